@@ -1,0 +1,1 @@
+"""Plan, compute and watch the runs of a batch."""

@@ -1,0 +1,1 @@
+"""Pure comparison of runs: DataFrames and arrays in, DataFrames and arrays out."""

@@ -1,0 +1,275 @@
+"""The typed configuration: every root key with its type, default, meaning, role and range.
+
+Hydra composes into :class:`BatchConfig`; :func:`check` is the one place that knows which values
+are allowed. The nodes ``data`` and ``strategy`` are left open here: they are constructors
+(``_target_`` plus arguments), and their rooms know what they accept.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from backtest_batch.errors import Fault
+
+
+class Role(StrEnum):
+    """What a key is for; decides whether it can be swept and whether it enters the run key."""
+
+    LABEL = "label"
+    """Names and describes; no influence on results."""
+    SCENARIO = "scenario"
+    """Under which conditions a strategy is judged."""
+    DECISION = "decision"
+    """What a researcher chooses."""
+    EXECUTION = "execution"
+    """How the batch is computed."""
+    TRACKING = "tracking"
+    """Where and how much is recorded."""
+    REPORT = "report"
+    """How the finished runs are compared and shown."""
+
+    @property
+    def determines_results(self) -> bool:
+        """Whether keys of this role are part of the run key and may be swept."""
+        return self in (Role.SCENARIO, Role.DECISION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The values that a key accepts; open ends are None."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    date: bool = False
+
+    def admits(self, value: Any) -> bool:
+        """Return whether ``value`` lies within the bounds; None (unset) always does."""
+        if value is None:
+            return True
+        if self.choices:
+            return value in self.choices
+        if self.date:
+            return parse_date(value) is not None
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return not (
+            (self.at_least is not None and value < self.at_least)
+            or (self.above is not None and value <= self.above)
+            or (self.at_most is not None and value > self.at_most)
+        )
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "must be one of " + ", ".join(self.choices)
+        if self.date:
+            return "must be a date such as 2005-01-31"
+        words = [
+            f"{word} {bound:,g}"
+            for word, bound in (
+                (">=", self.at_least),
+                (">", self.above),
+                ("<=", self.at_most),
+            )
+            if bound is not None
+        ]
+        return "must be finite" + "".join(f" and {word}" for word in words)
+
+
+def key(
+    default: Any, role: Role, meaning: str, *, factory: Any = None, **bounds: Any
+) -> Any:  # Any: a dataclass field takes the type of its annotation
+    """Declare one root key: default, role, meaning in one line, and the bounds of its value."""
+    metadata = {"role": role, "meaning": meaning, "bounds": Bounds(**bounds) if bounds else None}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def default_n_jobs() -> int:
+    """Return the number of processors this process may use, at most 4."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        available = os.cpu_count() or 1
+    return min(available, 4)
+
+
+REBALANCES = ("bar", "D", "W", "M", "Q")
+
+
+@dataclass
+class ProfilingConfig:
+    """Which runs are profiled with cProfile."""
+
+    enabled: bool = key(False, Role.EXECUTION, "profile runs with cProfile")
+    runs: int | None = key(None, Role.EXECUTION, "profile only the first k runs", at_least=1)
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are recorded."""
+
+    uri: str | None = key(
+        None, Role.TRACKING, "MLflow store; else MLFLOW_TRACKING_URI, else mlruns/mlflow.db"
+    )
+    experiment: str = key("backtest_batch", Role.TRACKING, "MLflow experiment")
+    artifacts: str = key(
+        "auto",
+        Role.TRACKING,
+        "artifacts of each run: auto keeps them all up to 500 runs, then those of the top 50",
+        choices=("auto", "full", "top", "none"),
+    )
+    returns_max_cells: int = key(
+        100_000_000, Role.TRACKING, "most values in returns.parquet", at_least=1
+    )
+
+
+@dataclass
+class BatchConfig:
+    """Every root key. One instance describes one run, and the batch it belongs to."""
+
+    batch_name: str = key("sweep", Role.LABEL, "name of the batch, and of its parent run")
+    description: str = key("", Role.LABEL, "free text, shown with the batch")
+    tags: dict[str, Any] = key(None, Role.LABEL, "tags of every run of the batch", factory=dict)
+    tag_names: list[str] = key(
+        None, Role.LABEL, 'names that each become a tag with value "true"', factory=list
+    )
+    filter_tags: Any = key(
+        None, Role.REPORT, "adds earlier runs with all these tags to the final comparison"
+    )
+
+    data: dict[str, Any] = key(None, Role.SCENARIO, "the market data (group data)", factory=dict)
+    strategy: dict[str, Any] = key(
+        None, Role.DECISION, "the strategy and its parameters (group strategy)", factory=dict
+    )
+    seed: int = key(42, Role.DECISION, "seed of every random number", at_least=0)
+    start_date: str | None = key(
+        None, Role.SCENARIO, "first measured bar; earlier bars are history for signals", date=True
+    )
+    end_date: str | None = key(None, Role.SCENARIO, "last bar", date=True)
+    rebalance: str = key(
+        "M", Role.DECISION, "decide at each bar, or at the end of each period", choices=REBALANCES
+    )
+    execution_lag: int = key(
+        1, Role.SCENARIO, "bars between decision and execution", at_least=0, at_most=1_000
+    )
+    execution_price: str = key(
+        "close", Role.SCENARIO, "price at which trades execute", choices=("close", "open")
+    )
+    initial_capital: float = key(1_000_000.0, Role.SCENARIO, "equity at the start", above=0)
+    max_gross_exposure: float = key(
+        1.0, Role.SCENARIO, "cap on the sum of absolute weights at a rebalance", above=0
+    )
+    max_weight: float | None = key(
+        None, Role.SCENARIO, "cap on each absolute weight, applied first", above=0
+    )
+    commission_bps: float = key(
+        0.5, Role.SCENARIO, "commission, basis points of traded value", at_least=0, at_most=10_000
+    )
+    spread_bps: float = key(
+        0.0, Role.SCENARIO, "bid-ask spread; half of it is paid", at_least=0, at_most=10_000
+    )
+    impact_bps: float = key(
+        0.0, Role.SCENARIO, "market impact, whatever the size", at_least=0, at_most=10_000
+    )
+    cash_rate: float = key(
+        0.0, Role.SCENARIO, "annual rate earned on positive cash", at_least=-1, at_most=10
+    )
+    borrow_rate: float = key(
+        0.0, Role.SCENARIO, "annual rate paid on negative cash", at_least=-1, at_most=10
+    )
+    short_fee_rate: float = key(
+        0.0, Role.SCENARIO, "annual rate paid on the value of shorts", at_least=-1, at_most=10
+    )
+    risk_free_rate: float = key(
+        "${cash_rate}", Role.SCENARIO, "annual rate that sharpe and sortino subtract",
+        at_least=-1, at_most=10,
+    )
+    periods_per_year: float | None = key(
+        None, Role.DECISION, "bars a year; else 252 for 1d and 252*78 for 5min data", above=0
+    )
+
+    n_jobs: int = key(
+        None, Role.EXECUTION, "worker processes", factory=default_n_jobs, at_least=1, at_most=1_024
+    )
+    profiling: ProfilingConfig = key(
+        None, Role.EXECUTION, "which runs are profiled", factory=ProfilingConfig
+    )
+    max_runs: int = key(100_000, Role.EXECUTION, "a larger batch refuses to start", at_least=1)
+
+    param_grid: dict[str, Any] | None = key(
+        None, Role.EXECUTION, "grid: lists of values by key"
+    )
+    runs: list[Any] | None = key(
+        None, Role.EXECUTION, "list of runs, each a mapping of keys with an optional id"
+    )
+    batch_file: str | None = key(
+        None, Role.EXECUTION, "YAML or JSON file with any of these keys"
+    )
+
+    rank_by: Any = key("sharpe", Role.REPORT, "metric, or mapping of metrics to weights")
+    top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
+
+    tracking: TrackingConfig = key(
+        None, Role.TRACKING, "where runs are recorded (group tracking)", factory=TrackingConfig
+    )
+    output_dir: str | None = key(
+        None, Role.TRACKING, "folder of the batch's files; else mlruns/batches/<batch_id>"
+    )
+
+
+def roles() -> dict[str, Role]:
+    """Return the role of each root key."""
+    return {item.name: item.metadata["role"] for item in fields(BatchConfig)}
+
+
+SWEEPABLE = frozenset(name for name, role in roles().items() if role.determines_results)
+"""Root keys that determine results: those of the run key, and those that can be swept."""
+
+SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role.SCENARIO)
+"""Root keys that say under which conditions a strategy is judged."""
+
+
+def parse_date(text: Any) -> pd.Timestamp | None:
+    """Return ``text`` as a timestamp, or None when it is not a date."""
+    try:
+        stamp = pd.Timestamp(str(text))
+    except ValueError:
+        return None
+    return None if pd.isna(stamp) else stamp
+
+
+def check(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the values of a resolved root configuration.
+
+    Parameters
+    ----------
+    config
+        Plain values by root key, as composed and type-checked by Hydra. The nodes ``data`` and
+        ``strategy`` are not looked into.
+    """
+    yield from _check_bounds(BatchConfig, config, prefix="")
+    for name, node in (("profiling", ProfilingConfig), ("tracking", TrackingConfig)):
+        yield from _check_bounds(node, config[name], prefix=f"{name}.")
+    start, end = parse_date(config["start_date"]), parse_date(config["end_date"])
+    if start is not None and end is not None and start.date() >= end.date():
+        yield Fault(
+            key="start_date",
+            value=config["start_date"],
+            allowed="`start_date < end_date` must hold, but got "
+            f"start_date={config['start_date']}, end_date={config['end_date']}",
+        )
+
+
+def _check_bounds(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:
+    for item in fields(schema):
+        bounds = item.metadata["bounds"]
+        if bounds is not None and not bounds.admits(values[item.name]):
+            yield Fault(key=prefix + item.name, value=values[item.name], allowed=str(bounds))

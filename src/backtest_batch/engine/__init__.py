@@ -1,0 +1,1 @@
+"""Target weights to equity, trades and metrics."""

@@ -1,0 +1,1 @@
+"""Market data: panels, their sources, validation and cache."""

@@ -1,0 +1,145 @@
+"""The frozen records that the rooms hand to each other.
+
+A plan is a list of :class:`RunSpec`; a worker answers each with a :class:`RunResult` or a
+:class:`RunFailure`; tracking stores the :class:`RunRecord` that pairs them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One configuration to backtest once.
+
+    Attributes
+    ----------
+    index
+        Position in the batch, from 0.
+    run_id
+        Name of the run within its batch, safe as a file name (``run_0.5_0.8``).
+    run_name
+        What people read (``commission_bps=0.5 max_gross_exposure=0.8``).
+    run_key
+        Hash of everything that determines the result. Same key, same result.
+    config_hash
+        sha256 of the resolved configuration alone, the part of ``run_key`` without data and code.
+    swept
+        Values of the swept keys, in axis order. A swept group has the name of the choice.
+    config
+        The resolved configuration as plain values, every root key.
+    overrides
+        Command-line arguments that compose this configuration again.
+    data_fingerprint
+        sha256 of the data that the run uses.
+    code_fingerprint
+        sha256 of the sources that determine the result.
+    strategy_seed
+        Seed of the strategy's random numbers, the same for all runs that differ in costs only.
+    """
+
+    index: int
+    run_id: str
+    run_name: str
+    run_key: str
+    config_hash: str
+    swept: Mapping[str, Scalar]
+    config: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    data_fingerprint: str
+    code_fingerprint: str
+    strategy_seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a backtest came to.
+
+    Attributes
+    ----------
+    metrics
+        Result metrics by name; an undefined one is absent.
+    undefined_metrics
+        Names of the metrics that are not defined for this run.
+    tags
+        Facts of the simulation that are no metrics (``ruined``, ``untradable_weights``).
+    runtime_s, cpu_s
+        Wall and processor seconds; runs computed together share the chunk's time evenly.
+    peak_rss_mb
+        Highest resident memory of the process while it computed the run, in MiB.
+    chunk_runs
+        How many runs were computed together.
+    artifacts
+        Folder with the files of the run, or None when none were asked for.
+    timings
+        Seconds by step: load, signals, simulate, metrics, write.
+    """
+
+    metrics: Mapping[str, float]
+    undefined_metrics: tuple[str, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    runtime_s: float
+    cpu_s: float
+    peak_rss_mb: float
+    chunk_runs: int = 1
+    artifacts: Path | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailure:
+    """Why a run has no result.
+
+    Attributes
+    ----------
+    error_type
+        Name of the exception, or WorkerDied, RunTimeout, MemoryLimitExceeded.
+    error_message
+        Its message, whole.
+    traceback
+        The traceback as text; empty when the process died.
+    log
+        The log lines that belong to the run.
+    """
+
+    error_type: str
+    error_message: str
+    traceback: str = ""
+    log: str = ""
+
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run as it ended; what is recorded, ranked and reported.
+
+    Attributes
+    ----------
+    spec
+        What was asked for.
+    outcome
+        Its result or its failure; None when it was interrupted.
+    attempts
+        How often it was computed; repeats caused by another run's crash do not count.
+    started_ms, ended_ms
+        Milliseconds since the epoch.
+    """
+
+    spec: RunSpec
+    outcome: RunResult | RunFailure | None
+    attempts: int
+    started_ms: int
+    ended_ms: int
+
+    @property
+    def status(self) -> Status:
+        """MLflow's status of the run."""
+        if isinstance(self.outcome, RunResult):
+            return "FINISHED"
+        return "KILLED" if self.outcome is None else "FAILED"

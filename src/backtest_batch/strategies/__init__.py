@@ -1,0 +1,1 @@
+"""Prices to target weights."""
