@@ -189,8 +189,11 @@ class BatchConfig:
         0.0, Role.SCENARIO, "annual rate paid on the value of shorts", at_least=-1, at_most=10
     )
     risk_free_rate: float = key(
-        "${cash_rate}", Role.SCENARIO, "annual rate that sharpe and sortino subtract",
-        at_least=-1, at_most=10,
+        "${cash_rate}",
+        Role.SCENARIO,
+        "annual rate that sharpe and sortino subtract",
+        at_least=-1,
+        at_most=10,
     )
     periods_per_year: float | None = key(
         None, Role.DECISION, "bars a year; else 252 for 1d and 252*78 for 5min data", above=0
@@ -199,22 +202,72 @@ class BatchConfig:
     n_jobs: int = key(
         None, Role.EXECUTION, "worker processes", factory=default_n_jobs, at_least=1, at_most=1_024
     )
+    retries: int = key(
+        0, Role.EXECUTION, "how often a run that failed is tried again", at_least=0, at_most=100
+    )
+    retry_delay_seconds: float = key(
+        1.0, Role.EXECUTION, "pause before the first retry", at_least=0, at_most=3_600
+    )
+    retry_backoff: float = key(
+        2.0, Role.EXECUTION, "each further pause is this much longer", at_least=1, at_most=100
+    )
+    retry_worker_failures: bool = key(
+        False, Role.EXECUTION, "also retry dead workers, timeouts and exceeded memory limits"
+    )
+    adaptive_workers: bool = key(
+        True, Role.EXECUTION, "run fewer at once while memory or processors are short"
+    )
+    timeout_seconds: float | None = key(
+        None, Role.EXECUTION, "a run that takes longer is ended", above=0
+    )
+    memory_limit_mb: float | None = key(
+        None, Role.EXECUTION, "a worker that grows beyond it is ended", above=0
+    )
+    on_failure: str = key(
+        "continue",
+        Role.EXECUTION,
+        "whether a failed run ends the batch",
+        choices=("continue", "stop"),
+    )
+    resume: str | None = key(None, Role.EXECUTION, "continue a batch: latest, or its batch_id")
+    rerun_failed: bool = key(True, Role.EXECUTION, "whether resume runs failed runs again")
+    dry_run: bool = key(False, Role.EXECUTION, "describe the batch, write nothing")
     profiling: ProfilingConfig = key(
         None, Role.EXECUTION, "which runs are profiled", factory=ProfilingConfig
     )
     max_runs: int = key(100_000, Role.EXECUTION, "a larger batch refuses to start", at_least=1)
 
-    param_grid: dict[str, Any] | None = key(
-        None, Role.EXECUTION, "grid: lists of values by key"
-    )
-    runs: list[Any] | None = key(
+    param_grid: Any = key(None, Role.EXECUTION, "grid: a mapping of keys to lists of values")
+    runs: Any = key(
         None, Role.EXECUTION, "list of runs, each a mapping of keys with an optional id"
     )
-    batch_file: str | None = key(
-        None, Role.EXECUTION, "YAML or JSON file with any of these keys"
-    )
+    batch_file: str | None = key(None, Role.EXECUTION, "YAML or JSON file with any of these keys")
 
     rank_by: Any = key("sharpe", Role.REPORT, "metric, or mapping of metrics to weights")
+    constraints: Any = key(
+        None, Role.REPORT, 'mapping of metrics to bounds, such as {max_drawdown: ">= -0.3"}'
+    )
+    normalise: str = key(
+        "rank",
+        Role.REPORT,
+        "how metrics become comparable in a weighted score",
+        choices=("rank", "zscore", "minmax"),
+    )
+    scenario_axes: list[str] = key(
+        None, Role.REPORT, "further keys that count as scenario axes", factory=list
+    )
+    trials: str = key(
+        "experiment",
+        Role.REPORT,
+        "whose trials the statistics count",
+        choices=("experiment", "batch"),
+    )
+    fail_on_verdict: list[str] = key(
+        None,
+        Role.REPORT,
+        "verdicts that make the command exit 1: skill, luck, cannot_tell",
+        factory=list,
+    )
     top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
 
     tracking: TrackingConfig = key(
@@ -223,6 +276,10 @@ class BatchConfig:
     output_dir: str | None = key(
         None, Role.TRACKING, "folder of the batch's files; else mlruns/batches/<batch_id>"
     )
+
+
+NODES = ("data", "strategy")
+"""Root keys that are constructors: open nodes, checked by the rooms that build them."""
 
 
 def roles() -> dict[str, Role]:

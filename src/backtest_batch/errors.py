@@ -34,7 +34,7 @@ class Fault:
     allowed
         What would have been accepted, in words.
     run
-        The combination it belongs to (``commission_bps=-1 rebalance=M``), empty for the whole batch.
+        The combination it belongs to (``commission_bps=-1 rebalance=M``); empty for all.
     """
 
     key: str

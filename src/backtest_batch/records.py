@@ -4,12 +4,78 @@ A plan is a list of :class:`RunSpec`; a worker answers each with a :class:`RunRe
 :class:`RunFailure`; tracking stores the :class:`RunRecord` that pairs them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from backtest_batch.errors import Fault
+
 Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition:
+    """One combination of a batch as the configuration system composed it; not yet checked.
+
+    Attributes
+    ----------
+    swept
+        Values by swept key, in axis order. A swept group has the name of the choice.
+    config
+        The resolved configuration as plain values, every root key; None when there are faults.
+    overrides
+        Command-line arguments that compose this configuration again.
+    run_id
+        The id that was given, or None.
+    faults
+        What is wrong with the keys and types.
+    """
+
+    swept: Mapping[str, Scalar]
+    config: Mapping[str, Any] | None
+    overrides: tuple[str, ...]
+    run_id: str | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What people read: ``commission_bps=0.5 max_gross_exposure=0.8``."""
+        return " ".join(f"{key}={format_value(value)}" for key, value in self.swept.items())
+
+
+def format_value(value: Any) -> str:
+    """Return a swept value as names show it: floats by repr, null and booleans as typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """A batch as it was asked for.
+
+    Attributes
+    ----------
+    config
+        The configuration of the batch itself, every root key; what is swept has its first value.
+    compositions
+        The combinations, composed one by one as they are asked for.
+    size
+        Number of combinations.
+    axes
+        Number of values of each swept key, in axis order; empty for a list of runs.
+    overrides
+        The command's arguments, with files and flags expanded.
+    """
+
+    config: Mapping[str, Any]
+    compositions: Iterable[Composition]
+    size: int
+    axes: Mapping[str, int]
+    overrides: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +106,8 @@ class RunSpec:
         sha256 of the sources that determine the result.
     strategy_seed
         Seed of the strategy's random numbers, the same for all runs that differ in costs only.
+    first_bar, n_bars
+        Position of the first measured bar, and how many bars the run's data has.
     """
 
     index: int
@@ -53,6 +121,8 @@ class RunSpec:
     data_fingerprint: str
     code_fingerprint: str
     strategy_seed: int
+    first_bar: int
+    n_bars: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +174,15 @@ class RunFailure:
         The traceback as text; empty when the process died.
     log
         The log lines that belong to the run.
+    artifacts
+        Folder with further files of the run (its profile), or None.
     """
 
     error_type: str
     error_message: str
     traceback: str = ""
     log: str = ""
+    artifacts: Path | None = None
 
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]

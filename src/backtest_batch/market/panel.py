@@ -2,41 +2,63 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from backtest_batch.errors import DataError
+from backtest_batch.market.dates import Date, span
+from backtest_batch.market.fields import FIELDS, BoolArray, FloatArray, IntArray
+from backtest_batch.market.fingerprint import content_fingerprint
 
-FIELDS = ("open", "high", "low", "close", "volume")
-"""Fields a panel may hold, in the order in which they are stored; ``close`` is always there."""
+__all__ = ["FIELDS", "BoolArray", "FloatArray", "IntArray", "Panel", "panel_from_frames"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Panel:
     """Prices of several symbols on one index of bars.
+
+    Two panels are equal when their fingerprints are.
 
     Attributes
     ----------
     index
-        Timestamps of the bars, strictly increasing, shape (n_bars,).
+        Timestamps of the bars, strictly increasing, in nanoseconds, shape (n_bars,).
     symbols
         Names of the assets, shape (n_assets,).
     fields
         Arrays of float64 of shape (n_bars, n_assets), C-contiguous and read-only, by field name.
         ``close`` is always there. NaN stands only before an asset's first and after its last bar.
     fingerprint
-        sha256 over index, symbols and fields: equal content, equal fingerprint.
+        sha256 over index, symbols and fields: equal content, equal fingerprint. The order of the
+        symbols is content; the unit of the index and the file it was read from are not.
+    base
+        Fingerprint of the panel whose first bars these are; None when it is no part of another.
     """
 
     index: pd.DatetimeIndex
     symbols: tuple[str, ...]
     fields: Mapping[str, FloatArray]
     fingerprint: str
-    _frames: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    base: str | None = None
+    _frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Panel: {self.n_bars:,} bars x {self.n_assets:,} assets, {self.index[0]} to "
+            f"{self.index[-1]}, {', '.join(self.fields)}, fingerprint {self.fingerprint[:8]}>"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Panel) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled arrays come back writeable; frames are made again where they are needed.
+        arrays = dict(self.fields)
+        return _unpickle, (self.index, self.symbols, arrays, self.fingerprint, self.base)
 
     @property
     def n_bars(self) -> int:
@@ -89,3 +111,132 @@ class Panel:
     def volume(self) -> pd.DataFrame:
         """Traded volume, shape (n_bars, n_assets)."""
         return self.frame("volume")
+
+    def until(self, end_date: Date) -> "Panel":
+        """Return the bars up to and including ``end_date``, without copying them.
+
+        A date without a time is the whole day in the time zone of the index; ``2005`` is the whole
+        year. The symbols stay, also those whose first bar comes later: their columns are NaN.
+
+        Raises
+        ------
+        DataError
+            When fewer than 2 bars are left.
+        ConfigurationError
+            When ``end_date`` is no date, or has a time zone and the index has none.
+        """
+        _, after = span(end_date, self.index)
+        n_bars = int(self.index.searchsorted(after, side="left"))
+        if n_bars == self.n_bars:
+            return self
+        if n_bars < 2:
+            raise DataError(
+                f"no bars in the date range: end_date={end_date} leaves {n_bars} of the "
+                f"{self.n_bars} bars, which begin {self.index[0]}; at least 2 are needed"
+            )
+        return self.head(n_bars)
+
+    def head(self, n_bars: int) -> "Panel":
+        """Return the first ``n_bars`` bars, without copying them."""
+        index = self.index[:n_bars]
+        fields = {name: values[:n_bars] for name, values in self.fields.items()}
+        return Panel(
+            index=index,
+            symbols=self.symbols,
+            fields=fields,
+            fingerprint=content_fingerprint(index, self.symbols, fields),
+            base=self.base or self.fingerprint,
+        )
+
+    def first_bar_from(self, start_date: Date) -> int:
+        """Return the position of the first bar at or after ``start_date``.
+
+        A date without a time begins at midnight in the time zone of the index.
+
+        Raises
+        ------
+        DataError
+            When the last bar lies before it.
+        ConfigurationError
+            When ``start_date`` is no date, or has a time zone and the index has none.
+        """
+        first, _ = span(start_date, self.index)
+        position = int(self.index.searchsorted(first, side="left"))
+        if position == self.n_bars:
+            raise DataError(
+                f"no bars in the date range: start_date={start_date} lies after the last bar, "
+                f"{self.index[-1]}"
+            )
+        return position
+
+
+def new_panel(
+    index: pd.DatetimeIndex, symbols: tuple[str, ...], fields: Mapping[str, FloatArray]
+) -> Panel:
+    """Return the panel of arrays that are valid already; they become read-only.
+
+    Parameters
+    ----------
+    index
+        Strictly increasing timestamps in nanoseconds, shape (n_bars,).
+    symbols
+        Names without duplicates, shape (n_assets,).
+    fields
+        C-contiguous arrays of shape (n_bars, n_assets) by field name.
+    """
+    ordered = {name: fields[name] for name in FIELDS if name in fields}
+    for values in ordered.values():
+        values.setflags(write=False)
+    return Panel(
+        index=index,
+        symbols=symbols,
+        fields=ordered,
+        fingerprint=content_fingerprint(index, symbols, ordered),
+    )
+
+
+def _unpickle(
+    index: pd.DatetimeIndex,
+    symbols: tuple[str, ...],
+    fields: dict[str, FloatArray],
+    fingerprint: str,
+    base: str | None,
+) -> Panel:
+    for values in fields.values():
+        values.setflags(write=False)
+    return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint, base=base)
+
+
+def panel_from_frames(
+    close: pd.DataFrame,
+    *,
+    open: pd.DataFrame | None = None,  # noqa: A002 - the name of the field
+    high: pd.DataFrame | None = None,
+    low: pd.DataFrame | None = None,
+    volume: pd.DataFrame | None = None,
+    missing: Literal["error", "ffill"] = "error",
+    missing_limit: int = 5,
+) -> Panel:
+    """Return the panel of DataFrames in memory, checked as files are.
+
+    Parameters
+    ----------
+    close, open, high, low, volume
+        Frames of shape (n_bars, n_assets) on one DatetimeIndex, one column a symbol. The order of
+        the columns of ``close`` is kept; the others hold the same rows and symbols.
+    missing, missing_limit
+        What a NaN between an asset's first and last close is: an error, or filled with the last
+        close for at most ``missing_limit`` bars in a row.
+
+    Raises
+    ------
+    DataError
+        When the frames do not fit together or hold prices that cannot be used; the message names
+        symbol, first timestamp and count.
+    """
+    from backtest_batch.market.assembly import Gaps, assemble
+    from backtest_batch.market.frames import bars_of_frames
+
+    frames = {"open": open, "high": high, "low": low, "close": close, "volume": volume}
+    bars = bars_of_frames({name: frame for name, frame in frames.items() if frame is not None})
+    return assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit)).panel

@@ -1,0 +1,92 @@
+"""Expand what stands for other arguments: files and flags."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from backtest_batch.errors import ConfigurationError
+from hydra_plugins.backtest_batch._assignment import Assignment, flatten
+
+PROFILING_FLAG = "--with-profiling"
+WHOLE_NODES = ("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints")
+"""Keys whose mappings are one value and not a path to several."""
+
+
+def expand_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments as Hydra reads them.
+
+    ``--with-profiling`` becomes ``profiling.enabled=true``, and ``batch_file`` the keys that the
+    file holds; a key that the command line sets itself is not taken from the file.
+
+    Raises
+    ------
+    ConfigurationError
+        When the batch file is missing, unreadable or no mapping of keys.
+    """
+    expanded = ["profiling.enabled=true" if item == PROFILING_FLAG else item for item in arguments]
+    name = argument_value(expanded, "batch_file")
+    if name is None:
+        return expanded
+    given = {argument_key(item) for item in expanded}
+    from_file = [
+        item.override
+        for item in read_batch_file(Path(name))
+        if item.key not in given and item.key.split(".")[0] not in given
+    ]
+    flags = [item for item in expanded if item.startswith("-")]
+    return [*flags, *from_file, *(item for item in expanded if not item.startswith("-"))]
+
+
+def argument_key(argument: str) -> str:
+    """Return the key of ``key=value``, without ``+`` and without a package."""
+    return argument.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def argument_value(arguments: Sequence[str], key: str) -> str | None:
+    """Return the unquoted text that the last argument of this key gives, or None."""
+    texts = [item.partition("=")[2] for item in arguments if argument_key(item) == key]
+    if not texts or texts[-1] in ("", "null"):
+        return None
+    text = texts[-1]
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].replace(f"\\{text[0]}", text[0]) if quoted else text
+
+
+def read_batch_file(path: Path) -> list[Assignment]:
+    """Return the keys and values of a batch file, YAML or JSON by its name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"batch_file={path}: cannot be read ({error.strerror or error}; looked in {Path.cwd()})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"batch_file={path}: is not UTF-8 text ({error})") from error
+    try:
+        content = json.loads(text) if path.suffix.lower() == ".json" else _yaml(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
+        raise ConfigurationError(f"batch_file={path}: is not valid {kind}: {error}") from error
+    if not isinstance(content, Mapping) or not content:
+        raise ConfigurationError(
+            f"batch_file={path}: must hold a mapping of keys to values, such as "
+            "param_grid: {commission_bps: [0.0, 0.5]}"
+        )
+    if "batch_file" in content:
+        raise ConfigurationError(f"batch_file={path}: must not name another batch_file")
+    assignments: list[Assignment] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping) and key not in WHOLE_NODES:
+            assignments += [Assignment(*leaf) for leaf in flatten(value, prefix=f"{key}.")]
+        else:
+            assignments.append(Assignment(str(key), value))
+    return assignments
+
+
+def _yaml(text: str) -> Any:
+    """Return YAML as Hydra reads it: a date stays text, 1e-3 is a number."""
+    return OmegaConf.to_container(OmegaConf.create(text), resolve=False)

@@ -1,0 +1,125 @@
+"""Group the runs of a plan into chunks, the unit that a worker is given."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.batch.compute import benchmark_key, chunk_key
+from backtest_batch.records import RunFailure, RunResult, RunSpec
+
+LARGEST_CHUNK = 256
+"""Runs of one chunk; bounds a worker's memory and what a crash repeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """Where workers leave what is too large to send back.
+
+    Attributes
+    ----------
+    folder
+        Folder of the batch's working files.
+    row_bars
+        Length of a row of returns.dat: the bars of the longest data of the batch.
+    benchmark_rows
+        Row of each benchmark in returns.dat, by benchmark key; run i has row i.
+    """
+
+    folder: Path
+    row_bars: int
+    benchmark_rows: Mapping[str, int]
+
+    @property
+    def returns(self) -> Path:
+        """Net returns, float64, one row a run and then one a benchmark."""
+        return self.folder / "returns.dat"
+
+    def files_of(self, run: RunSpec) -> Path:
+        """Return the folder of one run's files."""
+        return self.folder / "runs" / run.run_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkTask:
+    """What a worker is asked to do.
+
+    Attributes
+    ----------
+    runs
+        Runs that share data, strategy, rebalance dates and first bar.
+    scratch
+        Where results go.
+    with_files
+        Indices of the runs whose files are written.
+    profile
+        Whether to profile; a profiled chunk holds one run.
+    provenance
+        Facts of the machine and the code, for run.json.
+    """
+
+    runs: tuple[RunSpec, ...]
+    scratch: Scratch
+    with_files: frozenset[int]
+    profile: bool
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkReply:
+    """What a worker answers: one outcome a run, or one failure of the whole chunk.
+
+    Attributes
+    ----------
+    results
+        One a run, in the order of the task; empty after a failure.
+    failure
+        Why the chunk has no results.
+    permanent
+        Whether the failure can never turn into a success (invalid configuration or data).
+    write_error
+        Why files could not be written, or None.
+    benchmarks
+        Metrics of the benchmarks by benchmark key.
+    started_ms, ended_ms
+        Milliseconds since the epoch.
+    """
+
+    results: tuple[RunResult, ...] = ()
+    failure: RunFailure | None = None
+    permanent: bool = False
+    write_error: str | None = None
+    benchmarks: Mapping[str, Mapping[str, float]]
+    started_ms: int
+    ended_ms: int
+
+
+def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> list[list[RunSpec]]:
+    """Return the chunks of a batch, in the order of their first runs.
+
+    Parameters
+    ----------
+    runs
+        The runs to compute.
+    n_jobs
+        Number of workers; a batch of fewer groups than workers is split further.
+    alone
+        Indices of runs that are computed one by one (profiled ones).
+    """
+    groups: dict[str, list[RunSpec]] = {}
+    for run in runs:
+        key = f"alone {run.index}" if run.index in alone else chunk_key(run)
+        groups.setdefault(key, []).append(run)
+    pieces = max(1, math.ceil(n_jobs / len(groups))) if groups else 1
+    chunks: list[list[RunSpec]] = []
+    for group in groups.values():
+        size = min(LARGEST_CHUNK, math.ceil(len(group) / pieces))
+        chunks += [group[start : start + size] for start in range(0, len(group), size)]
+    return chunks
+
+
+def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:
+    """Return the row of each distinct benchmark in returns.dat, after the rows of the runs."""
+    keys = dict.fromkeys(benchmark_key(run) for run in runs)
+    return {key: len(runs) + position for position, key in enumerate(keys)}

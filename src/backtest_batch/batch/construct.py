@@ -1,0 +1,170 @@
+"""Build strategies and data sources from their configuration nodes.
+
+A node is ``_target_`` (the import path of a class) plus the arguments of its constructor. The
+arguments are checked against the constructor's signature before anything runs.
+"""
+
+import difflib
+import functools
+import importlib
+import inspect
+import os
+import sys
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from backtest_batch.errors import Fault
+
+TARGET = "_target_"
+
+
+class TargetError(Exception):
+    """The import path of a class leads nowhere; the message says how far it went."""
+
+
+@functools.cache
+def locate(target: str) -> type:
+    """Return the class at an import path such as ``my_module.MyStrategy``.
+
+    The working directory is importable, as it is for ``python -m``.
+
+    Raises
+    ------
+    TargetError
+        When the module or the class does not exist, or the module fails while it is imported.
+    """
+    here = os.getcwd()  # noqa: PTH109 - sys.path holds text
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    module_name, _, class_name = target.rpartition(".")
+    if not module_name:
+        raise TargetError(f"must be module.Class, such as my_module.MyStrategy, but got {target}")
+    # A module written after this process started (in a notebook, say) must be found too.
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise TargetError(f"there is no module {error.name} (looked in {here} too)") from error
+    except Exception as error:
+        raise TargetError(
+            f"the module {module_name} fails on import: {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        names = [name for name, value in vars(module).items() if isinstance(value, type)]
+        close = difflib.get_close_matches(class_name, names, n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise TargetError(f"the module {module_name} has no class {class_name}{hint}")
+    return found
+
+
+def arguments_of(
+    node: Mapping[str, Any], *, key: str, seed: int | None = None
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the checked arguments of a node's constructor, converted to their types.
+
+    Parameters
+    ----------
+    node
+        ``_target_`` and arguments.
+    key
+        Name of the node in the configuration, for messages.
+    seed
+        What a constructor parameter ``seed`` receives when the node does not set it.
+    """
+    target = node.get(TARGET)
+    if not target:
+        return {}, [Fault(key=f"{key}.{TARGET}", value=target, allowed="must be given")]
+    try:
+        cls = locate(str(target))
+    except TargetError as error:
+        return {}, [Fault(key=f"{key}.{TARGET}", value=target, allowed=str(error))]
+    parameters, adapters = _signature(cls)
+    arguments: dict[str, Any] = {}
+    faults: list[Fault] = []
+    open_ended = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+    for name, value in node.items():
+        if name == TARGET:
+            continue
+        if name not in adapters:
+            if open_ended:
+                arguments[name] = value
+            else:
+                faults.append(_unknown_argument(key, name, value, list(adapters), cls))
+            continue
+        try:
+            arguments[name] = adapters[name].validate_python(value)
+        except ValidationError as error:
+            faults.append(Fault(key=f"{key}.{name}", value=value, allowed=_reason(error)))
+    if seed is not None and "seed" in adapters and "seed" not in arguments:
+        arguments["seed"] = seed
+    faults += [
+        Fault(
+            key=f"{key}.{name}",
+            value="(missing)",
+            allowed=f"must be given, {cls.__name__} needs it",
+        )
+        for name, item in parameters.items()
+        if name in adapters
+        and item.default is item.empty
+        and name not in arguments
+        and not any(fault.key == f"{key}.{name}" for fault in faults)
+    ]
+    return arguments, faults
+
+
+def build(node: Mapping[str, Any], *, key: str, seed: int | None = None) -> tuple[Any, list[Fault]]:
+    """Return the instance that a node describes, or None and what is wrong with it."""
+    arguments, faults = arguments_of(node, key=key, seed=seed)
+    if faults:
+        return None, faults
+    cls = locate(str(node[TARGET]))
+    try:
+        return cls(**arguments), []
+    except Exception as error:  # noqa: BLE001 - a strategy may raise anything
+        shown = str(error) or type(error).__name__
+        return None, [Fault(key=key, value=cls.__name__, allowed=shown)]
+
+
+@functools.cache
+def _signature(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, TypeAdapter[Any]]]:
+    """Return the constructor's parameters, and a checker for each that has a name."""
+    parameters = dict(inspect.signature(cls).parameters)
+    try:
+        hints = typing.get_type_hints(cls.__init__)
+    except (NameError, TypeError):  # annotations that cannot be evaluated check nothing
+        hints = {}
+    return parameters, {
+        name: _adapter(hints.get(name, Any))
+        for name, item in parameters.items()
+        if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
+    }
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except Exception:  # noqa: BLE001 - pydantic raises errors of several kinds
+        # A type that brings its own pydantic configuration refuses another one.
+        return TypeAdapter(hint)
+
+
+def _reason(error: ValidationError) -> str:
+    reasons = dict.fromkeys(str(item["msg"]) for item in error.errors())
+    return "; ".join(reason[:1].lower() + reason[1:] for reason in reasons)
+
+
+def _unknown_argument(key: str, name: str, value: Any, known: list[str], cls: type) -> Fault:
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        hint = "did you mean " + " or ".join(f"{key}.{item}" for item in close) + "?"
+    elif known:
+        hint = "it has: " + ", ".join(known)
+    else:
+        hint = "it has none"
+    return Fault(
+        key=f"{key}.{name}", value=value, allowed=f"is not an argument of {cls.__name__}; {hint}"
+    )

@@ -1,0 +1,116 @@
+"""The files that belong to one run."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from backtest_batch.batch.compute import Computed
+from backtest_batch.market.panel import Panel
+from backtest_batch.records import RunSpec
+
+
+def write_run_files(
+    folder: Path,
+    run: RunSpec,
+    panel: Panel,
+    computed: Computed,
+    provenance: Mapping[str, Any],
+    timings: Mapping[str, float],
+) -> None:
+    """Write every file of a run into ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_equity(folder / "equity.parquet", panel, run.first_bar, computed)
+    _write_target_weights(folder / "target_weights.parquet", panel, computed)
+    _write_trades(folder / "trades.parquet", panel, computed)
+    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["metric", "value"])
+        rows.writerows([name, repr(value)] for name, value in computed.metrics.items())
+        rows.writerows([name, ""] for name in computed.undefined)
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+    write_json(folder / "run.json", run_document(run, provenance))
+    (folder / "profile").mkdir(exist_ok=True)
+    write_json(folder / "profile" / "timings.json", timings)
+
+
+def run_document(run: RunSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that is needed to repeat a run."""
+    return {
+        "run_id": run.run_id,
+        "run_name": run.run_name,
+        "run_key": run.run_key,
+        "config_hash": run.config_hash,
+        "data_fingerprint": run.data_fingerprint,
+        "code_fingerprint": run.code_fingerprint,
+        "strategy_seed": run.strategy_seed,
+        "swept": dict(run.swept),
+        "overrides": list(run.overrides),
+        "config": run.config,
+        "provenance": dict(provenance),
+    }
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write plain values as indented JSON."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_equity(path: Path, panel: Panel, first_bar: int, computed: Computed) -> None:
+    """Write equity.parquet: one row a measured bar."""
+    simulation = computed.simulation
+    stamps = panel.index[first_bar : first_bar + len(simulation.equity)]
+    peak = np.maximum.accumulate(simulation.equity)
+    _write(
+        path,
+        {
+            "timestamp": pa.array(stamps),
+            "equity": simulation.equity,
+            "net_return": pa.array(simulation.net_return, from_pandas=True),
+            "drawdown": simulation.equity / peak - 1.0,
+            "gross_exposure": simulation.gross_exposure,
+            "turnover": simulation.turnover,
+            "cost": simulation.cost,
+        },
+    )
+
+
+def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
+    simulation = computed.simulation
+    columns: dict[str, Any] = {"timestamp": pa.array(panel.index[simulation.decision_bars])}
+    columns |= {
+        symbol: np.ascontiguousarray(simulation.target_weights[:, position])
+        for position, symbol in enumerate(panel.symbols)
+    }
+    _write(path, columns)
+
+
+def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
+    trades = computed.simulation.trades()
+    symbols = pa.DictionaryArray.from_arrays(
+        pa.array(trades.asset, pa.int32()), pa.array(list(panel.symbols), pa.string())
+    )
+    _write(
+        path,
+        {
+            "timestamp": pa.array(panel.index[trades.bar]),
+            "symbol": symbols.cast(pa.string()),
+            "shares": trades.shares,
+            "price": trades.price,
+            "value": trades.value,
+            "cost": trades.cost,
+        },
+    )
+
+
+def _write(path: Path, columns: Mapping[str, Any]) -> None:
+    pq.write_table(pa.table(dict(columns)), path, compression="zstd", use_dictionary=False)

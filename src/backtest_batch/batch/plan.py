@@ -1,0 +1,280 @@
+"""From composed configurations to keyed, validated runs.
+
+Nothing is computed here, and nothing is written: a plan either holds every run of the batch, or
+it is refused with all that is wrong with it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backtest_batch.batch.construct import build
+from backtest_batch.batch.fingerprint import (
+    code_fingerprint,
+    derived_seed,
+    digest,
+    result_config,
+    run_key,
+)
+from backtest_batch.config import check
+from backtest_batch.errors import ConfigurationError, DataError, Fault
+from backtest_batch.market.load import load_panel
+from backtest_batch.market.panel import Panel
+from backtest_batch.records import Composition, RunSpec, format_value
+
+LONGEST_RUN_ID = 80
+SHOWN_FAULTS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Every run of a batch, ready to be computed.
+
+    Attributes
+    ----------
+    runs
+        The runs in the order of the grid, without duplicates.
+    panels
+        The data by fingerprint.
+    duplicates
+        Names of combinations that are the same run as an earlier one, with that run's name.
+    notes
+        What the user should know before reading the results.
+    keys
+        The run key of every combination, duplicates included, in the order of the grid.
+    """
+
+    runs: tuple[RunSpec, ...]
+    panels: Mapping[str, Panel]
+    keys: tuple[str, ...] = ()
+    duplicates: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """Names of the swept keys, in axis order."""
+        return tuple(dict.fromkeys(key for run in self.runs for key in run.swept))
+
+
+@dataclass
+class _Planner:
+    """What the runs of a batch share while they are planned."""
+
+    panels: dict[str, Panel | Fault] = field(default_factory=dict)
+    strategies: dict[str, tuple[int, tuple[Fault, ...]]] = field(default_factory=dict)
+
+    def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
+        """Return the data of a run up to its end date."""
+        node, end_date = config["data"], config["end_date"]
+        key = digest([node, end_date])
+        if key not in self.panels:
+            source, faults = build(node, key="data")
+            if faults:
+                return None, faults
+            try:
+                self.panels[key] = load_panel(source, end_date=end_date)
+            except DataError as error:
+                name = type(source).__name__
+                self.panels[key] = Fault(key="data", value=name, allowed=str(error))
+        panel = self.panels[key]
+        return (None, [panel]) if isinstance(panel, Fault) else (panel, [])
+
+    def warmup_bars(self, config: Mapping[str, Any], seed: int) -> tuple[int, tuple[Fault, ...]]:
+        """Return how many bars the strategy needs before its first meaningful weight."""
+        key = digest([config["strategy"], seed])
+        if key not in self.strategies:
+            strategy, faults = build(config["strategy"], key="strategy", seed=seed)
+            warmup = 0
+            if not faults:
+                warmup, faults = _read_warmup(strategy)
+            self.strategies[key] = warmup, tuple(faults)
+        return self.strategies[key]
+
+
+def make_plan(compositions: Iterable[Composition]) -> Plan:
+    """Check every combination, load its data once, and key the runs.
+
+    Raises
+    ------
+    ConfigurationError
+        When any combination is invalid; its message and ``faults`` list all that is wrong.
+    """
+    planner = _Planner()
+    runs: dict[str, RunSpec] = {}
+    panels: dict[str, Panel] = {}
+    duplicates: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    taken: set[str] = set()
+    keys: list[str] = []
+    n_combinations = n_invalid = 0
+    for composition in compositions:
+        n_combinations += 1
+        spec, panel, wrong = _plan_one(composition, planner, index=len(runs), taken=taken)
+        if spec is None or panel is None:
+            n_invalid += 1
+            faults += [
+                Fault(key=f.key, value=f.value, allowed=f.allowed, run=composition.name)
+                for f in wrong
+            ]
+            continue
+        keys.append(spec.run_key)
+        if spec.run_key in runs:
+            duplicates.append((spec.run_name, runs[spec.run_key].run_name))
+        else:
+            runs[spec.run_key] = spec
+            panels[spec.data_fingerprint] = panel
+            taken.add(spec.run_id.lower())
+    if faults:
+        raise ConfigurationError(_describe(faults, n_invalid, n_combinations), faults)
+    planned = tuple(runs.values())
+    return Plan(
+        runs=planned,
+        panels=panels,
+        keys=tuple(keys),
+        duplicates=tuple(duplicates),
+        notes=tuple(_notes(planned, panels, duplicates)),
+    )
+
+
+def _plan_one(
+    composition: Composition, planner: _Planner, *, index: int, taken: set[str]
+) -> tuple[RunSpec | None, Panel | None, Sequence[Fault]]:
+    config = composition.config
+    if config is None:
+        return None, None, composition.faults
+    faults = list(check(config))
+    panel, data_faults = None, []
+    if not any(fault.key in ("start_date", "end_date") for fault in faults):
+        panel, data_faults = planner.panel(config)
+    # A fault in one place is no reason to keep silent about the others.
+    seed = 0
+    if panel is not None:
+        seed = derived_seed(
+            config["seed"], panel.fingerprint, config["strategy"], config["rebalance"]
+        )
+    warmup, strategy_faults = planner.warmup_bars(config, seed)
+    faults += [*data_faults, *strategy_faults]
+    first_bar = warmup
+    if panel is not None and not strategy_faults:
+        first_bar, late = _first_bar(config, panel, warmup)
+        faults += late
+    if faults or panel is None:
+        return None, None, faults
+    config_hash = digest(result_config(config))
+    code = code_fingerprint(str(config["strategy"]["_target_"]))
+    key = run_key(config_hash, panel.fingerprint, code)
+    spec = RunSpec(
+        index=index,
+        run_id=_run_id(composition, key, taken),
+        run_name=composition.name or composition.run_id or "base",
+        run_key=key,
+        config_hash=config_hash,
+        swept=composition.swept,
+        config=config,
+        overrides=composition.overrides,
+        data_fingerprint=panel.fingerprint,
+        code_fingerprint=code,
+        strategy_seed=seed,
+        first_bar=first_bar,
+        n_bars=panel.n_bars,
+    )
+    return spec, panel, ()
+
+
+def _first_bar(config: Mapping[str, Any], panel: Panel, warmup: int) -> tuple[int, list[Fault]]:
+    """Return where measuring begins, or what leaves too few bars to measure."""
+    start = config["start_date"]
+    first = warmup if start is None else panel.first_bar_from(start)
+    if first <= panel.n_bars - 2:
+        return first, []
+    span = f"{panel.index[0].date()} to {panel.index[-1].date()}"
+    if start is None:
+        message = (
+            f"the strategy needs {warmup} bars before its first weight and two to measure, "
+            f"but the data has {panel.n_bars} ({span})"
+        )
+        return first, [Fault(key="strategy", value=config["strategy"]["_target_"], allowed=message)]
+    message = f"at least two bars must follow, but the data spans {span}"
+    return first, [Fault(key="start_date", value=start, allowed=message)]
+
+
+def _read_warmup(strategy: Any) -> tuple[int, list[Fault]]:
+    name = type(strategy).__name__
+    if not callable(getattr(strategy, "target_weights", None)):
+        message = "has no method target_weights(panel, decisions)"
+        return 0, [Fault(key="strategy", value=name, allowed=message)]
+    warmup = getattr(strategy, "warmup_bars", 0)
+    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+        message = f"warmup_bars must be a whole number >= 0, but got {warmup!r}"
+        return 0, [Fault(key="strategy", value=name, allowed=message)]
+    return warmup, []
+
+
+def _run_id(composition: Composition, key: str, taken: set[str]) -> str:
+    """Return a name that is unique in the batch and safe as a file name."""
+    if composition.run_id is not None:
+        raw = composition.run_id
+    else:
+        values = [format_value(value) for value in composition.swept.values()]
+        raw = "_".join(["run", *values]) if values else "run_base"
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "-", raw)
+    if len(safe) > LONGEST_RUN_ID:
+        safe = f"{safe[: LONGEST_RUN_ID - 9]}-{key[:8]}"
+    # Names that differ in case only are one file on some systems; "." and ".." are folders.
+    if safe.lower() in taken or safe.strip(".") == "":
+        safe = f"{safe[: LONGEST_RUN_ID - 9]}-{key[:8]}"
+    return safe
+
+
+def _describe(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> str:
+    """Return one message that lists each distinct fault once."""
+    if n_combinations == 1:
+        head = "The configuration is invalid; nothing was run:"
+    else:
+        head = f"{n_invalid} of {n_combinations} combinations are invalid; nothing was run:"
+    counted = Counter((fault.key, str(fault.value), fault.allowed) for fault in faults)
+    first_run = {}
+    for fault in faults:
+        first_run.setdefault((fault.key, str(fault.value), fault.allowed), fault.run)
+    lines = []
+    for (key, value, allowed), count in list(counted.items())[:SHOWN_FAULTS]:
+        where = ""
+        if n_combinations > 1 and count < n_combinations:
+            others = f" and {count - 1} more" if count > 1 else ""
+            where = f" (in {first_run[key, value, allowed]}{others})"
+        lines.append(f"  {key}={value}: {allowed}{where}")
+    hidden = len(counted) - SHOWN_FAULTS
+    if hidden > 0:
+        lines.append(f"  ... and {hidden} more")
+    return "\n".join([head, *lines])
+
+
+def _notes(
+    runs: Sequence[RunSpec], panels: Mapping[str, Panel], duplicates: Sequence[tuple[str, str]]
+) -> Iterable[str]:
+    if duplicates:
+        named = ", ".join(f"{name} = {first}" for name, first in duplicates[:5])
+        more = f" and {len(duplicates) - 5} more" if len(duplicates) > 5 else ""
+        yield (
+            f"{len(duplicates)} of {len(runs) + len(duplicates)} combinations are the same run as "
+            f"an earlier one and run once: {named}{more}"
+        )
+    yield from _warmup_notes(runs, panels)
+
+
+def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
+    """Say which start_date makes runs comparable that begin on different bars of one data."""
+    starts: dict[str, set[int]] = {}
+    for run in runs:
+        if run.config["start_date"] is None:
+            starts.setdefault(run.data_fingerprint, set()).add(run.first_bar)
+    for fingerprint, bars in starts.items():
+        if len(bars) > 1:
+            latest = panels[fingerprint].index[max(bars)]
+            text = latest.date() if latest == latest.normalize() else latest
+            yield (
+                f"the warm-ups of the runs differ ({min(bars)} to {max(bars)} bars): "
+                f"start_date={text} makes their metrics comparable"
+            )

@@ -1,0 +1,94 @@
+"""The returns of all runs of a batch, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backtest_batch.batch.compute import benchmark_key
+from backtest_batch.batch.workspace import Workspace
+from backtest_batch.market.panel import FloatArray, Panel
+from backtest_batch.records import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReturns:
+    """Net returns on the bars of all data of a batch.
+
+    Attributes
+    ----------
+    index
+        Timestamps, shape (n_bars,). Where the data differ in their time zones, in UTC.
+    rows
+        Net returns of shape (n_runs + n_benchmarks, n_bars), NaN where there is none; run i has
+        row i. Mapped from the file where the data share their bars.
+    benchmark_row
+        Row of each run's benchmark, shape (n_runs,).
+    """
+
+    index: pd.DatetimeIndex
+    rows: FloatArray
+    benchmark_row: tuple[int, ...]
+
+
+def batch_returns(
+    workspace: Workspace, runs: Sequence[RunSpec], panels: Mapping[str, Panel]
+) -> BatchReturns:
+    """Return the returns that the workers of a batch wrote."""
+    benchmarks = workspace.scratch.benchmark_rows
+    benchmark_row = tuple(benchmarks[benchmark_key(run)] for run in runs)
+    rows = workspace.returns(len(runs) + len(benchmarks))
+    longest = max(panels.values(), key=lambda panel: panel.n_bars)
+    if all(_begins_like(panel.index, longest.index) for panel in panels.values()):
+        return BatchReturns(index=longest.index, rows=rows, benchmark_row=benchmark_row)
+    indexes = {key: _comparable(panel.index, panels) for key, panel in panels.items()}
+    union = pd.DatetimeIndex(sorted(set().union(*indexes.values())))
+    aligned = np.full((len(rows), len(union)), np.nan)
+    for run, benchmark in zip(runs, benchmark_row, strict=True):
+        places = union.get_indexer(indexes[run.data_fingerprint])
+        for row in (run.index, benchmark):
+            aligned[row, places] = rows[row, : run.n_bars]
+    return BatchReturns(index=union, rows=aligned, benchmark_row=benchmark_row)
+
+
+def write_returns(
+    path: Path, returns: BatchReturns, columns: Mapping[str, int], benchmark: int | None
+) -> None:
+    """Write returns.parquet: timestamp, one column a run_id, and the benchmark.
+
+    Parameters
+    ----------
+    path
+        The file.
+    returns
+        The returns of the batch.
+    columns
+        Row of each column, by its name.
+    benchmark
+        Row of the benchmark, or None.
+    """
+    rows = dict(columns)
+    if benchmark is not None:
+        rows["benchmark"] = benchmark
+    arrays = [pa.array(returns.index)]
+    arrays += [
+        pa.array(np.ascontiguousarray(returns.rows[row]), from_pandas=True) for row in rows.values()
+    ]
+    table = pa.Table.from_arrays(arrays, names=["timestamp", *rows])
+    # Dictionaries and snappy would take three times the memory of the data while writing.
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+
+
+def _begins_like(index: pd.DatetimeIndex, longest: pd.DatetimeIndex) -> bool:
+    return index.equals(longest[: len(index)])
+
+
+def _comparable(index: pd.DatetimeIndex, panels: Mapping[str, Panel]) -> pd.DatetimeIndex:
+    """Return timestamps that can be compared with those of the other data."""
+    if len({str(panel.index.tz) for panel in panels.values()}) == 1:
+        return index
+    return index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")

@@ -1,0 +1,241 @@
+"""The entry: from the runs of a batch to overfitting.json and the columns of the leaderboard."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.overfitting.bars import day_starts
+from backtest_batch.comparison.overfitting.document import (
+    document,
+    ranked_first_figures,
+    scenario_figures,
+)
+from backtest_batch.comparison.overfitting.scenario import (
+    ScenarioResult,
+    nothing_to_test,
+    scenario_results,
+)
+from backtest_batch.comparison.overfitting.selection import Figures, Selection
+from backtest_batch.comparison.overfitting.trials import (
+    FloatArray,
+    OverfittingSettings,
+    Trial,
+    Trials,
+)
+from backtest_batch.comparison.overfitting.verdict import Evidence, Opinions, judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """Skill or luck, for the files, the leaderboard and the report.
+
+    Attributes
+    ----------
+    document
+        overfitting.json, ready to be written.
+    columns
+        By run_id, one row a run that has returns: ``psr``, ``dsr``, ``spa_survivor`` (StepM on
+        the returns names the run) and ``benchmark_survivor`` (StepM on the beta-adjusted ones
+        does), each within the run's own scenario; missing where undefined.
+    logits
+        lambda of every split of the cross-validation, in the scenario of the verdict; empty when
+        undefined.
+    null_maxima
+        Resampled largest Sharpe ratios per bar of the SPA test, likewise.
+    statistic
+        The largest Sharpe ratio per bar that they are compared with; None when undefined.
+    """
+
+    document: dict[str, Any]
+    columns: pd.DataFrame
+    logits: FloatArray
+    null_maxima: FloatArray
+    statistic: float | None
+
+
+def assess(trials: Trials, settings: OverfittingSettings | None = None) -> dict[str, Any]:
+    """Return overfitting.json; see :func:`evaluate`."""
+    return evaluate(trials, settings).document
+
+
+def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Assessment:
+    """Say whether the best run of a batch is skill or luck.
+
+    Parameters
+    ----------
+    trials
+        The runs, in the order of the plan, which decides between equals.
+    settings
+        How it is computed; the defaults when None.
+
+    Returns
+    -------
+    Assessment
+        Every figure is finite or None with its reason in ``document["undefined"]``. Equal trials
+        and settings give equal figures.
+    """
+    settings = settings or OverfittingSettings()
+    tried = {run.decision for run in (*trials.runs, *trials.failed)}
+    everything = tried | set(trials.earlier_decisions)
+    n_counted = max(1, len(everything if settings.trials == "experiment" else tried))
+    results = scenario_results(trials, settings, n_tried=len(tried), n_counted=n_counted)
+    first = min(
+        (run for run in trials.runs if run.rank is not None),
+        key=lambda run: run.rank or 0,
+        default=None,
+    )
+    main = _main(results, first, settings)
+    days_per_year = _days_per_year(trials)
+    figures = scenario_figures(main, settings, days_per_year=days_per_year)
+    verdict = judge(
+        _evidence(
+            main,
+            figures,
+            trials,
+            n_trials=len(tried),
+            n_trials_experiment=len(everything),
+            n_counted=n_counted,
+            days_per_year=days_per_year,
+        )
+    )
+    content = document(
+        figures,
+        [
+            scenario_figures(result, settings, days_per_year=days_per_year)
+            for result in results
+            if result is not main
+        ],
+        ranked_first=_ranked_first(main, first, days_per_year),
+        verdict=verdict,
+        n_trials=len(tried),
+        n_trials_experiment=len(everything),
+        settings=settings,
+    )
+    validation, ability = main.raw.validation, main.raw.ability
+    return Assessment(
+        document=content,
+        columns=_columns(trials, results),
+        logits=np.empty(0) if validation is None else validation.logits,
+        null_maxima=np.empty(0) if ability is None else ability.null_maxima,
+        statistic=None if ability is None else ability.statistic,
+    )
+
+
+def _main(
+    results: Sequence[ScenarioResult], first: Trial | None, settings: OverfittingSettings
+) -> ScenarioResult:
+    """Return the scenario of the ranking's first; unranked, the first that can be tested."""
+    if not results:
+        return nothing_to_test(None, (), settings)
+    if first is not None:
+        return next(result for result in results if result.scenario == first.scenario)
+    return next((result for result in results if result.winner is not None), results[0])
+
+
+def _days_per_year(trials: Trials) -> float:
+    """Return the (daily) bars a year: intraday, the given bars a year over those of a usual day."""
+    days = day_starts(trials.index)
+    if days is None:
+        return trials.periods_per_year
+    return trials.periods_per_year / float(np.median(np.diff(days, append=len(trials.index))))
+
+
+def _ranked_first(
+    main: ScenarioResult, first: Trial | None, days_per_year: float
+) -> Figures | None:
+    """Return the figures of the ranking's first, or None when it is the winner."""
+    if first is None or first.run_id == main.winner:
+        return None
+    reason = next((e.reason for e in main.excluded if e.run_id == first.run_id), "")
+    return ranked_first_figures(main, first.run_id, reason, days_per_year=days_per_year)
+
+
+def _evidence(
+    main: ScenarioResult,
+    figures: Figures,
+    trials: Trials,
+    *,
+    n_trials: int,
+    n_trials_experiment: int,
+    n_counted: int,
+    days_per_year: float,
+) -> Evidence:
+    values, winner = figures.values, main.winner
+    sharpe, interval = values["sharpe_per_period"], values["sharpe_ci"]
+    neighbours = trials.neighbour_sharpe.get(winner) if winner else None
+    beyond = set(main.adjusted.survivors or ())
+    return Evidence(
+        n_trials=n_trials,
+        n_trials_experiment=n_trials_experiment,
+        n_counted=n_counted,
+        n_valid=len(main.raw.names),
+        n_bars=main.n_bars,
+        longest_warmup=main.longest_warmup,
+        run_id=winner,
+        annual_sharpe=None if sharpe is None else sharpe * math.sqrt(days_per_year),
+        interval=interval and (interval["low"], interval["high"]),
+        all_equal=bool(main.raw.nothing),
+        spa_pvalue=values["spa_pvalue"],
+        benchmark_spa_pvalue=values["benchmark_spa_pvalue"],
+        no_benchmark=main.adjusted.nothing,
+        psr=values["psr"],
+        benchmark_t=values["benchmark_adjusted"]["t_statistic"],
+        winner_beats_benchmark=winner in beyond,
+        survivors=tuple(name for name in main.raw.survivors or () if name in beyond),
+        raw=_opinions(main.raw, values, winner),
+        adjusted=_opinions(main.adjusted, values["benchmark_adjusted"], winner),
+        neighbour_t=None
+        if neighbours is None
+        else neighbours * math.sqrt(main.n_bars / days_per_year),
+        walk_forward_t=trials.walk_forward_t,
+        min_track_record_bars=values["min_track_record_length_bars"],
+    )
+
+
+def _opinions(selection: Selection, values: Mapping[str, Any], winner: str | None) -> Opinions:
+    noise = None
+    if winner in selection.names:
+        noise = selection.noise_sharpe(selection.names.index(winner))
+    return Opinions(
+        sharpe=values["sharpe_per_period"],
+        noise_sharpe=noise,
+        dsr=values["dsr"],
+        pbo=values["pbo"],
+        p_oos_loss=values["p_oos_loss"],
+    )
+
+
+def _columns(trials: Trials, results: Sequence[ScenarioResult]) -> pd.DataFrame:
+    """Return the columns of the leaderboard; runs of one decision share those of one of them."""
+    decisions = {run.run_id: (run.scenario, run.decision) for run in trials.runs}
+    rows: dict[tuple[str, str], tuple[float, float, bool | None, bool | None]] = {}
+    left_out: set[str] = set()
+    for result in results:
+        left_out.update(exclusion.run_id for exclusion in result.excluded)
+        raw, psr, dsr = result.raw, result.raw.psr(), result.raw.dsr()
+        zero, beyond = _flags(raw), _flags(result.adjusted)
+        for place, name in enumerate(raw.names):
+            rows[decisions[name]] = (psr[place], dsr[place], zero.get(name), beyond.get(name))
+    missing = (np.nan, np.nan, None, None)
+    table = pd.DataFrame(
+        [
+            missing if run.run_id in left_out else rows.get((run.scenario, run.decision), missing)
+            for run in trials.runs
+        ],
+        index=pd.Index([run.run_id for run in trials.runs], name="run_id", dtype="object"),
+        columns=["psr", "dsr", "spa_survivor", "benchmark_survivor"],
+    )
+    kinds = {"psr": "float64", "dsr": "float64"}
+    return table.astype({**kinds, "spa_survivor": "boolean", "benchmark_survivor": "boolean"})
+
+
+def _flags(selection: Selection) -> dict[str, bool]:
+    """Return whether StepM names each run; empty without a selection."""
+    if selection.survivors is None:
+        return {}
+    surviving = set(selection.survivors)
+    return {name: name in surviving for name in selection.names}

@@ -1,0 +1,236 @@
+"""One pass over the returns: everything the statistics need to know of each run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from backtest_batch.comparison.overfitting.bars import Sample, day_starts
+from backtest_batch.comparison.overfitting.cscv import block_sums
+from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trials
+
+# Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
+_COLUMNS_AT_ONCE = 128
+# Runs whose pairs are enough to estimate the mean squared correlation of more.
+_PAIRED = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Figures of the returns of several runs on their common bars.
+
+    Attributes
+    ----------
+    mean, std, skew, kurtosis
+        Per bar, shape (n_runs,); ddof 1 for std, population moments for the others.
+    sums, squares
+        sum r and sum r^2 by block, shape (blocks, n_runs).
+    deviations
+        Mean of each resample less the mean, shape (draws, n_runs).
+    """
+
+    mean: FloatArray
+    std: FloatArray
+    skew: FloatArray
+    kurtosis: FloatArray
+    sums: FloatArray
+    squares: FloatArray
+    deviations: FloatArray
+
+    @property
+    def sharpe(self) -> FloatArray:
+        """Sharpe ratios per bar, shape (n_runs,)."""
+        return self.mean / self.std
+
+    def take(self, positions: IntArray) -> "Moments":
+        """Return the figures of some of the runs; of all of them without a copy."""
+        if len(positions) == len(self.mean):
+            return self
+        return Moments(
+            **{item.name: getattr(self, item.name)[..., positions] for item in fields(self)}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The moments of a group of scenarios that share their bars.
+
+    Attributes
+    ----------
+    raw
+        Of r, the returns over the risk-free rate.
+    adjusted
+        Of a = r - beta b, the returns beyond the benchmark; NaN without a benchmark.
+    beta
+        Slope of r on the benchmark's returns, shape (n_runs,).
+    """
+
+    raw: Moments
+    adjusted: Moments
+    beta: FloatArray
+
+
+class DailyReturns:
+    """The returns of a group of scenarios on their common bars, over the risk-free rate.
+
+    Parameters
+    ----------
+    trials
+        The runs.
+    group
+        Samples with equal bars.
+
+    Attributes
+    ----------
+    columns
+        Columns of the matrix of returns, scenario after scenario, shape (n_runs,).
+    scenarios
+        Position in ``group`` of each run's scenario, shape (n_runs,).
+    n_bars
+        Number of (daily) returns.
+    """
+
+    def __init__(self, trials: Trials, group: Sequence[Sample]) -> None:
+        self._trials = trials
+        self._bars = slice(group[0].start, group[0].stop)
+        self._days = day_starts(trials.index[self._bars])
+        self.columns = np.concatenate([sample.columns for sample in group])
+        self.scenarios = np.repeat(np.arange(len(group)), [len(s.columns) for s in group])
+        self._names = [sample.scenario for sample in group]
+        self._rates = np.array([trials.risk_free.get(name, 0.0) for name in self._names])
+        n_given = self._bars.stop - self._bars.start
+        bounds = np.arange(n_given) if self._days is None else self._days
+        self._bars_a_day = np.diff(bounds, append=n_given)[:, None]
+        self.n_bars = len(bounds)
+
+    def runs(self, positions: slice | IntArray) -> FloatArray:
+        """Return r of some of the runs, shape (n_bars, n_chosen)."""
+        wanted = self.columns[positions]
+        bars = self._trials.returns[self._bars]
+        if len(wanted) and np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(wanted))):
+            part = bars[:, wanted[0] : wanted[0] + len(wanted)]
+        else:
+            part = bars[:, wanted]
+        raw = np.array(part, dtype=np.float64, order="C")
+        return self._excess(raw, self.scenarios[positions])
+
+    def benchmarks(self, scenarios: IntArray) -> FloatArray:
+        """Return the benchmarks of some scenarios, shape (n_bars, n_chosen); NaN where missing."""
+        found = np.full((self.n_bars, len(scenarios)), np.nan)
+        for column, scenario in enumerate(scenarios):
+            given = self._trials.benchmarks.get(self._names[scenario])
+            if given is not None:
+                raw = np.array(given[self._bars], dtype=np.float64)[:, None]
+                found[:, [column]] = self._excess(raw, scenarios[[column]])
+        return found
+
+    def _excess(self, returns: FloatArray, scenarios: IntArray) -> FloatArray:
+        """Compound bars to days and subtract the risk-free return, likewise compounded."""
+        if self._days is not None:
+            returns = np.multiply.reduceat(1.0 + returns, self._days, axis=0) - 1.0
+        rates = self._rates[scenarios]
+        if rates.any():
+            returns -= (1.0 + rates) ** self._bars_a_day - 1.0
+        return returns
+
+
+def measure(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
+    """Return the moments of all runs of a group.
+
+    Parameters
+    ----------
+    daily
+        The returns.
+    counts
+        Bootstrap counts, shape (draws, n_bars).
+    blocks
+        Number of blocks of the cross-validation.
+    """
+    n_runs = len(daily.columns)
+    raw, adjusted = (empty_moments(n_runs, blocks, len(counts)) for _ in range(2))
+    beta = np.empty(n_runs)
+    known: IntArray = np.empty(0, dtype=np.int64)
+    benchmark = shift_b = np.empty((0, 0))
+    for first in range(0, n_runs, _COLUMNS_AT_ONCE):
+        part = slice(first, min(first + _COLUMNS_AT_ONCE, n_runs))
+        scenarios, where = np.unique(daily.scenarios[part], return_inverse=True)
+        if not np.array_equal(scenarios, known):
+            known, benchmark = scenarios, daily.benchmarks(scenarios)
+            shift_b = counts @ (benchmark - benchmark.mean(axis=0)) / daily.n_bars
+        # One column broadcasts against all runs.
+        own = slice(None) if len(scenarios) == 1 else where
+        r, b = daily.runs(part), benchmark[:, own]
+        shift = counts @ (r - r.mean(axis=0)) / daily.n_bars
+        beta[part] = slopes = _slopes(r, b)
+        _fill(raw, part, r, shift)
+        # The resampled means of a follow from those of r and b: no second matrix product.
+        _fill(adjusted, part, r - slopes * b, shift - slopes * shift_b[:, own])
+    return Measured(raw=raw, adjusted=adjusted, beta=beta)
+
+
+def _slopes(returns: FloatArray, benchmark: FloatArray) -> FloatArray:
+    """Return the least-squares slopes; NaN where the benchmark is missing or does not vary."""
+    centred = benchmark - benchmark.mean(axis=0)
+    variance = np.mean(centred**2, axis=0)
+    covariance = np.mean(returns * centred, axis=0)
+    return np.asarray(covariance / np.where(variance > 1e-28, variance, np.nan))
+
+
+def empty_moments(n_runs: int, blocks: int, draws: int) -> Moments:
+    """Return moments to be filled in."""
+    return Moments(
+        mean=np.empty(n_runs),
+        std=np.empty(n_runs),
+        skew=np.empty(n_runs),
+        kurtosis=np.empty(n_runs),
+        sums=np.empty((blocks, n_runs)),
+        squares=np.empty((blocks, n_runs)),
+        deviations=np.empty((draws, n_runs)),
+    )
+
+
+def _fill(moments: Moments, part: slice, returns: FloatArray, deviations: FloatArray) -> None:
+    """Write the figures of a few runs into their columns."""
+    n_bars = len(returns)
+    mean = returns.mean(axis=0)
+    centred = returns - mean
+    square = centred * centred
+    second = square.mean(axis=0)
+    safe = np.where(second > 0, second, np.nan)
+    moments.mean[part] = mean
+    moments.std[part] = np.sqrt(second * n_bars / (n_bars - 1))
+    moments.skew[part] = (square * centred).mean(axis=0) / safe**1.5
+    moments.kurtosis[part] = (square * square).mean(axis=0) / safe**2
+    moments.sums[:, part], moments.squares[:, part] = block_sums(returns, len(moments.sums))
+    moments.deviations[:, part] = deviations
+
+
+def effective_trials(daily: DailyReturns, positions: IntArray, seed: int) -> float:
+    """Return the participation ratio of the correlation matrix of some runs.
+
+    ``(sum of eigenvalues)^2 / sum of squared eigenvalues``, which is N^2 over the sum of squared
+    correlations: N for uncorrelated runs, 1 for identical ones. Above 500 runs the mean squared
+    correlation is that of the pairs among 500 of them, drawn with ``seed``.
+    """
+    n_runs = len(positions)
+    if n_runs > _PAIRED:
+        chosen = np.random.default_rng(seed).choice(n_runs, _PAIRED, replace=False)
+        positions = positions[np.sort(chosen)]
+    returns = daily.runs(positions)
+    returns -= returns.mean(axis=0)
+    returns /= np.sqrt(np.mean(returns**2, axis=0))
+    correlation = returns.T @ returns / len(returns)
+    size = len(correlation)
+    pairs = float(np.sum(correlation**2) - np.sum(np.diag(correlation) ** 2)) / (size * (size - 1))
+    return 1.0 / (1.0 / n_runs + (1.0 - 1.0 / n_runs) * pairs)
+
+
+def all_equal(moments: Moments) -> bool:
+    """Return whether all runs have the same returns, but for rounding.
+
+    Runs with equal means and equal means of every resample have equal returns.
+    """
+    within = 1e-9 * float(moments.std.min())
+    if float(np.ptp(moments.mean)) > within or float(np.ptp(moments.std)) > within:
+        return False
+    return bool(float(np.ptp(moments.deviations, axis=1).max()) <= within)

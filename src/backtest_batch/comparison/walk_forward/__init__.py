@@ -1,0 +1,1 @@
+"""Walk-forward: choose in-sample, judge out-of-sample."""

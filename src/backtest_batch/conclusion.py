@@ -1,0 +1,204 @@
+"""What a batch comes to: ranking, sensitivity and the verdict on skill or luck.
+
+From a table of runs and, where there are any, their returns. The same for a sweep that just
+ended and for runs that were read back from the store.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.ineffective import warnings_about_parameters
+from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD
+from backtest_batch.comparison.overfitting import (
+    Assessment,
+    OverfittingSettings,
+    Trial,
+    Trials,
+    evaluate,
+)
+from backtest_batch.comparison.ranking import Ranking, rank_runs
+from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.stability import edge_notes, with_neighbourhood
+from backtest_batch.market.panel import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnsOfRuns:
+    """Net returns of the runs of a table, for the statistics.
+
+    Attributes
+    ----------
+    index
+        Timestamps of the bars, shape (n_bars,).
+    returns
+        Net returns, shape (n_bars, n_runs of the table), NaN where a run has none.
+    benchmarks
+        Net returns of each run's benchmark, shape (n_bars, n_benchmarks).
+    benchmark_of
+        Column of ``benchmarks`` that belongs to each run of the table, shape (n_runs,).
+    decisions
+        What the researcher chose in each run, equal text for equal choices, shape (n_runs,).
+    risk_free
+        Risk-free return a bar of each run, shape (n_runs,).
+    periods_per_year
+        Bars a year.
+    earlier_decisions
+        Decisions that earlier batches of the experiment tried on the same data.
+    """
+
+    index: pd.DatetimeIndex
+    returns: FloatArray
+    benchmarks: FloatArray
+    benchmark_of: Sequence[int]
+    decisions: Sequence[str]
+    risk_free: Sequence[float]
+    periods_per_year: float
+    earlier_decisions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """The comparison of a table of runs.
+
+    Attributes
+    ----------
+    table
+        The runs, with the metric ``sharpe_neighbourhood``.
+    ranking, ranked
+        How they are ranked, and their places.
+    sensitivity, importance
+        What the swept parameters do to the metrics.
+    assessment
+        Skill or luck; None where there are no returns to judge by.
+    notes
+        What the reader should know before trusting the first place.
+    """
+
+    table: RunTable
+    ranking: Ranking
+    ranked: pd.DataFrame
+    sensitivity: pd.DataFrame
+    importance: pd.DataFrame
+    assessment: Assessment | None
+    notes: tuple[str, ...]
+
+    @property
+    def best(self) -> Any:
+        """Index label of the run that ranks first; None when none is ranked."""
+        ranked = self.ranked.index[self.ranked["rank"].notna()]
+        return ranked[0] if len(ranked) else None
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """Label, sentence and reasons of the verdict."""
+        return None if self.assessment is None else self.assessment.document["verdict"]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence; empty without one."""
+        return "" if self.verdict is None else str(self.verdict["sentence"])
+
+
+def conclude(
+    table: RunTable,
+    ranking: Ranking,
+    *,
+    returns: ReturnsOfRuns | None = None,
+    settings: OverfittingSettings | None = None,
+    notes: Sequence[str] = (),
+) -> Conclusion:
+    """Compare the runs of a table.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    ranking
+        What is better.
+    returns
+        Their returns; without them there is no verdict.
+    settings
+        How the statistics are computed.
+    notes
+        Sentences to put before those of the comparison.
+    """
+    table = with_neighbourhood(table)
+    ranked = rank_runs(table, ranking)
+    placed = ranked.index[ranked["rank"].notna()]
+    best = placed[0] if len(placed) else None
+    said = [*notes, *warnings_about_parameters(table)]
+    if best is not None:
+        said += edge_notes(table, best)
+    if ranking.out_of_sample_metrics:
+        names = ", ".join(ranking.out_of_sample_metrics)
+        said.append(f"Runs are selected by {names}, which is therefore no longer out-of-sample.")
+    assessment = None
+    if returns is not None and len(table):
+        assessment = evaluate(_trials(table, ranked, returns), settings)
+    return Conclusion(
+        table=table,
+        ranking=ranking,
+        ranked=ranked,
+        sensitivity=sensitivity(table, best=best),
+        importance=importance(table),
+        assessment=assessment,
+        notes=tuple(said),
+    )
+
+
+def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Trials:
+    """Return the runs of a table as the statistics take them."""
+    scenarios = table.scenario.tolist()
+    ranks = ranked["rank"].reindex(table.runs.index)
+    run_ids = _distinct_ids(table)
+    trials = [
+        Trial(
+            run_id=run_ids[row],
+            scenario=scenarios[row],
+            decision=returns.decisions[row],
+            rank=None if pd.isna(ranks.iloc[row]) else int(ranks.iloc[row]),
+            ruined=bool(table.runs["ruined"].iloc[row]) if "ruined" in table.runs else False,
+        )
+        for row in range(len(table))
+    ]
+    kept = np.flatnonzero(table.finished)
+    lost = [trials[row] for row in np.flatnonzero(~table.finished)]
+    benchmarks: dict[str, FloatArray] = {}
+    risk_free: dict[str, float] = {}
+    for row in kept.tolist():
+        benchmarks.setdefault(scenarios[row], returns.benchmarks[:, returns.benchmark_of[row]])
+        risk_free.setdefault(scenarios[row], returns.risk_free[row])
+    neighbours = table.metrics[NEIGHBOURHOOD]
+    matrix = returns.returns
+    if len(kept) < len(table):
+        matrix = matrix[:, kept]
+    return Trials(
+        returns=matrix,
+        index=returns.index,
+        runs=[trials[row] for row in kept],
+        failed=lost,
+        benchmarks=benchmarks,
+        risk_free=risk_free,
+        periods_per_year=returns.periods_per_year,
+        earlier_decisions=returns.earlier_decisions,
+        neighbour_sharpe={
+            run_ids[row]: float(neighbours.iloc[row])
+            for row in kept
+            if not pd.isna(neighbours.iloc[row])
+        },
+    )
+
+
+def _distinct_ids(table: RunTable) -> list[str]:
+    """Return a name for each run that is unique also among several batches."""
+    names = table.runs["run_id"].astype(str).tolist()
+    if not table.several_batches:
+        return names
+    batches = table.runs["batch_id"].astype(str).tolist()
+    return [f"{batch}/{name}" for batch, name in zip(batches, names, strict=True)]

@@ -1,0 +1,291 @@
+"""From the path of one unit of currency to the account of each run, in compiled loops.
+
+What a run holds is ``amount`` times the unit of :class:`~backtest_batch.engine.kernels.UnitPath`,
+so its account needs no loop over assets but where it trades: O(bars + orders * assets) a run.
+"""
+
+import numpy as np
+
+from backtest_batch.engine.costs import TRADE_THRESHOLD
+from backtest_batch.engine.kernels import Orders, UnitPath, compiled
+from backtest_batch.market.panel import FloatArray, IntArray
+
+ROUNDING = 1e-12
+"""Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
+
+GROSS, NET, MAX_GROSS, TURNOVER, COST, COST_RATIO = range(6)
+"""Columns of ``totals``: sums of gross and net exposure, the largest gross exposure, sums of
+turnover, of cost, and of cost over the equity of the bar before."""
+
+BARS, ORDERS, SALES, TRADES, RUINED = range(5)
+"""Columns of ``counts``; RUINED is 0 or 1."""
+
+
+@compiled
+def _is_spent(cash: float, value: float) -> bool:
+    return cash + value <= ROUNDING * (abs(cash) + abs(value))
+
+
+@compiled
+def _hold(
+    long: FloatArray,
+    short: FloatArray,
+    cash: float,
+    amount: float,
+    start: int,
+    stop: int,
+    worth: FloatArray,
+) -> int:
+    """Mark bars from ``start`` on; return the first spent one, ``stop`` without any."""
+    # Two plain loops: the first one then fills several bars at a time.
+    for bar in range(start, stop):
+        worth[bar] = cash + amount * (long[bar] + short[bar])
+    for bar in range(start, stop):
+        if _is_spent(cash, amount * (long[bar] + short[bar])):
+            return bar
+    return stop
+
+
+@compiled
+def _accrue(cash: float, shorted: float, years: float, rates: tuple[float, float, float]) -> float:
+    cash_rate, borrow_rate, short_fee_rate = rates
+    interest = cash * (cash_rate if cash > 0.0 else borrow_rate)
+    return cash + (interest + shorted * short_fee_rate) * years
+
+
+@compiled
+def _hold_with_interest(
+    long: FloatArray,
+    short: FloatArray,
+    years: FloatArray,
+    rates: tuple[float, float, float],
+    cash: float,
+    amount: float,
+    start: int,
+    stop: int,
+    worth: FloatArray,
+) -> tuple[int, float]:
+    """Do the same, interest first; return the cash as well."""
+    for bar in range(start, stop):
+        # Nothing is held before bar 0, and no time has passed.
+        shorted = amount * short[bar - 1] if bar > 0 else 0.0
+        cash = _accrue(cash, shorted, years[bar], rates)
+        value = amount * (long[bar] + short[bar])
+        worth[bar] = cash + value
+        if _is_spent(cash, value):
+            return bar, cash
+    return stop, cash
+
+
+@compiled
+def _add_exposures(
+    long: FloatArray,
+    short: FloatArray,
+    amount: float,
+    start: int,
+    stop: int,
+    worth: FloatArray,
+    totals: FloatArray,
+) -> None:
+    gross_sum = net_sum = largest = 0.0
+    for bar in range(start, stop):
+        units = amount / worth[bar]
+        gross = units * (long[bar] - short[bar])
+        gross_sum += gross
+        largest = gross if gross > largest else largest
+        net_sum += units * (long[bar] + short[bar])
+    totals[GROSS] += gross_sum
+    totals[NET] += net_sum
+    totals[MAX_GROSS] = max(totals[MAX_GROSS], largest)
+
+
+@compiled
+def _charge(
+    traded: float, before: float, previous: float, rate: float, totals: FloatArray
+) -> float:
+    cost = rate * traded
+    totals[TURNOVER] += traded / before
+    totals[COST] += cost
+    totals[COST_RATIO] += cost / previous
+    return cost
+
+
+@compiled
+def _execute(
+    targets: FloatArray,
+    drifted: FloatArray,
+    gross: float,
+    order: int,
+    held: float,
+    before: float,
+    cap: float,
+    events: FloatArray,
+) -> tuple[float, float, int]:
+    """Trade from ``held`` units of the last order to this one.
+
+    Returns the units then held, the value of the trades and their number.
+    """
+    wanted = before * min(1.0, cap / gross) if gross > 0.0 else 0.0
+    threshold = TRADE_THRESHOLD * before
+    traded = 0.0
+    n_trades = 0
+    for asset in range(targets.shape[1]):
+        value = abs(wanted * targets[order, asset] - held * drifted[order, asset])
+        traded += value if value > threshold else 0.0
+        n_trades += value > threshold
+    events[0, order] = before
+    events[1, order] = traded
+    return wanted, traded, n_trades
+
+
+@compiled
+def _sell_ended(
+    values: FloatArray,
+    first_sale: int,
+    sale: int,
+    amount: float,
+    before: float,
+    events: FloatArray,
+) -> tuple[float, int]:
+    """Sell the series that end on this bar; return the value of the trades and their number."""
+    first_event = events.shape[1] - len(values)
+    traded = 0.0
+    n_trades = 0
+    for i in range(first_sale, sale):
+        value = abs(amount * values[i])
+        value = value if value > TRADE_THRESHOLD * before else 0.0
+        traded += value
+        n_trades += value > 0.0
+        events[0, first_event + i] = before
+        events[1, first_event + i] = value
+    return traded, n_trades
+
+
+@compiled
+def run_accounts(
+    orders: Orders,
+    path: UnitPath,
+    first_bar: int,
+    years: FloatArray,
+    conditions: FloatArray,
+    equity: FloatArray,
+    events: FloatArray,
+    totals: FloatArray,
+    counts: IntArray,
+) -> None:
+    """Follow the account of each run over the measured bars.
+
+    Parameters
+    ----------
+    orders, path
+        What the runs have in common.
+    first_bar
+        The first measured bar.
+    years
+        Time since the bar before, in years, 0 for the first, shape (n_measured,).
+    conditions
+        A row for each run: initial_capital, max_gross_exposure, cost rate, cash_rate, borrow_rate,
+        short_fee_rate.
+    equity
+        Filled, shape (n_runs, n_measured).
+    events
+        Filled for the last run: equity before each order and each sale, and the value traded;
+        orders stand first. Shape (2, n_orders + n_sales).
+    totals, counts
+        Filled, a row for each run; the columns are named above.
+    """
+    n_runs, n_measured = equity.shape
+    n_orders = len(orders.bars)
+    n_sales = len(path.sale_bars)
+    # Taken out of their tuples: handing those to inner functions costs more than the functions.
+    long, short = path.long, path.short
+    targets = orders.targets
+    for run in range(n_runs):
+        capital, cap, rate, cash_rate, borrow_rate, short_fee_rate = conditions[run]
+        rates = (cash_rate, borrow_rate, short_fee_rate)
+        accrues = cash_rate != 0.0 or borrow_rate != 0.0 or short_fee_rate != 0.0
+        worth = equity[run]
+        total = totals[run]
+        total[:] = 0.0
+        cash = capital
+        amount = 0.0
+        order = sale = n_trades = 0
+        # Since `held_from` the same amount is invested; from `bar` on nothing is marked yet.
+        held_from = bar = 0
+        ruined = False
+        while True:
+            event = n_measured
+            if order < n_orders:
+                event = min(event, orders.bars[order] - first_bar)
+            if sale < n_sales:
+                event = min(event, path.sale_bars[sale] - first_bar)
+            if bar < event and accrues:
+                bar, cash = _hold_with_interest(
+                    long, short, years, rates, cash, amount, bar, event, worth
+                )
+            elif bar < event:
+                bar = _hold(long, short, cash, amount, bar, event, worth)
+            _add_exposures(long, short, amount, held_from, bar, worth, total)
+            if bar < event:
+                ruined = True
+                worth[bar] = min(worth[bar], 0.0)
+                break
+            if bar == n_measured:
+                break
+            held_from = bar
+            previous = worth[bar - 1] if bar > 0 else capital
+            if accrues and bar > 0:
+                cash = _accrue(cash, amount * short[bar - 1], years[bar], rates)
+            if order < n_orders and orders.bars[order] - first_bar == bar:
+                value = amount * path.drifted_net[order]
+                ruined = _is_spent(cash, value)
+                if not ruined:
+                    before = cash + value
+                    amount, traded, n_traded = _execute(
+                        targets,
+                        path.drifted,
+                        orders.gross[order],
+                        order,
+                        amount,
+                        before,
+                        cap,
+                        events,
+                    )
+                    value = amount * orders.net[order]
+                    cash = before - value - _charge(traded, before, previous, rate, total)
+                    n_trades += n_traded
+                    order += 1
+                    ruined = _is_spent(cash, value)
+            if not ruined and sale < n_sales and path.sale_bars[sale] - first_bar == bar:
+                n_ended = 0
+                sold = 0.0
+                while (
+                    sale + n_ended < n_sales and path.sale_bars[sale + n_ended] - first_bar == bar
+                ):
+                    sold += amount * path.sale_values[sale + n_ended]
+                    n_ended += 1
+                value = amount * (long[bar] + short[bar]) + sold
+                ruined = _is_spent(cash, value)
+                if not ruined:
+                    before = cash + value
+                    traded, n_traded = _sell_ended(
+                        path.sale_values, sale, sale + n_ended, amount, before, events
+                    )
+                    cash += sold - _charge(traded, before, previous, rate, total)
+                    n_trades += n_traded
+                    sale += n_ended
+            if not ruined:
+                value = amount * (long[bar] + short[bar])
+                ruined = _is_spent(cash, value)
+            worth[bar] = min(cash + value, 0.0) if ruined else cash + value
+            if bar == 0:
+                # What happens on the first measured bar shows in the return of the second.
+                worth[bar] = capital
+            if ruined:
+                break
+            bar += 1
+        counts[run, BARS] = bar + ruined
+        counts[run, ORDERS] = order
+        counts[run, SALES] = sale
+        counts[run, TRADES] = n_trades
+        counts[run, RUINED] = ruined

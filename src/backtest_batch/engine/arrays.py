@@ -1,0 +1,22 @@
+"""The one kind of array that kernels read."""
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest_batch.market.panel import FloatArray
+
+
+def kernel_input(values: npt.ArrayLike) -> FloatArray:
+    """Return ``values`` as float64, C-contiguous and read-only, copied only where needed.
+
+    Numba compiles a kernel anew for every combination of layouts, and treats a read-only array
+    and a memory map as other types; through here each kernel is compiled once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the values are no numbers.
+    """
+    array = np.ascontiguousarray(np.asarray(values), dtype=np.float64).view()
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,327 @@
+"""From weights and prices to the path of one unit of currency, in compiled loops.
+
+:func:`size_orders` turns weights into the targets that can be traded, :func:`walk_prices` follows
+one unit of currency put into each row of targets until the next row is executed. Both are called
+once for all runs that share data, weights and execution; ``account_kernels.py`` does the rest.
+Together they equal ``reference.py`` up to rounding.
+
+Every sum is one sequential loop over assets or bars: its bits depend on nothing but its terms,
+not on how many runs are computed together.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from backtest_batch.market.panel import FloatArray, IntArray
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+NOT_FINITE, NO_PRICE = 1, 2
+"""Why orders cannot be sized: a weight that is no number, a position that cannot be priced."""
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile with IEEE semantics as written: no reordered sums, no threads.
+
+    A compiled function may call only those of its own file: the cache on disk notices changes of
+    that file alone.
+    """
+    return cast(_Function, njit(cache=True, error_model="numpy", nogil=True)(function))
+
+
+class Orders(NamedTuple):
+    """What is to be held from each execution on.
+
+    Attributes
+    ----------
+    bars
+        Bar of execution, shape (n_orders,).
+    targets
+        Weights after ``max_weight``, 0 where there is no price to trade at, shape
+        (n_orders, n_assets).
+    gross
+        Sum of absolute weights after ``max_weight``, those without a price included.
+    net
+        Sum of ``targets``.
+    untradable
+        How many weights other than 0 were set aside.
+    """
+
+    bars: IntArray
+    targets: FloatArray
+    gross: FloatArray
+    net: FloatArray
+    untradable: IntArray
+
+
+class UnitPath(NamedTuple):
+    """What becomes of one unit of currency put into the targets of each order.
+
+    Attributes
+    ----------
+    long, short
+        Value of the longs and of the shorts (negative) at each measured close, after trading,
+        shape (n_measured,).
+    drifted
+        Value of each holding just before each order, at the order's prices, shape
+        (n_orders, n_assets).
+    drifted_net
+        Sum of ``drifted`` over assets.
+    sale_bars, sale_assets, sale_orders
+        Series that end while held: last bar, asset, and the order that opened the position, by
+        bar; shape (n_sales,).
+    sale_values
+        Value of the holding at the close of that bar.
+    """
+
+    long: FloatArray
+    short: FloatArray
+    drifted: FloatArray
+    drifted_net: FloatArray
+    sale_bars: IntArray
+    sale_assets: IntArray
+    sale_orders: IntArray
+    sale_values: FloatArray
+
+
+@compiled
+def _find_not_finite(weights: FloatArray) -> tuple[int, int, int]:
+    """Return (NOT_FINITE, row, asset) of the first weight that is no number, or zeros."""
+    n_rows, n_assets = weights.shape
+    for row in range(n_rows):
+        n_finite = 0
+        for asset in range(n_assets):
+            n_finite += np.isfinite(weights[row, asset])
+        if n_finite < n_assets:
+            for asset in range(n_assets):
+                if not np.isfinite(weights[row, asset]):
+                    return NOT_FINITE, row, asset
+    return 0, 0, 0
+
+
+@compiled
+def size_orders(
+    weights: FloatArray,
+    price: FloatArray,
+    close: FloatArray,
+    bars: IntArray,
+    last_bars: IntArray,
+    max_weight: float,
+    at_close: bool,
+    targets: FloatArray,
+) -> tuple[Orders, tuple[int, int, int]]:
+    """Clip the weights and set those aside that cannot be traded.
+
+    Parameters
+    ----------
+    weights
+        Rows of weights, shape (n_rows, n_assets); those from ``len(bars)`` on are only checked.
+    price, close
+        Prices of execution and closing prices, shape (n_bars, n_assets).
+    bars
+        Bar on which each row is executed, shape (n_orders,).
+    last_bars
+        Bar on which each series ends, ``n_bars`` where it does not, shape (n_assets,).
+    max_weight
+        Cap on absolute weights; infinity for none.
+    at_close
+        Whether orders are executed at the close.
+    targets
+        Filled, and part of the result: shape (n_orders, n_assets).
+
+    Returns
+    -------
+    orders : Orders
+    fault : tuple of (reason, row, asset)
+        The reason is NOT_FINITE, NO_PRICE, or 0 when there is none.
+    """
+    n_assets = weights.shape[1]
+    n_orders = len(bars)
+    gross = np.empty(n_orders)
+    net = np.empty(n_orders)
+    untradable = np.zeros(n_orders, np.int64)
+    orders = Orders(bars, targets, gross, net, untradable)
+    fault = _find_not_finite(weights)
+    if fault[0] != 0:
+        return orders, fault
+    for order in range(n_orders):
+        bar = bars[order]
+        total = 0.0
+        n_barred = 0
+        for asset in range(n_assets):
+            weight = weights[order, asset]
+            weight = max_weight if weight > max_weight else weight
+            weight = -max_weight if weight < -max_weight else weight
+            targets[order, asset] = weight
+            total += abs(weight)
+            n_barred += (
+                np.isnan(price[bar, asset])
+                or np.isnan(close[bar, asset])
+                or last_bars[asset] == bar
+            )
+        gross[order] = total
+        if n_barred > 0:
+            for asset in range(n_assets):
+                last = last_bars[asset]
+                priced = not (np.isnan(price[bar, asset]) or np.isnan(close[bar, asset]))
+                held = order > 0 and targets[order - 1, asset] != 0.0 and last >= bar
+                if held and not priced:
+                    return orders, (NO_PRICE, order, asset)
+                # Bought and sold at the same close, a weight would only be charged twice.
+                if not priced or (at_close and last == bar):
+                    untradable[order] += targets[order, asset] != 0.0
+                    targets[order, asset] = 0.0
+        total = 0.0
+        for asset in range(n_assets):
+            total += targets[order, asset]
+        net[order] = total
+    return orders, fault
+
+
+@compiled
+def _hold(
+    close: FloatArray,
+    assets: IntArray,
+    units: FloatArray,
+    n_held: int,
+    start: int,
+    stop: int,
+    first_bar: int,
+    value: FloatArray,
+) -> None:
+    for bar in range(start, stop):
+        total = 0.0
+        for i in range(n_held):
+            total += units[i] * close[bar, assets[i]]
+        value[bar - first_bar] = total
+
+
+@compiled
+def _drop_ended(
+    assets: IntArray, units: FloatArray, n_held: int, last_bars: IntArray, bar: int
+) -> int:
+    n_kept = 0
+    for i in range(n_held):
+        if last_bars[assets[i]] != bar:
+            assets[n_kept] = assets[i]
+            units[n_kept] = units[i]
+            n_kept += 1
+    return n_kept
+
+
+@compiled
+def _drift(
+    price: FloatArray,
+    assets: IntArray,
+    units: FloatArray,
+    n_held: int,
+    bar: int,
+    drifted: FloatArray,
+) -> float:
+    total = 0.0
+    for i in range(n_held):
+        value = units[i] * price[bar, assets[i]]
+        drifted[assets[i]] = value
+        total += value
+    return total
+
+
+@compiled
+def walk_prices(
+    orders: Orders,
+    price: FloatArray,
+    close: FloatArray,
+    last_bars: IntArray,
+    first_bar: int,
+    drifted: FloatArray,
+    long: FloatArray,
+    short: FloatArray,
+) -> UnitPath:
+    """Follow one unit of currency put into each row of targets until the next is executed.
+
+    Parameters
+    ----------
+    orders
+        As :func:`size_orders` returns them.
+    price, close, last_bars
+        As for :func:`size_orders`.
+    first_bar
+        The first measured bar.
+    drifted, long, short
+        Filled, and part of the result: shapes (n_orders, n_assets), (n_measured,), (n_measured,).
+    """
+    n_bars, n_assets = close.shape
+    n_orders = len(orders.bars)
+    targets = orders.targets
+    long[:] = 0.0
+    short[:] = 0.0
+    drifted[:1] = 0.0
+    drifted_net = np.zeros(n_orders)
+    sale_bars = np.empty(n_assets, np.int64)
+    sale_assets = np.empty(n_assets, np.int64)
+    sale_orders = np.empty(n_assets, np.int64)
+    sale_values = np.empty(n_assets)
+    n_sales = 0
+    some_end = np.any(last_bars < n_bars)
+    # Longs and shorts apart, so that each sum runs over its own part.
+    longs = np.empty(n_assets, np.int64)
+    shorts = np.empty(n_assets, np.int64)
+    long_units = np.empty(n_assets)
+    short_units = np.empty(n_assets)
+    for order in range(n_orders):
+        start = orders.bars[order]
+        end = orders.bars[order + 1] if order + 1 < n_orders else n_bars
+        n_long = 0
+        n_short = 0
+        for asset in range(n_assets):
+            target = targets[order, asset]
+            if target > 0.0:
+                longs[n_long] = asset
+                long_units[n_long] = target / price[start, asset]
+                n_long += 1
+            elif target < 0.0:
+                shorts[n_short] = asset
+                short_units[n_short] = target / price[start, asset]
+                n_short += 1
+        bar = start
+        while bar < end:
+            stop = end
+            if some_end:
+                for i in range(n_long):
+                    stop = min(stop, last_bars[longs[i]])
+                for i in range(n_short):
+                    stop = min(stop, last_bars[shorts[i]])
+            _hold(close, longs, long_units, n_long, bar, stop, first_bar, long)
+            if n_short > 0:
+                _hold(close, shorts, short_units, n_short, bar, stop, first_bar, short)
+            bar = stop
+            if stop == end:
+                break
+            for asset in range(n_assets):
+                if last_bars[asset] == stop and targets[order, asset] != 0.0:
+                    sale_bars[n_sales] = stop
+                    sale_assets[n_sales] = asset
+                    sale_orders[n_sales] = order
+                    units = targets[order, asset] / price[start, asset]
+                    sale_values[n_sales] = units * close[stop, asset]
+                    n_sales += 1
+            n_long = _drop_ended(longs, long_units, n_long, last_bars, stop)
+            n_short = _drop_ended(shorts, short_units, n_short, last_bars, stop)
+        if order + 1 < n_orders:
+            drifted[order + 1] = 0.0
+            drifted_net[order + 1] = _drift(
+                price, longs, long_units, n_long, end, drifted[order + 1]
+            ) + _drift(price, shorts, short_units, n_short, end, drifted[order + 1])
+    return UnitPath(
+        long,
+        short,
+        drifted,
+        drifted_net,
+        sale_bars[:n_sales],
+        sale_assets[:n_sales],
+        sale_orders[:n_sales],
+        sale_values[:n_sales],
+    )

@@ -1,0 +1,90 @@
+"""The conditions under which target weights are traded."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from backtest_batch.engine.costs import cost_rate
+from backtest_batch.errors import ConfigurationError, Fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSettings:
+    """The conditions under which target weights are traded; one per run.
+
+    Attributes
+    ----------
+    initial_capital
+        Equity on the first measured bar, above 0. All results but those in currency are the same
+        for any value.
+    max_gross_exposure
+        Cap on the sum of absolute weights, above 0: a row of weights beyond it is scaled down.
+    max_weight
+        Cap on each absolute weight, above 0, applied first; None for no cap.
+    commission_bps, spread_bps, impact_bps
+        Basis points of traded value, at least 0; half of the spread is paid.
+    cash_rate, borrow_rate, short_fee_rate
+        Annual rates earned on positive cash, paid on negative cash, paid on the market value of
+        shorts; ACT/365.
+    execution_lag
+        Bars from decision to execution, at least 0. With 0, a decision made with a bar's close is
+        executed on that bar.
+    execution_price
+        Trades execute at the ``close`` or at the ``open`` of their bar.
+
+    Raises
+    ------
+    ConfigurationError
+        When a value is out of its range.
+    """
+
+    initial_capital: float = 1_000_000.0
+    max_gross_exposure: float = 1.0
+    max_weight: float | None = None
+    commission_bps: float = 0.5
+    spread_bps: float = 0.0
+    impact_bps: float = 0.0
+    cash_rate: float = 0.0
+    borrow_rate: float = 0.0
+    short_fee_rate: float = 0.0
+    execution_lag: int = 1
+    execution_price: Literal["close", "open"] = "close"
+
+    def __post_init__(self) -> None:
+        for key in ("initial_capital", "max_gross_exposure", "max_weight"):
+            value = getattr(self, key)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise _out_of_range(key, value, "must be finite and > 0")
+        for key in ("commission_bps", "spread_bps", "impact_bps"):
+            value = getattr(self, key)
+            if not (value >= 0 and math.isfinite(value)):
+                raise _out_of_range(key, value, "must be finite and >= 0")
+        for key in ("cash_rate", "borrow_rate", "short_fee_rate"):
+            value = getattr(self, key)
+            if not math.isfinite(value):
+                raise _out_of_range(key, value, "must be finite")
+        if self.execution_lag < 0:
+            raise _out_of_range("execution_lag", self.execution_lag, "must be >= 0")
+        if self.execution_price not in ("close", "open"):
+            raise _out_of_range(
+                "execution_price", self.execution_price, "must be one of close, open"
+            )
+
+    @property
+    def cost_rate(self) -> float:
+        """Cost of trading one unit of currency."""
+        return cost_rate(
+            commission_bps=self.commission_bps,
+            spread_bps=self.spread_bps,
+            impact_bps=self.impact_bps,
+        )
+
+    @property
+    def accrues_interest(self) -> bool:
+        """Whether cash or shorts bear interest."""
+        return self.cash_rate != 0 or self.borrow_rate != 0 or self.short_fee_rate != 0
+
+
+def _out_of_range(key: str, value: object, allowed: str) -> ConfigurationError:
+    fault = Fault(key=key, value=value, allowed=allowed)
+    return ConfigurationError(f"{fault}.", [fault])

@@ -1,0 +1,67 @@
+"""What a date means on an index of bars."""
+
+import re
+from datetime import date as calendar_date
+from datetime import datetime
+
+import pandas as pd
+
+from backtest_batch.errors import ConfigurationError
+
+Date = str | calendar_date | pd.Timestamp
+
+_TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")
+_YEAR = re.compile(r"^\s*\d{4}\s*$")
+_MONTH = re.compile(r"^\s*\d{4}-\d{1,2}\s*$")
+
+
+def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the first moment of ``date`` and the first one after it, in the zone of ``index``.
+
+    A date without a time is the whole day; ``2005`` is the year and ``2005-03`` the month. A time
+    that is spelt out is that moment. Midnight given as a timestamp object is the whole day.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``date`` is no date, or has a time zone and the index has none.
+    """
+    try:
+        stamp = pd.Timestamp(date)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31") from error
+    if pd.isna(stamp):
+        raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31")
+    stamp = stamp.as_unit("ns")
+    if stamp.tzinfo is not None and index.tz is None:
+        raise ConfigurationError(
+            f"'{date}' has a time zone, but the timestamps of the data have none"
+        )
+    if _is_moment(date, stamp):
+        stamp = _in_zone(stamp, index)
+        return stamp, stamp + pd.Timedelta(1, "ns")
+    day = stamp.tz_localize(None).normalize()
+    return _in_zone(day, index), _in_zone(day + _length(date), index)
+
+
+def _is_moment(date: Date, stamp: pd.Timestamp) -> bool:
+    if isinstance(date, str):
+        return _TIME_OF_DAY.search(date) is not None
+    return isinstance(date, datetime) and stamp != stamp.normalize()
+
+
+def _length(date: Date) -> pd.DateOffset:
+    if isinstance(date, str) and _YEAR.match(date):
+        return pd.DateOffset(years=1)
+    if isinstance(date, str) and _MONTH.match(date):
+        return pd.DateOffset(months=1)
+    return pd.DateOffset(days=1)
+
+
+def _in_zone(stamp: pd.Timestamp, index: pd.DatetimeIndex) -> pd.Timestamp:
+    if index.tz is None:
+        return stamp
+    if stamp.tzinfo is not None:
+        return stamp.tz_convert(index.tz)
+    # A midnight that the clocks skip or repeat: the day begins at its first existing moment.
+    return stamp.tz_localize(index.tz, ambiguous=True, nonexistent="shift_forward")

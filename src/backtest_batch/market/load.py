@@ -1,0 +1,112 @@
+"""From a source to the panel it describes: read, select, check, cache."""
+
+import hashlib
+import json
+import logging
+
+import numpy as np
+
+from backtest_batch.errors import DataError
+from backtest_batch.market import cache
+from backtest_batch.market.assembly import Assembly, assemble
+from backtest_batch.market.bars import BarFault, moment_text, raise_faults
+from backtest_batch.market.dates import Date
+from backtest_batch.market.frequency import check_frequency
+from backtest_batch.market.gaps import lifetimes
+from backtest_batch.market.panel import Panel
+from backtest_batch.market.sources.base import Source
+from backtest_batch.market.symbols import check_known
+
+LOG = logging.getLogger("backtest_batch.market")
+
+_READER = 1
+"""Version of reading and checking: raised whenever a source would lead to another panel."""
+
+
+def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
+    """Return the panel of a source, up to ``end_date``, mapped from the cache.
+
+    The source is read when the cache does not hold its panel; worker processes then call
+    :func:`~backtest_batch.market.cache.open_panel` with the fingerprint. What decides is the
+    content of the source's files and its options, never a path or a date of change. Warnings of
+    the data are logged each time.
+
+    Parameters
+    ----------
+    source
+        Where the prices come from.
+    end_date
+        Last day that is used; see :meth:`Panel.until`.
+
+    Raises
+    ------
+    DataNotFoundError
+        When a file, folder or package is not there.
+    DataError
+        When the data cannot be read or used; the message names file, symbol, timestamp and count.
+    """
+    wanted = source.wanted()
+    identity = source.identity()
+    key = _key(source, identity, wanted)
+    link = cache.find_link(key)
+    if link is not None:
+        panel = link.panel
+        for note in link.notes:
+            LOG.warning("%s", note)
+    else:
+        built = _built(source, wanted)
+        if source.identity() != identity:
+            raise DataError("the data changed while they were being read; load them again")
+        panel = cache.store(built.panel)
+        cache.save_link(key, panel, built.notes)
+    if end_date is not None:
+        panel = cache.store(panel.until(end_date))
+    if source.delisting == "error":
+        _refuse_ends(panel)
+    return panel
+
+
+def _key(source: Source, identity: dict[str, object], wanted: tuple[str, ...] | None) -> str:
+    kind = type(source)
+    described = {
+        "reader": _READER,
+        "source": f"{kind.__module__}.{kind.__qualname__}",
+        "identity": identity,
+        "wanted": wanted,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
+    reading = source.read(wanted)
+    if wanted is not None:
+        check_known(wanted, reading.available)
+        order = wanted
+    elif reading.in_order:
+        order = reading.available
+    else:
+        order = tuple(sorted(reading.available))
+    built = assemble(reading.bars, gaps=source.gaps, order=order)
+    check_frequency(built.panel.index, source.freq)
+    return built
+
+
+def _refuse_ends(panel: Panel) -> None:
+    close = panel.fields["close"]
+    _, last = lifetimes(close)
+    ended = np.flatnonzero((last < panel.n_bars - 1) & ~np.isnan(close).all(axis=0))
+    final = moment_text(panel.index[-1])
+    faults = [
+        BarFault(
+            symbol=panel.symbols[column],
+            moment=moment_text(panel.index[last[column]]),
+            count=panel.n_bars - 1 - int(last[column]),
+            what="has its last bar",
+        )
+        for column in ended
+    ]
+    raise_faults(
+        faults,
+        f"`data.delisting=error` wants every series to reach the last bar, {final}; "
+        "`data.delisting=liquidate_at_last` sells it on its last bar",
+    )

@@ -1,0 +1,9 @@
+"""Where market data come from: constructors that ``data._target_`` names."""
+
+from backtest_batch.market.sources.base import Source
+from backtest_batch.market.sources.files import Csv, Parquet
+from backtest_batch.market.sources.sp500 import Sp500
+from backtest_batch.market.sources.synthetic import Synthetic
+from backtest_batch.market.sources.yahoo import Yahoo
+
+__all__ = ["Csv", "Parquet", "Source", "Sp500", "Synthetic", "Yahoo"]

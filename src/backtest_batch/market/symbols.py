@@ -1,0 +1,81 @@
+"""Which symbols are wanted, and whether the data have them."""
+
+import csv
+import difflib
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from backtest_batch.errors import DataError, DataNotFoundError
+
+_COMMENT = re.compile(r"(^|\s)#.*$")
+
+
+def read_symbols_file(path: str) -> tuple[str, ...]:
+    """Return the symbols that a file names, in its order, each once.
+
+    Either one symbol a line, or a CSV file with a column ``symbol``. Blank lines and what follows
+    a ``#`` at the start of a line or after a space are ignored.
+
+    Raises
+    ------
+    DataNotFoundError
+        When there is no such file.
+    DataError
+        When it cannot be read, names no symbol, or is a table without a column ``symbol``.
+    """
+    file = Path(path).expanduser()
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataNotFoundError(
+            f"symbols_file {path}: no such file (looked in {file.absolute().parent})"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"symbols_file {path} cannot be read: {error}") from error
+    lines = [_COMMENT.sub("", line).strip() for line in text.splitlines()]
+    rows = list(csv.reader([line for line in lines if line], skipinitialspace=True))
+    if not rows:
+        raise DataError(f"symbols_file {path} names no symbol")
+    header = [cell.strip().casefold() for cell in rows[0]]
+    if "symbol" in header:
+        column = header.index("symbol")
+        rows = rows[1:]
+    elif all(len(row) == 1 for row in rows):
+        column = 0
+    else:
+        raise DataError(
+            f"symbols_file {path} needs a column `symbol`, but has {', '.join(rows[0])}"
+        )
+    symbols = [row[column].strip() for row in rows if len(row) > column]
+    named = tuple(dict.fromkeys(symbol for symbol in symbols if symbol))
+    if not named:
+        raise DataError(f"symbols_file {path} names no symbol")
+    return named
+
+
+def check_known(wanted: Sequence[str], available: Collection[str]) -> None:
+    """Check that the data have every wanted symbol.
+
+    Raises
+    ------
+    DataError
+        When one is unknown; names each with its close matches.
+    """
+    known = set(available)
+    unknown = [symbol for symbol in wanted if symbol not in known]
+    if not unknown:
+        return
+    by_fold = {symbol.casefold(): symbol for symbol in sorted(known)}
+    parts = []
+    for symbol in unknown[:5]:
+        close = [
+            by_fold[match]
+            for match in difflib.get_close_matches(symbol.casefold(), by_fold, n=3, cutoff=0.5)
+        ]
+        parts.append(symbol + (f" (did you mean {' or '.join(close)}?)" if close else ""))
+    more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+    some = ", ".join(sorted(known)[:8]) + (", ..." if len(known) > 8 else "")
+    raise DataError(
+        f"unknown symbol {', '.join(parts)}{more}; the data have {len(known):,} symbols: {some}"
+    )

@@ -1,0 +1,145 @@
+"""A column of timestamps, as any file may hold it, to nanoseconds and a time zone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.errors import DataError
+from backtest_batch.market.fields import IntArray
+from backtest_batch.market.zones import zone, zone_name
+
+# The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone has none: 2020-01-02.
+_OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimestampRules:
+    """How the timestamps of a file are to be understood.
+
+    Attributes
+    ----------
+    format
+        Their strptime format; None reads ISO 8601.
+    timezone
+        The zone of the index: timestamps without a zone are taken as its wall clock, others are
+        converted to it. None keeps what the file says.
+    """
+
+    format: str | None = None
+    timezone: str | None = None
+
+
+def read_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntArray, str | None]:
+    """Return nanoseconds since 1970, shape (n_rows,), and the zone's name of an arrow column.
+
+    Parameters
+    ----------
+    column
+        A pyarrow ChunkedArray of timestamps, dates or text.
+    rules
+        How to understand it.
+    file
+        Name of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        For values that are no timestamps, for mixed time zones, for times that a change of the
+        clocks skips or repeats, and outside the years 1677 to 2262.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        if column.null_count:
+            row = int(np.argmax(column.is_null().to_numpy()))
+            raise DataError(_no_timestamp(file, row, "empty", column.null_count))
+        tz = zone_name(kind.tz) if pa.types.is_timestamp(kind) else None
+        try:
+            exact = column.cast(pa.timestamp("ns", getattr(kind, "tz", None)))
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{file}: timestamps must lie between 1677 and 2262") from error
+        stamps = exact.cast(pa.int64()).to_numpy()
+        return _in_zone(stamps, tz, rules, file)
+    if pa.types.is_integer(kind) and rules.format is not None:
+        column = column.cast(pa.string())
+    elif pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise DataError(f"{file}: unparseable timestamps: the column holds {kind}, not timestamps")
+    # Long files repeat each timestamp for every symbol: parse the distinct ones.
+    coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    codes = coded.indices.to_numpy(zero_copy_only=False)
+    distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object)
+    parsed, tz = _parsed(distinct, codes, rules, file)
+    stamps, tz = _in_zone(parsed, tz, rules, file)
+    return stamps[codes], tz
+
+
+def _parsed(
+    texts: pd.Series, codes: IntArray, rules: TimestampRules, file: str
+) -> tuple[IntArray, str | None]:
+    texts = texts.str.strip()
+    parsed = pd.to_datetime(texts, format=rules.format or "ISO8601", errors="coerce", utc=True)
+    wrong = parsed.isna().to_numpy()
+    if wrong.any():
+        rows = np.flatnonzero(wrong[codes])
+        text = texts[codes[rows[0]]]
+        hint = "" if rules.format else "; `data.timestamp_format=%d/%m/%Y`, say, names another form"
+        raise DataError(_no_timestamp(file, int(rows[0]), repr(text), len(rows)) + hint)
+    instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
+    if rules.format is not None and "%z" not in rules.format:
+        return instants, None
+    offsets = texts.str.extract(_OFFSET, expand=False)
+    zoned = offsets.notna()
+    if not zoned.any():
+        return instants, None
+    names = offsets[zoned].map(_offset_name)
+    if not zoned.all():
+        bare = texts[~zoned].iloc[0]
+        raise DataError(
+            f"{file}: mixed time zones: the timestamp {bare} has none, but "
+            f"{texts[zoned].iloc[0]} has {names.iloc[0]}"
+        )
+    others = names != names.iloc[0]
+    if others.any() and rules.timezone is None:
+        raise DataError(
+            f"{file}: mixed time zones: the timestamp {texts.iloc[0]} has {names.iloc[0]}, but "
+            f"{texts[others].iloc[0]} has {names[others].iloc[0]}; "
+            "`data.timezone=America/New_York`, say, converts them to one"
+        )
+    return instants, names.iloc[0]
+
+
+def _offset_name(offset: str) -> str | None:
+    if offset == "Z":
+        return "UTC"
+    return zone_name(offset if len(offset) > 3 else offset + "00")
+
+
+def _no_timestamp(file: str, row: int, what: str, count: int) -> str:
+    values = "1 such value" if count == 1 else f"{count:,} such values"
+    return f"{file}: unparseable timestamp {what} in data row {row + 1} ({values})"
+
+
+def _in_zone(
+    stamps: IntArray, tz: str | None, rules: TimestampRules, file: str
+) -> tuple[IntArray, str | None]:
+    if rules.timezone is None:
+        return stamps, tz
+    wanted = zone_name(rules.timezone)
+    if tz is not None:
+        return stamps, wanted
+    walls = pd.DatetimeIndex(stamps.view("M8[ns]"))
+    index = walls.tz_localize(zone(wanted), ambiguous="NaT", nonexistent="NaT")
+    lost = np.isnat(index.asi8.view("M8[ns]"))
+    if lost.any():
+        row = int(lost.argmax())
+        raise DataError(
+            f"{file}: {walls[row]} exists twice or not at all in {wanted} (a change of the "
+            f"clocks; {int(lost.sum()):,} such timestamps): write timestamps with an offset"
+        )
+    return index.asi8, wanted

@@ -1,0 +1,217 @@
+"""The best runs with everything that is needed to repeat them, for programs and for people."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.levels import format_value, plain_value
+from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD, result_metrics
+from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.comparison.stability import edges
+from backtest_batch.report.escaping import code_block, markdown_text, short_numbers
+
+_FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDetails:
+    """What the run table does not hold about a run.
+
+    Attributes
+    ----------
+    config
+        The full resolved configuration, plain values.
+    command
+        The command that repeats the run, one item an argument, not quoted.
+    mlflow_run_id
+        Its id in the store; None where it was not recorded.
+    """
+
+    config: Mapping[str, Any]
+    command: Sequence[str]
+    mlflow_run_id: str | None = None
+
+
+def best_rows(ranked: pd.DataFrame, top_n: int) -> list[Label]:
+    """Return the index labels of the runs that best_params.json describes.
+
+    Parameters
+    ----------
+    ranked
+        What :func:`.rank_runs` returned.
+    top_n
+        How many of the best; the best of each scenario follow.
+    """
+    overall = list(ranked.index[ranked["rank"].notna()][:top_n])
+    return list(dict.fromkeys([*overall, *ranked.index[ranked["rank_in_scenario"] == 1]]))
+
+
+def best_params(
+    table: RunTable,
+    ranked: pd.DataFrame,
+    ranking: Ranking,
+    *,
+    top_n: int,
+    details: Mapping[Label, RunDetails],
+    verdict: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return best_params.json.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    ranked
+        What :func:`.rank_runs` returned for them.
+    ranking
+        How they were ranked.
+    top_n
+        How many of the best to describe.
+    details
+        By index label of the table, for each of :func:`best_rows`.
+    verdict
+        Skill or luck, as it stands in overfitting.json.
+
+    Returns
+    -------
+    dict
+        Plain values: rank_by (metric: share), normalise, constraints, n_runs, n_ranked, verdict,
+        ``top`` (the best runs in order of rank) and ``scenarios`` (the best run of each scenario,
+        best scenario first). Each run: rank, rank_in_scenario, scenario, run_id, batch_id,
+        run_key, mlflow_run_id, params (swept, typed), score, pareto, metrics (result metrics that
+        are defined), sharpe_neighbourhood (null without neighbours), edges (ordered parameters at
+        the lowest or highest value tried), data_fingerprint, code_fingerprint, command
+        (shell-quoted), config.
+    """
+    rows = best_rows(ranked, top_n)
+    places, runs = _rows(ranked, rows), _rows(table.runs, rows)
+    params, values = _rows(table.params, rows), _rows(table.metrics, rows)
+    on_edge = _rows(edges(table), rows)
+
+    def entry(row: Label) -> dict[str, Any]:
+        place, facts, about = places[row], runs[row], details[row]
+        metrics = {name: value for name, value in values[row].items() if value == value}
+        return {
+            "rank": int(place["rank"]),
+            "rank_in_scenario": int(place["rank_in_scenario"]),
+            "scenario": table.scenario[row],
+            "run_id": str(facts["run_id"]),
+            "batch_id": plain_value(facts.get("batch_id")),
+            "run_key": plain_value(facts.get("run_key")),
+            "mlflow_run_id": about.mlflow_run_id,
+            "params": {name: plain_value(value) for name, value in params[row].items()},
+            "score": float(place["score"]),
+            "pareto": bool(place["pareto"]),
+            "metrics": {
+                name: float(metrics[name])
+                for name in result_metrics(metrics)
+                if name != NEIGHBOURHOOD
+            },
+            NEIGHBOURHOOD: plain_value(metrics.get(NEIGHBOURHOOD)),
+            "edges": {name: side for name, side in on_edge[row].items() if side},
+            **{name: plain_value(facts.get(name)) for name in _FINGERPRINTS},
+            "command": shlex.join(about.command),
+            "config": dict(about.config),
+        }
+
+    entries = {row: entry(row) for row in rows}
+    return {
+        "rank_by": dict(ranking.weights),
+        "normalise": ranking.normalise,
+        "constraints": {
+            item.metric: f"{item.operator} {item.bound!r}" for item in ranking.constraints
+        },
+        "n_runs": len(table),
+        "n_ranked": int(ranked["rank"].notna().sum()),
+        "verdict": None if verdict is None else dict(verdict),
+        "top": [item for item in entries.values() if item["rank"] <= top_n],
+        "scenarios": [item for item in entries.values() if item["rank_in_scenario"] == 1],
+    }
+
+
+def _rows(frame: pd.DataFrame, rows: Sequence[Label]) -> dict[Label, dict[str, Any]]:
+    """Return some rows of a frame as mappings."""
+    records = frame.loc[list(rows)].to_dict("records")
+    return {
+        row: {str(name): value for name, value in record.items()}
+        for row, record in zip(rows, records, strict=True)
+    }
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return plain values as indented JSON that ends with a line feed.
+
+    Parameters
+    ----------
+    document
+        Plain values; numbers of numpy, dates and paths are accepted.
+
+    Raises
+    ------
+    ValueError
+        When it holds NaN or infinity, which JSON does not know.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    return text + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def best_params_markdown(document: Mapping[str, Any]) -> str:
+    """Return best_params_summary.md.
+
+    Parameters
+    ----------
+    document
+        What :func:`best_params` returned.
+    """
+    by = ", ".join(f"{name} ({share:.3g})" for name, share in document["rank_by"].items())
+    lines = ["# Best parameters", ""]
+    lines += [f"{document['n_ranked']} of {document['n_runs']} runs are ranked by {by}."]
+    bounds = [f"{name} {bound}" for name, bound in document["constraints"].items()]
+    if bounds:
+        lines += ["", f"Constraints: {markdown_text('; '.join(bounds))}."]
+    sentence = (document["verdict"] or {}).get("sentence")
+    if sentence:
+        lines += ["", f"Verdict: {markdown_text(str(sentence))}"]
+    if not document["top"]:
+        lines += ["", "No run could be ranked."]
+    for item in document["top"]:
+        lines += ["", f"## {item['rank']}. {markdown_text(item['run_id'])}", *_body(item)]
+    shown = {(item["batch_id"], item["run_id"]) for item in document["top"]}
+    rest = document["scenarios"] if len(document["scenarios"]) > 1 else []
+    if rest:
+        lines += ["", "# Best of each scenario"]
+    for item in rest:
+        lines += ["", f"## {markdown_text(item['scenario'])}", ""]
+        lines += [f"{markdown_text(item['run_id'])}, rank {item['rank']} of all."]
+        if (item["batch_id"], item["run_id"]) not in shown:
+            lines += _body(item)
+    return "\n".join(lines) + "\n"
+
+
+def _body(item: Mapping[str, Any]) -> list[str]:
+    """Return what stands below the name of a run: parameters, metrics, command."""
+    params = [(name, format_value(value)) for name, value in item["params"].items()]
+    metrics = [(name, short_numbers(name, [value])[0]) for name, value in item["metrics"].items()]
+    if item[NEIGHBOURHOOD] is not None:
+        metrics.append((NEIGHBOURHOOD, short_numbers(NEIGHBOURHOOD, [item[NEIGHBOURHOOD]])[0]))
+    lines = [*_two_columns("parameter", params), *_two_columns("metric", metrics)]
+    for name, side in item["edges"].items():
+        lines += ["", f"{markdown_text(name)} has the {side} value tried: the grid ends there."]
+    return [*lines, "", code_block(item["command"])]
+
+
+def _two_columns(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
+    if not rows:
+        return []
+    cells = [f"| {markdown_text(name)} | {markdown_text(value)} |" for name, value in rows]
+    return ["", f"| {title} | value |", "| --- | ---: |", *cells]

@@ -1,0 +1,177 @@
+"""What a report is made of: frozen, plain, and mostly optional."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.errors import ConfigurationError
+from backtest_batch.market.panel import FloatArray
+
+Rows = Mapping[str, str]
+"""Text by name, shown as a table of two columns in the order given."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curves:
+    """Net returns of some runs on one index.
+
+    Attributes
+    ----------
+    timestamps
+        Bars in ascending order, shape (n_bars,), of dtype datetime64, without time zone.
+    net_returns
+        Net returns by the name to show (the run_id), best run first, each of shape (n_bars,). NaN
+        up to and including a run's first measured bar, and after the end of a ruined run.
+    benchmark
+        The benchmark's net returns, likewise; None without one.
+    total
+        How many runs there are returns of, of which these are the best; None when these are all.
+
+    Raises
+    ------
+    ConfigurationError
+        When the shapes differ.
+    """
+
+    timestamps: npt.NDArray[np.datetime64]
+    net_returns: Mapping[str, FloatArray]
+    benchmark: FloatArray | None = None
+    total: int | None = None
+
+    def __post_init__(self) -> None:
+        given = dict(self.net_returns)
+        if self.benchmark is not None:
+            given["benchmark"] = self.benchmark
+        wrong = [
+            f"{name} {values.shape}"
+            for name, values in given.items()
+            if values.shape != self.timestamps.shape
+        ]
+        if wrong:
+            raise ConfigurationError(
+                f"net returns must have the shape {self.timestamps.shape} of the timestamps, but "
+                f"got {', '.join(wrong)}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SelectionSamples:
+    """The samples behind the verdict, for its two histograms.
+
+    Attributes
+    ----------
+    logits
+        lambda of every split of the cross-validation; empty when undefined.
+    null_maxima
+        Largest Sharpe ratios per bar of the trials, resampled without skill; empty when undefined.
+    statistic
+        The largest Sharpe ratio per bar that they are compared with; None when undefined.
+    """
+
+    logits: FloatArray
+    null_maxima: FloatArray
+    statistic: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WalkForwardView:
+    """What the report shows of a walk-forward.
+
+    Attributes
+    ----------
+    sentences
+        What came out, most important first.
+    summary
+        Figures by name (numbers, text, None for undefined; mappings are shown as
+        ``outer.inner``), such as the t-statistic of the stitched out-of-sample returns.
+    choices
+        One row a split: which run was chosen, windows, metrics in- and out-of-sample. Shown as
+        given.
+    curves
+        The stitched out-of-sample curve first, then others to compare with, such as the run that
+        was best over everything.
+    """
+
+    sentences: Sequence[str] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    choices: pd.DataFrame | None = None
+    curves: Curves | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportData:
+    """Everything that report.html shows; what is left out has no section, or a reason in it.
+
+    Attributes
+    ----------
+    title
+        Name of the batch or of the comparison.
+    table
+        The runs, failed ones included.
+    ranked
+        What :func:`.rank_runs` returned for them.
+    ranking
+        How they were ranked.
+    description
+        What the user says about the batch.
+    tags
+        The user's tags.
+    facts
+        A few facts for the head of the page: batch id, data, dates, when, how long.
+    provenance
+        Sections of facts: command, versions, git, fingerprints, host, ...
+    notes
+        Sentences to show below the verdict: parameters that change nothing, an optimum on the
+        edge of the grid, warm-ups that differ.
+    differences
+        What :func:`.differences` returned for the batches compared; shown first.
+    overfitting
+        overfitting.json; None when it was not computed.
+    selection
+        The samples behind it.
+    walk_forward
+        The walk-forward; None without one.
+    curves
+        Net returns of the best runs and of the benchmark.
+    benchmark_metrics
+        Result metrics of the benchmark, by name without prefix.
+    sensitivity, importance
+        What :func:`.sensitivity` and :func:`.importance` returned.
+    costs
+        commission_bps, spread_bps and impact_bps as configured; used for those that are not
+        swept. Without one of them the cost of a run is not known.
+    timings
+        Seconds by stage of the batch.
+    command
+        The command that repeats the best run, shell-quoted.
+    extra
+        Further columns of the leaderboard as text, indexed like ``table``.
+    """
+
+    title: str
+    table: RunTable
+    ranked: pd.DataFrame
+    ranking: Ranking
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    facts: Rows = field(default_factory=dict)
+    provenance: Mapping[str, Rows] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    differences: pd.DataFrame | None = None
+    overfitting: Mapping[str, Any] | None = None
+    selection: SelectionSamples | None = None
+    walk_forward: WalkForwardView | None = None
+    curves: Curves | None = None
+    benchmark_metrics: Mapping[str, float] = field(default_factory=dict)
+    sensitivity: pd.DataFrame | None = None
+    importance: pd.DataFrame | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    command: str = ""
+    extra: pd.DataFrame | None = None

@@ -1,0 +1,193 @@
+"""Tables of a comparison as frames, and their text as CSV. Nothing here writes a file."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.levels import format_value, plain_value
+from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.run_table import RUN_COLUMNS, RunTable
+from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS
+from backtest_batch.engine.metrics import METRICS
+
+_RESERVED = frozenset(
+    (
+        *METRICS,
+        *RUN_COLUMNS,
+        *SENSITIVITY_COLUMNS,
+        *(
+            "rank",
+            "rank_in_scenario",
+            "scenario",
+            "score",
+            "pareto",
+            "unranked",
+            "started",
+            "ended",
+        ),
+    )
+)
+
+_RESOURCES = ("runtime_s", "cpu_s", "peak_rss_mb")
+
+
+def parameter_labels(names: Iterable[str]) -> dict[str, str]:
+    """Return the column name of each swept parameter.
+
+    Parameters
+    ----------
+    names
+        The swept parameters.
+
+    Returns
+    -------
+    dict
+        The name itself; with the prefix ``param.`` where a metric or another column of the tables
+        has that name.
+    """
+    return {
+        name: f"param.{name}" if name in _RESERVED or name.startswith("oos_") else name
+        for name in names
+    }
+
+
+def rankings_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
+    """Return rankings.csv.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    ranked
+        What :func:`.rank_runs` returned for them.
+
+    Returns
+    -------
+    DataFrame of shape (n_runs, any)
+        In order of rank, unranked runs last: rank, rank_in_scenario, run_id, batch_id (only where
+        there are several batches), swept parameters (as text), result metrics, score, pareto,
+        unranked (why there is no rank). It holds nothing that differs when the same batch is
+        computed again: no times and no ids of MLflow.
+    """
+    rows = ranked.index
+    columns: dict[str, pd.Series] = {
+        "rank": ranked["rank"],
+        "rank_in_scenario": ranked["rank_in_scenario"],
+        "run_id": table.runs["run_id"].reindex(rows),
+    }
+    if table.several_batches:
+        columns["batch_id"] = table.runs["batch_id"].reindex(rows)
+    columns |= {name: text.reindex(rows) for name, text in _parameters(table).items()}
+    columns |= {name: table.metrics[name].reindex(rows) for name in shown_results(table)}
+    columns |= {name: ranked[name] for name in ("score", "pareto", "unranked")}
+    return pd.DataFrame(columns, index=rows).reset_index(drop=True)
+
+
+def batch_summary_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
+    """Return batch_summary.csv.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    ranked
+        What :func:`.rank_runs` returned for them.
+
+    Returns
+    -------
+    DataFrame of shape (n_runs, any)
+        In the order of the table: run_id, batch_id (only where there are several batches), status,
+        rank, runtime_s, cpu_s, peak_rss_mb, attempts, swept parameters (as text), result metrics,
+        error_type, error_message, undefined_metrics, run_key, mlflow_run_id, started, ended (UTC).
+        Columns that the table knows nothing about are left out.
+    """
+    rows, runs = table.runs.index, table.runs
+    columns: dict[str, pd.Series] = {"run_id": runs["run_id"]}
+    if table.several_batches:
+        columns["batch_id"] = runs["batch_id"]
+    columns |= {"status": runs["status"], "rank": ranked["rank"].reindex(rows)}
+    columns |= {name: table.metrics[name] for name in _RESOURCES if name in table.metrics}
+    if "attempts" in table.metrics:
+        columns["attempts"] = table.metrics["attempts"].round().astype("Int64")
+    columns |= _parameters(table)
+    columns |= {name: table.metrics[name] for name in shown_results(table)}
+    facts = ("error_type", "error_message", "undefined_metrics", "run_key", "mlflow_run_id")
+    columns |= {name: runs[name] for name in facts if name in runs}
+    for name, source in (("started", "started_ms"), ("ended", "ended_ms")):
+        if source in runs:
+            columns[name] = _utc(runs[source])
+    return pd.DataFrame(columns, index=rows).reset_index(drop=True)
+
+
+def shown_results(table: RunTable) -> list[str]:
+    """Return the result metrics that at least one run of the table has, in order.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    """
+    present = table.metrics.notna().any()
+    return [name for name in result_metrics(table.metrics.columns) if present[name]]
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return a table as CSV: the same values give the same bytes.
+
+    Floats by ``repr``, missing values empty, booleans as ``true`` and ``false``, lines that end
+    with a line feed. A carriage return within a text becomes a line feed.
+
+    Parameters
+    ----------
+    frame
+        Any table; its index is left out.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows(zip(*(_texts(column) for _, column in frame.items()), strict=True))
+    return buffer.getvalue()
+
+
+def _texts(column: pd.Series) -> list[str]:
+    if column.dtype == np.float64:
+        # Missing is the only value that is not equal to itself.
+        return [repr(value) if value == value else "" for value in column.tolist()]
+    return [_text(value) for value in column.tolist()]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        text = value
+    else:
+        text = "" if plain_value(value) is None else format_value(value)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _parameters(table: RunTable) -> dict[str, pd.Series]:
+    """Return the swept parameters as text by the names of their columns."""
+    labels = parameter_labels(table.params.columns)
+    return {labels[name]: parameter_text(table, name) for name in table.params.columns}
+
+
+def parameter_text(table: RunTable, name: str) -> pd.Series:
+    """Return one swept parameter as it is typed on the command line.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    name
+        The parameter.
+    """
+    levels = table.levels[name]
+    texts = np.array([format_value(value) for value in levels.values], dtype=object)
+    return pd.Series(texts[levels.codes], index=table.params.index, dtype=object)
+
+
+def _utc(milliseconds: pd.Series) -> pd.Series:
+    times = pd.to_datetime(milliseconds, unit="ms", utc=True)
+    return times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f").str.slice(0, 23).add("Z").where(times.notna())

@@ -1,0 +1,135 @@
+"""A sweep on one page: plan, execute, record, compare, report."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from backtest_batch.batch.executor import make_executor
+from backtest_batch.batch.interrupt import Interrupted, interruptible
+from backtest_batch.batch.plan import make_plan
+from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.conclusion import Conclusion
+from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
+from backtest_batch.records import BatchRequest, RunRecord
+from backtest_batch.reporting import compare, finish, print_summary
+from backtest_batch.session import MakeExecutor, Session, open_session
+from backtest_batch.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOutcome:
+    """What a sweep came to.
+
+    Attributes
+    ----------
+    exit_code
+        What the command returns: 0 when every run succeeded, 1 when a run failed, 3 when results
+        could not be recorded, 130 or 143 when it was interrupted.
+    batch_id
+        Unique name of the batch.
+    output_dir
+        Its folder.
+    records
+        The runs that ended, in the order of the plan.
+    conclusion
+        Their comparison; None after an interruption.
+    keys
+        Run key of each combination, duplicates included.
+    """
+
+    exit_code: int
+    batch_id: str
+    output_dir: Path
+    records: tuple[RunRecord, ...]
+    conclusion: Conclusion | None
+    keys: tuple[str, ...]
+
+    @property
+    def values(self) -> list[float | Exception]:
+        """The ranking score of each combination, or why there is none; larger is better."""
+        if self.conclusion is None:
+            return [BacktestError("the batch was interrupted")] * len(self.keys)
+        ranked, table = self.conclusion.ranked, self.conclusion.table
+        rows = dict(zip(table.runs["run_key"], table.runs.index, strict=True))
+        values: list[float | Exception] = []
+        for key in self.keys:
+            row = rows.get(key)
+            why = "it was not run" if row is None else str(ranked.loc[row, "unranked"])
+            values.append(BacktestError(why) if why else float(ranked.loc[row, "score"]))
+        return values
+
+
+def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> BatchOutcome:
+    """Run a batch from its request to its reports.
+
+    Raises
+    ------
+    BacktestBatchError
+        When nothing was run: the configuration, the data or the store are unusable.
+    """
+    started_ms, watch = time.time_ns() // 1_000_000, Stopwatch()
+    config = request.config
+    ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
+    _refuse_too_many(request)
+    with watch.stage("planning"):
+        plan = make_plan(request.compositions)
+    session = open_session(request, plan, make_executor, started_ms)
+    try:
+        with interruptible():
+            try:
+                with watch.stage("execution"):
+                    session.compute()
+            finally:
+                session.executor.close()
+            with watch.stage("recording"):
+                session.recording.close()
+            conclusion = compare(session, ranking, watch)
+            exit_code = finish(session, conclusion, watch)
+    except Interrupted as interruption:
+        return _interrupted(session, interruption)
+    except StoreError:
+        # The store could not even be opened: nothing counts as run.
+        session.workspace.discard()
+        raise
+    print_summary(session, conclusion)
+    return _outcome(session, exit_code, conclusion)
+
+
+def _refuse_too_many(request: BatchRequest) -> None:
+    limit = request.config["max_runs"]
+    if request.size > limit:
+        raise ConfigurationError(
+            f"the batch has {request.size:,} runs, more than max_runs={limit:,}; nothing was run. "
+            f"Raise max_runs, or take fewer values: {_axes_text(request)}"
+        )
+
+
+def _axes_text(request: BatchRequest) -> str:
+    return " x ".join(f"{count:,} {key}" for key, count in request.axes.items())
+
+
+def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:
+    """Record what has ended, and say how to go on."""
+    session.interrupt()
+    session.executor.close()
+    session.recording.close()
+    if session.recording.recorder is not None and session.recording.error is None:
+        session.recording.recorder.finish_parent("KILLED", tags=session.counts())
+    done = len([record for record in session.in_order if record.status == "FINISHED"])
+    sys.stderr.write(
+        f"\nInterrupted ({interruption}): {done} of {len(session.plan.runs)} runs are recorded.\n"
+        f"To go on: python -m backtest_batch resume={session.batch_id}\n"
+    )
+    return _outcome(session, interruption.exit_code, None)
+
+
+def _outcome(session: Session, exit_code: int, conclusion: Conclusion | None) -> BatchOutcome:
+    return BatchOutcome(
+        exit_code=exit_code,
+        batch_id=session.batch_id,
+        output_dir=session.workspace.output_dir,
+        records=tuple(session.in_order),
+        conclusion=conclusion,
+        keys=session.plan.keys,
+    )

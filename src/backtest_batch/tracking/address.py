@@ -1,0 +1,169 @@
+"""Where the tracking store is, and how its address is shown without its secrets."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, unquote_plus
+
+from backtest_batch.errors import StoreError
+
+DEFAULT_DATABASE = "mlruns/mlflow.db"
+"""The store under the working directory, used when none is configured."""
+
+ARTIFACTS_FOLDER = "artifacts"
+"""Folder of a local SQLite store's artifacts, beside the database."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_BARE_NAMES = {"databricks", "databricks-uc", "uc"}
+_SECRET_QUERY = re.compile(
+    r"([?&;](?:[^=&;\s]*(?:password|passwd|pwd|secret|token|credential|apikey|api_key)[^=&;\s]*"
+    r"|odbc_connect)=)[^&;\s'\"]+",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
+
+
+def resolve_uri(configured: str | None, working_dir: Path) -> str:
+    """Return the address of the tracking store.
+
+    Parameters
+    ----------
+    configured
+        The key ``tracking.uri``. When it is unset the variable ``MLFLOW_TRACKING_URI`` counts, and
+        without that ``sqlite:///mlruns/mlflow.db`` under ``working_dir``.
+    working_dir
+        Where relative SQLite paths start.
+
+    Returns
+    -------
+    str
+        The address; that of an SQLite store always holds an absolute path.
+
+    Raises
+    ------
+    StoreError
+        For a folder or a ``file:`` address, because MLflow's file store takes no new runs, and for
+        an SQLite database in memory, because nothing of it would remain.
+    """
+    source, given = "tracking.uri", (configured or "").strip()
+    if not given:
+        source, given = "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not given:
+        return sqlite_uri(working_dir.absolute() / DEFAULT_DATABASE)
+    scheme = _SCHEME.match(given)
+    if scheme is None and given in _BARE_NAMES:
+        return given
+    if scheme is None or scheme[1].lower() == "file":
+        raise StoreError(_file_store_message(source, given))
+    if is_sqlite(given):
+        return _absolute_sqlite_uri(source, given, working_dir)
+    return given.rstrip("/") if is_http(given) else given
+
+
+def is_sqlite(uri: str) -> bool:
+    """Return whether ``uri`` names an SQLite database."""
+    return uri.lower().startswith(("sqlite:", "sqlite+"))
+
+
+def is_http(uri: str) -> bool:
+    """Return whether ``uri`` names a tracking server."""
+    return uri.lower().startswith(("http:", "https:"))
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the SQLAlchemy address of the SQLite database at ``path``.
+
+    Raises
+    ------
+    StoreError
+        When the path holds a character that the installed SQLAlchemy cannot put into an address.
+    """
+    text = path.as_posix()
+    if not re.search(r"[%?#]", text):
+        return f"sqlite:///{text}"
+    # Whether an address is unquoted differs between SQLAlchemy 2.0 and 2.1; it knows itself.
+    from sqlalchemy.engine import URL, make_url
+
+    uri = URL.create("sqlite", database=text).render_as_string()
+    if make_url(uri).database != text:
+        raise StoreError(
+            f"The path {text} cannot be the place of an SQLite store: a database address must not "
+            "hold the character `?`. Rename the folder, or set tracking.uri to another place."
+        )
+    return uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of an SQLite address, or None for one that is in memory."""
+    path = uri.partition(":///")[2]
+    if "%" in path or "?" in path:
+        from sqlalchemy.engine import make_url
+
+        path = make_url(uri).database or ""
+    if not path or path.startswith((":memory:", "file:")):
+        return None
+    return Path(path)
+
+
+def shown(uri: str) -> str:
+    """Return ``uri`` as it may stand in a message: a path for SQLite, no secrets elsewhere."""
+    if is_sqlite(uri):
+        return str(sqlite_path(uri) or uri)
+    return masked(uri)
+
+
+def masked(text: str, *, uri: str = "") -> str:
+    """Return ``text`` without the user names, passwords and tokens of addresses in it.
+
+    Parameters
+    ----------
+    text
+        An address, or a message that may hold one.
+    uri
+        An address whose password must not appear in ``text`` on its own either.
+    """
+    for secret in _secrets(uri):
+        text = text.replace(secret, "***")
+    text = _USER_INFO.sub(r"\1***@", text)
+    return _SECRET_QUERY.sub(r"\1***", text)
+
+
+def has_secret(uri: str) -> bool:
+    """Return whether ``uri`` holds a user name, a password or a token."""
+    return not is_sqlite(uri) and masked(uri) != uri
+
+
+def _secrets(uri: str) -> Iterator[str]:
+    user_info = re.match(r"[^/]*//(?P<user>[^:/]*):(?P<password>.*)@", uri)
+    candidates = [user_info["password"]] if user_info else []
+    candidates += [os.environ.get("MLFLOW_TRACKING_PASSWORD", "")]
+    candidates += [os.environ.get("MLFLOW_TRACKING_TOKEN", "")]
+    for raw in candidates:
+        for form in (raw, unquote(raw), unquote_plus(raw)):
+            # Replacing one or two characters everywhere would make a message unreadable.
+            if len(form) > 2:
+                yield form
+
+
+def _absolute_sqlite_uri(source: str, given: str, working_dir: Path) -> str:
+    path = sqlite_path(given)
+    if path is None:
+        raise StoreError(
+            f"{source}={given} is a database in memory, of which nothing would remain. Give it a "
+            f"file, such as sqlite:///{DEFAULT_DATABASE}."
+        )
+    if path.is_absolute():
+        return given
+    return sqlite_uri(working_dir.absolute() / path)
+
+
+def _file_store_message(source: str, given: str) -> str:
+    suggestion = DEFAULT_DATABASE
+    if not given.lower().startswith("file:"):
+        path = Path(given)
+        suggestion = (path if path.suffix in (".db", ".sqlite") else path / "mlflow.db").as_posix()
+    return (
+        f"{source}={given} is a folder or file, and MLflow's file store takes no new runs. Give "
+        f"a database or a server instead, such as {source}=sqlite:///{suggestion}."
+    )

@@ -1,0 +1,101 @@
+"""Files of runs: put where MLflow serves them from, and read from there."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+def local_folder(artifact_uri: str) -> Path | None:
+    """Return the folder of a local artifact address, or None for any other address."""
+    parsed = urlparse(artifact_uri)
+    if parsed.scheme == "file" and parsed.netloc in ("", "localhost"):
+        return Path(url2pathname(parsed.path))
+    if not parsed.scheme:
+        return Path(artifact_uri)
+    return None
+
+
+class PlacedFiles:
+    """Files that were moved from one folder into another, and can be moved back.
+
+    Moving takes no time on the same disk, where copying a batch's files would take as long as
+    computing it.
+    """
+
+    def __init__(self) -> None:
+        self._moved: list[tuple[Path, Path]] = []
+        self._written: list[Path] = []
+        self._made: list[Path] = []
+
+    def move(self, source: Path, target: Path) -> None:
+        """Move the content of ``source`` into ``target``; a file that is there is replaced."""
+        self._make(target)
+        for item in sorted(source.iterdir()):
+            place = target / item.name
+            if item.is_dir():
+                self.move(item, place)
+            else:
+                _move_file(item, place)
+                self._moved.append((item, place))
+
+    def write(self, texts: Mapping[str, str], target: Path) -> None:
+        """Write ``texts`` as files below ``target``."""
+        self._make(target)
+        for name, text in texts.items():
+            self._written.append(target / name)
+            (target / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+    def undo(self) -> None:
+        """Move the files back, and remove what was made for them and is empty again."""
+        for item, place in reversed(self._moved):
+            if place.exists():
+                item.parent.mkdir(parents=True, exist_ok=True)
+                _move_file(place, item)
+        for text in self._written:
+            text.unlink(missing_ok=True)
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):  # others have put something there meanwhile
+                folder.rmdir()
+        self._moved, self._written, self._made = [], [], []
+
+    def _make(self, folder: Path) -> None:
+        if not folder.exists():
+            self._make(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._made.append(folder)
+
+
+def _move_file(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError:  # another disk
+        try:
+            shutil.copyfile(source, target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+        source.unlink()
+
+
+def upload(
+    client: "MlflowClient",
+    run_id: str,
+    *,
+    folder: Path | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Copy files to the artifact store of a run through MLflow's client."""
+    if folder is not None and any(folder.iterdir()):
+        client.log_artifacts(run_id, str(folder))
+    if texts:
+        with tempfile.TemporaryDirectory() as temporary:
+            PlacedFiles().write(texts, Path(temporary))
+            client.log_artifacts(run_id, temporary)

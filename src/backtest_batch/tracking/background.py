@@ -1,0 +1,128 @@
+"""Record in a thread of its own, so that computing never waits for the store."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from backtest_batch.errors import StoreError
+from backtest_batch.records import RunRecord
+from backtest_batch.tracking.recorder import Recorder, RecordingError
+
+LONGEST_QUEUE = 64
+"""Groups of records that may wait; a slow store then slows the computing, not fills the memory."""
+LARGEST_GROUP = 1_000
+
+
+@dataclass
+class BackgroundRecorder:
+    """Opens the store and records what it is given, in order, beside the caller's thread.
+
+    Parameters
+    ----------
+    open_recorder
+        Opens the store and the batch's parent run in it; called in the thread, since importing
+        MLflow alone takes seconds.
+    """
+
+    open_recorder: Callable[[], Recorder]
+    recorder: Recorder | None = field(default=None, init=False)
+    recorded: dict[str, str] = field(default_factory=dict, init=False)
+    """MLflow's id of each recorded run, by run key."""
+    unrecorded: list[RunRecord] = field(default_factory=list, init=False)
+    """What could not be recorded."""
+    error: StoreError | None = field(default=None, init=False)
+    """Why recording ended early."""
+    _failure: BaseException | None = field(default=None, init=False)
+    _queue: "queue.Queue[Sequence[RunRecord] | None]" = field(init=False)
+    _opened: threading.Event = field(default_factory=threading.Event, init=False)
+    _thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._queue = queue.Queue(maxsize=LONGEST_QUEUE)
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to open the store."""
+        self._thread.start()
+
+    @property
+    def opened(self) -> bool:
+        """Whether opening is over, well or not."""
+        return self._opened.is_set()
+
+    def require_open(self) -> Recorder:
+        """Wait until the store is open and return the recorder.
+
+        Raises
+        ------
+        StoreError
+            When the store cannot be opened.
+        """
+        self._opened.wait()
+        if self._failure is not None:
+            raise self._failure
+        if self.recorder is None:
+            assert self.error is not None
+            raise self.error
+        return self.recorder
+
+    def put(self, records: Sequence[RunRecord]) -> None:
+        """Hand over records; waits while too many are waiting."""
+        self._queue.put(records)
+
+    def close(self) -> None:
+        """Wait until everything handed over is recorded, or found not to be recordable."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            self.recorder = self.open_recorder()
+        except StoreError as error:
+            self.error = error
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._failure = error
+        finally:
+            self._opened.set()
+        while (group := self._next_group()) is not None:
+            self._record(group)
+
+    def _next_group(self) -> list[RunRecord] | None:
+        """Return everything that waits, as one group; None at the end."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        group = list(first)
+        while len(group) < LARGEST_GROUP:
+            try:
+                more = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._queue.put(None)
+                break
+            group += more
+        return group
+
+    def _record(self, group: list[RunRecord]) -> None:
+        if self.recorder is None or self.error is not None or self._failure is not None:
+            self.unrecorded += group
+            return
+        try:
+            ids = self.recorder.record(group)
+        except RecordingError as error:
+            self.error = error
+            self.recorded |= error.recorded
+            self.unrecorded += [item for item in group if item.spec.run_key not in self.recorded]
+        except StoreError as error:
+            self.error = error
+            self.unrecorded += group
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._failure = error
+            self.unrecorded += group
+        else:
+            keys = (item.spec.run_key for item in group)
+            self.recorded |= dict(zip(keys, ids, strict=True))

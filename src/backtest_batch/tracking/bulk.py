@@ -1,0 +1,201 @@
+"""Complete runs written straight into the database, many in one transaction.
+
+MLflow's client spends several transactions and some twenty milliseconds on a run. Here the rows
+that it would leave behind are inserted through MLflow's own SQLAlchemy tables, a thousand runs at
+a time. That is done only in databases whose schema the tests know, and the first runs are read
+back through the client and compared before any more are written.
+"""
+
+import contextlib
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
+from backtest_batch.tracking.client_writer import place_locally
+from backtest_batch.tracking.entries import RunEntry
+from backtest_batch.tracking.rows import RunRows, run_tables
+from backtest_batch.tracking.schema import head_revision
+from backtest_batch.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+KNOWN_REVISIONS = frozenset(
+    {
+        "dc11669786a5",  # MLflow 3.17
+    }
+)
+"""Schemas in which the tests have compared both ways of writing."""
+
+RUNS_PER_TRANSACTION = 1_000
+
+
+class BulkWriteError(Exception):
+    """What was written is not what MLflow's client reads; the rows are gone again."""
+
+
+class BulkWriter:
+    """Writes complete runs into an SQLite or PostgreSQL store.
+
+    Parameters
+    ----------
+    store
+        A store for which :meth:`obstacle` returns None.
+    """
+
+    def __init__(self, store: Store) -> None:
+        if store.engine is None:
+            raise ValueError(f"{store.shown} is not a database.")
+        self._store = store
+        self._engine = store.engine
+        self._is_verified = False
+
+    @staticmethod
+    def obstacle(store: Store) -> str | None:
+        """Return why the store cannot be written so, or None when it can."""
+        if store.engine is None:
+            return f"the store {store.shown} is not a database that can be reached directly"
+        dialect = store.engine.dialect.name
+        if dialect not in ("sqlite", "postgresql"):
+            return f"a {dialect} store is written through MLflow's client only"
+        if head_revision() not in KNOWN_REVISIONS:
+            return (
+                f"the schema {head_revision()} of the installed MLflow is newer than what "
+                "writing in bulk was tested with"
+            )
+        return None
+
+    def write(self, entries: Sequence[RunEntry]) -> Iterator[tuple[int, str]]:
+        """Write ``entries``, yielding the position and the MLflow run id of each when it is done.
+
+        Raises
+        ------
+        BulkWriteError
+            When the first runs do not read as they should; nothing of them remains.
+        StoreError
+            When the database fails; nothing of the transaction remains.
+        """
+        for start in range(0, len(entries), RUNS_PER_TRANSACTION):
+            chunk = entries[start : start + RUNS_PER_TRANSACTION]
+            run_ids = [new_run_id() for _ in chunk]
+            with self._store.calling("record runs"):
+                self._write_chunk(chunk, run_ids)
+            for offset, run_id in enumerate(run_ids):
+                yield start + offset, run_id
+
+    def _write_chunk(self, entries: Sequence[RunEntry], run_ids: Sequence[str]) -> None:
+        from mlflow.utils.uri import append_to_uri_path
+
+        root = self._store.artifact_location
+        uris = [
+            str(append_to_uri_path(root, run_id, "artifacts"))  # type: ignore[no-untyped-call]
+            for run_id in run_ids
+        ]
+        placed = PlacedFiles()
+        try:
+            # Before the rows, so that a finished run is never without its files.
+            for entry, uri in zip(entries, uris, strict=True):
+                _place(entry, uri, placed)
+            self._insert(entries, run_ids, uris)
+            if not self._is_verified:
+                self._verify(entries[0], run_ids, uris[0])
+        except BaseException:
+            if not self._holds(run_ids[0]):
+                placed.undo()
+            raise
+
+    def _insert(
+        self, entries: Sequence[RunEntry], run_ids: Sequence[str], uris: Sequence[str]
+    ) -> None:
+        rows = RunRows(int(self._store.experiment_id))
+        for entry, run_id, uri in zip(entries, run_ids, uris, strict=True):
+            rows.add(entry, run_id, uri)
+        with self._engine.begin() as connection:
+            rows.insert(connection)
+
+    def _verify(self, entry: RunEntry, run_ids: Sequence[str], uri: str) -> None:
+        client = self._store.client
+        try:
+            run = client.get_run(run_ids[0])
+            difference = _difference(entry, run, self._store.experiment_id, uri)
+            for key, value in list(entry.metrics.items())[:1]:
+                history = [
+                    (metric.value, metric.timestamp, metric.step)
+                    for metric in client.get_metric_history(run_ids[0], key)
+                ]
+                if history != [(value, entry.ended_ms, 0)]:
+                    difference = difference or f"history of the metric {key}"
+        except Exception as error:
+            self._delete(run_ids)
+            raise BulkWriteError(
+                f"MLflow's client cannot read a run that was written in bulk ({error})."
+            ) from error
+        if difference:
+            self._delete(run_ids)
+            raise BulkWriteError(
+                f"MLflow's client reads a run that was written in bulk otherwise ({difference})."
+            )
+        self._is_verified = True
+
+    def _delete(self, run_ids: Sequence[str]) -> None:
+        with self._engine.begin() as connection:
+            for table in reversed(run_tables()):
+                connection.execute(table.delete().where(table.c.run_uuid.in_(run_ids)))
+
+    def _holds(self, run_id: str) -> bool:
+        """Return whether the transaction that wrote the run was committed."""
+        with contextlib.suppress(Exception):
+            runs = run_tables().runs
+            with self._engine.connect() as connection:
+                query = runs.select().where(runs.c.run_uuid == run_id)
+                return connection.execute(query).first() is not None
+        return False
+
+
+def new_run_id() -> str:
+    """Return an id of 32 hexadecimal digits that begins with the time.
+
+    Rows of later runs then stand behind those of earlier ones in every index, so that writing a
+    run costs the same in a large store as in a small one. MLflow's own ids are random.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[12:]}"
+
+
+def _place(entry: RunEntry, uri: str, placed: PlacedFiles) -> None:
+    if entry.folder is None and not entry.texts:
+        return
+    place = local_folder(uri)
+    if place is not None:
+        place_locally(entry, place, placed)
+        return
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(uri)
+    with tempfile.TemporaryDirectory() as temporary:
+        placed.write(entry.texts, Path(temporary))
+        for folder in (entry.folder, Path(temporary)):
+            if folder is not None and any(folder.iterdir()):
+                repository.log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+
+
+def _difference(entry: RunEntry, run: "Run", experiment_id: str, uri: str) -> str:
+    """Return the name of the first field that is not as written, or an empty text."""
+    info, data = run.info, run.data
+    expected: dict[str, tuple[Any, Any]] = {
+        "run_name": (entry.name, info.run_name),
+        "experiment_id": (experiment_id, info.experiment_id),
+        "user_id": (entry.tags["mlflow.user"], info.user_id),
+        "status": (entry.status, info.status),
+        "start_time": (entry.started_ms, info.start_time),
+        "end_time": (entry.ended_ms, info.end_time),
+        "lifecycle_stage": ("active", info.lifecycle_stage),
+        "artifact_uri": (uri, info.artifact_uri),
+        "params": (dict(entry.params), data.params),
+        "metrics": (dict(entry.metrics), data.metrics),
+        "tags": (dict(entry.tags), data.tags),
+    }
+    return next((name for name, (written, read) in expected.items() if written != read), "")

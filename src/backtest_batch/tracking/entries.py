@@ -1,0 +1,289 @@
+"""What a batch and its runs look like in MLflow: names, parameters, metrics and tags.
+
+Both writers, through MLflow's client and straight into the database, write these entries.
+"""
+
+import getpass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.market.panel import FloatArray, IntArray
+from backtest_batch.records import RunFailure, RunRecord, RunResult, Status
+from backtest_batch.tracking.process import ProcessIdentity, this_process
+from backtest_batch.tracking.values import (
+    PARAM_LENGTH,
+    RUN_NAME_LENGTH,
+    TAG_LENGTH,
+    as_text,
+    flattened,
+    is_number,
+    safe_key,
+    safe_keys,
+    shortened,
+)
+
+RESERVED_TAGS = frozenset(
+    {
+        "attempts", "batch_id", "batch_name", "batch_role", "chunk_runs", "code_fingerprint",
+        "config_hash", "data_fingerprint", "error_message", "error_type", "git_commit",
+        "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
+        "process_started", "ruined", "run_id", "run_key", "tracking_id", "undefined_metrics",
+        "untradable_weights",
+    }
+)  # fmt: skip
+"""Tags of ours, which a user's tag must not be named like; nor may it begin with ``mlflow.``."""
+
+NO_COMMIT = "none"
+"""The tag git_commit outside a git repository."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchInfo:
+    """What the runs of a batch have in common.
+
+    Attributes
+    ----------
+    batch_id, batch_name
+        Its unique id and its given name.
+    n_runs
+        Number of runs that it has when it is complete.
+    started_ms
+        When it began, milliseconds since the epoch.
+    tags
+        The user's tags.
+    git_commit
+        Commit of the working directory; None outside a repository.
+    git_dirty
+        Whether the working directory differs from that commit.
+    process
+        The process that records.
+    """
+
+    batch_id: str
+    batch_name: str
+    n_runs: int
+    started_ms: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    git_dirty: bool = False
+    process: ProcessIdentity = field(default_factory=this_process)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """The market data of a batch, as MLflow's datasets describe data.
+
+    Attributes
+    ----------
+    name
+        What people call it (``sp500``).
+    fingerprint
+        sha256 of its content; MLflow keeps the first 36 characters as the digest.
+    source
+        The path that it was read from, or how it was made.
+    is_path
+        Whether ``source`` is a path.
+    n_bars, symbols, fields
+        Its shape.
+    first, last
+        Timestamps of the first and the last bar.
+    """
+
+    name: str
+    fingerprint: str
+    source: str
+    is_path: bool = False
+    n_bars: int
+    symbols: tuple[str, ...]
+    fields: tuple[str, ...]
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The path of one run, to be drawn by MLflow's UI.
+
+    Attributes
+    ----------
+    steps
+        Positions of the bars, increasing, shape (n_bars,).
+    equity, drawdown
+        Equity in currency and drawdown as a negative fraction of the peak, shape (n_bars,).
+    timestamps_ms
+        Times of the bars in milliseconds since the epoch, shape (n_bars,), or None.
+    """
+
+    steps: IntArray
+    equity: FloatArray
+    drawdown: FloatArray
+    timestamps_ms: IntArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry:
+    """One complete run in MLflow's terms; every name and value is one that MLflow accepts.
+
+    Attributes
+    ----------
+    name, status, started_ms, ended_ms
+        As MLflow's run info has them.
+    params, metrics, tags
+        As MLflow's run data has them; metrics at step 0 and time ``ended_ms``.
+    folder
+        Folder whose files become artifacts, or None.
+    texts
+        Contents of further artifacts, by file name.
+    """
+
+    name: str
+    status: Status
+    started_ms: int
+    ended_ms: int
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    folder: Path | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEntry:
+    """Return the entry of one run of a batch."""
+    spec, outcome = record.spec, record.outcome
+    name = shortened(spec.run_name, RUN_NAME_LENGTH)
+    tags = {
+        **_common_tags(batch, name),
+        "mlflow.parentRunId": parent_run_id,
+        "batch_role": "run",
+        "run_id": spec.run_id,
+        "run_key": spec.run_key,
+        "config_hash": spec.config_hash,
+        "data_fingerprint": spec.data_fingerprint,
+        "code_fingerprint": spec.code_fingerprint,
+        "git_commit": batch.git_commit or NO_COMMIT,
+        "git_dirty": as_text(batch.git_dirty),
+        "attempts": str(record.attempts),
+        "tracking_id": _tracking_id(batch, spec.run_id, record.started_ms),
+    }
+    metrics: dict[str, Any] = {"attempts": record.attempts}
+    folder, texts = None, {}
+    if isinstance(outcome, RunResult):
+        tags |= {safe_key(key): value for key, value in outcome.tags.items()}
+        tags["chunk_runs"] = str(outcome.chunk_runs)
+        if outcome.undefined_metrics:
+            tags["undefined_metrics"] = ",".join(outcome.undefined_metrics)
+        metrics |= outcome.metrics
+        metrics["runtime_s"] = outcome.runtime_s
+        metrics["cpu_s"] = outcome.cpu_s
+        metrics["peak_rss_mb"] = outcome.peak_rss_mb
+        folder = outcome.artifacts
+    elif isinstance(outcome, RunFailure):
+        tags["error_type"] = outcome.error_type
+        tags["error_message"] = outcome.error_message
+        metrics["runtime_s"] = (record.ended_ms - record.started_ms) / 1000
+        folder, texts = outcome.artifacts, _failure_texts(record, outcome)
+    swept = {f"param.{key}": value for key, value in spec.swept.items()}
+    return RunEntry(
+        name=name,
+        status=record.status,
+        started_ms=record.started_ms,
+        ended_ms=record.ended_ms,
+        params=params_of(spec.config),
+        metrics=metrics_of(metrics | swept),
+        tags=tags_of(tags),
+        folder=folder,
+        texts=texts,
+    )
+
+
+def parent_tags(batch: BatchInfo) -> dict[str, str]:
+    """Return the tags with which the parent run of a batch begins."""
+    return tags_of(
+        {
+            **_common_tags(batch, shortened(batch.batch_name, RUN_NAME_LENGTH)),
+            "batch_role": "batch",
+            "n_runs": str(batch.n_runs),
+            "n_finished": "0",
+            "n_failed": "0",
+            "n_skipped": "0",
+            "git_commit": batch.git_commit or NO_COMMIT,
+            "git_dirty": as_text(batch.git_dirty),
+        }
+    )
+
+
+def params_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a configuration as MLflow's parameters: dotted keys, values as text."""
+    return safe_keys(
+        (key, shortened(as_text(value), PARAM_LENGTH)) for key, value in flattened(config)
+    )
+
+
+def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite numbers among ``metrics``."""
+    return safe_keys((key, float(value)) for key, value in metrics.items() if is_number(value))
+
+
+def tags_of(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Return tags as MLflow accepts them."""
+    return safe_keys((key, shortened(as_text(value), TAG_LENGTH)) for key, value in tags.items())
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _common_tags(batch: BatchInfo, name: str) -> dict[str, str]:
+    return {
+        **batch.tags,
+        "mlflow.runName": name,
+        "mlflow.source.name": "backtest_batch",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+        "batch_id": batch.batch_id,
+        "batch_name": batch.batch_name,
+        **batch.process.tags,
+    }
+
+
+@lru_cache(maxsize=1)
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # KeyError before Python 3.13: the user has no name here
+        return "unknown"
+
+
+def _tracking_id(batch: BatchInfo, run_id: str, started_ms: int) -> str:
+    started = datetime.fromtimestamp(started_ms / 1000, tz=UTC)
+    return f"batch_{batch.batch_name}_{run_id}_{started:%Y%m%dT%H%M%SZ}"
+
+
+def _failure_texts(record: RunRecord, failure: RunFailure) -> dict[str, str]:
+    import yaml
+
+    # A failed run has no files of its own; whoever looks into it needs its configuration.
+    config = yaml.safe_dump(
+        _plain(record.spec.config), sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+    error = f"{failure.error_type}: {failure.error_message}\n"
+    return {
+        "config.yaml": config,
+        "traceback.txt": failure.traceback or error,
+        "log.txt": failure.log,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` made of dicts, lists and scalars only."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

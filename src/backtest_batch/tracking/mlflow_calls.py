@@ -1,0 +1,194 @@
+"""Calls into MLflow: imported without side effects, quiet, and with errors people can read.
+
+MLflow is imported inside these functions, because that takes seconds; everything else in this
+room that needs it does the same.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from backtest_batch.errors import StoreError
+from backtest_batch.tracking.address import is_http, masked, shown
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_AT_IMPORT = {
+    # Without it, importing MLflow writes a file below the home directory and looks up its makers'
+    # server, and costs 0.4 s more.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+}
+_DURING_HTTP_CALLS = {
+    # MLflow's own defaults wait for a lost server for minutes before each single error.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # Otherwise ending a run writes two lines to stdout.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_LOGGERS = (
+    "alembic.runtime.migration",
+    "alembic.runtime.plugins",
+    "alembic.runtime.plugins.setup",
+    "mlflow.store.db.utils",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "urllib3.connectionpool",
+)
+
+_quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
+_environment_lock = threading.Lock()
+_import_lock = threading.Lock()
+
+
+def import_mlflow() -> None:
+    """Import MLflow, which takes seconds; safe in a thread beside the main one."""
+    with _import_lock, _environment(_AT_IMPORT):
+        importlib.import_module("mlflow.tracking")
+
+    _install_filters()
+
+
+def new_client(uri: str) -> "MlflowClient":
+    """Return a client of the store at ``uri``; a database without tables gets them."""
+    import_mlflow()
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+@contextlib.contextmanager
+def calling(uri: str, doing: str) -> Iterator[None]:
+    """Turn what MLflow raises inside the block into a StoreError; keep its log lines off stderr.
+
+    Parameters
+    ----------
+    uri
+        Address of the store.
+    doing
+        What is being done, as the message says it ("open it", "record runs").
+
+    Raises
+    ------
+    StoreError
+        One line that names the store, what failed and what to do; without secrets.
+    """
+    environment = _environment(_DURING_HTTP_CALLS) if is_http(uri) else contextlib.nullcontext()
+    token = _quiet.set(True)
+    try:
+        with environment:
+            yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if not _is_of_the_store(error):
+            raise
+        raise StoreError(
+            f"The tracking store {shown(uri)} failed to {doing}: {masked(_reason(error), uri=uri)}."
+            f" {_advice(uri, error)}"
+        ) from error
+    finally:
+        _quiet.reset(token)
+
+
+class _QuietCalls(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the context decides
+        return not _quiet.get()
+
+
+_filter = _QuietCalls()
+
+
+def _install_filters() -> None:
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_filter)  # adding it twice changes nothing
+
+
+_borrowed: dict[str, int] = {}
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that the user has not set, for as long as any thread is inside."""
+    borrowed = []
+    with _environment_lock:
+        for name, value in values.items():
+            if name not in os.environ or name in _borrowed:
+                os.environ[name] = value
+                _borrowed[name] = _borrowed.get(name, 0) + 1
+                borrowed.append(name)
+    try:
+        yield
+    finally:
+        with _environment_lock:
+            for name in borrowed:
+                _borrowed[name] -= 1
+                if not _borrowed[name]:
+                    del _borrowed[name]
+                    os.environ.pop(name, None)
+
+
+def _is_of_the_store(error: Exception) -> bool:
+    """Return whether ``error`` comes from the store rather than from a mistake in this package."""
+    if isinstance(error, OSError | sqlite3.Error | ModuleNotFoundError):
+        return True
+    origin = type(error).__module__.partition(".")[0]
+    return origin in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(error: Exception) -> str:
+    """Return the innermost cause in one line."""
+    for cause in _chain(error):
+        if isinstance(cause, sqlite3.Error):
+            return str(cause)
+        if isinstance(cause, ConnectionError | TimeoutError) and cause.strerror:
+            return cause.strerror.lower()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    _, _, caused = first.partition("(Caused by ")
+    return (caused.rpartition(": ")[2].rstrip(")'\"") if caused else first).rstrip(". ")
+
+
+def _advice(uri: str, error: Exception) -> str:
+    text = " ".join(str(cause) for cause in _chain(error)).lower()
+    for words, advice in _ADVICE:
+        if any(word in text for word in words):
+            return advice
+    if is_http(uri):
+        return "Check that the server runs and that tracking.uri is its address."
+    return "Check tracking.uri."
+
+
+_ADVICE = (
+    (("disk is full", "no space left"), "Free some space on its disk."),
+    (
+        ("database is locked",),
+        "Another process holds it: wait for it to finish, or give tracking.uri another file.",
+    ),
+    (
+        ("malformed", "not a database", "disk i/o error"),
+        "The file is damaged: restore a copy, or move it away and a new one will be made.",
+    ),
+    (
+        ("readonly database", "read-only", "permission denied", "unable to open database"),
+        "Make its folder writable, or give tracking.uri another place.",
+    ),
+    (("no module named",), "Install the database's Python driver."),
+    (
+        ("code 401", "code 403", "unauthorized", "password authentication", "forbidden"),
+        "Check the credentials (MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN).",
+    ),
+)

@@ -1,0 +1,312 @@
+"""Writing a batch and its runs into the tracking store."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from backtest_batch.errors import StoreError
+from backtest_batch.records import RunRecord, Status
+from backtest_batch.tracking.artifacts import upload
+from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
+from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
+from backtest_batch.tracking.curves import insert_curves, log_curves
+from backtest_batch.tracking.entries import (
+    BatchInfo,
+    Curve,
+    DatasetInfo,
+    RunEntry,
+    metrics_of,
+    now_ms,
+    params_of,
+    parent_tags,
+    run_entry,
+    tags_of,
+)
+from backtest_batch.tracking.store import Store
+from backtest_batch.tracking.values import TAG_LENGTH
+
+__all__ = ["BatchInfo", "Curve", "DatasetInfo", "Recorder", "RecordingError", "WriterChoice"]
+
+WriterChoice = Literal["auto", "client", "bulk"]
+
+_NOTE_ENDING = "\n\n… The whole summary is the artifact batch_summary.md."
+
+_log = logging.getLogger(__name__)
+
+
+class RecordingError(StoreError):
+    """Not all results could be recorded; ``recorded`` holds the MLflow run ids by run key."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, recorded: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.recorded = dict(recorded)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.recorded)
+
+
+class Recorder:
+    """Writes one batch: its parent run, its runs and what is added to them later.
+
+    Used by one thread of one process.
+
+    Parameters
+    ----------
+    store
+        Where to write.
+    batch
+        What the runs have in common.
+    writer
+        ``bulk`` writes many runs per transaction straight into the database, ``client`` each by
+        itself through MLflow's client, ``auto`` the first where it is known to be right.
+
+    Raises
+    ------
+    StoreError
+        When ``writer`` is ``bulk`` and the store cannot be written so.
+    """
+
+    def __init__(self, store: Store, batch: BatchInfo, *, writer: WriterChoice = "auto") -> None:
+        self.store = store
+        self.batch = batch
+        self.parent_run_id: str | None = None
+        self._client_writer = ClientWriter(store)
+        self._bulk_writer: BulkWriter | None = None
+        if writer != "client":
+            obstacle = BulkWriter.obstacle(store)
+            if obstacle is None:
+                self._bulk_writer = BulkWriter(store)
+            elif writer == "bulk":
+                raise StoreError(f"tracking.writer=bulk cannot be used: {obstacle}.")
+
+    def start_parent(
+        self,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        dataset: DatasetInfo | None = None,
+        artifacts: Path | None = None,
+    ) -> str:
+        """Begin the parent run, and return its MLflow run id.
+
+        Parameters
+        ----------
+        tags, params
+            Further tags and parameters.
+        dataset
+            The market data of the batch.
+        artifacts
+            Folder whose files are logged at once, so that they outlive a crash.
+        """
+        client = self.store.client
+        with self.store.calling("begin the batch"):
+            run = client.create_run(
+                self.store.experiment_id,
+                start_time=self.batch.started_ms,
+                tags=parent_tags(self.batch) | tags_of(tags or {}),
+            )
+            self.parent_run_id = run.info.run_id
+            self._log(run.info.run_id, params=params_of(params or {}))
+            if dataset is not None:
+                client.log_inputs(run.info.run_id, datasets=[_dataset_input(dataset)])
+            upload(client, run.info.run_id, folder=artifacts)
+        return self.parent_run_id
+
+    def continue_parent(self, parent_run_id: str, *, tags: Mapping[str, Any] | None = None) -> None:
+        """Take up the parent run of an earlier process again."""
+        with self.store.calling("continue the batch"):
+            self.store.client.update_run(parent_run_id, status="RUNNING")
+            self._log(parent_run_id, tags=self.batch.process.tags | tags_of(tags or {}))
+        self.parent_run_id = parent_run_id
+
+    def record(
+        self, records: Sequence[RunRecord], *, begun: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Write complete runs below the parent.
+
+        The files in the folder of a result are moved into the artifact store when that is a local
+        folder, and copied there otherwise.
+
+        Parameters
+        ----------
+        records
+            Runs as they ended.
+        begun
+            MLflow ids, by run key, of runs of this batch that were begun and never completed;
+            these are completed instead of written anew.
+
+        Returns
+        -------
+        list of str
+            The MLflow run id of each record.
+
+        Raises
+        ------
+        RecordingError
+            When the store fails; files of unrecorded results are where they were.
+        """
+        if self.parent_run_id is None:
+            raise RuntimeError("`start_parent` or `continue_parent` comes before `record`.")
+        entries = [run_entry(record, self.batch, self.parent_run_id) for record in records]
+        existing = [(begun or {}).get(record.spec.run_key) for record in records]
+        run_ids: dict[int, str] = {}
+        try:
+            self._write(entries, existing, run_ids)
+        except StoreError as error:
+            recorded = {records[index].spec.run_key: run_ids[index] for index in sorted(run_ids)}
+            raise RecordingError(str(error), recorded) from error
+        return [run_ids[index] for index in range(len(records))]
+
+    def log_curves(self, curves: Mapping[str, Curve]) -> None:
+        """Add stepped metrics ``equity`` and ``drawdown`` to runs, given by MLflow run id."""
+        with self.store.calling("record equity curves"):
+            if self._bulk_writer is not None and self.store.engine is not None:
+                insert_curves(self.store.engine, curves)
+            else:
+                log_curves(self.store, curves)
+
+    def add_artifacts(self, run_id: str, folder: Path) -> None:
+        """Copy the files of ``folder`` to the artifacts of a run."""
+        with self.store.calling("store artifacts"):
+            upload(self.store.client, run_id, folder=folder)
+
+    def add_texts(self, run_id: str, texts: Mapping[str, str]) -> None:
+        """Add text files, given by name, to the artifacts of a run."""
+        with self.store.calling("store artifacts"):
+            upload(self.store.client, run_id, texts=texts)
+
+    def add_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Set tags of a run."""
+        with self.store.calling("set tags"):
+            self._log(run_id, tags=tags_of(tags))
+
+    def retire(self, run_ids: Sequence[str]) -> None:
+        """Move earlier runs to MLflow's trash, because the same configuration runs again."""
+        with self.store.calling("retire runs"):
+            for run_id in run_ids:
+                self.store.client.delete_run(run_id)
+
+    def finish_parent(
+        self,
+        status: Status,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        artifacts: Path | None = None,
+        note: str = "",
+        ended_ms: int | None = None,
+    ) -> None:
+        """End the parent run.
+
+        Parameters
+        ----------
+        status
+            FINISHED when the batch is complete, also with failed runs; KILLED when it was
+            interrupted; FAILED when a failed run ended it.
+        tags, metrics
+            Further tags (n_finished, n_failed, n_skipped) and metrics.
+        artifacts
+            Folder whose files are copied to the parent's artifacts.
+        note
+            Markdown that MLflow's UI shows with the run; cut at 8,000 characters, which it says.
+        ended_ms
+            When the batch ended, milliseconds since the epoch; now without it.
+        """
+        if self.parent_run_id is None:
+            raise RuntimeError("`start_parent` or `continue_parent` comes before `finish_parent`.")
+        ended_ms = now_ms() if ended_ms is None else ended_ms
+        all_tags = tags_of(tags or {})
+        if note:
+            all_tags["mlflow.note.content"] = _note(note)
+        with self.store.calling("finish the batch"):
+            self._log(
+                self.parent_run_id,
+                tags=all_tags,
+                metrics=metrics_of(metrics or {}),
+                timestamp_ms=ended_ms,
+            )
+            upload(self.store.client, self.parent_run_id, folder=artifacts)
+            self.store.client.set_terminated(self.parent_run_id, status, ended_ms)
+
+    def _write(
+        self,
+        entries: Sequence[RunEntry],
+        existing: Sequence[str | None],
+        run_ids: dict[int, str],
+    ) -> None:
+        """Write ``entries`` and put the id of each into ``run_ids`` as soon as it is complete."""
+        if self._bulk_writer is not None:
+            fresh = [index for index, run_id in enumerate(existing) if run_id is None]
+            try:
+                for position, run_id in self._bulk_writer.write([entries[i] for i in fresh]):
+                    run_ids[fresh[position]] = run_id
+            except BulkWriteError as error:
+                _log.warning("%s Runs are written one by one through MLflow's client.", error)
+                self._bulk_writer = None
+        left = [index for index in range(len(entries)) if index not in run_ids]
+        for position, run_id in self._client_writer.write(
+            [entries[i] for i in left], [existing[i] for i in left]
+        ):
+            run_ids[left[position]] = run_id
+
+    def _log(
+        self,
+        run_id: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        timestamp_ms: int = 0,
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        self.store.client.log_batch(
+            run_id,
+            metrics=metrics_at(metrics or {}, timestamp_ms),
+            params=[Param(key, value) for key, value in (params or {}).items()],
+            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+            synchronous=True,
+        )
+
+
+def _note(text: str) -> str:
+    if len(text) <= TAG_LENGTH:
+        return text
+    return text[: TAG_LENGTH - len(_NOTE_ENDING)] + _NOTE_ENDING
+
+
+def _dataset_input(data: DatasetInfo) -> Any:  # Any: an entity of MLflow, which loads late
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    columns = [{"type": "datetime", "name": "timestamp"}, {"type": "string", "name": "symbol"}]
+    columns += [{"type": "double", "name": name} for name in data.fields]
+    profile = {
+        "num_rows": data.n_bars,
+        "num_elements": data.n_bars * len(data.symbols) * len(data.fields),
+        "n_bars": data.n_bars,
+        "n_symbols": len(data.symbols),
+        "first": data.first,
+        "last": data.last,
+        "fingerprint": data.fingerprint,
+        "symbols": list(data.symbols),
+    }
+    # MLflow's own words for a source that is a path, and for one that is made by a program.
+    source_type = "local" if data.is_path else "code"
+    source: dict[str, Any] = {"tags": {"mlflow.source.name": data.source}}
+    if data.is_path:
+        source = {"uri": data.source}
+    return DatasetInput(
+        dataset=Dataset(
+            name=data.name[:500],
+            digest=data.fingerprint[:36],
+            source_type=source_type,
+            source=json.dumps(source),
+            schema=json.dumps({"mlflow_colspec": columns}),
+            profile=json.dumps(profile),
+        ),
+        tags=[InputTag("mlflow.data.context", "backtest")],
+    )

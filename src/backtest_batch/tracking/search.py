@@ -1,0 +1,257 @@
+"""Finding batches and their runs in a tracking store."""
+
+import difflib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from backtest_batch.errors import SelectionError
+from backtest_batch.tracking.paging import has_tag, searched
+from backtest_batch.tracking.run_query import RunQuery, query_database, query_keys
+from backtest_batch.tracking.run_table import RunTable
+from backtest_batch.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_NAMED_BATCHES = 1_000
+"""Batches looked through for names like a misspelt one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchHandle:
+    """A batch in the store.
+
+    Attributes
+    ----------
+    batch_id, batch_name
+        Its unique id and its given name.
+    mlflow_run_id
+        MLflow's id of the parent run.
+    status
+        MLflow's status of the parent run.
+    started_ms, ended_ms
+        Milliseconds since the epoch; ``ended_ms`` is None while it runs.
+    tags
+        Tags of the parent run.
+    """
+
+    batch_id: str
+    batch_name: str
+    mlflow_run_id: str
+    status: str
+    started_ms: int
+    ended_ms: int | None
+    tags: Mapping[str, str]
+
+
+def find_batch(store: Store, batch: str) -> BatchHandle:
+    """Return one batch of the store's experiment.
+
+    Parameters
+    ----------
+    store
+        Where to look.
+    batch
+        ``latest`` for the batch that started last; else a batch_id; else a batch_name, of whose
+        batches the one that started last is meant.
+
+    Raises
+    ------
+    SelectionError
+        When there is no such batch; the message names similar ones.
+    StoreError
+        When the store fails.
+    """
+    with store.calling("look for the batch"):
+        if batch == "latest":
+            found = _parents(store, {})
+        else:
+            found = _parents(store, {"batch_id": batch}) or _parents(store, {"batch_name": batch})
+        if found:
+            return _handle(found[0])
+        known = [_handle(run) for run in _parents(store, {}, limit=_NAMED_BATCHES)]
+    raise SelectionError(_no_batch_message(store, batch, known))
+
+
+def list_batches(store: Store, *, limit: int = _NAMED_BATCHES) -> list[BatchHandle]:
+    """Return the batches of the store's experiment, the one that started last first."""
+    with store.calling("list the batches"):
+        return [_handle(run) for run in _parents(store, {}, limit=limit)]
+
+
+def load_runs(
+    store: Store,
+    *,
+    batches: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    filter_string: str = "",
+    statuses: Sequence[str] | None = None,
+    role: str = "run",
+    parts: Sequence[str] = ("metrics", "params", "tags"),
+) -> pd.DataFrame:
+    """Return runs of the store's experiment, one row each.
+
+    Parameters
+    ----------
+    store
+        Where to look.
+    batches
+        Their batch_ids; None for all.
+    tags
+        Tags that every run has with exactly these values.
+    filter_string
+        A further condition in MLflow's own language, such as ``metrics.sharpe > 0.5``.
+    statuses
+        MLflow's statuses (FINISHED, FAILED, KILLED, RUNNING); None for all.
+    role
+        The tag batch_role.
+    parts
+        Which of metrics, params and tags are read.
+
+    Returns
+    -------
+    DataFrame
+        Columns run_id, batch_id, status, mlflow_run_id, run_name, started_ms, ended_ms (nullable
+        integers), then ``metrics.<name>`` (float64; NaN where a run has none), ``params.<name>``
+        and ``tags.<name>`` (text; missing where a run has none), each sorted by name. Rows by
+        start, then by mlflow_run_id.
+
+    Raises
+    ------
+    SelectionError
+        When MLflow does not understand ``filter_string``.
+    StoreError
+        When the store fails.
+    """
+    if batches is not None and not batches:
+        return RunTable(parts).frame()
+    query = RunQuery(
+        batches=None if batches is None else tuple(batches),
+        tags={"batch_role": role, **(tags or {})},
+        statuses=None if statuses is None else tuple(statuses),
+        parts=tuple(parts),
+    )
+    with store.calling("read runs"):
+        if not filter_string.strip() and store.engine is not None:
+            return query_database(store.engine, int(store.experiment_id), query).frame()
+        return _search(store, query, filter_string).frame()
+
+
+def keys_by_status(store: Store, batch_id: str) -> dict[str, dict[str, str]]:
+    """Return the MLflow run ids of a batch's runs, by status and run key.
+
+    Of several runs with the same key and status, the one that started last counts.
+    """
+    query = RunQuery(batches=(batch_id,), tags={"batch_role": "run"}, statuses=None, parts=())
+    found: dict[str, dict[str, str]] = {}
+    with store.calling("read the batch's runs"):
+        if store.engine is not None:
+            rows = query_keys(store.engine, int(store.experiment_id), query)
+        else:
+            rows = [
+                (run.data.tags.get("run_key", ""), run.info.status, run.info.run_id)
+                for run in searched(store, _filter(query, batch_id, ""), ["start_time ASC"])
+            ]
+    for run_key, status, run_id in rows:
+        found.setdefault(status, {})[run_key] = run_id
+    return found
+
+
+def finished_keys(store: Store, batch_id: str) -> dict[str, str]:
+    """Return the MLflow run ids of the finished runs of a batch, by run key."""
+    return keys_by_status(store, batch_id).get("FINISHED", {})
+
+
+def list_artifacts(store: Store, mlflow_run_id: str, folder: str | None = None) -> list[str]:
+    """Return the paths of the artifacts of a run directly below ``folder``."""
+    with store.calling("list artifacts"):
+        return [info.path for info in store.client.list_artifacts(mlflow_run_id, folder)]
+
+
+def read_artifact(store: Store, mlflow_run_id: str, path: str) -> bytes:
+    """Return the content of one artifact of a run.
+
+    Raises
+    ------
+    StoreError
+        When there is no such artifact, or the store fails.
+    """
+    with tempfile.TemporaryDirectory() as folder, store.calling(f"read the artifact {path}"):
+        return Path(store.client.download_artifacts(mlflow_run_id, path, folder)).read_bytes()
+
+
+def _parents(store: Store, tags: Mapping[str, str], *, limit: int = 1) -> "list[Run]":
+    """Return parent runs with these tags, the one that started last first."""
+    conditions = [has_tag(key, value) for key, value in {"batch_role": "batch", **tags}.items()]
+    if None in conditions:
+        return []  # no batch can be called so
+    return list(
+        store.client.search_runs(
+            [store.experiment_id],
+            filter_string=" and ".join(filter(None, conditions)),
+            max_results=limit,
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+
+
+def _handle(run: "Run") -> BatchHandle:
+    tags = run.data.tags
+    return BatchHandle(
+        batch_id=tags.get("batch_id", ""),
+        batch_name=tags.get("batch_name", ""),
+        mlflow_run_id=run.info.run_id,
+        status=run.info.status,
+        started_ms=run.info.start_time,
+        ended_ms=run.info.end_time,
+        tags=tags,
+    )
+
+
+def _no_batch_message(store: Store, batch: str, known: Sequence[BatchHandle]) -> str:
+    where = f"the experiment '{store.experiment}' of {store.shown}"
+    if not known:
+        return f"There is no batch '{batch}': {where} holds no batches yet."
+    names = list(dict.fromkeys(handle.batch_name for handle in known))
+    ids = [handle.batch_id for handle in known]
+    close = difflib.get_close_matches(batch, names + ids, n=5, cutoff=0.5)
+    choices = ", ".join(close or names[:5])
+    words = "Similar ones" if close else "The newest ones"
+    return f"There is no batch '{batch}' in {where}. {words}: {choices}."
+
+
+def _search(store: Store, query: RunQuery, given: str) -> RunTable:
+    """Read runs through MLflow's client."""
+    from mlflow.exceptions import MlflowException
+
+    table = RunTable(query.parts)
+    try:
+        # MLflow's language knows no OR, so each batch is a search of its own.
+        for batch_id in query.batches if query.batches is not None else (None,):
+            for run in searched(store, _filter(query, batch_id, given)):
+                # What the filter could not express is checked here.
+                if query.admits(run.info.status, run.data.tags):
+                    table.add_run(run)
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE" or not given.strip():
+            raise
+        reason = str(error.message).strip().splitlines()[0].rstrip(".")
+        raise SelectionError(
+            f"filter={given} is not understood: {reason}. It takes MLflow's conditions joined by "
+            "`and`, such as metrics.sharpe > 0.5 and tags.batch_name = 'core'."
+        ) from error
+    return table
+
+
+def _filter(query: RunQuery, batch_id: str | None, given: str) -> str:
+    tags = dict(query.tags) | ({} if batch_id is None else {"batch_id": batch_id})
+    conditions = [has_tag(key, value) for key, value in tags.items()]
+    if query.statuses is not None and len(query.statuses) == 1:
+        conditions.append(f"attributes.status = '{query.statuses[0]}'")
+    conditions.append(given.strip())
+    return " and ".join(filter(None, conditions))

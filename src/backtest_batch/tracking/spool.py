@@ -1,0 +1,290 @@
+"""Results that could not be recorded, kept on disk until they can be.
+
+A spool is a folder::
+
+    batch.json                    the batch, and the store that it belongs to
+    dataset.json                  its market data, when the parent run was not begun
+    finish.json, parent/          how the parent run ends, and its files
+    runs/<run_id>/key.json        the run key of one run
+    runs/<run_id>/record.json     how it ended
+    runs/<run_id>/artifacts/      its files
+    runs/<run_id>/curve.json      its equity curve
+    runs/<run_id>/later/          files that were added to it later
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.records import RunRecord, RunSpec, Status
+from backtest_batch.tracking.address import has_secret, masked
+from backtest_batch.tracking.artifacts import PlacedFiles
+from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
+from backtest_batch.tracking.recorder import Recorder
+from backtest_batch.tracking.search import find_batch, keys_by_status
+from backtest_batch.tracking.spool_files import (
+    batch_from_json,
+    curve_from_json,
+    curve_to_json,
+    dataset_from_json,
+    fields_of,
+    read_json,
+    record_from_json,
+    record_to_json,
+    write_json,
+)
+from backtest_batch.tracking.store import Store, open_store
+
+FORMAT = 1
+_GROUP = 500
+"""Runs recorded at once; what is recorded leaves the spool."""
+
+
+class Spool:
+    """A folder that takes what the store does not.
+
+    Parameters
+    ----------
+    folder
+        Where to keep it; made when it is not there.
+    store_uri, experiment
+        Where it belongs. An address with a password is kept without it.
+    batch
+        The batch.
+    parent_run_id
+        MLflow's id of the parent run, or None when there is none yet.
+    dataset
+        The market data, needed when there is no parent run yet.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written, here and in every method.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        store_uri: str,
+        experiment: str,
+        batch: BatchInfo,
+        parent_run_id: str | None,
+        dataset: DatasetInfo | None = None,
+    ) -> None:
+        self.folder = folder
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        if dataset is not None:
+            write_json(folder / "dataset.json", fields_of(dataset))
+        write_json(
+            folder / "batch.json",
+            {
+                "format": FORMAT,
+                "store_uri": masked(store_uri),
+                "needs_uri": has_secret(store_uri),
+                "experiment": experiment,
+                "parent_run_id": parent_run_id,
+                "batch": dataclasses.asdict(batch),
+            },
+        )
+
+    def add(self, record: RunRecord) -> None:
+        """Keep one run; its files are moved here."""
+        place = self._place(record.spec)
+        outcome = record.outcome
+        if outcome is not None and outcome.artifacts is not None:
+            PlacedFiles().move(outcome.artifacts, place / "artifacts")
+        # Last, and at once: a run without it is not there.
+        write_json(place / "record.json", record_to_json(record))
+
+    def add_curve(self, spec: RunSpec, curve: Curve) -> None:
+        """Keep the equity curve of a run."""
+        write_json(self._place(spec) / "curve.json", curve_to_json(curve))
+
+    def add_texts(self, spec: RunSpec, texts: Mapping[str, str]) -> None:
+        """Keep text files that become artifacts of a run."""
+        PlacedFiles().write(texts, self._place(spec) / "later")
+
+    def _place(self, spec: RunSpec) -> Path:
+        place = self.folder / "runs" / spec.run_id
+        if not place.exists():
+            place.mkdir()
+            write_json(place / "key.json", spec.run_key)
+        return place
+
+    def finish(
+        self,
+        status: Status,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        artifacts: Path | None = None,
+        note: str = "",
+    ) -> None:
+        """Keep how the parent run ends; takes what ``Recorder.finish_parent`` takes."""
+        if artifacts is not None:
+            shutil.copytree(artifacts, self.folder / "parent", dirs_exist_ok=True)
+        write_json(
+            self.folder / "finish.json",
+            {
+                "status": status,
+                "tags": dict(tags or {}),
+                "metrics": dict(metrics or {}),
+                "note": note,
+                "ended_ms": now_ms(),
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolReport:
+    """What became of a spool.
+
+    Attributes
+    ----------
+    batch_id, batch_name
+        The batch.
+    parent_run_id
+        MLflow's id of its parent run.
+    n_recorded
+        Runs recorded now.
+    n_known
+        Runs that the store had already.
+    store
+        The store, open.
+    """
+
+    batch_id: str
+    batch_name: str
+    parent_run_id: str
+    n_recorded: int
+    n_known: int
+    store: Store
+
+
+def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
+    """Record what a spool holds, and remove it.
+
+    A run that the store has already, by its key, is not written again, so that this may be
+    interrupted and repeated.
+
+    Parameters
+    ----------
+    folder
+        The spool.
+    store_uri
+        The store, when it is not the one that the spool was made for; needed when that one's
+        address holds a password, which a spool does not keep.
+
+    Raises
+    ------
+    SelectionError
+        When ``folder`` is no spool.
+    StoreError
+        When the store still fails; what is not recorded stays in the spool.
+    """
+    head = _read_head(folder)
+    if store_uri is None and head["needs_uri"]:
+        raise StoreError(
+            f"The spool {folder} belongs to {head['store_uri']}, whose password it does not keep. "
+            "Set tracking.uri or MLFLOW_TRACKING_URI to the whole address."
+        )
+    store = open_store(store_uri or head["store_uri"], head["experiment"])
+    batch = batch_from_json(head["batch"])
+    recorder = Recorder(store, batch)
+    recorder.parent_run_id = _parent(store, head["parent_run_id"], batch.batch_id)
+    if recorder.parent_run_id is None:
+        held = folder / "dataset.json"
+        dataset = dataset_from_json(read_json(held)) if held.exists() else None
+        recorder.start_parent(dataset=dataset)
+    known = keys_by_status(store, batch.batch_id)
+    # A run that was begun when the store was lost is completed, not written beside itself.
+    begun = known.get("KILLED", {}) | known.get("RUNNING", {})
+    finished, failed = known.get("FINISHED", {}), known.get("FAILED", {})
+    ids = begun | failed | finished
+    n_recorded = n_known = 0
+    places = sorted(path.parent for path in folder.glob("runs/*/record.json"))
+    for start in range(0, len(places), _GROUP):
+        group = [
+            record_from_json(read_json(place / "record.json"), place / "artifacts")
+            for place in places[start : start + _GROUP]
+        ]
+        new = [record for record in group if not _is_known(record, finished, failed)]
+        written = recorder.record(new, begun=begun)
+        ids |= dict(zip((record.spec.run_key for record in new), written, strict=True))
+        n_recorded += len(new)
+        n_known += len(group) - len(new)
+    _add_later(recorder, folder, ids)
+    _finish(recorder, folder)
+    shutil.rmtree(folder)
+    return SpoolReport(
+        batch_id=batch.batch_id,
+        batch_name=batch.batch_name,
+        parent_run_id=str(recorder.parent_run_id),
+        n_recorded=n_recorded,
+        n_known=n_known,
+        store=store,
+    )
+
+
+def _is_known(record: RunRecord, finished: Mapping[str, str], failed: Mapping[str, str]) -> bool:
+    key = record.spec.run_key
+    return key in finished or (record.status == "FAILED" and key in failed)
+
+
+def _read_head(folder: Path) -> dict[str, Any]:
+    try:
+        head: dict[str, Any] = read_json(folder / "batch.json")
+    except (OSError, ValueError) as error:
+        raise SelectionError(f"There are no unrecorded results in {folder}.") from error
+    if head.get("format") != FORMAT:
+        raise SelectionError(
+            f"The results in {folder} were kept by another version of this package (format "
+            f"{head.get('format')}; this one reads {FORMAT})."
+        )
+    return head
+
+
+def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | None:
+    """Return the parent run of the batch, as far as the store still has it."""
+    from mlflow.exceptions import MlflowException
+
+    if parent_run_id is not None:
+        with store.calling("look for the batch"):
+            try:
+                run = store.client.get_run(parent_run_id)
+                if run.info.lifecycle_stage == "active":
+                    return parent_run_id
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+    try:
+        return find_batch(store, batch_id).mlflow_run_id
+    except SelectionError:
+        return None
+
+
+def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
+    """Record the curves and files that were added to runs after they had ended."""
+    curves = {}
+    for file in sorted(folder.glob("runs/*/key.json")):
+        run_id = ids.get(read_json(file))
+        if run_id is None:
+            continue
+        if (file.parent / "curve.json").exists():
+            curves[run_id] = curve_from_json(read_json(file.parent / "curve.json"))
+        if (file.parent / "later").exists():
+            recorder.add_artifacts(run_id, file.parent / "later")
+    recorder.log_curves(curves)
+
+
+def _finish(recorder: Recorder, folder: Path) -> None:
+    if (folder / "finish.json").exists():
+        artifacts = folder / "parent"
+        recorder.finish_parent(
+            **read_json(folder / "finish.json"), artifacts=artifacts if artifacts.exists() else None
+        )

@@ -1,0 +1,233 @@
+"""Opening the tracking store: the first thing that a command does with MLflow."""
+
+import contextlib
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest_batch.errors import StoreError
+from backtest_batch.tracking import sqlite_file
+from backtest_batch.tracking.address import (
+    is_http,
+    is_sqlite,
+    masked,
+    resolve_uri,
+    shown,
+    sqlite_path,
+    sqlite_uri,
+)
+from backtest_batch.tracking.mlflow_calls import calling, import_mlflow, new_client
+from backtest_batch.tracking.schema import check_revision
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from mlflow.entities import Experiment
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["Store", "StoreNotFoundError", "open_store", "resolve_uri"]
+
+_DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
+_CREATION_LOCK = 0x6261636B74657374
+"""Number of the PostgreSQL advisory lock under which a store is created."""
+
+
+class StoreNotFoundError(StoreError):
+    """There is no store at the address, or no such experiment in it, and none was to be made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """An open tracking store and the experiment of this package in it.
+
+    Attributes
+    ----------
+    uri
+        Its address, which may hold a password: show :attr:`shown` instead.
+    experiment
+        Name of the experiment.
+    experiment_id
+        Its id in the store.
+    artifact_location
+        Where the experiment's artifacts are.
+    client
+        MLflow's client of the store.
+    """
+
+    uri: str = field(repr=False)
+    experiment: str
+    experiment_id: str
+    artifact_location: str
+    client: "MlflowClient" = field(repr=False)
+
+    @property
+    def is_local_sqlite(self) -> bool:
+        """Whether the store is an SQLite file."""
+        return is_sqlite(self.uri)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether the store is behind a tracking server."""
+        return is_http(self.uri)
+
+    @property
+    def shown(self) -> str:
+        """The address as it may stand in a message, without its secrets."""
+        return shown(self.uri)
+
+    @property
+    def ui_command(self) -> str:
+        """What to type to browse the store; for a server, its address."""
+        if self.is_http:
+            return masked(self.uri)
+        return f"mlflow ui --backend-store-uri {shlex.quote(masked(_relative(self.uri)))}"
+
+    @property
+    def engine(self) -> "sqlalchemy.Engine | None":
+        """The SQLAlchemy engine of a database store, None for a server."""
+        engine: sqlalchemy.Engine | None = getattr(_backend(self.client), "engine", None)
+        return engine
+
+    def calling(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``."""
+        return calling(self.uri, doing)
+
+    def close(self) -> None:
+        """Close the connections of a database store; the store can be used again afterwards."""
+        if self.engine is not None:
+            self.engine.dispose()
+
+
+def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
+    """Open the store at ``uri`` and the experiment in it.
+
+    Any number of processes may do this at once. The first call in a process imports MLflow, which
+    takes seconds; it may be made in a thread beside the main one.
+
+    Parameters
+    ----------
+    uri
+        What :func:`resolve_uri` returned.
+    experiment
+        Name of the experiment.
+    create
+        Whether a store or an experiment that is not there is made.
+
+    Raises
+    ------
+    StoreNotFoundError
+        When ``create`` is false and there is nothing to open.
+    StoreError
+        When the store cannot be reached, read or written, is of another MLflow version, or the
+        experiment was deleted; the message says which, and what to do.
+    """
+    database = sqlite_path(uri) if is_sqlite(uri) else None
+    if database is not None and not create and not sqlite_file.holds_store(database):
+        raise StoreNotFoundError(f"There is no tracking store at {database}.")
+    with calling(uri, "open"):
+        if database is not None:
+            client = _open_sqlite(uri, database)
+        elif uri.startswith(_DATABASE_SERVERS):
+            client = _open_database(uri)
+        else:
+            client = new_client(uri)
+        found = _experiment(uri, client, experiment, database, create=create)
+    return Store(
+        uri=uri,
+        experiment=experiment,
+        experiment_id=found.experiment_id,
+        artifact_location=found.artifact_location,
+        client=client,
+    )
+
+
+def _open_sqlite(uri: str, database: Path) -> "MlflowClient":
+    import_mlflow()
+    sqlite_file.create_if_missing(database)
+    sqlite_file.check(database)
+    client = new_client(uri)
+    sqlite_file.tune(_backend(client).engine)
+    return client
+
+
+def _open_database(uri: str) -> "MlflowClient":
+    """Open a store in a database server, creating its tables when it is empty."""
+    import_mlflow()
+    import sqlalchemy
+
+    # MLflow retries a failing connection for more than a minute; a probe of our own fails at once.
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            # Held until this connection closes: other processes must not migrate at once.
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_CREATION_LOCK})"))
+        tables = set(sqlalchemy.inspect(connection).get_table_names())
+        if tables & {"alembic_version", "runs", "experiments"}:
+            _check_schema(uri, connection, tables)
+        # An open transaction would block the migrations.
+        connection.rollback()
+        return new_client(uri)
+
+
+def _check_schema(uri: str, connection: "sqlalchemy.Connection", tables: set[str]) -> None:
+    from sqlalchemy import text
+
+    revision, n_runs = None, 0
+    if "alembic_version" in tables:
+        query = text("SELECT version_num FROM alembic_version")
+        revision = connection.execute(query).scalar_one_or_none()
+    if "runs" in tables:
+        n_runs = int(connection.execute(text("SELECT count(*) FROM runs")).scalar_one())
+    check_revision(
+        revision,
+        shown=shown(uri),
+        n_runs=n_runs,
+        move_away="drop its tables, or name another database in tracking.uri",
+        upgrade=f"mlflow db upgrade {shlex.quote(masked(uri))}",
+    )
+
+
+def _experiment(
+    uri: str, client: "MlflowClient", name: str, database: Path | None, *, create: bool
+) -> "Experiment":
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None and not create:
+        raise StoreNotFoundError(f"There is no experiment '{name}' in the store {shown(uri)}.")
+    if found is None:
+        # Elsewhere the store itself knows where artifacts belong.
+        location = sqlite_file.artifact_root(database).as_uri() if database is not None else None
+        try:
+            found = client.get_experiment(client.create_experiment(name, location))
+        except MlflowException as error:
+            # Another process may have been faster.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None:
+        raise StoreError(f"The store {shown(uri)} does not keep the experiment '{name}'.")
+    if found.lifecycle_stage != "active":
+        raise StoreError(
+            f"The experiment '{name}' of the store {shown(uri)} was deleted. Restore it (mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}, with "
+            f"MLFLOW_TRACKING_URI={shlex.quote(masked(uri))}), or set tracking.experiment to "
+            "another name."
+        )
+    return found
+
+
+def _backend(client: "MlflowClient") -> Any:  # Any: one of MLflow's stores, each of another type
+    return client._tracking_client.store
+
+
+def _relative(uri: str) -> str:
+    """Return an SQLite address relative to the working directory when it lies below it."""
+    database = sqlite_path(uri) if is_sqlite(uri) else None
+    if database is None:
+        return uri
+    try:
+        below = database.relative_to(Path.cwd())
+    except ValueError:
+        return uri
+    return sqlite_uri(below)

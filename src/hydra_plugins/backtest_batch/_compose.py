@@ -1,0 +1,299 @@
+"""Compose the runs of a grid into plain, typed configurations.
+
+Hydra composes once for each distinct choice of config groups; the values of a run are then
+applied to a copy. That is what Hydra does for one run, without the cost of reading every file
+again for each of them.
+"""
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from backtest_batch.errors import Fault
+from backtest_batch.records import Composition
+from hydra_plugins.backtest_batch._assignment import Assignment, flatten
+from hydra_plugins.backtest_batch._grid import Grid
+from hydra_plugins.backtest_batch._messages import choice_fault, explain
+
+Assignments = tuple[Assignment, ...]
+Changes = dict[tuple[str, ...], Any]
+"""Values by path."""
+
+
+class Composer:
+    """Turns assignments into configurations.
+
+    Parameters
+    ----------
+    loader
+        Hydra's configuration loader.
+    config_name
+        Name of the primary configuration.
+    hydra_overrides
+        Overrides of the node ``hydra`` that belong to the command (a search path, say).
+    """
+
+    def __init__(
+        self, loader: ConfigLoader, config_name: str | None, hydra_overrides: Sequence[str]
+    ) -> None:
+        self.loader = loader
+        self._config_name = config_name
+        self._hydra_overrides = list(hydra_overrides)
+        self._files: dict[Assignments, DictConfig] = {}
+        self._bases: dict[Assignments, Base] = {}
+
+    def compose(self, grid: Grid) -> Iterator[Composition]:
+        """Yield every combination of the grid; what is wrong stands in its ``faults``."""
+        for run_id, assignments in grid.combinations():
+            replaced = {item.key for item in assignments}
+            constants = tuple(item for item in grid.constants if item.key not in replaced)
+            yield self._compose_one(run_id, constants, assignments)
+
+    def _compose_one(
+        self, run_id: str | None, constants: Assignments, assignments: Assignments
+    ) -> Composition:
+        overrides = tuple(item.override for item in (*constants, *assignments))
+        swept = {item.key: _scalar(item.value) for item in assignments}
+        groups = tuple(item for item in assignments if item.is_group)
+        values = tuple(item for item in assignments if not item.is_group)
+        try:
+            base = self._base(constants + groups)
+        except (HydraException, OmegaConfBaseException) as error:
+            # The chosen file is missing, or it does not compose; then Hydra says why.
+            key, value = next(
+                ((i.key, i.value) for i in (*groups, *constants) if i.is_group), ("", "")
+            )
+            fault = choice_fault(error) or Fault(key=key, value=value, allowed=explain(error))
+            return Composition(
+                swept=swept, config=None, overrides=overrides, run_id=run_id, faults=(fault,)
+            )
+        plain, faults = base.with_values(values)
+        if plain is not None:
+            swept = {
+                item.key: item.value if item.is_group else _scalar(_lookup(plain, item.key))
+                for item in assignments
+            }
+        return Composition(
+            swept=swept, config=plain, overrides=overrides, run_id=run_id, faults=tuple(faults)
+        )
+
+    def _base(self, constants: Assignments) -> "Base":
+        """Return the files of the chosen groups with the constant values applied."""
+        # A value override wins over a group chosen after it, so groups come first.
+        groups = tuple(item for item in constants if item.is_group)
+        values = tuple(item for item in constants if not item.is_group)
+        key = (*groups, *values)
+        if key not in self._bases:
+            if groups not in self._files:
+                self._files[groups] = self._load(groups)
+            self._bases[key] = Base(copy.deepcopy(self._files[groups]), values)
+        return self._bases[key]
+
+    def _load(self, groups: Assignments) -> DictConfig:
+        chosen = [item.override for item in groups]
+        config = self.loader.load_configuration(
+            self._config_name, [*self._hydra_overrides, *chosen], run_mode=RunMode.RUN
+        )
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        OmegaConf.set_struct(config, True)
+        return config
+
+
+class Base:
+    """A configuration to which the values of a run are applied.
+
+    Applying a value and resolving the whole takes milliseconds. Each value is therefore applied
+    once, alone, and what it changes is kept; a run is the union of what its values change. That
+    is the same where the changes do not overlap and where no interpolation depends on two keys;
+    elsewhere the values are applied together.
+    """
+
+    def __init__(self, config: DictConfig, constants: Assignments) -> None:
+        self._faults = [fault for item in constants if (fault := apply(config, item)) is not None]
+        self._config = config
+        self._plain, self._missing = resolve(config) if not self._faults else (None, [])
+        self._simple = self._plain is not None and _interpolations_are_plain(config)
+        self._changes: dict[tuple[str, str], Changes | Fault | None] = {}
+
+    def with_values(self, values: Assignments) -> tuple[dict[str, Any] | None, list[Fault]]:
+        """Return the resolved configuration with the values applied, or what is wrong."""
+        if self._simple and self._plain is not None:
+            parts = [self._change_of(item) for item in values]
+            faults = [part for part in parts if isinstance(part, Fault)]
+            if faults:
+                return None, faults
+            changes = [part for part in parts if isinstance(part, dict)]
+            paths = [path for part in changes for path in part]
+            if len(changes) == len(parts) and len(set(paths)) == len(paths):
+                return _changed(self._plain, changes), []
+        return self._together(values)
+
+    def _together(self, values: Assignments) -> tuple[dict[str, Any] | None, list[Fault]]:
+        config = copy.deepcopy(self._config)
+        faults = list(self._faults)
+        faults += [fault for item in values if (fault := apply(config, item)) is not None]
+        return (None, faults) if faults else resolve(config)
+
+    def _change_of(self, item: Assignment) -> "Changes | Fault | None":
+        """Return what one value changes, what is wrong with it, or None when it is not simple."""
+        key = (item.override, type(item.value).__name__)
+        if key not in self._changes:
+            self._changes[key] = self._find_change(item)
+        return self._changes[key]
+
+    def _find_change(self, item: Assignment) -> "Changes | Fault | None":
+        if item.prefix or "${" in item.override:
+            return None
+        config = copy.deepcopy(self._config)
+        fault = apply(config, item)
+        if fault is not None:
+            return fault
+        plain, _ = resolve(config)
+        if plain is None or self._plain is None:
+            return None
+        return _difference(self._plain, plain)
+
+
+PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
+
+
+def _interpolations_are_plain(config: DictConfig) -> bool:
+    """Return whether each interpolation is the value of one other key and nothing else."""
+    return all(
+        PLAIN_INTERPOLATION.fullmatch(value)
+        for _, value in flatten(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+        if (isinstance(value, str) and "${" in value)
+        or (isinstance(value, list) and "${" in str(value))
+    )
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> Changes | None:
+    """Return the leaves that differ; None when a key is gone."""
+    changes: Changes = {}
+    if before.keys() - after.keys():
+        return None
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            inner = _difference(old, value)
+            if inner is None:
+                return None
+            changes |= {(key, *path): leaf for path, leaf in inner.items()}
+        elif key not in before or type(old) is not type(value) or old != value:
+            changes[(key,)] = value
+    return changes
+
+
+def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
+    """Return ``plain`` with the changes; what is not changed is shared, not copied."""
+    result = dict(plain)
+    own: set[tuple[str, ...]] = set()
+    for changes in parts:
+        for path, value in changes.items():
+            node = result
+            for depth, part in enumerate(path[:-1], start=1):
+                if path[:depth] not in own:
+                    node[part] = dict(node[part])
+                    own.add(path[:depth])
+                node = node[part]
+            node[path[-1]] = value
+    return result
+
+
+def apply(config: DictConfig, item: Assignment) -> Fault | None:
+    """Set one value as Hydra's command line would; return what is wrong with it, or None."""
+    try:
+        if item.prefix == "~":
+            parent, _, last = item.key.rpartition(".")
+            node = OmegaConf.select(config, parent) if parent else config
+            OmegaConf.set_struct(node, False)
+            del node[last]
+        else:
+            OmegaConf.update(config, item.key, item.value, merge=True, force_add=bool(item.prefix))
+    except (ConfigAttributeError, ConfigKeyError):
+        return Fault(key=item.key, value=item.value, allowed=unknown_key(config, item.key))
+    except (ValidationError, ValueError, TypeError, OmegaConfBaseException):
+        return Fault(key=item.key, value=item.value, allowed=expected_type(config, item.key))
+    return None
+
+
+def resolve(config: DictConfig) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """Return the configuration as plain values with interpolations resolved, or the faults."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        return None, [Fault(key=key, value="???", allowed="must be given") for key in missing]
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (InterpolationResolutionError, MissingMandatoryValue) as error:
+        message = str(error).splitlines()[0]
+        return None, [Fault(key=str(error.full_key), value="${...}", allowed=message)]
+    except (ValidationError, ValueError) as error:
+        message = str(error).splitlines()[0]
+        key = str(getattr(error, "full_key", "") or "")
+        return None, [Fault(key=key, value="${...}", allowed=message)]
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}, []
+
+
+def unknown_key(config: DictConfig, key: str) -> str:
+    """Say that a key is unknown, and name close ones."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    known = [f"{parent}.{name}" if parent else str(name) for name in node or ()]
+    close = difflib.get_close_matches(key, known, n=3) or difflib.get_close_matches(
+        last, known, n=3
+    )
+    if close:
+        return f"is not a known key; did you mean {' or '.join(close)}?"
+    return "is not a known key; known are: " + ", ".join(sorted(known))
+
+
+TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+
+
+def expected_type(config: DictConfig, key: str) -> str:
+    """Say which type a key takes."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    annotation: Any = None
+    if OmegaConf.is_dict(node):
+        child = node._get_node(last)
+        annotation = getattr(child._metadata, "ref_type", None) if child is not None else None
+        optional = " or null" if child is not None and child._metadata.optional else ""
+        if annotation in TYPE_NAMES:
+            return f"must be {TYPE_NAMES[annotation]}{optional}"
+        if OmegaConf.is_dict(child):
+            return "must be a mapping"
+        if OmegaConf.is_list(child):
+            return "must be a list"
+    return "has the wrong type"
+
+
+def _lookup(plain: dict[str, Any], key: str) -> Any:
+    node: Any = plain
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _scalar(value: Any) -> Any:
+    """Return a value that fits into a table's cell: a list or mapping as text."""
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

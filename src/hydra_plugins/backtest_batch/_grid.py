@@ -1,0 +1,240 @@
+"""What a command line, a parameter grid or a list of runs spans."""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    Override,
+    OverrideType,
+    QuotedString,
+    RangeSweep,
+)
+
+from backtest_batch.config import SWEEPABLE, roles
+from backtest_batch.errors import ConfigurationError, Fault
+from hydra_plugins.backtest_batch._assignment import Assignment, flatten
+
+IsGroup = Callable[[str], bool]
+"""Whether a key is a config group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One swept key and its values; a group's values are names of choices."""
+
+    key: str
+    assignments: tuple[Assignment, ...]
+
+    def __len__(self) -> int:
+        return len(self.assignments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A batch before it is composed: constants, and either axes or listed runs.
+
+    Attributes
+    ----------
+    constants
+        Assignments that every run shares.
+    axes
+        Swept keys with at least two values each; the batch is their product.
+    listed
+        Runs of a ``runs`` list: the given id and the assignments of each; None without a list.
+    """
+
+    constants: tuple[Assignment, ...]
+    axes: tuple[Axis, ...] = ()
+    listed: tuple[tuple[str | None, tuple[Assignment, ...]], ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of combinations, counted without making them."""
+        if self.listed is not None:
+            return len(self.listed)
+        return math.prod(len(axis) for axis in self.axes)
+
+    def combinations(self) -> Iterator[tuple[str | None, tuple[Assignment, ...]]]:
+        """Yield id (or None) and assignments of each run, the last axis fastest."""
+        if self.listed is not None:
+            yield from self.listed
+            return
+        for choice in itertools.product(*(axis.assignments for axis in self.axes)):
+            yield None, choice
+
+
+def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: ConfigLoader) -> Grid:
+    """Return the grid that arguments, ``param_grid`` and ``runs`` span together.
+
+    Axes of the command line multiply those of ``param_grid``; the same key on the command line
+    replaces it there. An axis of one value is a constant.
+
+    Raises
+    ------
+    ConfigurationError
+        When a list is empty or malformed, when a key cannot be swept, or when ``runs`` stands
+        beside axes.
+    """
+    axes: dict[str, Axis] = {}
+    constants: dict[str, Assignment] = {}
+
+    @functools.cache
+    def is_group(key: str) -> bool:
+        return bool(loader.get_group_options(key, ObjectType.CONFIG))
+
+    for axis in _grid_axes(param_grid, is_group):
+        axes[axis.key] = axis
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
+        axis = _axis_of(override, is_group)
+        axes.pop(axis.key, None)
+        if override.is_sweep_override():
+            axes[axis.key] = axis
+        elif axis.key not in ("param_grid", "runs"):
+            constants[axis.key] = axis.assignments[0]
+    for key in [key for key, axis in axes.items() if len(axis) == 1]:
+        constants[key] = axes.pop(key).assignments[0]
+    _refuse_unsweepable(axes)
+    if runs is None:
+        return Grid(constants=tuple(constants.values()), axes=tuple(axes.values()))
+    if axes:
+        raise ConfigurationError(
+            "runs cannot be combined with swept keys, but got runs and "
+            + ", ".join(axes)
+            + ": list the combinations in runs, or use param_grid"
+        )
+    return Grid(constants=tuple(constants.values()), listed=_listed_runs(runs, is_group))
+
+
+def _axis_of(override: Override, is_group: IsGroup) -> Axis:
+    key = override.key_or_group
+    prefix = {
+        OverrideType.CHANGE: "",
+        OverrideType.ADD: "+",
+        OverrideType.FORCE_ADD: "++",
+        OverrideType.DEL: "~",
+    }[override.type]
+    values = _sweep_values(override) if override.is_sweep_override() else [override.value()]
+    group = is_group(key) and all(isinstance(value, str | None) for value in values)
+    return Axis(
+        key=key, assignments=tuple(Assignment(key, value, group, prefix) for value in values)
+    )
+
+
+def _sweep_values(override: Override) -> list[Any]:
+    if not override.is_discrete_sweep():
+        raise ConfigurationError(
+            f"{override.input_line}: an interval has no end of values; use range(start,stop,step) "
+            "or a list"
+        )
+    swept = override.value()
+    if isinstance(swept, RangeSweep):
+        values = _range_values(swept, str(override.input_line))
+    else:
+        values = [_plain(value) for value in override.sweep_iterator()]
+    if not values:
+        raise ConfigurationError(f"{override.input_line}: holds no value; nothing to run")
+    return values
+
+
+def _range_values(sweep: RangeSweep, text: str) -> list[Any]:
+    """Return the values of ``range(start, stop, step)``, computed in decimals.
+
+    Repeated binary addition would make 0.7999999999999999 of range(0.6,1.0,0.1).
+    """
+    start, stop, step = (Decimal(str(part)) for part in (sweep.start or 0, sweep.stop, sweep.step))
+    if step == 0:
+        raise ConfigurationError(f"{text}: `step != 0` must hold, but got step=0")
+    count = max(0, math.ceil((stop - start) / step))
+    whole = all(isinstance(part, int) for part in (sweep.start or 0, sweep.stop, sweep.step))
+    return [
+        int(start + step * position) if whole else float(start + step * position)
+        for position in range(count)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def _grid_axes(param_grid: Any, is_group: IsGroup) -> Iterator[Axis]:
+    if param_grid is None:
+        return
+    if not isinstance(param_grid, Mapping):
+        raise ConfigurationError(
+            f"param_grid={param_grid}: must be a mapping of keys to lists of values, "
+            "such as {commission_bps: [0.0, 0.5]}"
+        )
+    if not param_grid:
+        raise ConfigurationError("param_grid={}: holds no key; nothing to run")
+    for key, values in flatten(param_grid):
+        listed = list(values) if isinstance(values, list | tuple) else [values]
+        if not listed:
+            raise ConfigurationError(f"param_grid.{key}=[]: holds no value; nothing to run")
+        group = is_group(key) and all(isinstance(value, str) for value in listed)
+        yield Axis(key=key, assignments=tuple(Assignment(key, value, group) for value in listed))
+
+
+def _listed_runs(
+    runs: Any, is_group: IsGroup
+) -> tuple[tuple[str | None, tuple[Assignment, ...]], ...]:
+    if not isinstance(runs, list | tuple) or not all(isinstance(run, Mapping) for run in runs):
+        raise ConfigurationError(
+            f"runs={runs}: must be a list of mappings, such as [{{id: core, rebalance: W}}]"
+        )
+    if not runs:
+        raise ConfigurationError("runs=[]: holds no run; nothing to run")
+    listed = [_listed_run(run, is_group) for run in runs]
+    ids = [run_id for run_id, _ in listed if run_id is not None]
+    repeated = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
+    if repeated:
+        named = ", ".join(repeated)
+        raise ConfigurationError(f"runs: each id must be unique, but got {named} more than once")
+    _refuse_unsweepable({item.key: None for _, items in listed for item in items})
+    return tuple(listed)
+
+
+def _listed_run(
+    run: Mapping[str, Any], is_group: IsGroup
+) -> tuple[str | None, tuple[Assignment, ...]]:
+    run_id = run.get("id")
+    assignments = []
+    for key, value in run.items():
+        if key == "id":
+            continue
+        if is_group(key) and isinstance(value, str):
+            assignments.append(Assignment(key, value, is_group=True))
+        elif isinstance(value, Mapping):
+            assignments += [Assignment(*leaf) for leaf in flatten(value, prefix=f"{key}.")]
+        else:
+            assignments.append(Assignment(key, value))
+    return None if run_id is None else str(run_id), tuple(assignments)
+
+
+def _refuse_unsweepable(axes: Mapping[str, Any]) -> None:
+    known = roles()
+    faults = [
+        Fault(
+            key=key,
+            value="(swept)",
+            allowed="cannot be swept, since it belongs to the whole batch and not to a run",
+        )
+        for key in axes
+        if (root := key.split(".")[0]) in known and root not in SWEEPABLE
+    ]
+    if faults:
+        message = "\n".join(f"{fault.key} {fault.allowed}" for fault in faults)
+        raise ConfigurationError(message, faults)

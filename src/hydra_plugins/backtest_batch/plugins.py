@@ -1,0 +1,109 @@
+"""The sweeper ``batch`` and the launcher ``batch``, both the default of the command.
+
+The sweeper turns the command line into a grid, composes its runs and hands them to
+:mod:`backtest_batch.sweep`; the launcher says where they are computed. Hydra imports this module
+at every start to find the classes, so that everything else is imported when it is needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from backtest_batch.config import NODES, BatchConfig
+
+SCHEMA = "backtest_batch_schema"
+
+
+@dataclass
+class BatchSweeperConfig:
+    """The sweeper has no options of its own."""
+
+    _target_: str = "hydra_plugins.backtest_batch.plugins.BatchSweeper"
+
+
+@dataclass
+class BatchLauncherConfig:
+    """Where runs are computed."""
+
+    _target_: str = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
+    # loky: processes on this machine
+    backend: str = "loky"
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store(group="hydra/sweeper", name="batch", node=BatchSweeperConfig, provider="batch")
+    store.store(group="hydra/launcher", name="batch", node=BatchLauncherConfig, provider="batch")
+    schema = OmegaConf.structured(BatchConfig)
+    # These hold keys that the schema cannot know; what they accept is checked later.
+    for name in ("tags", *NODES):
+        OmegaConf.set_struct(schema[name], False)
+    store.store(name=SCHEMA, node=schema, provider="batch")
+
+
+_register()
+
+
+class BatchSweeper(Sweeper):
+    """Expands the command line, a grid or a list of runs, and runs them as one batch."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what Hydra gives; see Hydra's Sweeper."""
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the batch that the arguments describe and return its outcome."""
+        from hydra_plugins.backtest_batch._batch import sweep_arguments
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        outcome = sweep_arguments(arguments, self.hydra_context, self.config)
+        # The command reads the outcome from the function it gave to Hydra.
+        self.task_function.outcome = outcome  # type: ignore[attr-defined]
+        return outcome
+
+
+class BatchLauncher(Launcher):
+    """Computes runs in worker processes; here for sweepers other than ``batch``."""
+
+    def __init__(self, backend: str = "loky") -> None:
+        self.backend = backend
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what Hydra gives; see Hydra's Launcher."""
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def launch(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        initial_job_idx: int,  # noqa: ARG002 - a batch numbers its runs itself
+    ) -> Sequence[JobReturn]:
+        """Run the jobs of another sweeper as one batch; each returns its ranking metric."""
+        from hydra_plugins.backtest_batch._batch import launch_jobs
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        outcome, values = launch_jobs(job_overrides, self.hydra_context, self.config)
+        self.task_function.outcome = outcome  # type: ignore[attr-defined]
+        returns: list[JobReturn] = []
+        for overrides, value in zip(job_overrides, values, strict=True):
+            job = JobReturn(overrides=list(overrides))
+            job.status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+            job.return_value = value
+            returns.append(job)
+        return returns

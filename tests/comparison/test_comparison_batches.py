@@ -1,0 +1,84 @@
+import numpy as np
+import pandas as pd
+from backtest_batch.comparison.batches import differences, join_tables, without_repeats
+from backtest_batch.comparison.run_table import RunTable
+
+
+def batch(name, keys, **columns):
+    frame = pd.DataFrame({"run_id": [f"run_{k}" for k in keys], "run_key": keys, **columns})
+    frame["batch_id"] = name
+    return frame
+
+
+def test_tables_are_joined_below_each_other():
+    one = RunTable.from_frame(
+        batch("a", ["k1", "k2"], fast=[10, 20], sharpe=[1.0, 2.0]), params=["fast"]
+    )
+    two = RunTable.from_frame(
+        batch("b", ["k3"], commission_bps=[0.5], cagr=[0.1]), params=["commission_bps"]
+    )
+
+    table = join_tables([one, two])
+
+    assert table.runs["run_id"].tolist() == ["run_k1", "run_k2", "run_k3"]
+    assert table.several_batches
+    assert table.params["fast"].tolist() == [10, 20, None]
+    assert table.params["commission_bps"].tolist() == [None, None, 0.5]
+    assert table.metrics["sharpe"].isna().tolist() == [False, False, True]
+    assert table.scenario_axes == ("commission_bps",)
+    assert table.scenario.tolist() == ["commission_bps=null"] * 2 + ["commission_bps=0.5"]
+
+
+def test_a_run_that_occurs_twice_counts_once():
+    frame = pd.concat(
+        [
+            batch(
+                "a",
+                ["k1", "k2", "k3"],
+                sharpe=[1.0, np.nan, 3.0],
+                status=["FINISHED", "FAILED", "FINISHED"],
+            ),
+            batch("b", ["k1", "k2", "k4"], sharpe=[1.0, 2.0, 4.0], status="FINISHED"),
+        ],
+        ignore_index=True,
+    )
+
+    kept, repeats = without_repeats(RunTable.from_frame(frame, params=[]))
+
+    assert kept.runs.index.tolist() == [0, 2, 4, 5]
+    assert repeats.to_dict("records") == [
+        {"run_id": "run_k2", "batch_id": "a", "kept_run_id": "run_k2", "kept_batch_id": "b"},
+        {"run_id": "run_k1", "batch_id": "b", "kept_run_id": "run_k1", "kept_batch_id": "a"},
+    ]
+
+
+def test_runs_without_a_key_never_repeat():
+    frame = batch("a", ["", None, "", "k"], sharpe=1.0)
+
+    kept, repeats = without_repeats(RunTable.from_frame(frame, params=[]))
+
+    assert len(kept) == 4
+    assert repeats.empty
+    no_keys = RunTable.from_frame(frame.drop(columns="run_key"), params=[])
+    assert len(without_repeats(no_keys)[0]) == 4
+
+
+def test_what_differs_between_batches_is_listed():
+    facts = pd.DataFrame(
+        {
+            "batch_id": ["a", "a", "b"],
+            "data_fingerprint": ["d1", "d1", "d2"],
+            "code_fingerprint": ["c", "c", "c"],
+            "start_date": [None, "2005-01-01", "2005-01-01"],
+            "cost": [0.5, 1.0, 1.0],
+        }
+    )
+
+    found = differences(facts)
+
+    assert found.to_dict("records") == [
+        {"fact": "data_fingerprint", "a": "d1", "b": "d2"},
+        {"fact": "start_date", "a": "2005-01-01, null", "b": "2005-01-01"},
+        {"fact": "cost", "a": "0.5, 1.0", "b": "1.0"},
+    ]
+    assert differences(facts[facts["batch_id"] == "a"]).empty

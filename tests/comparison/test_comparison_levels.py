@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+from backtest_batch.comparison.levels import cells_of, format_value, levels_of, plain_value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from([0.5, 1.0, -2.5]), st.text("ab")
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (float("nan"), "null"),
+        (pd.NA, "null"),
+        (pd.NaT, "null"),
+        (True, "true"),
+        (np.bool_(False), "false"),
+        (0.0, "0.0"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (np.float64(0.5), "0.5"),
+        (np.int64(20), "20"),
+        ("ema", "ema"),
+        ("x" * 6_001, "x" * 6_001),
+        ([20, 60], "[20, 60]"),
+        ({"a": 1}, '{"a": 1}'),
+        (pd.Timestamp("2020-01-31"), "2020-01-31 00:00:00"),
+    ],
+)
+def test_a_value_is_formatted_as_it_is_typed(value, text):
+    assert format_value(value) == text
+
+
+def test_levels_are_null_booleans_numbers_and_texts_in_order():
+    levels = levels_of(["b", 10, None, 2.5, True, "a", -1, float("nan"), False])
+
+    assert levels.values == (None, False, True, -1, 2.5, 10, "a", "b")
+    assert levels.codes.tolist() == [7, 5, 0, 4, 2, 6, 3, 0, 1]
+    assert not levels.numeric
+
+
+def test_one_and_one_point_zero_are_one_level_but_true_and_text_are_others():
+    one_way, other_way = levels_of([1, 1.0, True, "1"]), levels_of(["1", True, 1.0, 1])
+
+    assert one_way.values == other_way.values == (True, 1.0, "1")
+    assert isinstance(one_way.values[1], float)
+    assert isinstance(other_way.values[1], float)
+    assert one_way.codes.tolist() == [1, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "numeric"),
+    [([1, 2.5], True), ([None, 3], True), ([None], False), ([True, 1], False), (["a"], False)],
+)
+def test_numeric_levels_are_numbers_null_aside(values, numeric):
+    assert levels_of(values).numeric is numeric
+
+
+def test_no_run_has_no_level():
+    levels = levels_of([])
+
+    assert levels.values == ()
+    assert levels.codes.shape == (0,)
+    assert cells_of([levels.codes], 0).shape == (0,)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(SCALARS, SCALARS, SCALARS), min_size=1, max_size=30))
+def test_cells_are_equal_exactly_where_all_values_are(rows):
+    columns = [levels_of(column) for column in zip(*rows, strict=True)]
+    cells = cells_of([levels.codes for levels in columns], len(rows))
+
+    def identity(row):
+        return tuple((isinstance(value, bool), isinstance(value, str), value) for value in row)
+
+    expected = {}
+    for cell, row in zip(cells.tolist(), rows, strict=True):
+        assert expected.setdefault(identity(row), cell) == cell
+    assert sorted(expected.values()) == list(range(len(expected)))
+    for levels, column in zip(columns, zip(*rows, strict=True), strict=True):
+        assert [levels.values[code] for code in levels.codes] == [plain_value(v) for v in column]
+
+
+def test_without_columns_all_runs_are_in_one_cell():
+    assert cells_of([], 3).tolist() == [0, 0, 0]

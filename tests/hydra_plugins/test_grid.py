@@ -1,0 +1,142 @@
+import itertools
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest_batch.app import config_folder
+from backtest_batch.errors import ConfigurationError
+from hydra_plugins.backtest_batch._assignment import quote
+from hydra_plugins.backtest_batch._grid import Grid, read_grid
+
+
+@pytest.fixture(scope="module")
+def loader():
+    Plugins.instance()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+@pytest.fixture
+def read(loader):
+    def read(*arguments: str, param_grid=None, runs=None) -> Grid:
+        return read_grid(arguments, param_grid, runs, loader)
+
+    return read
+
+
+def values(grid: Grid) -> list[dict[str, object]]:
+    return [{item.key: item.value for item in items} for _, items in grid.combinations()]
+
+
+def test_axes_multiply_with_the_last_one_fastest(read):
+    grid = read("commission_bps=0,0.5", "max_gross_exposure=0.6,1.0")
+    assert grid.size == 4
+    assert values(grid) == [
+        {"commission_bps": commission, "max_gross_exposure": exposure}
+        for commission, exposure in itertools.product([0, 0.5], [0.6, 1.0])
+    ]
+
+
+def test_a_range_holds_the_decimals_that_were_typed(read):
+    grid = read("max_gross_exposure=range(0.6,1.0,0.1)", "strategy.fast=range(10,40,10)")
+    assert [item["max_gross_exposure"] for item in values(grid)[::3]] == [0.6, 0.7, 0.8, 0.9]
+    assert [item["strategy.fast"] for item in values(grid)[:3]] == [10, 20, 30]
+
+
+def test_a_descending_range_and_one_without_a_start(read):
+    assert [item["seed"] for item in values(read("seed=range(3,0,-1)"))] == [3, 2, 1]
+    assert [item["seed"] for item in values(read("seed=range(3)"))] == [0, 1, 2]
+
+
+def test_a_glob_takes_the_choices_of_a_group(read):
+    grid = read("strategy=glob(*,exclude=custom)")
+    assert "trend_baseline" in [item["strategy"] for item in values(grid)]
+    assert "custom" not in [item["strategy"] for item in values(grid)]
+    assert all(item.is_group for _, items in grid.combinations() for item in items)
+
+
+def test_param_grid_is_the_equal_sweep(read):
+    grid = read(param_grid={"max_gross_exposure": [0.6, 0.8], "strategy": {"fast": [10, 20]}})
+    assert values(grid) == values(read("max_gross_exposure=0.6,0.8", "strategy.fast=10,20"))
+
+
+def test_the_command_line_multiplies_and_replaces_param_grid(read):
+    grid = read(
+        "commission_bps=1,2",
+        "rebalance=M,W",
+        param_grid={"commission_bps": [0, 0.5, 1], "max_gross_exposure": [0.6, 0.8]},
+    )
+    assert grid.size == 8
+    assert {item["commission_bps"] for item in values(grid)} == {1, 2}
+    one = read("commission_bps=3", param_grid={"commission_bps": [0, 1], "seed": [1, 2]})
+    assert values(one) == [{"seed": 1}, {"seed": 2}]
+    assert [item.override for item in one.constants] == ["commission_bps=3"]
+
+
+def test_one_value_is_a_constant(read):
+    grid = read(param_grid={"commission_bps": [0.5]})
+    assert grid.size == 1
+    assert [item.override for item in grid.constants] == ["commission_bps=0.5"]
+    assert grid == read("commission_bps=0.5")
+
+
+def test_runs_keep_their_ids_and_order(read):
+    listed = [
+        {"id": "core", "strategy": "trend_baseline", "strategy.fast": 10},
+        {"strategy": {"fast": 30}, "rebalance": "W"},
+    ]
+    grid = read("commission_bps=1", runs=listed)
+    assert [run_id for run_id, _ in grid.combinations()] == ["core", None]
+    assert values(grid) == [
+        {"strategy": "trend_baseline", "strategy.fast": 10},
+        {"strategy.fast": 30, "rebalance": "W"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param_grid", "runs", "message"),
+    [
+        ((), {"commission_bps": []}, None, "param_grid.commission_bps=.*no value"),
+        ((), {}, None, "param_grid.*no key"),
+        ((), [1], None, "param_grid.*must be a mapping"),
+        ((), None, [], "runs.*no run"),
+        ((), None, {"id": 1}, "runs.*must be a list"),
+        ((), None, [{"id": "a"}, {"id": "a"}], "unique"),
+        (("rebalance=M,W",), None, [{"id": "a"}], "runs cannot be combined"),
+        ((), {"rebalance": ["M", "W"]}, [{"id": "a"}], "runs cannot be combined"),
+        (("n_jobs=1,2",), None, None, "n_jobs cannot be swept"),
+        (("tags.x=a,b",), None, None, "cannot be swept"),
+        ((), None, [{"n_jobs": 2}], "n_jobs cannot be swept"),
+        (("commission_bps=interval(0,1)",), None, None, "interval"),
+        (("seed=range(3,3)",), None, None, "no value"),
+        (("seed=range(1,3,0)",), None, None, "step"),
+    ],
+)
+def test_what_spans_nothing_is_refused(read, arguments, param_grid, runs, message):
+    with pytest.raises(ConfigurationError, match=message):
+        read(*arguments, param_grid=param_grid, runs=runs)
+
+
+def test_a_huge_grid_is_counted_without_being_made(read):
+    axis = "range(0,1000)"
+    grid = read(f"seed={axis}", f"strategy.fast={axis}", f"strategy.slow={axis}")
+    assert grid.size == 10**9
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0$")),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.from_regex(r"[a-z_][a-z_.]{0,8}", fullmatch=True), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(plain)
+def test_quoted_values_are_read_back_as_they_were(value):
+    assert OverridesParser.create().parse_override("key=" + quote(value)).value() == value
