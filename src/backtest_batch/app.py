@@ -11,7 +11,8 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from backtest_batch.arguments import expand_arguments
+from backtest_batch.arguments import argument_value, expand_arguments
+from backtest_batch.config import TrackingConfig
 from backtest_batch.errors import BacktestBatchError
 from hydra_plugins.backtest_batch._messages import explain
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # loky speaks of its own restarts, which cost nobody's work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     try:
-        return run_hydra(expand_arguments(given))
+        return run_hydra(resumed(expand_arguments(given)))
     except (BacktestBatchError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
@@ -64,6 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; nothing was run.\n")
         return 130
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """Return the command of the batch that ``resume`` names; other arguments as they are.
+
+    Results that could not be recorded when they were computed are recorded first.
+    """
+    batch = argument_value(arguments, "resume")
+    if batch is None:
+        return arguments
+    from backtest_batch.resume import merged_arguments, recall, record_unrecorded
+
+    uri = argument_value(arguments, "tracking.uri")
+    experiment = argument_value(arguments, "tracking.experiment") or TrackingConfig.experiment
+    recalled = recall(batch, uri=uri, experiment=experiment)
+    merged = merged_arguments(recalled, arguments)
+    record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
+    return merged
 
 
 def run_hydra(arguments: Sequence[str]) -> int:

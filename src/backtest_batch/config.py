@@ -278,6 +278,35 @@ class BatchConfig:
     )
 
 
+@dataclass
+class CompareConfig:
+    """Every key of the comparison command; those of the same name mean the same in a sweep."""
+
+    batch: Any = key(
+        None, Role.REPORT, "batch_id, batch_name, latest, or a list of these (default latest)"
+    )
+    filter_tags: Any = key(
+        None, Role.REPORT, "tags that the runs have: a mapping, or names with value true"
+    )
+    filter: str | None = key(None, Role.REPORT, "condition in MLflow's own language")
+    statuses: list[str] = key(
+        None, Role.REPORT, "MLflow statuses of the runs", factory=lambda: ["FINISHED"]
+    )
+    rank_by: Any = key("sharpe", Role.REPORT, "metric, or mapping of metrics to weights")
+    constraints: Any = key(None, Role.REPORT, "mapping of metrics to bounds")
+    normalise: str = key("rank", Role.REPORT, "rank, zscore or minmax")
+    scenario_axes: list[str] = key(
+        None, Role.REPORT, "further keys that count as scenario axes", factory=list
+    )
+    top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
+    tracking: TrackingConfig = key(
+        None, Role.TRACKING, "tracking.uri and tracking.experiment", factory=TrackingConfig
+    )
+    output_dir: str | None = key(
+        None, Role.TRACKING, "folder of the tables; else mlruns/comparisons/<UTC time>"
+    )
+
+
 NODES = ("data", "strategy")
 """Root keys that are constructors: open nodes, checked by the rooms that build them."""
 
@@ -323,6 +352,16 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
             allowed="`start_date < end_date` must hold, but got "
             f"start_date={config['start_date']}, end_date={config['end_date']}",
         )
+
+
+def check_compare(config: CompareConfig) -> Iterator[Fault]:
+    """Yield what is wrong with the values of the comparison command."""
+    yield from _check_bounds(CompareConfig, vars(config), prefix="")
+    statuses = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+    for status in config.statuses:
+        if status.upper() not in statuses:
+            allowed = "must be one of " + ", ".join(statuses)
+            yield Fault(key="statuses", value=status, allowed=allowed)
 
 
 def _check_bounds(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:

@@ -69,6 +69,8 @@ class BatchRequest:
         Number of values of each swept key, in axis order; empty for a list of runs.
     overrides
         The command's arguments, with files and flags expanded.
+    arguments
+        The same with those that Hydra takes for itself (``--config-dir``, ``hydra/launcher=...``).
     """
 
     config: Mapping[str, Any]
@@ -76,6 +78,7 @@ class BatchRequest:
     size: int
     axes: Mapping[str, int]
     overrides: tuple[str, ...]
+    arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

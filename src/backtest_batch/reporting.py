@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,21 @@ import pandas as pd
 
 from backtest_batch.batch.files import write_json
 from backtest_batch.batch.returns import BatchReturns, batch_returns, write_returns
+from backtest_batch.comparison.conclusion import Conclusion, ReturnsOfRuns, conclude
 from backtest_batch.comparison.overfitting import OverfittingSettings
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.conclusion import Conclusion, ReturnsOfRuns, conclude
+from backtest_batch.decisions import decision_label
 from backtest_batch.engine.metrics import periods_per_year_of
-from backtest_batch.records import RunResult
-from backtest_batch.report.best_params import (
-    RunDetails,
-    best_params,
-    best_params_markdown,
-    best_rows,
-    json_text,
-)
-from backtest_batch.report.markdown import batch_summary_markdown
-from backtest_batch.report.tables import batch_summary_table, csv_text, rankings_table
+from backtest_batch.errors import StoreError
+from backtest_batch.records import RunResult, Status
+from backtest_batch.report.best_params import RunDetails, best_rows, json_text
+from backtest_batch.report.documents import comparison_documents
 from backtest_batch.report.terminal import print_leaderboard
-from backtest_batch.session import Session, decision_label
+from backtest_batch.resume import spool_places
+from backtest_batch.session import Session
 from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.tracking.spool import Spool
 
 
 def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Conclusion:
@@ -97,59 +95,109 @@ def periods_per_year(config: Mapping[str, Any]) -> float:
 def finish(session: Session, conclusion: Conclusion, watch: Stopwatch) -> int:
     """Write the reports, end the parent run, and return the exit code."""
     folder = session.workspace.reports
-    config = session.config
     with watch.stage("report"):
-        write_reports(session, conclusion)
-    summary = batch_summary_markdown(
-        conclusion.table,
-        conclusion.ranked,
-        conclusion.ranking,
-        title=config["batch_name"],
-        top_n=config["top_n"],
-        verdict=conclusion.sentence,
-        notes=conclusion.notes,
-        timings=watch.seconds,
-    )
-    (folder / "batch_summary.md").write_text(summary, encoding="utf-8")
+        write_reports(session, conclusion, watch)
     write_json(folder / "batch_timings.json", timings(session, watch))
-    recorder = session.recording.require_open()
-    stopped = len(session.in_order) < len(session.plan.runs)
-    recorder.finish_parent(
+    stopped = bool(session.pending)
+    unrecorded = end_parent(
+        session,
         "FAILED" if stopped else "FINISHED",
-        tags=session.counts(),
         metrics=benchmark_metrics(session, conclusion),
         artifacts=folder,
-        note=summary,
+        note=(folder / "batch_summary.md").read_text(encoding="utf-8"),
     )
     for file in sorted(folder.iterdir()):
         file.replace(session.workspace.output_dir / file.name)
     session.workspace.close()
+    if unrecorded:
+        sys.stderr.write(unrecorded)
+        return 3
     return 1 if session.failed or stopped else 0
 
 
-def write_reports(session: Session, conclusion: Conclusion) -> None:
+def end_parent(
+    session: Session,
+    status: Status,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    artifacts: Path | None = None,
+    note: str = "",
+) -> str:
+    """End the parent run, or keep on disk what the store does not take.
+
+    Returns
+    -------
+    str
+        Empty, or what to tell the user when something could not be recorded.
+    """
+    recording = session.recording
+    try:
+        if recording.error is not None:
+            raise recording.error
+        recording.require_open().finish_parent(
+            status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
+        )
+    except StoreError as error:
+        kept = spool(session, status, metrics=metrics, artifacts=artifacts, note=note)
+        if kept is None:
+            return (
+                f"{error}\n{len(recording.unrecorded)} results are lost: no folder can be "
+                f"written to keep them. Compute them again: "
+                f"python -m backtest_batch resume={session.batch_id}\n"
+            )
+        return (
+            f"{error}\n{len(recording.unrecorded)} runs are computed but not recorded; they are "
+            f"kept in {kept}.\nTo record them: python -m backtest_batch "
+            f"resume={session.batch_id}\n"
+        )
+    return ""
+
+
+def spool(
+    session: Session,
+    status: Status,
+    *,
+    metrics: Mapping[str, float] | None,
+    artifacts: Path | None,
+    note: str,
+) -> Path | None:
+    """Keep what the store did not take in a folder, and return it; None when none can be had."""
+    recording = session.recording
+    assert recording.recorder is not None
+    for place in spool_places(session.batch_id, session.workspace.output_dir):
+        try:
+            kept = Spool(
+                place,
+                store_uri=recording.recorder.store.uri,
+                experiment=recording.recorder.store.experiment,
+                batch=recording.recorder.batch,
+                parent_run_id=recording.recorder.parent_run_id,
+            )
+            for record in recording.unrecorded:
+                kept.add(record)
+            kept.finish(
+                status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
+            )
+        except OSError:
+            continue
+        return place
+    return None
+
+
+def write_reports(session: Session, conclusion: Conclusion, watch: Stopwatch) -> None:
     """Write the tables and documents of a batch."""
-    folder = session.workspace.reports
-    table, ranked = conclusion.table, conclusion.ranked
-    texts = {
-        "rankings.csv": csv_text(rankings_table(table, ranked)),
-        "batch_summary.csv": csv_text(batch_summary_table(table, ranked)),
-        "sensitivity_analysis.csv": csv_text(conclusion.sensitivity),
-    }
-    top_n = session.config["top_n"]
-    document = best_params(
-        table,
-        ranked,
-        conclusion.ranking,
+    folder, top_n = session.workspace.reports, session.config["top_n"]
+    documents = comparison_documents(
+        conclusion,
+        title=session.config["batch_name"],
         top_n=top_n,
-        details={row: _details(session, row) for row in best_rows(ranked, top_n)},
+        details={row: _details(session, row) for row in best_rows(conclusion.ranked, top_n)},
         verdict=conclusion.verdict,
+        timings=watch.seconds,
     )
-    texts["best_params.json"] = json_text(document)
-    texts["best_params_summary.md"] = best_params_markdown(document)
     if conclusion.assessment is not None:
-        texts["overfitting.json"] = json_text(conclusion.assessment.document)
-    for name, text in texts.items():
+        documents["overfitting.json"] = json_text(conclusion.assessment.document)
+    for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
     for file in session.workspace.start_files.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())

@@ -12,25 +12,30 @@ import yaml
 
 from backtest_batch.batch.chunks import ChunkTask, benchmark_rows, group_runs
 from backtest_batch.batch.executor import ComputesChunks, Setting
-from backtest_batch.batch.fingerprint import digest
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import provenance
-from backtest_batch.batch.workspace import Workspace, new_batch_id, open_workspace
-from backtest_batch.config import Role, roles
+from backtest_batch.batch.workspace import (
+    BATCH_CONFIG,
+    Workspace,
+    new_batch_id,
+    open_workspace,
+)
+from backtest_batch.decisions import decision_label, source_label
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunSpec
 from backtest_batch.report.progress import ProgressDisplay
+from backtest_batch.resume import Earlier, earlier_runs, restore_returns, without_returns
 from backtest_batch.tracking.background import BackgroundRecorder
 from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
+from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.store import open_store, resolve_uri
+from backtest_batch.tracking.store import Store, open_store, resolve_uri
 
 log = logging.getLogger("backtest_batch")
 
 MakeExecutor = Callable[[Setting], ComputesChunks]
 
-BATCH_CONFIG = "batch_config.yaml"
 TRIALS = "trials.json"
 
 FULL_ARTIFACTS_RUNS = 500
@@ -57,6 +62,8 @@ class Session:
         Its way into the store.
     facts
         Provenance: machine, packages, version control.
+    earlier
+        What an earlier attempt left; None for a new batch.
     records
         The runs that have ended, by run key.
     benchmarks
@@ -71,6 +78,7 @@ class Session:
     recording: BackgroundRecorder
     facts: Mapping[str, Any]
     started_ms: int
+    earlier: Earlier | None = None
     records: dict[str, RunRecord] = field(default_factory=dict)
     benchmarks: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -78,6 +86,21 @@ class Session:
     def config(self) -> Mapping[str, Any]:
         """The configuration of the batch."""
         return self.request.config
+
+    @property
+    def pending(self) -> list[RunSpec]:
+        """The runs that have not ended."""
+        return [run for run in self.plan.runs if run.run_key not in self.records]
+
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier attempt has done everything."""
+        return (
+            self.earlier is not None
+            and not self.pending
+            and not self.earlier.retired
+            and self.earlier.handle.status == "FINISHED"
+        )
 
     @property
     def in_order(self) -> list[RunRecord]:
@@ -114,7 +137,9 @@ class Session:
         StoreError
             When the store cannot be opened; nothing is recorded then.
         """
-        pending = [run for run in self.plan.runs if run.run_key not in self.records]
+        pending = self.pending
+        if self.earlier is not None:
+            pending += without_returns(self.workspace, self.plan, self.earlier.records)
         n_jobs, stop = self.config["n_jobs"], self.config["on_failure"] == "stop"
         chunks = group_runs(pending, n_jobs, self.profiled)
         with ProgressDisplay(total=len(pending)) as progress:
@@ -123,13 +148,15 @@ class Session:
                     self.recording.require_open()
                 if reply is not None:
                     self.benchmarks.update(reply.benchmarks)
-                if ended:
-                    self.recording.put(ended)
-                for record in ended:
+                # A run that was done before was computed again for its returns alone.
+                new = [item for item in ended if item.spec.run_key not in self.records]
+                if new:
+                    self.recording.put(new)
+                for record in new:
                     self._ended(record, progress)
                 progress.counts.running = self.executor.running
                 progress.show()
-                if stop and any(isinstance(item.outcome, RunFailure) for item in ended):
+                if stop and any(isinstance(item.outcome, RunFailure) for item in new):
                     break
         self.recording.require_open()
 
@@ -139,7 +166,7 @@ class Session:
         return {
             "n_finished": str(len(self.in_order) - failed),
             "n_failed": str(failed),
-            "n_skipped": "0",
+            "n_skipped": str(0 if self.earlier is None else len(self.earlier.records)),
         }
 
     def interrupt(self) -> None:
@@ -185,17 +212,22 @@ def open_session(
     ------
     ConfigurationError
         When the folders cannot be made, or a user's tag has a name of ours.
+    SelectionError, StoreError
+        When the batch that is to be continued cannot be read.
     """
     config = request.config
     tags = user_tags(config)
-    batch_id = new_batch_id()
+    earlier = None
+    if config["resume"] is not None:
+        store = _open_store(config, create=False)
+        earlier = earlier_runs(store, config["resume"], plan, rerun_failed=config["rerun_failed"])
+    batch_id = new_batch_id() if earlier is None else earlier.handle.batch_id
     rows = benchmark_rows(plan.runs)
     workspace = open_workspace(batch_id, config["output_dir"], plan.runs, rows)
     _log_to(workspace.logs / "batch.log")
     setting = Setting(config=config, folder=workspace.scratch.folder, logs=workspace.logs)
     executor = make_executor(setting)
-    executor.start(len(plan.runs))
-    facts = provenance(request.overrides, config["seed"])
+    facts = provenance(request.arguments, config["seed"])
     info = BatchInfo(
         batch_id=batch_id,
         batch_name=config["batch_name"],
@@ -206,45 +238,53 @@ def open_session(
         git_dirty=bool(facts["git_dirty"]),
         process=this_process(),
     )
-    write_start_files(workspace.start_files, request, plan, batch_id)
-    recording = BackgroundRecorder(lambda: _open_recorder(config, info, plan, workspace))
-    recording.start()
-    return Session(
+    write_start_files(workspace, request, plan, batch_id)
+    session = Session(
         request=request,
         plan=plan,
         batch_id=batch_id,
         workspace=workspace,
         executor=executor,
-        recording=recording,
+        recording=BackgroundRecorder(
+            lambda: _open_recorder(config, info, plan, workspace, earlier)
+        ),
         facts=facts,
         started_ms=started_ms,
+        earlier=earlier,
     )
+    if earlier is not None:
+        session.records.update({item.spec.run_key: item for item in earlier.records})
+        session.recording.recorded.update(earlier.run_ids)
+        restore_returns(workspace, plan, earlier.records)
+    if not session.complete:
+        executor.start(len(session.pending))
+        session.recording.start()
+    return session
 
 
-def write_start_files(folder: Path, request: BatchRequest, plan: Plan, batch_id: str) -> None:
+def write_start_files(
+    workspace: Workspace, request: BatchRequest, plan: Plan, batch_id: str
+) -> None:
     """Write what must outlive a crash: how to compose the batch again, and what it tries."""
     axes = tuple(request.config["scenario_axes"])
     document = {
         "batch_id": batch_id,
         "batch_name": request.config["batch_name"],
+        "arguments": list(request.arguments),
         "overrides": list(request.overrides),
         "axes": dict(request.axes),
         "n_runs": len(plan.runs),
         "config": dict(request.config),
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    (folder / BATCH_CONFIG).write_text(text, encoding="utf-8")
+    folder = workspace.start_files
+    for place in (folder, workspace.output_dir):
+        (place / BATCH_CONFIG).write_text(text, encoding="utf-8")
     tried = {
         "source": source_label(request.config),
         "decisions": sorted({decision_label(run.config, axes) for run in plan.runs}),
     }
     (folder / TRIALS).write_text(json.dumps(tried) + "\n", encoding="utf-8")
-
-
-def source_label(config: Mapping[str, Any]) -> str:
-    """Return a hash of where the prices of a batch come from, whatever part of them is used."""
-    node = config["data"]
-    return digest({key: node.get(key) for key in ("_target_", "path", "seed")})
 
 
 def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
@@ -266,24 +306,25 @@ def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
     return tags
 
 
-def decision_label(config: Mapping[str, Any], scenario_axes: Sequence[str] = ()) -> str:
-    """Return a hash of what the researcher chose: equal choices, equal label."""
-    chosen = {name: config[name] for name, role in roles().items() if role is Role.DECISION}
-    for axis in scenario_axes:
-        root, _, rest = axis.partition(".")
-        if root in chosen and not rest:
-            del chosen[root]
-        elif root in chosen and isinstance(chosen[root], Mapping):
-            chosen[root] = {key: item for key, item in chosen[root].items() if key != rest}
-    return digest(chosen)
+def _open_store(config: Mapping[str, Any], *, create: bool) -> Store:
+    tracking = config["tracking"]
+    uri = resolve_uri(tracking["uri"], Path.cwd())
+    return open_store(uri, tracking["experiment"], create=create)
 
 
 def _open_recorder(
-    config: Mapping[str, Any], info: BatchInfo, plan: Plan, workspace: Workspace
+    config: Mapping[str, Any],
+    info: BatchInfo,
+    plan: Plan,
+    workspace: Workspace,
+    earlier: Earlier | None,
 ) -> Recorder:
-    tracking = config["tracking"]
-    store = open_store(resolve_uri(tracking["uri"], Path.cwd()), tracking["experiment"])
-    recorder = Recorder(store, info)
+    recorder = Recorder(_open_store(config, create=True), info)
+    if earlier is not None:
+        recorder.continue_parent(earlier.handle.mlflow_run_id)
+        recorder.retire(earlier.retired)
+        return recorder
+    mark_dead_runs(recorder.store)
     recorder.start_parent(
         tags={"description": config["description"]} if config["description"] else {},
         dataset=_dataset(plan),

@@ -8,11 +8,12 @@ from pathlib import Path
 from backtest_batch.batch.executor import make_executor
 from backtest_batch.batch.interrupt import Interrupted, interruptible
 from backtest_batch.batch.plan import make_plan
+from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.conclusion import Conclusion
+from backtest_batch.dry_run import describe
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
 from backtest_batch.records import BatchRequest, RunRecord
-from backtest_batch.reporting import compare, finish, print_summary
+from backtest_batch.reporting import compare, end_parent, finish, print_summary
 from backtest_batch.session import MakeExecutor, Session, open_session
 from backtest_batch.stopwatch import Stopwatch
 
@@ -27,9 +28,9 @@ class BatchOutcome:
         What the command returns: 0 when every run succeeded, 1 when a run failed, 3 when results
         could not be recorded, 130 or 143 when it was interrupted.
     batch_id
-        Unique name of the batch.
+        Unique name of the batch; empty after a dry run.
     output_dir
-        Its folder.
+        Its folder; None after a dry run.
     records
         The runs that ended, in the order of the plan.
     conclusion
@@ -39,11 +40,11 @@ class BatchOutcome:
     """
 
     exit_code: int
-    batch_id: str
-    output_dir: Path
-    records: tuple[RunRecord, ...]
-    conclusion: Conclusion | None
-    keys: tuple[str, ...]
+    batch_id: str = ""
+    output_dir: Path | None = None
+    records: tuple[RunRecord, ...] = ()
+    conclusion: Conclusion | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def values(self) -> list[float | Exception]:
@@ -71,10 +72,15 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
     started_ms, watch = time.time_ns() // 1_000_000, Stopwatch()
     config = request.config
     ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
+    if config["dry_run"]:
+        describe(request)
+        return BatchOutcome(exit_code=0)
     _refuse_too_many(request)
     with watch.stage("planning"):
         plan = make_plan(request.compositions)
     session = open_session(request, plan, make_executor, started_ms)
+    if session.complete:
+        return _already_complete(session)
     try:
         with interruptible():
             try:
@@ -114,14 +120,26 @@ def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:
     session.interrupt()
     session.executor.close()
     session.recording.close()
-    if session.recording.recorder is not None and session.recording.error is None:
-        session.recording.recorder.finish_parent("KILLED", tags=session.counts())
+    unrecorded = ""
+    if session.recording.recorder is not None:
+        unrecorded = end_parent(session, "KILLED")
     done = len([record for record in session.in_order if record.status == "FINISHED"])
     sys.stderr.write(
         f"\nInterrupted ({interruption}): {done} of {len(session.plan.runs)} runs are recorded.\n"
         f"To go on: python -m backtest_batch resume={session.batch_id}\n"
     )
+    sys.stderr.write(unrecorded)
     return _outcome(session, interruption.exit_code, None)
+
+
+def _already_complete(session: Session) -> BatchOutcome:
+    session.executor.close()
+    session.workspace.close()
+    sys.stdout.write(
+        f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
+        f"nothing is left to run.\nReports: {session.workspace.output_dir}\n"
+    )
+    return _outcome(session, 0, None)
 
 
 def _outcome(session: Session, exit_code: int, conclusion: Conclusion | None) -> BatchOutcome:

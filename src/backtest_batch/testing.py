@@ -127,7 +127,7 @@ class StrategyContract:
         if not hasattr(self.make_strategy(), "fit"):
             return
         panel, decisions = self._case()
-        training = panel.head((panel.n_bars + _warmup(self.make_strategy())) // 2)
+        training = panel.window(0, (panel.n_bars + _warmup(self.make_strategy())) // 2)
 
         def fitted() -> Strategy:
             strategy: Any = self.make_strategy()

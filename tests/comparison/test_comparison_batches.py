@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+
 from backtest_batch.comparison.batches import differences, join_tables, without_repeats
 from backtest_batch.comparison.run_table import RunTable
 

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+
 from backtest_batch.comparison.importance import importance
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sums_of_squares import (

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+
 from backtest_batch.comparison.ineffective import effect_of_parameters, warnings_about_parameters
 from backtest_batch.comparison.run_table import RunTable
 
@@ -36,8 +37,10 @@ def test_a_parameter_that_is_not_connected_is_reported():
     assert warnings_about_parameters(
         RunTable.from_frame(frame, params=["max_gross_exposure", "fast"])
     ) == [
-        "max_gross_exposure changes no result: its 3 values (0.8, 1.0, 1.2) give the same "
-        "metrics, bit for bit. It is not connected, or it is a cap that does not bind."
+        (
+            "max_gross_exposure changes no result: its 3 values (0.8, 1.0, 1.2) give the same "
+            "metrics, bit for bit. It is not connected, or it is a cap that does not bind."
+        )
     ]
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from backtest_batch.comparison.levels import cells_of, format_value, levels_of, plain_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backtest_batch.comparison.levels import cells_of, format_value, levels_of, plain_value
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from([0.5, 1.0, -2.5]), st.text("ab")

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from backtest_batch.comparison.pareto import pareto_front
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backtest_batch.comparison.pareto import pareto_front
 
 
 def brute_force(values):

@@ -3,13 +3,14 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking, podium, rank_runs, unranked_counts
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.engine.metrics import METRICS, RESULT_METRICS
 from backtest_batch.errors import ConfigurationError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DIRECTED = [name for name in METRICS if direction_of(name)]
 
@@ -263,16 +264,16 @@ def test_the_podium_is_the_best_three_of_the_finished_runs():
         status=["FINISHED"] * 5 + ["FAILED"],
         sharpe=[1.0, 3.0, 3.0, 2.0, np.nan, 9.0],
         volatility=[0.1, 0.2, 0.3, 0.4, 0.5, 0.0],
-        skew=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-        trades=[7.0] * 6,
+        beta=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        runtime_s=[7.0] * 6,
     )
 
-    places = podium(table, ["sharpe", "volatility", "skew", "trades"])
+    places = podium(table, ["sharpe", "volatility", "beta", "runtime_s"])
 
     assert places["sharpe"].tolist() == [0, 1, 1, 3, 0, 0]
     assert places["volatility"].tolist() == [1, 2, 3, 0, 0, 0]
-    assert places["skew"].tolist() == [0] * 6, "neither more nor less skew is better"
-    assert places["trades"].tolist() == [0] * 6, "equal in all runs"
+    assert places["beta"].tolist() == [0] * 6, "neither more nor less beta is better"
+    assert places["runtime_s"].tolist() == [0] * 6, "equal in all runs"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_the_podium_is_the_best_three_of_the_finished_runs():
         ({"rank_by": "sharp"}, "rank_by", ["'sharp'", "did you mean sharpe", "max_drawdown"]),
         ({"rank_by": "SHARPE"}, "rank_by", ["did you mean sharpe"]),
         ({"rank_by": {"sharpe": 1, "calmr": 1}}, "rank_by.calmr", ["did you mean calmar"]),
-        ({"rank_by": "skew"}, "rank_by", ["neither more nor less skew is better", "sharpe"]),
+        ({"rank_by": "beta"}, "rank_by", ["neither more nor less beta is better", "sharpe"]),
         ({"rank_by": ""}, "rank_by", ["there is no metric ''"]),
         ({"rank_by": {}}, "rank_by", ["mapping of metrics to weights"]),
         ({"rank_by": None}, "rank_by", ["mapping of metrics to weights"]),
@@ -346,3 +347,15 @@ def test_ranking_by_out_of_sample_metrics_is_flagged():
     assert Ranking.parse("sharpe").out_of_sample_metrics == ()
     ranking = Ranking.parse("oos_sharpe", {"oos_max_drawdown": "> -0.5", "trades": "> 0"})
     assert ranking.out_of_sample_metrics == ("oos_sharpe", "oos_max_drawdown")
+
+
+@pytest.mark.parametrize("normalise", ["rank", "zscore", "minmax"])
+def test_very_large_and_very_small_metrics_are_ranked(normalise):
+    table = table_of(
+        run_id=["a", "b", "c"], final_pf=[1e308, -1e308, 0.0], sharpe=[1e-308, 3e-308, 2e-308]
+    )
+
+    ranked = rank_runs(table, Ranking.parse({"final_pf": 3, "sharpe": 1}, None, normalise))
+
+    assert ranked["rank"].notna().all()
+    assert ranked.index.tolist() == [0, 2, 1]

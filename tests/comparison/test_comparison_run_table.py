@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
@@ -43,7 +44,7 @@ def test_records_become_a_table():
             record(spec(0, {"commission_bps": 0.5, "strategy.fast": 10}), result(sharpe=1.0)),
             record(
                 spec(1, {"commission_bps": 1.0}, config),
-                RunFailure(error_type="ValueError", error_message="no"),
+                RunFailure(error_type="ValueError", error_message="no \udcff"),
                 attempts=3,
             ),
             record(spec(2, {"rebalance": "W"}, config), None),
@@ -55,6 +56,7 @@ def test_records_become_a_table():
     assert table.runs["status"].tolist() == ["FINISHED", "FAILED", "KILLED"]
     assert table.runs["batch_id"].tolist() == ["b1"] * 3
     assert table.runs["error_type"].tolist() == ["", "ValueError", ""]
+    assert table.runs["error_message"].tolist() == ["", "no \\udcff", ""]
     assert table.runs["undefined_metrics"].tolist() == ["calmar", "", ""]
     assert table.metrics["attempts"].tolist() == [1.0, 3.0, 1.0]
     assert table.finished.tolist() == [True, False, False]

@@ -1,4 +1,5 @@
 import pytest
+
 from backtest_batch.comparison.scenarios import is_scenario_axis, scenario_label, scenario_names
 
 

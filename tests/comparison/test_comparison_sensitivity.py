@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS, sensitivity
 from backtest_batch.engine.metrics import RESULT_METRICS

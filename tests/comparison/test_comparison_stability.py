@@ -4,6 +4,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.stability import (
@@ -13,8 +16,6 @@ from backtest_batch.comparison.stability import (
     stability,
     with_neighbourhood,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def line(values, sharpe, **columns):

@@ -112,9 +112,7 @@ def test_column_names_are_found_without_regard_to_case_or_as_they_are_given(tmp_
     renamed["Close"] = 1.0
     renamed["note"] = "a text"
     renamed.to_csv(tmp_path / "long.csv", index=False)
-    source = Csv(
-        path=str(tmp_path / "long.csv"), symbol_column="ticker", close_column="Adj Close"
-    )
+    source = Csv(path=str(tmp_path / "long.csv"), symbol_column="ticker", close_column="Adj Close")
     assert load_panel(source) == expected
     strict = Csv(
         path=str(tmp_path / "long.csv"),
@@ -290,7 +288,9 @@ print(load_panel(Csv(path=sys.argv[1])).fingerprint, load_panel(Synthetic(n_bars
             "BACKTEST_BATCH_CACHE": str(tmp_path / seed),
         }
         command = [sys.executable, "-c", program, str(folder)]
-        printed.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+        printed.add(
+            subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+        )
     assert len(printed) == 1
 
 
@@ -333,7 +333,7 @@ def test_files_of_another_format(tmp_path, close):
     with pytest.raises(DataError, match="is a Parquet file; `data=parquet` reads it"):
         load_panel(Csv(path=str(tmp_path / "prices.csv")))
     close.to_csv(tmp_path / "wide.csv")
-    with pytest.raises(DataError, match="cannot be read as Parquet.*`data=csv` reads CSV"):
+    with pytest.raises(DataError, match=r"cannot be read as Parquet.*`data=csv` reads CSV"):
         load_panel(Parquet(path=str(tmp_path / "wide.csv")))
     (tmp_path / "noise.csv").write_bytes(bytes(range(256)))
     with pytest.raises(DataError, match=r"noise\.csv cannot be read as CSV"):
@@ -412,14 +412,14 @@ def test_columns_that_are_named_but_not_there(tmp_path):
     path = write(tmp_path, "date,symbol,close,volumen\n2020-01-01,A,1,2\n")
     with pytest.raises(DataError, match=r"no column 'volume_' \(did you mean volumen\?\)"):
         load_panel(Csv(path=path, volume_column="volume_"))
-    with pytest.raises(DataError, match="'closing'.*`data.close_column`"):
+    with pytest.raises(DataError, match=r"'closing'.*`data.close_column`"):
         load_panel(Csv(path=path, close_column="closing"))
-    with pytest.raises(DataError, match="'when'.*`data.timestamp_column`"):
+    with pytest.raises(DataError, match=r"'when'.*`data.timestamp_column`"):
         load_panel(Csv(path=path, timestamp_column="when"))
-    with pytest.raises(DataError, match="'ticker'.*`data.symbol_column`"):
+    with pytest.raises(DataError, match=r"'ticker'.*`data.symbol_column`"):
         load_panel(Csv(path=path, symbol_column="ticker"))
     path = write(tmp_path, "date,symbol,price\n2020-01-01,A,1\n")
-    with pytest.raises(DataError, match="no column 'close', as `data.close_column` says"):
+    with pytest.raises(DataError, match=r"no column 'close', as `data.close_column` says"):
         load_panel(Csv(path=path))
 
 
@@ -437,7 +437,7 @@ def test_no_column_of_prices(tmp_path):
 
 def test_a_column_of_symbols_by_another_name(tmp_path):
     path = write(tmp_path, "date,ticker,close\n2020-01-01,A,1\n2020-01-02,A,1\n")
-    with pytest.raises(DataError, match="`data.symbol_column=ticker` reads the symbols"):
+    with pytest.raises(DataError, match=r"`data.symbol_column=ticker` reads the symbols"):
         load_panel(Csv(path=path))
     assert load_panel(Csv(path=path, symbol_column="ticker")).symbols == ("A",)
     assert load_panel(Csv(path=path, symbol_column=None)).symbols == ("a",)
@@ -451,7 +451,9 @@ def test_rows_without_a_symbol(tmp_path):
 
 @pytest.mark.parametrize("value", ["n.a.", "12,5", "1_000", "True", "12.5 EUR", "-", "0x10"])
 def test_values_that_are_no_numbers(tmp_path, value):
-    path = write(tmp_path, f'date,AAA,BBB\n2020-01-01,1,2\n2020-01-02,1,"{value}"\n2020-01-03,x,1\n')
+    path = write(
+        tmp_path, f'date,AAA,BBB\n2020-01-01,1,2\n2020-01-02,1,"{value}"\n2020-01-03,x,1\n'
+    )
     with pytest.raises(DataError, match=r"a\.csv: column '(AAA|BBB)' holds .* is no number"):
         load_panel(Csv(path=path))
     with pytest.raises(DataError) as caught:
@@ -464,7 +466,7 @@ def test_parquet_columns_that_are_no_numbers(tmp_path):
     for name, values in (("texts", ["1", "2", "three"]), ("truths", [True, False, True])):
         file = tmp_path / f"{name}.parquet"
         parquet.write_table(pa.table({"date": stamps, "A": values}), file)
-        with pytest.raises(DataError, match="column 'A' holds ('three' at 2020-01-03|bool)"):
+        with pytest.raises(DataError, match=r"column 'A' holds ('three' at 2020-01-03|bool)"):
             load_panel(Parquet(path=str(file)))
 
 

@@ -26,7 +26,7 @@ def test_a_panel_holds_the_frames_as_they_are():
     np.testing.assert_array_equal(panel.close.to_numpy(), close.to_numpy())
     np.testing.assert_array_equal(panel.open.to_numpy(), close.to_numpy() - 1)
     assert list(panel.close.columns) == ["B", "A"]
-    with pytest.raises(AttributeError, match="no field 'high'.*open, close, volume"):
+    with pytest.raises(AttributeError, match=r"no field 'high'.*open, close, volume"):
         _ = panel.high
 
 
@@ -158,7 +158,9 @@ def test_until_keeps_the_bars_up_to_and_including_the_day():
     assert cut.until("2020-01-02").base == panel.fingerprint
 
 
-@pytest.mark.parametrize("end", ["2020-01-05", "2020-01-09", "2020", "2020-01", date(2020, 1, 31)])
+@pytest.mark.parametrize(
+    "end", ["9999-12-31", "2999", "2020-01-05", "2020-01-09", "2020", "2020-01", date(2020, 1, 31)]
+)
 def test_until_a_date_after_the_last_bar_is_the_panel_itself(end):
     panel = panel_from_frames(frame())
     assert panel.until(end) is panel
@@ -219,13 +221,37 @@ def test_first_bar_from(start, position):
     assert panel_from_frames(frame()).first_bar_from(start) == position
 
 
+def test_dates_far_away():
+    panel = panel_from_frames(frame(tz="UTC"))
+    assert panel.first_bar_from("0001-01-01") == 0
+    assert panel.until("9999-12-31T00:00+00:00") is panel
+    with pytest.raises(DataError, match="no bars in the date range"):
+        panel.until("0001-01-01")
+
+
+def test_windows_of_a_panel():
+    close = frame()
+    panel = panel_from_frames(close)
+    window = panel.window(1, 4)
+    assert window == panel_from_frames(close.iloc[1:4])
+    assert window.fields["close"].flags.c_contiguous
+    assert window.base is None
+    assert panel.window(0, 3).base == panel.fingerprint
+    assert window.window(0, 2).base == window.fingerprint
+    for start, stop in ((-1, 3), (2, 2), (3, 2), (0, 6)):
+        with pytest.raises(ValueError, match=f"start={start}, stop={stop}, n_bars=5"):
+            panel.window(start, stop)
+
+
 def test_date_ranges_without_bars():
     panel = panel_from_frames(frame())
     with pytest.raises(DataError, match="no bars in the date range: end_date=2019-12-31"):
         panel.until("2019-12-31")
     with pytest.raises(DataError, match="end_date=2020-01-01 leaves 1 of the 5 bars"):
         panel.until("2020-01-01")
-    with pytest.raises(DataError, match="start_date=2021-01-01 lies after the last bar, 2020-01-05"):
+    with pytest.raises(
+        DataError, match="start_date=2021-01-01 lies after the last bar, 2020-01-05"
+    ):
         panel.first_bar_from("2021-01-01")
 
 

@@ -22,9 +22,7 @@ def csv(tmp_path, *lines, name="prices.csv"):
 
 def frame(columns, start="2020-01-01"):
     length = len(next(iter(columns.values())))
-    return pd.DataFrame(
-        columns, index=pd.date_range(start, periods=length, freq="D"), dtype=float
-    )
+    return pd.DataFrame(columns, index=pd.date_range(start, periods=length, freq="D"), dtype=float)
 
 
 # prices
@@ -56,7 +54,7 @@ def test_every_field_is_checked():
         with pytest.raises(DataError, match=f"B has a {name} of 0 at 2020-01-02"):
             panel_from_frames(close, **{name: bad})
     assert panel_from_frames(close, volume=bad).fields["volume"][1, 1] == 0
-    with pytest.raises(DataError, match="B has a volume of -1 .*finite and not negative"):
+    with pytest.raises(DataError, match=r"B has a volume of -1 .*finite and not negative"):
         panel_from_frames(close, volume=bad - 1)
     with pytest.raises(DataError, match="A has a volume of inf at 2020-01-01"):
         panel_from_frames(close, volume=close * np.inf)
@@ -110,7 +108,9 @@ def test_duplicate_bars_of_one_symbol_in_a_long_table(tmp_path):
 def test_duplicate_bars_in_different_files(tmp_path):
     first = csv(tmp_path, "date,AAA", "2020-01-01,1", "2020-01-02,1", name="a.csv")
     second = csv(tmp_path, "date,AAA", "2020-01-02,1", "2020-01-03,1", name="b.csv")
-    with pytest.raises(DataError, match=r"a\.csv and 1 more files: AAA has a duplicate bar at 2020"):
+    with pytest.raises(
+        DataError, match=r"a\.csv and 1 more files: AAA has a duplicate bar at 2020"
+    ):
         load_panel(Csv(path=[first, second]))
 
 
@@ -233,7 +233,7 @@ def test_mixed_zones_of_files(tmp_path):
     paths = [str(tmp_path / f"{name}.parquet") for name in "ABC"]
     with pytest.raises(DataError, match=r"mixed time zones: .* of A in .* have UTC but .* of B"):
         load_panel(Parquet(path=paths[:2]))
-    with pytest.raises(DataError, match="of C in .*have none"):
+    with pytest.raises(DataError, match=r"of C in .*have none"):
         load_panel(Parquet(path=paths[1:]))
     panel = load_panel(Parquet(path=paths[0], timezone="America/New_York"))
     assert [stamp.hour for stamp in panel.index] == [16, 16, 16]
@@ -291,7 +291,9 @@ def test_a_bar_that_one_symbol_lacks_is_a_gap(tmp_path):
         *(f"2020-01-0{day},AAA,1" for day in (1, 2, 3)),
         *(f"2020-01-0{day},BBB,1" for day in (1, 3)),
     )
-    with pytest.raises(DataError, match=r"BBB has no close inside its series at 2020-01-02 \(1 bar"):
+    with pytest.raises(
+        DataError, match=r"BBB has no close inside its series at 2020-01-02 \(1 bar"
+    ):
         load_panel(Csv(path=path))
 
 
@@ -335,7 +337,11 @@ def test_other_fields_outside_the_closes_are_dropped():
 def test_bars_before_the_first_and_after_the_last_price_are_dropped():
     close = frame({"A": [NAN, NAN, 11, 12, NAN], "B": [NAN, 1, 1, NAN, NAN]})
     panel = panel_from_frames(close)
-    assert [str(stamp.date()) for stamp in panel.index] == ["2020-01-02", "2020-01-03", "2020-01-04"]
+    assert [str(stamp.date()) for stamp in panel.index] == [
+        "2020-01-02",
+        "2020-01-03",
+        "2020-01-04",
+    ]
 
 
 def test_columns_without_a_price(tmp_path):
@@ -433,6 +439,12 @@ def test_large_moves_are_a_warning_that_names_the_largest(tmp_path, caplog):
         ]
 
 
+def test_moves_after_the_end_date_do_not_matter(tmp_path, caplog):
+    path = csv(tmp_path, "date,AAA", "2020-01-01,10", "2020-01-02,10", "2020-01-03,30")
+    load_panel(Csv(path=path), end_date="2020-01-02")
+    assert not caplog.records
+
+
 def test_moves_of_a_half_are_not_large(caplog):
     panel_from_frames(frame({"A": [10, 15, 7.5], "B": [NAN, 1, 1.2]}))
     assert not caplog.records
@@ -442,11 +454,10 @@ def test_moves_of_a_half_are_not_large(caplog):
 
 def test_moves_are_counted_in_every_part_of_a_long_series(caplog):
     values = np.ones(3000)
-    values[[512, 513, 1024, 2999]] = 2.0
+    values[[512, 513, 1024, 2999]] = 3.0
     panel_from_frames(frame({"A": values}))
     # Up at 512, down at 514, up and down at 1024 and 1025, up at the end.
-    assert "5 moves" not in caplog.text
-    assert "3 moves over 50 %" in caplog.text  # a fall to a half is a move of 50 %, not over it
+    assert "5 moves over 50 %" in caplog.text
 
 
 # frequency
@@ -466,7 +477,9 @@ def test_intraday_bars_as_daily(tmp_path):
 
 def test_daily_bars_as_intraday(tmp_path):
     path = csv(tmp_path, "date,AAA", "2020-01-01,1", "2020-01-02,1")
-    with pytest.raises(DataError, match="`data.freq=5min` needs several bars a day, but the 2 bars"):
+    with pytest.raises(
+        DataError, match=r"`data.freq=5min` needs several bars a day, but the 2 bars"
+    ):
         load_panel(Csv(path=path, freq="5min"))
 
 

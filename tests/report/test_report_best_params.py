@@ -5,6 +5,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.stability import with_neighbourhood
@@ -140,7 +141,7 @@ def test_the_summary_shows_parameters_metrics_and_command():
     assert "Constraints: calmar > 0.0." in text
     assert "Verdict: Luck \\| chance." in text
     assert "| strategy.fast | 30 |" in text
-    assert "| calmar | 4 |" in text
+    assert "| calmar | 4.000 |" in text
     assert "```sh\npython -m backtest_batch row=4" in text
     assert "# Best of each scenario" in text
     assert "## commission_bps=0.5" in text

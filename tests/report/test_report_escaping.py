@@ -1,5 +1,5 @@
 import pytest
-from backtest_batch.engine.metrics import METRICS
+
 from backtest_batch.report.escaping import code_block, markdown_text, one_line, short_numbers
 
 
@@ -46,7 +46,8 @@ def test_numbers_are_short_and_never_zero_by_rounding():
         "123,457",
     ]
     assert short_numbers("trades", [1200.0, float("nan"), 7.0]) == ["1,200", "", "7"]
-    assert METRICS["cagr"].unit == "fraction"
-    assert short_numbers("cagr", [0.12345, -0.5]) == ["12.35%", "-50.00%"]
+    for name in ("cagr", "volatility", "max_drawdown", "oos_cagr"):
+        assert short_numbers(name, [0.12345, -0.5]) == ["12.35%", "-50.00%"]
+    assert short_numbers("turnover_annual", [2.0]) == short_numbers("unknown", [2.0]) == ["2.000"]
     assert short_numbers("sharpe", [float("nan")]) == [""]
     assert short_numbers("sharpe", []) == []

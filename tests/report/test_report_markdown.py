@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pandas as pd
+
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.report.markdown import batch_summary_markdown

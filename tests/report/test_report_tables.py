@@ -3,6 +3,7 @@ import io
 
 import numpy as np
 import pandas as pd
+
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sensitivity import sensitivity

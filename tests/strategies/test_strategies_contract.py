@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from backtest_batch import strategies
@@ -31,7 +33,7 @@ class TestShippedStrategy(StrategyContract):
         self.chosen = request.param
 
     def make_strategy(self):
-        return self.chosen
+        return dataclasses.replace(self.chosen)
 
 
 def test_every_exported_strategy_is_in_the_list():

@@ -8,7 +8,7 @@ import psutil
 SAMPLE_SECONDS = 1.0
 LOW_MEMORY_SHARE = 0.05
 """Memory is short when less than this share of the host's is available."""
-BUSY_SHARE = 0.5
+BUSY_SHARE = 0.75
 """Processors are short when others use more than this share of them."""
 STEADY_SAMPLES = 5
 """How many samples in a row decide, so that a moment's peak changes nothing."""

@@ -15,6 +15,9 @@ from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray
 from backtest_batch.records import RunSpec
 
+BATCH_CONFIG = "batch_config.yaml"
+"""How a batch was asked for; enough to compose it again."""
+
 
 def new_batch_id() -> str:
     """Return a batch_id: the UTC time and six random hexadecimal digits."""

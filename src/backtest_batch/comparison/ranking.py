@@ -205,19 +205,9 @@ def podium(table: RunTable, metrics: Sequence[str]) -> pd.DataFrame:
 def _reasons(table: RunTable, ranking: Ranking) -> pd.Series:
     """Say of each run why it cannot be ranked; empty where it can."""
     status = table.runs["status"].astype(str)
-    errors = (
-        table.runs["error_type"]
-        if "error_type" in table.runs
-        else pd.Series("", index=status.index)
-    )
-    texts = [
-        ""
-        if name == "FINISHED"
-        else f"{name} ({error})"
-        if isinstance(error, str) and error
-        else name
-        for name, error in zip(status, errors, strict=True)
-    ]
+    unknown = pd.Series("", index=status.index)
+    errors = table.runs.get("error_type", unknown)
+    texts = [_how_it_ended(*pair) for pair in zip(status, errors, strict=True)]
     reasons = pd.Series(texts, index=table.runs.index, dtype=object)
     unfinished = ~table.finished
     found = [_missing(table, name) for name in ranking.metrics]
@@ -225,6 +215,13 @@ def _reasons(table: RunTable, ranking: Ranking) -> pd.Series:
         joined = np.where((reasons != "") & (text != ""), reasons + "; " + text, reasons + text)
         reasons = reasons.where(unfinished, pd.Series(joined, index=reasons.index, dtype=object))
     return reasons
+
+
+def _how_it_ended(status: str, error: Any) -> str:
+    """Return a run's status with its error; empty for a run that finished."""
+    if status == "FINISHED":
+        return ""
+    return f"{status} ({error})" if isinstance(error, str) and error else status
 
 
 def _missing(table: RunTable, name: str) -> pd.Series:

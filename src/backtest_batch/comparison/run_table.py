@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import Levels, levels_of, plain_value
+from backtest_batch.comparison.metrics_choice import engine_metric
 from backtest_batch.comparison.scenarios import scenario_label, scenario_names
 from backtest_batch.engine.metrics import METRICS
 from backtest_batch.errors import ConfigurationError
@@ -117,7 +118,9 @@ class RunTable:
             Further keys to count as scenario axes, beside those of the configuration.
         """
         if metrics is None:
-            metrics = [name for name in METRICS if name in frame and name not in params]
+            metrics = [
+                name for name in frame.columns if engine_metric(str(name)) and name not in params
+            ]
         _require_distinct(frame, "frame")
         lacking = [name for name in (*params, *metrics) if name not in frame]
         if lacking:
@@ -159,6 +162,7 @@ class RunTable:
             for name in names
         }
         metrics = pd.DataFrame([_metrics(record) for record in held], index=index)
+        order: list[str] = sorted(map(str, metrics.columns), key=_metric_order)
         return cls(
             runs=pd.DataFrame(
                 [{**_facts(record), "batch_id": batch_id} for record in held],
@@ -166,7 +170,7 @@ class RunTable:
                 columns=[name for name in RUN_COLUMNS if name != "mlflow_run_id"],
             ),
             params=pd.DataFrame(params, index=index, columns=pd.Index(names, dtype=object)),
-            metrics=metrics[[name for name in METRICS if name in metrics]],
+            metrics=metrics[order],
             scenario_axes=scenario_names(names, scenario_axes),
         )
 
@@ -188,15 +192,12 @@ class RunTable:
     @cached_property
     def scenario(self) -> pd.Series:
         """Label of each run's scenario."""
-        axes = list(self.scenario_axes)
-        labels = (
-            [
-                scenario_label(dict(zip(axes, values, strict=True)))
-                for values in self.params[axes].itertuples(index=False, name=None)
-            ]
-            if axes
-            else [scenario_label({})] * len(self)
-        )
+        columns = []
+        for name in self.scenario_axes:
+            levels = self.levels[name]
+            columns.append([levels.values[code] for code in levels.codes.tolist()])
+        rows = zip(*columns, strict=True) if columns else [()] * len(self)
+        labels = [scenario_label(dict(zip(self.scenario_axes, row, strict=True))) for row in rows]
         return pd.Series(labels, index=self.runs.index, dtype=object, name="scenario")
 
     @cached_property
@@ -260,6 +261,17 @@ def _value(record: RunRecord, name: str) -> Scalar:
     return plain_value(node)
 
 
+def _encodable(text: str) -> str:
+    """Return text that pandas and files can hold: undecodable bytes of file names as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _metric_order(name: str) -> tuple[int, str]:
+    """Return the sort key that puts the engine's metrics first, in their order."""
+    order = list(METRICS)
+    return (order.index(name), "") if name in METRICS else (len(order), name)
+
+
 def _metrics(record: RunRecord) -> dict[str, float]:
     outcome = record.outcome
     if not isinstance(outcome, RunResult):
@@ -282,7 +294,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "status": record.status,
         "run_key": spec.run_key,
         "error_type": failure.error_type if failure else "",
-        "error_message": failure.error_message if failure else "",
+        "error_message": _encodable(failure.error_message) if failure else "",
         "undefined_metrics": ", ".join(undefined),
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,

@@ -72,6 +72,9 @@ def weighted_score(
 def _normalised(values: pd.DataFrame, normalise: Normalise) -> pd.DataFrame:
     if normalise == "rank":
         return values.rank(method="average", pct=True)
+    # Neither form depends on the scale, and squares of very large metrics would overflow.
+    scale = values.abs().max()
+    values = values / scale.where(scale > 0, 1.0)
     lowest, highest = values.min(), values.max()
     if normalise == "minmax":
         scaled, if_constant = (values - lowest) / (highest - lowest), 0.5

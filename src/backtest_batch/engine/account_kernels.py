@@ -206,12 +206,17 @@ def run_accounts(
         accrues = cash_rate != 0.0 or borrow_rate != 0.0 or short_fee_rate != 0.0
         worth = equity[run]
         total = totals[run]
-        total[:] = 0.0
+        for column in range(len(total)):
+            total[column] = 0.0
         cash = capital
         amount = 0.0
-        order = sale = n_trades = 0
+        # No literals: each would compile the inner functions once more.
+        order = np.int64(0)
+        sale = np.int64(0)
+        n_trades = 0
         # Since `held_from` the same amount is invested; from `bar` on nothing is marked yet.
-        held_from = bar = 0
+        held_from = np.int64(0)
+        bar = np.int64(0)
         ruined = False
         while True:
             event = n_measured

@@ -4,9 +4,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from backtest_batch.engine.arrays import kernel_input
 from backtest_batch.engine.calendar import year_fractions
@@ -37,8 +39,8 @@ class Execution:
         Prices of execution and closing prices, shape (n_bars, n_assets).
     first_bar
         The first measured bar.
-    years
-        Time since the bar before, in years, shape (n_measured,).
+    index
+        Timestamps of the measured bars, shape (n_measured,).
     decision_bars
         Bar of decision of each order, shape (n_orders,).
     weights
@@ -54,12 +56,17 @@ class Execution:
     price: FloatArray
     close: FloatArray
     first_bar: int
-    years: FloatArray
+    index: pd.DatetimeIndex
     decision_bars: IntArray
     weights: FloatArray
     max_weight: float
     orders: "Orders"
     path: "UnitPath"
+
+    @cached_property
+    def years(self) -> FloatArray:
+        """Time since the bar before, in years, 0 for the first; shape (n_measured,)."""
+        return year_fractions(self.index)
 
     def accounts(self, settings: Sequence[SimulationSettings]) -> Accounts:
         """Follow one account under each of ``settings``."""
@@ -81,13 +88,15 @@ class Execution:
         )
         n_events = len(self.orders.bars) + len(self.path.sale_bars)
         accounts = Accounts(
-            equity=np.empty((len(settings), len(self.years))),
+            equity=np.empty((len(settings), len(self.index))),
             events=np.empty((2, n_events)),
             totals=np.empty((len(settings), 6)),
             counts=np.empty((len(settings), 5), dtype=np.int64),
         )
+        # Without rates the time between bars is never read.
+        years = self.years if any(item.accrues_interest for item in settings) else np.empty(0)
         account_kernels.run_accounts(
-            self.orders, self.path, self.first_bar, self.years, conditions, *accounts
+            self.orders, self.path, self.first_bar, years, conditions, *accounts
         )
         for array in accounts:
             array.flags.writeable = False
@@ -162,7 +171,7 @@ def execute(
         price=price,
         close=close,
         first_bar=first_bar,
-        years=year_fractions(panel.index[first_bar:]),
+        index=panel.index[first_bar:],
         decision_bars=decisions[: len(bars)],
         weights=weights[: len(bars)],
         max_weight=max_weight,

@@ -29,7 +29,10 @@ def compiled(function: _Function) -> _Function:
     A compiled function may call only those of its own file: the cache on disk notices changes of
     that file alone.
     """
-    return cast(_Function, njit(cache=True, error_model="numpy", nogil=True)(function))
+    return cast(
+        _Function,
+        njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function),
+    )
 
 
 class Orders(NamedTuple):
@@ -88,17 +91,11 @@ class UnitPath(NamedTuple):
 
 
 @compiled
-def _find_not_finite(weights: FloatArray) -> tuple[int, int, int]:
-    """Return (NOT_FINITE, row, asset) of the first weight that is no number, or zeros."""
-    n_rows, n_assets = weights.shape
-    for row in range(n_rows):
-        n_finite = 0
-        for asset in range(n_assets):
-            n_finite += np.isfinite(weights[row, asset])
-        if n_finite < n_assets:
-            for asset in range(n_assets):
-                if not np.isfinite(weights[row, asset]):
-                    return NOT_FINITE, row, asset
+def _first_not_finite(weights: FloatArray, first_row: int) -> tuple[int, int, int]:
+    for row in range(first_row, weights.shape[0]):
+        for asset in range(weights.shape[1]):
+            if not np.isfinite(weights[row, asset]):
+                return NOT_FINITE, row, asset
     return 0, 0, 0
 
 
@@ -144,15 +141,14 @@ def size_orders(
     net = np.empty(n_orders)
     untradable = np.zeros(n_orders, np.int64)
     orders = Orders(bars, targets, gross, net, untradable)
-    fault = _find_not_finite(weights)
-    if fault[0] != 0:
-        return orders, fault
     for order in range(n_orders):
         bar = bars[order]
         total = 0.0
         n_barred = 0
+        n_finite = 0
         for asset in range(n_assets):
             weight = weights[order, asset]
+            n_finite += np.isfinite(weight)
             weight = max_weight if weight > max_weight else weight
             weight = -max_weight if weight < -max_weight else weight
             targets[order, asset] = weight
@@ -163,6 +159,8 @@ def size_orders(
                 or last_bars[asset] == bar
             )
         gross[order] = total
+        if n_finite < n_assets:
+            return orders, _first_not_finite(weights, order)
         if n_barred > 0:
             for asset in range(n_assets):
                 last = last_bars[asset]
@@ -178,7 +176,7 @@ def size_orders(
         for asset in range(n_assets):
             total += targets[order, asset]
         net[order] = total
-    return orders, fault
+    return orders, _first_not_finite(weights, n_orders)
 
 
 @compiled
@@ -192,7 +190,21 @@ def _hold(
     first_bar: int,
     value: FloatArray,
 ) -> None:
-    for bar in range(start, stop):
+    # Four bars at a time keep the processor busy; each has its own sum over assets.
+    fours = stop - (stop - start) % 4
+    for bar in range(start, fours, 4):
+        a = b = c = d = 0.0
+        for i in range(n_held):
+            a += units[i] * close[bar, assets[i]]
+            b += units[i] * close[bar + 1, assets[i]]
+            c += units[i] * close[bar + 2, assets[i]]
+            d += units[i] * close[bar + 3, assets[i]]
+        first = bar - first_bar
+        value[first] = a
+        value[first + 1] = b
+        value[first + 2] = c
+        value[first + 3] = d
+    for bar in range(fours, stop):
         total = 0.0
         for i in range(n_held):
             total += units[i] * close[bar, assets[i]]
@@ -256,26 +268,33 @@ def walk_prices(
     n_bars, n_assets = close.shape
     n_orders = len(orders.bars)
     targets = orders.targets
-    long[:] = 0.0
-    short[:] = 0.0
-    drifted[:1] = 0.0
+    for bar in range(len(long)):
+        long[bar] = 0.0
+        short[bar] = 0.0
+    for order in range(n_orders):
+        for asset in range(n_assets):
+            drifted[order, asset] = 0.0
     drifted_net = np.zeros(n_orders)
     sale_bars = np.empty(n_assets, np.int64)
     sale_assets = np.empty(n_assets, np.int64)
     sale_orders = np.empty(n_assets, np.int64)
     sale_values = np.empty(n_assets)
     n_sales = 0
-    some_end = np.any(last_bars < n_bars)
-    # Longs and shorts apart, so that each sum runs over its own part.
-    longs = np.empty(n_assets, np.int64)
-    shorts = np.empty(n_assets, np.int64)
+    some_end = False
+    for asset in range(n_assets):
+        some_end |= last_bars[asset] < n_bars
+    # Longs and shorts apart, so that each sum runs over its own part; unsigned, as positions
+    # that may be negative are looked at twice.
+    longs = np.empty(n_assets, np.uint64)
+    shorts = np.empty(n_assets, np.uint64)
     long_units = np.empty(n_assets)
     short_units = np.empty(n_assets)
     for order in range(n_orders):
         start = orders.bars[order]
         end = orders.bars[order + 1] if order + 1 < n_orders else n_bars
-        n_long = 0
-        n_short = 0
+        # No literals: each would compile the inner functions once more.
+        n_long = np.int64(0)
+        n_short = np.int64(0)
         for asset in range(n_assets):
             target = targets[order, asset]
             if target > 0.0:
@@ -311,7 +330,6 @@ def walk_prices(
             n_long = _drop_ended(longs, long_units, n_long, last_bars, stop)
             n_short = _drop_ended(shorts, short_units, n_short, last_bars, stop)
         if order + 1 < n_orders:
-            drifted[order + 1] = 0.0
             drifted_net[order + 1] = _drift(
                 price, longs, long_units, n_long, end, drifted[order + 1]
             ) + _drift(price, shorts, short_units, n_short, end, drifted[order + 1])

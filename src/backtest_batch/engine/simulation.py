@@ -92,7 +92,6 @@ class Simulation:
     settings: SimulationSettings
     first_bar: int
     equity: FloatArray
-    net_return: FloatArray
     n_trades: int
     ruined_bar: int | None
     untradable_weights: int

@@ -1,6 +1,5 @@
 """Bars of many symbols put together into one panel."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,10 @@ from backtest_batch.errors import DataError
 from backtest_batch.market.bars import SymbolBars, check_order, check_values
 from backtest_batch.market.fields import FIELDS, FloatArray, IntArray
 from backtest_batch.market.gaps import Gaps, check_columns, fill_or_refuse
-from backtest_batch.market.moves import describe_moves
 from backtest_batch.market.panel import Panel, new_panel
 from backtest_batch.market.zones import index_of
 
 __all__ = ["Assembly", "Gaps", "assemble"]
-
-LOG = logging.getLogger("backtest_batch.market")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +25,7 @@ class Assembly:
     panel
         The valid panel.
     notes
-        Warnings: moves over 50 % in one bar, fields left out.
+        Warnings: fields that are left out.
     """
 
     panel: Panel
@@ -39,7 +35,7 @@ class Assembly:
 def assemble(
     bars: Sequence[SymbolBars], *, gaps: Gaps | None = None, order: Sequence[str] | None = None
 ) -> Assembly:
-    """Return the panel of bars that were read, and its warnings, which are also logged.
+    """Return the panel of bars that were read, and its warnings.
 
     The index is the union of the timestamps, from the first to the last one with a price. Peak
     memory is the bars plus one field, as the ``fields`` of ``bars`` are emptied on the way.
@@ -77,10 +73,6 @@ def assemble(
     if len(index) < 2:
         raise DataError(f"a panel needs at least 2 bars, but the data have {len(index)}")
     fill_or_refuse(fields, index, symbols, files, gaps or Gaps())
-    moves = describe_moves(fields["close"], index, symbols)
-    notes += [moves] if moves else []
-    for note in notes:
-        LOG.warning("%s", note)
     return Assembly(panel=new_panel(index, symbols, fields), notes=tuple(notes))
 
 

@@ -156,12 +156,11 @@ def save_link(key: str, panel: Panel, notes: tuple[str, ...]) -> None:
 
 
 def _places(*, create: bool = False) -> Iterator[Path]:
-    """Yield the cache, then the temporary folders that stand in when it cannot be written."""
+    """Yield the cache, then the temporary folder that stands in when it cannot be written."""
     yield cache_dir()
-    for folder in (Path(tempfile.gettempdir()), Path("/dev/shm")):
-        stand_in = folder / _own_name()
-        if folder.is_dir() and _is_ours(stand_in, create=create):
-            yield stand_in
+    stand_in = Path(tempfile.gettempdir(), _own_name())
+    if _is_ours(stand_in, create=create):
+        yield stand_in
 
 
 def _own_name() -> str:
@@ -169,7 +168,7 @@ def _own_name() -> str:
 
 
 def _is_ours(folder: Path, *, create: bool) -> bool:
-    """Return whether nobody else made this folder: temporary folders are open to all."""
+    """Return whether nobody else made this folder: the temporary folder is open to all."""
     try:
         if create:
             folder.mkdir(mode=0o700, exist_ok=True)

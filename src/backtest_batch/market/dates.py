@@ -14,6 +14,8 @@ _TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")
 _YEAR = re.compile(r"^\s*\d{4}\s*$")
 _MONTH = re.compile(r"^\s*\d{4}-\d{1,2}\s*$")
 
+_EARLIEST, _LATEST = pd.Timestamp("1680-01-01"), pd.Timestamp("2260-12-31")
+
 
 def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return the first moment of ``date`` and the first one after it, in the zone of ``index``.
@@ -32,6 +34,10 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
         raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31") from error
     if pd.isna(stamp):
         raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31")
+    wall = stamp.tz_localize(None)
+    if not _EARLIEST <= wall <= _LATEST:
+        # Dates such as 9999-12-31 stand for "no end" and do not fit into nanoseconds.
+        stamp = min(max(wall, _EARLIEST), _LATEST).tz_localize(stamp.tz)
     stamp = stamp.as_unit("ns")
     if stamp.tzinfo is not None and index.tz is None:
         raise ConfigurationError(

@@ -13,6 +13,7 @@ from backtest_batch.market.bars import BarFault, moment_text, raise_faults
 from backtest_batch.market.dates import Date
 from backtest_batch.market.frequency import check_frequency
 from backtest_batch.market.gaps import lifetimes
+from backtest_batch.market.moves import warn_of_moves
 from backtest_batch.market.panel import Panel
 from backtest_batch.market.sources.base import Source
 from backtest_batch.market.symbols import check_known
@@ -50,19 +51,21 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
     key = _key(source, identity, wanted)
     link = cache.find_link(key)
     if link is not None:
-        panel = link.panel
-        for note in link.notes:
-            LOG.warning("%s", note)
+        panel, notes = link.panel, link.notes
     else:
         built = _built(source, wanted)
         if source.identity() != identity:
             raise DataError("the data changed while they were being read; load them again")
-        panel = cache.store(built.panel)
-        cache.save_link(key, panel, built.notes)
+        panel, notes = cache.store(built.panel), built.notes
+        cache.save_link(key, panel, notes)
     if end_date is not None:
-        panel = cache.store(panel.until(end_date))
+        cut = panel.until(end_date)
+        panel = panel if cut is panel else cache.store(cut)
     if source.delisting == "error":
         _refuse_ends(panel)
+    for note in notes:
+        LOG.warning("%s", note)
+    warn_of_moves(panel.fields["close"], panel.index, panel.symbols)
     return panel
 
 

@@ -1,5 +1,6 @@
 """Moves that are more often a fault in the data than a fact of the market."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,10 +9,19 @@ import pandas as pd
 from backtest_batch.market.bars import moment_text
 from backtest_batch.market.fields import FloatArray
 
+LOG = logging.getLogger("backtest_batch.market")
+
 LARGE_MOVE = 0.5
 """Largest change of a close in one bar, as a fraction, that passes without a warning."""
 
 _ROWS_AT_ONCE = 512
+
+
+def warn_of_moves(close: FloatArray, index: pd.DatetimeIndex, symbols: Sequence[str]) -> None:
+    """Log a warning when closes moved over 50 % in one bar."""
+    moves = describe_moves(close, index, symbols)
+    if moves is not None:
+        LOG.warning("%s", moves)
 
 
 def describe_moves(

@@ -134,18 +134,32 @@ class Panel:
                 f"no bars in the date range: end_date={end_date} leaves {n_bars} of the "
                 f"{self.n_bars} bars, which begin {self.index[0]}; at least 2 are needed"
             )
-        return self.head(n_bars)
+        return self.window(0, n_bars)
 
-    def head(self, n_bars: int) -> "Panel":
-        """Return the first ``n_bars`` bars, without copying them."""
-        index = self.index[:n_bars]
-        fields = {name: values[:n_bars] for name, values in self.fields.items()}
+    def window(self, start: int, stop: int) -> "Panel":
+        """Return the bars at positions ``start`` to ``stop - 1``, without copying them.
+
+        The symbols stay, also those without a bar in the window.
+
+        Raises
+        ------
+        ValueError
+            When these are not bars of the panel.
+        """
+        if not 0 <= start < stop <= self.n_bars:
+            raise ValueError(
+                f"`0 <= start < stop <= n_bars` must hold, but got start={start}, stop={stop}, "
+                f"n_bars={self.n_bars}."
+            )
+        index = self.index[start:stop]
+        fields = {name: values[start:stop] for name, values in self.fields.items()}
+        from_the_first = start == 0
         return Panel(
             index=index,
             symbols=self.symbols,
             fields=fields,
             fingerprint=content_fingerprint(index, self.symbols, fields),
-            base=self.base or self.fingerprint,
+            base=(self.base or self.fingerprint) if from_the_first else None,
         )
 
     def first_bar_from(self, start_date: Date) -> int:
@@ -236,7 +250,10 @@ def panel_from_frames(
     """
     from backtest_batch.market.assembly import Gaps, assemble
     from backtest_batch.market.frames import bars_of_frames
+    from backtest_batch.market.moves import warn_of_moves
 
     frames = {"open": open, "high": high, "low": low, "close": close, "volume": volume}
     bars = bars_of_frames({name: frame for name, frame in frames.items() if frame is not None})
-    return assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit)).panel
+    panel = assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit)).panel
+    warn_of_moves(panel.fields["close"], panel.index, panel.symbols)
+    return panel

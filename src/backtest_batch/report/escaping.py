@@ -4,7 +4,12 @@ import math
 import re
 from collections.abc import Sequence
 
-from backtest_batch.engine.metrics import METRICS
+from backtest_batch.comparison.metrics_choice import engine_metric
+
+_WHOLE = ("count", "bars")
+
+_RATES = ("cagr", "volatility", "alpha")
+"""Annual rates that are fractions of capital; turnover a year is no percentage to most people."""
 
 _SPECIAL = re.compile(r"[\\`*|<\[\]~$]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
@@ -42,8 +47,8 @@ def code_block(text: str) -> str:
 def short_numbers(metric: str, values: Sequence[float]) -> list[str]:
     """Return one metric's values for people; empty where missing.
 
-    Whole numbers stay whole and fractions of capital become percentages; anything else has three
-    decimals, or two digits where three decimals would show zero.
+    Counts stay whole, fractions of capital and annual rates of return become percentages; anything
+    else has three decimals, or two digits where three decimals would show zero.
 
     Parameters
     ----------
@@ -52,16 +57,18 @@ def short_numbers(metric: str, values: Sequence[float]) -> list[str]:
     values
         Its values.
     """
-    present = [value for value in values if not math.isnan(value)]
-    if present and all(value.is_integer() for value in present):
-        return ["" if math.isnan(value) else f"{value:,.0f}" for value in values]
-    percent = metric in METRICS and METRICS[metric].unit == "fraction"
-    return ["" if math.isnan(value) else _short(value, percent=percent) for value in values]
+    known = engine_metric(metric)
+    unit = "" if known is None else known.unit
+    if unit in _WHOLE:
+        form = "{:,.0f}"
+    elif unit == "fraction" or (known is not None and known.name in _RATES):
+        form = "{:.2%}"
+    else:
+        return ["" if math.isnan(value) else _three_decimals(value) for value in values]
+    return ["" if math.isnan(value) else form.format(value) for value in values]
 
 
-def _short(value: float, *, percent: bool) -> str:
-    if percent:
-        return f"{value:.2%}"
+def _three_decimals(value: float) -> str:
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.2g}"

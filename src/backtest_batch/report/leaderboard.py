@@ -90,7 +90,8 @@ def leaderboard_columns(
     runs = table.runs.reindex(rows)
     places = ranked.reindex(rows)
     columns = [_column("rank", [_rank(rank) for rank in places["rank"]], number=True)]
-    if table.scenario.nunique() > 1:
+    # Where each scenario has one run, every one of them is the first.
+    if (ranked["rank_in_scenario"] > 1).any() and table.scenario.nunique() > 1:
         within = [_rank(rank) for rank in places["rank_in_scenario"]]
         columns.append(_column("in scenario", within, number=True))
     columns.append(_column("run_id", runs["run_id"].astype(str)))

@@ -61,16 +61,16 @@ def print_leaderboard(
     """
     target = sys.stdout if file is None else file
     on_terminal = bool(getattr(target, "isatty", lambda: False)())
-    colours = on_terminal and not os.environ.get("NO_COLOR")
-    best = ranked.index[ranked["rank"].notna()][:top_n]
-    columns = leaderboard_columns(table, ranked, ranking, best, extra=extra)
     console = Console(
         file=target,
-        color_system="auto" if colours else None,
+        color_system=None if os.environ.get("NO_COLOR") or not on_terminal else "auto",
         force_terminal=on_terminal,
+        force_jupyter=False,
         highlight=False,
-        soft_wrap=True,
     )
+    colours = console.color_system is not None
+    best = ranked.index[ranked["rank"].notna()][:top_n]
+    columns = leaderboard_columns(table, ranked, ranking, best, extra=extra)
     if not on_terminal:
         console.width = max(_width(console, _board(columns, colours=colours)), 1)
     fitting = _fitting(console, columns, ranking, colours=colours)
@@ -85,7 +85,7 @@ def print_leaderboard(
         )
     if len(best):
         console.print(board, soft_wrap=not on_terminal, crop=False)
-    for line in lines:
+    for line in "\n".join(lines).splitlines():
         console.print(Text(one_line(line)), soft_wrap=True)
 
 
@@ -106,7 +106,7 @@ def _fitting(
 
 
 def _board(columns: Sequence[Column], *, colours: bool) -> Table:
-    board = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    board = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         board.add_column(
             Text(one_line(column.title)),

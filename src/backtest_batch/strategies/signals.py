@@ -3,14 +3,14 @@
 Each function takes ``values`` of shape (n_bars, n_assets) and the positions of the decision bars,
 strictly increasing, and returns an array of shape (n_decisions, n_assets). Row i depends on the
 rows ``<= decisions[i]`` of ``values`` and on nothing else, bit for bit: neither on later rows, nor
-on which other decisions are asked for, nor on the number of assets. Sums therefore run over the
-bars one after another, per asset; numpy's own reductions group their terms by the shape of the
-array. NaN stands where an asset has not a full window of numbers.
+on which other decisions are asked for, nor on the number of assets. numpy's own sums group their
+terms by the shape of the array, so those over bars are loops (in ``kernels.py``, imported where
+needed: a process that only reads ``warmup_bars`` never waits for numba). NaN stands where an asset
+has not a full window of numbers.
 """
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray
 
@@ -55,7 +55,10 @@ def sma(values: FloatArray, decisions: npt.ArrayLike, window: int) -> FloatArray
     It is summed as the distance from the last value, so that the average of a series that stands
     still is exactly that value.
     """
-    return _window_means(_read_only(values), checked_decisions(decisions, len(values)), window)
+    from backtest_batch.strategies import kernels
+
+    positions = checked_decisions(decisions, len(values))
+    return kernels.window_means(_read_only(values), positions, window)
 
 
 def ema(values: FloatArray, decisions: npt.ArrayLike, span: int) -> FloatArray:
@@ -66,14 +69,20 @@ def ema(values: FloatArray, decisions: npt.ArrayLike, span: int) -> FloatArray:
     with s the asset's first value: what pandas calls ``ewm(span=span, adjust=False)``. NaN until
     the asset has ``span`` values, this bar's included, and at bars without a value.
     """
-    return _emas(_read_only(values), checked_decisions(decisions, len(values)), span)
+    from backtest_batch.strategies import kernels
+
+    positions = checked_decisions(decisions, len(values))
+    return kernels.emas(_read_only(values), positions, span)
 
 
 def rolling_std(values: FloatArray, decisions: npt.ArrayLike, window: int) -> FloatArray:
     """Return the standard deviation (ddof 1) of the last ``window`` values, this bar's included."""
+    from backtest_batch.strategies import kernels
+
     positions = checked_decisions(decisions, len(values))
     readable = _read_only(values)
-    return _window_stds(readable, positions, _window_means(readable, positions, window), window)
+    means = kernels.window_means(readable, positions, window)
+    return kernels.window_stds(readable, positions, means, window)
 
 
 def simple_return(
@@ -135,66 +144,3 @@ def _read_only(values: FloatArray) -> FloatArray:
     view = np.ascontiguousarray(values, dtype=np.float64).view()
     view.flags.writeable = False
     return view
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _window_means(values: FloatArray, decisions: IntArray, window: int) -> FloatArray:
-    n_assets = values.shape[1]
-    means = np.full((decisions.size, n_assets), np.nan)
-    for i in range(decisions.size):
-        end = decisions[i] + 1
-        if end < window:
-            continue
-        last = values[end - 1]
-        total = np.zeros(n_assets)
-        for t in range(end - window, end):
-            for j in range(n_assets):
-                total[j] += values[t, j] - last[j]
-        for j in range(n_assets):
-            means[i, j] = last[j] + total[j] / window
-    return means
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _window_stds(
-    values: FloatArray, decisions: IntArray, means: FloatArray, window: int
-) -> FloatArray:
-    n_assets = values.shape[1]
-    stds = np.full((decisions.size, n_assets), np.nan)
-    for i in range(decisions.size):
-        end = decisions[i] + 1
-        if end < window:
-            continue
-        mean = means[i]
-        total = np.zeros(n_assets)
-        for t in range(end - window, end):
-            for j in range(n_assets):
-                deviation = values[t, j] - mean[j]
-                total[j] += deviation * deviation
-        for j in range(n_assets):
-            stds[i, j] = np.sqrt(total[j] / (window - 1))
-    return stds
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _emas(values: FloatArray, decisions: IntArray, span: int) -> FloatArray:
-    n_assets = values.shape[1]
-    averages = np.full((decisions.size, n_assets), np.nan)
-    step = 2.0 / (span + 1.0)
-    level = np.zeros(n_assets)
-    seen = np.zeros(n_assets, dtype=np.int64)
-    first = 0
-    for i in range(decisions.size):
-        last = decisions[i]
-        for t in range(first, last + 1):
-            for j in range(n_assets):
-                value = values[t, j]
-                if np.isnan(value):
-                    continue
-                level[j] = value if seen[j] == 0 else level[j] + step * (value - level[j])
-                seen[j] += 1
-        first = last + 1
-        for j in range(n_assets):
-            if seen[j] >= span and not np.isnan(values[last, j]):
-                averages[i, j] = level[j]
-    return averages

@@ -139,6 +139,8 @@ def _is_of_the_store(error: Exception) -> bool:
     """Return whether ``error`` comes from the store rather than from a mistake in this package."""
     if isinstance(error, OSError | sqlite3.Error | ModuleNotFoundError):
         return True
+    if isinstance(error, Warning):
+        return False
     origin = type(error).__module__.partition(".")[0]
     return origin in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")
 

@@ -61,16 +61,16 @@ def query_database(engine: "Engine", experiment_id: int, query: RunQuery) -> Run
         texts = select(tags.c.run_uuid, tags.c.key, tags.c.value).where(tags.c.run_uuid.in_(chosen))
         if "tags" not in query.parts:
             texts = texts.where(tags.c.key.in_(["run_id", "batch_id"]))
-        table.add_values("tags", connection.execute(texts).tuples())
+        table.add_values("tags", connection.execute(texts))
         if "params" in query.parts:
             rows = select(params.c.run_uuid, params.c.key, params.c.value)
             rows = rows.where(params.c.run_uuid.in_(chosen))
-            table.add_values("params", connection.execute(rows).tuples())
+            table.add_values("params", connection.execute(rows))
         if "metrics" in query.parts:
             columns = latest_metrics.c
             numbers = select(columns.run_uuid, columns.key, columns.value)
             numbers = numbers.where(columns.run_uuid.in_(chosen), columns.is_nan.is_(False))
-            table.add_values("metrics", connection.execute(numbers).tuples())
+            table.add_values("metrics", connection.execute(numbers))
     return table
 
 

@@ -42,7 +42,7 @@ class RunTable:
             self._row_of[run_id] = len(self._infos)
             self._infos.append((status, run_id, name, started_ms, ended_ms))
 
-    def add_values(self, part: str, rows: Iterable[tuple[str, str, Any]]) -> None:
+    def add_values(self, part: str, rows: Iterable[Sequence[Any]]) -> None:
         """Add MLflow run id, key and value of metrics, params or tags; others are ignored."""
         columns, row_of = self._columns[part], self._row_of
         for run_id, key, value in rows:

@@ -122,10 +122,13 @@ def _create(database: Path) -> None:
         with contextlib.closing(_connect(temporary)) as connection:
             _use_wal(connection)
         _flush(temporary)
+        # Of a database that was deleted: SQLite would apply their content to the new one.
+        for leftover in _companions(database):
+            leftover.unlink(missing_ok=True)
         temporary.replace(database)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+        for part in (temporary, *_companions(temporary)):
+            part.unlink(missing_ok=True)
 
 
 def _migrate(temporary: Path, artifacts: Path) -> None:
@@ -149,6 +152,11 @@ def _migrate(temporary: Path, artifacts: Path) -> None:
 
 def _without_sync(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous = OFF")
+
+
+def _companions(database: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside a database while it is used."""
+    return [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
 
 
 def _flush(path: Path) -> None:
@@ -201,8 +209,13 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _move_away(database: Path) -> str:
-    old = shlex.quote(str(database))
-    return f"mv {old} {shlex.quote(f'{database}.old')}"
+    old = database.with_name(f"{database.name}.old")
+    pairs = [(database, old), *zip(_companions(database), _companions(old), strict=True)]
+    return " && ".join(
+        f"mv {shlex.quote(str(source))} {shlex.quote(str(target))}"
+        for source, target in pairs
+        if source.exists()
+    )
 
 
 def _explain(database: Path, error: OSError | sqlite3.Error) -> str:

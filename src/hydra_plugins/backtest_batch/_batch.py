@@ -1,5 +1,6 @@
 """From Hydra's arguments to a batch."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ def make_request(
         size=grid.size,
         axes={axis.key: len(axis) for axis in grid.axes},
         overrides=tuple(arguments),
+        arguments=tuple(sys.argv[1:]),
     )
 
 

@@ -8,13 +8,21 @@ from backtest_batch.config import BatchConfig
 from backtest_batch.errors import Fault
 
 
-def explain(error: BaseException) -> str:
-    """Return what the user should read: the key, the value and what is allowed."""
+def explain(error: BaseException, schema: type = BatchConfig) -> str:
+    """Return what the user should read: the key, the value and what is allowed.
+
+    Parameters
+    ----------
+    error
+        What was raised.
+    schema
+        Dataclass of the known root keys.
+    """
     text = str(error).strip()
     cause = error.__cause__
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown:
-        return f"{unknown[1]}: is not a known key{close_keys(unknown[1])}"
+        return f"{unknown[1]}: is not a known key{close_keys(unknown[1], schema)}"
     merging = re.match(r"Error merging override (.+)", text, re.DOTALL)
     if merging and cause is not None:
         return f"{merging[1]}: {_first_line(cause)}"
@@ -22,7 +30,7 @@ def explain(error: BaseException) -> str:
     if choice is not None:
         return str(choice)
     if not text and cause is not None:
-        return explain(cause)
+        return explain(cause, schema)
     return re.sub(r"\nSee https?://\S+.*", "", text) or type(error).__name__
 
 
@@ -37,9 +45,9 @@ def choice_fault(error: BaseException) -> Fault | None:
     return Fault(key=missing[1], value=missing[2], allowed=f"there is no such choice{listed}")
 
 
-def close_keys(key: str) -> str:
+def close_keys(key: str, schema: type) -> str:
     """Return the known root keys that resemble ``key``, as the end of a sentence."""
-    known = [item.name for item in fields(BatchConfig)]
+    known = [item.name for item in fields(schema)]
     close = difflib.get_close_matches(key.lstrip("+~").split(".")[0], known, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 

@@ -216,6 +216,8 @@ def _columns(trials: Trials, results: Sequence[ScenarioResult]) -> pd.DataFrame:
     left_out: set[str] = set()
     for result in results:
         left_out.update(exclusion.run_id for exclusion in result.excluded)
+        if result.winner is None:
+            continue
         raw, psr, dsr = result.raw, result.raw.psr(), result.raw.dsr()
         zero, beyond = _flags(raw), _flags(result.adjusted)
         for place, name in enumerate(raw.names):

@@ -1,5 +1,6 @@
 """What the statistics are given, and their settings."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -146,9 +147,9 @@ class Trials:
                     f"a benchmark must have shape {expected[:1]}, but that of scenario "
                     f"'{scenario}' has {np.shape(benchmark)}."
                 )
-        names = [run.run_id for run in self.runs]
-        if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(run.run_id for run in self.runs)
+        twice = sorted(name for name, count in names.items() if count > 1)
+        if twice:
             raise ValueError(f"each run_id must stand once, but these stand more often: {twice}.")
         if not 0 < self.periods_per_year < np.inf:
             raise ValueError(

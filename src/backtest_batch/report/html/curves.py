@@ -1,16 +1,14 @@
 """Curves of the page: growth, drawdown and calendar returns, thinned to what a screen shows."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from backtest_batch.market.panel import FloatArray, IntArray
 from backtest_batch.report.html.data import Curves
-from backtest_batch.report.html.numbers import plain_numbers
+from backtest_batch.report.html.numbers import plain_number, plain_numbers
 
 MAX_POINTS = 1000
 """Points of a curve; more cannot be told apart on a screen."""
@@ -101,12 +99,6 @@ def thinned(first: int, n_bars: int, max_points: int = MAX_POINTS) -> Thinned:
     return Thinned(starts=starts, stops=np.append(starts[1:], n_bars), bars_per_point=size)
 
 
-def begin_of(curves: Mapping[str, FloatArray]) -> int:
-    """Return the first bar on which one of the curves has a value, 0 without any."""
-    found = [int(np.argmax(np.isfinite(item))) for item in curves.values() if _any(item)]
-    return min(found, default=0)
-
-
 def timestamp_texts(timestamps: npt.NDArray[np.datetime64]) -> list[str]:
     """Return dates, or minutes where there are times of day."""
     daily = bool((timestamps == timestamps.astype("datetime64[D]")).all())
@@ -130,30 +122,28 @@ def curves_payload(curves: Curves, *, max_curves: int = MAX_CURVES) -> dict[str,
         worst, calendar); ``periods`` (labels of the calendar returns); ``bars_per_point``. Equity
         is that of a point's last bar, drawdown the lowest within it.
     """
-    drawn: dict[tuple[str, bool], FloatArray] = {
-        (name, False): growth(values)
-        for name, values in list(curves.net_returns.items())[:max_curves]
-    }
-    if curves.benchmark is not None:
-        drawn["benchmark", True] = growth(curves.benchmark)
-    drawn = {key: grown for key, grown in drawn.items() if _any(grown)}
-    if not drawn:
+    given = [(name, values) for name, values in curves.net_returns.items() if _any(values)]
+    given = given[:max_curves]
+    n_runs = len(given)
+    if curves.benchmark is not None and _any(curves.benchmark):
+        given.append(("benchmark", curves.benchmark))
+    if not given:
         return {"x": [], "curves": [], "periods": [], "bars_per_point": 1}
-    points = thinned(begin_of({str(key): grown for key, grown in drawn.items()}), len(curves.timestamps))
+    grown = [growth(values) for _, values in given]
+    points = thinned(min(map(_begin, grown)), len(curves.timestamps))
     labels, starts = _calendar(curves.timestamps)
     entries = []
-    for (name, is_benchmark), grown in drawn.items():
-        below = drawdown(grown)
-        values = grown[np.isfinite(grown)]
+    for position, ((name, returns), equity) in enumerate(zip(given, grown, strict=True)):
+        below = drawdown(equity)
         entries.append(
             {
                 "name": name,
-                "benchmark": is_benchmark,
-                "equity": plain_numbers(points.last(grown).tolist(), _DIGITS),
+                "benchmark": position >= n_runs,
+                "equity": plain_numbers(points.last(equity).tolist(), _DIGITS),
                 "drawdown": plain_numbers(points.lowest(below).tolist(), _DIGITS),
-                "final": plain_numbers([float(values[-1])])[0],
-                "worst": plain_numbers([float(np.nanmin(below))])[0],
-                "calendar": plain_numbers(_calendar_returns(grown, starts), _DIGITS),
+                "final": plain_number(float(equity[np.isfinite(equity)][-1])),
+                "worst": plain_number(float(np.nanmin(below))),
+                "calendar": plain_numbers(_calendar_returns(returns, starts), _DIGITS),
             }
         )
     return {
@@ -162,6 +152,11 @@ def curves_payload(curves: Curves, *, max_curves: int = MAX_CURVES) -> dict[str,
         "periods": labels,
         "bars_per_point": points.bars_per_point,
     }
+
+
+def _begin(grown: FloatArray) -> int:
+    """Return the bar at which a curve begins."""
+    return int(np.argmax(np.isfinite(grown)))
 
 
 def _any(values: FloatArray) -> bool:
@@ -176,13 +171,9 @@ def _calendar(timestamps: npt.NDArray[np.datetime64]) -> tuple[list[str], IntArr
     return [str(label) for label in labels[starts]], starts
 
 
-def _calendar_returns(grown: FloatArray, starts: IntArray) -> list[float]:
-    """Return the return over each period; NaN where the curve has no return in it."""
-    ends = pd.Series(grown).ffill().to_numpy()[np.append(starts[1:], len(grown)) - 1]
-    # Before its first bar the curve stands at 1, unless that bar is in the period itself.
-    before = np.append(np.nan, ends[:-1])
-    before = np.where(np.isnan(before) & ~np.isnan(ends), 1.0, before)
-    measured = np.logical_or.reduceat(np.isfinite(grown), starts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = ends / before - 1.0
-    return [float(x) for x in np.where(measured & np.isfinite(values), values, np.nan)]
+def _calendar_returns(net_returns: FloatArray, starts: IntArray) -> list[float]:
+    """Return the compounded return of each period; NaN where there is none in it."""
+    factors = np.where(np.isfinite(net_returns), 1.0 + net_returns, 1.0)
+    measured = np.logical_or.reduceat(np.isfinite(net_returns), starts)
+    compounded = np.multiply.reduceat(factors, starts) - 1.0
+    return [float(x) for x in np.where(measured, compounded, np.nan)]

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.<name>` at the top of the repository."""

@@ -1,0 +1,161 @@
+"""The accounts of a few runs, and what they come to on windows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
+from backtest_batch.comparison.walk_forward.split import Windows, positions
+from backtest_batch.engine.arrays import kernel_input
+from backtest_batch.engine.costs import BASIS_POINT
+from backtest_batch.engine.metric_kernels import PathMetrics, path_metrics
+from backtest_batch.market.panel import FloatArray, IntArray
+
+
+class _Path(NamedTuple):
+    """A run on a window: equity before its first bar and on each of its bars."""
+
+    equity: FloatArray
+    benchmark: FloatArray
+    ruined: bool
+
+
+class Accounts:
+    """A few runs of a scenario, each contiguous along the bars.
+
+    Parameters
+    ----------
+    runs
+        The runs of the scenario.
+    part
+        Which of them.
+    """
+
+    def __init__(self, runs: ScenarioRuns, part: slice) -> None:
+        self._runs = runs
+        self._part = part
+        self._returns = _by_run(runs.returns, part)
+        n_chosen, n_bars = self._returns.shape
+        present = np.isfinite(self._returns)
+        self._n_absent: IntArray = np.zeros((n_chosen, n_bars + 1), dtype=np.int64)
+        np.cumsum(~present, axis=1, out=self._n_absent[:, 1:])
+        # Bars after ruin count for nothing; the bar of ruin counts.
+        self._ends = np.minimum(runs.ruined_bars[part] + 1, n_bars)
+        equity = np.ones((n_chosen, n_bars + 1))
+        np.cumprod(1.0 + np.where(present, self._returns, 0.0), axis=1, out=equity[:, 1:])
+        self._equity = kernel_input(equity)
+        given = np.full(n_bars, np.nan) if runs.benchmark is None else runs.benchmark
+        self._benchmark = kernel_input(given)
+        self._n_unmatched = np.concatenate(([0], np.cumsum(~np.isfinite(self._benchmark))))
+
+    def metrics(self, windows: Sequence[Windows]) -> dict[str, FloatArray]:
+        """Return every metric that the arrays define, each of shape (n_windows, n_chosen)."""
+        runs = self._runs
+        n_chosen = len(self._returns)
+        risk_free = runs.risk_free_rate / runs.periods_per_year
+        values = np.full((len(windows), n_chosen, len(PathMetrics._fields)), np.nan)
+        n_periods = np.full((len(windows), n_chosen), np.nan)
+        for window, ranges in enumerate(windows):
+            for run in range(n_chosen):
+                path = self._path(run, ranges)
+                if path is not None:
+                    values[window, run] = path_metrics(
+                        path.equity, path.benchmark, runs.periods_per_year, risk_free, path.ruined
+                    )
+                    n_periods[window, run] = len(path.equity) - 1
+        found = {name: values[:, :, row] for row, name in enumerate(PathMetrics._fields)}
+        found["n_periods"] = n_periods
+        return found | self._traded(windows, n_periods, found["mean_return"])
+
+    def _path(self, run: int, ranges: Windows) -> _Path | None:
+        """Return a run on a window; None when it lacks a return on one of its bars."""
+        end = int(self._ends[run])
+        if len(ranges) > 1:
+            return self._joined_path(run, positions(ranges), end)
+        start, stop = ranges[0].start, min(ranges[0].stop, end)
+        if start >= stop or self._n_absent[run, stop] > self._n_absent[run, start]:
+            return None
+        matched = self._n_unmatched[stop] == self._n_unmatched[start]
+        equity = self._equity[run, start : stop + 1]
+        benchmark = self._benchmark[start : stop if matched else start]
+        return _Path(equity, benchmark, bool(equity[-1] <= 0.0))
+
+    def _joined_path(self, run: int, bars: IntArray, end: int) -> _Path | None:
+        """Put several ranges of bars end to end."""
+        kept = bars[bars < end]
+        ruined_in_a_gap = len(kept) < len(bars) and bars[len(kept) - 1] != end - 1
+        returns = self._returns[run, kept]
+        if len(kept) == 0 or ruined_in_a_gap or not np.isfinite(returns).all():
+            return None
+        equity = kernel_input(np.cumprod(np.concatenate(([1.0], 1.0 + returns))))
+        benchmark = self._benchmark[kept]
+        if not np.isfinite(benchmark).all():
+            benchmark = benchmark[:0]
+        return _Path(equity, kernel_input(benchmark), bool(equity[-1] <= 0.0))
+
+    def _traded(
+        self, windows: Sequence[Windows], n_periods: FloatArray, mean_return: FloatArray
+    ) -> dict[str, FloatArray]:
+        """Return the metrics of turnover, costs, trades and exposures where their arrays are."""
+        arrays = {
+            name: np.nan_to_num(_by_run(getattr(self._runs, name), self._part))
+            for name in PER_BAR
+            if getattr(self._runs, name) is not None
+        }
+        sums = {name: self._sums(values, windows) for name, values in arrays.items()}
+        undefined = np.isnan(n_periods)
+        found: dict[str, FloatArray] = {}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if "turnover" in sums:
+                found["turnover_annual"] = (
+                    sums["turnover"] * self._runs.periods_per_year / n_periods
+                )
+            if "cost_ratio" in sums:
+                cost = arrays["cost_ratio"] * self._equity[:, :-1] * self._runs.initial_capital
+                found["total_costs"] = self._sums(cost, windows)
+            if "turnover" in sums and "cost_ratio" in sums:
+                gross_return = mean_return * n_periods + sums["cost_ratio"]
+                found["breakeven_cost_bps"] = gross_return / sums["turnover"] / BASIS_POINT
+            if "trades" in sums:
+                found["trades"] = sums["trades"]
+            # On the bar of ruin there is no equity to hold positions over.
+            n_held = n_periods - self._ruined_within(windows)
+            if "gross_exposure" in sums:
+                found["avg_gross_exposure"] = sums["gross_exposure"] / n_held
+                found["max_gross_exposure_realised"] = np.array(
+                    [_largest(arrays["gross_exposure"], ranges) for ranges in windows]
+                )
+            if "net_exposure" in sums:
+                found["avg_net_exposure"] = sums["net_exposure"] / n_held
+        return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
+
+    def _sums(self, values: FloatArray, windows: Sequence[Windows]) -> FloatArray:
+        """Return the sums of per-bar values up to ruin, shape (n_windows, n_chosen)."""
+        running = np.zeros((values.shape[0], values.shape[1] + 1))
+        np.cumsum(values, axis=1, out=running[:, 1:])
+        run = np.arange(len(values))
+        sums = np.zeros((len(windows), len(values)))
+        for window, ranges in enumerate(windows):
+            for bars in ranges:
+                sums[window] += running[run, np.minimum(bars.stop, self._ends)]
+                sums[window] -= running[run, np.minimum(bars.start, self._ends)]
+        return sums
+
+    def _ruined_within(self, windows: Sequence[Windows]) -> FloatArray:
+        """Return 1 where a run is ruined on a bar of a window, else 0."""
+        ruined = self._runs.ruined_bars[self._part]
+        within = [
+            np.any([(bars.start <= ruined) & (ruined < bars.stop) for bars in ranges], axis=0)
+            for ranges in windows
+        ]
+        return np.array(within, dtype=np.float64).reshape(len(windows), len(ruined))
+
+
+def _by_run(values: FloatArray, part: slice) -> FloatArray:
+    """Return some columns as rows that are contiguous along the bars."""
+    return np.array(np.asarray(values[:, part]).T, dtype=np.float64, order="C")
+
+
+def _largest(values: FloatArray, ranges: Windows) -> FloatArray:
+    return np.asarray(np.max([values[:, r.start : r.stop].max(axis=1) for r in ranges], axis=0))

@@ -1,0 +1,112 @@
+"""Metrics of every run on every window."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from backtest_batch.comparison.walk_forward.accounts import Accounts
+from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
+from backtest_batch.comparison.walk_forward.split import Windows
+from backtest_batch.engine.metrics import EQUITY_METRICS, RESULT_METRICS
+from backtest_batch.market.panel import FloatArray
+
+BENCHMARK_METRICS = ("beta", "alpha", "information_ratio")
+"""Metrics that need a benchmark."""
+
+NEEDED_ARRAYS = {
+    "turnover_annual": ("turnover",),
+    "avg_gross_exposure": ("gross_exposure",),
+    "avg_net_exposure": ("net_exposure",),
+    "max_gross_exposure_realised": ("gross_exposure",),
+    "trades": ("trades",),
+    "total_costs": ("cost_ratio",),
+    "breakeven_cost_bps": ("cost_ratio", "turnover"),
+}
+"""Metrics that need more than returns, and the arrays of :class:`.runs.ScenarioRuns` they need."""
+
+_RUNS_AT_ONCE = 64
+"""Runs measured by one thread at a time; bounds its copies of their bars."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WindowMetrics:
+    """Metrics of runs on windows.
+
+    Attributes
+    ----------
+    names
+        The available metrics, in the order of the reports.
+    values
+        Shape (n_metrics, n_windows, n_runs); NaN where a metric is undefined.
+    """
+
+    names: tuple[str, ...]
+    values: FloatArray
+
+    def of(self, name: str) -> FloatArray:
+        """Return one metric, shape (n_windows, n_runs)."""
+        return self.values[self.names.index(name)]
+
+    def at(self, window: int) -> dict[str, FloatArray]:
+        """Return the metrics of one window, each of shape (n_runs,)."""
+        return dict(zip(self.names, self.values[:, window], strict=True))
+
+
+def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
+    """Return the metrics that can be measured on windows of these runs.
+
+    Returns alone define most of them; the others are there when the arrays that they need are, and
+    are never estimated.
+    """
+    held = set(EQUITY_METRICS)
+    if runs.benchmark is None:
+        held -= set(BENCHMARK_METRICS)
+    for name, arrays in NEEDED_ARRAYS.items():
+        if all(getattr(runs, array) is not None for array in arrays):
+            held.add(name)
+    return tuple(name for name in RESULT_METRICS if name in held)
+
+
+def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
+    """Measure every run on every window.
+
+    The formulas are the engine's, on the bars of the window: the equity before its first bar is
+    the start, and turnover, costs, trades and exposures are those of its bars. Bars of several
+    ranges are put end to end. A window that begins before a run's first return, or after its ruin,
+    defines nothing; one in which a run is ruined ends there.
+
+    Parameters
+    ----------
+    runs
+        The runs of a scenario.
+    windows
+        Bars of each window, not empty.
+    """
+    names = available_metrics(runs)
+    n_runs = len(runs.run_ids)
+    values = np.full((len(names), len(windows), n_runs), np.nan)
+    parts = [slice(i, min(i + _RUNS_AT_ONCE, n_runs)) for i in range(0, n_runs, _RUNS_AT_ONCE)]
+
+    def fill(part: slice) -> None:
+        found = Accounts(runs, part).metrics(windows)
+        for row, name in enumerate(names):
+            values[row, :, part] = found[name]
+
+    if len(parts) == 1:
+        fill(parts[0])
+    else:
+        # The kernels let go of the interpreter, so that threads share the work.
+        with ThreadPoolExecutor(min(len(parts), _processors())) as pool:
+            list(pool.map(fill, parts))
+    values[~np.isfinite(values)] = np.nan
+    return WindowMetrics(names=names, values=values)
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1

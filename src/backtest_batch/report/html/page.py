@@ -1,0 +1,238 @@
+"""report.html: one page that shows a batch, from the verdict to where it came from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.report.html.break_even import cost_payload
+from backtest_batch.report.html.curves import MAX_CURVES, curves_payload
+from backtest_batch.report.html.data import ReportData, SelectionSamples
+from backtest_batch.report.html.dependence import importance_payload, sensitivity_payload
+from backtest_batch.report.html.environment import asset, environment, report_script
+from backtest_batch.report.html.library import INSTALL_HINT, packed_plotly
+from backtest_batch.report.html.numbers import plain_number, plain_numbers, script_json
+from backtest_batch.report.html.runs import MAX_RUNS, even_sample, runs_payload, shortened
+from backtest_batch.report.html.sections import (
+    MAX_FAILURES,
+    failures_table,
+    meaning,
+    resources_table,
+    swept_table,
+    timings_table,
+    unranked_table,
+    winner_table,
+)
+from backtest_batch.report.html.text_table import TextTable, table_of_frame, table_of_rows
+from backtest_batch.report.html.verdict import verdict_view
+from backtest_batch.report.leaderboard import Column, leaderboard_columns
+
+MAX_ROWS = 1_000
+"""Rows of the leaderboard."""
+
+MAX_LINES = 2_000
+"""Runs drawn in the parallel coordinates."""
+
+
+def render_report(data: ReportData) -> str:
+    """Return report.html.
+
+    Parameters
+    ----------
+    data
+        What to show. Whatever is missing is left out, or said to be missing.
+
+    Returns
+    -------
+    str
+        One HTML page with everything in it, which loads nothing. With plotly installed its
+        figures are interactive, otherwise they are tables and the page says how to get them. Equal
+        data gives equal text.
+    """
+    best = _best(data.ranked)
+    packed = packed_plotly()
+    payload = _payload(data, best)
+    context = {
+        "data": data,
+        "best": None if best is None else str(data.table.runs["run_id"][best]),
+        "counts": _counts(data),
+        "verdict": None if data.overfitting is None else verdict_view(data.overfitting),
+        "swept": swept_table(data.table, best),
+        "winner": winner_table(data.table, best, data.benchmark_metrics),
+        "leaderboard": _leaderboard(data),
+        "differences": _differences(data),
+        "walk_forward": _walk_forward(data),
+        "unranked": unranked_table(data.ranked),
+        "failures": failures_table(data.table),
+        "max_failures": MAX_FAILURES,
+        "timings": timings_table(data.timings),
+        "resources": resources_table(data.table),
+        "provenance": [
+            (title, table_of_rows(title, ("fact", "value"), rows))
+            for title, rows in data.provenance.items()
+            if rows
+        ],
+        "payload": payload,
+        "limits": _limits(data, payload),
+        "json": script_json(payload),
+        "packed": packed,
+        "install_hint": INSTALL_HINT,
+        "style": asset("report.css"),
+        "script": report_script(),
+    }
+    page = environment().get_template("report.html.j2").render(context)
+    # A lone surrogate, such as from a file name that is no UTF-8, cannot be written.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _best(ranked: pd.DataFrame) -> Label | None:
+    """Return the index label of the best run, None when none is ranked."""
+    placed = ranked.index[ranked["rank"].notna()]
+    return placed[0] if len(placed) else None
+
+
+def _counts(data: ReportData) -> str:
+    """Return how many runs there are and how they ended, in one sentence."""
+    n_runs = len(data.table)
+    by_status = data.table.runs["status"].astype(str).value_counts().sort_index()
+    ended = ", ".join(f"{count:,} {status}" for status, count in by_status.items())
+    n_ranked = int(data.ranked["rank"].notna().sum())
+    runs = "1 run" if n_runs == 1 else f"{n_runs:,} runs"
+    return f"{runs}{f' ({ended})' if ended else ''}; {n_ranked:,} ranked by {data.ranking}."
+
+
+def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
+    """Return what the scripts of the page work on."""
+    table, ranked = data.table, data.ranked
+    rows = ranked.index[even_sample(len(ranked), MAX_RUNS)]
+    finished = pd.Series(table.finished, index=table.runs.index).reindex(rows).to_numpy(dtype=bool)
+    walk_forward = data.walk_forward
+    return {
+        "runs": runs_payload(table, ranked, rows[finished]),
+        "rankBy": list(data.ranking.metrics),
+        "maxLines": MAX_LINES,
+        "best": None if best is None else str(table.runs["run_id"][best]),
+        "benchmark": {
+            name: plain_number(float(value)) for name, value in data.benchmark_metrics.items()
+        },
+        "meanings": {name: meaning(name) for name in table.metrics.columns},
+        "curves": None if data.curves is None else curves_payload(data.curves),
+        "walkForward": None
+        if walk_forward is None or walk_forward.curves is None
+        else curves_payload(walk_forward.curves),
+        "sensitivity": []
+        if data.sensitivity is None
+        else sensitivity_payload(table, data.sensitivity, best),
+        "importance": {} if data.importance is None else importance_payload(data.importance),
+        "costs": cost_payload(table, data.costs, best),
+        "selection": _selection(data.selection),
+    }
+
+
+def _selection(samples: SelectionSamples | None) -> dict[str, Any]:
+    if samples is None:
+        return {"logits": [], "nullMaxima": [], "statistic": None}
+    return {
+        "logits": _distinct(samples.logits.tolist()),
+        "nullMaxima": plain_numbers(samples.null_maxima.tolist(), 4),
+        "statistic": None if samples.statistic is None else plain_number(samples.statistic),
+    }
+
+
+def _distinct(values: Sequence[float]) -> list[list[float | int | None]]:
+    """Return the distinct values and how often each occurs: thousands of splits share few ranks."""
+    counts = pd.Series(values, dtype=float).round(6).value_counts().sort_index()
+    return [[plain_number(float(value)), int(n)] for value, n in counts.items()]  # type: ignore[arg-type]
+
+
+def _leaderboard(data: ReportData) -> list[Column]:
+    rows = data.ranked.index[:MAX_ROWS]
+    if not len(rows):
+        return []
+    status = not bool(data.table.finished.all())
+    columns = leaderboard_columns(
+        data.table, data.ranked, data.ranking, rows, status=status, extra=data.extra
+    )
+    return [_shortened(column) for column in columns]
+
+
+def _shortened(column: Column) -> Column:
+    if column.number or all(len(cell) <= 80 for cell in column.cells):
+        return column
+    return Column(
+        title=column.title,
+        cells=tuple(shortened(cell) for cell in column.cells),
+        places=column.places,
+        number=column.number,
+    )
+
+
+def _differences(data: ReportData) -> TextTable | None:
+    if data.differences is None or data.differences.empty:
+        return None
+    return table_of_frame("What differs between the batches", data.differences)
+
+
+def _walk_forward(data: ReportData) -> dict[str, Any] | None:
+    """Return the tables of the walk-forward section."""
+    view = data.walk_forward
+    if view is None:
+        return None
+    summary = pd.DataFrame(_flattened(view.summary), columns=["figure", "value"])
+    return {
+        "sentences": list(view.sentences),
+        "summary": table_of_frame("Out of sample", summary.astype(object))
+        if len(summary)
+        else None,
+        "choices": table_of_frame("The choice made in each split", view.choices)
+        if view.choices is not None and len(view.choices)
+        else None,
+    }
+
+
+def _flattened(summary: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested figures as (name, value), the names joined by dots."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in summary.items():
+        if hasattr(value, "items"):
+            rows += _flattened(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", "undefined" if value is None else value))
+    return rows
+
+
+def _limits(data: ReportData, payload: dict[str, Any]) -> dict[str, str]:
+    """Say for each section what it leaves out."""
+    table: RunTable = data.table
+    n_runs, n_finished = len(table), int(table.finished.sum())
+    limits = {}
+    if n_runs > MAX_ROWS:
+        limits["leaderboard"] = (
+            f"These are the best {MAX_ROWS:,} of {n_runs:,} runs; rankings.csv has all of them."
+        )
+    held = len(payload["runs"]["ids"])
+    if held < n_finished:
+        limits["runs"] = (
+            f"Heatmaps, parallel coordinates and distributions use {held:,} of {n_finished:,} "
+            "finished runs, taken evenly by rank."
+        )
+    if held > MAX_LINES:
+        limits["parallel"] = (
+            f"Drawn are {MAX_LINES:,} of {held:,} runs, taken evenly by rank, and those that are "
+            "highlighted."
+        )
+    if data.curves is not None:
+        total = data.curves.total or len(data.curves.net_returns)
+        drawn = [item for item in payload["curves"]["curves"] if not item["benchmark"]]
+        parts = []
+        if len(drawn) < total:
+            parts.append(f"Drawn are the best {min(len(drawn), MAX_CURVES)} of {total:,} runs.")
+        size = payload["curves"]["bars_per_point"]
+        if size > 1:
+            parts.append(
+                f"A point stands for {size} bars: the growth at the last of them and the deepest "
+                "drawdown within."
+            )
+        limits["curves"] = " ".join(parts)
+    return limits

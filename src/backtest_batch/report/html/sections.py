@@ -1,0 +1,155 @@
+"""Tables of the page's sections, from the runs of a batch."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from backtest_batch.comparison.levels import format_value
+from backtest_batch.comparison.metrics_choice import engine_metric, result_metrics
+from backtest_batch.comparison.ranking import unranked_counts
+from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.report.escaping import one_line, short_numbers
+from backtest_batch.report.html.runs import shortened
+from backtest_batch.report.html.text_table import TextTable
+from backtest_batch.report.tables import parameter_labels, parameter_text
+
+MAX_FAILURES = 200
+"""Failed runs that the page lists."""
+
+MAX_MESSAGE = 2_000
+"""Characters of an error message that the page shows."""
+
+_VALUES_SHOWN = 24
+
+_RESOURCES = (
+    ("runtime_s", "Wall time", "s"),
+    ("cpu_s", "Processor time", "s"),
+    ("peak_rss_mb", "Peak memory of the process", "MiB"),
+    ("attempts", "Attempts", ""),
+)
+
+
+def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
+    """Return what was swept: each parameter, its kind and its values; None without any."""
+    if not len(table.params.columns):
+        return None
+    labels = parameter_labels(table.params.columns)
+    rows = []
+    for name, levels in table.levels.items():
+        texts = [shortened(format_value(value), 60) for value in levels.values]
+        shown = ", ".join(texts[:_VALUES_SHOWN])
+        more = len(texts) - _VALUES_SHOWN
+        kind = "scenario" if name in table.scenario_axes else "decision"
+        row = [labels[name], kind, f"{len(texts):,}", shown + (f", … {more:,} more" * (more > 0))]
+        if best is not None:
+            row.append(shortened(str(parameter_text(table, name)[best]), 60))
+        rows.append(row)
+    head = ["parameter", "kind", "values", "tried", *(["best run"] if best is not None else [])]
+    return TextTable(
+        caption="Swept parameters", head=head, rows=rows, numbers=frozenset({2})
+    )
+
+
+def winner_table(
+    table: RunTable, best: Label | None, benchmark: Mapping[str, float]
+) -> TextTable | None:
+    """Return the best run's metrics beside the benchmark's and the median run's."""
+    if best is None:
+        return None
+    rows = []
+    medians = table.metrics[table.finished].median()
+    for name in result_metrics(table.metrics.columns):
+        own = float(table.metrics.loc[best, name])
+        if own != own:
+            continue
+        values = [own, float(benchmark.get(name, float("nan"))), float(medians[name])]
+        rows.append([name, *(short_numbers(name, [value])[0] for value in values), meaning(name)])
+    return TextTable(
+        caption="Metrics of the best run, of the benchmark and of the median run",
+        head=["metric", "best run", "benchmark", "median run", "meaning"],
+        rows=rows,
+        numbers=frozenset({1, 2, 3}),
+    )
+
+
+def meaning(name: str) -> str:
+    """Return what a metric is and which way is better."""
+    metric = engine_metric(name)
+    if metric is None:
+        return ""
+    better = {1: " More is better.", -1: " Less is better.", 0: ""}[metric.direction]
+    text = metric.meaning[:1].upper() + metric.meaning[1:]
+    return f"{text}{'' if text.endswith('.') or not text else '.'}{better}".strip()
+
+
+def unranked_table(ranked: pd.DataFrame) -> TextTable | None:
+    """Return why runs have no rank, and how many; None when all have one."""
+    counts = unranked_counts(ranked)
+    if not counts:
+        return None
+    return TextTable(
+        caption="Why runs are unranked",
+        head=["reason", "runs"],
+        rows=[(shortened(reason, MAX_MESSAGE), f"{count:,}") for reason, count in counts.items()],
+        numbers=frozenset({1}),
+    )
+
+
+def failures_table(table: RunTable) -> TextTable | None:
+    """Return the runs that did not finish and why; None when all did."""
+    runs = table.runs[~table.finished]
+    if runs.empty:
+        return None
+    columns = ("run_id", "status", "error_type", "error_message")
+    rows = []
+    for record in runs.head(MAX_FAILURES).to_dict("records"):
+        cells = [record.get(name) for name in columns]
+        # Error messages have lines; the control characters among them would not be seen.
+        texts = ["" if pd.isna(cell) else str(cell) for cell in cells]
+        rows.append([shortened(_printable(text), MAX_MESSAGE) for text in texts])
+    return TextTable(
+        caption="Runs that did not finish", head=["run_id", "status", "error", "message"], rows=rows
+    )
+
+
+def _printable(text: str) -> str:
+    return "\n".join(one_line(line) for line in text.splitlines())
+
+
+def timings_table(timings: Mapping[str, float]) -> TextTable | None:
+    """Return the seconds of each stage; None without any."""
+    if not timings:
+        return None
+    return TextTable(
+        caption="Seconds by stage of the batch",
+        head=["stage", "seconds"],
+        rows=[(str(name), f"{seconds:,.2f}") for name, seconds in timings.items()],
+        numbers=frozenset({1}),
+    )
+
+
+def resources_table(table: RunTable) -> TextTable | None:
+    """Return what one run took; None when nothing was measured."""
+    rows = []
+    for name, title, unit in _RESOURCES:
+        values = table.metrics[name].dropna() if name in table.metrics else pd.Series(dtype=float)
+        if len(values):
+            figures = [values.mean(), *values.quantile([0.5, 0.95, 1.0]).tolist(), values.sum()]
+            if name == "peak_rss_mb":
+                figures.pop()
+            texts = [_amount(value) for value in figures]
+            rows.append([f"{title} ({unit})" if unit else title, *texts, *[""] * (5 - len(texts))])
+    if not rows:
+        return None
+    return TextTable(
+        caption="What one run took",
+        head=["of one run", "mean", "median", "95 %", "highest", "sum"],
+        rows=rows,
+        numbers=frozenset(range(1, 6)),
+    )
+
+
+def _amount(value: float) -> str:
+    if value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}"

@@ -1,0 +1,243 @@
+"""The verdict and its figures, each with what it is, what it is not and where it comes from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backtest_batch.comparison.overfitting.explanations import EXPLANATIONS
+from backtest_batch.report.html.text_table import TextTable, number_text
+
+UNDEFINED = "undefined"
+
+_WORDS = {
+    "skill": ("Skill", "✓"),
+    "luck": ("Luck", "✗"),
+    "cannot_tell": ("Cannot tell", "?"),
+}
+
+_TILES = ("n_trials", "spa_pvalue", "benchmark_spa_pvalue", "dsr", "pbo")
+
+_TILE_TITLES = {
+    "n_trials": "trials",
+    "spa_pvalue": "p against zero",
+    "benchmark_spa_pvalue": "p against the benchmark",
+    "dsr": "deflated Sharpe ratio",
+    "pbo": "probability of overfitting",
+}
+
+_PER_SCENARIO = (
+    ("scenario", "scenario"),
+    ("run_id", "best run"),
+    ("n_bars", "bars"),
+    ("spa_pvalue", "p against zero"),
+    ("benchmark_spa_pvalue", "p against the benchmark"),
+    ("psr", "PSR"),
+    ("dsr", "DSR"),
+    ("pbo", "PBO"),
+)
+
+_SURVIVORS_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure of the verdict.
+
+    Attributes
+    ----------
+    key
+        Its name in overfitting.json.
+    title, what, what_not, source
+        Its explanation.
+    value
+        On the returns as they are.
+    adjusted
+        On the returns beyond the benchmark; empty where there is no such figure.
+    reason
+        Why the value is undefined.
+    """
+
+    key: str
+    title: str
+    what: str
+    what_not: str
+    source: str
+    value: str
+    adjusted: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictView:
+    """What the first section shows of overfitting.json.
+
+    Attributes
+    ----------
+    label
+        ``skill``, ``luck`` or ``cannot_tell``.
+    word, mark
+        The label for people, and a mark that tells it without colour.
+    sentence
+        The verdict, without its label.
+    reasons
+        The figures behind it, one line each.
+    tiles
+        The most important figures: title and value.
+    figures
+        All of them.
+    run_id, basis
+        The winner among the trials, and on what it was judged.
+    scenarios, excluded
+        The same figures in other scenarios, and runs left out; None without any.
+    """
+
+    label: str
+    word: str
+    mark: str
+    sentence: str
+    reasons: Sequence[str]
+    tiles: Sequence[tuple[str, str]]
+    figures: Sequence[Figure]
+    basis: str
+    scenarios: TextTable | None
+    excluded: TextTable | None
+
+
+def verdict_view(document: Mapping[str, Any]) -> VerdictView:
+    """Return what the page shows of overfitting.json.
+
+    Parameters
+    ----------
+    document
+        The whole mapping. Keys that it lacks are left out.
+    """
+    verdict = document.get("verdict") or {}
+    label = str(verdict.get("label", "cannot_tell"))
+    word, mark = _WORDS.get(label, (label, "?"))
+    sentence = str(verdict.get("sentence", ""))
+    head, colon, rest = sentence.partition(": ")
+    if colon and head.replace(" ", "_") == label:
+        sentence = rest[:1].upper() + rest[1:]
+    return VerdictView(
+        label=label,
+        word=word,
+        mark=mark,
+        sentence=sentence if sentence.endswith(".") or not sentence else sentence + ".",
+        reasons=[str(reason) for reason in verdict.get("reasons", ())],
+        tiles=[
+            (_TILE_TITLES[key], figure_text(key, document[key]))
+            for key in _TILES
+            if key in document
+        ],
+        figures=[_figure(key, document) for key in EXPLANATIONS if key in document],
+        basis=_basis(document),
+        scenarios=_scenarios(document),
+        excluded=_excluded(document),
+    )
+
+
+def _figure(key: str, document: Mapping[str, Any]) -> Figure:
+    explanation = EXPLANATIONS[key]
+    adjusted = document.get("benchmark_adjusted") or {}
+    undefined = document.get("undefined") or {}
+    value = figure_text(key, document[key])
+    if key == "n_trials" and document.get("n_trials_experiment"):
+        value += f" in this batch, {document['n_trials_experiment']:,} in the experiment"
+    return Figure(
+        key=key,
+        title=explanation.title,
+        what=explanation.what,
+        what_not=explanation.what_not,
+        source=explanation.source,
+        value=value,
+        adjusted=figure_text(key, adjusted[key]) if adjusted.get(key) is not None else "",
+        reason=str(undefined.get(key, "")) if document[key] is None else "",
+    )
+
+
+def figure_text(key: str, value: Any) -> str:
+    """Return a figure of overfitting.json for people.
+
+    Parameters
+    ----------
+    key
+        Its name; decides decimals and unit.
+    value
+        Its value; None is undefined.
+    """
+    if value is None:
+        return UNDEFINED
+    if key == "sharpe_ci":
+        return f"{value['low']:.2f} to {value['high']:.2f} a year ({value['level']:.0%})"
+    if key == "adjusted_pvalues":
+        names = (("holm", "Holm"), ("benjamini_yekutieli", "Benjamini-Yekutieli"))
+        return ", ".join(f"{name} {pvalue_text(value[key])}" for key, name in names)
+    if key == "stepm_survivors":
+        return _survivors(value)
+    if key.endswith("pvalue"):
+        return pvalue_text(value)
+    if key in ("psr", "dsr", "pbo", "p_oos_loss"):
+        return f"{value:.3f}"
+    if key in ("sr0", "haircut_sharpe", "sharpe_per_period"):
+        return f"{value:.4f} a bar"
+    if key == "min_track_record_length_bars":
+        return f"{value:,.0f} bars"
+    if key == "min_backtest_length_years":
+        return f"{value:.2f} years"
+    return number_text(float(value)) if isinstance(value, int | float) else str(value)
+
+
+def pvalue_text(value: float) -> str:
+    """Return a p-value with three decimals; never 0.000."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _survivors(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    more = len(names) - _SURVIVORS_SHOWN
+    listed = ", ".join(names[:_SURVIVORS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return f"{len(names):,}: {listed}"
+
+
+def _basis(document: Mapping[str, Any]) -> str:
+    """Return on what the winner was judged, in one sentence."""
+    if document.get("run_id") is None or not document.get("n_bars"):
+        return ""
+    settings = document.get("settings") or {}
+    drawn = ""
+    if {"draws", "mean_block", "seed", "blocks"} <= set(settings):
+        drawn = (
+            f" Resampled {settings['draws']:,} times in blocks of {settings['mean_block']} bars on "
+            f"average (seed {settings['seed']}); cross-validated over {settings['blocks']} blocks."
+        )
+    return (
+        f"Judged is {document['run_id']} on the {document['n_bars']:,} bars that all trials "
+        f"share, in the scenario {document.get('scenario')}.{drawn}"
+    )
+
+
+def _scenarios(document: Mapping[str, Any]) -> TextTable | None:
+    others = document.get("scenarios") or ()
+    if not others:
+        return None
+    return TextTable(
+        caption="The figures in each scenario",
+        head=[title for _, title in _PER_SCENARIO],
+        rows=[
+            [figure_text(key, item.get(key)) for key, _ in _PER_SCENARIO]
+            for item in (document, *others)
+        ],
+        numbers=frozenset(range(2, len(_PER_SCENARIO))),
+    )
+
+
+def _excluded(document: Mapping[str, Any]) -> TextTable | None:
+    left_out = document.get("excluded") or ()
+    if not left_out:
+        return None
+    return TextTable(
+        caption="Runs that are not tested",
+        head=["run_id", "reason"],
+        rows=[(str(item["run_id"]), str(item["reason"])) for item in left_out],
+    )

@@ -1,0 +1,158 @@
+"""One pass over the returns finds what numpy and scipy find column by column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kurtosis, linregress, skew
+
+from backtest_batch.comparison.overfitting.bars import samples
+from backtest_batch.comparison.overfitting.bootstrap import stationary_counts
+from backtest_batch.comparison.overfitting.moments import (
+    DailyReturns,
+    all_equal,
+    effective_trials,
+    measure,
+)
+from backtest_batch.comparison.overfitting.trials import Trial, Trials
+
+
+def make(n_bars=301, n_runs=300, scenarios=("a", "b"), **changes):
+    generator = np.random.default_rng(n_runs)
+    market = 0.0004 + 0.01 * generator.standard_normal(n_bars)
+    returns = 0.6 * market[:, None] + 0.01 * generator.standard_t(5, (n_bars, n_runs))
+    return Trials(
+        **{
+            "returns": returns,
+            "index": pd.bdate_range("2000-01-03", periods=n_bars),
+            # Scenarios alternate, as in a grid.
+            "runs": [
+                Trial(run_id=f"run_{k}", scenario=scenarios[k % len(scenarios)], decision=f"d{k}")
+                for k in range(n_runs)
+            ],
+            "benchmarks": {name: market * (k + 1) for k, name in enumerate(scenarios)},
+            **changes,
+        }
+    )
+
+
+def measured(trials, blocks=6, draws=100):
+    daily = DailyReturns(trials, samples(trials))
+    counts = stationary_counts(daily.n_bars, draws, 10, 0)
+    return daily, counts, measure(daily, counts, blocks)
+
+
+def assert_moments(moments, returns, counts, blocks=6):
+    np.testing.assert_allclose(moments.mean, returns.mean(axis=0), atol=1e-16)
+    np.testing.assert_allclose(moments.std, returns.std(axis=0, ddof=1))
+    np.testing.assert_allclose(moments.skew, skew(returns), atol=1e-10)
+    np.testing.assert_allclose(moments.kurtosis, kurtosis(returns, fisher=False))
+    length = len(returns) // blocks
+    kept = returns[len(returns) - blocks * length :]
+    for block in range(blocks):
+        rows = kept[block * length : (block + 1) * length]
+        np.testing.assert_allclose(moments.sums[block], rows.sum(axis=0), atol=1e-14)
+        np.testing.assert_allclose(moments.squares[block], (rows**2).sum(axis=0))
+    resampled = counts @ returns / len(returns) - returns.mean(axis=0)
+    np.testing.assert_allclose(moments.deviations, resampled, atol=1e-15)
+
+
+def test_equal_to_numpy_and_scipy_in_every_scenario():
+    trials = make()
+    daily, counts, found = measured(trials)
+    assert daily.columns.tolist() == [*range(0, 300, 2), *range(1, 300, 2)]
+    returns = trials.returns[:, daily.columns]
+    assert_moments(found.raw, returns, counts)
+    beyond = np.empty_like(returns)
+    for position, column in enumerate(daily.columns):
+        benchmark = trials.benchmarks["ab"[column % 2]]
+        line = linregress(benchmark, trials.returns[:, column])
+        assert found.beta[position] == pytest.approx(line.slope)
+        beyond[:, position] = trials.returns[:, column] - line.slope * benchmark
+    # The intercept stays in.
+    assert_moments(found.adjusted, beyond, counts)
+
+
+def test_a_memory_mapped_matrix_of_single_precision(tmp_path):
+    trials = make(scenarios=("a",))
+    np.save(tmp_path / "returns.npy", trials.returns.astype(np.float32))
+    mapped = make(scenarios=("a",), returns=np.load(tmp_path / "returns.npy", mmap_mode="r"))
+    found = measured(mapped)[2]
+    np.testing.assert_allclose(found.raw.mean, measured(trials)[2].raw.mean, atol=1e-9)
+
+
+def test_the_order_of_memory_changes_nothing():
+    trials = make()
+    other = make(returns=np.asfortranarray(trials.returns))
+    np.testing.assert_array_equal(
+        measured(trials)[2].raw.deviations, measured(other)[2].raw.deviations
+    )
+
+
+def test_intraday_returns_are_compounded_to_days():
+    days = pd.bdate_range("2024-01-01", periods=40)
+    hours = pd.DatetimeIndex([d + pd.Timedelta(hours=h) for d in days for h in (10, 12, 14)])
+    market = 0.01 * np.random.default_rng(1).standard_normal(120)
+    runs = 0.01 * np.random.default_rng(2).standard_normal((120, 3))
+    trials = make(
+        n_runs=3,
+        scenarios=("a",),
+        returns=runs,
+        index=hours,
+        benchmarks={"a": market},
+        risk_free={"a": 0.0001},
+    )
+    daily, counts, found = measured(trials)
+    assert daily.n_bars == 40
+    expected = (1 + runs).reshape(40, 3, 3).prod(axis=1) - 1.0001**3
+    assert_moments(found.raw, expected, counts)
+    benchmark = (1 + market).reshape(40, 3).prod(axis=1) - 1.0001**3
+    slope = linregress(benchmark, expected[:, 1]).slope
+    assert found.beta[1] == pytest.approx(slope)
+
+
+def test_the_risk_free_rate_is_that_of_the_scenario():
+    trials = make(n_runs=4)
+    paid = make(n_runs=4, risk_free={"b": 0.0002})
+    difference = measured(trials)[2].raw.mean - measured(paid)[2].raw.mean
+    np.testing.assert_allclose(difference, [0, 0, 0.0002, 0.0002], atol=1e-15)
+
+
+def test_no_benchmark_no_adjusted_returns():
+    found = measured(make(n_runs=4, benchmarks={"a": np.zeros(301)}))[2]
+    assert np.isnan(found.beta).all()
+    assert np.isnan(found.adjusted.mean).all()
+    assert np.isfinite(found.raw.mean).all()
+
+
+def test_the_effective_number_of_trials():
+    base = 0.01 * np.random.default_rng(0).standard_normal((4_000, 40))
+    positions = np.arange(40)
+
+    def effective(returns):
+        n_runs = returns.shape[1]
+        trials = make(n_bars=4_000, n_runs=n_runs, scenarios=("a",), returns=returns)
+        return effective_trials(DailyReturns(trials, samples(trials)), positions[:n_runs], 0)
+
+    assert effective(base) == pytest.approx(40, rel=0.02)
+    assert effective(np.repeat(base[:, :1], 5, axis=1)) == pytest.approx(1.0)
+    assert effective(np.hstack([base[:, :2], -3 * base[:, :2]])) == pytest.approx(2.0, abs=0.01)
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(base.T))
+    assert effective(base) == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+
+
+def test_the_effective_number_of_very_many_trials_is_estimated():
+    generator = np.random.default_rng(0)
+    returns = generator.standard_normal((400, 1)) + generator.standard_normal((400, 700))
+    trials = make(n_bars=400, n_runs=700, scenarios=("a",), returns=returns)
+    found = effective_trials(DailyReturns(trials, samples(trials)), np.arange(700), 0)
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(returns.T))
+    exact = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    assert found == pytest.approx(exact, rel=0.02)
+
+
+def test_equal_runs_are_equal_but_for_rounding():
+    one = 0.01 * np.random.default_rng(0).standard_normal((100, 1))
+    same = np.hstack([one, one, one * (1 + 1e-13)])
+    assert all_equal(measured(make(n_bars=100, n_runs=3, returns=same))[2].raw)
+    other = np.hstack([one, one[::-1], one])
+    assert not all_equal(measured(make(n_bars=100, n_runs=3, returns=other))[2].raw)

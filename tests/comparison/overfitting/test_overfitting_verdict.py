@@ -1,0 +1,142 @@
+"""The rules of the verdict, one by one."""
+
+from dataclasses import replace
+
+import pytest
+
+from backtest_batch.comparison.overfitting.verdict import Evidence, Opinions, judge
+
+FINE = Opinions(sharpe=0.15, noise_sharpe=0.08, dsr=0.99, pbo=0.05, p_oos_loss=0.02)
+
+SKILL = Evidence(
+    n_trials=20,
+    n_trials_experiment=20,
+    n_counted=20,
+    n_valid=20,
+    n_bars=1_000,
+    longest_warmup="run_9",
+    run_id="run_3",
+    annual_sharpe=2.38,
+    interval=(1.1, 3.6),
+    all_equal=False,
+    spa_pvalue=0.002,
+    benchmark_spa_pvalue=0.004,
+    no_benchmark="",
+    psr=0.999,
+    benchmark_t=4.2,
+    winner_beats_benchmark=True,
+    survivors=("run_3", "run_4"),
+    raw=FINE,
+    adjusted=FINE,
+    neighbour_t=1.0,
+    walk_forward_t=1.5,
+    min_track_record_bars=120.0,
+)
+
+
+def test_skill():
+    verdict = judge(SKILL)
+    assert verdict.label == "skill"
+    assert verdict.sentence == (
+        "skill: the best of 20 trials, run_3 (Sharpe ratio 2.38 a year), beats zero (p = 0.002) "
+        "and the benchmark at equal beta (p = 0.004), the selection accounted for; 1 other run "
+        "survives"
+    )
+    assert verdict.reasons == (
+        "SPA test against zero: p = 0.002",
+        "SPA test against the benchmark at equal beta: p = 0.004",
+        "runs that survive both tests: 2 of 20",
+        "probabilistic Sharpe ratio: 0.999",
+        "deflated Sharpe ratio: 0.990",
+        "probability of backtest overfitting: 0.050",
+        "minimum track record: 120 bars, there are 1,000",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "said"),
+    [
+        ({"spa_pvalue": 0.05}, "skill", "p = 0.050"),
+        ({"spa_pvalue": 0.051}, "luck", "is no better than the best of as many strategies"),
+        ({"benchmark_spa_pvalue": 0.05}, "skill", "p = 0.050"),
+        ({"benchmark_spa_pvalue": 0.2}, "luck", "but not the benchmark at equal beta (p = 0.200)"),
+        ({"winner_beats_benchmark": False}, "luck", "is not among the runs that beat the bench"),
+        ({"annual_sharpe": -0.1}, "luck", "is no better than"),
+        ({"walk_forward_t": -0.1}, "luck", "the walk-forward loses out of sample (t = -0.1)"),
+        ({"walk_forward_t": None}, "skill", ""),
+        ({"neighbour_t": -1.7}, "luck", "its neighbours in the grid lose (t = -1.7)"),
+        ({"neighbour_t": -1.6}, "skill", ""),
+        ({"n_valid": 18}, "skill", "the best of 20 trials, 18 testable, run_3"),
+        ({"n_bars": 250}, "skill", ""),
+        (
+            {"n_bars": 249},
+            "cannot_tell",
+            "share 249 daily returns, at least 250 are needed (they start where run_9 does)",
+        ),
+        ({"n_valid": 1}, "cannot_tell", "only 1 of 20 strategies can be tested"),
+        ({"n_valid": 0}, "cannot_tell", "no run has returns"),
+        (
+            {"n_trials": 1, "n_valid": 1},
+            "cannot_tell",
+            "cannot tell: one strategy was tried, nothing was selected (its own Sharpe ratio is "
+            "2.38 a year, 1.10 to 3.60 at 95 %, beyond the benchmark at equal beta t = 4.2)",
+        ),
+        (
+            {"all_equal": True, "spa_pvalue": None, "benchmark_spa_pvalue": None},
+            "cannot_tell",
+            "all 20 strategies have the same returns",
+        ),
+        (
+            {"benchmark_spa_pvalue": None, "no_benchmark": "there is no benchmark"},
+            "cannot_tell",
+            "beats zero (p = 0.002), but there is no benchmark",
+        ),
+        (
+            {"benchmark_spa_pvalue": None, "spa_pvalue": 0.3, "no_benchmark": "none"},
+            "luck",
+            "is no better than",
+        ),
+        # The minimum track record is shown and does not decide.
+        ({"min_track_record_bars": 5_000.0}, "skill", ""),
+    ],
+)
+def test_rules(changes, label, said):
+    verdict = judge(replace(SKILL, **changes))
+    assert verdict.label == label
+    assert said in verdict.sentence
+    assert verdict.sentence.startswith(label.replace("_", " ") + ": ")
+
+
+@pytest.mark.parametrize("kind", ["raw", "adjusted"])
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"noise_sharpe": 0.16}, "luck"),
+        # A low DSR alone may come from trials that truly differ.
+        ({"dsr": 0.01}, "skill"),
+        # PBO alone may come from equally good runs.
+        ({"pbo": 0.9}, "skill"),
+        ({"pbo": 0.9, "p_oos_loss": 0.6}, "luck"),
+        ({"pbo": 0.4, "p_oos_loss": 0.6}, "skill"),
+        ({"dsr": None, "noise_sharpe": None, "pbo": None, "p_oos_loss": None}, "skill"),
+    ],
+)
+def test_second_opinions(kind, changes, label):
+    verdict = judge(replace(SKILL, **{kind: replace(FINE, **changes)}))
+    assert verdict.label == label
+    if label == "luck":
+        assert "passes the tests" in verdict.sentence
+        assert verdict.reasons[-1] in verdict.sentence
+
+
+def test_a_low_deflated_sharpe_ratio_that_does_not_count_says_so():
+    verdict = judge(replace(SKILL, raw=replace(FINE, dsr=0.1)))
+    assert (
+        "deflated Sharpe ratio: 0.100 (not held against it: the trials differ by more than "
+        "sampling noise)" in verdict.reasons
+    )
+
+
+def test_earlier_trials_are_mentioned():
+    verdict = judge(replace(SKILL, n_trials_experiment=31))
+    assert verdict.reasons[-1].startswith("11 more strategies were tried in earlier batches")

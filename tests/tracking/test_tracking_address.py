@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+
+from backtest_batch.errors import StoreError
+from backtest_batch.tracking.address import (
+    has_secret,
+    masked,
+    resolve_uri,
+    shown,
+    sqlite_path,
+    sqlite_uri,
+)
+
+
+def test_without_configuration_the_store_is_under_the_working_directory(tmp_path):
+    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path.as_posix()}/mlruns/mlflow.db"
+
+
+def test_the_environment_counts_when_the_key_is_unset(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.team/")
+    assert resolve_uri(None, tmp_path) == "https://mlflow.team"
+    assert resolve_uri("", tmp_path) == "https://mlflow.team"
+    assert resolve_uri("http://other:5000", tmp_path) == "http://other:5000"
+
+
+@pytest.mark.parametrize("folder", ["plain", "a b", "Zürich 東京", "50%41", "a#b"])
+def test_a_path_comes_back_from_its_address(tmp_path, folder):
+    uri = resolve_uri(None, tmp_path / folder)
+    assert sqlite_path(uri) == tmp_path / folder / "mlruns" / "mlflow.db"
+    assert shown(uri) == str(tmp_path / folder / "mlruns" / "mlflow.db")
+
+
+def test_a_relative_sqlite_address_starts_in_the_working_directory(tmp_path):
+    uri = resolve_uri("sqlite:///stores/my runs.db", tmp_path)
+    assert sqlite_path(uri) == tmp_path / "stores" / "my runs.db"
+
+
+def test_an_absolute_sqlite_address_is_kept(tmp_path):
+    uri = sqlite_uri(tmp_path / "x.db")
+    assert resolve_uri(uri, Path("/elsewhere")) == uri
+
+
+@pytest.mark.parametrize(
+    ("given", "suggestion"),
+    [
+        ("./mlruns", "sqlite:///mlruns/mlflow.db"),
+        ("file:///home/me/mlruns", "sqlite:///mlruns/mlflow.db"),
+        ("runs.db", "sqlite:///runs.db"),
+        ("C:\\runs", "sqlite:///"),
+    ],
+)
+def test_the_file_store_is_refused_with_a_database_to_use_instead(tmp_path, given, suggestion):
+    with pytest.raises(StoreError, match="file store takes no new runs") as caught:
+        resolve_uri(given, tmp_path)
+    assert f"tracking.uri={given}" in str(caught.value)
+    assert suggestion in str(caught.value)
+
+
+def test_a_refused_address_of_the_environment_names_the_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
+    with pytest.raises(StoreError, match=r"^MLFLOW_TRACKING_URI=file:./mlruns "):
+        resolve_uri(None, tmp_path)
+
+
+@pytest.mark.parametrize("given", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
+def test_a_database_in_memory_is_refused(tmp_path, given):
+    with pytest.raises(StoreError, match="of which nothing would remain"):
+        resolve_uri(given, tmp_path)
+
+
+@pytest.mark.parametrize("given", ["databricks", "databricks://team", "postgresql://h/db"])
+def test_other_stores_are_left_to_mlflow(tmp_path, given):
+    assert resolve_uri(given, tmp_path) == given
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://me:s3cr3t@h:5432/db", "postgresql://***@h:5432/db"),
+        ("postgresql+psycopg2://me:p@ss/w@h/db", "postgresql+psycopg2://***@h/db"),
+        ("https://me:s3cr3t@mlflow.team/x", "https://***@mlflow.team/x"),
+        ("mysql://h/db?user=me&password=s3cr3t&x=1", "mysql://h/db?user=me&password=***&x=1"),
+        ("mssql:///?odbc_connect=DRIVER%3DPWD%3Ds3cr3t", "mssql:///?odbc_connect=***"),
+        ("failed to reach 'http://me:s3cr3t@h' twice", "failed to reach 'http://***@h' twice"),
+        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+        ("https://mlflow.team/a", "https://mlflow.team/a"),
+    ],
+)
+def test_messages_hold_no_secrets(text, expected):
+    assert masked(text) == expected
+
+
+def test_a_password_on_its_own_is_masked_too(monkeypatch):
+    uri = "postgresql://me:p%40ss-word@h/db"
+    assert masked("login with p@ss-word failed", uri=uri) == "login with *** failed"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-12345")
+    assert masked("Bearer tok-12345", uri="https://mlflow.team") == "Bearer ***"
+
+
+def test_whether_an_address_holds_a_secret():
+    assert has_secret("postgresql://me:pw@h/db")
+    assert not has_secret("postgresql://h/db")
+    assert not has_secret("sqlite:////tmp/a@b/c.db")

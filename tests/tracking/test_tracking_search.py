@@ -1,0 +1,196 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.records import RunFailure
+from backtest_batch.tracking.recorder import BatchInfo, Recorder
+from backtest_batch.tracking.search import (
+    find_batch,
+    finished_keys,
+    keys_by_status,
+    list_artifacts,
+    list_batches,
+    load_runs,
+    read_artifact,
+)
+
+STARTED_MS = 1_767_225_600_000
+
+
+@pytest.fixture
+def begin(store):
+    """Begin a batch and return its recorder."""
+
+    def begin(batch_id: str, name: str, *, hours: int = 0, **tags: str) -> Recorder:
+        batch = BatchInfo(
+            batch_id=batch_id,
+            batch_name=name,
+            n_runs=1,
+            started_ms=STARTED_MS + hours * 3_600_000,
+            tags=tags,
+        )
+        recorder = Recorder(store, batch)
+        recorder.start_parent()
+        return recorder
+
+    return begin
+
+
+@pytest.fixture
+def filled(begin, make_record):
+    """Two batches with runs of every kind."""
+    failure = RunFailure(error_type="ValueError", error_message="m")
+    core = begin("b1", "core", suite="x", quote="it's")
+    core.record([make_record(0), make_record(1), make_record(2, failure=failure)])
+    other = begin("b2", "core_ml", hours=1, suite="y")
+    other.record([make_record(0), make_record(3, interrupted=True)])
+    return core, other
+
+
+def test_a_batch_is_found_by_id_then_by_name_then_as_the_latest(store, begin):
+    begin("b1", "core")
+    begin("b3", "core", hours=2)
+    begin("b2", "core", hours=1)
+    begin("core", "odd", hours=-1)
+    assert find_batch(store, "b2").batch_name == "core"
+    assert find_batch(store, "core").batch_name == "odd"
+    assert find_batch(store, "odd").batch_id == "core"
+    assert find_batch(store, "latest").batch_id == "b3"
+    assert [handle.batch_id for handle in list_batches(store)] == ["b3", "b2", "b1", "core"]
+
+
+def test_of_equal_names_the_newest_is_meant(store, begin):
+    begin("b3", "core", hours=2)
+    begin("b2", "core", hours=1)
+    handle = find_batch(store, "core")
+    assert (handle.batch_id, handle.status, handle.ended_ms) == ("b3", "RUNNING", None)
+    assert handle.started_ms == STARTED_MS + 7_200_000
+    assert handle.tags["batch_role"] == "batch"
+
+
+@pytest.mark.parametrize("name", ["it's", 'say "x"', "Zürich", "a b", "100%"])
+def test_odd_names_are_found(store, begin, name):
+    begin("b1", name)
+    assert find_batch(store, name).batch_id == "b1"
+
+
+def test_an_unknown_batch_names_similar_ones(store, begin):
+    begin("b1", "core_ml")
+    begin("b2", "baseline", hours=1)
+    with pytest.raises(SelectionError, match=r"no batch 'core_m' in .*Similar ones: core_ml\."):
+        find_batch(store, "core_m")
+    with pytest.raises(SelectionError, match=r"The newest ones: baseline, core_ml\."):
+        find_batch(store, "zzz")
+    with pytest.raises(SelectionError, match="no batch"):
+        find_batch(store, "'\"")
+
+
+def test_an_empty_store(store):
+    with pytest.raises(SelectionError, match="holds no batches yet"):
+        find_batch(store, "latest")
+    frame = load_runs(store)
+    assert len(frame) == 0
+    assert list(frame)[:4] == ["run_id", "batch_id", "status", "mlflow_run_id"]
+    assert keys_by_status(store, "b1") == {}
+    assert len(load_runs(store, batches=[])) == 0
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {},
+        {"batches": ["b1"]},
+        {"batches": ["b1", "b2", "b9"]},
+        {"tags": {"suite": "x"}},
+        {"tags": {"suite": "x", "quote": "it's"}},
+        {"tags": {"suite": "nothing"}},
+        {"statuses": ["FINISHED"]},
+        {"statuses": ["FAILED", "KILLED"], "batches": ["b2"]},
+        {"role": "batch"},
+        {"parts": ["metrics"]},
+        {"parts": []},
+    ],
+)
+def test_the_database_says_what_the_client_says(store, filled, selection):
+    direct = load_runs(store, **selection)
+    # A condition that always holds sends the same selection through MLflow's search.
+    searched = load_runs(store, **selection, filter_string="attributes.start_time > 0")
+    pd.testing.assert_frame_equal(direct, searched)
+
+
+def test_the_columns_of_the_table(store, filled):
+    frame = load_runs(store, batches=["b1"])
+    assert list(frame["run_id"]) == ["run_0.0", "run_0.5", "run_1.0"]
+    assert list(frame["status"]) == ["FINISHED", "FINISHED", "FAILED"]
+    assert list(frame["batch_id"]) == ["b1"] * 3
+    assert list(frame["started_ms"] - STARTED_MS) == [0, 1_000, 2_000]
+    assert list(frame["ended_ms"] - STARTED_MS) == [500, 1_500, 2_500]
+    np.testing.assert_array_equal(frame["metrics.sharpe"], [0.5, 1.5, np.nan])
+    assert list(frame["params.commission_bps"]) == ["0.0", "0.5", "1.0"]
+    assert list(frame["tags.error_type"].isna()) == [True, True, False]
+    assert list(frame)[:7] == [
+        "run_id",
+        "batch_id",
+        "status",
+        "mlflow_run_id",
+        "run_name",
+        "started_ms",
+        "ended_ms",
+    ]
+    run = store.client.get_run(frame["mlflow_run_id"][0])
+    assert run.data.tags["run_id"] == "run_0.0"
+
+
+def test_a_running_run_has_no_end(store, filled):
+    frame = load_runs(store, role="batch")
+    assert frame["ended_ms"].isna().all()
+
+
+def test_runs_in_the_trash_are_left_out(store, filled):
+    frame = load_runs(store)
+    store.client.delete_run(frame["mlflow_run_id"][0])
+    pd.testing.assert_series_equal(
+        load_runs(store)["mlflow_run_id"], frame["mlflow_run_id"][1:].reset_index(drop=True)
+    )
+
+
+def test_a_condition_in_mlflows_language(store, filled):
+    frame = load_runs(store, filter_string="metrics.sharpe > 1 and tags.suite = 'x'")
+    assert list(frame["run_id"]) == ["run_0.5"]
+    assert len(load_runs(store, filter_string="metrics.unknown > 1")) == 0
+
+
+@pytest.mark.parametrize("condition", ["sharpe >", "metrics.sharpe > 'a'", "a or b", "!!!"])
+def test_a_condition_that_mlflow_does_not_understand(store, filled, condition):
+    with pytest.raises(SelectionError, match="is not understood") as caught:
+        load_runs(store, filter_string=condition)
+    assert f"filter={condition}" in str(caught.value)
+
+
+def test_searching_goes_on_over_pages(store, filled, monkeypatch):
+    monkeypatch.setattr("backtest_batch.tracking.paging._PAGE_SIZE", 2)
+    frame = load_runs(store, filter_string="attributes.start_time > 0")
+    assert len(frame) == 5
+
+
+def test_keys_for_resuming(store, filled, make_record):
+    core, _ = filled
+    keys = keys_by_status(store, "b1")
+    assert set(keys["FINISHED"]) == {f"{0:064x}", f"{1:064x}"}
+    assert set(keys["FAILED"]) == {f"{2:064x}"}
+    assert finished_keys(store, "b1") == keys["FINISHED"]
+    assert finished_keys(store, "b2").keys() == {f"{0:064x}"}
+    (again,) = core.record([make_record(2)])
+    assert finished_keys(store, "b1")[f"{2:064x}"] == again
+    core.retire([keys["FAILED"][f"{2:064x}"]])
+    assert "FAILED" not in keys_by_status(store, "b1")
+
+
+def test_artifacts_can_be_read(store, filled):
+    core, _ = filled
+    core.add_texts(core.parent_run_id, {"batch_config.yaml": "seed: 42\n"})
+    assert list_artifacts(store, core.parent_run_id) == ["batch_config.yaml"]
+    assert read_artifact(store, core.parent_run_id, "batch_config.yaml") == b"seed: 42\n"
+    with pytest.raises(StoreError, match=r"failed to read the artifact missing\.json"):
+        read_artifact(store, core.parent_run_id, "missing.json")

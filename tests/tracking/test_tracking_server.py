@@ -1,0 +1,236 @@
+"""Against a real MLflow server on the loopback interface."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+from backtest_batch.records import RunFailure
+from backtest_batch.tracking.leftovers import mark_dead_runs
+from backtest_batch.tracking.recorder import Curve, DatasetInfo, Recorder, RecordingError
+from backtest_batch.tracking.search import (
+    find_batch,
+    finished_keys,
+    keys_by_status,
+    load_runs,
+    read_artifact,
+)
+from backtest_batch.tracking.spool import Spool, record_spool
+from backtest_batch.tracking.store import open_store
+
+pytestmark = pytest.mark.slow
+
+DATASET = DatasetInfo(
+    name="sp500",
+    fingerprint="d4" * 32,
+    source="sp500",
+    n_bars=8_313,
+    symbols=("AAPL",),
+    fields=("close",),
+    first="1990-01-02",
+    last="2022-12-28",
+)
+
+
+class Server:
+    """An MLflow server that can be killed and started again at the same address."""
+
+    def __init__(self, backend_uri, artifacts, log):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._arguments = ["--backend-store-uri", backend_uri]
+        self._arguments += ["--artifacts-destination", artifacts.as_uri()]
+        self._log = log
+        self._process = None
+
+    def start(self):
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+                + ["--port", str(self.port), "--workers", "1", *self._arguments],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                cwd=self._log.parent,
+            )
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return self
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.1)
+                assert self._process.poll() is None, self._log.read_text()
+        raise AssertionError(self._log.read_text())
+
+    def kill(self):
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def ask(self, path, body=None):
+        """Call what the UI calls."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{self.uri}/{path}", data=data, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read()
+
+    def ask_json(self, path, body=None):
+        return json.loads(self.ask(f"ajax-api/2.0/mlflow/{path}", body))
+
+
+@pytest.fixture
+def make_server(tmp_path):
+    servers = []
+
+    def make(backend_uri):
+        server = Server(backend_uri, tmp_path / "served", tmp_path / "server.log")
+        servers.append(server)
+        return server.start()
+
+    yield make
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def files(tmp_path):
+    folder = tmp_path / "files"
+    (folder / "profile").mkdir(parents=True)
+    (folder / "run.json").write_text('{"seed": 42}')
+    (folder / "profile" / "timings.json").write_text("[]")
+    return folder
+
+
+def test_the_ui_shows_runs_that_were_written_in_bulk(
+    store, batch, make_record, make_server, files
+):
+    recorder = Recorder(store, batch, writer="bulk")
+    parent_id = recorder.start_parent(dataset=DATASET)
+    failure = RunFailure(error_type="E", error_message="m", traceback="T")
+    ids = recorder.record([make_record(0, artifacts=files), make_record(1, failure=failure)])
+    steps = np.arange(300)
+    recorder.log_curves({ids[0]: Curve(steps=steps, equity=steps * 1.0, drawdown=-steps * 1.0)})
+    recorder.finish_parent("FINISHED", note="# Summary")
+    store.close()
+    server = make_server(store.uri)
+
+    search = {
+        "experiment_ids": [store.experiment_id],
+        "filter": f"tags.batch_id = '{batch.batch_id}' and tags.batch_role = 'run'",
+        "order_by": ["metrics.`sharpe` DESC"],
+    }
+    found = server.ask_json("runs/search", search)["runs"]
+    assert [run["info"]["run_id"] for run in found] == ids
+    metrics = {item["key"]: item["value"] for item in found[0]["data"]["metrics"]}
+    assert (metrics["sharpe"], metrics["param.commission_bps"]) == (0.5, 0.0)
+    tags = {item["key"]: item["value"] for item in found[0]["data"]["tags"]}
+    assert tags["mlflow.parentRunId"] == parent_id
+    run = server.ask_json(f"runs/get?run_id={ids[0]}")["run"]
+    assert (run["info"]["status"], run["info"]["run_name"]) == ("FINISHED", "commission_bps=0.0")
+    history = server.ask_json(f"metrics/get-history?run_id={ids[0]}&metric_key=equity")
+    assert len(history["metrics"]) == 200
+    listed = server.ask_json(f"artifacts/list?run_id={ids[0]}")["files"]
+    assert [file["path"] for file in listed] == ["profile", "run.json"]
+    content = server.ask(f"get-artifact?run_id={ids[0]}&path=run.json")
+    assert json.loads(content) == {"seed": 42}
+    parent = server.ask_json(f"runs/get?run_id={parent_id}")["run"]
+    assert parent["inputs"]["dataset_inputs"][0]["dataset"]["name"] == "sp500"
+    assert server.ask_json("runs/delete", {"run_id": ids[0]}) == {}
+    left = server.ask_json("runs/search", search)["runs"]
+    assert [run["info"]["run_id"] for run in left] == ids[1:]
+    assert server.ask_json("runs/restore", {"run_id": ids[0]}) == {}
+    assert len(server.ask_json("runs/search", search)["runs"]) == 2
+    assert b"<title>MLflow</title>" in server.ask("")
+
+
+def test_a_batch_is_recorded_over_http(tmp_path, batch, make_record, make_server, files, capfd):
+    server = make_server(f"sqlite:///{tmp_path}/server.db")
+    store = open_store(server.uri, "backtest_batch")
+    assert store.engine is None
+    assert store.ui_command == server.uri
+    recorder = Recorder(store, batch)
+    recorder.start_parent(dataset=DATASET, artifacts=files)
+    config = {"empty": "", "none": None, "long": "ü" * 7_000} | {f"k{n}": n for n in range(150)}
+    records = [make_record(0, artifacts=files, spec={"config": config})]
+    records += [make_record(index) for index in range(1, 12)]
+    ids = recorder.record(records)
+    steps = np.arange(300)
+    recorder.log_curves({ids[0]: Curve(steps=steps, equity=steps * 1.0, drawdown=-steps * 1.0)})
+    recorder.add_texts(ids[0], {"equity.html": "<p>"})
+    recorder.finish_parent("FINISHED", tags={"n_finished": 12}, note="# Summary")
+    assert capfd.readouterr() == ("", "")
+
+    frame = load_runs(store, batches=[batch.batch_id])
+    assert list(frame["run_id"]) == [record.spec.run_id for record in records]
+    assert list(frame["mlflow_run_id"]) == ids
+    assert frame["params.empty"][0] == ""
+    assert "[7000 characters" in frame["params.long"][0]
+    assert finished_keys(store, batch.batch_id) == {
+        record.spec.run_key: run_id for record, run_id in zip(records, ids, strict=True)
+    }
+    assert read_artifact(store, ids[0], "run.json") == b'{"seed": 42}'
+    assert read_artifact(store, ids[0], "equity.html") == b"<p>"
+    assert (files / "run.json").exists()
+    handle = find_batch(store, "demo")
+    assert (handle.status, handle.tags["n_finished"]) == ("FINISHED", "12")
+    assert mark_dead_runs(store) == 0
+
+
+def test_a_server_that_dies_in_the_middle_loses_nothing(
+    tmp_path, batch, make_record, make_server, files, capfd
+):
+    server = make_server(f"sqlite:///{tmp_path}/server.db")
+    store = open_store(server.uri, "backtest_batch")
+    recorder = Recorder(store, batch)
+    parent_id = recorder.start_parent()
+    first = [make_record(index) for index in range(3)]
+    later = [make_record(3, artifacts=files)] + [make_record(index) for index in range(4, 8)]
+    recorder.record(first)
+    # A run of which the server got no more than its beginning.
+    begun = store.client.create_run(
+        store.experiment_id,
+        tags={"batch_id": batch.batch_id, "batch_role": "run", "run_key": later[1].spec.run_key},
+    ).info.run_id
+    server.kill()
+    started = time.monotonic()
+    with pytest.raises(RecordingError, match="connection refused") as caught:
+        recorder.record(later)
+    assert time.monotonic() - started < 120
+    assert caught.value.recorded == {}
+    assert capfd.readouterr() == ("", "")
+    assert (files / "run.json").exists()
+
+    spool = Spool(
+        tmp_path / "spool",
+        store_uri=store.uri,
+        experiment=store.experiment,
+        batch=batch,
+        parent_run_id=parent_id,
+    )
+    for record in later:
+        spool.add(record)
+    spool.finish("FINISHED", tags={"n_finished": 8})
+    server.start()
+    report = record_spool(spool.folder)
+    assert (report.n_recorded, report.n_known) == (5, 0)
+    keys = keys_by_status(store, batch.batch_id)
+    assert keys.keys() == {"FINISHED"}
+    assert len(keys["FINISHED"]) == 8
+    assert keys["FINISHED"][later[1].spec.run_key] == begun
+    assert len(load_runs(store)) == 8
+    assert read_artifact(store, keys["FINISHED"][later[0].spec.run_key], "run.json")
+    assert find_batch(store, "latest").status == "FINISHED"

@@ -1,0 +1,201 @@
+import json
+
+import numpy as np
+import pytest
+
+from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.records import RunFailure
+from backtest_batch.tracking.artifacts import local_folder
+from backtest_batch.tracking.recorder import BatchInfo, Curve, DatasetInfo, Recorder
+from backtest_batch.tracking.search import find_batch, load_runs
+from backtest_batch.tracking.spool import Spool, record_spool
+from backtest_batch.tracking.spool_files import record_from_json, record_to_json
+
+
+@pytest.fixture
+def files(tmp_path):
+    folder = tmp_path / "files"
+    (folder / "profile").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "profile" / "timings.json").write_text("[]")
+    return folder
+
+
+@pytest.fixture
+def make_spool(tmp_path, store, batch):
+    def make(parent_run_id=None, **options) -> Spool:
+        options = {"store_uri": store.uri, "experiment": store.experiment, "batch": batch} | options
+        return Spool(tmp_path / "spool", parent_run_id=parent_run_id, **options)
+
+    return make
+
+
+def artifacts_of(store, run_id) -> set[str]:
+    root = local_folder(store.client.get_run(run_id).info.artifact_uri)
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_spool_is_recorded_as_if_nothing_had_happened(
+    store, batch, make_record, make_spool, files
+):
+    recorder = Recorder(store, batch)
+    parent_id = recorder.start_parent()
+    recorder.record([make_record(0)])
+    failure = RunFailure(error_type="E", error_message="m", traceback="T")
+    records = [make_record(1, artifacts=files), make_record(2, failure=failure)]
+    spool = make_spool(parent_id)
+    for record in records:
+        spool.add(record)
+    steps = np.arange(500)
+    spool.add_curve(records[0].spec, Curve(steps=steps, equity=steps + 1.0, drawdown=-steps * 1.0))
+    spool.add_curve(make_record(0).spec, Curve(steps=steps, equity=steps + 2.0, drawdown=steps * 0.0))
+    spool.add_texts(records[0].spec, {"equity.html": "<p>"})
+    (files / "batch_summary.md").write_text("#")
+    spool.finish("FINISHED", tags={"n_finished": 2}, artifacts=files, note="# Summary")
+    assert not (files / "run.json").exists()
+
+    report = record_spool(spool.folder)
+    assert (report.n_recorded, report.n_known, report.parent_run_id) == (2, 0, parent_id)
+    assert (report.batch_id, report.batch_name) == (batch.batch_id, "demo")
+    assert not spool.folder.exists()
+    frame = load_runs(store, batches=[batch.batch_id])
+    assert list(frame["run_id"]) == ["run_0.0", "run_0.5", "run_1.0"]
+    assert list(frame["status"]) == ["FINISHED", "FINISHED", "FAILED"]
+    assert list(frame["metrics.equity"][:2]) == [501.0, 500.0]
+    assert artifacts_of(store, frame["mlflow_run_id"][1]) == {
+        "run.json",
+        "profile/timings.json",
+        "equity.html",
+    }
+    assert len(store.client.get_metric_history(frame["mlflow_run_id"][1], "equity")) == 200
+    parent = store.client.get_run(parent_id)
+    assert (parent.info.status, parent.data.tags["n_finished"]) == ("FINISHED", "2")
+    assert parent.data.tags["mlflow.note.content"] == "# Summary"
+    assert artifacts_of(store, parent_id) == {"batch_summary.md"}
+
+
+def test_a_run_that_the_store_has_is_not_written_again(store, batch, make_record, make_spool):
+    recorder = Recorder(store, batch)
+    recorder.start_parent()
+    recorder.record([make_record(0)])
+    begun = store.client.create_run(
+        store.experiment_id,
+        tags={"batch_id": batch.batch_id, "batch_role": "run", "run_key": f"{1:064x}"},
+    ).info.run_id
+    spool = make_spool(recorder.parent_run_id)
+    for index in range(3):
+        spool.add(make_record(index))
+    report = record_spool(spool.folder)
+    assert (report.n_recorded, report.n_known) == (2, 1)
+    frame = load_runs(store)
+    assert list(frame["status"]) == ["FINISHED"] * 3
+    assert begun in set(frame["mlflow_run_id"])
+
+
+def test_an_interrupted_recording_can_be_repeated(store, batch, make_record, make_spool, files):
+    parent_id = Recorder(store, batch).start_parent()
+    spool = make_spool(parent_id)
+    spool.add(make_record(0, artifacts=files))
+    spool.finish("FINISHED")
+    copy = {path: path.read_text() for path in spool.folder.rglob("*") if path.is_file()}
+    record_spool(spool.folder)
+    for path, text in copy.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    report = record_spool(spool.folder)
+    assert (report.n_recorded, report.n_known) == (0, 1)
+    assert len(load_runs(store)) == 1
+
+
+def test_a_result_replaces_a_failure_of_the_same_run(store, batch, make_record, make_spool):
+    recorder = Recorder(store, batch)
+    recorder.start_parent()
+    recorder.record([make_record(0, failure=RunFailure(error_type="E", error_message="m"))])
+    spool = make_spool(recorder.parent_run_id)
+    spool.add(make_record(0))
+    assert record_spool(spool.folder).n_recorded == 1
+    assert sorted(load_runs(store)["status"]) == ["FAILED", "FINISHED"]
+
+
+def test_without_a_parent_one_is_begun(store, batch, make_record, make_spool):
+    dataset = DatasetInfo(
+        name="sp500",
+        fingerprint="d4" * 32,
+        source="/data",
+        is_path=True,
+        n_bars=3,
+        symbols=("A",),
+        fields=("close",),
+        first="2020-01-01",
+        last="2020-01-03",
+    )
+    spool = make_spool(None, dataset=dataset)
+    spool.add(make_record(0))
+    spool.finish("KILLED")
+    report = record_spool(spool.folder)
+    handle = find_batch(store, batch.batch_id)
+    assert (handle.mlflow_run_id, handle.status) == (report.parent_run_id, "KILLED")
+    (data,) = store.client.get_run(report.parent_run_id).inputs.dataset_inputs
+    assert json.loads(data.dataset.source) == {"uri": "/data"}
+
+
+def test_a_parent_that_is_gone_is_begun_again(store, batch, make_record, make_spool):
+    spool = make_spool("0" * 32)
+    spool.add(make_record(0))
+    assert record_spool(spool.folder).parent_run_id != "0" * 32
+
+
+def test_records_come_back_exactly(make_record, files, tmp_path):
+    for record in (
+        make_record(3, result={"metrics": {"a": 0.1 + 0.2, "b": np.float64(1e-300)}}),
+        make_record(4, failure=RunFailure(error_type="E", error_message="\ud800", log="ü")),
+        make_record(5, interrupted=True),
+        make_record(6, artifacts=files),
+    ):
+        text = json.dumps(record_to_json(record))
+        assert record_from_json(json.loads(text), files) == record
+
+
+def test_a_password_is_not_kept_and_asked_for(make_spool, make_record, tmp_path):
+    spool = make_spool(store_uri="postgresql://me:s3cr3t@h/db")
+    spool.add(make_record(0))
+    assert all(
+        "s3cr3t" not in path.read_text() for path in tmp_path.rglob("*.json") if path.is_file()
+    )
+    with pytest.raises(StoreError, match="whose password it does not keep"):
+        record_spool(spool.folder)
+
+
+def test_another_store_can_be_given(make_spool, make_record, make_store, tmp_path):
+    spool = make_spool(store_uri="http://127.0.0.1:1")
+    spool.add(make_record(0))
+    (tmp_path / "other").mkdir()
+    other = make_store(tmp_path / "other")
+    record_spool(spool.folder, store_uri=other.uri)
+    assert len(load_runs(other)) == 1
+
+
+def test_a_folder_that_is_no_spool(tmp_path):
+    with pytest.raises(SelectionError, match="no unrecorded results"):
+        record_spool(tmp_path)
+    (tmp_path / "batch.json").write_text('{"format": 99}')
+    with pytest.raises(SelectionError, match=r"another version .*format 99"):
+        record_spool(tmp_path)
+
+
+def test_a_store_that_still_fails_keeps_the_spool(make_spool, make_record, tmp_path):
+    spool = make_spool(store_uri="http://127.0.0.1:1")
+    spool.add(make_record(0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        record_spool(spool.folder, store_uri=f"sqlite:///{tmp_path}/file/x/mlflow.db")
+    assert (spool.folder / "runs" / "run_0.0" / "record.json").exists()
+
+
+def test_batches_come_back_exactly(make_spool, batch):
+    from backtest_batch.tracking.spool_files import batch_from_json, read_json
+
+    spool = make_spool()
+    read = batch_from_json(read_json(spool.folder / "batch.json")["batch"])
+    assert isinstance(read, BatchInfo)
+    assert read == batch

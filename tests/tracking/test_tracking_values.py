@@ -1,0 +1,98 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from backtest_batch.tracking.values import (
+    KEY_LENGTH,
+    as_text,
+    flattened,
+    is_number,
+    safe_key,
+    shortened,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.5, "0.5"),
+        (0.0, "0.0"),
+        (1e-07, "1e-07"),
+        (20, "20"),
+        (True, "true"),
+        (None, "null"),
+        ("ema", "ema"),
+        ("", ""),
+        (["A", "Ö"], '["A", "Ö"]'),
+        ((1, 2.5), "[1, 2.5]"),
+        ({}, "{}"),
+    ],
+)
+def test_values_as_text(value, expected):
+    assert as_text(value) == expected
+
+
+def test_nested_keys_are_dotted_and_empty_mappings_stay():
+    nested = {"a": 1, "b": {"c": {"d": 2}, "e": {}}, "f": []}
+    assert dict(flattened(nested)) == {"a": 1, "b.c.d": 2, "b.e": {}, "f": []}
+
+
+def test_a_value_of_the_allowed_length_is_untouched_and_a_longer_one_says_so():
+    assert shortened("x" * 6_000, 6_000) == "x" * 6_000
+    short = shortened("x" * 6_001, 6_000)
+    assert len(short) == 6_000
+    assert short.endswith("] ".strip())
+    assert "… [6001 characters, sha256 " in short
+
+
+def test_long_values_with_the_same_beginning_stay_different():
+    assert shortened("x" * 7_000 + "a", 6_000) != shortened("x" * 7_000 + "b", 6_000)
+
+
+def test_what_databases_cannot_store_is_escaped():
+    assert shortened("a\0b", 100) == r"a\x00b"
+    assert shortened("a\ud800b", 100) == r"a\ud800b"
+    assert shortened("Zürich", 100) == "Zürich"
+
+
+@pytest.mark.parametrize("key", ["sharpe", "strategy.fast", "param.a_b-c", "a b", "größe", "a/b"])
+def test_names_that_mlflow_accepts_are_kept(key):
+    assert safe_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "key", ["a=b", "a[0]", "a,b", "a(b)", "a+b", "a@b", "5%", "a:b", "", ".", "..", "/a", "a//b"]
+)
+def test_other_names_are_changed_to_ones_that_it_accepts(key):
+    from mlflow.utils.validation import _validate_param_name
+
+    assert safe_key(key) != key
+    _validate_param_name(safe_key(key))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(max_size=300))
+def test_every_name_becomes_one_that_mlflow_accepts(key):
+    from mlflow.utils.validation import _validate_param_name
+
+    _validate_param_name(safe_key(key))
+    assert 0 < len(safe_key(key)) <= KEY_LENGTH
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.text("ab=[/.:+", max_size=6), unique=True, max_size=30))
+def test_different_names_stay_different(keys):
+    assert len({safe_key(key) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("value", [0, -1.5, np.float64(2), np.int64(3), 10**300])
+def test_numbers_are_metrics(value):
+    assert is_number(value)
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.bool_(True), float("nan"), float("inf"), np.nan, "1", None, 10**400]
+)
+def test_other_values_are_not(value):
+    assert not is_number(value)
