@@ -12,6 +12,22 @@ from backtest_batch.errors import ConfigurationError
 from hydra_plugins.backtest_batch._assignment import Assignment, flatten
 
 PROFILING_FLAG = "--with-profiling"
+OPTIONS_WITH_VALUE = frozenset(
+    {
+        "--config-dir",
+        "-cd",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--info",
+        "-i",
+    }
+)
 WHOLE_NODES = ("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints")
 """Keys whose mappings are one value and not a path to several."""
 
@@ -27,18 +43,32 @@ def expand_arguments(arguments: Sequence[str]) -> list[str]:
     ConfigurationError
         When the batch file is missing, unreadable or no mapping of keys.
     """
-    expanded = ["profiling.enabled=true" if item == PROFILING_FLAG else item for item in arguments]
+    replaced = ["profiling.enabled=true" if item == PROFILING_FLAG else item for item in arguments]
+    flags, expanded = _divided(replaced)
     name = argument_value(expanded, "batch_file")
     if name is None:
-        return expanded
+        return [*flags, *expanded]
     given = {argument_key(item) for item in expanded}
     from_file = [
         item.override
         for item in read_batch_file(Path(name))
         if item.key not in given and item.key.split(".")[0] not in given
     ]
-    flags = [item for item in expanded if item.startswith("-")]
-    return [*flags, *from_file, *(item for item in expanded if not item.startswith("-"))]
+    return [*flags, *from_file, *expanded]
+
+
+def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return options with their values, and keys.
+
+    Hydra's parser does not understand keys on both sides of an option.
+    """
+    flags: list[str] = []
+    keys: list[str] = []
+    waiting = False
+    for item in arguments:
+        (flags if waiting or item.startswith("-") else keys).append(item)
+        waiting = item in OPTIONS_WITH_VALUE
+    return flags, keys
 
 
 def argument_key(argument: str) -> str:

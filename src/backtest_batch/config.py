@@ -79,7 +79,7 @@ class Bounds:
             )
             if bound is not None
         ]
-        return "must be finite" + "".join(f" and {word}" for word in words)
+        return "must be " + (" and ".join(words) or "finite")
 
 
 def key(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,14 @@ FULL_ARTIFACTS_RUNS = 500
 """Up to so many runs keep their files with tracking.artifacts=auto."""
 TOP_ARTIFACTS = 50
 """So many of the best runs keep theirs in a larger batch."""
+
+
+class WarningsToStderr(logging.Handler):
+    """Writes to standard error as it is now: a live progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        sys.stderr.write(f"{record.getMessage()}\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,11 +360,13 @@ def _dataset(plan: Plan) -> DatasetInfo:
 
 
 def _log_to(path: Path) -> None:
-    """Send the log of this batch to a file."""
-    for handler in [item for item in log.handlers if isinstance(item, logging.FileHandler)]:
+    """Send the log of this batch to a file, and its warnings to standard error."""
+    for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    log.addHandler(handler)
+    file = logging.FileHandler(path, encoding="utf-8", delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.addHandler(file)
+    log.addHandler(WarningsToStderr(level=logging.WARNING))
     log.setLevel(logging.INFO)
+    log.propagate = False

@@ -93,3 +93,12 @@ def test_arguments_that_contradict_are_refused(arguments, message):
     with pytest.raises(ValueError, match="must") as caught:
         TrendBaseline(**arguments)
     assert str(caught.value) == message
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    with pytest.raises(ValueError, match="must") as caught:
+        TrendBaseline(average="wma", fast=0, slow=-1)
+    assert str(caught.value) == (
+        "`average` must be one of ema, sma, but got 'wma'. `fast >= 1` must hold, but got fast=0. "
+        "`fast < slow` must hold, but got fast=0, slow=-1."
+    )

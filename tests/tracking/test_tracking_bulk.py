@@ -24,7 +24,9 @@ def described(run) -> dict:
     """Everything that MLflow's API says about a run, except its own id and its parent's."""
     tags = dict(run.data.tags)
     parent = tags.pop("mlflow.parentRunId", None)
-    info = {key: value for key, value in dict(run.info).items() if key not in ("run_id", "run_uuid")}
+    info = {
+        key: value for key, value in dict(run.info).items() if key not in ("run_id", "run_uuid")
+    }
     info["artifact_uri"] = info["artifact_uri"].replace(run.info.run_id, "<id>")
     return {
         "info": info,

@@ -38,10 +38,10 @@ def test_what_a_killed_process_left_running_is_marked(store, batch):
 
 
 def test_runs_of_other_hosts_and_other_programs_are_left_alone(store):
-    elsewhere = ProcessIdentity(host="elsewhere", pid=1, process_started="2020-01-01T00:00:00+00:00")
-    batch = BatchInfo(
-        batch_id="b1", batch_name="demo", n_runs=1, started_ms=1, process=elsewhere
+    elsewhere = ProcessIdentity(
+        host="elsewhere", pid=1, process_started="2020-01-01T00:00:00+00:00"
     )
+    batch = BatchInfo(batch_id="b1", batch_name="demo", n_runs=1, started_ms=1, process=elsewhere)
     Recorder(store, batch).start_parent()
     store.client.create_run(store.experiment_id, tags={"host": host_name(), "pid": "999999999"})
     assert mark_dead_runs(store) == 0

@@ -92,6 +92,7 @@ def test_a_finished_run_has_all_that_the_contract_names(recorder, store, make_re
         "process_started": process.process_started,
         "suite": "core",
         "chunk_runs": "2",
+        "swept": '{"commission_bps": 0.0, "strategy.long_short": true}',
         "undefined_metrics": "calmar,beta",
         "untradable_weights": "3",
     }
@@ -184,9 +185,7 @@ def test_long_values_and_odd_names_arrive_visibly_changed(recorder, store, make_
 
 def test_hundreds_of_tags_and_metrics(store, batch, make_record):
     tags = {f"tag{number}": str(number) for number in range(230)}
-    many = BatchInfo(
-        batch_id="b", batch_name="demo", n_runs=1, started_ms=STARTED_MS, tags=tags
-    )
+    many = BatchInfo(batch_id="b", batch_name="demo", n_runs=1, started_ms=STARTED_MS, tags=tags)
     recorder = Recorder(store, many, writer="client")
     recorder.start_parent()
     metrics = {f"m{number}": float(number) for number in range(1_500)}

@@ -48,7 +48,9 @@ def test_a_spool_is_recorded_as_if_nothing_had_happened(
         spool.add(record)
     steps = np.arange(500)
     spool.add_curve(records[0].spec, Curve(steps=steps, equity=steps + 1.0, drawdown=-steps * 1.0))
-    spool.add_curve(make_record(0).spec, Curve(steps=steps, equity=steps + 2.0, drawdown=steps * 0.0))
+    spool.add_curve(
+        make_record(0).spec, Curve(steps=steps, equity=steps + 2.0, drawdown=steps * 0.0)
+    )
     spool.add_texts(records[0].spec, {"equity.html": "<p>"})
     (files / "batch_summary.md").write_text("#")
     spool.finish("FINISHED", tags={"n_finished": 2}, artifacts=files, note="# Summary")

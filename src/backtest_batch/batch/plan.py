@@ -4,9 +4,11 @@ Nothing is computed here, and nothing is written: a plan either holds every run 
 it is refused with all that is wrong with it.
 """
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +66,7 @@ class _Planner:
 
     panels: dict[str, Panel | Fault] = field(default_factory=dict)
     strategies: dict[str, tuple[int, tuple[Fault, ...]]] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
 
     def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
         """Return the data of a run up to its end date."""
@@ -74,7 +77,8 @@ class _Planner:
             if faults:
                 return None, faults
             try:
-                self.panels[key] = load_panel(source, end_date=end_date)
+                with _warnings_kept(self.warnings):
+                    self.panels[key] = load_panel(source, end_date=end_date)
             except DataError as error:
                 name = type(source).__name__
                 self.panels[key] = Fault(key="data", value=name, allowed=str(error))
@@ -134,7 +138,7 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
         panels=panels,
         keys=tuple(keys),
         duplicates=tuple(duplicates),
-        notes=tuple(_notes(planned, panels, duplicates)),
+        notes=(*planner.warnings, *_notes(planned, panels, duplicates)),
     )
 
 
@@ -186,7 +190,10 @@ def _plan_one(
 def _first_bar(config: Mapping[str, Any], panel: Panel, warmup: int) -> tuple[int, list[Fault]]:
     """Return where measuring begins, or what leaves too few bars to measure."""
     start = config["start_date"]
-    first = warmup if start is None else panel.first_bar_from(start)
+    try:
+        first = warmup if start is None else panel.first_bar_from(start)
+    except DataError as error:
+        return 0, [Fault(key="start_date", value=start, allowed=str(error))]
     if first <= panel.n_bars - 2:
         return first, []
     span = f"{panel.index[0].date()} to {panel.index[-1].date()}"
@@ -249,6 +256,29 @@ def _describe(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> s
     if hidden > 0:
         lines.append(f"  ... and {hidden} more")
     return "\n".join([head, *lines])
+
+
+@contextmanager
+def _warnings_kept(warnings: dict[str, None]) -> Iterator[None]:
+    """Keep what is said about the data for the end of the batch, where it is read."""
+    log = logging.getLogger("backtest_batch.market")
+    keeper = _Keeper(warnings)
+    propagates, log.propagate = log.propagate, False
+    log.addHandler(keeper)
+    try:
+        yield
+    finally:
+        log.removeHandler(keeper)
+        log.propagate = propagates
+
+
+class _Keeper(logging.Handler):
+    def __init__(self, warnings: dict[str, None]) -> None:
+        super().__init__(level=logging.WARNING)
+        self._warnings = warnings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._warnings[record.getMessage()] = None
 
 
 def _notes(

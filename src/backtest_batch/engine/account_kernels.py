@@ -210,13 +210,13 @@ def run_accounts(
             total[column] = 0.0
         cash = capital
         amount = 0.0
-        # No literals: each would compile the inner functions once more.
-        order = np.int64(0)
-        sale = np.int64(0)
+        # As plain literals these would compile the inner functions once more.
+        order = int(np.int64(0))
+        sale = int(np.int64(0))
         n_trades = 0
         # Since `held_from` the same amount is invested; from `bar` on nothing is marked yet.
-        held_from = np.int64(0)
-        bar = np.int64(0)
+        held_from = int(np.int64(0))
+        bar = int(np.int64(0))
         ruined = False
         while True:
             event = n_measured

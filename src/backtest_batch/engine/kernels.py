@@ -13,26 +13,34 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from backtest_batch.market.panel import FloatArray, IntArray
 
+_UnsignedArray = npt.NDArray[np.uint64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 NOT_FINITE, NO_PRICE = 1, 2
 """Why orders cannot be sized: a weight that is no number, a position that cannot be priced."""
 
 
-def compiled(function: _Function) -> _Function:
-    """Compile with IEEE semantics as written: no reordered sums, no threads.
+# IEEE semantics as written: no reordered sums, no threads. Nobody calls the kernels from C.
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cfunc_wrapper": True,
+}
 
-    A compiled function may call only those of its own file: the cache on disk notices changes of
-    that file alone.
+
+def compiled(function: _Function) -> _Function:
+    """Compile at the first call, and keep the machine code on disk.
+
+    A compiled function may call only those of its own file: the code on disk is made anew when
+    that file changes, whatever else does.
     """
-    return cast(
-        _Function,
-        njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function),
-    )
+    return cast(_Function, njit(**_OPTIONS)(function))
 
 
 class Orders(NamedTuple):
@@ -182,7 +190,7 @@ def size_orders(
 @compiled
 def _hold(
     close: FloatArray,
-    assets: IntArray,
+    assets: _UnsignedArray,
     units: FloatArray,
     n_held: int,
     start: int,
@@ -213,7 +221,7 @@ def _hold(
 
 @compiled
 def _drop_ended(
-    assets: IntArray, units: FloatArray, n_held: int, last_bars: IntArray, bar: int
+    assets: _UnsignedArray, units: FloatArray, n_held: int, last_bars: IntArray, bar: int
 ) -> int:
     n_kept = 0
     for i in range(n_held):
@@ -227,7 +235,7 @@ def _drop_ended(
 @compiled
 def _drift(
     price: FloatArray,
-    assets: IntArray,
+    assets: _UnsignedArray,
     units: FloatArray,
     n_held: int,
     bar: int,
@@ -292,9 +300,9 @@ def walk_prices(
     for order in range(n_orders):
         start = orders.bars[order]
         end = orders.bars[order + 1] if order + 1 < n_orders else n_bars
-        # No literals: each would compile the inner functions once more.
-        n_long = np.int64(0)
-        n_short = np.int64(0)
+        # As plain literals these would compile the inner functions once more.
+        n_long = int(np.int64(0))
+        n_short = int(np.int64(0))
         for asset in range(n_assets):
             target = targets[order, asset]
             if target > 0.0:

@@ -61,7 +61,7 @@ def _select(values: FloatArray, n: int, rank: int) -> float:
             first = i
         if rank < i:
             last = j
-    return values[rank]
+    return float(values[rank])
 
 
 @compiled

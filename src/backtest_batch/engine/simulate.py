@@ -78,8 +78,8 @@ def simulate_many(
     groups: dict[tuple[float, int, str], list[int]] = {}
     for position, item in enumerate(settings):
         max_weight = np.inf if item.max_weight is None else item.max_weight
-        execution = (max_weight, item.execution_lag, item.execution_price)
-        groups.setdefault(execution, []).append(position)
+        terms = (max_weight, item.execution_lag, item.execution_price)
+        groups.setdefault(terms, []).append(position)
     simulations: dict[int, Simulation] = {}
     for (max_weight, lag, price), members in groups.items():
         execution = execute(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
-from backtest_batch.strategies.invariants import require
+from backtest_batch.strategies.invariants import invariant, require
 from backtest_batch.strategies.signals import row_sums, volatility
 
 
@@ -32,7 +32,7 @@ class InverseVolatility:
     window: int = 60
 
     def __post_init__(self) -> None:
-        require(self.window >= 2, "window >= 2", window=self.window)
+        require(invariant(self.window >= 2, "window >= 2", window=self.window))
 
     @property
     def warmup_bars(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
-from backtest_batch.strategies.invariants import require, require_choice
+from backtest_batch.strategies.invariants import invariant, one_of, require
 from backtest_batch.strategies.signals import DEGENERATE, at, rolling_std, sma
 from backtest_batch.strategies.weighting import DIRECTIONS, Direction, equal_weights
 
@@ -41,9 +41,11 @@ class MeanReversion:
     direction: Direction = "long_only"
 
     def __post_init__(self) -> None:
-        require(self.window >= 2, "window >= 2", window=self.window)
-        require(0.0 < self.entry_z < np.inf, "0 < entry_z < inf", entry_z=self.entry_z)
-        require_choice("direction", self.direction, DIRECTIONS)
+        require(
+            invariant(self.window >= 2, "window >= 2", window=self.window),
+            invariant(0.0 < self.entry_z < np.inf, "0 < entry_z < inf", entry_z=self.entry_z),
+            one_of("direction", self.direction, DIRECTIONS),
+        )
 
     @property
     def warmup_bars(self) -> int:

@@ -1,14 +1,14 @@
 """Buy the best and sell the worst by a bundle of factors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import numpy as np
 
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
-from backtest_batch.strategies.invariants import require
+from backtest_batch.strategies.invariants import invariant, require
 from backtest_batch.strategies.signals import (
     DEGENERATE,
     cross_sectional_zscore,
@@ -77,37 +77,39 @@ class MultifactorLongShort:
     net_exposure: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_factors(self.factors)
+        require(
+            *_faults_of(self.factors),
+            invariant(
+                0 <= self.momentum_skip < self.momentum_lookback,
+                "0 <= momentum_skip < momentum_lookback",
+                momentum_skip=self.momentum_skip,
+                momentum_lookback=self.momentum_lookback,
+            ),
+            invariant(
+                self.volatility_lookback >= 2,
+                "volatility_lookback >= 2",
+                volatility_lookback=self.volatility_lookback,
+            ),
+            invariant(
+                self.reversal_lookback >= 1,
+                "reversal_lookback >= 1",
+                reversal_lookback=self.reversal_lookback,
+            ),
+            invariant(0.0 < self.quantile <= 0.5, "0 < quantile <= 0.5", quantile=self.quantile),
+            invariant(
+                0.0 < self.gross_exposure < math.inf,
+                "0 < gross_exposure < inf",
+                gross_exposure=self.gross_exposure,
+            ),
+            invariant(
+                abs(self.net_exposure) <= self.gross_exposure,
+                "abs(net_exposure) <= gross_exposure",
+                net_exposure=self.net_exposure,
+                gross_exposure=self.gross_exposure,
+            ),
+        )
         # A copy of its own: changing the mapping that was passed changes no strategy.
         object.__setattr__(self, "factors", dict(self.factors))
-        require(
-            0 <= self.momentum_skip < self.momentum_lookback,
-            "0 <= momentum_skip < momentum_lookback",
-            momentum_skip=self.momentum_skip,
-            momentum_lookback=self.momentum_lookback,
-        )
-        require(
-            self.volatility_lookback >= 2,
-            "volatility_lookback >= 2",
-            volatility_lookback=self.volatility_lookback,
-        )
-        require(
-            self.reversal_lookback >= 1,
-            "reversal_lookback >= 1",
-            reversal_lookback=self.reversal_lookback,
-        )
-        require(0.0 < self.quantile <= 0.5, "0 < quantile <= 0.5", quantile=self.quantile)
-        require(
-            0.0 < self.gross_exposure < math.inf,
-            "0 < gross_exposure < inf",
-            gross_exposure=self.gross_exposure,
-        )
-        require(
-            abs(self.net_exposure) <= self.gross_exposure,
-            "abs(net_exposure) <= gross_exposure",
-            net_exposure=self.net_exposure,
-            gross_exposure=self.gross_exposure,
-        )
 
     @property
     def warmup_bars(self) -> int:
@@ -166,13 +168,14 @@ class MultifactorLongShort:
         return rank < size, (rank >= count - size) & (rank < count), size
 
 
-def _check_factors(factors: Mapping[str, float]) -> None:
+def _faults_of(factors: Mapping[str, float]) -> Iterator[str | None]:
     for name, weight in factors.items():
-        if name not in FACTORS:
-            close = get_close_matches(str(name), FACTORS, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise ValueError(
-                f"`factors` must be named {', '.join(FACTORS)}, but got {name!r}.{hint}"
+        if name in FACTORS:
+            yield invariant(
+                math.isfinite(weight), "isfinite(factors[name])", name=name, weight=weight
             )
-        require(math.isfinite(weight), "isfinite(factors[name])", name=name, weight=weight)
-    require(any(factors.values()), "any(factors.values())", factors=dict(factors))
+            continue
+        close = get_close_matches(str(name), FACTORS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        yield f"`factors` must be named {', '.join(FACTORS)}, but got {name!r}.{hint}"
+    yield invariant(any(factors.values()), "any(factors.values())", factors=dict(factors))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
-from backtest_batch.strategies.invariants import require, require_choice
+from backtest_batch.strategies.invariants import invariant, one_of, require
 from backtest_batch.strategies.signals import ema, sma
 from backtest_batch.strategies.weighting import DIRECTIONS, Direction, equal_weights
 
@@ -44,10 +44,12 @@ class TrendBaseline:
     direction: Direction = "long_only"
 
     def __post_init__(self) -> None:
-        require_choice("average", self.average, AVERAGES)
-        require(self.fast >= 1, "fast >= 1", fast=self.fast)
-        require(self.fast < self.slow, "fast < slow", fast=self.fast, slow=self.slow)
-        require_choice("direction", self.direction, DIRECTIONS)
+        require(
+            one_of("average", self.average, AVERAGES),
+            invariant(self.fast >= 1, "fast >= 1", fast=self.fast),
+            invariant(self.fast < self.slow, "fast < slow", fast=self.fast, slow=self.slow),
+            one_of("direction", self.direction, DIRECTIONS),
+        )
 
     @property
     def warmup_bars(self) -> int:

@@ -4,6 +4,7 @@ Both writers, through MLflow's client and straight into the database, write thes
 """
 
 import getpass
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ RESERVED_TAGS = frozenset(
         "attempts", "batch_id", "batch_name", "batch_role", "chunk_runs", "code_fingerprint",
         "config_hash", "data_fingerprint", "error_message", "error_type", "git_commit",
         "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
-        "process_started", "ruined", "run_id", "run_key", "tracking_id", "undefined_metrics",
+        "process_started", "ruined", "run_id", "run_key", "swept", "tracking_id", "undefined_metrics",
         "untradable_weights",
     }
 )  # fmt: skip
@@ -170,6 +171,10 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         "attempts": str(record.attempts),
         "tracking_id": _tracking_id(batch, spec.run_id, record.started_ms),
     }
+    swept = json.dumps(dict(spec.swept), ensure_ascii=False)
+    if len(swept) <= TAG_LENGTH:
+        # Parameters are text; this says which of them were swept, in which order and type.
+        tags["swept"] = swept
     metrics: dict[str, Any] = {"attempts": record.attempts}
     folder, texts = None, {}
     if isinstance(outcome, RunResult):
@@ -187,14 +192,14 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         tags["error_message"] = outcome.error_message
         metrics["runtime_s"] = (record.ended_ms - record.started_ms) / 1000
         folder, texts = outcome.artifacts, _failure_texts(record, outcome)
-    swept = {f"param.{key}": value for key, value in spec.swept.items()}
+    numbers = {f"param.{key}": value for key, value in spec.swept.items()}
     return RunEntry(
         name=name,
         status=record.status,
         started_ms=record.started_ms,
         ended_ms=record.ended_ms,
         params=params_of(spec.config),
-        metrics=metrics_of(metrics | swept),
+        metrics=metrics_of(metrics | numbers),
         tags=tags_of(tags),
         folder=folder,
         texts=texts,

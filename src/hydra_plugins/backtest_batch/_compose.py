@@ -54,8 +54,8 @@ class Composer:
         self.loader = loader
         self._config_name = config_name
         self._hydra_overrides = list(hydra_overrides)
-        self._files: dict[Assignments, DictConfig] = {}
-        self._bases: dict[Assignments, Base] = {}
+        self._files: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], Base] = {}
 
     def compose(self, grid: Grid) -> Iterator[Composition]:
         """Yield every combination of the grid; what is wrong stands in its ``faults``."""
@@ -97,15 +97,15 @@ class Composer:
         # A value override wins over a group chosen after it, so groups come first.
         groups = tuple(item for item in constants if item.is_group)
         values = tuple(item for item in constants if not item.is_group)
-        key = (*groups, *values)
+        chosen = tuple(item.override for item in groups)
+        key = (*chosen, *(item.override for item in values))
         if key not in self._bases:
-            if groups not in self._files:
-                self._files[groups] = self._load(groups)
-            self._bases[key] = Base(copy.deepcopy(self._files[groups]), values)
+            if chosen not in self._files:
+                self._files[chosen] = self._load(chosen)
+            self._bases[key] = Base(copy.deepcopy(self._files[chosen]), values)
         return self._bases[key]
 
-    def _load(self, groups: Assignments) -> DictConfig:
-        chosen = [item.override for item in groups]
+    def _load(self, chosen: Sequence[str]) -> DictConfig:
         config = self.loader.load_configuration(
             self._config_name, [*self._hydra_overrides, *chosen], run_mode=RunMode.RUN
         )

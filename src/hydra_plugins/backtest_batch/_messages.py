@@ -7,6 +7,9 @@ from dataclasses import fields
 from backtest_batch.config import BatchConfig
 from backtest_batch.errors import Fault
 
+TYPE_NAMES = {"Float": "a number", "Integer": "a whole number"}
+"""How the configuration library calls types, and what people call them."""
+
 
 def explain(error: BaseException, schema: type = BatchConfig) -> str:
     """Return what the user should read: the key, the value and what is allowed.
@@ -25,7 +28,9 @@ def explain(error: BaseException, schema: type = BatchConfig) -> str:
         return f"{unknown[1]}: is not a known key{close_keys(unknown[1], schema)}"
     merging = re.match(r"Error merging override (.+)", text, re.DOTALL)
     if merging and cause is not None:
-        return f"{merging[1]}: {_first_line(cause)}"
+        wrong_type = re.match(r"Value '.*' .*could not be converted to (\w+)", _first_line(cause))
+        kind = TYPE_NAMES.get(wrong_type[1]) if wrong_type else None
+        return f"{merging[1]}: {f'must be {kind}' if kind else _first_line(cause)}"
     choice = choice_fault(error)
     if choice is not None:
         return str(choice)

@@ -112,6 +112,14 @@ def test_planted_skill_ends_as_skill(skill):
     assert document["run_id"] in document["stepm_survivors"]
 
 
+def test_a_deflated_sharpe_ratio_lowered_by_true_differences_is_not_held_against_skill():
+    document = assess(make(n_bars=1_000, n_runs=200, skill=(0.3,) * 100))
+    # docs/statistics.md tells of this sweep.
+    assert document["dsr"] == pytest.approx(0.05, abs=0.005)
+    assert document["verdict"]["label"] == "skill"
+    assert any("not held against it" in reason for reason in document["verdict"]["reasons"])
+
+
 def test_enormous_skill_stays_finite():
     document = assess(make(n_bars=4_000, skill=(2.0,)))
     assert_sound(document)
@@ -388,6 +396,7 @@ def test_a_run_that_stands_still_on_the_common_bars_is_excluded():
     [
         ({}, "there is no benchmark for this scenario"),
         ({"base": np.r_[[np.nan] * 7, np.ones(593)]}, "has no returns on 7 of the 600"),
+        ({"base": np.r_[np.inf, np.ones(599)]}, "has no returns on 1 of the 600"),
         ({"base": np.zeros(600)}, "the benchmark's returns do not vary"),
     ],
 )

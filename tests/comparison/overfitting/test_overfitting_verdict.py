@@ -18,6 +18,7 @@ SKILL = Evidence(
     run_id="run_3",
     annual_sharpe=2.38,
     interval=(1.1, 3.6),
+    ranked_first=None,
     all_equal=False,
     spa_pvalue=0.002,
     benchmark_spa_pvalue=0.004,
@@ -140,3 +141,9 @@ def test_a_low_deflated_sharpe_ratio_that_does_not_count_says_so():
 def test_earlier_trials_are_mentioned():
     verdict = judge(replace(SKILL, n_trials_experiment=31))
     assert verdict.reasons[-1].startswith("11 more strategies were tried in earlier batches")
+
+
+def test_another_run_that_ranks_first_is_mentioned():
+    verdict = judge(replace(SKILL, ranked_first="run_8"))
+    assert verdict.label == "skill"
+    assert verdict.reasons[-1] == "the ranking's first is another run, run_8"

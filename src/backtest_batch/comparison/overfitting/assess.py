@@ -91,11 +91,13 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
     main = _main(results, first, settings)
     days_per_year = _days_per_year(trials)
     figures = scenario_figures(main, settings, days_per_year=days_per_year)
+    other = _other_than_winner(main, first)
     verdict = judge(
         _evidence(
             main,
             figures,
             trials,
+            ranked_first=other,
             n_trials=len(tried),
             n_trials_experiment=len(everything),
             n_counted=n_counted,
@@ -109,7 +111,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
             for result in results
             if result is not main
         ],
-        ranked_first=_ranked_first(main, first, days_per_year),
+        ranked_first=_ranked_first(main, other, days_per_year),
         verdict=verdict,
         n_trials=len(tried),
         n_trials_experiment=len(everything),
@@ -144,14 +146,16 @@ def _days_per_year(trials: Trials) -> float:
     return trials.periods_per_year / float(np.median(np.diff(days, append=len(trials.index))))
 
 
-def _ranked_first(
-    main: ScenarioResult, first: Trial | None, days_per_year: float
-) -> Figures | None:
-    """Return the figures of the ranking's first, or None when it is the winner."""
-    if first is None or first.run_id == main.winner:
+def _other_than_winner(main: ScenarioResult, first: Trial | None) -> str | None:
+    """Return the ranking's first, or None when it is the winner or nothing is ranked."""
+    return None if first is None or first.run_id == main.winner else first.run_id
+
+
+def _ranked_first(main: ScenarioResult, run_id: str | None, days_per_year: float) -> Figures | None:
+    if run_id is None:
         return None
-    reason = next((e.reason for e in main.excluded if e.run_id == first.run_id), "")
-    return ranked_first_figures(main, first.run_id, reason, days_per_year=days_per_year)
+    reason = next((e.reason for e in main.excluded if e.run_id == run_id), "")
+    return ranked_first_figures(main, run_id, reason, days_per_year=days_per_year)
 
 
 def _evidence(
@@ -159,6 +163,7 @@ def _evidence(
     figures: Figures,
     trials: Trials,
     *,
+    ranked_first: str | None,
     n_trials: int,
     n_trials_experiment: int,
     n_counted: int,
@@ -178,6 +183,7 @@ def _evidence(
         run_id=winner,
         annual_sharpe=None if sharpe is None else sharpe * math.sqrt(days_per_year),
         interval=interval and (interval["low"], interval["high"]),
+        ranked_first=ranked_first,
         all_equal=bool(main.raw.nothing),
         spa_pvalue=values["spa_pvalue"],
         benchmark_spa_pvalue=values["benchmark_spa_pvalue"],

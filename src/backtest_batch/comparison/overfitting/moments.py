@@ -121,6 +121,8 @@ class DailyReturns:
             given = self._trials.benchmarks.get(self._names[scenario])
             if given is not None:
                 raw = np.array(given[self._bars], dtype=np.float64)[:, None]
+                # An infinite return would warn in every product; it is as good as none.
+                raw[~np.isfinite(raw)] = np.nan
                 found[:, [column]] = self._excess(raw, scenarios[[column]])
         return found
 

@@ -60,6 +60,8 @@ class Evidence:
         run_id of the trial that decides where they start.
     run_id, annual_sharpe, interval
         The winner, its Sharpe ratio a year and its confidence interval.
+    ranked_first
+        The ranking's first where it is another run; None where it is the winner.
     all_equal
         Whether all trials have the same returns.
     spa_pvalue, benchmark_spa_pvalue
@@ -93,6 +95,7 @@ class Evidence:
     run_id: str | None
     annual_sharpe: float | None
     interval: tuple[float, float] | None
+    ranked_first: str | None
     all_equal: bool
     spa_pvalue: float | None
     benchmark_spa_pvalue: float | None
@@ -259,6 +262,8 @@ def _figures(evidence: Evidence) -> Iterator[str]:
     length = evidence.min_track_record_bars
     if length is not None and math.isfinite(length):
         yield f"minimum track record: {length:,.0f} bars, there are {evidence.n_bars:,}"
+    if evidence.ranked_first is not None:
+        yield f"the ranking's first is another run, {evidence.ranked_first}"
     earlier = evidence.n_trials_experiment - evidence.n_trials
     if earlier > 0:
         yield (

@@ -57,8 +57,12 @@ class Accounts:
         values = np.full((len(windows), n_chosen, len(PathMetrics._fields)), np.nan)
         n_periods = np.full((len(windows), n_chosen), np.nan)
         for window, ranges in enumerate(windows):
+            joined = positions(ranges)
             for run in range(n_chosen):
-                path = self._path(run, ranges)
+                if len(ranges) == 1:
+                    path = self._path(run, ranges[0])
+                else:
+                    path = self._joined_path(run, joined)
                 if path is not None:
                     values[window, run] = path_metrics(
                         path.equity, path.benchmark, runs.periods_per_year, risk_free, path.ruined
@@ -68,12 +72,9 @@ class Accounts:
         found["n_periods"] = n_periods
         return found | self._traded(windows, n_periods, found["mean_return"])
 
-    def _path(self, run: int, ranges: Windows) -> _Path | None:
+    def _path(self, run: int, bars: range) -> _Path | None:
         """Return a run on a window; None when it lacks a return on one of its bars."""
-        end = int(self._ends[run])
-        if len(ranges) > 1:
-            return self._joined_path(run, positions(ranges), end)
-        start, stop = ranges[0].start, min(ranges[0].stop, end)
+        start, stop = bars.start, min(bars.stop, int(self._ends[run]))
         if start >= stop or self._n_absent[run, stop] > self._n_absent[run, start]:
             return None
         matched = self._n_unmatched[stop] == self._n_unmatched[start]
@@ -81,8 +82,9 @@ class Accounts:
         benchmark = self._benchmark[start : stop if matched else start]
         return _Path(equity, benchmark, bool(equity[-1] <= 0.0))
 
-    def _joined_path(self, run: int, bars: IntArray, end: int) -> _Path | None:
-        """Put several ranges of bars end to end."""
+    def _joined_path(self, run: int, bars: IntArray) -> _Path | None:
+        """Return a run on several ranges of bars, put end to end."""
+        end = int(self._ends[run])
         kept = bars[bars < end]
         ruined_in_a_gap = len(kept) < len(bars) and bars[len(kept) - 1] != end - 1
         returns = self._returns[run, kept]

@@ -78,9 +78,7 @@ class Chooser:
         Decision parameters of the runs, one row a run, for the metric ``sharpe_neighbourhood``.
     """
 
-    def __init__(
-        self, ranking: Ranking, run_ids: Sequence[str], parameters: pd.DataFrame
-    ) -> None:
+    def __init__(self, ranking: Ranking, run_ids: Sequence[str], parameters: pd.DataFrame) -> None:
         self._ranking = in_sample_ranking(ranking)
         self._run_ids = run_ids
         self._parameters = parameters.reset_index(drop=True)

@@ -69,9 +69,7 @@ def combinatorial_plan(settings: WalkForwardSettings, index: pd.DatetimeIndex) -
     return SplitPlan(splits=tuple(splits), paths=paths)
 
 
-def _training(
-    settings: WalkForwardSettings, folds: list[range], tested: frozenset[int]
-) -> Windows:
+def _training(settings: WalkForwardSettings, folds: list[range], tested: frozenset[int]) -> Windows:
     """Return the folds that are not tested, without the bars too close to a test."""
     windows: list[range] = []
     for number, fold in enumerate(folds):

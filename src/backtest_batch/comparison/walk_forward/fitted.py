@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backtest_batch.comparison.walk_forward.split import Split, positions
+from backtest_batch.comparison.walk_forward.split import Split
 from backtest_batch.errors import ConfigurationError, StrategyError
-from backtest_batch.market.panel import FloatArray, IntArray, Panel, new_panel
+from backtest_batch.market.panel import FloatArray, IntArray, Panel
 from backtest_batch.strategies.base import Strategy
 
 
@@ -127,13 +127,7 @@ def _fitted(strategy: Strategy, panel: Panel, split: Split) -> Strategy:
     fit = getattr(strategy, "fit", None)
     if fit is None:
         return strategy
-    bars = positions(split.train)
-    training = new_panel(
-        panel.index[bars],
-        panel.symbols,
-        {name: np.ascontiguousarray(values[bars]) for name, values in panel.fields.items()},
-    )
-    fitted = fit(training)
+    fitted = fit(panel.window(split.train_start, split.train_end + 1))
     # Returning self is the protocol; a fit that returns nothing has still fitted.
     return strategy if fitted is None else fitted
 
@@ -152,7 +146,7 @@ def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArra
     if len(decisions) == 0:
         return np.empty(expected)
     n_seen = int(decisions[-1]) + 1
-    seen = panel if n_seen == panel.n_bars else panel.head(n_seen)
+    seen = panel if n_seen == panel.n_bars else panel.window(0, n_seen)
     weights = np.asarray(strategy.target_weights(seen, decisions), dtype=np.float64)
     if weights.shape != expected:
         raise StrategyError(

@@ -1,4 +1,4 @@
-"""Reading ``walk_forward`` from the configuration: types, ranges, and what must hold between them."""
+"""Reading ``walk_forward`` from the configuration: types, ranges, and what must hold."""
 
 import difflib
 import math
@@ -105,7 +105,7 @@ def parse(
         "purged_size": reader.whole("purged_size", execution_lag, at_least=0),
         "min_train_size": _scaled(reader.whole("min_train_size", 252, at_least=1), scale),
         "min_test_size": _scaled(reader.whole("min_test_size", 63, at_least=1), scale),
-        "log_split_runs": reader.switch("log_split_runs", None),
+        "log_split_runs": reader.switch("log_split_runs"),
     }
     if method == "combinatorial":
         settings = WalkForwardSettings(
@@ -123,8 +123,8 @@ def parse(
             train_size=reader.length("train_size", _bars(periods_per_year * 3)),
             test_size=test_size,
             step_size=reader.length("step_size", test_size),
-            max_splits=reader.whole("max_splits", None, at_least=1),
-            overlap_allowed=reader.switch("overlap_allowed", False),
+            max_splits=reader.whole("max_splits", 1, at_least=1) if "max_splits" in given else None,
+            overlap_allowed=reader.switch("overlap_allowed") or False,
             splits=reader.explicit_splits(index),
         )
         reader.raise_faults()
@@ -139,8 +139,8 @@ def _bars(number: float) -> int:
     return max(1, math.floor(number + 0.5))
 
 
-def _scaled(daily_bars: int | None, scale: float) -> int:
-    return _bars((daily_bars or 1) * scale)
+def _scaled(daily_bars: int, scale: float) -> int:
+    return _bars(daily_bars * scale)
 
 
 def _error(faults: Sequence[Fault]) -> ConfigurationError:
@@ -171,10 +171,8 @@ class _Reader:
                 keys = ", ".join(known[1:]) or "no other keys"
                 self.fault(name, f"{meant}{NODE}={self.method} takes {keys}")
 
-    def whole(self, name: str, default: int | None, *, at_least: int) -> int | None:
+    def whole(self, name: str, default: int, *, at_least: int) -> int:
         value = self.given.get(name, default)
-        if value is None:
-            return None
         number = _as_whole(value)
         if number is None:
             self.fault(name, "must be a whole number")
@@ -184,12 +182,12 @@ class _Reader:
             return default
         return number
 
-    def switch(self, name: str, default: bool | None) -> bool | None:
-        value = self.given.get(name, default)
-        if value is not None and not isinstance(value, bool):
-            self.fault(name, "must be true or false")
-            return default
-        return value
+    def switch(self, name: str) -> bool | None:
+        value = self.given.get(name)
+        if value is None or isinstance(value, bool):
+            return value
+        self.fault(name, "must be true or false")
+        return None
 
     def length(self, name: str, default: int | str) -> int | str:
         """Take a number of bars or a calendar length."""

@@ -39,8 +39,9 @@ def make_splits(
     """
     if settings.method == "combinatorial":
         return combinatorial_plan(settings, index)
+    notes: list[str] = []
     if settings.splits:
-        splits, notes = explicit_splits(settings, index), []
+        splits = explicit_splits(settings, index)
     else:
         splits, notes = moving_splits(settings, index, periods_per_year)
     n_splits = len(splits)

@@ -184,7 +184,7 @@ def _curve(
         splits=np.repeat([segment.split for segment in path], lengths)[:n_kept],
         runs=np.repeat(held, lengths)[:n_kept],
         net_return=net_return[:n_kept],
-        equity=runs.initial_capital * np.cumprod(1.0 + net_return[:n_kept]),
+        equity=np.asarray(runs.initial_capital * np.cumprod(1.0 + net_return[:n_kept])),
         switch_turnover=turnover[:n_kept],
         switch_trades=trades[:n_kept],
         switches=tuple(item for item in switches if item.bar < bars[n_kept - 1]),

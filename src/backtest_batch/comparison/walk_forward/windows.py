@@ -48,7 +48,8 @@ class WindowMetrics:
 
     def of(self, name: str) -> FloatArray:
         """Return one metric, shape (n_windows, n_runs)."""
-        return self.values[self.names.index(name)]
+        values: FloatArray = self.values[self.names.index(name)]
+        return values
 
     def at(self, window: int) -> dict[str, FloatArray]:
         """Return the metrics of one window, each of shape (n_runs,)."""

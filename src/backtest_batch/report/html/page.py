@@ -92,6 +92,12 @@ def _best(ranked: pd.DataFrame) -> Label | None:
     return placed[0] if len(placed) else None
 
 
+def _finished(data: ReportData) -> pd.Index:
+    """Return the index labels of the FINISHED runs, ranked ones first, best first."""
+    done = pd.Series(data.table.finished, index=data.table.runs.index)
+    return data.ranked.index[done.reindex(data.ranked.index).to_numpy(dtype=bool)]
+
+
 def _counts(data: ReportData) -> str:
     """Return how many runs there are and how they ended, in one sentence."""
     n_runs = len(data.table)
@@ -105,11 +111,11 @@ def _counts(data: ReportData) -> str:
 def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
     """Return what the scripts of the page work on."""
     table, ranked = data.table, data.ranked
-    rows = ranked.index[even_sample(len(ranked), MAX_RUNS)]
-    finished = pd.Series(table.finished, index=table.runs.index).reindex(rows).to_numpy(dtype=bool)
+    finished = _finished(data)
+    rows = finished[even_sample(len(finished), MAX_RUNS)]
     walk_forward = data.walk_forward
     return {
-        "runs": runs_payload(table, ranked, rows[finished]),
+        "runs": runs_payload(table, ranked, rows),
         "rankBy": list(data.ranking.metrics),
         "maxLines": MAX_LINES,
         "best": None if best is None else str(table.runs["run_id"][best]),
@@ -147,13 +153,10 @@ def _distinct(values: Sequence[float]) -> list[list[float | int | None]]:
 
 
 def _leaderboard(data: ReportData) -> list[Column]:
-    rows = data.ranked.index[:MAX_ROWS]
+    rows = _finished(data)[:MAX_ROWS]
     if not len(rows):
         return []
-    status = not bool(data.table.finished.all())
-    columns = leaderboard_columns(
-        data.table, data.ranked, data.ranking, rows, status=status, extra=data.extra
-    )
+    columns = leaderboard_columns(data.table, data.ranked, data.ranking, rows, extra=data.extra)
     return [_shortened(column) for column in columns]
 
 
@@ -205,11 +208,11 @@ def _flattened(summary: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def _limits(data: ReportData, payload: dict[str, Any]) -> dict[str, str]:
     """Say for each section what it leaves out."""
     table: RunTable = data.table
-    n_runs, n_finished = len(table), int(table.finished.sum())
-    limits = {}
-    if n_runs > MAX_ROWS:
+    n_finished = int(table.finished.sum())
+    limits = dict.fromkeys(("leaderboard", "runs", "parallel", "curves"), "")
+    if n_finished > MAX_ROWS:
         limits["leaderboard"] = (
-            f"These are the best {MAX_ROWS:,} of {n_runs:,} runs; rankings.csv has all of them."
+            f"These are the best {MAX_ROWS:,} of {n_finished:,} finished runs; rankings.csv has all of them."
         )
     held = len(payload["runs"]["ids"])
     if held < n_finished:

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import Levels, format_value
-from backtest_batch.comparison.metrics_choice import engine_metric, result_metrics
+from backtest_batch.comparison.metrics_choice import direction_of, result_metrics
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.engine.metrics import METRICS
 from backtest_batch.market.panel import IntArray
+from backtest_batch.report.escaping import short_numbers
 from backtest_batch.report.html.numbers import plain_number, plain_numbers
 from backtest_batch.report.tables import parameter_labels
 
@@ -21,6 +22,9 @@ MAX_CELLS = 30
 
 N_GROUPS = 12
 """Groups into which many numbers are put together."""
+
+_FORMS = {"25.00%": "percent", "0": "whole"}
+"""How the tables write a quarter tells how the page's script writes a metric."""
 
 MAX_TEXT = 200
 """Characters of a value that the page shows; rankings.csv has all of them."""
@@ -54,8 +58,7 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
     -------
     dict
         ``ids``, ``ranks``, ``scenarios`` (labels and codes), ``params`` (see :func:`_parameter`)
-        and ``metrics`` (name, unit, direction, meaning, whole (whether all values are whole
-        numbers), values).
+        and ``metrics`` (see :func:`metric_payload`).
     """
     positions = table.runs.index.get_indexer(rows)
     scenarios = pd.Categorical(table.scenario.reindex(rows))
@@ -90,14 +93,11 @@ def shown_metrics(table: RunTable) -> list[str]:
 
 
 def metric_payload(name: str, values: pd.Series) -> dict[str, Any]:
-    """Return one metric of the runs."""
-    metric = engine_metric(name)
-    present = values.dropna()
+    """Return one metric of the runs: name, direction, form (how it is written) and values."""
     return {
         "name": name,
-        "unit": "" if metric is None else metric.unit,
-        "direction": 0 if metric is None else metric.direction,
-        "whole": bool((present == present.round()).all()),
+        "direction": direction_of(name),
+        "form": _FORMS.get(short_numbers(name, [0.25])[0], "plain"),
         "values": plain_numbers(values.tolist()),
     }
 

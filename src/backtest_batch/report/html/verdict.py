@@ -129,7 +129,7 @@ def verdict_view(document: Mapping[str, Any]) -> VerdictView:
             for key in _TILES
             if key in document
         ],
-        figures=[_figure(key, document) for key in EXPLANATIONS if key in document],
+        figures=[_figure(key, document) for key in EXPLANATIONS if key in document and key != "verdict"],
         basis=_basis(document),
         scenarios=_scenarios(document),
         excluded=_excluded(document),

@@ -22,9 +22,9 @@ function grouped(value, decimals = 0) {
 // The same rules as for the tables that were written into the page.
 function metricText(name, value) {
   if (value === null || value === undefined) return "";
-  const metric = metricsByName.get(name) ?? { unit: "", whole: false };
-  if (metric.whole && Number.isInteger(value)) return grouped(value);
-  if (metric.unit === "fraction") return `${(100 * value).toFixed(2)}%`;
+  const form = metricsByName.get(name)?.form;
+  if (form === "whole") return grouped(value);
+  if (form === "percent") return `${(100 * value).toFixed(2)}%`;
   if (Math.abs(value) >= 10000) return grouped(value);
   return Math.abs(value) >= 0.0005 || value === 0 ? value.toFixed(3) : value.toPrecision(2);
 }

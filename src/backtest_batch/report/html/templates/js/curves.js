@@ -60,6 +60,7 @@ function registerCurves(id, payload) {
       traces,
       layout: {
         height: narrow ? 420 : 520,
+        margin: { l: narrow ? 44 : 60, r: narrow ? 8 : 20, t: 12, b: 28 },
         hovermode: narrow ? "closest" : "x unified",
         xaxis: axis("", { anchor: "y2", hoverformat: "%Y-%m-%d" }),
         yaxis: axis("growth of 1", { domain: [0.36, 1],

@@ -95,7 +95,7 @@ function registerImportance() {
         height: Math.max(180, 90 + 28 * shown.length),
         showlegend: shown.some((row) => row.pair),
         legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-        margin: { l: 60, r: 60, t: 36, b: 44 },
+        margin: { l: 60, r: 60, t: 36, b: 24 },
         xaxis: axis("", { tickformat: ".0%", rangemode: "tozero" }),
         yaxis: axis("", { tickmode: "array", tickvals: labels.map((_, i) => i), ticktext: labels.map(plotText),
           autorange: "reversed", showgrid: false }),

@@ -9,7 +9,7 @@ const GREY = "#7d8590";
 // Cividis: read alike with and without colour vision, and on paper without colour.
 const SCALE = [[0, "#00224e"], [0.25, "#35456c"], [0.5, "#7c7b78"], [0.75, "#b8a65c"], [1, "#fee838"]];
 
-const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+const FONT = '-apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif';
 
 // `draw(figure)` returns {label, note, traces, layout, table: {head, rows}}.
 function registerFigure(id, prepare, draw) {
@@ -46,7 +46,7 @@ function axis(title, more = {}) {
 }
 
 function metricAxis(name, more = {}) {
-  const percent = metricsByName.get(name)?.unit === "fraction";
+  const percent = metricsByName.get(name)?.form === "percent";
   return axis(name, percent ? { tickformat: ".1~%", ...more } : more);
 }
 
@@ -60,6 +60,7 @@ function showPlot(figure, drawn) {
     showlegend: false,
     hovermode: "closest",
     dragmode: touch ? false : "zoom",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: GREY, activecolor: COLOURS[0] },
     hoverlabel: { bgcolor: "#24292f", bordercolor: "#24292f", font: { color: "#ffffff", family: FONT },
       namelength: -1 },
     ...drawn.layout,
@@ -68,6 +69,8 @@ function showPlot(figure, drawn) {
     responsive: true,
     displaylogo: false,
     displayModeBar: touch ? false : "hover",
+    showSendToCloud: false,
+    plotlyServerURL: "",
     modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
   };
   if (drawn.label) figure.plot.setAttribute("aria-label", drawn.label);

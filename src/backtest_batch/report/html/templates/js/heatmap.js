@@ -1,7 +1,7 @@
 // Two parameters at a time: the mean, the best or the worst run of each pair of values.
 
-const AGGREGATES = [["mean", "the mean run"], ["best", "the best run"], ["worst", "the worst run"],
-  ["count", "the number of runs"]];
+const AGGREGATES = [["mean", "mean of the runs"], ["best", "best run"], ["worst", "worst run"],
+  ["count", "number of runs"]];
 const CELLS_WITH_TEXT = 225;
 const SCENARIOS_LISTED = 200;
 
@@ -74,12 +74,12 @@ function registerHeatmap() {
       traces: [{
         type: "heatmap", z, x: x.map((_, i) => i), y: y.map((_, i) => i), text,
         texttemplate: withText ? "%{text}" : "", colorscale: SCALE,
-        reversescale: how !== "count" && metric.direction < 0, xgap: 2, ygap: 2, hoverongaps: false,
+        reversescale: how !== "count" && metric.direction < 0, xgap: 2, ygap: 2, textfont: { size: 13 }, hoverongaps: false,
         customdata: z.map((row, i) => row.map((_, j) => `${plotText(across.name)} ${plotText(across.cells[j])}<br>` +
           `${plotText(down.name)} ${plotText(down.cells[i])}`)),
         hovertemplate: `%{customdata}<br>${plotText(what)} %{text}<extra></extra>`,
         colorbar: { title: { text: plotText(narrow ? "" : what), side: "right" }, thickness: 10, outlinewidth: 0,
-          tickformat: metric.unit === "fraction" && how !== "count" ? ".1~%" : undefined },
+          tickformat: metric.form === "percent" && how !== "count" ? ".1~%" : undefined },
       }],
       layout: {
         height: Math.min(640, Math.max(260, 110 + 44 * down.cells.length)),

@@ -22,7 +22,8 @@ function parameterAxis(param) {
       return value === null ? null : scaled.at(value);
     },
     text: (run) => param.levels[param.codes[run]],
-    ticks: few ? numbers.map((value) => [scaled.at(value), String(value)]) : scaled.ticks(String) };
+    ticks: few ? param.levels.map((text, level) => [level, text]).filter(([level]) => param.numbers[level] !== null)
+      .map(([level, text]) => [scaled.at(param.numbers[level]), text]) : scaled.ticks(String) };
 }
 
 function metricAsAxis(metric) {
@@ -135,7 +136,7 @@ function registerParallel() {
     }
     const annotations = axes.flatMap((item, i) => item.ticks.map(([height, text]) => ({
       x: i, y: height, text: plotText(brief(text, narrow ? 7 : 12)), showarrow: false, xanchor: "right",
-      xshift: -4, font: { size: narrow ? 9 : 11 },
+      xshift: -3, font: { size: narrow ? 9 : 11 }, bgcolor: "#ffffff", borderpad: 1,
     })));
     return {
       label: `Parallel coordinates of ${held.length} runs over ${axes.map((item) => item.name).join(", ")}.`,
@@ -146,7 +147,7 @@ function registerParallel() {
       layout: {
         height: narrow ? 360 : 440,
         dragmode: touch ? false : "select",
-        margin: { l: narrow ? 40 : 64, r: narrow ? 12 : 40, t: 64, b: 16 },
+        margin: { l: narrow ? 40 : 64, r: narrow ? 44 : 56, t: 64, b: 16 },
         xaxis: axis("", { range: [-0.15, axes.length - 0.85], side: "top", tickmode: "array", showgrid: true,
           tickvals: axes.map((_, i) => i), ticktext: axes.map((item) => plotText(brief(item.name, narrow ? 11 : 22))),
           tickangle: narrow || axes.length > 7 ? -30 : 0, fixedrange: true }),

@@ -1,0 +1,164 @@
+"""The tables of a walk-forward: a row a split and run, a run and metric, a bar."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE
+from backtest_batch.comparison.walk_forward.walk import ScenarioWalk
+from backtest_batch.comparison.walk_forward.windows import WindowMetrics
+from backtest_batch.market.panel import FloatArray
+
+IN_SAMPLE = "is_"
+"""Prefix of the metrics of training windows."""
+
+
+def summary_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
+    """Return ``walk_forward_summary``: one row for each split and run, scenario after scenario.
+
+    Parameters
+    ----------
+    walks
+        One for each scenario.
+
+    Returns
+    -------
+    DataFrame of shape (n_splits * n_runs, any)
+        split, run_id, train_start, train_end, test_start, test_end (first and last bar,
+        inclusive), is_<metric> and oos_<metric> (NaN where undefined), chosen, scenario.
+    """
+    return pd.concat([_summary(walk) for walk in walks], ignore_index=True)
+
+
+def _summary(walk: ScenarioWalk) -> pd.DataFrame:
+    splits, run_ids = walk.plan.splits, np.array(walk.runs.run_ids, dtype=object)
+    n_splits, n_runs = len(splits), len(run_ids)
+    index = walk.runs.index
+    columns: dict[str, object] = {
+        "split": np.repeat(np.arange(n_splits), n_runs),
+        "run_id": np.tile(run_ids, n_splits),
+    }
+    for name in ("train_start", "train_end", "test_start", "test_end"):
+        bars = np.array([getattr(split, name) for split in splits])
+        columns[name] = index[np.repeat(bars, n_runs)]
+    for prefix, metrics in _parts(walk):
+        for name, values in zip(metrics.names, metrics.values, strict=True):
+            columns[prefix + name] = values.reshape(-1)
+    chosen = np.zeros((n_splits, n_runs), dtype=np.bool_)
+    for number, choice in enumerate(walk.choices):
+        if choice is not None:
+            chosen[number, choice] = True
+    columns["chosen"] = chosen.reshape(-1)
+    columns["scenario"] = walk.runs.scenario
+    return pd.DataFrame(columns)
+
+
+def aggregate_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
+    """Return ``walk_forward_aggregate``: each metric of each run over the splits.
+
+    Parameters
+    ----------
+    walks
+        One for each scenario.
+
+    Returns
+    -------
+    DataFrame of shape (n_runs * 2 * n_metrics, 7)
+        run_id, metric (is_<metric> or oos_<metric>), count (splits in which it is defined), mean,
+        std (ddof 1, NaN for one split), min, max.
+    """
+    return pd.concat([_aggregate(walk) for walk in walks], ignore_index=True)
+
+
+def _aggregate(walk: ScenarioWalk) -> pd.DataFrame:
+    names = [prefix + name for prefix, metrics in _parts(walk) for name in metrics.names]
+    values = np.concatenate([metrics.values for _, metrics in _parts(walk)])
+    # From (n_metrics, n_splits, n_runs) to one row a run and metric.
+    by_row = values.transpose(2, 0, 1).reshape(-1, values.shape[1])
+    rows = _statistics(by_row)
+    run_ids = np.array(walk.runs.run_ids, dtype=object)
+    keys = {"run_id": np.repeat(run_ids, len(names)), "metric": np.tile(names, len(run_ids))}
+    return pd.DataFrame(keys | rows)
+
+
+def _statistics(values: FloatArray) -> dict[str, FloatArray]:
+    """Return statistics of each row, NaN left out."""
+    defined = np.isfinite(values)
+    count = defined.sum(axis=1)
+    some, several = count > 0, count > 1
+    mean = np.full(len(values), np.nan)
+    np.divide(np.where(defined, values, 0.0).sum(axis=1), count, out=mean, where=some)
+    squares = np.where(defined, values - mean[:, None], 0.0) ** 2
+    variance = np.full(len(values), np.nan)
+    np.divide(squares.sum(axis=1), count - 1, out=variance, where=several)
+    low = np.where(defined, values, np.inf).min(axis=1)
+    high = np.where(defined, values, -np.inf).max(axis=1)
+    return {
+        "count": count,
+        "mean": mean,
+        "std": np.sqrt(variance),
+        "min": np.where(some, low, np.nan),
+        "max": np.where(some, high, np.nan),
+    }
+
+
+def equity_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
+    """Return ``walk_forward_equity``: one row for each bar of the stitched curves.
+
+    Parameters
+    ----------
+    walks
+        One for each scenario.
+
+    Returns
+    -------
+    DataFrame of shape (n_bars, 6 or 7)
+        timestamp, net_return, equity, run_id (of the choice; None in cash), split, scenario; and
+        path where bars are tested several times.
+    """
+    frames = []
+    for walk in walks:
+        names = np.array([*walk.runs.run_ids, None], dtype=object)
+        for path, curve in enumerate(walk.curves):
+            frame = pd.DataFrame(
+                {
+                    "timestamp": walk.runs.index[curve.bars],
+                    "net_return": curve.net_return,
+                    "equity": curve.equity,
+                    # Cash, -1, is the last of the names.
+                    "run_id": names[curve.runs],
+                    "split": curve.splits,
+                    "scenario": walk.runs.scenario,
+                }
+            )
+            frames.append(frame.assign(path=path) if len(walk.curves) > 1 else frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def run_metrics(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
+    """Return the metrics of each run on all test bars.
+
+    Parameters
+    ----------
+    walks
+        One for each scenario.
+
+    Returns
+    -------
+    DataFrame of shape (n_runs, n_metrics)
+        Indexed by run_id, columns oos_<metric>, NaN where undefined.
+    """
+    frames = [
+        pd.DataFrame(
+            walk.tested.values[:, 0].T,
+            index=pd.Index(walk.runs.run_ids, name="run_id", dtype=object),
+            columns=[OUT_OF_SAMPLE + name for name in walk.tested.names],
+        )
+        for walk in walks
+    ]
+    return pd.concat(frames)
+
+
+def _parts(walk: ScenarioWalk) -> tuple[tuple[str, WindowMetrics], tuple[str, WindowMetrics]]:
+    return (IN_SAMPLE, walk.in_sample), (OUT_OF_SAMPLE, walk.out_of_sample)

@@ -1,0 +1,77 @@
+import numpy as np
+from engine_markets import Case, cases
+from hypothesis import given, settings
+from numpy.testing import assert_allclose
+
+from backtest_batch.engine.reference import ReferencePath, simulate_reference
+from backtest_batch.engine.simulate import Simulation, simulate, simulate_many
+
+ARRAYS = ("equity", "net_return", "gross_exposure", "net_exposure", "turnover", "cost")
+
+
+def assert_equal_to_reference(simulation: Simulation, expected: ReferencePath) -> None:
+    capital = simulation.settings.initial_capital
+    assert simulation.ruined_bar == expected.ruined_bar
+    assert simulation.n_measured == len(expected.equity)
+    assert_allclose(simulation.equity, expected.equity, rtol=1e-10, atol=1e-10 * capital)
+    for name in ("gross_exposure", "net_exposure", "turnover", "net_return"):
+        assert_allclose(getattr(simulation, name), getattr(expected, name), rtol=1e-8, atol=1e-8)
+    assert_allclose(simulation.cost, expected.cost, rtol=1e-8, atol=1e-8 * capital)
+    assert simulation.decision_bars.tolist() == expected.decision_bars
+    n_assets = simulation.target_weights.shape[1]
+    rows = np.reshape(expected.target_weights, (-1, n_assets))
+    assert_allclose(simulation.target_weights, rows, rtol=1e-12)
+    assert simulation.untradable_weights == expected.untradable_weights
+    trades = simulation.trades()
+    assert simulation.n_trades == len(trades.bar) == len(expected.trades)
+    assert trades.bar.tolist() == [trade.bar for trade in expected.trades]
+    assert trades.asset.tolist() == [trade.asset for trade in expected.trades]
+    for name in ("shares", "price", "value", "cost"):
+        values = [getattr(trade, name) for trade in expected.trades]
+        assert_allclose(getattr(trades, name), values, rtol=1e-7, atol=1e-10 * capital)
+
+
+@settings(deadline=None, max_examples=300)
+@given(cases())
+def test_kernels_equal_the_reference(case: Case) -> None:
+    for item in case.settings:
+        arguments = (case.panel, case.decisions, case.weights, item, case.first_bar)
+        assert_equal_to_reference(simulate(*arguments), simulate_reference(*arguments))
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases())
+def test_a_run_has_the_same_bits_alone_and_in_a_group(case: Case) -> None:
+    group = simulate_many(
+        case.panel, case.decisions, case.weights, case.settings * 3, case.first_bar
+    )
+    for item, together in zip(case.settings * 3, group, strict=True):
+        alone = simulate(case.panel, case.decisions, case.weights, item, case.first_bar)
+        assert together.settings is item
+        for name in ARRAYS:
+            assert getattr(alone, name).tobytes() == getattr(together, name).tobytes()
+        for name in ("bar", "asset", "shares", "price", "value", "cost"):
+            first, second = getattr(alone.trades(), name), getattr(together.trades(), name)
+            assert first.tobytes() == second.tobytes()
+        assert alone.n_trades == together.n_trades
+        assert vars(alone.totals) == vars(together.totals)
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases())
+def test_totals_are_the_sums_of_the_arrays(case: Case) -> None:
+    for item in simulate_many(
+        case.panel, case.decisions, case.weights, case.settings, case.first_bar
+    ):
+        totals = item.totals
+        alive = slice(None) if item.ruined_bar is None else slice(None, -1)
+        gross = item.gross_exposure[alive]
+        assert totals.n_exposure_bars == len(gross)
+        assert_allclose(totals.gross_exposure, gross.sum(), rtol=1e-12)
+        assert_allclose(totals.net_exposure, item.net_exposure[alive].sum(), rtol=1e-9, atol=1e-9)
+        assert totals.max_gross_exposure == gross.max(initial=0.0)
+        assert_allclose(totals.turnover, item.turnover.sum(), rtol=1e-12)
+        assert_allclose(totals.cost, item.cost.sum(), rtol=1e-12)
+        before = np.concatenate((item.equity[:1], item.equity[:-1]))
+        assert_allclose(totals.cost_ratio, np.sum(item.cost / before), rtol=1e-12)
+        assert_allclose(item.trades().cost.sum(), item.cost.sum(), rtol=1e-10)
