@@ -1,8 +1,8 @@
 """Take a picture of an HTML page in a headless Chromium.
 
-    python scripts/screenshot.py report.html report.png --width 1280
-    python scripts/screenshot.py report.html phone.png --width 390 --dark
-    python scripts/screenshot.py report.html heatmap.png --element '#heatmap'
+    python -m scripts.screenshot report.html report.png --width 1280
+    python -m scripts.screenshot report.html phone.png --width 390 --dark
+    python -m scripts.screenshot report.html heatmap.png --element '#heatmap'
 
 Needs selenium, chromium and its driver (Debian: chromium, chromium-driver).
 """
@@ -12,7 +12,8 @@ import base64
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
@@ -30,6 +31,80 @@ FLAGS = (
     "--hide-scrollbars",
 )
 
+READY = (
+    "return document.readyState === 'complete' && (!document.getElementById('report-data')"
+    " || document.documentElement.dataset.ready === 'true')"
+)
+"""True when a page is there with all its figures."""
+
+
+def missing() -> str:
+    """Return what is missing to open a page, empty when nothing is."""
+    return ", ".join(name for name in ("chromium", "chromedriver") if shutil.which(name) is None)
+
+
+@contextmanager
+def browser() -> Iterator[webdriver.Chrome]:
+    """Start a headless Chromium with a new profile, and end it afterwards."""
+    settings = webdriver.ChromeOptions()
+    settings.binary_location = shutil.which("chromium") or ""
+    settings.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            settings.add_argument(flag)
+        service = webdriver.ChromeService(shutil.which("chromedriver"))
+        chrome = webdriver.Chrome(options=settings, service=service)
+        try:
+            yield chrome
+        finally:
+            chrome.quit()
+
+
+def open_page(
+    chrome: webdriver.Chrome,
+    page: Path,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    dark: bool = False,
+    scale: float = 1.0,
+) -> None:
+    """Open a page on a screen of a size and wait until its figures are drawn."""
+    # A headless browser has no pointer; with one the tool bars of the plots stay hidden.
+    media = {
+        "prefers-color-scheme": "dark" if dark else "light",
+        "hover": "hover",
+        "any-hover": "hover",
+    }
+    chrome.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": name, "value": value} for name, value in media.items()]},
+    )
+    resize(chrome, width, height, scale)
+    chrome.get(page.resolve().as_uri())
+    WebDriverWait(chrome, 60, poll_frequency=0.05).until(lambda it: it.execute_script(READY))
+
+
+def resize(chrome: webdriver.Chrome, width: int, height: int, scale: float = 1.0) -> None:
+    """Give the screen a size; below 600 pixels it is a phone's."""
+    chrome.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600},
+    )
+
+
+def picture(chrome: webdriver.Chrome, element: str | None = None) -> bytes:
+    """Return the screen, or the part of the page with a CSS selector, as PNG."""
+    request: dict[str, object] = {"captureBeyondViewport": True}
+    if element is not None:
+        request["clip"] = chrome.execute_script(
+            "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height,"
+            " scale: 1}",
+            element,
+        )
+    return base64.b64decode(chrome.execute_cdp_cmd("Page.captureScreenshot", request)["data"])
+
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
@@ -46,64 +121,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def take(options: argparse.Namespace) -> bytes:
-    """Return the picture, taken when the page says that it is ready (or has no such mark)."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        raise SystemExit("chromium and chromedriver are needed, but are not on the PATH.")
-    settings = webdriver.ChromeOptions()
-    settings.binary_location = browser
-    with tempfile.TemporaryDirectory() as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            settings.add_argument(flag)
-        chrome = webdriver.Chrome(options=settings, service=webdriver.ChromeService(driver))
-        try:
-            return _picture(chrome, options)
-        finally:
-            chrome.quit()
-
-
-def _picture(chrome: webdriver.Chrome, options: argparse.Namespace) -> bytes:
-    scheme = "dark" if options.dark else "light"
-    chrome.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
-    )
-    _resize(chrome, options, options.height or 900)
-    chrome.get(options.page.resolve().as_uri())
-    WebDriverWait(chrome, 60).until(
-        lambda page: page.execute_script(
-            "return !document.getElementById('report-data')"
-            " || document.documentElement.dataset.ready === 'true'"
-        )
-    )
-    if options.height is None:
-        whole = chrome.execute_script("return document.documentElement.scrollHeight")
-        _resize(chrome, options, whole)
-    request: dict[str, object] = {"captureBeyondViewport": True}
-    if options.element:
-        box = chrome.execute_script(
-            "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
-            "return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height,"
-            " scale: 1}",
-            options.element,
-        )
-        request["clip"] = box
-    return base64.b64decode(chrome.execute_cdp_cmd("Page.captureScreenshot", request)["data"])
-
-
-def _resize(chrome: webdriver.Chrome, options: argparse.Namespace, height: int) -> None:
-    chrome.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {
-            "width": options.width,
-            "height": height,
-            "deviceScaleFactor": options.scale,
-            "mobile": options.width < 600,
-        },
-    )
+def main(arguments: Sequence[str]) -> None:
+    """Take the picture that the command line asks for."""
+    options = parse(arguments)
+    if missing():
+        raise SystemExit(f"Not on the PATH: {missing()}.")
+    with browser() as chrome:
+        sizes = {"width": options.width, "scale": options.scale}
+        open_page(chrome, options.page, height=options.height or 900, dark=options.dark, **sizes)
+        if options.height is None:
+            whole = chrome.execute_script("return document.documentElement.scrollHeight")
+            resize(chrome, options.width, whole, options.scale)
+        options.picture.write_bytes(picture(chrome, options.element))
 
 
 if __name__ == "__main__":
-    chosen = parse(sys.argv[1:])
-    chosen.picture.write_bytes(take(chosen))
+    main(sys.argv[1:])

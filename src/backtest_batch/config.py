@@ -270,6 +270,13 @@ class BatchConfig:
     )
     top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
 
+    walk_forward: dict[str, Any] = key(
+        None,
+        Role.REPORT,
+        "in-sample choice, out-of-sample judgement (group walk_forward)",
+        factory=dict,
+    )
+
     tracking: TrackingConfig = key(
         None, Role.TRACKING, "where runs are recorded (group tracking)", factory=TrackingConfig
     )
@@ -307,8 +314,8 @@ class CompareConfig:
     )
 
 
-NODES = ("data", "strategy")
-"""Root keys that are constructors: open nodes, checked by the rooms that build them."""
+NODES = ("data", "strategy", "walk_forward")
+"""Root keys that are open nodes: the rooms that read them know what they accept."""
 
 
 def roles() -> dict[str, Role]:

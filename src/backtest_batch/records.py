@@ -111,6 +111,9 @@ class RunSpec:
         Seed of the strategy's random numbers, the same for all runs that differ in costs only.
     first_bar, n_bars
         Position of the first measured bar, and how many bars the run's data has.
+    fit_bars
+        First and last (exclusive) of the return bars that walk-forward splits, when the strategy
+        is fitted on the training bars of each split; None when nothing is fitted.
     """
 
     index: int
@@ -126,6 +129,7 @@ class RunSpec:
     strategy_seed: int
     first_bar: int
     n_bars: int
+    fit_bars: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +154,8 @@ class RunResult:
         Folder with the files of the run, or None when none were asked for.
     timings
         Seconds by step: load, signals, simulate, metrics, write.
+    in_sample
+        Of a run whose strategy was fitted: metrics on the training bars, one value a split.
     """
 
     metrics: Mapping[str, float]
@@ -161,6 +167,7 @@ class RunResult:
     chunk_runs: int = 1
     artifacts: Path | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    in_sample: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

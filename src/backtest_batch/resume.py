@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 
+from backtest_batch.batch.chunks import RETURNS
 from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.plan import Plan
-from backtest_batch.batch.worker import returns_writer
+from backtest_batch.batch.worker import row_writer
 from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace
 from backtest_batch.config import SWEEPABLE
 from backtest_batch.engine.metrics import RESULT_METRICS
@@ -255,7 +256,7 @@ def restore_returns(workspace: Workspace, plan: Plan, finished: Sequence[RunReco
     if workspace.scratch.returns.exists() or not path.is_file():
         return
     names = set(pq.read_schema(path).names)
-    with returns_writer(workspace.scratch) as write:
+    with row_writer(workspace.scratch, RETURNS) as write:
         for record in finished:
             spec = record.spec
             if spec.run_id not in names:

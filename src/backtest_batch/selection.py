@@ -1,4 +1,4 @@
-"""Read runs of one or several batches back from the store, as a table to compare."""
+"""Which recorded runs are compared."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,225 +8,299 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.metrics_choice import known_metrics
+from backtest_batch.comparison.batches import join_tables, without_repeats
+from backtest_batch.comparison.levels import format_value
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import scenario_names
-from backtest_batch.config import CompareConfig
-from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
-from backtest_batch.report.best_params import RunDetails
-from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
+from backtest_batch.empty_selection import why_empty
+from backtest_batch.errors import ConfigurationError, Fault, SelectionError
+from backtest_batch.recorded import table_of, text_values
+from backtest_batch.tracking.entries import params_of
+from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs
 from backtest_batch.tracking.store import Store
 
-COMPARED = ("data_fingerprint", "code_fingerprint", "git_commit")
-"""Tags of runs in which batches may differ; unlike things are then compared."""
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
     """Runs that were read from a store.
 
     Attributes
     ----------
     table
-        The runs.
+        The runs, each run key once.
+    frame
+        What the store holds of them, indexed like the table; see :func:`.load_runs`.
     batches
-        The batches that were named; empty when runs were chosen by tags alone.
+        The batches that were asked for; empty when runs were chosen by tags or a filter alone.
     notes
-        What was left out, and in what the batches differ.
+        What was left out.
     """
 
     table: RunTable
+    frame: pd.DataFrame
     batches: tuple[BatchHandle, ...]
     notes: tuple[str, ...]
 
 
-def select_runs(store: Store, config: CompareConfig) -> Selection:
+def select_runs(
+    store: Store,
+    *,
+    batch: Any = None,
+    filter_tags: Any = None,
+    filter_string: str = "",
+    statuses: Sequence[str] = ("FINISHED",),
+    scenario_axes: Iterable[str] = (),
+) -> Selection:
     """Return the runs that a comparison is about.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    batch
+        ``latest``, a batch_id, a batch_name, or a list of these. None is ``latest``, or every
+        batch of the experiment when tags or a filter are given.
+    filter_tags
+        Tags that every run has; see :func:`tag_filter`.
+    filter_string
+        A condition in MLflow's own language, such as ``metrics.sharpe > 0.5``.
+    statuses
+        MLflow's statuses of the runs to take.
+    scenario_axes
+        Further keys to count as scenario axes.
 
     Raises
     ------
     ConfigurationError
-        When nothing says which runs are meant, or a filter is malformed.
+        When ``batch`` or ``filter_tags`` is malformed.
     SelectionError
-        When there is no such batch, or no run is selected.
+        When there is no such batch, the filter is not understood, or no run is selected; the
+        message names the key and the choices.
+    StoreError
+        When the store fails.
     """
-    tags = tag_filter(config.filter_tags)
-    names = _batch_names(config, tags)
-    batches = tuple(find_batch(store, name) for name in names)
-    frame = load_runs(
-        store,
-        batches=[batch.batch_id for batch in batches] if batches else None,
-        tags=tags,
-        filter_string=config.filter or "",
-        parts=("metrics", "tags"),
-    )
-    if frame.empty:
-        raise SelectionError(f"no run is selected by {_asked(config)}")
-    statuses = [str(item).upper() for item in config.statuses]
-    wanted = frame["status"].isin(statuses)
-    notes = [
-        f"Left out: {count} {status} runs (statuses={','.join(statuses)})."
-        for status, count in frame.loc[~wanted, "status"].value_counts().items()
-    ]
-    frame = frame[wanted]
+    tags = tag_filter(filter_tags)
+    names = _batch_names(batch)
+    if names is None and not tags and not filter_string.strip():
+        names = ["latest"]
+    batches = None if names is None else _find_batches(store, names)
+    ids = None if batches is None else [handle.batch_id for handle in batches]
+    found = load_runs(store, batches=ids, tags=tags, filter_string=filter_string)
+    if found.empty:
+        raise SelectionError(why_empty(store, ids, tags, filter_string))
+    wanted = [status.upper() for status in statuses]
+    frame = found[found["status"].isin(wanted)]
+    left_out = found.loc[~found["status"].isin(wanted), "status"].value_counts()
+    counted = ", ".join(f"{count:,} {status}" for status, count in left_out.items())
     if frame.empty:
         raise SelectionError(
-            f"none of the runs selected by {_asked(config)} is {' or '.join(statuses)}. "
-            + " ".join(notes)
+            f"statuses=[{','.join(wanted)}]: none of the selected runs ended so; they are {counted}"
         )
-    frame, twice = _each_once(frame)
-    if twice:
-        notes.append(f"{twice} runs occur in several batches and count once.")
-    notes = [*_differences(frame), *notes]
+    table, repeats = without_repeats(table_of(frame, scenario_axes))
+    notes = [_unfinished(handle) for handle in batches or () if handle.status == "RUNNING"]
+    if counted:
+        every = ",".join([*wanted, *map(str, left_out.index)])
+        notes.append(f"Left out: {counted} (statuses=[{every}] takes them in).")
+    if len(repeats):
+        runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
+        notes.append(f"{runs} more than once (same run key) and count once.")
     return Selection(
-        table=table_of(frame, config.scenario_axes), batches=batches, notes=tuple(notes)
+        table=table,
+        frame=frame.loc[table.runs.index],
+        batches=tuple(batches or ()),
+        notes=tuple(notes),
     )
 
 
 def tag_filter(given: Any) -> dict[str, str]:
-    """Return the tags that runs must have: a mapping, or a list of names with value "true"."""
+    """Return the tags that runs must have, all of them, by name.
+
+    Parameters
+    ----------
+    given
+        A mapping of names to values such as ``{suite: ai_tech}``; a name or a list of names, each
+        with the value ``true``; None for no tags. Numbers and booleans are read as they are typed.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is anything else.
+    """
     if given is None:
         return {}
     if isinstance(given, str):
         given = [given]
+    allowed = "must be a mapping such as {suite: ai_tech}, or a list of names with the value true"
     if isinstance(given, Mapping):
-        return {str(name): _text(value) for name, value in given.items()}
-    if isinstance(given, Sequence) and all(isinstance(name, str) for name in given):
-        return dict.fromkeys(given, "true")
-    raise ConfigurationError(
-        f"filter_tags={given}: must be a mapping such as {{suite: ai_tech}}, or a list of names"
-    )
+        faults = [
+            Fault(key=f"filter_tags.{name}", value=value, allowed="must be text or a number")
+            for name, value in given.items()
+            if value is None or not isinstance(value, str | int | float)
+        ]
+        tags = {str(name): format_value(value) for name, value in given.items()}
+    elif isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        faults = [
+            Fault(key="filter_tags", value=name, allowed=allowed) for name in given if "=" in name
+        ]
+        tags = dict.fromkeys(given, "true")
+    else:
+        tags, faults = {}, [Fault(key="filter_tags", value=given, allowed=allowed)]
+    if faults:
+        raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
+    return tags
 
 
-def table_of(frame: pd.DataFrame, scenario_axes: Iterable[str] = ()) -> RunTable:
-    """Return what :func:`.load_runs` read as a table to compare."""
-    frame = frame.reset_index(drop=True)
-    swept = [_swept(text) for text in _column(frame, "tags.swept")]
-    names = list(dict.fromkeys(name for values in swept for name in values))
-    params = {name: [values.get(name) for values in swept] for name in names}
-    runs = pd.DataFrame(
-        {
-            "run_id": _column(frame, "tags.run_id", frame["run_id"]),
-            "batch_id": frame["batch_id"],
-            "status": frame["status"],
-            "mlflow_run_id": frame["mlflow_run_id"],
-            "started_ms": frame["started_ms"],
-            "ended_ms": frame["ended_ms"],
-            **{
-                name: _column(frame, f"tags.{name}").fillna("")
-                for name in (
-                    "run_key",
-                    "error_type",
-                    "error_message",
-                    "undefined_metrics",
-                    "data_fingerprint",
-                    "code_fingerprint",
-                )
-            },
-            "attempts": pd.to_numeric(_column(frame, "tags.attempts")),
-        }
-    )
-    metrics = {
-        name: frame[f"metrics.{name}"] for name in known_metrics() if f"metrics.{name}" in frame
-    }
-    out_of_sample = [name for name in frame.columns if name.startswith("metrics.oos_")]
-    metrics |= {name.removeprefix("metrics."): frame[name] for name in out_of_sample}
-    index = frame.index
-    return RunTable(
-        runs=runs,
-        params=pd.DataFrame(params, index=index, columns=pd.Index(names, dtype=object)).astype(
-            object
-        ),
-        metrics=pd.DataFrame(metrics, index=index).astype(np.float64),
+def earlier_runs_with_tags(
+    store: Store,
+    filter_tags: Any,
+    *,
+    exclude_batch_id: str,
+    scenario_axes: Iterable[str] = (),
+) -> RunTable | None:
+    """Return the FINISHED runs of other batches that have these tags; None when there are none.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    filter_tags
+        The key of the configuration; see :func:`tag_filter`. Without any tag there are no runs.
+    exclude_batch_id
+        The batch whose runs are at hand already.
+    scenario_axes
+        Further keys to count as scenario axes.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``filter_tags`` is malformed.
+    StoreError
+        When the store fails.
+    """
+    frame = _earlier_frame(store, filter_tags, exclude_batch_id)
+    return None if frame is None else without_repeats(table_of(frame, scenario_axes))[0]
+
+
+def with_earlier_runs(
+    table: RunTable,
+    configs: Sequence[Mapping[str, Any]],
+    store: Store,
+    filter_tags: Any,
+    *,
+    scenario_axes: Iterable[str] = (),
+) -> tuple[RunTable, tuple[str, ...]]:
+    """Put the runs of earlier batches with these tags below those of a batch that just ended.
+
+    Parameters
+    ----------
+    table
+        The runs of the batch, of one batch_id.
+    configs
+        Resolved configuration of each of them.
+    store
+        Where the others are.
+    filter_tags
+        Tags of the others; see :func:`tag_filter`.
+    scenario_axes
+        Further keys to count as scenario axes.
+
+    Returns
+    -------
+    tuple
+        The table, indexed from 0: the given runs, unchanged and in their order, then the others.
+        A key that only some of them swept, or in which the batches differ, has each run's
+        configured value. And what to tell people.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``filter_tags`` is malformed.
+    StoreError
+        When the store fails.
+    """
+    batch_id = str(table.runs["batch_id"].iloc[0]) if len(table) else ""
+    earlier = _earlier_frame(store, filter_tags, batch_id)
+    if earlier is None:
+        none = f"No earlier run has filter_tags={filter_tags}; this batch is compared alone."
+        return table, (none,) if tag_filter(filter_tags) else ()
+    known = set(table.runs["run_key"])
+    repeated = [key in known for key in text_values(earlier, "tags.run_key")]
+    own = _as_recorded(table, configs)
+    both = table_of(pd.concat([own, earlier], ignore_index=True), scenario_axes)
+    names = list(dict.fromkeys([*table.params.columns, *both.params.columns]))
+    params = both.params.iloc[: len(table)].set_axis(table.params.index).assign(**table.params)
+    whole = RunTable(
+        runs=table.runs,
+        params=params[names],
+        metrics=table.metrics,
         scenario_axes=scenario_names(names, scenario_axes),
     )
+    new = np.array([False] * len(table) + [not again for again in repeated])
+    others, _ = without_repeats(both.subset(new))
+    said = [f"{len(others):,} earlier runs with filter_tags are compared too."] * bool(len(others))
+    if any(repeated):
+        said.append(f"{sum(repeated):,} earlier runs are runs of this batch and count once.")
+    return join_tables([whole, others]), tuple(said)
 
 
-def details_of(store: Store, table: RunTable, rows: Iterable[Any]) -> dict[Any, RunDetails]:
-    """Return configuration and command of runs, from their run.json."""
-    details = {}
-    for row in rows:
-        run_id = str(table.runs.loc[row, "mlflow_run_id"])
+def _batch_names(batch: Any) -> list[str] | None:
+    if batch is None:
+        return None
+    given = list(batch) if isinstance(batch, list | tuple) else [batch]
+    if not given or not all(isinstance(name, str | int | float) for name in given):
+        allowed = "must be latest, a batch_id, a batch_name, or a list of these"
+        fault = Fault(key="batch", value=batch, allowed=allowed)
+        raise ConfigurationError(str(fault), [fault])
+    return [format_value(name) for name in given]
+
+
+def _find_batches(store: Store, names: Sequence[str]) -> list[BatchHandle]:
+    found: dict[str, BatchHandle] = {}
+    for name in names:
         try:
-            document = json.loads(read_artifact(store, run_id, "run.json"))
-        except (StoreError, ValueError):
-            # A large batch keeps the files of its best runs only.
-            document = {"config": {}, "overrides": []}
-        details[row] = RunDetails(
-            config=document["config"],
-            command=("python", "-m", "backtest_batch", *document["overrides"]),
-            mlflow_run_id=run_id,
-        )
-    return details
+            handle = find_batch(store, name)
+        except SelectionError as error:
+            raise SelectionError(f"batch={name}: {error}") from error
+        found.setdefault(handle.batch_id, handle)
+    return list(found.values())
 
 
-def recorded_verdict(store: Store, batches: Sequence[BatchHandle]) -> dict[str, Any] | None:
-    """Return the verdict that a batch ended with; None for several batches or without one."""
-    if len(batches) != 1:
+def _unfinished(handle: BatchHandle) -> str:
+    return (
+        f"The batch {handle.batch_id} is not complete: it is still running, or its process died "
+        f"(python -m backtest_batch resume={handle.batch_id} goes on)."
+    )
+
+
+def _earlier_frame(store: Store, filter_tags: Any, batch_id: str) -> pd.DataFrame | None:
+    tags = tag_filter(filter_tags)
+    if not tags:
         return None
-    try:
-        content = read_artifact(store, batches[0].mlflow_run_id, "overfitting.json")
-    except StoreError:
-        return None
-    document: dict[str, Any] = json.loads(content)
-    return document
+    frame = load_runs(store, tags=tags, statuses=["FINISHED"])
+    frame = frame[frame["batch_id"] != batch_id].reset_index(drop=True)
+    return None if frame.empty else frame
 
 
-def _batch_names(config: CompareConfig, tags: Mapping[str, str]) -> list[str]:
-    if config.batch is None:
-        if tags or config.filter:
-            return []
-        return ["latest"]
-    names = [config.batch] if isinstance(config.batch, str) else list(config.batch)
-    if not names or not all(isinstance(name, str | int) for name in names):
-        raise ConfigurationError(
-            f"batch={config.batch}: must be latest, a batch_id, a batch_name, or a list of these"
-        )
-    return list(dict.fromkeys(str(name) for name in names))
-
-
-def _asked(config: CompareConfig) -> str:
-    parts = [
-        f"{name}={value}"
-        for name in ("batch", "filter_tags", "filter")
-        if (value := getattr(config, name)) is not None
+def _as_recorded(table: RunTable, configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return runs as :func:`.load_runs` would, as far as their parameters are concerned."""
+    index = table.runs.index
+    swept = [
+        json.dumps({str(name): value for name, value in row.items()})
+        for row in table.params.to_dict("records")
     ]
-    return " ".join(parts) or "batch=latest"
-
-
-def _each_once(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Return the runs without those that have the key of an earlier one, and how many these are."""
-    if "tags.run_key" not in frame:
-        return frame, 0
-    again = frame.duplicated("tags.run_key", keep="last") & frame["tags.run_key"].notna()
-    return frame[~again], int(again.sum())
-
-
-def _differences(frame: pd.DataFrame) -> list[str]:
-    if frame["batch_id"].nunique() < 2:
-        return []
-    notes = []
-    for name in COMPARED:
-        values = _column(frame, f"tags.{name}").dropna().unique()
-        if len(values) > 1:
-            shown = ", ".join(str(value)[:12] for value in values[:5])
-            notes.append(f"The batches differ in {name} ({shown}): unlike things are compared.")
-    return notes
-
-
-def _swept(text: Any) -> dict[str, Any]:
-    try:
-        values = json.loads(text) if isinstance(text, str) else {}
-    except ValueError:  # cut at MLflow's limit
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _column(frame: pd.DataFrame, name: str, default: Any = None) -> pd.Series:
-    if name in frame:
-        return frame[name]
-    return pd.Series(default, index=frame.index, dtype=object)
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return pd.DataFrame(
+        {
+            "run_id": table.runs["run_id"],
+            "batch_id": table.runs["batch_id"],
+            "status": table.runs["status"],
+            "mlflow_run_id": "",
+            "started_ms": table.runs["started_ms"],
+            "ended_ms": table.runs["ended_ms"],
+            "tags.run_id": table.runs["run_id"],
+            "tags.run_key": table.runs["run_key"],
+            "tags.swept": swept,
+        },
+        index=index,
+    ).join(
+        pd.DataFrame([params_of(config) for config in configs], index=index).add_prefix("params.")
+    )

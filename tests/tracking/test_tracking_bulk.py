@@ -10,7 +10,7 @@ from backtest_batch.tracking import bulk
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.bulk import BulkWriter
 from backtest_batch.tracking.recorder import Recorder, RecordingError
-from backtest_batch.tracking.schema import head_revision
+from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
 
 
 def execute(store, *statements: str) -> None:
@@ -66,7 +66,7 @@ def both(store, batch, make_record, tmp_path):
 
 
 def test_the_installed_mlflow_has_a_schema_that_is_known():
-    assert head_revision() in bulk.KNOWN_REVISIONS
+    assert head_revision() in KNOWN_REVISIONS
 
 
 def test_both_ways_read_the_same_through_every_call(store, both):

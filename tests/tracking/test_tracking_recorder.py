@@ -92,7 +92,7 @@ def test_a_finished_run_has_all_that_the_contract_names(recorder, store, make_re
         "process_started": process.process_started,
         "suite": "core",
         "chunk_runs": "2",
-        "swept": '{"commission_bps": 0.0, "strategy.long_short": true}',
+        "swept": '{"commission_bps":0.0,"strategy.long_short":true}',
         "undefined_metrics": "calmar,beta",
         "untradable_weights": "3",
     }

@@ -48,7 +48,8 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._arguments = ["--backend-store-uri", backend_uri]
+        self._arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self._arguments += ["--backend-store-uri", backend_uri]
         self._arguments += ["--artifacts-destination", artifacts.as_uri()]
         self._log = log
         self._process = None
@@ -61,8 +62,7 @@ class Server:
         }
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-                + ["--port", str(self.port), "--workers", "1", *self._arguments],
+                [sys.executable, "-m", "mlflow", "server", *self._arguments],
                 stdout=log,
                 stderr=log,
                 env=environment,

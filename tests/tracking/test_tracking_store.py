@@ -225,7 +225,7 @@ def test_a_database_of_something_else(tmp_path):
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "mlruns").write_text("")
-    with pytest.raises(StoreError, match="cannot be created: (file exists|not a directory)"):
+    with pytest.raises(StoreError, match=r"cannot be created: (file exists|not a directory)"):
         open_store(resolve_uri(None, tmp_path), "backtest_batch")
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from backtest_batch.batch.compute import benchmark_key, chunk_key
 from backtest_batch.records import RunFailure, RunResult, RunSpec
 
+RETURNS = "returns"
+"""Name of the array of net returns."""
+
 LARGEST_CHUNK = 256
 """Runs of one chunk; bounds a worker's memory and what a crash repeats."""
 
@@ -31,10 +34,14 @@ class Scratch:
     row_bars: int
     benchmark_rows: Mapping[str, int]
 
+    def array(self, name: str) -> Path:
+        """Return the file of an array of bars: float64, one row a run, then one a benchmark."""
+        return self.folder / f"{name}.dat"
+
     @property
     def returns(self) -> Path:
-        """Net returns, float64, one row a run and then one a benchmark."""
-        return self.folder / "returns.dat"
+        """Net returns of the runs and the benchmarks."""
+        return self.array(RETURNS)
 
     def files_of(self, run: RunSpec) -> Path:
         """Return the folder of one run's files."""

@@ -7,15 +7,17 @@ weights. What a run comes to does not depend on the others in its chunk.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from backtest_batch.batch.construct import build
 from backtest_batch.batch.fingerprint import digest
+from backtest_batch.batch.forward import Fitted, fit, periods_per_year
+from backtest_batch.comparison.walk_forward.fitted import Route
 from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.metrics import periods_per_year_of, result_metrics
+from backtest_batch.engine.metrics import result_metrics
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate_many
 from backtest_batch.errors import ConfigurationError, StrategyError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
@@ -32,6 +34,7 @@ class Computed:
     simulation: Simulation
     metrics: Mapping[str, float]
     undefined: tuple[str, ...]
+    in_sample: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,8 @@ def chunk_key(run: RunSpec) -> str:
             run.strategy_seed,
             run.config["rebalance"],
             run.first_bar,
+            # What is fitted depends on when its decisions are traded.
+            run.fit_bars and (run.fit_bars, run.config["execution_lag"]),
         ]
     )
 
@@ -102,23 +107,17 @@ def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     """
     started = time.perf_counter()
     first = runs[0]
+    settings = [settings_of(run.config) for run in runs]
     bars = decision_bars(panel.index, first.config["rebalance"])
     decisions = bars[bars >= first.first_bar]
-    weights = _weights(first, panel, decisions)
+    signals = _signals(runs, panel, decisions, settings)
+    route = signals.route
     signalled = time.perf_counter()
 
-    simulations = simulate_many(
-        panel, decisions, weights, [settings_of(run.config) for run in runs], first.first_bar
-    )
+    simulations = simulate_many(panel, route.decisions, route.weights, settings, route.first_bar)
     keys = [benchmark_key(run) for run in runs]
     examples = dict(zip(keys, runs, strict=True))
-    references = simulate_many(
-        panel,
-        decisions,
-        EqualWeight().target_weights(panel, decisions),
-        [benchmark_settings(run.config) for run in examples.values()],
-        first.first_bar,
-    )
+    references = _benchmarks(list(examples.values()), panel, decisions, route.first_bar)
     simulated = time.perf_counter()
 
     benchmarks = {
@@ -126,8 +125,13 @@ def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
         for (key, run), simulation in zip(examples.items(), references, strict=True)
     }
     computed = tuple(
-        _measure(simulation, run.config, benchmarks[key].simulation.net_return)
-        for simulation, run, key in zip(simulations, runs, keys, strict=True)
+        replace(
+            _measure(simulation, run.config, benchmarks[key].simulation.net_return),
+            in_sample=in_sample,
+        )
+        for simulation, run, key, in_sample in zip(
+            simulations, runs, keys, signals.in_sample, strict=True
+        )
     )
     measured = time.perf_counter()
     return ComputedChunk(
@@ -141,10 +145,47 @@ def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     )
 
 
-def _weights(run: RunSpec, panel: Panel, decisions: IntArray) -> FloatArray:
+def _signals(
+    runs: Sequence[RunSpec],
+    panel: Panel,
+    decisions: IntArray,
+    settings: Sequence[SimulationSettings],
+) -> Fitted:
+    """Ask the strategy, or fit it split by split where the batch walks forward."""
+    first = runs[0]
+    if first.fit_bars is None:
+        weights = _weights(_strategy(first), panel, decisions)
+        route = Route(decisions=decisions, weights=weights, first_bar=first.first_bar)
+        return Fitted(route=route, in_sample=({},) * len(runs))
+    benchmark = np.full(panel.n_bars, np.nan)
+    reference = _benchmarks([first], panel, decisions, first.first_bar)[0]
+    benchmark[first.first_bar : first.first_bar + reference.n_measured] = reference.net_return
+    return fit(lambda: _strategy(first), runs, panel, decisions, settings, benchmark)
+
+
+def _benchmarks(
+    runs: Sequence[RunSpec], panel: Panel, decisions: IntArray, first_bar: int
+) -> list[Simulation]:
+    measured = decisions[decisions >= first_bar]
+    return simulate_many(
+        panel,
+        measured,
+        EqualWeight().target_weights(panel, measured),
+        [benchmark_settings(run.config) for run in runs],
+        first_bar,
+    )
+
+
+def _strategy(run: RunSpec) -> Any:
     strategy, faults = build(run.config["strategy"], key="strategy", seed=run.strategy_seed)
     if faults:
         raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
+    return strategy
+
+
+def _weights(strategy: Any, panel: Panel, decisions: IntArray) -> FloatArray:
+    if len(decisions) == 0:
+        return np.empty((0, panel.n_assets))
     raw = strategy.target_weights(panel, decisions)
     try:
         return np.ascontiguousarray(raw, dtype=np.float64)
@@ -169,6 +210,4 @@ def _measure(
 
 
 def _annualisation(config: Mapping[str, Any]) -> tuple[float, float]:
-    given = config["periods_per_year"]
-    bars = periods_per_year_of(config["data"].get("freq", "1d")) if given is None else given
-    return float(bars), float(config["risk_free_rate"])
+    return periods_per_year(config), float(config["risk_free_rate"])

@@ -26,7 +26,7 @@ def write_run_files(
 ) -> None:
     """Write every file of a run into ``folder``, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_equity(folder / "equity.parquet", panel, run.first_bar, computed)
+    write_equity(folder / "equity.parquet", panel, computed)
     _write_target_weights(folder / "target_weights.parquet", panel, computed)
     _write_trades(folder / "trades.parquet", panel, computed)
     with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
@@ -65,9 +65,10 @@ def write_json(path: Path, document: Any) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_equity(path: Path, panel: Panel, first_bar: int, computed: Computed) -> None:
+def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
     """Write equity.parquet: one row a measured bar."""
     simulation = computed.simulation
+    first_bar = simulation.first_bar
     stamps = panel.index[first_bar : first_bar + len(simulation.equity)]
     peak = np.maximum.accumulate(simulation.equity)
     _write(

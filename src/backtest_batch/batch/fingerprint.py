@@ -24,8 +24,14 @@ def digest(value: Any) -> str:
 
 
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that determines results."""
-    return {key: value for key, value in config.items() if key in SWEEPABLE}
+    """Return the part of a configuration that determines results.
+
+    The walk-forward is one: a strategy that is fitted depends on its splits.
+    """
+    chosen = {key: value for key, value in config.items() if key in SWEEPABLE}
+    if config["walk_forward"].get("method", "none") != "none":
+        chosen["walk_forward"] = config["walk_forward"]
+    return chosen
 
 
 def run_key(config_hash: str, data_fingerprint: str, code_fingerprint: str) -> str:

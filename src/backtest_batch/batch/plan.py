@@ -20,6 +20,7 @@ from backtest_batch.batch.fingerprint import (
     result_config,
     run_key,
 )
+from backtest_batch.batch.forward import with_fits
 from backtest_batch.config import check
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.market.load import load_panel
@@ -66,6 +67,8 @@ class _Planner:
 
     panels: dict[str, Panel | Fault] = field(default_factory=dict)
     strategies: dict[str, tuple[int, tuple[Fault, ...]]] = field(default_factory=dict)
+    fitting: set[str] = field(default_factory=set)
+    """Strategies that have ``fit``, by the key under which they are kept."""
     warnings: dict[str, None] = field(default_factory=dict)
 
     def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
@@ -93,8 +96,14 @@ class _Planner:
             warmup = 0
             if not faults:
                 warmup, faults = _read_warmup(strategy)
+                if callable(getattr(strategy, "fit", None)):
+                    self.fitting.add(key)
             self.strategies[key] = warmup, tuple(faults)
         return self.strategies[key]
+
+    def is_fitted(self, run: RunSpec) -> bool:
+        """Return whether the run's strategy has ``fit``."""
+        return digest([run.config["strategy"], run.strategy_seed]) in self.fitting
 
 
 def make_plan(compositions: Iterable[Composition]) -> Plan:
@@ -132,11 +141,13 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
             taken.add(spec.run_id.lower())
     if faults:
         raise ConfigurationError(_describe(faults, n_invalid, n_combinations), faults)
-    planned = tuple(runs.values())
+    fitted = [run.run_key for run in runs.values() if planner.is_fitted(run)]
+    planned = with_fits(list(runs.values()), panels, fitted)
+    renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
     return Plan(
         runs=planned,
         panels=panels,
-        keys=tuple(keys),
+        keys=tuple(renamed[key] for key in keys),
         duplicates=tuple(duplicates),
         notes=(*planner.warnings, *_notes(planned, panels, duplicates)),
     )

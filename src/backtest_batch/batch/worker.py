@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from backtest_batch.batch.chunks import ChunkReply, ChunkTask, Scratch
+from backtest_batch.batch.chunks import RETURNS, ChunkReply, ChunkTask, Scratch
 from backtest_batch.batch.compute import Computed, ComputedChunk, compute
 from backtest_batch.batch.files import write_run_files
+from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.profiling import profiled
+from backtest_batch.comparison.walk_forward.per_bar import per_bar_arrays
+from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.errors import ConfigurationError, DataError, MemoryLimitExceeded, WorkerDied
 from backtest_batch.market.cache import open_panel
 from backtest_batch.market.panel import FloatArray, Panel
@@ -136,6 +139,7 @@ def _result(
         chunk_runs=len(task.runs),
         artifacts=task.scratch.files_of(run) if run.index in task.with_files else None,
         timings=timings,
+        in_sample=computed.in_sample,
     )
 
 
@@ -144,12 +148,16 @@ def _write(
 ) -> str | None:
     """Write rows and files; return why that failed, or None."""
     try:
-        with returns_writer(task.scratch) as write:
+        with row_writer(task.scratch, RETURNS) as write:
             for key, reference in chunk.benchmarks.items():
-                first = task.runs[0].first_bar
-                write(task.scratch.benchmark_rows[key], first, reference.simulation.net_return)
+                simulation = reference.simulation
+                row = task.scratch.benchmark_rows[key]
+                write(row, simulation.first_bar, simulation.net_return)
             for run, computed in zip(task.runs, chunk.runs, strict=True):
-                write(run.index, run.first_bar, computed.simulation.net_return)
+                simulation = computed.simulation
+                write(run.index, simulation.first_bar, simulation.net_return)
+        if is_on(task.runs[0].config):
+            _write_per_bar(task, panel, chunk)
         for run, computed in zip(task.runs, chunk.runs, strict=True):
             if run.index in task.with_files:
                 folder = task.scratch.files_of(run)
@@ -159,14 +167,23 @@ def _write(
     return None
 
 
+def _write_per_bar(task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+    """Write what a walk-forward measures on windows, beside the returns."""
+    arrays = per_bar_arrays([computed.simulation for computed in chunk.runs], panel.n_bars)
+    for name in PER_BAR:
+        with row_writer(task.scratch, name) as write:
+            for column, run in enumerate(task.runs):
+                write(run.index, 0, arrays[name][:, column])
+
+
 @contextmanager
-def returns_writer(scratch: Scratch) -> Iterator["RowWriter"]:
-    """Open returns.dat and yield what writes one row of it.
+def row_writer(scratch: Scratch, name: str) -> Iterator["RowWriter"]:
+    """Open an array of bars and yield what writes one row of it.
 
     Rows are written with pwrite and not through a memory map: a full disk then raises an error
     where a map would kill the process.
     """
-    descriptor = os.open(scratch.returns, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(scratch.array(name), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         yield RowWriter(descriptor, scratch.row_bars)
     finally:
@@ -175,15 +192,15 @@ def returns_writer(scratch: Scratch) -> Iterator["RowWriter"]:
 
 @dataclass(frozen=True)
 class RowWriter:
-    """Writes rows of returns.dat."""
+    """Writes rows of an array of bars."""
 
     descriptor: int
     row_bars: int
 
-    def __call__(self, row: int, first_bar: int, net_returns: FloatArray) -> None:
-        """Write one row: NaN wherever the run has no return."""
+    def __call__(self, row: int, first_bar: int, values: FloatArray) -> None:
+        """Write one row: NaN wherever the run has no value."""
         whole = np.full(self.row_bars, np.nan)
-        whole[first_bar : first_bar + len(net_returns)] = net_returns
+        whole[first_bar : first_bar + len(values)] = values
         data = whole.tobytes()
         offset = row * len(data)
         while data:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backtest_batch.batch.chunks import Scratch
+from backtest_batch.batch.chunks import RETURNS, Scratch
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray
 from backtest_batch.records import RunSpec
@@ -57,14 +57,19 @@ class Workspace:
         """Folder in which the reports are made, before they are recorded and moved."""
         return self.scratch.folder / "reports"
 
-    def returns(self, n_rows: int) -> FloatArray:
-        """Map returns.dat read-only, shape (n_rows, row_bars)."""
+    def array(self, name: str, n_rows: int) -> FloatArray:
+        """Map an array of bars read-only, shape (n_rows, row_bars)."""
         shape = (n_rows, self.scratch.row_bars)
         size = n_rows * self.scratch.row_bars * 8
-        with self.scratch.returns.open("ab") as file:
+        path = self.scratch.array(name)
+        with path.open("ab") as file:
             if file.tell() < size:  # the last rows were never written
                 file.truncate(size)
-        return np.memmap(self.scratch.returns, dtype=np.float64, mode="r", shape=shape)
+        return np.memmap(path, dtype=np.float64, mode="r", shape=shape)
+
+    def returns(self, n_rows: int) -> FloatArray:
+        """Map the net returns read-only, shape (n_rows, row_bars)."""
+        return self.array(RETURNS, n_rows)
 
     def close(self) -> None:
         """Remove the scratch folder."""

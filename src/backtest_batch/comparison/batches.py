@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.levels import format_value
+from backtest_batch.comparison.levels import format_value, levels_of
 from backtest_batch.comparison.run_table import RunTable
 
 
@@ -88,6 +88,43 @@ def without_repeats(table: RunTable) -> tuple[RunTable, pd.DataFrame]:
     return table.subset(stays.astype(np.bool_)), pd.DataFrame(repeats, columns=columns)
 
 
+_VALUES_SHOWN = 6
+
+_FINGERPRINT = 12
+"""Characters of a fingerprint that tell batches apart."""
+
+
+def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return in what the batches of a table differ: data, code, swept and configured values.
+
+    Parameters
+    ----------
+    table
+        The runs. Fingerprints and the commit are compared where it has them, and every parameter.
+    facts
+        Further facts of the batches (versions, ...): the column ``batch_id`` and one a fact.
+
+    Returns
+    -------
+    DataFrame of shape (n_differing, 1 + n_batches)
+        See :func:`differences`; empty with fewer than two batches.
+    """
+    if not table.several_batches:
+        return pd.DataFrame(columns=["fact"])
+    runs = table.runs
+    names = ("data_fingerprint", "code_fingerprint", "git_commit")
+    marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in names if name in runs}
+    labels = {name: f"param.{name}" if name in marks else name for name in table.params.columns}
+    own = pd.DataFrame(
+        {"batch_id": runs["batch_id"], **marks, **table.params.rename(columns=labels)}
+    )
+    found = [differences(own)]
+    if facts is not None and len(facts):
+        every = pd.DataFrame({"batch_id": runs["batch_id"].unique()})
+        found.append(differences(every.merge(facts, on="batch_id", how="left")))
+    return pd.concat(found, ignore_index=True)
+
+
 def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
     """Return in which facts batches differ, because unlike things are hard to compare.
 
@@ -102,16 +139,24 @@ def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_differing, 1 + n_batches)
-        fact, then one column a batch (in order of appearance) with its distinct values, joined by
-        commas; only facts whose values are not the same in all batches.
+        fact, then one column a batch (in order of appearance) with its distinct values in
+        ascending order, joined by commas (of more than six the first, the last and their number);
+        only facts whose values are not the same in all batches.
     """
     batches = list(dict.fromkeys(facts[by]))
     rows = []
     for name in facts.columns:
         if name == by:
             continue
-        texts = facts[name].map(format_value)
-        held = [", ".join(sorted(set(texts[facts[by] == batch]))) for batch in batches]
+        levels = levels_of(facts[name])
+        held = [frozenset(levels.codes[(facts[by] == batch).to_numpy()]) for batch in batches]
         if len(set(held)) > 1:
-            rows.append([name, *held])
+            texts = [format_value(value) for value in levels.values]
+            rows.append([name, *(_listed([texts[code] for code in sorted(own)]) for own in held)])
     return pd.DataFrame(rows, columns=["fact", *map(str, batches)])
+
+
+def _listed(texts: Sequence[str]) -> str:
+    if len(texts) <= _VALUES_SHOWN:
+        return ", ".join(texts)
+    return f"{texts[0]}, {texts[1]}, …, {texts[-1]} ({len(texts):,} values)"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.batches import batch_differences
 from backtest_batch.comparison.importance import importance
 from backtest_batch.comparison.ineffective import warnings_about_parameters
 from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD
@@ -37,7 +38,8 @@ class ReturnsOfRuns:
     index
         Timestamps of the bars, shape (n_bars,).
     returns
-        Net returns, shape (n_bars, n_runs of the table), NaN where a run has none.
+        Net returns of the first n_runs of the table, shape (n_bars, n_runs), NaN where a run has
+        none.
     benchmarks
         Net returns of each run's benchmark, shape (n_bars, n_benchmarks).
     benchmark_of
@@ -74,6 +76,8 @@ class Conclusion:
         How they are ranked, and their places.
     sensitivity, importance
         What the swept parameters do to the metrics.
+    differences
+        In what the batches differ, where there are several; see :func:`.batch_differences`.
     assessment
         Skill or luck; None where there are no returns to judge by.
     notes
@@ -85,6 +89,7 @@ class Conclusion:
     ranked: pd.DataFrame
     sensitivity: pd.DataFrame
     importance: pd.DataFrame
+    differences: pd.DataFrame
     assessment: Assessment | None
     notes: tuple[str, ...]
 
@@ -112,6 +117,7 @@ def conclude(
     returns: ReturnsOfRuns | None = None,
     settings: OverfittingSettings | None = None,
     notes: Sequence[str] = (),
+    facts: pd.DataFrame | None = None,
 ) -> Conclusion:
     """Compare the runs of a table.
 
@@ -122,11 +128,14 @@ def conclude(
     ranking
         What is better.
     returns
-        Their returns; without them there is no verdict.
+        Their returns; without them there is no verdict. When they are fewer than the runs, they
+        belong to the first of them, and only these are judged.
     settings
         How the statistics are computed.
     notes
         Sentences to put before those of the comparison.
+    facts
+        Facts of the batches that the table does not hold; see :func:`.batch_differences`.
     """
     table = with_neighbourhood(table)
     ranked = rank_runs(table, ranking)
@@ -147,6 +156,7 @@ def conclude(
         ranked=ranked,
         sensitivity=sensitivity(table, best=best),
         importance=importance(table),
+        differences=batch_differences(table, facts),
         assessment=assessment,
         notes=tuple(said),
     )
@@ -165,10 +175,11 @@ def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Tr
             rank=None if pd.isna(ranks.iloc[row]) else int(ranks.iloc[row]),
             ruined=bool(table.runs["ruined"].iloc[row]) if "ruined" in table.runs else False,
         )
-        for row in range(len(table))
+        for row in range(len(returns.decisions))
     ]
-    kept = np.flatnonzero(table.finished)
-    lost = [trials[row] for row in np.flatnonzero(~table.finished)]
+    finished = table.finished[: len(trials)]
+    kept = np.flatnonzero(finished)
+    lost = [trials[row] for row in np.flatnonzero(~finished)]
     benchmarks: dict[str, FloatArray] = {}
     risk_free: dict[str, float] = {}
     for row in kept.tolist():
@@ -176,7 +187,7 @@ def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Tr
         risk_free.setdefault(scenarios[row], returns.risk_free[row])
     neighbours = table.metrics[NEIGHBOURHOOD]
     matrix = returns.returns
-    if len(kept) < len(table):
+    if len(kept) < len(trials):
         matrix = matrix[:, kept]
     return Trials(
         returns=matrix,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,37 @@ def format_value(value: Any) -> str:
     Nothing is shortened.
     """
     return records.format_value(plain_value(value))
+
+
+def typed_value(text: str) -> Scalar:
+    """Return the value that a store kept as text; the inverse of :func:`format_value`.
+
+    ``null``, ``true`` and ``false`` are read as such, numbers where they are written as Python
+    writes them (``0.5``, ``20``; ``020`` and ``1e3`` stay text). A text that looks like one of
+    these is taken for it: a store does not know the difference.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    for read in (int, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        if repr(value) == text and math.isfinite(value):
+            return value
+    return text
+
+
+def choice_name(target: str) -> str:
+    """Return the choice that a config group with this ``_target_`` is called by convention.
+
+    ``backtest_batch.strategies.TrendBaseline`` is ``trend_baseline``. A configuration holds the
+    class and not the name of the file that chose it.
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
+
+
+_WORDS: dict[str, Scalar] = {"null": None, "true": True, "false": False}
 
 
 @dataclass(frozen=True, kw_only=True)

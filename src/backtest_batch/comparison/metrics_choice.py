@@ -55,7 +55,7 @@ def direction_of(name: str) -> int:
     return 0 if metric is None else metric.direction
 
 
-def choices(given: str, allowed: Sequence[str]) -> str:
+def choices(given: str, allowed: Sequence[str], *, at_most: int | None = None) -> str:
     """Say what may have been meant by a name: close matches first, then every choice.
 
     Parameters
@@ -64,7 +64,11 @@ def choices(given: str, allowed: Sequence[str]) -> str:
         The name that is none of them.
     allowed
         The names that would have been accepted.
+    at_most
+        How many of them are listed; all without it.
     """
     close = difflib.get_close_matches(given.lower(), allowed, n=3, cutoff=0.6)
     meant = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{meant}The choices are {', '.join(allowed)}"
+    shown = ", ".join(allowed[:at_most])
+    more = 0 if at_most is None else len(allowed) - at_most
+    return f"{meant}The choices are {shown}" + (f" and {more:,} more" if more > 0 else "")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.levels import Levels, levels_of, plain_value
+from backtest_batch.comparison.levels import Levels, choice_name, levels_of, plain_value
 from backtest_batch.comparison.metrics_choice import engine_metric
 from backtest_batch.comparison.scenarios import scenario_label, scenario_names
 from backtest_batch.engine.metrics import METRICS
@@ -258,6 +258,8 @@ def _value(record: RunRecord, name: str) -> Scalar:
         if not isinstance(node, Mapping) or part not in node:
             return None
         node = node[part]
+    if isinstance(node, Mapping) and "_target_" in node:
+        return choice_name(str(node["_target_"]))
     return plain_value(node)
 
 

@@ -334,7 +334,8 @@ def result_metrics(
         Annual rate; the risk-free return a bar is this over ``periods_per_year``.
     benchmark_returns
         Returns of the benchmark on the run's measured bars, shape (n_measured,); longer where the
-        run is ruined. The first is not looked at. None for no benchmark.
+        run is ruined. The first is not looked at. None for no benchmark. What compares with it is
+        undefined where it is shorter or not finite.
 
     Returns
     -------
@@ -346,7 +347,7 @@ def result_metrics(
     Raises
     ------
     ValueError
-        When ``periods_per_year`` is not above 0, or the benchmark has fewer bars than the run.
+        When ``periods_per_year`` is not above 0.
     """
     values = _equity_values(
         simulation.equity,
@@ -410,11 +411,6 @@ def _equity_values(
     if not periods_per_year > 0:
         raise ValueError(f"`periods_per_year > 0` must hold, but got {periods_per_year}.")
     benchmark = kernel_input(() if benchmark_returns is None else benchmark_returns)
-    if benchmark_returns is not None and len(benchmark) < len(equity):
-        raise ValueError(
-            "the benchmark must cover the bars of the run, but has "
-            f"{len(benchmark)} of {len(equity)}."
-        )
     values = metric_kernels.path_metrics(
         kernel_input(equity),
         benchmark[1 : len(equity)],

@@ -18,18 +18,11 @@ from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
 from backtest_batch.tracking.client_writer import place_locally
 from backtest_batch.tracking.entries import RunEntry
 from backtest_batch.tracking.rows import RunRows, run_tables
-from backtest_batch.tracking.schema import head_revision
+from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
 from backtest_batch.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-KNOWN_REVISIONS = frozenset(
-    {
-        "dc11669786a5",  # MLflow 3.17
-    }
-)
-"""Schemas in which the tests have compared both ways of writing."""
 
 RUNS_PER_TRANSACTION = 1_000
 

@@ -33,8 +33,8 @@ RESERVED_TAGS = frozenset(
         "attempts", "batch_id", "batch_name", "batch_role", "chunk_runs", "code_fingerprint",
         "config_hash", "data_fingerprint", "error_message", "error_type", "git_commit",
         "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
-        "process_started", "ruined", "run_id", "run_key", "swept", "tracking_id", "undefined_metrics",
-        "untradable_weights",
+        "process_started", "ruined", "run_id", "run_key", "swept", "tracking_id",
+        "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip
 """Tags of ours, which a user's tag must not be named like; nor may it begin with ``mlflow.``."""
@@ -169,12 +169,9 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         "git_commit": batch.git_commit or NO_COMMIT,
         "git_dirty": as_text(batch.git_dirty),
         "attempts": str(record.attempts),
+        "swept": _swept(spec.swept),
         "tracking_id": _tracking_id(batch, spec.run_id, record.started_ms),
     }
-    swept = json.dumps(dict(spec.swept), ensure_ascii=False)
-    if len(swept) <= TAG_LENGTH:
-        # Parameters are text; this says which of them were swept, in which order and type.
-        tags["swept"] = swept
     metrics: dict[str, Any] = {"attempts": record.attempts}
     folder, texts = None, {}
     if isinstance(outcome, RunResult):
@@ -192,14 +189,14 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         tags["error_message"] = outcome.error_message
         metrics["runtime_s"] = (record.ended_ms - record.started_ms) / 1000
         folder, texts = outcome.artifacts, _failure_texts(record, outcome)
-    numbers = {f"param.{key}": value for key, value in spec.swept.items()}
+    swept = {f"param.{key}": value for key, value in spec.swept.items()}
     return RunEntry(
         name=name,
         status=record.status,
         started_ms=record.started_ms,
         ended_ms=record.ended_ms,
         params=params_of(spec.config),
-        metrics=metrics_of(metrics | numbers),
+        metrics=metrics_of(metrics | swept),
         tags=tags_of(tags),
         folder=folder,
         texts=texts,
@@ -263,6 +260,18 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # KeyError before Python 3.13: the user has no name here
         return "unknown"
+
+
+def _swept(swept: Mapping[str, Any]) -> str:
+    """Return the swept values as JSON; where they are too long for a tag, their keys alone.
+
+    Parameters are text; this says which of them were swept, in which order and type.
+    """
+    for content in (dict(swept), list(swept)):
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
+        if len(text) <= TAG_LENGTH:
+            break
+    return text
 
 
 def _tracking_id(batch: BatchInfo, run_id: str, started_ms: int) -> str:

@@ -26,6 +26,10 @@ _AT_IMPORT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
 }
+_DURING_CALLS = {
+    # Otherwise every file that is read or written draws a bar on stderr.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 _DURING_HTTP_CALLS = {
     # MLflow's own defaults wait for a lost server for minutes before each single error.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
@@ -80,7 +84,7 @@ def calling(uri: str, doing: str) -> Iterator[None]:
     StoreError
         One line that names the store, what failed and what to do; without secrets.
     """
-    environment = _environment(_DURING_HTTP_CALLS) if is_http(uri) else contextlib.nullcontext()
+    environment = _environment(_DURING_CALLS | (_DURING_HTTP_CALLS if is_http(uri) else {}))
     token = _quiet.set(True)
     try:
         with environment:

@@ -9,6 +9,13 @@ from backtest_batch.errors import StoreError
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
+KNOWN_REVISIONS = frozenset(
+    {
+        "dc11669786a5",  # MLflow 3.17
+    }
+)
+"""Schemas in which the tests have compared this package's own SQL with MLflow's client."""
+
 
 def head_revision() -> str:
     """Return the alembic revision that the installed MLflow works with."""

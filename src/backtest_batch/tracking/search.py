@@ -13,6 +13,7 @@ from backtest_batch.errors import SelectionError
 from backtest_batch.tracking.paging import has_tag, searched
 from backtest_batch.tracking.run_query import RunQuery, query_database, query_keys
 from backtest_batch.tracking.run_table import RunTable
+from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
 from backtest_batch.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -137,9 +138,7 @@ def load_runs(
         parts=tuple(parts),
     )
     with store.calling("read runs"):
-        if not filter_string.strip() and store.engine is not None:
-            return query_database(store.engine, int(store.experiment_id), query).frame()
-        return _search(store, query, filter_string).frame()
+        return _read(store, query, filter_string).frame()
 
 
 def keys_by_status(store: Store, batch_id: str) -> dict[str, dict[str, str]]:
@@ -151,7 +150,7 @@ def keys_by_status(store: Store, batch_id: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     with store.calling("read the batch's runs"):
         if store.engine is not None:
-            rows = query_keys(store.engine, int(store.experiment_id), query)
+            rows = query_keys(store, query)
         else:
             rows = [
                 (run.data.tags.get("run_key", ""), run.info.status, run.info.run_id)
@@ -225,18 +224,13 @@ def _no_batch_message(store: Store, batch: str, known: Sequence[BatchHandle]) ->
     return f"There is no batch '{batch}' in {where}. {words}: {choices}."
 
 
-def _search(store: Store, query: RunQuery, given: str) -> RunTable:
-    """Read runs through MLflow's client."""
+def _read(store: Store, query: RunQuery, given: str) -> RunTable:
     from mlflow.exceptions import MlflowException
 
-    table = RunTable(query.parts)
     try:
-        # MLflow's language knows no OR, so each batch is a search of its own.
-        for batch_id in query.batches if query.batches is not None else (None,):
-            for run in searched(store, _filter(query, batch_id, given)):
-                # What the filter could not express is checked here.
-                if query.admits(run.info.status, run.data.tags):
-                    table.add_run(run)
+        if store.engine is not None and head_revision() in KNOWN_REVISIONS:
+            return query_database(store, query, given)
+        return search_client(store, query, given)
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE" or not given.strip():
             raise
@@ -245,6 +239,17 @@ def _search(store: Store, query: RunQuery, given: str) -> RunTable:
             f"filter={given} is not understood: {reason}. It takes MLflow's conditions joined by "
             "`and`, such as metrics.sharpe > 0.5 and tags.batch_name = 'core'."
         ) from error
+
+
+def search_client(store: Store, query: RunQuery, given: str) -> RunTable:
+    """Read runs through MLflow's client; works with every store."""
+    table = RunTable(query.parts)
+    # MLflow's language knows no OR, so each batch is a search of its own.
+    for batch_id in query.batches if query.batches is not None else (None,):
+        for run in searched(store, _filter(query, batch_id, given)):
+            # What the filter could not express is checked here.
+            if query.admits(run.info.status, run.data.tags):
+                table.add_run(run)
     return table
 
 

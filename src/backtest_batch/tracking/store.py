@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import sqlalchemy
     from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.orm import Session
 
 __all__ = ["Store", "StoreNotFoundError", "open_store", "resolve_uri"]
 
@@ -87,6 +88,12 @@ class Store:
         """The SQLAlchemy engine of a database store, None for a server."""
         engine: sqlalchemy.Engine | None = getattr(_backend(self.client), "engine", None)
         return engine
+
+    def session(self) -> "contextlib.AbstractContextManager[Session]":
+        """Return a session of a database store, set up as MLflow does for its own reading."""
+        session: contextlib.AbstractContextManager[Session]
+        session = _backend(self.client).ManagedSessionMaker()
+        return session
 
     def calling(self, doing: str) -> contextlib.AbstractContextManager[None]:
         """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``."""

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -239,7 +240,7 @@ def _as_whole(value: Any) -> int | None:
             return int(value)
         except ValueError:
             return None
-    if isinstance(value, int | float) and math.isfinite(value) and value == int(value):
+    if isinstance(value, Real) and math.isfinite(value) and value == int(value):
         return int(value)
     return None
 

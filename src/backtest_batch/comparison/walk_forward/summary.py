@@ -81,7 +81,7 @@ class _Figures:
 
 
 def _figures(walk: ScenarioWalk) -> _Figures:
-    runs, curve = walk.runs, _median_curve(walk)
+    runs, curve = walk.runs, walk.curve
     metrics = curve_metrics(runs, curve)
     returns = [excess_returns(runs, curve)]
     if "beta" in metrics:
@@ -95,14 +95,6 @@ def _figures(walk: ScenarioWalk) -> _Figures:
             for item in returns
         ),
     )
-
-
-def _median_curve(walk: ScenarioWalk) -> Curve:
-    """Return the curve whose t-statistic is the (lower) median of all."""
-    order = sorted(
-        walk.curves, key=lambda curve: t_statistic(excess_returns(walk.runs, curve)) or 0.0
-    )
-    return order[(len(order) - 1) // 2]
 
 
 def _finding(

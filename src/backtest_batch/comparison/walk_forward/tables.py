@@ -1,10 +1,12 @@
 """The tables of a walk-forward: a row a split and run, a run and metric, a bar."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.levels import levels_of
 from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE
 from backtest_batch.comparison.walk_forward.walk import ScenarioWalk
 from backtest_batch.comparison.walk_forward.windows import WindowMetrics
@@ -162,3 +164,71 @@ def run_metrics(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
 
 def _parts(walk: ScenarioWalk) -> tuple[tuple[str, WindowMetrics], tuple[str, WindowMetrics]]:
     return (IN_SAMPLE, walk.in_sample), (OUT_OF_SAMPLE, walk.out_of_sample)
+
+
+def choices_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
+    """Return the choice made in each split: one row a split, scenario after scenario.
+
+    Parameters
+    ----------
+    walks
+        One for each scenario.
+
+    Returns
+    -------
+    DataFrame of shape (n_splits, any)
+        split, run_id (None where none qualified), train_start, train_end, test_start, test_end,
+        the decision parameters that differ between runs, is_sharpe, oos_sharpe, is_cagr, oos_cagr,
+        switch_cost (fraction of equity; walk-forwards only), scenario.
+    """
+    return pd.concat([_choices(walk) for walk in walks], ignore_index=True)
+
+
+def _choices(walk: ScenarioWalk) -> pd.DataFrame:
+    runs = walk.runs
+    swept = [
+        str(name) for name in runs.parameters if len(levels_of(runs.parameters[name]).values) > 1
+    ]
+    costs = {switch.bar: switch.cost for switch in walk.curves[0].switches}
+    rows = []
+    for split, choice in zip(walk.plan.splits, walk.choices, strict=True):
+        row: dict[str, Any] = {
+            "split": split.number,
+            "run_id": None if choice is None else runs.run_ids[choice],
+        }
+        for name in ("train_start", "train_end", "test_start", "test_end"):
+            row[name] = runs.index[getattr(split, name)]
+        for name in swept:
+            row[name] = None if choice is None else runs.parameters[name].iloc[choice]
+        for metric in ("sharpe", "cagr"):
+            for prefix, metrics in _parts(walk):
+                values = metrics.of(metric)[split.number]
+                row[prefix + metric] = np.nan if choice is None else values[choice]
+        if len(walk.curves) == 1:
+            row["switch_cost"] = costs.get(split.test_start - 1, 0.0)
+        rows.append(row | {"scenario": runs.scenario})
+    return pd.DataFrame(rows)
+
+
+def compared_curves(walk: ScenarioWalk) -> pd.DataFrame:
+    """Return net returns on the test bars: what was stitched beside what it is compared with.
+
+    Parameters
+    ----------
+    walk
+        The walk-forward of one scenario.
+
+    Returns
+    -------
+    DataFrame of shape (n_test_bars, 1 to 3)
+        Indexed by timestamp: ``walk_forward`` (of several paths the median), the run_id that is
+        best over everything, and ``benchmark``, where these are.
+    """
+    runs, curve = walk.runs, walk.curve
+    columns: dict[str, FloatArray] = {"walk_forward": curve.net_return}
+    if walk.best_overall is not None:
+        returns = np.asarray(runs.returns[curve.bars, walk.best_overall], dtype=np.float64)
+        columns[runs.run_ids[walk.best_overall]] = returns
+    if runs.benchmark is not None:
+        columns["benchmark"] = np.asarray(runs.benchmark, dtype=np.float64)[curve.bars]
+    return pd.DataFrame(columns, index=runs.index[curve.bars])

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.walk_forward.choose import Chooser, check_ranking
+from backtest_batch.comparison.walk_forward.evidence import excess_returns, t_statistic
 from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.settings import WalkForwardSettings
 from backtest_batch.comparison.walk_forward.split import SplitPlan, Windows
@@ -57,6 +59,14 @@ class ScenarioWalk:
     curves: tuple[Curve, ...]
     best_overall: int | None
     notes: tuple[str, ...]
+
+    @cached_property
+    def curve(self) -> Curve:
+        """The curve to report: of several, the one whose t-statistic is the (lower) median."""
+        ordered = sorted(
+            self.curves, key=lambda curve: t_statistic(excess_returns(self.runs, curve)) or 0.0
+        )
+        return ordered[(len(ordered) - 1) // 2]
 
 
 def walk_forward(

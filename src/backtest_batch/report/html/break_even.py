@@ -59,7 +59,8 @@ def cost_payload(
     dict
         ``breakeven`` and ``own`` (bps), ``turnover`` (a year), ``mean`` (net return a year at its
         own cost); each None where unknown. ``runs``: the FINISHED runs that differ from the best
-        in costs only, itself included, by cost: id, cost, mean and metrics.
+        in costs only, itself included, by cost: id, cost, mean and metrics;
+        ``best`` is the best run's place among them.
     """
     if best is None:
         return None
@@ -80,6 +81,7 @@ def cost_payload(
         "turnover": plain_number(turnover[position]),
         "mean": plain_number(means[position]),
         "runs": {
+            "best": siblings.index(position) if position in siblings else -1,
             "ids": [str(table.runs["run_id"].iloc[item]) for item in siblings],
             "costs": plain_numbers(of_run[siblings]),
             "means": plain_numbers(means[siblings]),

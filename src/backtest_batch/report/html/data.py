@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError
@@ -59,6 +60,25 @@ class Curves:
                 f"got {', '.join(wrong)}."
             )
 
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, *, total: int | None = None) -> "Curves":
+        """Return the curves of a frame with one column a run, as in returns.parquet.
+
+        Parameters
+        ----------
+        frame
+            Net returns indexed by timestamp, best run first; the column ``benchmark`` is the
+            benchmark. A time zone is dropped, the time of day stays as it is there.
+        total
+            How many runs there are returns of; None when these are all.
+        """
+        index = pd.DatetimeIndex(frame.index).tz_localize(None)
+        columns = {str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
+        benchmark = columns.pop("benchmark", None)
+        return cls(
+            timestamps=index.to_numpy(), net_returns=columns, benchmark=benchmark, total=total
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SelectionSamples:
@@ -85,23 +105,17 @@ class WalkForwardView:
 
     Attributes
     ----------
-    sentences
-        What came out, most important first.
-    summary
-        Figures by name (numbers, text, None for undefined; mappings are shown as
-        ``outer.inner``), such as the t-statistic of the stitched out-of-sample returns.
+    findings
+        What :func:`.walk_forward.summarise` returned, the scenario of the verdict first.
     choices
-        One row a split: which run was chosen, windows, metrics in- and out-of-sample. Shown as
-        given.
+        What :func:`.walk_forward.choices_table` returned.
     curves
-        The stitched out-of-sample curve first, then others to compare with, such as the run that
-        was best over everything.
+        What :func:`.walk_forward.compared_curves` returned for the first scenario.
     """
 
-    sentences: Sequence[str] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    findings: Sequence[Mapping[str, Any]]
     choices: pd.DataFrame | None = None
-    curves: Curves | None = None
+    curves: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,3 +189,37 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     command: str = ""
     extra: pd.DataFrame | None = None
+
+    @classmethod
+    def from_conclusion(cls, conclusion: Conclusion, *, title: str, **more: Any) -> "ReportData":
+        """Return the data of a comparison: its runs, ranking, notes, sensitivity and verdict.
+
+        Parameters
+        ----------
+        conclusion
+            The comparison.
+        title
+            Name of the batch or of the comparison.
+        **more
+            Any other attribute.
+        """
+        assessment = conclusion.assessment
+        found: dict[str, Any] = {}
+        if assessment is not None:
+            found["overfitting"] = assessment.document
+            found["selection"] = SelectionSamples(
+                logits=assessment.logits,
+                null_maxima=assessment.null_maxima,
+                statistic=assessment.statistic,
+            )
+        return cls(
+            title=title,
+            table=conclusion.table,
+            ranked=conclusion.ranked,
+            ranking=conclusion.ranking,
+            notes=conclusion.notes,
+            sensitivity=conclusion.sensitivity,
+            importance=conclusion.importance,
+            **found,
+            **more,
+        )

@@ -56,12 +56,16 @@ def render_equity(
     curves = {"run": growth(net_returns)}
     if benchmark is not None and np.isfinite(benchmark).any():
         curves["benchmark"] = growth(benchmark)
-    page = environment().get_template("equity.html.j2").render(
-        title=shortened(title),
-        facts={name: shortened(text) for name, text in (facts or {}).items()},
-        style=asset("equity.css"),
-        script=asset("js/equity.js"),
-        **_drawing(timestamps, curves),
+    page = (
+        environment()
+        .get_template("equity.html.j2")
+        .render(
+            title=shortened(title),
+            facts={name: shortened(text) for name, text in (facts or {}).items()},
+            style=asset("equity.css"),
+            script=asset("js/equity.js"),
+            **_drawing(timestamps, curves),
+        )
     )
     return page.encode("utf-8", "replace").decode("utf-8")
 

@@ -8,11 +8,12 @@ import pandas as pd
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.report.html.break_even import cost_payload
 from backtest_batch.report.html.curves import MAX_CURVES, curves_payload
-from backtest_batch.report.html.data import ReportData, SelectionSamples
+from backtest_batch.report.html.data import Curves, ReportData, SelectionSamples
 from backtest_batch.report.html.dependence import importance_payload, sensitivity_payload
 from backtest_batch.report.html.environment import asset, environment, report_script
 from backtest_batch.report.html.library import INSTALL_HINT, packed_plotly
 from backtest_batch.report.html.numbers import plain_number, plain_numbers, script_json
+from backtest_batch.report.html.out_of_sample import MAX_CHOICES, walk_forward_section
 from backtest_batch.report.html.runs import MAX_RUNS, even_sample, runs_payload, shortened
 from backtest_batch.report.html.sections import (
     MAX_FAILURES,
@@ -53,6 +54,7 @@ def render_report(data: ReportData) -> str:
     best = _best(data.ranked)
     packed = packed_plotly()
     payload = _payload(data, best)
+    walk_forward = data.walk_forward if data.walk_forward and data.walk_forward.findings else None
     context = {
         "data": data,
         "best": None if best is None else str(data.table.runs["run_id"][best]),
@@ -62,7 +64,8 @@ def render_report(data: ReportData) -> str:
         "winner": winner_table(data.table, best, data.benchmark_metrics),
         "leaderboard": _leaderboard(data),
         "differences": _differences(data),
-        "walk_forward": _walk_forward(data),
+        "walk_forward": None if walk_forward is None else walk_forward_section(walk_forward),
+        "max_choices": MAX_CHOICES,
         "unranked": unranked_table(data.ranked),
         "failures": failures_table(data.table),
         "max_failures": MAX_FAILURES,
@@ -118,7 +121,7 @@ def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
         "runs": runs_payload(table, ranked, rows),
         "rankBy": list(data.ranking.metrics),
         "maxLines": MAX_LINES,
-        "best": None if best is None else str(table.runs["run_id"][best]),
+        "ranked": best is not None,
         "benchmark": {
             name: plain_number(float(value)) for name, value in data.benchmark_metrics.items()
         },
@@ -126,7 +129,7 @@ def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
         "curves": None if data.curves is None else curves_payload(data.curves),
         "walkForward": None
         if walk_forward is None or walk_forward.curves is None
-        else curves_payload(walk_forward.curves),
+        else curves_payload(Curves.from_frame(walk_forward.curves)),
         "sensitivity": []
         if data.sensitivity is None
         else sensitivity_payload(table, data.sensitivity, best),
@@ -175,34 +178,6 @@ def _differences(data: ReportData) -> TextTable | None:
     if data.differences is None or data.differences.empty:
         return None
     return table_of_frame("What differs between the batches", data.differences)
-
-
-def _walk_forward(data: ReportData) -> dict[str, Any] | None:
-    """Return the tables of the walk-forward section."""
-    view = data.walk_forward
-    if view is None:
-        return None
-    summary = pd.DataFrame(_flattened(view.summary), columns=["figure", "value"])
-    return {
-        "sentences": list(view.sentences),
-        "summary": table_of_frame("Out of sample", summary.astype(object))
-        if len(summary)
-        else None,
-        "choices": table_of_frame("The choice made in each split", view.choices)
-        if view.choices is not None and len(view.choices)
-        else None,
-    }
-
-
-def _flattened(summary: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested figures as (name, value), the names joined by dots."""
-    rows: list[tuple[str, Any]] = []
-    for name, value in summary.items():
-        if hasattr(value, "items"):
-            rows += _flattened(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", "undefined" if value is None else value))
-    return rows
 
 
 def _limits(data: ReportData, payload: dict[str, Any]) -> dict[str, str]:

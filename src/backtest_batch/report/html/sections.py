@@ -45,9 +45,7 @@ def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
             row.append(shortened(str(parameter_text(table, name)[best]), 60))
         rows.append(row)
     head = ["parameter", "kind", "values", "tried", *(["best run"] if best is not None else [])]
-    return TextTable(
-        caption="Swept parameters", head=head, rows=rows, numbers=frozenset({2})
-    )
+    return TextTable(caption="Swept parameters", head=head, rows=rows, numbers=frozenset({2}))
 
 
 def winner_table(

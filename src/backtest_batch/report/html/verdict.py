@@ -127,9 +127,11 @@ def verdict_view(document: Mapping[str, Any]) -> VerdictView:
         tiles=[
             (_TILE_TITLES[key], figure_text(key, document[key]))
             for key in _TILES
-            if key in document
+            if document.get(key) is not None
         ],
-        figures=[_figure(key, document) for key in EXPLANATIONS if key in document and key != "verdict"],
+        figures=[
+            _figure(key, document) for key in EXPLANATIONS if key in document and key != "verdict"
+        ],
         basis=_basis(document),
         scenarios=_scenarios(document),
         excluded=_excluded(document),
@@ -141,7 +143,7 @@ def _figure(key: str, document: Mapping[str, Any]) -> Figure:
     adjusted = document.get("benchmark_adjusted") or {}
     undefined = document.get("undefined") or {}
     value = figure_text(key, document[key])
-    if key == "n_trials" and document.get("n_trials_experiment"):
+    if key == "n_trials" and document.get("n_trials_experiment", document[key]) != document[key]:
         value += f" in this batch, {document['n_trials_experiment']:,} in the experiment"
     return Figure(
         key=key,

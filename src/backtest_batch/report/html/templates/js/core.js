@@ -3,7 +3,8 @@
 const data = JSON.parse(document.getElementById("report-data").textContent);
 const metricsByName = new Map(data.runs.metrics.map((metric) => [metric.name, metric]));
 const paramsByName = new Map(data.runs.params.map((param) => [param.name, param]));
-const bestRun = data.best === null ? -1 : data.runs.ids.indexOf(data.best);
+// Runs stand in order of rank.
+const bestRun = data.ranked ? 0 : -1;
 const narrow = window.matchMedia("(max-width: 40rem)").matches;
 const touch = narrow || window.matchMedia("(pointer: coarse)").matches;
 

@@ -19,7 +19,7 @@ function registerCosts() {
     const mean = name === MEAN;
     const values = mean ? means : metrics[name];
     const text = (value) => mean ? (value === null ? "" : `${(100 * value).toFixed(2)}%`) : metricText(name, value);
-    const own = ids.indexOf(data.best);
+    const own = costs.runs.best;
     const traces = [];
     const end = Math.max(highest, known && mean ? 1.15 * Math.max(costs.breakeven, 0) : 0, 1);
     if (mean) {

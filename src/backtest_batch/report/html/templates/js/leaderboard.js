@@ -6,7 +6,7 @@ function startLeaderboard() {
   const body = board.tBodies[0];
   const headings = [...board.tHead.rows[0].cells];
   const columns = headings.map((heading) => heading.dataset.column);
-  const cellText = (cell) => cell.firstChild ? cell.firstChild.textContent : "";
+  const cellText = (cell) => cell.lastChild ? cell.lastChild.textContent : "";
   const rows = [...body.rows].map((row, place) => ({
     row, place, texts: [...row.cells].map(cellText),
   }));

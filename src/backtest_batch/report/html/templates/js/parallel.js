@@ -70,21 +70,18 @@ function registerParallel() {
   }
 
   function line(runs, style, name, hover) {
-    const [x, y, text, customdata] = [[], [], [], []];
+    const [x, y, text] = [[], [], []];
     for (const run of runs) {
       axes.forEach((item, i) => {
         x.push(i);
         y.push(item.at(run));
-        customdata.push(run);
         text.push(hover ? `${plotText(brief(ids[run], 60))}<br>${plotText(item.name)} ${plotText(brief(item.text(run), 60))}` : "");
       });
       x.push(null);
       y.push(null);
-      customdata.push(null);
       text.push("");
     }
-    return { type: "scatter", mode: "lines+markers", x, y, text, customdata, line: style, name,
-      marker: { size: 5, opacity: 0 }, selected: { marker: { opacity: 0 } }, unselected: { marker: { opacity: 0 } },
+    return { type: "scatter", mode: "lines", x, y, text, line: style, name,
       hoverinfo: hover ? "text" : "skip", connectgaps: false };
   }
 
@@ -134,6 +131,8 @@ function registerParallel() {
     if (bestRun >= 0) {
       traces.push(line([bestRun], { color: "#e5484d", width: 3 }, "best run", true));
     }
+    // plotly draws selection boxes only where there are points to select.
+    traces.push({ type: "scatter", mode: "markers", x: [0], y: [0], marker: { opacity: 0 }, hoverinfo: "skip" });
     const annotations = axes.flatMap((item, i) => item.ticks.map(([height, text]) => ({
       x: i, y: height, text: plotText(brief(text, narrow ? 7 : 12)), showarrow: false, xanchor: "right",
       xshift: -3, font: { size: narrow ? 9 : 11 }, bgcolor: "#ffffff", borderpad: 1,

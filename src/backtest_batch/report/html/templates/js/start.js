@@ -4,7 +4,9 @@ async function unpackedLibrary() {
   const packed = document.getElementById("plotly-packed");
   if (!packed) return;
   try {
-    const bytes = Uint8Array.from(atob(packed.textContent), (char) => char.charCodeAt(0));
+    const text = atob(packed.textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = element("script", {}, await new Response(stream).text());
     document.head.append(script);
@@ -57,6 +59,7 @@ async function start() {
     await pause();
   }
   if (window.Plotly) followPaper();
+  performance.mark("figures-drawn");
   document.documentElement.dataset.ready = "true";
 }
 

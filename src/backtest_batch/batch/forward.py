@@ -1,0 +1,166 @@
+"""Walk-forward as far as it concerns planning and computing the runs."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from backtest_batch.batch.fingerprint import digest
+from backtest_batch.comparison.walk_forward.fitted import Route, fitted_weights
+from backtest_batch.comparison.walk_forward.parse import parse
+from backtest_batch.comparison.walk_forward.per_bar import in_sample_metrics
+from backtest_batch.comparison.walk_forward.settings import WalkForwardSettings
+from backtest_batch.comparison.walk_forward.split import SplitPlan
+from backtest_batch.comparison.walk_forward.splits import make_splits, moved
+from backtest_batch.engine.metrics import periods_per_year_of
+from backtest_batch.engine.settings import SimulationSettings
+from backtest_batch.market.panel import FloatArray, IntArray, Panel
+from backtest_batch.records import RunSpec
+from backtest_batch.strategies.base import Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A strategy fitted split by split.
+
+    Attributes
+    ----------
+    route
+        Its weights over all test windows.
+    in_sample
+        Metrics of each run on the training bars, one value a split.
+    """
+
+    route: Route
+    in_sample: tuple[Mapping[str, tuple[float, ...]], ...]
+
+
+def is_on(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration asks for a walk-forward."""
+    return bool(config["walk_forward"].get("method", "none") != "none")
+
+
+def periods_per_year(config: Mapping[str, Any]) -> float:
+    """Return the bars a year of a run."""
+    given = config["periods_per_year"]
+    return float(periods_per_year_of(config["data"].get("freq", "1d")) if given is None else given)
+
+
+def common_bars(runs: Sequence[RunSpec]) -> dict[str, tuple[int, int]]:
+    """Return the return bars that all runs on the same data have, by its fingerprint."""
+    bars: dict[str, tuple[int, int]] = {}
+    for run in runs:
+        start, _ = bars.get(run.data_fingerprint, (0, 0))
+        bars[run.data_fingerprint] = max(start, run.first_bar + 1), run.n_bars
+    return bars
+
+
+def with_fits(
+    runs: Sequence[RunSpec], panels: Mapping[str, Panel], fitted: Collection[str]
+) -> tuple[RunSpec, ...]:
+    """Check the walk-forward of a batch, and say which bars its fitted runs split.
+
+    Parameters
+    ----------
+    runs
+        The runs of the batch.
+    panels
+        Their data by fingerprint.
+    fitted
+        Run keys of those whose strategy has ``fit``.
+
+    Raises
+    ------
+    ConfigurationError
+        When the settings are wrong, or the data too short for one split.
+    """
+    if not runs or not is_on(runs[0].config):
+        return tuple(runs)
+    common = common_bars(runs)
+    checked = set()
+    planned = []
+    for run in runs:
+        bars = common[run.data_fingerprint]
+        case = (run.data_fingerprint, run.config["execution_lag"], periods_per_year(run.config))
+        if case not in checked:
+            checked.add(case)
+            settings_of(run, panels[run.data_fingerprint], bars)
+        if run.run_key in fitted:
+            # What such a run comes to depends on where the splits lie.
+            key = digest([run.run_key, bars])
+            planned.append(replace(run, run_key=key, fit_bars=bars))
+        else:
+            planned.append(run)
+    return tuple(planned)
+
+
+def settings_of(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> WalkForwardSettings:
+    """Return the settings of a run's walk-forward; see :func:`.parse.parse`."""
+    settings = parse(
+        run.config["walk_forward"],
+        panel.index[slice(*bars)],
+        periods_per_year(run.config),
+        run.config["execution_lag"],
+    )
+    assert settings is not None
+    return settings
+
+
+def split_plan(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> SplitPlan:
+    """Return the splits of a run, in positions of its panel."""
+    settings = settings_of(run, panel, bars)
+    index = panel.index[slice(*bars)]
+    return moved(make_splits(settings, index, periods_per_year(run.config)), bars[0])
+
+
+def fit(
+    make_strategy: Any,
+    runs: Sequence[RunSpec],
+    panel: Panel,
+    decisions: IntArray,
+    settings: Sequence[SimulationSettings],
+    benchmark: FloatArray,
+) -> Fitted:
+    """Fit a strategy on the training bars of each split.
+
+    Parameters
+    ----------
+    make_strategy
+        Makes a new strategy.
+    runs
+        Runs that share the strategy and its splits.
+    panel, decisions
+        Prices, and decision bars from the first measured bar on.
+    settings
+        The conditions of each run.
+    benchmark
+        Net returns of the benchmark, shape (n_bars,).
+    """
+    first = runs[0]
+    assert first.fit_bars is not None
+    splits = split_plan(first, panel, first.fit_bars).splits
+
+    def new_strategy() -> Strategy:
+        made: Strategy = make_strategy()
+        return made
+
+    weights = fitted_weights(
+        new_strategy, panel, decisions, splits, execution_lag=first.config["execution_lag"]
+    )
+    metrics = in_sample_metrics(
+        weights,
+        panel,
+        splits,
+        settings,
+        periods_per_year=periods_per_year(first.config),
+        risk_free_rate=first.config["risk_free_rate"],
+        benchmark=benchmark,
+    )
+    return Fitted(
+        route=weights.out_of_sample,
+        in_sample=tuple(
+            {name: tuple(np.asarray(values).tolist()) for name, values in found.items()}
+            for found in metrics
+        ),
+    )

@@ -1,0 +1,188 @@
+"""Runs as a store returned them, as a table to compare."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.levels import choice_name, typed_value
+from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE, known_metrics
+from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.scenarios import scenario_names
+from backtest_batch.config import NODES, SWEEPABLE
+from backtest_batch.records import Scalar
+from backtest_batch.tracking.values import safe_key
+
+Swept = Mapping[str, Any] | Sequence[str] | None
+"""What a run says of its swept keys: their values; the keys alone; nothing."""
+
+_FACTS = (
+    "batch_name",
+    "run_key",
+    "error_type",
+    "error_message",
+    "data_fingerprint",
+    "code_fingerprint",
+    "git_commit",
+)
+
+
+def table_of(
+    frame: pd.DataFrame, scenario_axes: Iterable[str] = (), *, params: Iterable[str] = ()
+) -> RunTable:
+    """Return recorded runs as a table to compare.
+
+    Its parameters are the keys that any of the runs swept. Among several batches, keys that none
+    of them swept count too when they differ between batches; runs that did not sweep a key have
+    the value of their configuration.
+
+    Parameters
+    ----------
+    frame
+        What :func:`.load_runs` returned, with metrics, params and tags; its index is kept.
+    scenario_axes
+        Further keys to count as scenario axes.
+    params
+        Further keys to have as parameters.
+
+    Returns
+    -------
+    RunTable
+        With the further run columns ``batch_name``, ``git_commit`` and ``ruined``.
+    """
+    swept = [_read_swept(text) for text in text_values(frame, "tags.swept")]
+    names = list(dict.fromkeys([*swept_keys(frame), *differing_keys(frame), *params]))
+    values = {name: _values(frame, name, swept) for name in names}
+    index = frame.index
+    known = (name for name in known_metrics() if f"metrics.{name}" in frame)
+    further = (
+        column.removeprefix("metrics.")
+        for column in frame.columns
+        if column.startswith(f"metrics.{OUT_OF_SAMPLE}")
+    )
+    metrics = {name: frame[f"metrics.{name}"] for name in (*known, *further)}
+    return RunTable(
+        runs=_runs(frame),
+        params=pd.DataFrame(values, index=index, columns=pd.Index(names, dtype=object)).astype(
+            object
+        ),
+        metrics=pd.DataFrame(metrics, index=index).astype(np.float64),
+        scenario_axes=scenario_names(names, scenario_axes),
+    )
+
+
+def swept_keys(frame: pd.DataFrame) -> list[str]:
+    """Return the keys that any of the runs swept, in order of first appearance.
+
+    Parameters
+    ----------
+    frame
+        What :func:`.load_runs` returned. Where a run does not say what it swept, the keys that
+        differ within its batch are taken for swept.
+    """
+    swept = [_read_swept(text) for text in text_values(frame, "tags.swept")]
+    names = dict.fromkeys(name for keys in swept for name in keys or ())
+    silent = frame.loc[[keys is None for keys in swept], "batch_id"].unique()
+    for batch_id in silent:
+        runs = frame[frame["batch_id"] == batch_id]
+        varying = (key for key, column in _settings(runs) if runs[column].nunique(dropna=False) > 1)
+        names |= dict.fromkeys(varying)
+    return list(names)
+
+
+def differing_keys(frame: pd.DataFrame) -> list[str]:
+    """Return the keys that no run swept and in whose values the batches differ.
+
+    Parameters
+    ----------
+    frame
+        What :func:`.load_runs` returned; of keys that determine results, those are meant that have
+        at least two values, and not the same ones in every batch that has them.
+    """
+    if frame["batch_id"].nunique() < 2:
+        return []
+    swept = set(swept_keys(frame))
+    found = []
+    for key, column in _settings(frame):
+        if key in swept or frame[column].nunique() < 2:
+            continue
+        held = frame[["batch_id", column]].dropna().drop_duplicates()
+        if held.groupby("batch_id")[column].agg(frozenset).nunique() > 1:
+            found.append(key)
+    return found
+
+
+def _settings(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return key and column of each setting that determines results, choices first."""
+    keys = []
+    for column in frame.columns:
+        if not column.startswith("params."):
+            continue
+        key = column.removeprefix("params.")
+        root, _, rest = key.partition(".")
+        if root in SWEEPABLE:
+            keys.append((root, column) if root in NODES and rest == "_target_" else (key, column))
+    return sorted(keys, key=lambda item: (item[0].count("."), item[0]))
+
+
+def _read_swept(text: Any) -> Swept:
+    try:
+        swept = json.loads(text) if isinstance(text, str) else None
+    except ValueError:  # so many keys that MLflow's limit cut them
+        return None
+    return swept if isinstance(swept, dict | list) else None
+
+
+def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scalar]:
+    """Return each run's value of a key: as it was swept, else as it was configured."""
+    configured = text_values(frame, f"params.{safe_key(name)}")
+    targets = text_values(frame, f"params.{safe_key(name)}._target_")
+    typed = {text: typed_value(text) for text in set(configured) if text is not None}
+    chosen = {text: choice_name(text) for text in set(targets) if text is not None}
+    values: list[Scalar] = []
+    for keys, text, target in zip(swept, configured, targets, strict=True):
+        if isinstance(keys, Mapping) and name in keys:
+            values.append(keys[name])
+        else:
+            values.append(typed.get(text) if text is not None else chosen.get(target))
+    return values
+
+
+def _runs(frame: pd.DataFrame) -> pd.DataFrame:
+    named = zip(frame["run_id"], frame["mlflow_run_id"], strict=True)
+    undefined = [
+        (text or "").replace(",", ", ") for text in text_values(frame, "tags.undefined_metrics")
+    ]
+    return pd.DataFrame(
+        {
+            "run_id": [given or mlflow for given, mlflow in named],
+            "batch_id": frame["batch_id"].to_numpy(dtype=object),
+            "status": frame["status"].to_numpy(dtype=object),
+            "mlflow_run_id": frame["mlflow_run_id"].to_numpy(dtype=object),
+            "started_ms": frame["started_ms"],
+            "ended_ms": frame["ended_ms"],
+            "undefined_metrics": undefined,
+            "ruined": [text is not None for text in text_values(frame, "tags.ruined")],
+            **{
+                name: [text or "" for text in text_values(frame, f"tags.{name}")] for name in _FACTS
+            },
+        },
+        index=frame.index,
+    )
+
+
+def text_values(frame: pd.DataFrame, column: str) -> list[str | None]:
+    """Return a column of texts; None where a run has none, and for a column that is not there.
+
+    Parameters
+    ----------
+    frame
+        What :func:`.load_runs` returned.
+    column
+        One of its columns, such as ``tags.run_key``.
+    """
+    if column not in frame:
+        return [None] * len(frame)
+    return [text if isinstance(text, str) else None for text in frame[column].tolist()]

@@ -1,0 +1,202 @@
+import numpy as np
+import pandas as pd
+import pytest
+from walk_forward_cases import market, random_returns, runs_of, trend_runs, trend_simulations
+
+from backtest_batch.comparison.walk_forward import available_metrics, measure, per_bar_arrays
+from backtest_batch.engine.metrics import RESULT_METRICS, equity_metrics, result_metrics
+from backtest_batch.engine.simulate import SimulationSettings, simulate
+
+WEIGHTS = np.array([[0.7, 0.3, 0.0, 0.0], [0.0, 0.5, 0.0, 0.5]])
+
+
+def test_on_all_bars_the_metrics_are_those_of_the_run():
+    panel = market()
+    simulations = trend_simulations(panel)
+    runs = trend_runs(panel, simulations)
+    measured = measure(runs, [(range(41, panel.n_bars),)])
+
+    # Averages of exposures count the first measured bar, too, which has no return.
+    averages = {"avg_gross_exposure", "avg_net_exposure"}
+    assert measured.names == RESULT_METRICS
+    for run, simulation in enumerate(simulations[:-1]):
+        expected, undefined = result_metrics(
+            simulation,
+            periods_per_year=252.0,
+            benchmark_returns=simulations[-1].net_return,
+        )
+        assert not undefined
+        for name in RESULT_METRICS:
+            found = measured.of(name)[0, run]
+            if name in averages:
+                n_bars = simulation.n_measured
+                expected[name] *= n_bars / (n_bars - 1)
+            assert found == pytest.approx(expected[name], rel=1e-9), name
+
+
+def test_a_window_is_measured_as_a_path_of_its_own():
+    returns = random_returns(300, 5)
+    benchmark = random_returns(300, 1, seed=9)[:, 0]
+    runs = runs_of(returns, benchmark=benchmark, risk_free_rate=0.02)
+    windows = [range(1, 300), range(1, 2), range(50, 90), range(299, 300)]
+    measured = measure(runs, [(window,) for window in windows])
+
+    for row, window in enumerate(windows):
+        for run in range(5):
+            part = returns[window.start : window.stop, run]
+            equity = np.cumprod(np.concatenate(([1.0], 1.0 + part)))
+            expected, undefined = equity_metrics(
+                equity,
+                periods_per_year=252.0,
+                risk_free_rate=0.02,
+                benchmark_returns=np.concatenate(([np.nan], benchmark[window.start : window.stop])),
+            )
+            for name in measured.names:
+                found = measured.of(name)[row, run]
+                if name in undefined:
+                    assert np.isnan(found), name
+                else:
+                    assert found == pytest.approx(expected[name], rel=1e-8, abs=1e-12), name
+
+
+def test_several_ranges_are_put_end_to_end():
+    returns = random_returns(100, 3)
+    joined = np.concatenate((returns[10:30], returns[60:90]))
+    runs = runs_of(returns, turnover=np.abs(returns), gross_exposure=np.abs(returns))
+    together = runs_of(
+        np.vstack((returns[:1], joined)),
+        turnover=np.abs(np.vstack((returns[:1], joined))),
+        gross_exposure=np.abs(np.vstack((returns[:1], joined))),
+    )
+
+    found = measure(runs, [(range(10, 30), range(60, 90))]).values
+    np.testing.assert_allclose(found, measure(together, [(range(1, 51),)]).values, rtol=1e-9)
+
+
+def test_returns_alone_make_most_metrics_available_and_no_other_is_made_up():
+    returns = random_returns(50, 2)
+    alone = available_metrics(runs_of(returns))
+
+    assert "sharpe" in alone
+    assert "cagr" in alone
+    missing = set(RESULT_METRICS) - set(alone)
+    assert missing == {
+        "alpha",
+        "avg_gross_exposure",
+        "avg_net_exposure",
+        "beta",
+        "breakeven_cost_bps",
+        "information_ratio",
+        "max_gross_exposure_realised",
+        "total_costs",
+        "trades",
+        "turnover_annual",
+    }
+    given = available_metrics(runs_of(returns, turnover=returns, benchmark=returns[:, 0]))
+    assert set(given) - set(alone) == {"alpha", "beta", "information_ratio", "turnover_annual"}
+    assert measure(runs_of(returns), [(range(1, 50),)]).names == alone
+
+
+def test_the_result_of_a_run_does_not_depend_on_the_others():
+    returns = random_returns(200, 150)
+    windows = [(range(1, 120),), (range(120, 200),), (range(5, 50), range(90, 200))]
+    arrays = {"turnover": np.abs(returns), "cost_ratio": np.abs(returns) / 100}
+    together = measure(runs_of(returns, **arrays), windows).values
+    for run in (0, 77, 149):
+        part = {name: values[:, [run]] for name, values in arrays.items()}
+        alone = measure(runs_of(returns[:, [run]], **part), windows).values
+        np.testing.assert_array_equal(together[:, :, [run]], alone)
+
+
+def test_memory_maps_and_column_order_change_no_bit(tmp_path):
+    returns = random_returns(120, 7)
+    np.save(tmp_path / "returns.npy", returns)
+    mapped = np.load(tmp_path / "returns.npy", mmap_mode="r")
+    windows = [(range(1, 60),), (range(60, 120),)]
+
+    expected = measure(runs_of(returns), windows).values
+    np.testing.assert_array_equal(measure(runs_of(mapped), windows).values, expected)
+    turned = runs_of(np.asfortranarray(returns))
+    np.testing.assert_array_equal(measure(turned, windows).values, expected)
+
+
+def test_windows_before_the_first_return_or_with_gaps_define_nothing():
+    returns = random_returns(60, 3)
+    returns[:20, 1] = np.nan
+    returns[30, 2] = np.nan
+    measured = measure(runs_of(returns), [(range(10, 25),), (range(25, 40),)])
+
+    assert np.isfinite(measured.of("sharpe")[:, 0]).all()
+    assert np.isnan(measured.values[:, 0, 1]).all()
+    assert np.isfinite(measured.of("sharpe")[1, 1])
+    assert np.isfinite(measured.of("sharpe")[0, 2])
+    assert np.isnan(measured.values[:, 1, 2]).all()
+
+
+def test_a_run_that_is_ruined_in_a_window_ends_there():
+    returns = random_returns(60, 1)
+    returns[40] = -1.5
+    returns[41:] = np.nan
+    gross = np.ones((60, 1))
+    gross[40:] = np.nan
+    runs = runs_of(returns, turnover=np.full((60, 1), 0.1), gross_exposure=gross)
+    measured = measure(
+        runs, [(range(1, 30),), (range(30, 60),), (range(45, 60),), (range(41, 45),)]
+    )
+
+    assert measured.of("n_periods")[:2, 0].tolist() == [29, 11]
+    assert np.isnan(measured.of("cagr")[1, 0])
+    assert np.isnan(measured.of("max_drawdown")[1, 0])
+    assert measured.of("sharpe")[1, 0] < 0
+    assert measured.of("turnover_annual")[1, 0] == pytest.approx(0.1 * 252)
+    assert measured.of("avg_gross_exposure")[1, 0] == 1.0
+    assert np.isnan(measured.values[:, 2:]).all()
+
+
+def test_a_run_ruined_between_two_ranges_defines_nothing():
+    returns = random_returns(60, 1)
+    returns[40] = -1.0
+    returns[41:] = np.nan
+    measured = measure(
+        runs_of(returns), [(range(1, 30), range(50, 60)), (range(1, 30), range(35, 60))]
+    )
+
+    assert np.isnan(measured.values[:, 0]).all()
+    assert measured.of("n_periods")[1, 0] == 29 + 6
+
+
+def test_constant_returns_have_no_sharpe_ratio():
+    returns = np.full((50, 1), 0.001)
+    returns[0] = np.nan
+    measured = measure(runs_of(returns), [(range(1, 50),)])
+
+    assert np.isnan(measured.of("sharpe")[0, 0])
+    assert measured.of("volatility")[0, 0] == 0
+    assert measured.of("total_return")[0, 0] == pytest.approx(1.001**49 - 1)
+
+
+def test_arrays_of_simulations():
+    panel = market(n_bars=60)
+    settings = SimulationSettings(commission_bps=10.0, execution_lag=1)
+    simulation = simulate(panel, np.array([5, 20]), WEIGHTS, settings, 4)
+    arrays = per_bar_arrays([simulation], panel.n_bars)
+
+    assert {values.shape for values in arrays.values()} == {(60, 1)}
+    assert np.isnan(arrays["returns"][:5, 0]).all()
+    assert np.isfinite(arrays["returns"][5:, 0]).all()
+    assert np.flatnonzero(np.nan_to_num(arrays["trades"][:, 0])).tolist() == [6, 21]
+    assert arrays["trades"][[6, 21], 0].tolist() == [2.0, 3.0]
+    assert arrays["cost_ratio"][6, 0] == pytest.approx(0.001)
+    assert arrays["turnover"][6, 0] == pytest.approx(1.0)
+    frame = pd.DataFrame({name: values[4:, 0] for name, values in arrays.items()})
+    assert frame.drop(columns="returns").notna().all(axis=None)
+
+
+def test_shapes_that_disagree_are_refused():
+    returns = random_returns(50, 3)
+    with pytest.raises(ValueError, match=r"`turnover` must have shape .* = \(50, 3\), but got"):
+        runs_of(returns, turnover=returns[:, :2])
+    with pytest.raises(ValueError, match=r"`benchmark` must have shape"):
+        runs_of(returns, benchmark=returns)
+    with pytest.raises(ValueError, match="run_ids must be distinct"):
+        runs_of(returns, run_ids=("a", "b", "a"))

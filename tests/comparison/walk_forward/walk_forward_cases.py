@@ -1,0 +1,86 @@
+"""Small markets and runs that the tests of the walk-forward share."""
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.walk_forward import ScenarioRuns, per_bar_arrays
+from backtest_batch.engine.calendar import decision_bars
+from backtest_batch.engine.simulate import SimulationSettings, simulate
+from backtest_batch.market.panel import panel_from_frames
+from backtest_batch.strategies import EqualWeight, TrendBaseline
+
+GRID = ((5, 20), (5, 40), (10, 20), (10, 40))
+
+
+def business_days(n_bars, start="2001-01-02"):
+    return pd.bdate_range(start, periods=n_bars)
+
+
+def daily(n_bars, start="2001-01-02"):
+    """Return an index of return bars: settings are read for daily data with execution_lag 1."""
+    return business_days(n_bars, start), 252.0, 1
+
+
+def random_returns(n_bars, n_runs, seed=0, scale=0.01):
+    returns = np.random.default_rng(seed).normal(0.0003, scale, (n_bars, n_runs))
+    returns[0] = np.nan
+    return returns
+
+
+def runs_of(returns, **given):
+    """Return runs ``run_0``, ``run_1``, ... that differ in the parameter ``x``."""
+    n_bars, n_runs = returns.shape
+    values = {
+        "scenario": "base",
+        "run_ids": tuple(f"run_{number}" for number in range(n_runs)),
+        "index": business_days(n_bars),
+        "parameters": pd.DataFrame({"x": range(n_runs)}),
+        "periods_per_year": 252.0,
+    }
+    return ScenarioRuns(returns=returns, **(values | given))
+
+
+def no_weights(run, bar):
+    raise AssertionError(f"run {run} was asked for its weights on bar {bar}, but nothing switched")
+
+
+def market(n_bars=420, n_assets=4, seed=3):
+    """Return a panel of random walks with drifting trends."""
+    generator = np.random.default_rng(seed)
+    trend = np.repeat(generator.normal(0, 0.002, (n_bars // 30 + 1, n_assets)), 30, axis=0)
+    moves = generator.normal(0, 0.01, (n_bars, n_assets)) + trend[:n_bars]
+    frame = pd.DataFrame(
+        100 * np.exp(moves.cumsum(axis=0)),
+        index=business_days(n_bars),
+        columns=[f"S{number}" for number in range(n_assets)],
+    )
+    return panel_from_frames(frame)
+
+
+def trend_simulations(panel, settings=None, rebalance="W"):
+    """Return simulations of moving-average pairs, and of the benchmark, from bar 40 on."""
+    settings = settings or SimulationSettings(commission_bps=5.0)
+    bars = decision_bars(panel.index, rebalance)
+    decisions = bars[bars >= 40]
+    strategies = [TrendBaseline(fast=fast, slow=slow) for fast, slow in GRID]
+    return [
+        simulate(panel, decisions, strategy.target_weights(panel, decisions), settings, 40)
+        for strategy in (*strategies, EqualWeight())
+    ]
+
+
+def trend_runs(panel, simulations):
+    """Return the runs of :func:`trend_simulations`."""
+    settings = simulations[0].settings
+    benchmark = per_bar_arrays(simulations[-1:], panel.n_bars)["returns"][:, 0]
+    return ScenarioRuns(
+        scenario="base",
+        run_ids=tuple(f"run_{fast}_{slow}" for fast, slow in GRID),
+        index=panel.index,
+        parameters=pd.DataFrame(GRID, columns=["strategy.fast", "strategy.slow"]),
+        periods_per_year=252.0,
+        cost_rate=settings.cost_rate,
+        initial_capital=settings.initial_capital,
+        benchmark=benchmark,
+        **per_bar_arrays(simulations[:-1], panel.n_bars),
+    )
