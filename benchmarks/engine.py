@@ -129,7 +129,7 @@ def compare(prices: pd.DataFrame, rebalance: str, turns: int) -> str:
     ):
         raise SystemExit(f"{rebalance}: both sides must agree, but do not")
     least = least_times(
-        {"theirs": (theirs, 1), "ours": (ours, 10), "grid": (ours_in_a_grid, 1)}, turns
+        {"theirs": (theirs, 1), "ours": (ours, 20), "grid": (ours_in_a_grid, 1)}, turns
     )
     theirs_ms, ours_ms = least["theirs"] * 1e3, least["ours"] * 1e3
     return (

@@ -28,6 +28,7 @@ from backtest_batch.comparison.walk_forward import (
     summary_table,
     walk_forward,
 )
+from backtest_batch.market.panel import FloatArray
 
 RANKINGS = ("sharpe", {"sharpe": 0.5, "calmar": 0.3, "turnover_annual": 0.2})
 
@@ -58,6 +59,10 @@ def noise(n_bars: int, n_runs: int) -> ScenarioRuns:
     )
 
 
+def _equal_weights(run: int, bar: int) -> FloatArray:  # noqa: ARG001 - all runs alike
+    return np.full(20, 0.05)
+
+
 def steps(runs: ScenarioRuns, method: str, rank_by: object) -> tuple[int, dict[str, float]]:
     """Return the number of splits, and the seconds of each step."""
     seconds: dict[str, float] = {}
@@ -68,12 +73,11 @@ def steps(runs: ScenarioRuns, method: str, rank_by: object) -> tuple[int, dict[s
         return now
 
     ranking = Ranking.parse(rank_by)
-    weights = np.full(20, 0.05)
     now = time.perf_counter()
     settings = parse({"method": method}, runs.index[1:], runs.periods_per_year, 1)
     assert settings is not None
     now = lap("settings", now)
-    walk = walk_forward(runs, settings, ranking, lambda run, bar: weights)
+    walk = walk_forward(runs, settings, ranking, _equal_weights)
     now = lap("measure, choose, stitch", now)
     summary_table([walk])
     aggregate_table([walk])
@@ -110,9 +114,8 @@ def main() -> None:
             print(f"| {method}, {n_splits} splits, {chosen} | {' | '.join(cells)} |")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    print(
-        f"\nPeak memory {peak:,.0f} MiB, of which the given arrays {6 * n_bars * n_runs / 2**17:,.0f}."
-    )
+    given = 6 * n_bars * n_runs / 2**17
+    print(f"\nPeak memory {peak:,.0f} MiB, of which {given:,.0f} are the given arrays.")
 
 
 if __name__ == "__main__":

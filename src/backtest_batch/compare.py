@@ -8,10 +8,11 @@ python -m backtest_batch.compare batch=[core,core_ml] 'filter="metrics.sharpe > 
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
@@ -20,17 +21,29 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backtest_batch.comparison.conclusion import Conclusion, conclude
-from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.ranking import Ranking, unranked_counts
 from backtest_batch.config import CompareConfig, check_compare
 from backtest_batch.errors import BacktestBatchError, ConfigurationError, SelectionError
+from backtest_batch.recorded_files import (
+    batch_facts,
+    details_of,
+    recorded_assessment,
+    recorded_returns,
+)
+from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.best_params import best_rows
-from backtest_batch.report.documents import comparison_documents
+from backtest_batch.report.curves import MAX_CURVES, returns_curves
+from backtest_batch.report.documents import comparison_documents, report_data
+from backtest_batch.report.html import render_report
 from backtest_batch.report.terminal import print_leaderboard
-from backtest_batch.selection import details_of, recorded_verdict, select_runs
-from backtest_batch.tracking.store import open_store, resolve_uri
+from backtest_batch.selection import Selection, select_runs
+from backtest_batch.tracking.store import Store, open_store, resolve_uri
 from hydra_plugins.backtest_batch._messages import explain
 
 SCHEMA = "backtest_batch_compare"
+
+_TITLED_BATCHES = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,55 +92,153 @@ def run_comparison(config: CompareConfig) -> Path:
     Raises
     ------
     BacktestBatchError
-        When the selection is empty, or the store cannot be read.
+        When the selection is empty, no run can be ranked, or the store cannot be read.
     """
     ranking = Ranking.parse(config.rank_by, config.constraints, config.normalise)
     uri = resolve_uri(config.tracking.uri, Path.cwd())
     store = open_store(uri, config.tracking.experiment, create=False)
-    selection = select_runs(store, config)
-    conclusion = conclude(selection.table, ranking, notes=selection.notes)
-    verdict = recorded_verdict(store, selection.batches)
+    selection = select_runs(
+        store,
+        batch=config.batch,
+        filter_tags=config.filter_tags,
+        filter_string=config.filter or "",
+        statuses=config.statuses,
+        scenario_axes=config.scenario_axes,
+    )
+    conclusion = conclude(
+        selection.table,
+        ranking,
+        notes=selection.notes,
+        facts=batch_facts(store, selection.table),
+    )
     if conclusion.best is None:
         _refuse_unranked(conclusion)
-    rows = best_rows(conclusion.ranked, config.top_n)
-    documents = comparison_documents(
-        conclusion,
-        title=", ".join(batch.batch_name for batch in selection.batches) or "comparison",
-        top_n=config.top_n,
-        details=details_of(store, conclusion.table, rows),
-        verdict=None if verdict is None else verdict["verdict"],
-    )
+    assessment = recorded_assessment(store, conclusion.table)
+    documents = _documents(store, config, selection, conclusion, assessment)
     folder = _folder(config)
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
-    print_leaderboard(
-        conclusion.table,
-        conclusion.ranked,
-        ranking,
-        top_n=config.top_n,
-        verdict="" if verdict is None else verdict["verdict"]["sentence"],
-        notes=conclusion.notes,
-    )
-    sys.stdout.write(f"\nTables: {folder}\nBrowse: {store.ui_command}\n")
+    _print(store, config, conclusion, assessment, folder)
     return folder
 
 
+def _documents(
+    store: Store,
+    config: CompareConfig,
+    selection: Selection,
+    conclusion: Conclusion,
+    assessment: Mapping[str, Any] | None,
+) -> dict[str, str]:
+    """Return the files of the comparison, by name."""
+    table, ranked = conclusion.table, conclusion.ranked
+    details = details_of(store, selection.frame, best_rows(ranked, config.top_n))
+    title = _title(selection)
+    documents = comparison_documents(
+        conclusion,
+        title=title,
+        top_n=config.top_n,
+        details=details,
+        verdict=None if assessment is None else assessment["verdict"],
+    )
+    drawn = best_rows(ranked, MAX_CURVES)[:MAX_CURVES]
+    returns = recorded_returns(store, table, drawn)
+    page = report_data(
+        conclusion,
+        title=title,
+        details=details,
+        overfitting=assessment,
+        facts=_facts(store, config, selection),
+        curves=returns_curves(table, returns, total=int(table.finished.sum())),
+    )
+    documents["report.html"] = render_report(page)
+    return documents
+
+
+def _title(selection: Selection) -> str:
+    names = list(dict.fromkeys(selection.table.runs["batch_name"]))
+    if len(names) <= _TITLED_BATCHES:
+        return ", ".join(name or "unnamed" for name in names)
+    return f"{len(names)} batches"
+
+
+def _facts(store: Store, config: CompareConfig, selection: Selection) -> dict[str, str]:
+    """Return what stands at the head of the report."""
+    batches = selection.table.runs["batch_id"].unique().tolist()
+    shown = ", ".join(map(str, batches[:_TITLED_BATCHES]))
+    more = len(batches) - _TITLED_BATCHES
+    facts = {"batches": shown + (f" and {more:,} more" if more > 0 else "")}
+    asked = {"filter_tags": config.filter_tags, "filter": config.filter}
+    facts |= {name: str(value) for name, value in asked.items() if value}
+    return facts | {"experiment": store.experiment, "compared": f"{datetime.now(UTC):%F %R} UTC"}
+
+
+def _print(
+    store: Store,
+    config: CompareConfig,
+    conclusion: Conclusion,
+    assessment: Mapping[str, Any] | None,
+    folder: Path,
+) -> None:
+    print_leaderboard(
+        conclusion.table,
+        conclusion.ranked,
+        conclusion.ranking,
+        top_n=config.top_n,
+        verdict="" if assessment is None else f"Of the whole batch: {_sentence(assessment)}",
+        notes=conclusion.notes,
+        heading=batch_lines(conclusion.table, conclusion.differences),
+    )
+    sys.stdout.write(f"\nTables: {folder}\nBrowse: {store.ui_command}\n")
+
+
+def _sentence(assessment: Mapping[str, Any]) -> str:
+    return str(assessment["verdict"]["sentence"])
+
+
 def _refuse_unranked(conclusion: Conclusion) -> None:
-    reasons = conclusion.ranked["unranked"].value_counts()
-    listed = "; ".join(f"{count} {reason}" for reason, count in list(reasons.items())[:5])
-    raise SelectionError(f"none of the {len(conclusion.table)} selected runs is ranked: {listed}")
+    """Say why no run has a rank, and by what runs could be ranked.
+
+    Raises
+    ------
+    SelectionError
+        Always.
+    """
+    counts = unranked_counts(conclusion.ranked)
+    listed = "; ".join(f"{count:,} {reason}" for reason, count in list(counts.items())[:5])
+    present = conclusion.table.metrics.notna().any()
+    held = [name for name in result_metrics(present.index) if present[name]]
+    raise SelectionError(
+        f"rank_by={', '.join(conclusion.ranking.metrics)}: none of the {len(conclusion.table):,} "
+        f"selected runs can be ranked: {listed}. Metrics that they have: {', '.join(held)}"
+    )
 
 
 def _folder(config: CompareConfig) -> Path:
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    folder = Path(config.output_dir) if config.output_dir else Path("mlruns", "comparisons", name)
+    """Make the folder of the comparison; of two that begin in one second each has its own."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if config.output_dir:
+            folder = Path(config.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder.absolute()
+        parent = Path("mlruns", "comparisons")
+        parent.mkdir(parents=True, exist_ok=True)
+        return _new_folder(parent, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute()
     except OSError as error:
         raise ConfigurationError(
-            f"output_dir={folder}: cannot be written ({error.strerror or error})"
+            f"output_dir={config.output_dir or 'mlruns/comparisons'}: cannot be written "
+            f"({error.strerror or error})"
         ) from error
-    return folder.absolute()
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    for number in range(1, 1_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(0, "a thousand comparisons began in one second")
 
 
 def _help() -> str:

@@ -5,11 +5,13 @@ are allowed. The nodes ``data`` and ``strategy`` are left open here: they are co
 (``_target_`` plus arguments), and their rooms know what they accept.
 """
 
+import difflib
 import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -236,6 +238,9 @@ class BatchConfig:
         None, Role.EXECUTION, "which runs are profiled", factory=ProfilingConfig
     )
     max_runs: int = key(100_000, Role.EXECUTION, "a larger batch refuses to start", at_least=1)
+    fast_compose: bool = key(
+        True, Role.EXECUTION, "compose once a choice of groups; false asks Hydra for each run"
+    )
 
     param_grid: Any = key(None, Role.EXECUTION, "grid: a mapping of keys to lists of values")
     runs: Any = key(
@@ -318,10 +323,14 @@ NODES = ("data", "strategy", "walk_forward")
 """Root keys that are open nodes: the rooms that read them know what they accept."""
 
 
-def roles() -> dict[str, Role]:
+@cache
+def roles() -> Mapping[str, Role]:
     """Return the role of each root key."""
     return {item.name: item.metadata["role"] for item in fields(BatchConfig)}
 
+
+NESTED: Mapping[str, type] = {"profiling": ProfilingConfig, "tracking": TrackingConfig}
+"""Root keys that are typed mappings."""
 
 SWEEPABLE = frozenset(name for name, role in roles().items() if role.determines_results)
 """Root keys that determine results: those of the run key, and those that can be swept."""
@@ -348,8 +357,12 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
         Plain values by root key, as composed and type-checked by Hydra. The nodes ``data`` and
         ``strategy`` are not looked into.
     """
+    faults = list(check_keys(config))
+    yield from faults
+    if faults:
+        return
     yield from _check_bounds(BatchConfig, config, prefix="")
-    for name, node in (("profiling", ProfilingConfig), ("tracking", TrackingConfig)):
+    for name, node in NESTED.items():
         yield from _check_bounds(node, config[name], prefix=f"{name}.")
     start, end = parse_date(config["start_date"]), parse_date(config["end_date"])
     if start is not None and end is not None and start.date() >= end.date():
@@ -361,6 +374,14 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
         )
 
 
+def check_keys(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield the keys that a configuration has too many or too few: ``+key=...``, ``~key``."""
+    yield from _check_names(BatchConfig, config, prefix="")
+    for name, node in NESTED.items():
+        if isinstance(config.get(name), Mapping):
+            yield from _check_names(node, config[name], prefix=f"{name}.")
+
+
 def check_compare(config: CompareConfig) -> Iterator[Fault]:
     """Yield what is wrong with the values of the comparison command."""
     yield from _check_bounds(CompareConfig, vars(config), prefix="")
@@ -369,6 +390,25 @@ def check_compare(config: CompareConfig) -> Iterator[Fault]:
         if status.upper() not in statuses:
             allowed = "must be one of " + ", ".join(statuses)
             yield Fault(key="statuses", value=status, allowed=allowed)
+
+
+def _check_names(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:
+    known = _names(schema)
+    if values.keys() == known:
+        return
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), sorted(known), n=3)
+            hint = f"; did you mean {' or '.join(prefix + item for item in close)}?"
+            allowed = "is not a known key" + (hint if close else "")
+            yield Fault(key=f"{prefix}{name}", value=values[name], allowed=allowed)
+    for name in sorted(known - values.keys()):
+        yield Fault(key=prefix + name, value="(deleted)", allowed="cannot be left out")
+
+
+@cache
+def _names(schema: type) -> frozenset[str]:
+    return frozenset(item.name for item in fields(schema))
 
 
 def _check_bounds(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:

@@ -13,9 +13,9 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import scenario_names
 from backtest_batch.config import NODES, SWEEPABLE
 from backtest_batch.records import Scalar
-from backtest_batch.tracking.values import safe_key
+from backtest_batch.tracking.values import PARAM_LENGTH, safe_key
 
-Swept = Mapping[str, Any] | Sequence[str] | None
+Swept = dict[str, Any] | list[str] | None
 """What a run says of its swept keys: their values; the keys alone; nothing."""
 
 _FACTS = (
@@ -114,6 +114,51 @@ def differing_keys(frame: pd.DataFrame) -> list[str]:
     return found
 
 
+def swept_values(run: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """Return the swept values of one run; None where they are not known to the last character.
+
+    Parameters
+    ----------
+    run
+        A row of what :func:`.load_runs` returned, by column.
+    """
+    swept = _read_swept(run.get("tags.swept"))
+    if not isinstance(swept, list):
+        return None if swept is None else dict(swept)
+    values = {name: _values(pd.DataFrame([run]), name, [swept])[0] for name in swept}
+    cut = any(isinstance(value, str) and len(value) >= PARAM_LENGTH for value in values.values())
+    return None if cut else values
+
+
+def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the configuration of one run from its parameters, typed where that can be told.
+
+    Parameters
+    ----------
+    run
+        A row of what :func:`.load_runs` returned, by column.
+    """
+    config: dict[str, Any] = {}
+    for column, text in run.items():
+        if not str(column).startswith("params.") or not isinstance(text, str):
+            continue
+        *nodes, last = str(column).removeprefix("params.").split(".")
+        node = config
+        for name in nodes:
+            node = node.setdefault(name, {})
+        node[last] = _configured(text)
+    return config
+
+
+def _configured(text: str) -> Any:
+    if text[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return typed_value(text)
+
+
 def _settings(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Return key and column of each setting that determines results, choices first."""
     keys = []
@@ -143,7 +188,7 @@ def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scal
     chosen = {text: choice_name(text) for text in set(targets) if text is not None}
     values: list[Scalar] = []
     for keys, text, target in zip(swept, configured, targets, strict=True):
-        if isinstance(keys, Mapping) and name in keys:
+        if isinstance(keys, dict) and name in keys:
             values.append(keys[name])
         else:
             values.append(typed.get(text) if text is not None else chosen.get(target))

@@ -90,16 +90,16 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
                 session.executor.close()
             with watch.stage("recording"):
                 session.recording.close()
-            conclusion = compare(session, ranking, watch)
-            exit_code = finish(session, conclusion, watch)
+            compared = compare(session, ranking, watch)
+            exit_code = finish(session, compared, watch)
     except Interrupted as interruption:
         return _interrupted(session, interruption)
     except StoreError:
         # The store could not even be opened: nothing counts as run.
         session.workspace.discard()
         raise
-    print_summary(session, conclusion)
-    return _outcome(session, exit_code, conclusion)
+    print_summary(session, compared)
+    return _outcome(session, exit_code, compared.conclusion)
 
 
 def _refuse_too_many(request: BatchRequest) -> None:

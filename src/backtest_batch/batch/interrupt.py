@@ -1,4 +1,9 @@
-"""Turn Ctrl-C and SIGTERM into an exception that says which of them it was."""
+"""Turn Ctrl-C and SIGTERM into an exception that says which of them it was.
+
+An exception that may come between any two lines is hard to survive in order. So it comes only
+where the code says so: what must happen as a whole is :func:`shielded`, and what waits inside of
+it is :func:`exposed` again.
+"""
 
 import signal
 import threading
@@ -6,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -22,27 +29,68 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
+class _State:
+    """What has arrived; signals only ever reach the main thread, so there is one."""
+
+    depth = 0
+    seen = 0
+    deferred: int | None = None
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise :class:`Interrupted` inside the block when a signal asks to end.
 
-    The first signal alone does: what follows it is orderly, and a second Ctrl-C ends that at
-    once. Outside the main thread nothing changes, since signals do not arrive there.
+    The first signal waits until no shield is up; a second one ends at once whatever is going on.
+    Outside the main thread nothing changes, since signals do not arrive there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous: dict[int, Any] = {}
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
-        raise Interrupted(number)
+        _State.seen += 1
+        if _State.depth == 0 or _State.seen > 1:
+            raise Interrupted(number)
+        _State.deferred = number
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, interrupt)
+    _State.depth, _State.seen, _State.deferred = 0, 0, None
+    previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let a first signal wait until the block is over."""
+    _State.depth += 1
+    try:
+        yield
+    finally:
+        _State.depth -= 1
+    _raise_deferred()
+
+
+@contextmanager
+def exposed() -> Iterator[None]:
+    """Let a signal through, also one that waits already, inside a shield."""
+    depth, _State.depth = _State.depth, 0
+    try:
+        _raise_deferred()
+        yield
+    finally:
+        _State.depth = depth
+
+
+def forget_deferred() -> None:
+    """Drop a signal that waits: what it would have interrupted is complete."""
+    _State.deferred = None
+
+
+def _raise_deferred() -> None:
+    if _State.depth == 0 and _State.deferred is not None:
+        number, _State.deferred = _State.deferred, None
+        raise Interrupted(number)

@@ -80,6 +80,9 @@ class Conclusion:
         In what the batches differ, where there are several; see :func:`.batch_differences`.
     assessment
         Skill or luck; None where there are no returns to judge by.
+    skill
+        Columns of the assessment, indexed like the table: psr, dsr, spa_survivor and
+        benchmark_survivor, missing for runs that were not judged; None without an assessment.
     notes
         What the reader should know before trusting the first place.
     """
@@ -91,6 +94,7 @@ class Conclusion:
     importance: pd.DataFrame
     differences: pd.DataFrame
     assessment: Assessment | None
+    skill: pd.DataFrame | None
     notes: tuple[str, ...]
 
     @property
@@ -118,6 +122,7 @@ def conclude(
     settings: OverfittingSettings | None = None,
     notes: Sequence[str] = (),
     facts: pd.DataFrame | None = None,
+    walk_forward_t: Mapping[str, float] | None = None,
 ) -> Conclusion:
     """Compare the runs of a table.
 
@@ -136,6 +141,8 @@ def conclude(
         Sentences to put before those of the comparison.
     facts
         Facts of the batches that the table does not hold; see :func:`.batch_differences`.
+    walk_forward_t
+        By scenario: t-statistic of the mean of the stitched out-of-sample returns.
     """
     table = with_neighbourhood(table)
     ranked = rank_runs(table, ranking)
@@ -147,9 +154,15 @@ def conclude(
     if ranking.out_of_sample_metrics:
         names = ", ".join(ranking.out_of_sample_metrics)
         said.append(f"Runs are selected by {names}, which is therefore no longer out-of-sample.")
-    assessment = None
+    assessment, skill = None, None
     if returns is not None and len(table):
-        assessment = evaluate(_trials(table, ranked, returns), settings)
+        judged = table.subset(np.arange(len(table)) < len(returns.decisions))
+        stitched = None
+        if best is not None and walk_forward_t is not None:
+            stitched = walk_forward_t.get(table.scenario[best])
+        assessment = evaluate(_trials(judged, ranked, returns, stitched), settings)
+        skill = assessment.columns.reindex(_distinct_ids(judged))
+        skill = skill.set_axis(judged.runs.index).reindex(table.runs.index)
     return Conclusion(
         table=table,
         ranking=ranking,
@@ -158,11 +171,17 @@ def conclude(
         importance=importance(table),
         differences=batch_differences(table, facts),
         assessment=assessment,
+        skill=skill,
         notes=tuple(said),
     )
 
 
-def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Trials:
+def _trials(
+    table: RunTable,
+    ranked: pd.DataFrame,
+    returns: ReturnsOfRuns,
+    walk_forward_t: float | None,
+) -> Trials:
     """Return the runs of a table as the statistics take them."""
     scenarios = table.scenario.tolist()
     ranks = ranked["rank"].reindex(table.runs.index)
@@ -175,11 +194,10 @@ def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Tr
             rank=None if pd.isna(ranks.iloc[row]) else int(ranks.iloc[row]),
             ruined=bool(table.runs["ruined"].iloc[row]) if "ruined" in table.runs else False,
         )
-        for row in range(len(returns.decisions))
+        for row in range(len(table))
     ]
-    finished = table.finished[: len(trials)]
-    kept = np.flatnonzero(finished)
-    lost = [trials[row] for row in np.flatnonzero(~finished)]
+    kept = np.flatnonzero(table.finished)
+    lost = [trials[row] for row in np.flatnonzero(~table.finished)]
     benchmarks: dict[str, FloatArray] = {}
     risk_free: dict[str, float] = {}
     for row in kept.tolist():
@@ -187,7 +205,7 @@ def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Tr
         risk_free.setdefault(scenarios[row], returns.risk_free[row])
     neighbours = table.metrics[NEIGHBOURHOOD]
     matrix = returns.returns
-    if len(kept) < len(trials):
+    if len(kept) < len(table):
         matrix = matrix[:, kept]
     return Trials(
         returns=matrix,
@@ -198,6 +216,7 @@ def _trials(table: RunTable, ranked: pd.DataFrame, returns: ReturnsOfRuns) -> Tr
         risk_free=risk_free,
         periods_per_year=returns.periods_per_year,
         earlier_decisions=returns.earlier_decisions,
+        walk_forward_t=walk_forward_t,
         neighbour_sharpe={
             run_ids[row]: float(neighbours.iloc[row])
             for row in kept

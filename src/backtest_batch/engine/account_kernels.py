@@ -22,8 +22,14 @@ BARS, ORDERS, SALES, TRADES, RUINED = range(5)
 
 
 @compiled
-def _is_spent(cash: float, value: float) -> bool:
-    return cash + value <= ROUNDING * (abs(cash) + abs(value))
+def _spent_at(cash: float) -> float:
+    """Return the value of positions at and below which nothing is left of ``cash + value``.
+
+    ``cash + value <= ROUNDING * (|cash| + |value|)`` solved for ``value``, which has the sign
+    opposite to that of ``cash``.
+    """
+    left, right = 1.0 - ROUNDING, 1.0 + ROUNDING
+    return -cash * (left / right if cash > 0.0 else right / left)
 
 
 @compiled
@@ -37,11 +43,11 @@ def _hold(
     worth: FloatArray,
 ) -> int:
     """Mark bars from ``start`` on; return the first spent one, ``stop`` without any."""
-    # Two plain loops: the first one then fills several bars at a time.
+    spent_at = _spent_at(cash)
     for bar in range(start, stop):
-        worth[bar] = cash + amount * (long[bar] + short[bar])
-    for bar in range(start, stop):
-        if _is_spent(cash, amount * (long[bar] + short[bar])):
+        value = amount * (long[bar] + short[bar])
+        worth[bar] = cash + value
+        if value <= spent_at:
             return bar
     return stop
 
@@ -72,7 +78,7 @@ def _hold_with_interest(
         cash = _accrue(cash, shorted, years[bar], rates)
         value = amount * (long[bar] + short[bar])
         worth[bar] = cash + value
-        if _is_spent(cash, value):
+        if value <= _spent_at(cash):
             return bar, cash
     return stop, cash
 
@@ -243,7 +249,7 @@ def run_accounts(
                 cash = _accrue(cash, amount * short[bar - 1], years[bar], rates)
             if order < n_orders and orders.bars[order] - first_bar == bar:
                 value = amount * path.drifted_net[order]
-                ruined = _is_spent(cash, value)
+                ruined = value <= _spent_at(cash)
                 if not ruined:
                     before = cash + value
                     amount, traded, n_traded = _execute(
@@ -260,7 +266,7 @@ def run_accounts(
                     cash = before - value - _charge(traded, before, previous, rate, total)
                     n_trades += n_traded
                     order += 1
-                    ruined = _is_spent(cash, value)
+                    ruined = value <= _spent_at(cash)
             if not ruined and sale < n_sales and path.sale_bars[sale] - first_bar == bar:
                 n_ended = 0
                 sold = 0.0
@@ -270,7 +276,7 @@ def run_accounts(
                     sold += amount * path.sale_values[sale + n_ended]
                     n_ended += 1
                 value = amount * (long[bar] + short[bar]) + sold
-                ruined = _is_spent(cash, value)
+                ruined = value <= _spent_at(cash)
                 if not ruined:
                     before = cash + value
                     traded, n_traded = _sell_ended(
@@ -281,7 +287,7 @@ def run_accounts(
                     sale += n_ended
             if not ruined:
                 value = amount * (long[bar] + short[bar])
-                ruined = _is_spent(cash, value)
+                ruined = value <= _spent_at(cash)
             worth[bar] = min(cash + value, 0.0) if ruined else cash + value
             if bar == 0:
                 # What happens on the first measured bar shows in the return of the second.

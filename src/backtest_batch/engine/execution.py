@@ -40,7 +40,7 @@ class Execution:
     first_bar
         The first measured bar.
     index
-        Timestamps of the measured bars, shape (n_measured,).
+        Timestamps of the bars, shape (n_bars,).
     decision_bars
         Bar of decision of each order, shape (n_orders,).
     weights
@@ -66,7 +66,7 @@ class Execution:
     @cached_property
     def years(self) -> FloatArray:
         """Time since the bar before, in years, 0 for the first; shape (n_measured,)."""
-        return year_fractions(self.index)
+        return year_fractions(self.index[self.first_bar :])
 
     def accounts(self, settings: Sequence[SimulationSettings]) -> Accounts:
         """Follow one account under each of ``settings``."""
@@ -88,7 +88,7 @@ class Execution:
         )
         n_events = len(self.orders.bars) + len(self.path.sale_bars)
         accounts = Accounts(
-            equity=np.empty((len(settings), len(self.index))),
+            equity=np.empty((len(settings), len(self.path.long))),
             events=np.empty((2, n_events)),
             totals=np.empty((len(settings), 6)),
             counts=np.empty((len(settings), 5), dtype=np.int64),
@@ -143,6 +143,7 @@ def execute(
             f"execution_price={execution_price} needs {execution_price} prices, but the data has "
             f"only: {', '.join(panel.fields)}."
         )
+    at_close = execution_price == "close"
     close = kernel_input(panel.fields["close"])
     price = kernel_input(panel.fields[execution_price])
     last_bars = _last_bars(close)
@@ -155,7 +156,7 @@ def execute(
         (len(bars), panel.n_assets), (len(bars), panel.n_assets), (n_measured,), (n_measured,)
     )
     orders, (reason, row, asset) = kernels.size_orders(
-        weights, price, close, bars, last_bars, max_weight, execution_price == "close", targets
+        weights, price, close, bars, last_bars, max_weight, at_close, targets
     )
     if reason == kernels.NOT_FINITE:
         raise StrategyError(
@@ -171,12 +172,14 @@ def execute(
         price=price,
         close=close,
         first_bar=first_bar,
-        index=panel.index[first_bar:],
+        index=panel.index,
         decision_bars=decisions[: len(bars)],
         weights=weights[: len(bars)],
         max_weight=max_weight,
         orders=orders,
-        path=kernels.walk_prices(orders, price, close, last_bars, first_bar, drifted, long, short),
+        path=kernels.walk_prices(
+            orders, price, close, last_bars, first_bar, at_close, drifted, long, short
+        ),
     )
 
 

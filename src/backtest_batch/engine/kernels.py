@@ -149,27 +149,30 @@ def size_orders(
     net = np.empty(n_orders)
     untradable = np.zeros(n_orders, np.int64)
     orders = Orders(bars, targets, gross, net, untradable)
+    some_end = False
+    for asset in range(n_assets):
+        some_end |= last_bars[asset] < len(close)
     for order in range(n_orders):
         bar = bars[order]
         total = 0.0
-        n_barred = 0
-        n_finite = 0
+        # These two are NaN where a weight is not finite, or a price is missing.
+        weights_sum = 0.0
+        prices_sum = 0.0
         for asset in range(n_assets):
             weight = weights[order, asset]
-            n_finite += np.isfinite(weight)
+            weights_sum += weight * 0.0
             weight = max_weight if weight > max_weight else weight
             weight = -max_weight if weight < -max_weight else weight
             targets[order, asset] = weight
             total += abs(weight)
-            n_barred += (
-                np.isnan(price[bar, asset])
-                or np.isnan(close[bar, asset])
-                or last_bars[asset] == bar
-            )
+            prices_sum += price[bar, asset]
         gross[order] = total
-        if n_finite < n_assets:
+        if np.isnan(weights_sum):
             return orders, _first_not_finite(weights, order)
-        if n_barred > 0:
+        if not at_close:
+            for asset in range(n_assets):
+                prices_sum += close[bar, asset]
+        if some_end or np.isnan(prices_sum):
             for asset in range(n_assets):
                 last = last_bars[asset]
                 priced = not (np.isnan(price[bar, asset]) or np.isnan(close[bar, asset]))
@@ -256,6 +259,7 @@ def walk_prices(
     close: FloatArray,
     last_bars: IntArray,
     first_bar: int,
+    at_close: bool,
     drifted: FloatArray,
     long: FloatArray,
     short: FloatArray,
@@ -270,6 +274,8 @@ def walk_prices(
         As for :func:`size_orders`.
     first_bar
         The first measured bar.
+    at_close
+        Whether orders are executed at the close.
     drifted, long, short
         Filled, and part of the result: shapes (n_orders, n_assets), (n_measured,), (n_measured,).
     """
@@ -303,17 +309,24 @@ def walk_prices(
         # As plain literals these would compile the inner functions once more.
         n_long = int(np.int64(0))
         n_short = int(np.int64(0))
+        long_total = short_total = 0.0
         for asset in range(n_assets):
             target = targets[order, asset]
             if target > 0.0:
+                long_total += target
                 longs[n_long] = asset
                 long_units[n_long] = target / price[start, asset]
                 n_long += 1
             elif target < 0.0:
+                short_total += target
                 shorts[n_short] = asset
                 short_units[n_short] = target / price[start, asset]
                 n_short += 1
         bar = start
+        if at_close:
+            long[bar - first_bar] = long_total
+            short[bar - first_bar] = short_total
+            bar += 1
         while bar < end:
             stop = end
             if some_end:

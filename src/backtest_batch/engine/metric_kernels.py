@@ -14,6 +14,9 @@ NEGLIGIBLE = 1e-12
 TAIL = 0.05
 """Probability of the tail that value at risk looks at."""
 
+LOW_RETURNS = 1.25
+"""Standard deviations below the mean from which on a return is low: about a tenth of them are."""
+
 
 class PathMetrics(NamedTuple):
     """The metrics that the path of equity defines, and the mean return a bar.
@@ -74,7 +77,7 @@ def _tail(returns: FloatArray, mean: float, deviation: float) -> tuple[float, fl
     # The quantile is sought among the low returns; nearly always these are enough.
     low = np.empty(n)
     n_low = 0
-    ceiling = mean - deviation
+    ceiling = mean - LOW_RETURNS * deviation
     for i in range(n):
         low[n_low] = returns[i]
         n_low += returns[i] <= ceiling
@@ -94,9 +97,9 @@ def _tail(returns: FloatArray, mean: float, deviation: float) -> tuple[float, fl
     quantile = right - span * (1.0 - weight) if weight >= 0.5 else left + span * weight
     total = 0.0
     count = 0
-    for i in range(n):
-        if returns[i] <= quantile:
-            total += returns[i]
+    for i in range(n_low):
+        if low[i] <= quantile:
+            total += low[i]
             count += 1
     return quantile, total / count
 

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,14 @@ from backtest_batch.report.escaping import code_block, markdown_text, short_numb
 
 _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
 
+ENVIRONMENT = ("host", "platform", "machine", "python", "packages")
+"""Facts of where a run was computed; where they are equal, its results are bit for bit."""
+
+COMMAND_KEYS = frozenset(
+    ("batch_file", "best", "dry_run", "output_dir", "param_grid", "resume", "runs", "verify")
+)
+"""Keys of the command that computed a run which do not belong to the one that repeats it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunDetails:
@@ -29,13 +37,24 @@ class RunDetails:
         The full resolved configuration, plain values.
     command
         The command that repeats the run, one item an argument, not quoted.
+        Empty where it is not known. Of :data:`COMMAND_KEYS` nothing is kept.
     mlflow_run_id
         Its id in the store; None where it was not recorded.
+    environment
+        Where it was computed; of :data:`ENVIRONMENT` all that is known.
     """
 
     config: Mapping[str, Any]
     command: Sequence[str]
     mlflow_run_id: str | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shell_command(self) -> str:
+        """The command as it is typed into a shell."""
+        return shlex.join(
+            item for item in self.command if item.lstrip("+~").partition("=")[0] not in COMMAND_KEYS
+        )
 
 
 def best_rows(ranked: pd.DataFrame, top_n: int) -> list[Label]:
@@ -116,7 +135,10 @@ def best_params(
             NEIGHBOURHOOD: plain_value(metrics.get(NEIGHBOURHOOD)),
             "edges": {name: side for name, side in on_edge[row].items() if side},
             **{name: plain_value(facts.get(name)) for name in _FINGERPRINTS},
-            "command": shlex.join(about.command),
+            "environment": {
+                name: about.environment[name] for name in ENVIRONMENT if name in about.environment
+            },
+            "command": about.shell_command,
             "config": dict(about.config),
         }
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.report.best_params import (
     RunDetails,
@@ -10,8 +12,11 @@ from backtest_batch.report.best_params import (
     best_params_markdown,
     json_text,
 )
+from backtest_batch.report.html import ReportData, SelectionSamples
 from backtest_batch.report.markdown import batch_summary_markdown
 from backtest_batch.report.tables import batch_summary_table, csv_text, rankings_table
+
+COSTS = ("commission_bps", "spread_bps", "impact_bps")
 
 
 def comparison_documents(
@@ -54,8 +59,86 @@ def comparison_documents(
             verdict="" if verdict is None else str(verdict["sentence"]),
             notes=conclusion.notes,
             timings=timings,
+            differences=conclusion.differences,
         ),
         "sensitivity_analysis.csv": csv_text(conclusion.sensitivity),
         "best_params.json": json_text(document),
         "best_params_summary.md": best_params_markdown(document),
     }
+
+
+def report_data(
+    conclusion: Conclusion, *, title: str, details: Mapping[Any, RunDetails], **further: Any
+) -> ReportData:
+    """Return what report.html shows of a comparison.
+
+    Parameters
+    ----------
+    conclusion
+        The comparison.
+    title
+        Name of the batch or of the comparison.
+    details
+        Configuration and command of the best run at least, by index label of the table.
+    **further
+        What the comparison does not know, as :class:`.ReportData` names it: description, tags,
+        facts, provenance, curves, walk_forward, benchmark_metrics, timings, and the
+        ``overfitting`` document of a comparison without an assessment of its own.
+    """
+    best = details.get(conclusion.best)
+    config = {} if best is None else best.config
+    costs = {name: config[name] for name in COSTS if isinstance(config.get(name), int | float)}
+    known: dict[str, Any] = {
+        "costs": costs,
+        "command": "" if best is None else best.shell_command,
+        "extra": skill_columns(conclusion),
+    }
+    assessment = conclusion.assessment
+    if assessment is not None:
+        known["overfitting"] = assessment.document
+        known["selection"] = SelectionSamples(
+            logits=assessment.logits,
+            null_maxima=assessment.null_maxima,
+            statistic=assessment.statistic,
+        )
+    return ReportData(
+        title=title,
+        table=conclusion.table,
+        ranked=conclusion.ranked,
+        ranking=conclusion.ranking,
+        notes=conclusion.notes,
+        differences=conclusion.differences,
+        sensitivity=conclusion.sensitivity,
+        importance=conclusion.importance,
+        **known | further,
+    )
+
+
+def skill_columns(conclusion: Conclusion) -> pd.DataFrame | None:
+    """Return the leaderboard's columns on skill or luck, as text; None without an assessment.
+
+    Parameters
+    ----------
+    conclusion
+        The comparison.
+
+    Returns
+    -------
+    DataFrame of shape (n_runs, 3)
+        Indexed like the table: psr and dsr with three decimals; survives: ``zero``, ``benchmark``
+        or both, where the run beats them after all others that were tried. Empty where undefined.
+    """
+    skill = conclusion.skill
+    if skill is None:
+        return None
+    figures = {
+        name: ["" if pd.isna(value) else f"{value:.3f}" for value in skill[name]]
+        for name in ("psr", "dsr")
+    }
+    named = {"spa_survivor": "zero", "benchmark_survivor": "benchmark"}
+    flags = skill[list(named)].fillna(value=False).astype(bool)
+    survives = [
+        " and ".join(word for name, word in named.items() if row[name])
+        for row in flags.to_dict("records")
+    ]
+    return pd.DataFrame({**figures, "survives": survives}, index=skill.index)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.escaping import markdown_text
 from backtest_batch.report.leaderboard import Column, leaderboard_columns
 
@@ -24,6 +25,7 @@ def batch_summary_markdown(
     verdict: str = "",
     notes: Sequence[str] = (),
     timings: Mapping[str, float] | None = None,
+    differences: pd.DataFrame | None = None,
 ) -> str:
     """Return batch_summary.md.
 
@@ -45,15 +47,19 @@ def batch_summary_markdown(
         Further sentences: parameters that change nothing, an optimum on the edge.
     timings
         Seconds by stage of the batch.
+    differences
+        In what the batches differ; see :func:`.batch_differences`.
 
     Returns
     -------
     str
-        Verdict and notes; the table of all runs (ranked first, the top N in bold, the best three
-        in each metric marked 1st, 2nd, 3rd); failures and why runs are unranked; timings.
+        The batches, where there are several, and in what they differ; verdict and notes; the table
+        of all runs (ranked first, the top N in bold, the best three in each metric marked 1st, 2nd,
+        3rd); failures and why runs are unranked; timings.
     """
     sections = [
         [f"# {markdown_text(title)}", "", _counts(table, ranked, ranking)],
+        _batches(table, differences),
         [f"**Verdict:** {markdown_text(verdict)}"] if verdict else [],
         [f"- {markdown_text(note)}" for note in notes],
         ["## Runs", "", *_runs(table, ranked, ranking, top_n)] if len(table) else [],
@@ -62,6 +68,11 @@ def batch_summary_markdown(
         _timings(table, timings or {}),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _batches(table: RunTable, differences: pd.DataFrame | None) -> list[str]:
+    lines = [] if differences is None else batch_lines(table, differences)
+    return ["## Batches", "", *(f"- {markdown_text(line)}" for line in lines)] if lines else []
 
 
 def _counts(table: RunTable, ranked: pd.DataFrame, ranking: Ranking) -> str:

@@ -31,6 +31,7 @@ def print_leaderboard(
     verdict: str = "",
     notes: Sequence[str] = (),
     extra: pd.DataFrame | None = None,
+    heading: Sequence[str] = (),
     file: TextIO | None = None,
 ) -> None:
     """Print the best runs, and what is to be said about all of them.
@@ -56,6 +57,8 @@ def print_leaderboard(
         Further sentences, printed below: parameters that change nothing, an optimum on the edge.
     extra
         Further columns of text, indexed like ``table``.
+    heading
+        Lines to print above, such as in what the compared batches differ.
     file
         Where to print; standard output by default.
     """
@@ -83,6 +86,8 @@ def print_leaderboard(
             + ", ".join(column.title for column in columns if column not in fitting)
             + ".",
         )
+    for line in heading:
+        console.print(Text(one_line(line)), soft_wrap=True)
     if len(best):
         console.print(board, soft_wrap=not on_terminal, crop=False)
     for line in "\n".join(lines).splitlines():

@@ -147,7 +147,6 @@ def _migrate(temporary: Path, artifacts: Path) -> None:
     # Adds the default experiment.
     store = SqlAlchemyStore(uri, artifacts.as_uri())  # type: ignore[no-untyped-call]
     store.engine.dispose()
-    SqlAlchemyStore._engine_map.pop(uri, None)
 
 
 def _without_sync(connection: Any, _record: Any) -> None:

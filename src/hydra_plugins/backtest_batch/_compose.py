@@ -2,13 +2,13 @@
 
 Hydra composes once for each distinct choice of config groups; the values of a run are then
 applied to a copy. That is what Hydra does for one run, without the cost of reading every file
-again for each of them.
+again for each of them. With ``fast_compose=false`` Hydra does all of it.
 """
 
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -24,11 +24,12 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from backtest_batch.config import Role, roles
 from backtest_batch.errors import Fault
 from backtest_batch.records import Composition
 from hydra_plugins.backtest_batch._assignment import Assignment, flatten
 from hydra_plugins.backtest_batch._grid import Grid
-from hydra_plugins.backtest_batch._messages import choice_fault, explain
+from hydra_plugins.backtest_batch._messages import choice_fault, expected_type, explain
 
 Assignments = tuple[Assignment, ...]
 Changes = dict[tuple[str, ...], Any]
@@ -46,14 +47,21 @@ class Composer:
         Name of the primary configuration.
     hydra_overrides
         Overrides of the node ``hydra`` that belong to the command (a search path, say).
+    batch
+        The configuration of the batch: what no run may set for itself.
     """
 
     def __init__(
-        self, loader: ConfigLoader, config_name: str | None, hydra_overrides: Sequence[str]
+        self,
+        loader: ConfigLoader,
+        config_name: str | None,
+        hydra_overrides: Sequence[str],
+        batch: Mapping[str, Any],
     ) -> None:
         self.loader = loader
         self._config_name = config_name
         self._hydra_overrides = list(hydra_overrides)
+        self._batch = batch
         self._files: dict[tuple[str, ...], DictConfig] = {}
         self._bases: dict[tuple[str, ...], Base] = {}
 
@@ -69,28 +77,61 @@ class Composer:
     ) -> Composition:
         overrides = tuple(item.override for item in (*constants, *assignments))
         swept = {item.key: _scalar(item.value) for item in assignments}
-        groups = tuple(item for item in assignments if item.is_group)
-        values = tuple(item for item in assignments if not item.is_group)
         try:
-            base = self._base(constants + groups)
+            plain, faults = self._configuration(constants, assignments, overrides)
         except (HydraException, OmegaConfBaseException) as error:
             # The chosen file is missing, or it does not compose; then Hydra says why.
-            key, value = next(
-                ((i.key, i.value) for i in (*groups, *constants) if i.is_group), ("", "")
-            )
-            fault = choice_fault(error) or Fault(key=key, value=value, allowed=explain(error))
-            return Composition(
-                swept=swept, config=None, overrides=overrides, run_id=run_id, faults=(fault,)
-            )
-        plain, faults = base.with_values(values)
+            plain, faults = None, [_composition_fault(error, (*assignments, *constants))]
         if plain is not None:
             swept = {
                 item.key: item.value if item.is_group else _scalar(_lookup(plain, item.key))
                 for item in assignments
             }
+            if any(item.is_group for item in assignments):
+                faults = list(self._set_for_the_batch(plain, assignments))
         return Composition(
-            swept=swept, config=plain, overrides=overrides, run_id=run_id, faults=tuple(faults)
+            swept=swept,
+            config=None if faults else plain,
+            overrides=overrides,
+            run_id=run_id,
+            faults=tuple(faults),
         )
+
+    def _configuration(
+        self, constants: Assignments, assignments: Assignments, overrides: Sequence[str]
+    ) -> tuple[dict[str, Any] | None, list[Fault]]:
+        if not self._batch["fast_compose"]:
+            try:
+                return resolve(self._load(overrides))
+            except (HydraException, OmegaConfBaseException):
+                # Hydra stops at the first fault; the other way finds them all.
+                plain, faults = self._from_parts(constants, assignments)
+                if plain is not None:
+                    raise
+                return plain, faults
+        return self._from_parts(constants, assignments)
+
+    def _from_parts(
+        self, constants: Assignments, assignments: Assignments
+    ) -> tuple[dict[str, Any] | None, list[Fault]]:
+        groups = tuple(item for item in assignments if item.is_group)
+        values = tuple(item for item in assignments if not item.is_group)
+        return self._base(constants + groups).with_values(values)
+
+    def _set_for_the_batch(
+        self, plain: Mapping[str, Any], assignments: Assignments
+    ) -> Iterator[Fault]:
+        """Yield what the files of a swept group set although it belongs to the whole batch."""
+        swept = " ".join(item.override for item in assignments if item.is_group)
+        for name, role in roles().items():
+            if role.determines_results or role is Role.LABEL or name not in plain:
+                continue
+            if plain[name] != self._batch.get(name) and plain[name] is not None:
+                yield Fault(
+                    key=name,
+                    value=plain[name],
+                    allowed=f"belongs to the whole batch, so that {swept} cannot set it for a run",
+                )
 
     def _base(self, constants: Assignments) -> "Base":
         """Return the files of the chosen groups with the constant values applied."""
@@ -167,7 +208,11 @@ class Base:
         plain, _ = resolve(config)
         if plain is None or self._plain is None:
             return None
-        return _difference(self._plain, plain)
+        changes = _difference(self._plain, plain)
+        if changes is None:
+            return None
+        # What is set to the value it has already is set: an interpolation no longer follows.
+        return changes | _set_leaves(item, plain)
 
 
 PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
@@ -200,6 +245,15 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> Changes | None
     return changes
 
 
+def _set_leaves(item: Assignment, plain: dict[str, Any]) -> Changes:
+    """Return the leaves that an assignment names, with the values that they have after it."""
+    if isinstance(item.value, Mapping) and item.value:
+        keys = [key for key, _ in flatten(item.value, prefix=f"{item.key}.")]
+    else:
+        keys = [item.key]
+    return {tuple(key.split(".")): _lookup(plain, key) for key in keys}
+
+
 def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
     """Return ``plain`` with the changes; what is not changed is shared, not copied."""
     result = dict(plain)
@@ -229,7 +283,8 @@ def apply(config: DictConfig, item: Assignment) -> Fault | None:
     except (ConfigAttributeError, ConfigKeyError):
         return Fault(key=item.key, value=item.value, allowed=unknown_key(config, item.key))
     except (ValidationError, ValueError, TypeError, OmegaConfBaseException):
-        return Fault(key=item.key, value=item.value, allowed=expected_type(config, item.key))
+        allowed = expected_type(item.key) or "has the wrong type"
+        return Fault(key=item.key, value=item.value, allowed=allowed)
     return None
 
 
@@ -251,6 +306,16 @@ def resolve(config: DictConfig) -> tuple[dict[str, Any] | None, list[Fault]]:
     return {str(key): value for key, value in plain.items()}, []
 
 
+def _composition_fault(error: BaseException, assignments: Assignments) -> Fault:
+    fault = choice_fault(error)
+    if fault is not None:
+        return fault
+    group = next((item for item in assignments if item.is_group), None)
+    if group is None:
+        return Fault(key="configuration", value="", allowed=explain(error))
+    return Fault(key=group.key, value=group.value, allowed=explain(error))
+
+
 def unknown_key(config: DictConfig, key: str) -> str:
     """Say that a key is unknown, and name close ones."""
     parent, _, last = key.rpartition(".")
@@ -262,27 +327,6 @@ def unknown_key(config: DictConfig, key: str) -> str:
     if close:
         return f"is not a known key; did you mean {' or '.join(close)}?"
     return "is not a known key; known are: " + ", ".join(sorted(known))
-
-
-TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
-
-
-def expected_type(config: DictConfig, key: str) -> str:
-    """Say which type a key takes."""
-    parent, _, last = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    annotation: Any = None
-    if OmegaConf.is_dict(node):
-        child = node._get_node(last)
-        annotation = getattr(child._metadata, "ref_type", None) if child is not None else None
-        optional = " or null" if child is not None and child._metadata.optional else ""
-        if annotation in TYPE_NAMES:
-            return f"must be {TYPE_NAMES[annotation]}{optional}"
-        if OmegaConf.is_dict(child):
-            return "must be a mapping"
-        if OmegaConf.is_list(child):
-            return "must be a list"
-    return "has the wrong type"
 
 
 def _lookup(plain: dict[str, Any], key: str) -> Any:

@@ -2,13 +2,26 @@
 
 import difflib
 import re
-from dataclasses import fields
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.errors import OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from backtest_batch.config import BatchConfig
 from backtest_batch.errors import Fault
 
-TYPE_NAMES = {"Float": "a number", "Integer": "a whole number"}
-"""How the configuration library calls types, and what people call them."""
+TYPE_NAMES: dict[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
+"""How people call the types of keys."""
 
 
 def explain(error: BaseException, schema: type = BatchConfig) -> str:
@@ -21,6 +34,8 @@ def explain(error: BaseException, schema: type = BatchConfig) -> str:
     schema
         Dataclass of the known root keys.
     """
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     text = str(error).strip()
     cause = error.__cause__
     unknown = re.match(r"Could not override '([^']+)'", text)
@@ -28,14 +43,15 @@ def explain(error: BaseException, schema: type = BatchConfig) -> str:
         return f"{unknown[1]}: is not a known key{close_keys(unknown[1], schema)}"
     merging = re.match(r"Error merging override (.+)", text, re.DOTALL)
     if merging and cause is not None:
-        wrong_type = re.match(r"Value '.*' .*could not be converted to (\w+)", _first_line(cause))
-        kind = TYPE_NAMES.get(wrong_type[1]) if wrong_type else None
-        return f"{merging[1]}: {f'must be {kind}' if kind else _first_line(cause)}"
+        key, _, value = merging[1].partition("=")
+        return f"{merging[1]}: {_type_message(key, value, schema) or _first_line(cause)}"
     choice = choice_fault(error)
     if choice is not None:
         return str(choice)
     if not text and cause is not None:
         return explain(cause, schema)
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {_first_line(error)}"
     return re.sub(r"\nSee https?://\S+.*", "", text) or type(error).__name__
 
 
@@ -51,10 +67,59 @@ def choice_fault(error: BaseException) -> Fault | None:
 
 
 def close_keys(key: str, schema: type) -> str:
-    """Return the known root keys that resemble ``key``, as the end of a sentence."""
-    known = [item.name for item in fields(schema)]
-    close = difflib.get_close_matches(key.lstrip("+~").split(".")[0], known, n=3)
+    """Return the known keys that resemble ``key``, as the end of a sentence."""
+    plain = key.lstrip("+~")
+    known = list(_known_keys(schema))
+    # Of a key such as tracking.urj the whole is compared, of strategy.fast its root.
+    wanted = plain if any(plain.startswith(f"{name}.") for name in known) else plain.split(".")[0]
+    close = difflib.get_close_matches(wanted, known, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def expected_type(key: str, schema: type = BatchConfig) -> str | None:
+    """Say which type a key of the schema takes; None for a key that it does not know."""
+    node: Any = schema
+    for part in key.lstrip("+~").split("."):
+        if not (isinstance(node, type) and is_dataclass(node)):
+            return None
+        hints = typing.get_type_hints(node)
+        if part not in hints:
+            return None
+        node = hints[part]
+    optional = ""
+    if isinstance(node, types.UnionType):
+        kinds = [kind for kind in typing.get_args(node) if kind is not types.NoneType]
+        node, optional = kinds[0], " or null"
+    if isinstance(node, type) and is_dataclass(node):
+        return "must be a mapping"
+    name = TYPE_NAMES.get(typing.get_origin(node) or node)
+    return None if name is None else f"must be {name}{optional}"
+
+
+def _type_message(key: str, value: str, schema: type) -> str | None:
+    wanted = expected_type(key, schema)
+    if wanted is None or not value.startswith("[") or "a list" in wanted:
+        return wanted
+    return f"{wanted}; several values are a sweep: {key}={value[1:-1]}"
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    override = error.override
+    if "=" not in override:
+        return f"{override}: is not key=value"
+    return (
+        f"{override}: cannot be read; a value with one of ,:=<>(){{}}[] or quotes needs quotes of "
+        "its own within those of the shell, such as 'description=\"costs, exposure\"'"
+    )
+
+
+def _known_keys(schema: type, prefix: str = "") -> typing.Iterator[str]:
+    hints = typing.get_type_hints(schema)
+    for item in fields(schema):
+        yield prefix + item.name
+        inner = hints[item.name]
+        if isinstance(inner, type) and is_dataclass(inner):
+            yield from _known_keys(inner, f"{prefix}{item.name}.")
 
 
 def _first_line(error: BaseException) -> str:

@@ -71,9 +71,10 @@ def decisions_of(panel, rebalance="W"):
     return bars[bars >= FIRST_BAR]
 
 
-@pytest.mark.parametrize("strategy", [TrendBaseline, FittedInVain])
+@pytest.mark.parametrize(
+    ("strategy", "method"), [(TrendBaseline, "rolling"), (FittedInVain, "expanding")]
+)
 @pytest.mark.parametrize("rebalance", ["W", "M", "bar"])
-@pytest.mark.parametrize("method", ["rolling", "expanding"])
 @pytest.mark.parametrize(("lag", "purged"), [(0, 0), (1, 1), (1, 0), (3, 3), (2, 5)])
 # The entry costs more than the rebalance in its place, and is owed until the next one.
 @pytest.mark.parametrize(("commission_bps", "within"), [(0.0, 1e-11), (5.0, 1e-5)])

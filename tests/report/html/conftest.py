@@ -1,6 +1,8 @@
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -172,3 +174,25 @@ def build() -> Callable[..., ReportData]:
 def grid() -> ReportData:
     """Sixty runs over two decision axes and one cost axis, two of them failed."""
     return build_sweep(GRID, n_failed=2)
+
+
+@pytest.fixture(scope="session")
+def screenshot() -> ModuleType:
+    """The script that drives the browser; tests that need one are skipped where there is none."""
+    pytest.importorskip("selenium", reason="selenium is not installed")
+    place = Path(__file__).parents[3] / "scripts" / "screenshot.py"
+    spec = importlib.util.spec_from_file_location("screenshot", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if module.missing():
+        pytest.skip(f"no browser: {module.missing()} not on the PATH")
+    return module
+
+
+@pytest.fixture(scope="session")
+def chrome(screenshot: ModuleType) -> Iterator[Any]:
+    """One headless Chromium for all tests."""
+    with screenshot.browser() as started:
+        yield started

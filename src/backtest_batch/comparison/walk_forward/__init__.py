@@ -32,6 +32,7 @@ from backtest_batch.comparison.walk_forward.windows import (
     WindowMetrics,
     available_metrics,
     measure,
+    metrics_with,
 )
 from backtest_batch.comparison.walk_forward.words import sentences
 
@@ -61,6 +62,7 @@ __all__ = [
     "in_sample_metrics",
     "make_splits",
     "measure",
+    "metrics_with",
     "moved",
     "parse",
     "per_bar_arrays",

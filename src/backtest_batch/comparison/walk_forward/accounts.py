@@ -1,6 +1,6 @@
 """The accounts of a few runs, and what they come to on windows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,6 @@ from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Windows, positions
 from backtest_batch.engine.arrays import kernel_input
 from backtest_batch.engine.costs import BASIS_POINT
-from backtest_batch.engine.metric_kernels import PathMetrics, path_metrics
 from backtest_batch.market.panel import FloatArray, IntArray
 
 
@@ -51,18 +50,16 @@ class Accounts:
 
     def metrics(self, windows: Sequence[Windows]) -> dict[str, FloatArray]:
         """Return every metric that the arrays define, each of shape (n_windows, n_chosen)."""
+        # Numba takes a quarter of a second to import; who only reads settings is spared.
+        from backtest_batch.engine.metric_kernels import PathMetrics, path_metrics
+
         runs = self._runs
         n_chosen = len(self._returns)
         risk_free = runs.risk_free_rate / runs.periods_per_year
         values = np.full((len(windows), n_chosen, len(PathMetrics._fields)), np.nan)
         n_periods = np.full((len(windows), n_chosen), np.nan)
         for window, ranges in enumerate(windows):
-            joined = positions(ranges)
-            for run in range(n_chosen):
-                if len(ranges) == 1:
-                    path = self._path(run, ranges[0])
-                else:
-                    path = self._joined_path(run, joined)
+            for run, path in enumerate(self._paths(ranges)):
                 if path is not None:
                     values[window, run] = path_metrics(
                         path.equity, path.benchmark, runs.periods_per_year, risk_free, path.ruined
@@ -72,8 +69,13 @@ class Accounts:
         found["n_periods"] = n_periods
         return found | self._traded(windows, n_periods, found["mean_return"])
 
+    def _paths(self, ranges: Windows) -> Iterator[_Path | None]:
+        """Yield each run on a window; None for one that lacks a return on one of its bars."""
+        if len(ranges) > 1:
+            return self._joined_paths(positions(ranges))
+        return (self._path(run, ranges[0]) for run in range(len(self._returns)))
+
     def _path(self, run: int, bars: range) -> _Path | None:
-        """Return a run on a window; None when it lacks a return on one of its bars."""
         start, stop = bars.start, min(bars.stop, int(self._ends[run]))
         if start >= stop or self._n_absent[run, stop] > self._n_absent[run, start]:
             return None
@@ -82,19 +84,21 @@ class Accounts:
         benchmark = self._benchmark[start : stop if matched else start]
         return _Path(equity, benchmark, bool(equity[-1] <= 0.0))
 
-    def _joined_path(self, run: int, bars: IntArray) -> _Path | None:
-        """Return a run on several ranges of bars, put end to end."""
-        end = int(self._ends[run])
-        kept = bars[bars < end]
-        ruined_in_a_gap = len(kept) < len(bars) and bars[len(kept) - 1] != end - 1
-        returns = self._returns[run, kept]
-        if len(kept) == 0 or ruined_in_a_gap or not np.isfinite(returns).all():
-            return None
-        equity = kernel_input(np.cumprod(np.concatenate(([1.0], 1.0 + returns))))
-        benchmark = self._benchmark[kept]
-        if not np.isfinite(benchmark).all():
-            benchmark = benchmark[:0]
-        return _Path(equity, kernel_input(benchmark), bool(equity[-1] <= 0.0))
+    def _joined_paths(self, bars: IntArray) -> Iterator[_Path | None]:
+        """Yield each run on several ranges of bars, put end to end."""
+        returns = self._returns[:, bars]
+        paths = np.ones((len(returns), len(bars) + 1))
+        np.cumprod(1.0 + returns, axis=1, out=paths[:, 1:])
+        equity = kernel_input(paths)
+        matched = np.isfinite(self._benchmark[bars]).all()
+        benchmark = kernel_input(self._benchmark[bars])
+        for run, n_kept in enumerate(np.searchsorted(bars, self._ends).tolist()):
+            ruined_in_a_gap = n_kept < len(bars) and bars[n_kept - 1] != self._ends[run] - 1
+            if n_kept == 0 or ruined_in_a_gap or not np.isfinite(equity[run, n_kept]):
+                yield None
+            else:
+                path = equity[run, : n_kept + 1]
+                yield _Path(path, benchmark[: n_kept if matched else 0], bool(path[-1] <= 0.0))
 
     def _traded(
         self, windows: Sequence[Windows], n_periods: FloatArray, mean_return: FloatArray

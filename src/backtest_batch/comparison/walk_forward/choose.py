@@ -48,7 +48,7 @@ def check_ranking(ranking: Ranking, available: Sequence[str]) -> None:
     ranking
         What is better.
     available
-        Metrics that can be measured on a window; see :func:`.windows.available_metrics`.
+        Metrics that can be measured on a window; see :func:`.windows.metrics_with`.
 
     Raises
     ------

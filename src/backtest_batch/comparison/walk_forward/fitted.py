@@ -99,7 +99,8 @@ def fitted_weights(
     starts = [before_test[0], *known]
     first = _last_at_or_before(decisions, starts[0])
     owners = np.searchsorted(np.array(starts[1:], dtype=np.int64), decisions, side="right")
-    last_bar = splits[-1].test_end - 1 - execution_lag
+    # What is executed on the last test bar earns nothing there, but costs.
+    last_bar = splits[-1].test_end - execution_lag
     tested = (decisions >= first) & (decisions <= last_bar)
     rows: list[FloatArray] = []
     trained: list[Route] = []
@@ -136,7 +137,7 @@ def _in_sample(
     strategy: Strategy, panel: Panel, decisions: IntArray, split: Split, execution_lag: int
 ) -> Route:
     first = _last_at_or_before(decisions, split.train_start - 1 - execution_lag)
-    last = split.train_end - 1 - execution_lag
+    last = split.train_end - execution_lag
     own = decisions[(decisions >= first) & (decisions <= last)]
     return _route(own, _weights(strategy, panel, own), split.train_start)
 

@@ -240,8 +240,8 @@ def _as_whole(value: Any) -> int | None:
             return int(value)
         except ValueError:
             return None
-    if isinstance(value, Real) and math.isfinite(value) and value == int(value):
-        return int(value)
+    if isinstance(value, Real) and float(value).is_integer():
+        return int(float(value))
     return None
 
 

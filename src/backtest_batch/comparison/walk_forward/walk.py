@@ -141,7 +141,7 @@ def _without_lost_runs(
     runs: ScenarioRuns, plan: SplitPlan, in_sample: WindowMetrics
 ) -> WindowMetrics:
     """Take the metrics of fitted runs, and none of runs that are ruined by the end of training."""
-    values: FloatArray = in_sample.values.copy()
+    values: FloatArray = in_sample.values
     for run, given in runs.in_sample.items():
         for row, name in enumerate(in_sample.names):
             values[row, :, run] = given.get(name, np.nan)

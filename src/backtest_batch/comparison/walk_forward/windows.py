@@ -1,14 +1,14 @@
 """Metrics of every run on every window."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from backtest_batch.comparison.walk_forward.accounts import Accounts
-from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
+from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Windows
 from backtest_batch.engine.metrics import EQUITY_METRICS, RESULT_METRICS
 from backtest_batch.market.panel import FloatArray
@@ -56,19 +56,30 @@ class WindowMetrics:
         return dict(zip(self.names, self.values[:, window], strict=True))
 
 
-def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
-    """Return the metrics that can be measured on windows of these runs.
+def metrics_with(arrays: Collection[str], *, benchmark: bool) -> tuple[str, ...]:
+    """Return the metrics that can be measured on windows, in the order of the reports.
 
     Returns alone define most of them; the others are there when the arrays that they need are, and
     are never estimated.
+
+    Parameters
+    ----------
+    arrays
+        Those of :data:`.runs.PER_BAR` that are given.
+    benchmark
+        Whether there is a benchmark.
     """
     held = set(EQUITY_METRICS)
-    if runs.benchmark is None:
+    if not benchmark:
         held -= set(BENCHMARK_METRICS)
-    for name, arrays in NEEDED_ARRAYS.items():
-        if all(getattr(runs, array) is not None for array in arrays):
-            held.add(name)
+    held |= {name for name, needed in NEEDED_ARRAYS.items() if set(needed) <= set(arrays)}
     return tuple(name for name in RESULT_METRICS if name in held)
+
+
+def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
+    """Return the metrics that can be measured on windows of these runs."""
+    arrays = [name for name in PER_BAR if getattr(runs, name) is not None]
+    return metrics_with(arrays, benchmark=runs.benchmark is not None)
 
 
 def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:

@@ -50,7 +50,7 @@ def equity_scale(curves: Sequence[FloatArray]) -> Scale:
     """Return a scale that holds some growth curves, logarithmic where they grow fourfold."""
     values = np.concatenate([curve[np.isfinite(curve)] for curve in curves])
     low, high = float(values.min()), float(values.max())
-    if 0 < low and high / low > 4:
+    if low > 0 and high / low > 4:
         return Scale(low=low / 1.05, high=high * 1.05, logarithmic=True)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return Scale(low=low - margin, high=high + margin)

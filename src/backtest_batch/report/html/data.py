@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError
@@ -189,37 +188,3 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     command: str = ""
     extra: pd.DataFrame | None = None
-
-    @classmethod
-    def from_conclusion(cls, conclusion: Conclusion, *, title: str, **more: Any) -> "ReportData":
-        """Return the data of a comparison: its runs, ranking, notes, sensitivity and verdict.
-
-        Parameters
-        ----------
-        conclusion
-            The comparison.
-        title
-            Name of the batch or of the comparison.
-        **more
-            Any other attribute.
-        """
-        assessment = conclusion.assessment
-        found: dict[str, Any] = {}
-        if assessment is not None:
-            found["overfitting"] = assessment.document
-            found["selection"] = SelectionSamples(
-                logits=assessment.logits,
-                null_maxima=assessment.null_maxima,
-                statistic=assessment.statistic,
-            )
-        return cls(
-            title=title,
-            table=conclusion.table,
-            ranked=conclusion.ranked,
-            ranking=conclusion.ranking,
-            notes=conclusion.notes,
-            sensitivity=conclusion.sensitivity,
-            importance=conclusion.importance,
-            **found,
-            **more,
-        )

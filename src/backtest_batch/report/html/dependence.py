@@ -1,5 +1,6 @@
 """How metrics depend on parameters: sensitivity and importance as JSON."""
 
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from backtest_batch.market.panel import IntArray
 from backtest_batch.report.html.numbers import plain_number, plain_numbers
 from backtest_batch.report.html.runs import cells, shown_metrics
 from backtest_batch.report.tables import parameter_labels
+
+TIMES = " \N{MULTIPLICATION SIGN} "
+"""Between the parameters of a pair."""
 
 MAX_TERMS = 300
 """Terms of a metric's importance that the page holds, the most important first."""
@@ -94,15 +98,17 @@ def _grouped(table: RunTable, codes: IntArray, metrics: list[str]) -> dict[str, 
 def importance_payload(importance: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Return the terms of each metric: term, share (eta squared, or None), pair, design, note."""
     return {
-        str(metric): [
-            {
-                "term": " × ".join(row.parameters),
-                "share": plain_number(float(row.eta_squared)),
-                "pair": len(row.parameters) > 1,
-                "design": row.design,
-                "note": row.note,
-            }
-            for row in rows.head(MAX_TERMS).itertuples()
-        ]
+        str(metric): [_term(row) for row in rows.head(MAX_TERMS).to_dict("records")]
         for metric, rows in importance.groupby("metric", sort=False)
+    }
+
+
+def _term(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    labels = parameter_labels(row["parameters"])
+    return {
+        "term": TIMES.join(labels[name] for name in row["parameters"]),
+        "share": plain_number(float(row["eta_squared"])),
+        "pair": len(row["parameters"]) > 1,
+        "design": row["design"],
+        "note": row["note"],
     }

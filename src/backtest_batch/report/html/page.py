@@ -1,6 +1,7 @@
 """report.html: one page that shows a batch, from the verdict to where it came from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -160,18 +161,23 @@ def _leaderboard(data: ReportData) -> list[Column]:
     if not len(rows):
         return []
     columns = leaderboard_columns(data.table, data.ranked, data.ranking, rows, extra=data.extra)
-    return [_shortened(column) for column in columns]
+    extra = () if data.extra is None else tuple(map(str, data.extra.columns))
+    return [_fitted(column, column.title in extra) for column in columns]
 
 
-def _shortened(column: Column) -> Column:
-    if column.number or all(len(cell) <= 80 for cell in column.cells):
-        return column
-    return Column(
-        title=column.title,
-        cells=tuple(shortened(cell) for cell in column.cells),
-        places=column.places,
-        number=column.number,
-    )
+def _fitted(column: Column, extra: bool) -> Column:
+    """Shorten long texts, and set the numbers among the further columns flush right."""
+    cells = tuple(shortened(cell) for cell in column.cells)
+    number = column.number or (extra and all(_is_number(cell) for cell in cells if cell))
+    return replace(column, cells=cells, number=number)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _differences(data: ReportData) -> TextTable | None:
@@ -187,7 +193,8 @@ def _limits(data: ReportData, payload: dict[str, Any]) -> dict[str, str]:
     limits = dict.fromkeys(("leaderboard", "runs", "parallel", "curves"), "")
     if n_finished > MAX_ROWS:
         limits["leaderboard"] = (
-            f"These are the best {MAX_ROWS:,} of {n_finished:,} finished runs; rankings.csv has all of them."
+            f"These are the best {MAX_ROWS:,} of {n_finished:,} finished runs; rankings.csv has "
+            "all of them."
         )
     held = len(payload["runs"]["ids"])
     if held < n_finished:

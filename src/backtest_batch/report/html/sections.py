@@ -55,12 +55,10 @@ def winner_table(
     if best is None:
         return None
     rows = []
+    of_best = table.metrics.loc[[best]].iloc[0].dropna()
     medians = table.metrics[table.finished].median()
-    for name in result_metrics(table.metrics.columns):
-        own = float(table.metrics.loc[best, name])
-        if own != own:
-            continue
-        values = [own, float(benchmark.get(name, float("nan"))), float(medians[name])]
+    for name in result_metrics(of_best.index):
+        values = [of_best[name], benchmark.get(name, float("nan")), medians[name]]
         rows.append([name, *(short_numbers(name, [value])[0] for value in values), meaning(name)])
     return TextTable(
         caption="Metrics of the best run, of the benchmark and of the median run",

@@ -48,7 +48,7 @@ def table_of_frame(caption: str, frame: pd.DataFrame) -> TextTable:
     numbers = frozenset(
         place
         for place, name in enumerate(frame.columns)
-        if pd.api.types.is_numeric_dtype(frame[name]) and not frame[name].dtype == np.bool_
+        if pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != np.bool_
     )
     columns = [[cell_text(value) for value in frame[name].tolist()] for name in frame.columns]
     return TextTable(

@@ -1,0 +1,135 @@
+"""Compare the runs of a batch from what is in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.batch.forward import periods_per_year
+from backtest_batch.batch.returns import BatchReturns, batch_returns
+from backtest_batch.comparison.conclusion import Conclusion, ReturnsOfRuns, conclude
+from backtest_batch.comparison.overfitting import OverfittingSettings
+from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.decisions import decision_label, source_label
+from backtest_batch.out_of_sample import BatchWalk, walk_batch
+from backtest_batch.records import RunResult
+from backtest_batch.selection import with_earlier_runs
+from backtest_batch.session import Session
+from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.tracking.trials import earlier_decisions
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """A batch, compared.
+
+    Attributes
+    ----------
+    conclusion
+        Ranking, sensitivity and verdict. Its first rows are the runs of the batch in the order in
+        which they were planned; rows of earlier batches may follow.
+    returns
+        Net returns of the batch.
+    walk
+        The walk-forward; None without one.
+    """
+
+    conclusion: Conclusion
+    returns: BatchReturns
+    walk: BatchWalk | None
+
+
+def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+    """Compare the runs of a batch."""
+    with watch.stage("comparison"):
+        table = run_table(session)
+        returns = batch_returns(session.workspace, session.plan.runs, session.plan.panels)
+        walk = walk_batch(session, table, returns, ranking)
+        if walk is not None:
+            table = _with_out_of_sample(table, walk)
+        axes = session.config["scenario_axes"]
+        notes: Sequence[str] = session.plan.notes
+        recorder = session.recording.recorder
+        if session.config["filter_tags"] and recorder is not None:
+            configs = [record.spec.config for record in session.in_order]
+            table, said = with_earlier_runs(
+                table, configs, recorder.store, session.config["filter_tags"], scenario_axes=axes
+            )
+            notes = (*notes, *said)
+        conclusion = conclude(
+            table,
+            ranking,
+            returns=returns_of_runs(session, returns),
+            settings=OverfittingSettings(
+                seed=session.config["seed"], trials=session.config["trials"]
+            ),
+            notes=notes,
+            walk_forward_t={} if walk is None else walk.t_statistics,
+        )
+        return Compared(conclusion=conclusion, returns=returns, walk=walk)
+
+
+def run_table(session: Session) -> RunTable:
+    """Return the table of the runs that have ended."""
+    records = session.in_order
+    table = RunTable.from_records(
+        records,
+        batch_id=session.batch_id,
+        scenario_axes=session.config["scenario_axes"],
+    )
+    ruined = [
+        isinstance(record.outcome, RunResult) and "ruined" in record.outcome.tags
+        for record in records
+    ]
+    ids = [session.recording.recorded.get(record.spec.run_key) for record in records]
+    runs = table.runs.assign(ruined=ruined, mlflow_run_id=pd.Series(ids, dtype=object))
+    return RunTable(
+        runs=runs,
+        params=table.params,
+        metrics=table.metrics,
+        scenario_axes=table.scenario_axes,
+    )
+
+
+def _with_out_of_sample(table: RunTable, walk: BatchWalk) -> RunTable:
+    """Return the table with the metrics oos_* of the walk-forward."""
+    found = walk.run_metrics.reindex(table.runs["run_id"])
+    metrics = pd.concat([table.metrics, found.set_axis(table.metrics.index)], axis=1)
+    return RunTable(
+        runs=table.runs,
+        params=table.params,
+        metrics=metrics,
+        scenario_axes=table.scenario_axes,
+    )
+
+
+def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
+    """Return the returns of the runs that have ended, in the order of their table."""
+    records = session.in_order
+    rows = np.array([record.spec.index for record in records], dtype=np.int64)
+    n_runs = len(session.plan.runs)
+    matrix = returns.rows[:n_runs] if len(rows) == n_runs else returns.rows[rows]
+    configs = [record.spec.config for record in records]
+    axes = tuple(session.config["scenario_axes"])
+    return ReturnsOfRuns(
+        index=returns.index,
+        returns=matrix.T,
+        benchmarks=returns.rows[n_runs:].T,
+        benchmark_of=[returns.benchmark_row[row] - n_runs for row in rows],
+        decisions=[decision_label(config, axes) for config in configs],
+        risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
+        periods_per_year=periods_per_year(session.plan.runs[0].config),
+        earlier_decisions=_tried_before(session),
+    )
+
+
+def _tried_before(session: Session) -> frozenset[str]:
+    """Return what earlier batches of the experiment tried on the same source of prices."""
+    recorder = session.recording.recorder
+    if session.config["trials"] == "batch" or recorder is None or session.recording.error:
+        return frozenset()
+    return earlier_decisions(
+        recorder.store, source_label(session.config), batch_id=session.batch_id
+    )

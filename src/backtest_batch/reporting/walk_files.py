@@ -1,0 +1,23 @@
+"""The files of a walk-forward."""
+
+from pathlib import Path
+
+from backtest_batch.comparison.walk_forward import aggregate_table, equity_table, summary_table
+from backtest_batch.report.best_params import json_text
+from backtest_batch.report.tables import csv_text
+from backtest_batch.reporting.comparison import Compared
+
+
+def walk_documents(folder: Path, compared: Compared) -> dict[str, str]:
+    """Write the stitched curves into ``folder``; return the other files as texts by name."""
+    if compared.walk is None:
+        return {}
+    walks = compared.walk.walks
+    equity_table(walks).to_parquet(
+        folder / "walk_forward_equity.parquet", compression="zstd", index=False
+    )
+    return {
+        "walk_forward_summary.csv": csv_text(summary_table(walks)),
+        "walk_forward_aggregate.csv": csv_text(aggregate_table(walks)),
+        "walk_forward.json": json_text({"scenarios": list(compared.walk.findings)}),
+    }
