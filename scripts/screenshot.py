@@ -70,16 +70,8 @@ def open_page(
     scale: float = 1.0,
 ) -> None:
     """Open a page on a screen of a size and wait until its figures are drawn."""
-    # A headless browser has no pointer; with one the tool bars of the plots stay hidden.
-    media = {
-        "prefers-color-scheme": "dark" if dark else "light",
-        "hover": "hover",
-        "any-hover": "hover",
-    }
-    chrome.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": name, "value": value} for name, value in media.items()]},
-    )
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
     resize(chrome, width, height, scale)
     chrome.get(page.resolve().as_uri())
     WebDriverWait(chrome, 60, poll_frequency=0.05).until(lambda it: it.execute_script(READY))

@@ -1,1 +1,119 @@
-"""Sweep a trading strategy over a grid, track every backtest in MLflow, and rank the runs."""
+"""Sweep a trading strategy over a grid, track every backtest in MLflow, and rank the runs.
+
+Everything that the two commands do is a function here, on plain objects and DataFrames: see
+``backtest``, ``run_sweep``, ``load_runs``, ``rank``, ``sensitivity``, ``importance``,
+``skill_or_luck`` and ``rerun``. Names are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backtest_batch.api import (
+        Sweep,
+        importance,
+        load_runs,
+        rank,
+        rerun,
+        run_sweep,
+        sensitivity,
+        skill_or_luck,
+    )
+    from backtest_batch.comparison.overfitting import OverfittingSettings
+    from backtest_batch.comparison.run_table import RunTable
+    from backtest_batch.errors import (
+        BacktestBatchError,
+        BacktestError,
+        ConfigurationError,
+        DataError,
+        DataNotFoundError,
+        Fault,
+        MemoryLimitExceeded,
+        RunTimeout,
+        SelectionError,
+        StoreError,
+        StrategyError,
+        WorkerDied,
+    )
+    from backtest_batch.market.load import load_panel
+    from backtest_batch.market.panel import Panel, panel_from_frames
+    from backtest_batch.single import Backtest, backtest
+    from backtest_batch.strategies.base import Strategy
+
+__all__ = [
+    "Backtest",
+    "BacktestBatchError",
+    "BacktestError",
+    "ConfigurationError",
+    "DataError",
+    "DataNotFoundError",
+    "Fault",
+    "MemoryLimitExceeded",
+    "OverfittingSettings",
+    "Panel",
+    "RunTable",
+    "RunTimeout",
+    "SelectionError",
+    "StoreError",
+    "Strategy",
+    "StrategyError",
+    "Sweep",
+    "WorkerDied",
+    "backtest",
+    "importance",
+    "load_panel",
+    "load_runs",
+    "panel_from_frames",
+    "rank",
+    "rerun",
+    "run_sweep",
+    "sensitivity",
+    "skill_or_luck",
+]
+
+_MODULES = {
+    "api": (
+        "Sweep",
+        "importance",
+        "load_runs",
+        "rank",
+        "rerun",
+        "run_sweep",
+        "sensitivity",
+        "skill_or_luck",
+    ),
+    "comparison.overfitting": ("OverfittingSettings",),
+    "comparison.run_table": ("RunTable",),
+    "errors": (
+        "BacktestBatchError",
+        "BacktestError",
+        "ConfigurationError",
+        "DataError",
+        "DataNotFoundError",
+        "Fault",
+        "MemoryLimitExceeded",
+        "RunTimeout",
+        "SelectionError",
+        "StoreError",
+        "StrategyError",
+        "WorkerDied",
+    ),
+    "market.load": ("load_panel",),
+    "market.panel": ("Panel", "panel_from_frames"),
+    "single": ("Backtest", "backtest"),
+    "strategies.base": ("Strategy",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    # Importing everything here would cost each worker process what only the parent needs.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,39 +1,68 @@
 """The command ``python -m backtest_batch``: arguments to exit code."""
 
+import contextlib
+import importlib.metadata
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from backtest_batch.arguments import argument_value, expand_arguments
+from backtest_batch.arguments import argument_value, divide, expand_arguments, option_value
 from backtest_batch.config import TrackingConfig
-from backtest_batch.errors import BacktestBatchError
+from backtest_batch.errors import BacktestBatchError, ConfigurationError
+from backtest_batch.kernel_cache import use_kernel_cache
+from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._messages import explain
 
 CONFIG_NAME = "config"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+BROKEN_PIPE = 141
+"""Exit code of a program whose output nobody reads: 128 + SIGPIPE."""
+
+RunBatch = Callable[..., Any]
+"""What is done with the request of a batch."""
+
+
+def run_batch(request: BatchRequest, **options: Any) -> Any:
+    """Run a batch; what that takes is imported now, since a misspelt key needs none of it."""
+    from backtest_batch.sweep import run
+
+    return run(request, **options)
 
 
 class Task:
-    """What Hydra is given to run; the sweeper leaves the outcome of the batch here.
+    """What Hydra is given to run: it knows how to run a batch, and keeps what the batch came to.
 
     Hydra would call it for each run if it were left to run them by itself.
+
+    Parameters
+    ----------
+    run
+        What the sweeper and the launcher hand the batch to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: RunBatch = run_batch) -> None:
+        self._run = run
         self.outcome: Any = None
+        self.started = False
         self.__name__ = "backtest_batch"
+
+    def run(self, request: BatchRequest, **options: Any) -> Any:
+        """Run a batch and return its outcome."""
+        self.started = True
+        return self._run(request, **options)
 
     def __call__(self, config: Any) -> None:  # noqa: ARG002 - Hydra passes it
         """Refuse: runs are computed in batches."""
-        raise BacktestBatchError(
-            "runs are computed by the sweeper and the launcher `batch`: "
-            "hydra.mode=RUN and other sweepers with other launchers cannot run them"
+        raise ConfigurationError(
+            "runs are computed in batches, by the sweeper or the launcher `batch`: leave out "
+            "hydra.mode=RUN, and choose another launcher only with hydra/sweeper=batch"
         )
 
 
@@ -53,18 +82,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         What follows the command's name; by default that of this process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # loky speaks of its own restarts, which cost nobody's work here.
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    if given == ["--version"]:
+        sys.stdout.write(f"backtest_batch {importlib.metadata.version('backtest-batch')}\n")
+        return 0
+    task = Task()
     try:
-        return run_hydra(resumed(expand_arguments(given)))
+        outcome = run_command(given, task)
+        sys.stdout.flush()
+    except SystemExit as ending:  # --help, and options that do not exist
+        return ending.code if isinstance(ending.code, int) else 2
+    except BrokenPipeError:
+        # What reads the output has gone; Python would complain once more when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (BacktestBatchError, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        sys.stderr.write(explain(error) + "\n")
+        _report(explain(error))
         return error.exit_code if isinstance(error, BacktestBatchError) else 2
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; nothing was run.\n")
         return 130
+    except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
+        _report(f"{type(error).__name__}: {error}\n{FULL_ERROR}=1 shows where it was raised.")
+        return 1 if task.started else 2
+    return 0 if outcome is None else int(outcome.exit_code)
+
+
+def run_command(arguments: Sequence[str], task: Task) -> Any:
+    """Run the command and return the outcome of its batch; None when there was none to run.
+
+    Raises
+    ------
+    BacktestBatchError, HydraException, OmegaConfBaseException
+        When nothing was run.
+    """
+    # loky speaks of its own restarts, which cost nobody's work here.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    use_kernel_cache()
+    expanded = resumed(expand_arguments(arguments))
+    try:
+        _run_hydra(expanded, task)
+    except ConfigCompositionException as error:
+        _raise_all_faults(expanded, error)
+    return task.outcome
 
 
 def resumed(arguments: list[str]) -> list[str]:
@@ -85,24 +144,57 @@ def resumed(arguments: list[str]) -> list[str]:
     return merged
 
 
-def run_hydra(arguments: Sequence[str]) -> int:
-    """Hand the arguments to Hydra and return the exit code of the batch."""
+def _run_hydra(arguments: Sequence[str], task: Task) -> None:
     import hydra
 
-    task = Task()
     wrapped = hydra.main(
         version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME
     )(task)
-    previous_arguments, previous_mode = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [sys.argv[0], *arguments]
-    # Hydra would print errors itself and exit with 1; this way it lets them through.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
+    with _command_line(arguments), _full_errors():
         wrapped()
+
+
+@contextlib.contextmanager
+def _command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Let this process look as if it had been started with the arguments: Hydra reads them."""
+    previous = sys.argv
+    sys.argv = ["python -m backtest_batch", *arguments]
+    try:
+        yield
     finally:
-        sys.argv = previous_arguments
-        if previous_mode is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+        sys.argv = previous
+
+
+@contextlib.contextmanager
+def _full_errors() -> Iterator[None]:
+    """Let Hydra raise errors; it would print them itself and exit with 1."""
+    previous = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if previous is None:
+            del os.environ[FULL_ERROR]
         else:
-            os.environ["HYDRA_FULL_ERROR"] = previous_mode
-    return 0 if task.outcome is None else int(task.outcome.exit_code)
+            os.environ[FULL_ERROR] = previous
+
+
+def _raise_all_faults(arguments: Sequence[str], error: ConfigCompositionException) -> None:
+    """Raise the error; when other keys are wrong as well, an error that lists them all."""
+    from hydra_plugins.backtest_batch._faults import faults_of
+
+    options, keys = divide(arguments)
+    further = option_value(options, "--config-dir", "-cd")
+    faults = faults_of(keys, config_folder(), CONFIG_NAME, further)
+    if len(faults) < 2:
+        raise error
+    listed = "\n".join(f"  {fault}" for fault in faults)
+    raise ConfigurationError(
+        f"The configuration is invalid; nothing was run:\n{listed}", faults
+    ) from error
+
+
+def _report(message: str) -> None:
+    if os.environ.get(FULL_ERROR) == "1":
+        traceback.print_exc()
+    sys.stderr.write(message + "\n")

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from backtest_batch.assignments import Assignment, flatten
+from backtest_batch.config import SWEEPABLE
 from backtest_batch.errors import ConfigurationError
-from hydra_plugins.backtest_batch._assignment import Assignment, flatten
 
 PROFILING_FLAG = "--with-profiling"
 OPTIONS_WITH_VALUE = frozenset(
@@ -30,34 +31,43 @@ OPTIONS_WITH_VALUE = frozenset(
 )
 WHOLE_NODES = ("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints")
 """Keys whose mappings are one value and not a path to several."""
+PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
+"""Keys that say which runs a batch has."""
 
 
 def expand_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the arguments as Hydra reads them.
 
-    ``--with-profiling`` becomes ``profiling.enabled=true``, and ``batch_file`` the keys that the
-    file holds; a key that the command line sets itself is not taken from the file.
+    ``--with-profiling`` becomes ``profiling.enabled=true``, ``batch_file`` the keys that the file
+    holds (a key that the command line sets itself is not taken from the file), and ``best`` the
+    arguments of the run that it names.
 
     Raises
     ------
     ConfigurationError
-        When the batch file is missing, unreadable or no mapping of keys.
+        When the batch file is missing, unreadable or no mapping of keys, or ``best`` cannot be
+        run with the other arguments.
     """
+    from backtest_batch.best import with_winner
+
+    return with_winner(_with_batch_file(arguments))
+
+
+def _with_batch_file(arguments: Sequence[str]) -> list[str]:
     replaced = ["profiling.enabled=true" if item == PROFILING_FLAG else item for item in arguments]
-    flags, expanded = _divided(replaced)
+    flags, expanded = divide(replaced)
+    for item in expanded:
+        if not argument_key(item):
+            raise ConfigurationError(f"{item!r}: is not key=value")
     name = argument_value(expanded, "batch_file")
     if name is None:
         return [*flags, *expanded]
     given = {argument_key(item) for item in expanded}
-    from_file = [
-        item.override
-        for item in read_batch_file(Path(name))
-        if item.key not in given and item.key.split(".")[0] not in given
-    ]
+    from_file = [item.override for item in read_batch_file(Path(name)) if item.key not in given]
     return [*flags, *from_file, *expanded]
 
 
-def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return options with their values, and keys.
 
     Hydra's parser does not understand keys on both sides of an option.
@@ -71,9 +81,26 @@ def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, keys
 
 
+def option_value(options: Sequence[str], *names: str) -> str | None:
+    """Return the value of an option, given as ``--name value`` or ``--name=value``, or None."""
+    found = None
+    for position, item in enumerate(options):
+        name, equals, value = item.partition("=")
+        if name in names and equals:
+            found = value
+        elif name in names and position + 1 < len(options):
+            found = options[position + 1]
+    return found
+
+
 def argument_key(argument: str) -> str:
     """Return the key of ``key=value``, without ``+`` and without a package."""
     return argument.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def determines_results(key: str) -> bool:
+    """Return whether a key says what is computed, and not how, or what it is called."""
+    return key.split(".", maxsplit=1)[0] in SWEEPABLE or key in PLAN_KEYS
 
 
 def argument_value(arguments: Sequence[str], key: str) -> str | None:
@@ -89,7 +116,7 @@ def argument_value(arguments: Sequence[str], key: str) -> str | None:
 def read_batch_file(path: Path) -> list[Assignment]:
     """Return the keys and values of a batch file, YAML or JSON by its name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigurationError(
             f"batch_file={path}: cannot be read ({error.strerror or error}; looked in {Path.cwd()})"
@@ -97,8 +124,8 @@ def read_batch_file(path: Path) -> list[Assignment]:
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"batch_file={path}: is not UTF-8 text ({error})") from error
     try:
-        content = json.loads(text) if path.suffix.lower() == ".json" else _yaml(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        content = _json(text) if path.suffix.lower() == ".json" else _yaml(text)
+    except (ValueError, yaml.YAMLError) as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
         raise ConfigurationError(f"batch_file={path}: is not valid {kind}: {error}") from error
     if not isinstance(content, Mapping) or not content:
@@ -115,6 +142,18 @@ def read_batch_file(path: Path) -> list[Assignment]:
         else:
             assignments.append(Assignment(str(key), value))
     return assignments
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise ValueError(f"found duplicate key {', '.join(repeated)}")
+    return dict(pairs)
 
 
 def _yaml(text: str) -> Any:

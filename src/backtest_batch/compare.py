@@ -6,6 +6,7 @@ python -m backtest_batch.compare batch=[core,core_ml] 'filter="metrics.sharpe > 
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -77,7 +78,16 @@ def read_config(arguments: Sequence[str]) -> CompareConfig:
     """
     ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
     with initialize(version_base="1.3", config_path=None):
-        composed = compose(SCHEMA, overrides=list(arguments))
+        try:
+            composed = compose(SCHEMA, overrides=list(arguments))
+        except ConfigCompositionException as error:
+            listed = re.match(r"Ambiguous value for argument '([^=']+)=(.*)'", str(error))
+            if listed is None:
+                raise
+            key, values = listed.groups()
+            raise ConfigurationError(
+                f"{key}={values}: to give a list, write '{key}=[{values}]'"
+            ) from error
     config = OmegaConf.to_object(composed)
     assert isinstance(config, CompareConfig)
     faults = list(check_compare(config))
@@ -131,7 +141,7 @@ def _documents(
 ) -> dict[str, str]:
     """Return the files of the comparison, by name."""
     table, ranked = conclusion.table, conclusion.ranked
-    details = details_of(store, selection.frame, best_rows(ranked, config.top_n))
+    details = details_of(store, table, best_rows(ranked, config.top_n))
     title = _title(selection)
     documents = comparison_documents(
         conclusion,
@@ -203,14 +213,18 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
     SelectionError
         Always.
     """
+    table, ranking = conclusion.table, conclusion.ranking
     counts = unranked_counts(conclusion.ranked)
     listed = "; ".join(f"{count:,} {reason}" for reason, count in list(counts.items())[:5])
-    present = conclusion.table.metrics.notna().any()
-    held = [name for name in result_metrics(present.index) if present[name]]
-    raise SelectionError(
-        f"rank_by={', '.join(conclusion.ranking.metrics)}: none of the {len(conclusion.table):,} "
-        f"selected runs can be ranked: {listed}. Metrics that they have: {', '.join(held)}"
-    )
+    said = f"none of the {len(table):,} selected runs can be ranked: {listed}"
+    present = table.metrics.notna().any()
+    lacking = [name for name in ranking.metrics if not present.get(name, default=False)]
+    if lacking:
+        held = [name for name in result_metrics(present.index) if present[name]]
+        said = f"rank_by={', '.join(lacking)}: {said}. They have {', '.join(held)}"
+    elif ranking.constraints:
+        said = f"constraints={'; '.join(map(str, ranking.constraints))}: {said}"
+    raise SelectionError(said)
 
 
 def _folder(config: CompareConfig) -> Path:

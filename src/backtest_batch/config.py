@@ -247,6 +247,12 @@ class BatchConfig:
         None, Role.EXECUTION, "list of runs, each a mapping of keys with an optional id"
     )
     batch_file: str | None = key(None, Role.EXECUTION, "YAML or JSON file with any of these keys")
+    best: str | None = key(
+        None, Role.EXECUTION, "best_params.json whose first run is computed again"
+    )
+    verify: bool = key(
+        False, Role.EXECUTION, "compare the results of that run with the recorded ones"
+    )
 
     rank_by: Any = key("sharpe", Role.REPORT, "metric, or mapping of metrics to weights")
     constraints: Any = key(
@@ -341,8 +347,13 @@ SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role
 
 def parse_date(text: Any) -> pd.Timestamp | None:
     """Return ``text`` as a timestamp, or None when it is not a date."""
+    return None if text is None else _parse_date(str(text))
+
+
+@cache
+def _parse_date(text: str) -> pd.Timestamp | None:
     try:
-        stamp = pd.Timestamp(str(text))
+        stamp = pd.Timestamp(text)
     except ValueError:
         return None
     return None if pd.isna(stamp) else stamp
@@ -371,6 +382,12 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
             value=config["start_date"],
             allowed="`start_date < end_date` must hold, but got "
             f"start_date={config['start_date']}, end_date={config['end_date']}",
+        )
+    if config["verify"] and config["best"] is None:
+        yield Fault(
+            key="verify",
+            value="true",
+            allowed="needs best=path/to/best_params.json, whose first run is verified",
         )
 
 

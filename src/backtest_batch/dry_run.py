@@ -1,25 +1,34 @@
 """Describe a batch without running it: its size, its runs, and what it would take."""
 
+import contextlib
 import itertools
 import math
+import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from backtest_batch.batch.chunks import ChunkReply, ChunkTask, Scratch, benchmark_rows
-from backtest_batch.batch.executor import Setting, make_executor
+from backtest_batch.batch.chunks import ChunkTask, Scratch, benchmark_rows, group_runs
+from backtest_batch.batch.executor import ComputesChunks, Setting, make_executor
+from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.comparison.scenarios import is_scenario_axis
 from backtest_batch.decisions import decision_label
-from backtest_batch.errors import BacktestBatchError
-from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult
-from backtest_batch.resume import earlier_runs
-from backtest_batch.tracking.store import open_store, resolve_uri
+from backtest_batch.earlier import earlier_runs
+from backtest_batch.errors import SelectionError
+from backtest_batch.opening import open_configured
+from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.tracking.store import StoreNotFoundError
 
 SHOWN_NAMES = 20
-MEBIBYTE = 1024 * 1024
+START_SECONDS = 2.0
+"""What it takes until the workers are up."""
+LONG_PILOT_SECONDS = 10.0
+"""A pilot run that takes longer is not repeated: what it may compile is little beside it."""
+BEARABLE_SHARE = 0.8
+"""Share of the available memory that workers may take."""
 
 
 def describe(request: BatchRequest) -> None:
@@ -35,14 +44,9 @@ def describe(request: BatchRequest) -> None:
     lines += [f"  {key}: {count:,} values" for key, count in request.axes.items()]
     too_many = request.size > config["max_runs"]
     if too_many:
-        # Enough to show names and to time a run; the rest is never made.
+        # Enough to show a name and to time a run; the rest is never made.
         plan = make_plan(itertools.islice(request.compositions, 1))
-        n_runs = request.size
-        trials = math.prod(
-            count
-            for key, count in request.axes.items()
-            if not is_scenario_axis(key, config["scenario_axes"])
-        )
+        n_runs, trials = request.size, _trials_of_axes(request)
         lines.append(
             f"That is more than max_runs={config['max_runs']:,}: it would refuse to start. "
             "Raise max_runs, or take fewer values."
@@ -50,22 +54,35 @@ def describe(request: BatchRequest) -> None:
     else:
         plan = make_plan(request.compositions)
         n_runs = len(plan.runs)
-        labels = {decision_label(run.config, tuple(config["scenario_axes"])) for run in plan.runs}
-        trials = len(labels)
+        axes = tuple(config["scenario_axes"])
+        trials = len({decision_label(run.config, axes) for run in plan.runs})
         lines.append(f"Runs: {n_runs:,}.")
     lines.append(f"Trials for the statistics (distinct decisions): {trials:,}.")
     done = _done(request, plan)
-    names = [
+    lines.append("First run:" if too_many else "Runs by name:")
+    lines += [
         f"  {run.run_id}: {run.run_name}" + (" (done)" if run.run_key in done else "")
         for run in plan.runs[:SHOWN_NAMES]
     ]
-    lines += ["First run:" if too_many else "Runs by name:", *names]
-    if n_runs > len(names) and not too_many:
-        lines.append(f"  ... and {n_runs - len(names):,} more")
+    if n_runs > SHOWN_NAMES and not too_many:
+        lines.append(f"  ... and {n_runs - SHOWN_NAMES:,} more")
+    if done:
+        lines.append(f"Done already: {len(done):,} of {n_runs:,} runs.")
     lines += list(plan.notes)
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    sys.stdout.write("\n".join(_estimate(request, plan, n_runs - len(done))) + "\n")
+    left = [run for run in plan.runs if run.run_key not in done]
+    if left:
+        share = n_runs / len(plan.runs)
+        sys.stdout.write("\n".join(_estimate(request, plan, left, share)) + "\n")
+
+
+def _trials_of_axes(request: BatchRequest) -> int:
+    """Return the number of decisions of a grid: the product of its axes that are no scenario."""
+    scenario_axes = request.config["scenario_axes"]
+    return math.prod(
+        count for key, count in request.axes.items() if not is_scenario_axis(key, scenario_axes)
+    )
 
 
 def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:
@@ -73,64 +90,131 @@ def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:
     config = request.config
     if config["resume"] is None:
         return frozenset()
-    uri = resolve_uri(config["tracking"]["uri"], Path.cwd())
-    store = open_store(uri, config["tracking"]["experiment"], create=False)
-    earlier = earlier_runs(store, config["resume"], plan, rerun_failed=config["rerun_failed"])
-    return frozenset(earlier.run_ids)
+    with contextlib.suppress(SelectionError, StoreNotFoundError):
+        store = open_configured(config, create=False)
+        earlier = earlier_runs(
+            store,
+            str(config["resume"]),
+            plan,
+            rerun_failed=config["rerun_failed"],
+            mark=False,
+        )
+        return frozenset(earlier.run_ids)
+    return frozenset()
 
 
-def _estimate(request: BatchRequest, plan: Plan, n_left: int) -> list[str]:
-    """Run the first run once, in a temporary folder, and say what all would take."""
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """What one run took.
+
+    Attributes
+    ----------
+    shared_seconds, own_seconds
+        The part that runs with the same signals share, and the part that each has to itself.
+    peak_mb
+        Highest memory of its worker in MiB.
+    """
+
+    shared_seconds: float
+    own_seconds: float
+    peak_mb: float
+
+    @classmethod
+    def of(cls, result: RunResult) -> "Pilot":
+        """Divide what a run took by its steps."""
+        shared = result.timings.get("load", 0.0) + result.timings.get("signals", 0.0)
+        return cls(
+            shared_seconds=shared,
+            own_seconds=max(result.runtime_s - shared, 0.0),
+            peak_mb=result.peak_rss_mb,
+        )
+
+    def wall_seconds(self, chunks: Sequence[Sequence[RunSpec]], n_jobs: int) -> float:
+        """Return the wall time of a batch of these chunks."""
+        work = sum(self.shared_seconds + len(chunk) * self.own_seconds for chunk in chunks)
+        return START_SECONDS + work / max(1, min(n_jobs, len(chunks)))
+
+
+def _estimate(request: BatchRequest, plan: Plan, left: list[RunSpec], share: float) -> list[str]:
+    """Run the first run in a temporary folder, and say what all would take.
+
+    Parameters
+    ----------
+    request, plan
+        The batch; of a very large one the plan holds the first run alone.
+    left
+        The planned runs that are not done.
+    share
+        Size of the batch over the number of planned runs.
+    """
     config = request.config
-    record = _pilot(request, plan)
+    n_jobs = config["n_jobs"]
+    record = _pilot(request, plan, left[0])
     if isinstance(record.outcome, RunFailure):
         return [
             f"The pilot run {record.spec.run_id} failed: "
             f"{record.outcome.error_type}: {record.outcome.error_message}"
         ]
-    result = record.outcome
-    assert isinstance(result, RunResult)
-    available = psutil.virtual_memory().available / MEBIBYTE
-    bearable = max(1, min(psutil.cpu_count() or 1, int(0.8 * available / result.peak_rss_mb)))
-    workers = max(1, min(config["n_jobs"], n_left))
-    seconds = n_left * result.runtime_s / workers
+    assert isinstance(record.outcome, RunResult)
+    pilot = Pilot.of(record.outcome)
+    chunks = group_runs(left, n_jobs, frozenset())
+    seconds = pilot.wall_seconds(chunks, n_jobs)
+    if share > 1:
+        # Not planned, so not grouped either: none of them is taken to share its signals.
+        seconds = (pilot.shared_seconds + pilot.own_seconds) * share / n_jobs
+    processors, available = _processors(), available_mb()
+    bearable = max(1, min(processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
     return [
-        f"Pilot run: {result.runtime_s:.3f} s, {result.peak_rss_mb:,.0f} MiB.",
-        f"Estimated wall time: about {_duration(seconds)} with n_jobs={config['n_jobs']} "
-        "(at most: runs that share signals are faster).",
-        f"Memory: about {result.peak_rss_mb:,.0f} MiB a worker; this machine bears "
-        f"n_jobs={bearable} ({psutil.cpu_count()} processors, {available:,.0f} MiB available).",
+        f"Pilot run: {record.outcome.runtime_s:.3f} s, {pilot.peak_mb:,.0f} MiB.",
+        f"Estimated wall time: {'at most' if share > 1 else 'about'} {_duration(seconds)} with "
+        f"n_jobs={n_jobs}.",
+        f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine bears n_jobs={bearable} "
+        f"({processors} processors, {available:,.0f} MiB available).",
     ]
 
 
-def _pilot(request: BatchRequest, plan: Plan) -> RunRecord:
-    run = plan.runs[0]
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def _pilot(request: BatchRequest, plan: Plan, run: RunSpec) -> RunRecord:
+    """Return how one run ends; a short one the second time, since it may compile something."""
+    config = {**request.config, "n_jobs": 1, "retries": 0, "adaptive_workers": False}
     with tempfile.TemporaryDirectory(prefix="backtest_batch-") as folder:
         place = Path(folder)
-        (place / "runs").mkdir()
         scratch = Scratch(
             folder=place, row_bars=run.n_bars, benchmark_rows=benchmark_rows(plan.runs)
         )
-        executor = make_executor(
-            Setting(config={**request.config, "n_jobs": 1}, folder=place, logs=place)
-        )
         task = ChunkTask(
             runs=(run,),
-            scratch=scratch,
+            scratch=scratch.of([run]),
             with_files=frozenset({run.index}),
             profile=False,
             provenance={},
+            with_rows=False,
         )
+        executor = make_executor(Setting(config=config, folder=place, logs=place))
         try:
-            ended: list[tuple[list[RunRecord], ChunkReply | None]] = list(
-                executor.execute([[run]], lambda _: task)
-            )
+            record = _computed(executor, task)
+            if _is_short(record):
+                record = _computed(executor, task)
         finally:
             executor.close()
-    for records, _ in ended:
-        if records:
-            return records[0]
-    raise BacktestBatchError("the pilot run did not end")
+    return record
+
+
+def _computed(executor: ComputesChunks, task: ChunkTask) -> RunRecord:
+    records = [
+        record for ended, _ in executor.execute([task.runs], lambda _: task) for record in ended
+    ]
+    return records[0]
+
+
+def _is_short(record: RunRecord) -> bool:
+    return isinstance(record.outcome, RunResult) and record.outcome.runtime_s < LONG_PILOT_SECONDS
 
 
 def _duration(seconds: float) -> str:
@@ -138,4 +222,7 @@ def _duration(seconds: float) -> str:
         return f"{max(seconds, 1):.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} days {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -58,13 +58,6 @@ class BatchWalk:
             if finding["t_statistic"] is not None
         }
 
-    def of(self, scenario: str) -> tuple[ScenarioWalk, Mapping[str, Any]] | None:
-        """Return the walk-forward of one scenario."""
-        for walk, finding in zip(self.walks, self.findings, strict=True):
-            if walk.runs.scenario == scenario:
-                return walk, finding
-        return None
-
 
 def walk_batch(
     session: Session, table: RunTable, returns: BatchReturns, ranking: Ranking

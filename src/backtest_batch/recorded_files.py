@@ -10,17 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from backtest_batch.assignments import Assignment
 from backtest_batch.batch.workspace import BATCH_CONFIG
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.recorded import configuration, swept_values
 from backtest_batch.report.best_params import RunDetails
 from backtest_batch.tracking.artifacts import local_folder
+from backtest_batch.tracking.paging import searched
 from backtest_batch.tracking.search import find_batch, read_artifact
 from backtest_batch.tracking.store import Store
-from hydra_plugins.backtest_batch._assignment import Assignment
 
+ASSESSMENT = "overfitting.json"
 RETURNS = "returns.parquet"
+
+_AT_ONCE = 100
+"""So many runs are asked for by id in one search."""
 
 _TRIED_RUNS = 3
 """So many runs of a batch are looked into for a run.json; large batches keep that of a few."""
@@ -29,17 +34,17 @@ _ASKED_BATCHES = 20
 """Of so many batches the environment is looked up."""
 
 
-def details_of(store: Store, frame: pd.DataFrame, rows: Iterable[Label]) -> dict[Label, RunDetails]:
+def details_of(store: Store, table: RunTable, rows: Iterable[Label]) -> dict[Label, RunDetails]:
     """Return configuration, command and environment of recorded runs.
 
     Parameters
     ----------
     store
         Where they are.
-    frame
-        What :func:`.load_runs` returned.
+    table
+        Runs, with the columns ``mlflow_run_id`` and ``batch_id``.
     rows
-        Index labels of the runs in ``frame``.
+        Index labels of those that are wanted.
 
     Returns
     -------
@@ -47,15 +52,23 @@ def details_of(store: Store, frame: pd.DataFrame, rows: Iterable[Label]) -> dict
         From the run's run.json. A large batch keeps that of its best runs only; for the others the
         configuration is put together from MLflow's parameters, and the command from that of the
         batch: it is empty where that is not known, or a swept value was too long to be recorded.
+
+    Raises
+    ------
+    StoreError
+        When the store fails.
     """
     batch_overrides = cache(lambda batch_id: _batch_overrides(store, batch_id))
+    ids = {row: str(table.runs.loc[row, "mlflow_run_id"]) for row in rows}
+    documents = {row: _run_document(store, run_id) for row, run_id in ids.items()}
+    missing = [ids[row] for row, document in documents.items() if document is None]
+    recorded = _recorded_runs(store, missing)
     details = {}
-    kept = list(rows)
-    for row, run in zip(kept, frame.loc[kept].to_dict("records"), strict=True):
-        run_id = str(run["mlflow_run_id"])
-        document = _run_document(store, run_id)
+    for row, run_id in ids.items():
+        document = documents[row]
         if document is None:
-            overrides = _repeating(batch_overrides(str(run["batch_id"])), swept_values(run))
+            run = recorded[run_id]
+            overrides = _repeating(batch_overrides(run["tags.batch_id"]), swept_values(run))
             document = {"config": configuration(run), "overrides": overrides, "provenance": {}}
         given = document["overrides"]
         details[row] = RunDetails(
@@ -111,7 +124,7 @@ def recorded_assessment(store: Store, table: RunTable) -> Mapping[str, Any] | No
     table
         The runs.
     """
-    content = None if table.several_batches else _batch_file(store, _only_batch(table))
+    content = None if table.several_batches else _batch_file(store, _only_batch(table), ASSESSMENT)
     if content is None:
         return None
     document: dict[str, Any] = json.loads(content)
@@ -182,7 +195,7 @@ def _only_batch(table: RunTable) -> str:
     return str(table.runs["batch_id"].iloc[0])
 
 
-def _batch_file(store: Store, batch_id: str, name: str = "overfitting.json") -> bytes | None:
+def _batch_file(store: Store, batch_id: str, name: str) -> bytes | None:
     try:
         return read_artifact(store, find_batch(store, batch_id).mlflow_run_id, name)
     except (SelectionError, StoreError):
@@ -190,11 +203,33 @@ def _batch_file(store: Store, batch_id: str, name: str = "overfitting.json") -> 
 
 
 def _run_document(store: Store, mlflow_run_id: str) -> dict[str, Any] | None:
+    """Return a run's run.json; None where it has none."""
     try:
-        document: dict[str, Any] = json.loads(read_artifact(store, mlflow_run_id, "run.json"))
-    except (StoreError, ValueError):
+        document: dict[str, Any] = json.loads(_run_file(store, mlflow_run_id, "run.json"))
+    except (StoreError, FileNotFoundError, ValueError):
         return None
     return document
+
+
+def _run_file(store: Store, mlflow_run_id: str, name: str) -> bytes:
+    # MLflow takes a tenth of a second for each file, even for one that lies beside the database.
+    root = local_folder(store.artifact_location)
+    if root is not None and (root / mlflow_run_id).is_dir():
+        return (root / mlflow_run_id / "artifacts" / name).read_bytes()
+    return read_artifact(store, mlflow_run_id, name)
+
+
+def _recorded_runs(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return runs by their MLflow ids, each as a row of what load_runs returns."""
+    runs = {}
+    with store.calling("read runs"):
+        for start in range(0, len(run_ids), _AT_ONCE):
+            listed = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + _AT_ONCE])
+            for run in searched(store, f"attributes.run_id IN ({listed})"):
+                params = {f"params.{name}": value for name, value in run.data.params.items()}
+                tags = {f"tags.{name}": value for name, value in run.data.tags.items()}
+                runs[run.info.run_id] = params | tags
+    return runs
 
 
 def _batch_overrides(store: Store, batch_id: str) -> tuple[str, ...] | None:

@@ -1,37 +1,26 @@
-"""Continue a batch: find it, restore its command, and take over the runs that it finished."""
+"""Continue a batch: find it, restore its command, and record what could not be recorded then."""
 
+import contextlib
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
-import yaml
-
-from backtest_batch.batch.chunks import RETURNS
-from backtest_batch.batch.compute import benchmark_key
-from backtest_batch.batch.plan import Plan
-from backtest_batch.batch.worker import row_writer
-from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace
-from backtest_batch.config import SWEEPABLE
-from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.arguments import argument_key, argument_value, determines_results
+from backtest_batch.batch.workspace import BATCH_CONFIG, default_output_dir, scratch_folder
+from backtest_batch.comparison.levels import choice_name, format_value, typed_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
-from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.tracking.leftovers import mark_dead_runs
-from backtest_batch.tracking.process import lives
-from backtest_batch.tracking.search import (
-    BatchHandle,
-    find_batch,
-    load_runs,
-    read_artifact,
-)
+from backtest_batch.start_files import local_document, local_documents, parse_document
+from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
 from backtest_batch.tracking.spool import record_spool
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from backtest_batch.tracking.store import open_store, resolve_uri
+
+_FLAGS = ("-m", "--multirun")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +33,16 @@ class Recalled:
         Its unique name.
     arguments
         The arguments of its command.
+    config
+        Its configuration, every root key; what is swept has its first value.
+    output_dir
+        The folder that it was given.
     """
 
     batch_id: str
     arguments: tuple[str, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    output_dir: Path
 
 
 def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
@@ -56,7 +51,7 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
     Parameters
     ----------
     batch
-        ``latest`` or a batch_id.
+        ``latest``, a batch_id or a batch_name.
     uri, experiment
         The store to look in, as configured.
 
@@ -65,22 +60,55 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
     SelectionError
         When there is no such batch, or nothing to resume at all.
     """
-    local = Path("mlruns", "batches", batch, BATCH_CONFIG)
-    if batch != "latest" and local.is_file():
-        return _recalled(batch, local.read_bytes())
+    document = local_document(batch) if batch != "latest" else None
+    if document is not None:
+        return _recalled(document)
     try:
         store = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
-        handle = find_batch(store, batch)
-    except StoreError as error:
-        raise SelectionError(f"resume={batch}: nothing to resume. {error}") from error
-    except SelectionError as error:
-        raise SelectionError(f"resume={batch}: nothing to resume. {error}") from error
-    return _recalled(handle.batch_id, read_artifact(store, handle.mlflow_run_id, BATCH_CONFIG))
+        handle: BatchHandle | None = find_batch(store, batch)
+    except (StoreError, SelectionError) as error:
+        handle, why = None, error
+    if batch == "latest":
+        begun = _begun_only(uri, experiment)
+        if begun is not None and (handle is None or begun["batch_id"] > handle.batch_id):
+            return _recalled(begun)
+    if handle is None:
+        raise SelectionError(f"resume={batch}: nothing to resume. {why}") from why
+    document = local_document(handle.batch_id)
+    if document is None:
+        document = parse_document(read_artifact(store, handle.mlflow_run_id, BATCH_CONFIG))
+    if document is None:
+        raise SelectionError(
+            f"resume={batch}: the command of the batch {handle.batch_id} was not recorded"
+        )
+    return _recalled(document)
 
 
-def _recalled(batch_id: str, content: bytes) -> Recalled:
-    document = yaml.safe_load(content)
-    return Recalled(batch_id=batch_id, arguments=tuple(document["arguments"]))
+def _begun_only(uri: str | None, experiment: str) -> dict[str, Any] | None:
+    """Return the newest batch of this folder that ended before the store knew of it, or did not.
+
+    A batch that is complete has no scratch folder any more.
+    """
+    for document in local_documents():
+        tracking = document["config"]["tracking"]
+        batch_id = str(document["batch_id"])
+        if (
+            scratch_folder(Path(document["output_dir"]), batch_id).is_dir()
+            and tracking["experiment"] == experiment
+            and resolve_uri(tracking["uri"], Path.cwd()) == resolve_uri(uri, Path.cwd())
+        ):
+            return document
+    return None
+
+
+def _recalled(document: Mapping[str, Any]) -> Recalled:
+    batch_id = str(document["batch_id"])
+    return Recalled(
+        batch_id=batch_id,
+        arguments=tuple(document["arguments"]),
+        config=document.get("config", {}),
+        output_dir=Path(document.get("output_dir") or default_output_dir(batch_id)),
+    )
 
 
 def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
@@ -93,17 +121,12 @@ def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
     ConfigurationError
         When a key that determines results differs; the message names all of them.
     """
-    flags = {"-m", "--multirun"}
-    new = {_key(item): item for item in given if item not in flags and _key(item) != "resume"}
-    old = {_key(item): item for item in recalled.arguments if item not in flags}
-    differing = sorted(
-        key
-        for key, item in new.items()
-        if _determines_results(key) and _value(old.get(key, "")) != _value(item)
-    )
+    new = {argument_key(item): item for item in given if item not in _FLAGS}
+    old = {argument_key(item): item for item in recalled.arguments if item not in _FLAGS}
+    differing = sorted(key for key, item in new.items() if _differs(item, old, recalled.config))
     if differing:
         named = ", ".join(
-            f"{key} (given {_value(new[key])}, recorded {_value(old.get(key, '')) or 'nothing'})"
+            f"{key} (given {_value(new[key])}, recorded {_recorded(key, old, recalled.config)})"
             for key in differing
         )
         raise ConfigurationError(
@@ -111,28 +134,40 @@ def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
             f"differ: {named}. Leave them out to go on, or start a new batch."
         )
     kept = [item for key, item in old.items() if key not in new and key != "resume"]
-    return ["-m", *kept, *new.values(), f"resume={recalled.batch_id}"]
+    own = [item for key, item in new.items() if key != "resume"]
+    return ["-m", *kept, *own, f"resume={recalled.batch_id}"]
 
 
-def _key(argument: str) -> str:
-    return argument.partition("=")[0].lstrip("+~").partition("@")[0]
+def _differs(item: str, old: Mapping[str, str], config: Mapping[str, Any]) -> bool:
+    key = argument_key(item)
+    if not determines_results(key) or key == "batch_file":  # its keys stand beside it
+        return False
+    if key in old:
+        return _value(old[key]) != _value(item)
+    # It may be given with the value that it had by default.
+    configured = _configured(config, key)
+    given = argument_value([item], key) or "null"
+    return configured is None or typed_value(given) != typed_value(configured)
+
+
+def _recorded(key: str, old: Mapping[str, str], config: Mapping[str, Any]) -> str:
+    return _value(old[key]) if key in old else _configured(config, key) or "nothing"
+
+
+def _configured(config: Any, key: str) -> str | None:
+    """Return a configured value as it is typed; None where there is none."""
+    node = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    if isinstance(node, Mapping):
+        return choice_name(str(node["_target_"])) if "_target_" in node else None
+    return None if isinstance(node, list) else format_value(node)
 
 
 def _value(argument: str) -> str:
     return argument.partition("=")[2]
-
-
-PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
-"""Keys that say which runs a batch has."""
-
-
-def _determines_results(key: str) -> bool:
-    return key.split(".", maxsplit=1)[0] in SWEEPABLE or key in (
-        "param_grid",
-        "runs",
-        "batch_file",
-        "experiment",
-    )
 
 
 def spool_places(batch_id: str, output_dir: Path) -> list[Path]:
@@ -142,154 +177,26 @@ def spool_places(batch_id: str, output_dir: Path) -> list[Path]:
 
 
 def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) -> None:
-    """Record the results that could not be recorded when they were computed, if there are any."""
-    folder = Path(output_dir) if output_dir else Path("mlruns", "batches", batch_id)
-    for place in spool_places(batch_id, folder.absolute()):
-        if place.is_dir():
-            report = record_spool(place, store_uri=uri)
-            sys.stdout.write(
-                f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
-                "earlier.\n"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Earlier:
-    """What a batch has in the store already.
-
-    Attributes
-    ----------
-    handle
-        Its parent run.
-    records
-        Its runs that need not run again.
-    run_ids
-        MLflow's ids of these, by run key.
-    retired
-        MLflow's ids of the runs that run again, or that belong to other data or code.
-    n_stale
-        How many of them belong to other data or code.
-    """
-
-    handle: BatchHandle
-    records: tuple[RunRecord, ...]
-    run_ids: Mapping[str, str]
-    retired: tuple[str, ...]
-    n_stale: int
-
-
-def earlier_runs(store: Store, batch_id: str, plan: Plan, *, rerun_failed: bool) -> Earlier:
-    """Read what a batch has in the store, and mark as killed what its dead process left.
+    """Record the results that could not be recorded when they were computed, if there are any.
 
     Raises
     ------
-    ConfigurationError
-        When the batch is still running.
+    StoreError
+        When the store still fails; what is not recorded is kept.
     """
-    mark_dead_runs(store)
-    handle = find_batch(store, batch_id)
-    tags = handle.tags
-    if handle.status == "RUNNING" and lives(tags.get("pid", ""), tags.get("process_started", "")):
-        raise ConfigurationError(
-            f"resume={batch_id}: the batch is still running (process {tags.get('pid')} on "
-            f"{tags.get('host')})"
-        )
-    frame = load_runs(store, batches=[batch_id], parts=("metrics", "tags"))
-    specs = {run.run_key: run for run in plan.runs}
-    records: dict[str, RunRecord] = {}
-    run_ids: dict[str, str] = {}
-    retired, n_stale = [], 0
-    for row in frame.to_dict("records"):
-        spec = specs.get(str(row.get("tags.run_key")))
-        keeps = row["status"] == "FINISHED" or (row["status"] == "FAILED" and not rerun_failed)
-        if spec is None or not keeps or spec.run_key in records:
-            retired.append(str(row["mlflow_run_id"]))
-            n_stale += spec is None and row["status"] == "FINISHED"
+    folder = Path(output_dir).absolute() if output_dir else default_output_dir(batch_id)
+    configured = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    store_uri = resolve_uri(uri, Path.cwd()) if configured else None
+    for place in spool_places(batch_id, folder):
+        if not (place / "batch.json").is_file():
             continue
-        records[spec.run_key] = _record(spec, row)
-        run_ids[spec.run_key] = str(row["mlflow_run_id"])
-    return Earlier(
-        handle=handle,
-        records=tuple(records.values()),
-        run_ids=run_ids,
-        retired=tuple(retired),
-        n_stale=n_stale,
-    )
-
-
-def _record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
-    def tag(name: str, default: str = "") -> str:
-        value = row.get(f"tags.{name}")
-        return default if value is None or pd.isna(value) else str(value)
-
-    def metric(name: str) -> float | None:
-        value = row.get(f"metrics.{name}")
-        return None if value is None or pd.isna(value) else float(value)
-
-    outcome: RunResult | RunFailure
-    if row["status"] == "FINISHED":
-        found = {name: metric(name) for name in RESULT_METRICS}
-        undefined = tag("undefined_metrics")
-        outcome = RunResult(
-            metrics={name: value for name, value in found.items() if value is not None},
-            undefined_metrics=tuple(undefined.split(",")) if undefined else (),
-            tags={name: tag(name) for name in ("ruined", "untradable_weights") if tag(name)},
-            runtime_s=metric("runtime_s") or 0.0,
-            cpu_s=metric("cpu_s") or 0.0,
-            peak_rss_mb=metric("peak_rss_mb") or 0.0,
-            chunk_runs=int(tag("chunk_runs", "1")),
+        reports = place / "parent"
+        if reports.is_dir():
+            # They are recorded as well; a disk that is still full costs the copy here.
+            with contextlib.suppress(OSError):
+                shutil.copytree(reports, folder, dirs_exist_ok=True)
+        report = record_spool(place, store_uri=store_uri)
+        sys.stdout.write(
+            f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
+            "earlier.\n"
         )
-    else:
-        outcome = RunFailure(error_type=tag("error_type"), error_message=tag("error_message"))
-    return RunRecord(
-        spec=spec,
-        outcome=outcome,
-        attempts=int(tag("attempts", "1")),
-        started_ms=int(row["started_ms"]),
-        ended_ms=int(row["ended_ms"]),
-    )
-
-
-def restore_returns(workspace: Workspace, plan: Plan, finished: Sequence[RunRecord]) -> None:
-    """Fill rows of returns.dat from returns.parquet, where a complete batch left only that."""
-    path = workspace.output_dir / "returns.parquet"
-    if workspace.scratch.returns.exists() or not path.is_file():
-        return
-    names = set(pq.read_schema(path).names)
-    with row_writer(workspace.scratch, RETURNS) as write:
-        for record in finished:
-            spec = record.spec
-            if spec.run_id not in names:
-                continue
-            stored = pq.read_table(path, columns=["timestamp", spec.run_id])
-            column = pd.Series(
-                stored[spec.run_id].to_numpy(zero_copy_only=False),
-                index=pd.DatetimeIndex(stored["timestamp"].to_pandas()),
-            )
-            index = plan.panels[spec.data_fingerprint].index
-            values = column.reindex(index).to_numpy(dtype=np.float64)
-            if np.isfinite(values).sum() == column.notna().sum():
-                write(spec.index, 0, np.ascontiguousarray(values))
-
-
-def without_returns(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> list[RunSpec]:
-    """Return the finished runs that must be computed again because their returns are not at hand.
-
-    That are those without a row in returns.dat, and one for each benchmark without a row.
-    """
-    finished = [record.spec for record in done if record.status == "FINISHED"]
-    benchmarks = workspace.scratch.benchmark_rows
-    rows = workspace.returns(len(plan.runs) + len(benchmarks))
-
-    def written(row: int, spec: RunSpec) -> bool:
-        # A row that was written has no return on the first measured bar; others are zeros.
-        return bool(np.isnan(rows[row, spec.first_bar]))
-
-    missing: dict[str, RunSpec] = {}
-    for spec in finished:
-        key = benchmark_key(spec)
-        if not written(spec.index, spec):
-            missing[spec.run_key] = spec
-        elif not written(benchmarks[key], spec):
-            missing.setdefault(key, spec)
-    return list({spec.run_key: spec for spec in missing.values()}.values())

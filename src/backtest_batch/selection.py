@@ -28,8 +28,6 @@ class Selection:
     ----------
     table
         The runs, each run key once.
-    frame
-        What the store holds of them, indexed like the table; see :func:`.load_runs`.
     batches
         The batches that were asked for; empty when runs were chosen by tags or a filter alone.
     notes
@@ -37,7 +35,6 @@ class Selection:
     """
 
     table: RunTable
-    frame: pd.DataFrame
     batches: tuple[BatchHandle, ...]
     notes: tuple[str, ...]
 
@@ -106,7 +103,6 @@ def select_runs(
         notes.append(f"{runs} more than once (same run key) and count once.")
     return Selection(
         table=table,
-        frame=frame.loc[table.runs.index],
         batches=tuple(batches or ()),
         notes=tuple(notes),
     )

@@ -1,56 +1,39 @@
 """A batch while it runs: its folders, workers, recorder, and the runs that have ended."""
 
-import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from backtest_batch.batch.chunks import ChunkTask, benchmark_rows, group_runs
+from backtest_batch.batch.chunks import ChunkReply, ChunkTask, group_runs
 from backtest_batch.batch.executor import ComputesChunks, Setting
+from backtest_batch.batch.interrupt import exposed, shielded
+from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
-from backtest_batch.batch.provenance import provenance
-from backtest_batch.batch.workspace import (
-    BATCH_CONFIG,
-    Workspace,
-    new_batch_id,
-    open_workspace,
-)
-from backtest_batch.decisions import decision_label, source_label
-from backtest_batch.errors import ConfigurationError
-from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunSpec
+from backtest_batch.batch.workspace import Workspace
+from backtest_batch.comparison.metrics_choice import direction_of
+from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.earlier import Earlier, incomplete
+from backtest_batch.extras import Extra
+from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.report.escaping import one_line
 from backtest_batch.report.progress import ProgressDisplay
-from backtest_batch.resume import Earlier, earlier_runs, restore_returns, without_returns
 from backtest_batch.tracking.background import BackgroundRecorder
-from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
-from backtest_batch.tracking.leftovers import mark_dead_runs
-from backtest_batch.tracking.process import this_process
-from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
 
 log = logging.getLogger("backtest_batch")
 
 MakeExecutor = Callable[[Setting], ComputesChunks]
-
-TRIALS = "trials.json"
 
 FULL_ARTIFACTS_RUNS = 500
 """Up to so many runs keep their files with tracking.artifacts=auto."""
 TOP_ARTIFACTS = 50
 """So many of the best runs keep theirs in a larger batch."""
 
-
-class WarningsToStderr(logging.Handler):
-    """Writes to standard error as it is now: a live progress bar puts itself in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
-        sys.stderr.write(f"{record.getMessage()}\n")
+LONGEST_MESSAGE = 300
+"""Characters of an error that are shown when a run fails; the run itself has all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +54,25 @@ class Session:
         Its way into the store.
     facts
         Provenance: machine, packages, version control.
+    kept
+        What it remembers beyond the store.
     earlier
         What an earlier attempt left; None for a new batch.
+    again
+        Finished runs of the earlier attempt that are computed again, because their returns or
+        their files are not at hand.
     records
         The runs that have ended, by run key.
     benchmarks
         Metrics of the benchmarks, by benchmark key.
+    unwritten
+        Why returns and files of runs could not be written, by run key.
+    late_files
+        Folders with files of runs that were recorded without them, by run key.
+    extras
+        What is to be added to runs that are recorded, by run key.
+    notes
+        What the user should know before reading the results.
     """
 
     request: BatchRequest
@@ -87,9 +83,15 @@ class Session:
     recording: BackgroundRecorder
     facts: Mapping[str, Any]
     started_ms: int
+    kept: Kept
     earlier: Earlier | None = None
+    again: list[RunSpec] = field(default_factory=list)
     records: dict[str, RunRecord] = field(default_factory=dict)
     benchmarks: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    unwritten: dict[str, str] = field(default_factory=dict)
+    late_files: dict[str, Path] = field(default_factory=dict)
+    extras: dict[str, Extra] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -121,7 +123,7 @@ class Session:
         """The runs that have no result."""
         return [record for record in self.in_order if record.status != "FINISHED"]
 
-    @property
+    @cached_property
     def profiled(self) -> frozenset[int]:
         """Indices of the runs that are profiled."""
         profiling = self.config["profiling"]
@@ -130,44 +132,75 @@ class Session:
         return frozenset(run.index for run in self.plan.runs[: profiling["runs"]])
 
     @property
+    def keeps_all_files(self) -> bool:
+        """Whether every run keeps its files."""
+        policy = self.config["tracking"]["artifacts"]
+        small = len(self.plan.runs) <= FULL_ARTIFACTS_RUNS
+        return bool(policy == "full" or (policy == "auto" and small))
+
+    @property
+    def keeps_top_files(self) -> bool:
+        """Whether the best runs keep their files and the others do not."""
+        return not self.keeps_all_files and self.config["tracking"]["artifacts"] != "none"
+
+    @cached_property
     def with_files(self) -> frozenset[int]:
         """Indices of the runs whose files are written while they are computed."""
-        policy = self.config["tracking"]["artifacts"]
-        runs = self.plan.runs
-        if policy == "full" or (policy == "auto" and len(runs) <= FULL_ARTIFACTS_RUNS):
-            return frozenset(run.index for run in runs)
+        if self.keeps_all_files:
+            return frozenset(run.index for run in self.plan.runs)
         return self.profiled
 
-    def compute(self) -> None:
+    def compute(self, ranking: Ranking) -> None:
         """Compute every run and hand it to the recorder, until all have ended.
+
+        Parameters
+        ----------
+        ranking
+            What is better; the best so far is shown when that is one metric.
 
         Raises
         ------
         StoreError
             When the store cannot be opened; nothing is recorded then.
         """
-        pending = self.pending
-        if self.earlier is not None:
-            pending += without_returns(self.workspace, self.plan, self.earlier.records)
-        n_jobs, stop = self.config["n_jobs"], self.config["on_failure"] == "stop"
-        chunks = group_runs(pending, n_jobs, self.profiled)
-        with ProgressDisplay(total=len(pending)) as progress:
+        todo = [*self.pending, *self.again]
+        stop = self.config["on_failure"] == "stop"
+        chunks = group_runs(todo, self.config["n_jobs"], self.profiled)
+        metric = None if ranking.weighted else ranking.metrics[0]
+        with ProgressDisplay(total=len(todo)) as progress, shielded():
             for ended, reply in self.executor.execute(chunks, self._task):
                 if self.recording.opened:
                     self.recording.require_open()
-                if reply is not None:
-                    self.benchmarks.update(reply.benchmarks)
-                # A run that was done before was computed again for its returns alone.
-                new = [item for item in ended if item.spec.run_key not in self.records]
-                if new:
-                    self.recording.put(new)
-                for record in new:
-                    self._ended(record, progress)
+                new = self._take(ended, reply)
                 progress.counts.running = self.executor.running
+                for record in ended:
+                    _count(record, progress, metric)
                 progress.show()
                 if stop and any(isinstance(item.outcome, RunFailure) for item in new):
                     break
-        self.recording.require_open()
+            with exposed():
+                self.recording.require_open()
+
+    def recompute(self, runs: Sequence[RunSpec]) -> dict[str, RunResult | RunFailure | None]:
+        """Compute runs again for their files alone, and return what came of it by run key."""
+        outcomes: dict[str, RunResult | RunFailure | None] = {}
+        wanted = frozenset(run.index for run in runs)
+        chunks = group_runs(runs, self.config["n_jobs"], frozenset())
+
+        def task(chunk: Sequence[RunSpec]) -> ChunkTask:
+            return replace(self._task(chunk), with_files=wanted, with_rows=False, profile=False)
+
+        with shielded():
+            for ended, _ in self.executor.execute(chunks, task):
+                outcomes |= {record.spec.run_key: record.outcome for record in ended}
+        return outcomes
+
+    def lost_returns(self) -> list[RunSpec]:
+        """Return the finished runs, and one for each benchmark, whose returns are not at hand."""
+        if not self.unwritten and not self.again:
+            return []
+        self.workspace.gather()
+        return incomplete(self.workspace, self.plan, self.in_order, self.benchmarks)
 
     def counts(self) -> dict[str, str]:
         """Return the parent's tags that count its runs."""
@@ -189,184 +222,77 @@ class Session:
         if killed:
             self.recording.put(killed)
 
-    def _ended(self, record: RunRecord, progress: ProgressDisplay) -> None:
-        self.records[record.spec.run_key] = record
-        if isinstance(record.outcome, RunFailure):
-            progress.counts.failed += 1
-            log.warning(
-                "%s failed: %s: %s",
-                record.spec.run_id,
-                record.outcome.error_type,
-                record.outcome.error_message,
-            )
-        else:
-            progress.counts.done += 1
+    def _take(self, ended: Sequence[RunRecord], reply: ChunkReply | None) -> list[RunRecord]:
+        """Remember and hand on what has ended; return the runs that had not ended before."""
+        if reply is not None:
+            fresh = {
+                key: item for key, item in reply.benchmarks.items() if key not in self.benchmarks
+            }
+            self.kept.add("benchmark", fresh)
+            self.benchmarks.update(fresh)
+            if reply.write_error is not None:
+                self._unwritten(ended, reply.write_error)
+        fitted = {
+            record.spec.run_key: record.outcome.in_sample
+            for record in ended
+            if isinstance(record.outcome, RunResult) and record.outcome.in_sample
+        }
+        self.kept.add("in_sample", fitted)
+        # A run that was done before was computed again for what was lost of it.
+        new = [item for item in ended if item.spec.run_key not in self.records]
+        for record in ended:
+            key, outcome = record.spec.run_key, record.outcome
+            if key in self.records and isinstance(outcome, RunResult) and outcome.artifacts:
+                self.late_files[key] = outcome.artifacts
+            self.records[key] = _slim(record, self.records)
+        if new:
+            self.recording.put(new)
+        for record in new:
+            if isinstance(record.outcome, RunFailure):
+                shown = one_line(record.outcome.error_message)
+                cut = f"{shown[:LONGEST_MESSAGE]}…" if len(shown) > LONGEST_MESSAGE else shown
+                log.warning("%s failed: %s: %s", record.spec.run_id, record.outcome.error_type, cut)
+        return new
+
+    def _unwritten(self, records: Sequence[RunRecord], error: str) -> None:
+        if not self.unwritten:
+            log.warning("returns and files cannot be written: %s", error)
+        self.unwritten.update({record.spec.run_key: error for record in records})
+        self.kept.add("unwritten", {record.spec.run_key: {"error": error} for record in records})
 
     def _task(self, runs: Sequence[RunSpec]) -> ChunkTask:
         return ChunkTask(
             runs=tuple(runs),
-            scratch=self.workspace.scratch,
-            with_files=self.with_files,
+            scratch=self.workspace.scratch.of(runs),
+            with_files=self.with_files.intersection(run.index for run in runs),
             profile=runs[0].index in self.profiled,
             provenance=self.facts,
         )
 
 
-def open_session(
-    request: BatchRequest, plan: Plan, make_executor: MakeExecutor, started_ms: int
-) -> Session:
-    """Make the folders, start the workers, and begin to open the store beside them.
-
-    Raises
-    ------
-    ConfigurationError
-        When the folders cannot be made, or a user's tag has a name of ours.
-    SelectionError, StoreError
-        When the batch that is to be continued cannot be read.
-    """
-    config = request.config
-    tags = user_tags(config)
-    earlier = None
-    if config["resume"] is not None:
-        store = _open_store(config, create=False)
-        earlier = earlier_runs(store, config["resume"], plan, rerun_failed=config["rerun_failed"])
-    batch_id = new_batch_id() if earlier is None else earlier.handle.batch_id
-    rows = benchmark_rows(plan.runs)
-    workspace = open_workspace(batch_id, config["output_dir"], plan.runs, rows)
-    _log_to(workspace.logs / "batch.log")
-    setting = Setting(config=config, folder=workspace.scratch.folder, logs=workspace.logs)
-    executor = make_executor(setting)
-    facts = provenance(request.arguments, config["seed"])
-    info = BatchInfo(
-        batch_id=batch_id,
-        batch_name=config["batch_name"],
-        n_runs=len(plan.runs),
-        started_ms=started_ms,
-        tags=tags,
-        git_commit=facts["git_commit"],
-        git_dirty=bool(facts["git_dirty"]),
-        process=this_process(),
-    )
-    write_start_files(workspace, request, plan, batch_id)
-    session = Session(
-        request=request,
-        plan=plan,
-        batch_id=batch_id,
-        workspace=workspace,
-        executor=executor,
-        recording=BackgroundRecorder(
-            lambda: _open_recorder(config, info, plan, workspace, earlier)
-        ),
-        facts=facts,
-        started_ms=started_ms,
-        earlier=earlier,
-    )
-    if earlier is not None:
-        session.records.update({item.spec.run_key: item for item in earlier.records})
-        session.recording.recorded.update(earlier.run_ids)
-        restore_returns(workspace, plan, earlier.records)
-    if not session.complete:
-        executor.start(len(session.pending))
-        session.recording.start()
-    return session
-
-
-def write_start_files(
-    workspace: Workspace, request: BatchRequest, plan: Plan, batch_id: str
-) -> None:
-    """Write what must outlive a crash: how to compose the batch again, and what it tries."""
-    axes = tuple(request.config["scenario_axes"])
-    document = {
-        "batch_id": batch_id,
-        "batch_name": request.config["batch_name"],
-        "arguments": list(request.arguments),
-        "overrides": list(request.overrides),
-        "axes": dict(request.axes),
-        "n_runs": len(plan.runs),
-        "config": dict(request.config),
-    }
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    folder = workspace.start_files
-    for place in (folder, workspace.output_dir):
-        (place / BATCH_CONFIG).write_text(text, encoding="utf-8")
-    tried = {
-        "source": source_label(request.config),
-        "decisions": sorted({decision_label(run.config, axes) for run in plan.runs}),
-    }
-    (folder / TRIALS).write_text(json.dumps(tried) + "\n", encoding="utf-8")
-
-
-def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the user's tags of a batch.
-
-    Raises
-    ------
-    ConfigurationError
-        When one has the name of a tag of ours or of MLflow's.
-    """
-    named = {str(name): "true" for name in config["tag_names"]}
-    tags = named | {str(name): str(value) for name, value in config["tags"].items()}
-    taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))
-    if taken:
-        raise ConfigurationError(
-            f"tags.{taken[0]}: this name is taken (names of our own tags and mlflow.* are); "
-            "choose another"
+def _slim(record: RunRecord, known: Mapping[str, RunRecord]) -> RunRecord:
+    """Return what is needed of a run once it is handed to the recorder: a batch may be large."""
+    earlier = known.get(record.spec.run_key)
+    if earlier is not None and isinstance(earlier.outcome, RunResult):
+        # Computed again for what was not recorded: that alone is news.
+        if not isinstance(record.outcome, RunResult):
+            return earlier
+        return replace(
+            earlier, outcome=replace(earlier.outcome, in_sample=record.outcome.in_sample)
         )
-    return tags
+    if isinstance(record.outcome, RunFailure):
+        return replace(record, outcome=replace(record.outcome, traceback="", log=""))
+    return record
 
 
-def _open_store(config: Mapping[str, Any], *, create: bool) -> Store:
-    tracking = config["tracking"]
-    uri = resolve_uri(tracking["uri"], Path.cwd())
-    return open_store(uri, tracking["experiment"], create=create)
-
-
-def _open_recorder(
-    config: Mapping[str, Any],
-    info: BatchInfo,
-    plan: Plan,
-    workspace: Workspace,
-    earlier: Earlier | None,
-) -> Recorder:
-    recorder = Recorder(_open_store(config, create=True), info)
-    if earlier is not None:
-        recorder.continue_parent(earlier.handle.mlflow_run_id)
-        recorder.retire(earlier.retired)
-        return recorder
-    mark_dead_runs(recorder.store)
-    recorder.start_parent(
-        tags={"description": config["description"]} if config["description"] else {},
-        dataset=_dataset(plan),
-        artifacts=workspace.start_files,
-    )
-    return recorder
-
-
-def _dataset(plan: Plan) -> DatasetInfo:
-    first = plan.runs[0]
-    panel, node = plan.panels[first.data_fingerprint], first.config["data"]
-    path = node.get("path")
-    return DatasetInfo(
-        name=str(node["_target_"]).rpartition(".")[2].lower(),
-        fingerprint=panel.fingerprint,
-        source=str(path) if path else json.dumps(node, default=str),
-        is_path=bool(path),
-        n_bars=panel.n_bars,
-        symbols=panel.symbols,
-        fields=tuple(panel.fields),
-        first=panel.index[0].isoformat(),
-        last=panel.index[-1].isoformat(),
-    )
-
-
-def _log_to(path: Path) -> None:
-    """Send the log of this batch to a file, and its warnings to standard error."""
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
-    file = logging.FileHandler(path, encoding="utf-8", delay=True)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    log.addHandler(file)
-    log.addHandler(WarningsToStderr(level=logging.WARNING))
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _count(record: RunRecord, progress: ProgressDisplay, metric: str | None) -> None:
+    counts = progress.counts
+    if not isinstance(record.outcome, RunResult):
+        counts.failed += 1
+        return
+    counts.done += 1
+    value = None if metric is None else record.outcome.metrics.get(metric)
+    if metric is not None and value is not None:
+        best = counts.best
+        if best is None or (value - best[1]) * direction_of(metric) > 0:
+            counts.best = (metric, value)

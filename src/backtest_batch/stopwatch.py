@@ -1,9 +1,14 @@
 """How long the stages of a batch took."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import psutil
+
+_COMMAND = "backtest_batch"
 
 
 @dataclass
@@ -11,6 +16,18 @@ class Stopwatch:
     """Adds up seconds by stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_this_process(cls) -> "Stopwatch":
+        """Return a watch that counts what the command has taken so far as ``configuration``.
+
+        A notebook may have lived for hours: there nothing counts before the sweep.
+        """
+        watch = cls()
+        main = getattr(sys.modules.get("__main__"), "__spec__", None)
+        if main is not None and main.name.partition(".")[0] == _COMMAND:
+            watch.seconds["configuration"] = time.time() - psutil.Process().create_time()
+        return watch
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,20 +1,23 @@
 """A sweep on one page: plan, execute, record, compare, report."""
 
+import contextlib
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from backtest_batch.batch.executor import make_executor
-from backtest_batch.batch.interrupt import Interrupted, interruptible
+from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.dry_run import describe
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
+from backtest_batch.opening import open_session
 from backtest_batch.records import BatchRequest, RunRecord
-from backtest_batch.reporting import compare, end_parent, finish, print_summary
-from backtest_batch.session import MakeExecutor, Session, open_session
+from backtest_batch.reporting import Compared, compare, end_parent, finish, print_summary
+from backtest_batch.reporting.best_runs import complete_best_runs
+from backtest_batch.session import MakeExecutor, Session
 from backtest_batch.stopwatch import Stopwatch
 
 
@@ -53,11 +56,15 @@ class BatchOutcome:
             return [BacktestError("the batch was interrupted")] * len(self.keys)
         ranked, table = self.conclusion.ranked, self.conclusion.table
         rows = dict(zip(table.runs["run_key"], table.runs.index, strict=True))
+        scores = ranked["score"].to_dict()
         values: list[float | Exception] = []
         for key in self.keys:
             row = rows.get(key)
-            why = "it was not run" if row is None else str(ranked.loc[row, "unranked"])
-            values.append(BacktestError(why) if why else float(ranked.loc[row, "score"]))
+            if row is None:
+                values.append(BacktestError("it was not run"))
+                continue
+            why = str(ranked.at[row, "unranked"])
+            values.append(BacktestError(why) if why else scores[row])
         return values
 
 
@@ -69,37 +76,62 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
     BacktestBatchError
         When nothing was run: the configuration, the data or the store are unusable.
     """
-    started_ms, watch = time.time_ns() // 1_000_000, Stopwatch()
-    config = request.config
-    ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
-    if config["dry_run"]:
-        describe(request)
-        return BatchOutcome(exit_code=0)
-    _refuse_too_many(request)
-    with watch.stage("planning"):
-        plan = make_plan(request.compositions)
-    session = open_session(request, plan, make_executor, started_ms)
-    if session.complete:
-        return _already_complete(session)
+    started_ms, watch = time.time_ns() // 1_000_000, Stopwatch.of_this_process()
+    session = None
+    with interruptible():
+        try:
+            ranking = _ranking(request)
+            if request.config["dry_run"]:
+                describe(request)
+                return BatchOutcome(exit_code=0)
+            _refuse_too_many(request)
+            with watch.stage("planning"):
+                plan = make_plan(request.compositions)
+                with shielded():
+                    session = open_session(request, plan, make_executor, started_ms)
+            if session.complete:
+                return _already_complete(session)
+            return _carry_out(session, ranking, watch)
+        except Interrupted as interruption:
+            return _interrupted(session, interruption)
+        except BaseException:
+            if session is not None:
+                _abandon(session)
+            raise
+
+
+def _carry_out(session: Session, ranking: Ranking, watch: Stopwatch) -> BatchOutcome:
     try:
-        with interruptible():
-            try:
-                with watch.stage("execution"):
-                    session.compute()
-            finally:
+        with watch.stage("execution"):
+            session.compute(ranking)
+        if not session.keeps_top_files:
+            with shielded():
                 session.executor.close()
-            with watch.stage("recording"):
-                session.recording.close()
-            compared = compare(session, ranking, watch)
-            exit_code = finish(session, compared, watch)
-    except Interrupted as interruption:
-        return _interrupted(session, interruption)
-    except StoreError:
-        # The store could not even be opened: nothing counts as run.
-        session.workspace.discard()
-        raise
+        with watch.stage("recording"):
+            session.recording.close()
+        compared = _compare(session, ranking, watch)
+        with watch.stage("recording"):
+            compared = complete_best_runs(session, compared)
+    finally:
+        with shielded():
+            session.executor.close()
+    exit_code = finish(session, compared, watch)
     print_summary(session, compared)
     return _outcome(session, exit_code, compared.conclusion)
+
+
+def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+    try:
+        return compare(session, ranking, watch)
+    except StoreError as error:
+        # Earlier batches cannot be read any more; this one needs none of them.
+        session.recording.error = session.recording.error or error
+        return compare(session, ranking, watch)
+
+
+def _ranking(request: BatchRequest) -> Ranking:
+    config = request.config
+    return Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
 
 
 def _refuse_too_many(request: BatchRequest) -> None:
@@ -115,26 +147,58 @@ def _axes_text(request: BatchRequest) -> str:
     return " x ".join(f"{count:,} {key}" for key, count in request.axes.items())
 
 
-def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:
-    """Record what has ended, and say how to go on."""
-    session.interrupt()
-    session.executor.close()
-    session.recording.close()
-    unrecorded = ""
-    if session.recording.recorder is not None:
-        unrecorded = end_parent(session, "KILLED")
-    done = len([record for record in session.in_order if record.status == "FINISHED"])
-    sys.stderr.write(
-        f"\nInterrupted ({interruption}): {done} of {len(session.plan.runs)} runs are recorded.\n"
-        f"To go on: python -m backtest_batch resume={session.batch_id}\n"
-    )
-    sys.stderr.write(unrecorded)
+def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOutcome:
+    """Record what has ended, and say how to go on; a second signal ends that, too."""
+    if session is None:
+        sys.stderr.write(f"\nInterrupted ({interruption}); nothing was run.\n")
+        return BatchOutcome(exit_code=interruption.exit_code)
+    try:
+        said = _end_early(session)
+    except Interrupted:
+        session.executor.close()
+        said = "Ended at once: what was not recorded by then is computed again.\n"
+    sys.stderr.write(f"\nInterrupted ({interruption}). {said}")
+    sys.stderr.write(f"To go on: python -m backtest_batch resume={session.batch_id}\n")
     return _outcome(session, interruption.exit_code, None)
 
 
-def _already_complete(session: Session) -> BatchOutcome:
+def _end_early(session: Session) -> str:
+    """End the workers and the parent run; return what to tell the user."""
+    session.interrupt()
     session.executor.close()
-    session.workspace.close()
+    session.recording.close()
+    if session.recording.recorder is None:
+        # The store could not even be opened: nothing counts as run.
+        session.workspace.discard()
+        return f"{session.recording.error} Nothing was recorded.\n"
+    unrecorded = end_parent(session, "KILLED")
+    recorded = session.recording.recorded
+    done = sum(
+        record.status == "FINISHED" and record.spec.run_key in recorded
+        for record in session.in_order
+    )
+    return f"{done} of {len(session.plan.runs)} runs are recorded.\n{unrecorded}"
+
+
+def _abandon(session: Session) -> None:
+    """Leave nothing behind that looks as if it ran on, whatever has gone wrong."""
+    with contextlib.suppress(Exception):
+        session.executor.close()
+    with contextlib.suppress(Exception):
+        session.recording.close()
+    if session.recording.recorder is None:
+        # The store could not even be opened: nothing counts as run.
+        session.workspace.discard()
+        return
+    with contextlib.suppress(Exception):
+        sys.stderr.write(end_parent(session, "FAILED"))
+    sys.stderr.write(f"To go on: python -m backtest_batch resume={session.batch_id}\n")
+
+
+def _already_complete(session: Session) -> BatchOutcome:
+    with shielded():
+        session.executor.close()
+        session.workspace.close()
     sys.stdout.write(
         f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
         f"nothing is left to run.\nReports: {session.workspace.output_dir}\n"

@@ -1,10 +1,19 @@
+from pathlib import Path
+
 import numpy as np
-from engine_markets import Case, cases
+from engine_markets import Case, cases, make_panel
 from hypothesis import given, settings
 from numpy.testing import assert_allclose
 
+from backtest_batch.engine import account_kernels, kernels, metric_kernels
+from backtest_batch.engine.metrics import equity_metrics, result_metrics
 from backtest_batch.engine.reference import ReferencePath, simulate_reference
-from backtest_batch.engine.simulate import Simulation, simulate, simulate_many
+from backtest_batch.engine.simulate import (
+    Simulation,
+    SimulationSettings,
+    simulate,
+    simulate_many,
+)
 
 ARRAYS = ("equity", "net_return", "gross_exposure", "net_exposure", "turnover", "cost")
 
@@ -31,7 +40,7 @@ def assert_equal_to_reference(simulation: Simulation, expected: ReferencePath) -
         assert_allclose(getattr(trades, name), values, rtol=1e-7, atol=1e-10 * capital)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(cases())
 def test_kernels_equal_the_reference(case: Case) -> None:
     for item in case.settings:
@@ -75,3 +84,46 @@ def test_totals_are_the_sums_of_the_arrays(case: Case) -> None:
         before = np.concatenate((item.equity[:1], item.equity[:-1]))
         assert_allclose(totals.cost_ratio, np.sum(item.cost / before), rtol=1e-12)
         assert_allclose(item.trades().cost.sum(), item.cost.sum(), rtol=1e-10)
+
+
+def test_each_kernel_is_compiled_once_whatever_it_is_given(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    prices = np.exp(np.cumsum(rng.normal(0, 0.02, (50, 4)), axis=0))
+    np.save(tmp_path / "close.npy", prices)
+    frozen = prices.copy()
+    frozen.flags.writeable = False
+    forms = (
+        prices,
+        frozen,
+        np.asfortranarray(prices),
+        np.load(tmp_path / "close.npy", mmap_mode="r"),
+    )
+    decisions = np.arange(0, 49, 7)
+    weights = rng.normal(0, 1, (7, 4))
+    conditions = [
+        SimulationSettings(),
+        SimulationSettings(max_weight=1, cash_rate=0.01),
+        SimulationSettings(initial_capital=5, max_gross_exposure=2, execution_lag=0),
+    ]
+    equities = set()
+    for form in forms:
+        panel = make_panel(prices)
+        panel = type(panel)(
+            index=panel.index, symbols=panel.symbols, fields={"close": form}, fingerprint="form"
+        )
+        for rows in (weights, np.asfortranarray(weights), weights.tolist()):
+            for first_bar in (0, np.int32(0)):
+                runs = simulate_many(panel, decisions.astype(np.int32), rows, conditions, first_bar)
+                equities.add(b"".join(run.equity.tobytes() for run in runs))
+                for run in runs:
+                    result_metrics(run, periods_per_year=252, benchmark_returns=run.net_return)
+                    equity_metrics(run.equity.tolist(), periods_per_year=252.0, risk_free_rate=0)
+    assert len(equities) == 1
+    compiled = [
+        value
+        for module in (kernels, account_kernels, metric_kernels)
+        for value in vars(module).values()
+        if hasattr(value, "signatures")
+    ]
+    assert len(compiled) > 10
+    assert [value for value in compiled if len(value.signatures) > 1] == []

@@ -299,6 +299,12 @@ def test_at_the_open_of_the_last_bar_a_position_is_held_until_its_close() -> Non
     assert result.untradable_weights == 0
 
 
+def test_what_is_too_small_to_trade_is_too_small_to_sell() -> None:
+    result = run([[10], [10], [20], [NAN]], [0], [[1e-12]], commission_bps=100)
+    assert result.n_trades == 0
+    assert result.cost.sum() == result.turnover.sum() == 0.0
+
+
 def test_several_series_end_on_one_bar() -> None:
     close = [[10, 10, 10], [10, 10, 10], [20, 5, 10], [NAN, NAN, 10]]
     result = run(close, [0], [[0.4, -0.4, 0.2]], commission_bps=100)
@@ -351,13 +357,23 @@ def test_equity_of_exactly_zero_is_ruin() -> None:
     assert result.ruined_bar == 2
 
 
-def test_equity_that_is_zero_but_for_rounding_is_ruin() -> None:
-    # 1/3 short, thrice as dear: in floating point a little more or less than nothing is left.
-    for price in (0.1, 0.3, 0.7, 1.1, 3.3):
-        result = run([price, price, 2 * price, price], [0], [[-1.0]])
-        assert result.ruined_bar == 2
-        assert result.equity[-1] == pytest.approx(0.0, abs=1e-9)
-        assert result.equity[-1] <= 0
+@pytest.mark.parametrize(
+    ("prices", "weights"),
+    [
+        ([90.44, 76.06], [-0.91, -0.09]),
+        ([87.0, 9.51], [-0.16, -0.84]),
+        ([9.23, 82.6, 78.14, 24.46], [-0.82, -0.03, -0.07, -0.08]),
+    ],
+)
+def test_equity_that_is_zero_but_for_rounding_is_ruin(
+    prices: list[float], weights: list[float]
+) -> None:
+    # All prices double: nothing is left, but 2e-13 in floating point.
+    close = np.outer([1, 1, 2, 1], prices)
+    result = run(close, [0], [weights])
+    assert result.ruined_bar == 2
+    assert result.equity[:2] == pytest.approx(1000)
+    assert result.equity[2] == 0.0
 
 
 def test_ruin_on_the_bar_of_an_order_stops_it() -> None:

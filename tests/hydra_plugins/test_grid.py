@@ -1,24 +1,13 @@
 import itertools
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest_batch.app import config_folder
+from backtest_batch.assignments import quote
 from backtest_batch.errors import ConfigurationError
-from hydra_plugins.backtest_batch._assignment import quote
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
-
-
-@pytest.fixture(scope="module")
-def loader():
-    Plugins.instance()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
 
 
 @pytest.fixture
@@ -75,14 +64,25 @@ def test_the_command_line_multiplies_and_replaces_param_grid(read):
     assert {item["commission_bps"] for item in values(grid)} == {1, 2}
     one = read("commission_bps=3", param_grid={"commission_bps": [0, 1], "seed": [1, 2]})
     assert values(one) == [{"seed": 1}, {"seed": 2}]
-    assert [item.override for item in one.constants] == ["commission_bps=3"]
+    assert [item.override for item in one.constants] == ["commission_bps=3", "param_grid=null"]
 
 
 def test_one_value_is_a_constant(read):
     grid = read(param_grid={"commission_bps": [0.5]})
     assert grid.size == 1
-    assert [item.override for item in grid.constants] == ["commission_bps=0.5"]
-    assert grid == read("commission_bps=0.5")
+    # The grid of a file would come back with that file, were it not unset.
+    assert [item.override for item in grid.constants] == ["commission_bps=0.5", "param_grid=null"]
+
+
+def test_the_keys_that_say_which_runs_there_are_belong_to_no_run(read):
+    grid = read(
+        "batch_file=a.yaml",
+        "resume=latest",
+        "param_grid={seed:[1,2]}",
+        "n_jobs=2",
+        param_grid={"seed": [1, 2]},
+    )
+    assert [item.override for item in grid.constants] == ["n_jobs=2"]
 
 
 def test_runs_keep_their_ids_and_order(read):
@@ -129,10 +129,15 @@ def test_a_huge_grid_is_counted_without_being_made(read):
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0$")),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.from_regex(r"[a-z_][a-z_.]{0,8}", fullmatch=True), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.from_regex(r"[a-z_][a-z_.]{0,8}", fullmatch=True), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 

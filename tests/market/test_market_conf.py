@@ -13,6 +13,7 @@ NAMES = {
     "sp500": sources.Sp500,
     "csv": sources.Csv,
     "parquet": sources.Parquet,
+    "stored": sources.Stored,
     "synthetic": sources.Synthetic,
     "yahoo": sources.Yahoo,
 }

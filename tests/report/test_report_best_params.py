@@ -40,6 +40,7 @@ def document(table, ranking=None, top_n=2, verdict=None):
             config={"strategy": {"fast": 1}, "tags": {}},
             command=("python", "-m", "backtest_batch", f"row={row}", "path='a b|c'"),
             mlflow_run_id=f"m{row}",
+            environment={"host": "here", "pid": 7, "packages": {"numpy": "2.4.0"}},
         )
         for row in best_rows(ranked, top_n)
     }
@@ -70,6 +71,7 @@ def test_the_best_runs_are_described_in_full():
         "edges": {},
         "data_fingerprint": "d",
         "code_fingerprint": None,
+        "environment": {"host": "here", "packages": {"numpy": "2.4.0"}},
         "command": "python -m backtest_batch row=2 'path='\"'\"'a b|c'\"'\"''",
         "config": {"strategy": {"fast": 1}, "tags": {}},
     }

@@ -9,8 +9,11 @@ from backtest_batch.records import RunFailure
 from backtest_batch.tracking import bulk
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.bulk import BulkWriter
+from backtest_batch.tracking.entries import run_entry
 from backtest_batch.tracking.recorder import Recorder, RecordingError
+from backtest_batch.tracking.rows import RunRows
 from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
+from backtest_batch.tracking.store import open_store, resolve_uri
 
 
 def execute(store, *statements: str) -> None:
@@ -242,3 +245,40 @@ def test_a_transaction_that_fails_leaves_nothing(store, batch, make_record, tmp_
     assert list(local_folder(store.artifact_location).parent.glob("artifacts/*")) == []
     execute(store, "DROP TRIGGER full")
     assert len(recorder.record([make_record(0, artifacts=folder), make_record(1)])) == 2
+
+
+def test_runs_written_in_bulk_survive_mlflows_upgrade(tmp_path, batch, make_record):
+    import sqlalchemy
+    from alembic import command
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    older = "d3e4f5a6b7c8"  # MLflow 3.9
+    assert older in KNOWN_REVISIONS
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    (tmp_path / "mlruns").mkdir()
+    Base.metadata.create_all(engine)
+    config = utils._get_alembic_config(str(engine.url))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, older)
+    entry = run_entry(make_record(3), batch, "0" * 32)
+    rows = RunRows(0)
+    rows.add(entry, "a" * 32, "file:///a")
+    with engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text(
+                "INSERT INTO experiments (experiment_id, name, lifecycle_stage, artifact_location)"
+                " VALUES (0, 'Default', 'active', 'file:///a')"
+            )
+        )
+        rows.insert(connection)
+    with pytest.raises(StoreError, match="mlflow db upgrade"):
+        open_store(resolve_uri(None, tmp_path), "backtest_batch")
+    utils._upgrade_db(engine)
+    engine.dispose()
+    store = open_store(resolve_uri(None, tmp_path), "backtest_batch")
+    run = store.client.get_run("a" * 32)
+    assert (run.data.params, run.data.metrics) == (dict(entry.params), dict(entry.metrics))
+    assert (run.data.tags, run.info.status) == (dict(entry.tags), "FINISHED")
+    store.close()

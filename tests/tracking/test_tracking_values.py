@@ -92,7 +92,7 @@ def test_numbers_are_metrics(value):
 
 
 @pytest.mark.parametrize(
-    "value", [True, np.bool_(True), float("nan"), float("inf"), np.nan, "1", None, 10**400]
+    XX
 )
 def test_other_values_are_not(value):
     assert not is_number(value)

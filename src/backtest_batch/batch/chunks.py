@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,37 @@ class Scratch:
     folder
         Folder of the batch's working files.
     row_bars
-        Length of a row of returns.dat: the bars of the longest data of the batch.
+        Values in a row of an array of bars: the bars of the longest data of the batch.
     benchmark_rows
-        Row of each benchmark in returns.dat, by benchmark key; run i has row i.
+        Row of each benchmark in an array of bars, by benchmark key; run i has row i.
+    spares
+        Folders to use where ``folder`` takes no more, the best first; made when they are needed.
     """
 
     folder: Path
     row_bars: int
     benchmark_rows: Mapping[str, int]
-
-    def array(self, name: str) -> Path:
-        """Return the file of an array of bars: float64, one row a run, then one a benchmark."""
-        return self.folder / f"{name}.dat"
+    spares: tuple[Path, ...] = ()
 
     @property
-    def returns(self) -> Path:
-        """Net returns of the runs and the benchmarks."""
-        return self.array(RETURNS)
+    def places(self) -> tuple[Path, ...]:
+        """The folder and its spares."""
+        return (self.folder, *self.spares)
 
-    def files_of(self, run: RunSpec) -> Path:
-        """Return the folder of one run's files."""
-        return self.folder / "runs" / run.run_id
+    def of(self, runs: Sequence[RunSpec]) -> "Scratch":
+        """Return what the workers of some runs need to know of it."""
+        keys = {benchmark_key(run) for run in runs}
+        return replace(self, benchmark_rows={key: self.benchmark_rows[key] for key in keys})
+
+
+def array_file(place: Path, name: str) -> Path:
+    """Return the file of an array of bars: one row a run, then one a benchmark."""
+    return place / f"{name}.dat"
+
+
+def files_folder(place: Path, run: RunSpec) -> Path:
+    """Return the folder of one run's files."""
+    return place / "runs" / run.run_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,9 @@ class ChunkTask:
         Whether to profile; a profiled chunk holds one run.
     provenance
         Facts of the machine and the code, for run.json.
+    with_rows
+        Whether returns are written; they are there already when a run is computed again for its
+        files alone.
     """
 
     runs: tuple[RunSpec, ...]
@@ -71,6 +84,7 @@ class ChunkTask:
     with_files: frozenset[int]
     profile: bool
     provenance: Mapping[str, Any]
+    with_rows: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +100,7 @@ class ChunkReply:
     permanent
         Whether the failure can never turn into a success (invalid configuration or data).
     write_error
-        Why files could not be written, or None.
+        Why returns and files could not be written in any place, or None.
     benchmarks
         Metrics of the benchmarks by benchmark key.
     started_ms, ended_ms

@@ -186,7 +186,8 @@ def _strategy(run: RunSpec) -> Any:
 def _weights(strategy: Any, panel: Panel, decisions: IntArray) -> FloatArray:
     if len(decisions) == 0:
         return np.empty((0, panel.n_assets))
-    raw = strategy.target_weights(panel, decisions)
+    # What a strategy does to its prices and dates must not reach the simulation, nor other runs.
+    raw = strategy.target_weights(_copy(panel), decisions.copy())
     try:
         return np.ascontiguousarray(raw, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -194,6 +195,17 @@ def _weights(strategy: Any, panel: Panel, decisions: IntArray) -> FloatArray:
             f"target_weights must return an array of numbers of shape "
             f"({len(decisions)}, {panel.n_assets}), but got {type(raw).__name__}: {error}"
         ) from error
+
+
+def _copy(panel: Panel) -> Panel:
+    """Return the panel with frames of its own; the arrays are read-only and shared."""
+    return Panel(
+        index=panel.index,
+        symbols=panel.symbols,
+        fields=dict(panel.fields),
+        fingerprint=panel.fingerprint,
+        base=panel.base,
+    )
 
 
 def _measure(

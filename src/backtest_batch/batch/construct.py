@@ -25,7 +25,6 @@ class TargetError(Exception):
     """The import path of a class leads nowhere; the message says how far it went."""
 
 
-@functools.cache
 def locate(target: str) -> type:
     """Return the class at an import path such as ``my_module.MyStrategy``.
 
@@ -42,8 +41,9 @@ def locate(target: str) -> type:
     module_name, _, class_name = target.rpartition(".")
     if not module_name:
         raise TargetError(f"must be module.Class, such as my_module.MyStrategy, but got {target}")
-    # A module written after this process started (in a notebook, say) must be found too.
-    importlib.invalidate_caches()
+    if module_name not in sys.modules:
+        # A module written after this process started (in a notebook, say) must be found too.
+        importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -127,6 +127,21 @@ def build(node: Mapping[str, Any], *, key: str, seed: int | None = None) -> tupl
     except Exception as error:  # noqa: BLE001 - a strategy may raise anything
         shown = str(error) or type(error).__name__
         return None, [Fault(key=key, value=cls.__name__, allowed=shown)]
+
+
+def typed_node(node: Mapping[str, Any], *, key: str) -> dict[str, Any]:
+    """Return a node with its arguments as the constructor's types make them.
+
+    For an argument of type float, 1 and 1.0 are then the same run. Arguments that are no plain
+    numbers or text stay as they are, and so does a node that cannot be built.
+    """
+    arguments, faults = arguments_of(node, key=key)
+    if faults:
+        return dict(node)
+    return {
+        name: typed if isinstance(typed := arguments.get(name), bool | int | float | str) else value
+        for name, value in node.items()
+    }
 
 
 @functools.cache

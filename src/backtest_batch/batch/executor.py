@@ -7,7 +7,6 @@ alone is the culprit. Only its own failures count as its attempts.
 import heapq
 import itertools
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +16,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
+from backtest_batch.batch.guard import Guard
+from backtest_batch.batch.interrupt import exposed
+from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor, rss_mb
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, Work, make_setup
-from backtest_batch.batch.worker import WorkerSetup
+from backtest_batch.batch.slot import Slot, Work, how_it_ended, make_setup
 from backtest_batch.errors import (
     BacktestBatchError,
     BacktestError,
-    MemoryLimitExceeded,
-    RunTimeout,
+    ConfigurationError,
     WorkerDied,
 )
 from backtest_batch.market.cache import cache_dir
@@ -35,24 +35,7 @@ log = logging.getLogger("backtest_batch.batch")
 
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
-IDLE_WAIT_SECONDS = 0.5
-LIMIT_WAIT_SECONDS = 0.05
-"""How often workers are looked at; more often while a time or memory limit is to be kept."""
 MOST_FAILED_STARTS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a run may take."""
-
-    timeout_seconds: float | None = None
-    memory_limit_mb: float | None = None
-
-    @property
-    def wait_seconds(self) -> float:
-        """How long to wait before looking again."""
-        watched = self.timeout_seconds is not None or self.memory_limit_mb is not None
-        return LIMIT_WAIT_SECONDS if watched else IDLE_WAIT_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +82,7 @@ def make_executor(setting: Setting) -> "Executor":
     config = setting.config
     return Executor(
         n_jobs=config["n_jobs"],
-        setup=make_setup(setting.logs),
+        logs=setting.logs,
         environment={"NUMBA_CACHE_DIR": str(cache_dir() / "numba")},
         policy=RetryPolicy(
             retries=config["retries"],
@@ -123,8 +106,8 @@ class Executor:
     ----------
     n_jobs
         Number of processes.
-    setup
-        What each process is told when it starts.
+    logs
+        Folder of the processes' log files.
     environment
         Environment variables of the processes.
     policy
@@ -136,7 +119,7 @@ class Executor:
     """
 
     n_jobs: int
-    setup: WorkerSetup
+    logs: Path | None
     environment: Mapping[str, str]
     policy: RetryPolicy
     limits: Limits
@@ -148,14 +131,17 @@ class Executor:
     _delayed: list[tuple[float, int, Work]] = field(default_factory=list, init=False)
     _order: Iterator[int] = field(default_factory=itertools.count, init=False)
     _failed_starts: int = field(default=0, init=False)
+    _guard: Guard = field(default_factory=Guard, init=False)
 
     def start(self, count: int | None = None) -> None:
         """Start processes, so that they are up when the first chunk is there."""
         wanted = self.n_jobs if count is None else min(count, self.n_jobs)
+        self._guard.start()
         while len(self._slots) < wanted:
-            slot = Slot(setup=self.setup, environment=dict(self.environment))
-            slot.start()
+            setup = make_setup(self.logs, len(self._slots) + 1)
+            slot = Slot(setup=setup, environment=dict(self.environment), guard=self._guard)
             self._slots.append(slot)
+            slot.start()
 
     def execute(
         self, chunks: Sequence[Sequence[RunSpec]], make_task: MakeTask
@@ -181,7 +167,7 @@ class Executor:
             for slot in self._busy:
                 if slot.future is not None and slot.future.done():
                     yield from self._settle(slot)
-                elif (broken := self._broken_limit(slot)) is not None:
+                elif (broken := self.limits.broken(slot.seconds, slot.pid)) is not None:
                     yield from self._end(slot, broken)
             note = monitor.sample([slot.pid for slot in self._slots if slot.pid is not None])
             if note is not None:
@@ -201,6 +187,7 @@ class Executor:
         for slot in self._slots:
             slot.kill()
         self._slots.clear()
+        self._guard.close()
 
     @property
     def _busy(self) -> list[Slot]:
@@ -225,13 +212,19 @@ class Executor:
         except Exception as error:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
+                tail = slot.log_tail()[-2_000:]
                 raise BacktestBatchError(
-                    f"worker processes do not start ({type(error).__name__}: {error}); "
-                    f"their output is in {self.setup.log_folder}"
+                    f"worker processes do not start: {how_it_ended(error)}\n{tail}".rstrip()
                 ) from error
             slot.restart()
             return False
         self._failed_starts = 0
+        limit = self.limits.memory_limit_mb
+        if limit is not None and slot.first_rss_mb >= limit:
+            raise ConfigurationError(
+                f"memory_limit_mb={limit:g}: a worker needs {slot.first_rss_mb:,.0f} MiB before "
+                "its first run, so that every run would fail"
+            )
         return True
 
     def _bloated(self, slot: Slot) -> bool:
@@ -250,15 +243,14 @@ class Executor:
             pause = min(pause, max(0.0, self._delayed[0][0] - time.monotonic()))
         waiting = [slot.future for slot in self._busy if slot.future is not None]
         if self._ready:
-            # Idle processes that are still starting take work as soon as they are up.
-            starting: list[Any] = [
-                slot._hello for slot in self._slots if slot.work is None and slot._hello
-            ]
-            waiting += [future for future in starting if not future.done()]
-        if waiting:
-            wait(waiting, timeout=pause, return_when=FIRST_COMPLETED)
-        elif pause > 0:
-            time.sleep(pause)
+            # Processes that are still starting take work as soon as they are up.
+            starting: list[Any] = [slot.starting for slot in self._slots if slot.starting]
+            waiting += starting
+        with exposed():
+            if waiting:
+                wait(waiting, timeout=pause, return_when=FIRST_COMPLETED)
+            elif pause > 0:
+                time.sleep(pause)
 
     def _settle(self, slot: Slot) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
         """Take the answer of a worker."""
@@ -267,7 +259,7 @@ class Executor:
             reply = slot.future.result()
         except Exception as error:  # noqa: BLE001 - whatever came back, the batch goes on
             # The process is gone, or what it sent cannot be read.
-            yield from self._end(slot, WorkerDied(_death(error)))
+            yield from self._end(slot, WorkerDied(how_it_ended(error)))
             return
         started_ms = slot.started_ms
         work = slot.release()
@@ -320,7 +312,7 @@ class Executor:
                 delay,
             )
             due = time.monotonic() + delay
-            again = Work(runs=[run], attempts=attempts, not_before=due)
+            again = Work(runs=[run], attempts=attempts)
             heapq.heappush(self._delayed, (due, next(self._order), again))
             return
         record = RunRecord(
@@ -331,26 +323,3 @@ class Executor:
             ended_ms=time.time_ns() // 1_000_000,
         )
         yield [record], None
-
-    def _broken_limit(self, slot: Slot) -> BacktestError | None:
-        assert slot.work is not None
-        timeout, memory = self.limits.timeout_seconds, self.limits.memory_limit_mb
-        # A chunk that takes longer than one run may is split; its runs then have it each.
-        if timeout is not None and time.monotonic() - slot.started > timeout:
-            return RunTimeout(f"took longer than timeout_seconds={timeout:g}")
-        if memory is not None and slot.pid is not None:
-            used = rss_mb(slot.pid)
-            if used > memory:
-                return MemoryLimitExceeded(
-                    f"its process used {used:,.0f} MiB, more than memory_limit_mb={memory:g}"
-                )
-        return None
-
-
-def _death(error: Exception) -> str:
-    """Say in one sentence how a worker ended."""
-    codes = re.findall(r"exit codes? of the workers? (?:are|is) \{([^}]*)\}", str(error))
-    if codes:
-        return f"the worker process ended before it answered: {codes[0]}"
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return f"the worker process ended before it answered: {type(error).__name__}: {first_line}"

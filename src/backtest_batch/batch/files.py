@@ -22,9 +22,8 @@ def write_run_files(
     panel: Panel,
     computed: Computed,
     provenance: Mapping[str, Any],
-    timings: Mapping[str, float],
 ) -> None:
-    """Write every file of a run into ``folder``, which is made."""
+    """Write the files of a run into ``folder``, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     write_equity(folder / "equity.parquet", panel, computed)
     _write_target_weights(folder / "target_weights.parquet", panel, computed)
@@ -38,6 +37,10 @@ def write_run_files(
         yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
     write_json(folder / "run.json", run_document(run, provenance))
+
+
+def write_timings(folder: Path, timings: Mapping[str, float]) -> None:
+    """Write profile/timings.json, seconds by step, into the folder of a run."""
     (folder / "profile").mkdir(exist_ok=True)
     write_json(folder / "profile" / "timings.json", timings)
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import backtest_batch
 from backtest_batch.config import SWEEPABLE
 
-PACKAGE = Path(backtest_batch.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 RESULT_SOURCES = ("engine", "market", "strategies", "batch/compute.py")
 """What of this package determines a run's result."""
 
@@ -50,18 +49,13 @@ def derived_seed(
     return int(digest([seed, data_fingerprint, strategy, rebalance])[:8], 16)
 
 
-@functools.cache
 def code_fingerprint(target: str) -> str:
-    """Return the sha256 of the sources behind a strategy's class.
+    """Return the sha256 of the sources behind a strategy's class, as they stand on disk now.
 
     They are this package's result-affecting sources, the strategy's module, and the modules of
     the working directory that it imports, directly or through each other.
     """
-    files: dict[str, bytes] = {}
-    for source in RESULT_SOURCES:
-        place = PACKAGE / source
-        found = [place] if place.suffix else sorted(place.rglob("*.py"))
-        files |= {path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in found}
+    files = dict(_own_sources())
     module = target.rpartition(".")[0]
     if module.split(".")[0] != "backtest_batch":
         files |= {name: path.read_bytes() for name, path in user_modules(module)}
@@ -73,10 +67,21 @@ def code_fingerprint(target: str) -> str:
     return whole.hexdigest()
 
 
+@functools.cache
+def _own_sources() -> Mapping[str, bytes]:
+    files: dict[str, bytes] = {}
+    for source in RESULT_SOURCES:
+        place = PACKAGE / source
+        found = [place] if place.suffix else sorted(place.rglob("*.py"))
+        files |= {path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in found}
+    return files
+
+
 def user_modules(module: str) -> Iterator[tuple[str, Path]]:
     """Yield name and file of a strategy's module and of the local modules that it imports."""
     here = Path.cwd()
-    pending, seen = [module], set[str]()
+    # Importing a.b.c runs a and a.b first.
+    pending, seen = _with_parents(module), set[str]()
     while pending:
         name = pending.pop()
         if name in seen:
@@ -122,10 +127,9 @@ def _imports(path: Path, name: str) -> list[str]:
                 parts = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parts, base] if base else parts)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    # Importing a.b.c runs a and a.b first.
-    return [
-        ".".join(item.split(".")[:n])
-        for item in found
-        if item
-        for n in range(1, item.count(".") + 2)
-    ]
+    return [part for item in found if item for part in _with_parents(item)]
+
+
+def _with_parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]

@@ -1,7 +1,9 @@
 """Watch the memory and the processors of the host while a batch runs."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -14,6 +16,9 @@ STEADY_SAMPLES = 5
 """How many samples in a row decide, so that a moment's peak changes nothing."""
 
 MEBIBYTE = 1024 * 1024
+
+_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_GROUP_USE = Path("/sys/fs/cgroup/memory.current")
 
 
 @dataclass
@@ -34,40 +39,65 @@ class HostMonitor:
     _last: float = field(default=0.0, init=False)
     _short: int = field(default=0, init=False)
     _ample: int = field(default=0, init=False)
+    _warned: bool = field(default=False, init=False)
     _times: tuple[float, float, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.allowed = self.n_jobs
 
-    def sample(self, worker_pids: list[int]) -> str | None:
+    def sample(self, worker_pids: Sequence[int]) -> str | None:
         """Look at the host, at most once a second; return what the user should know, or None."""
         now = time.monotonic()
-        if not self.adaptive or now - self._last < SAMPLE_SECONDS:
+        if now - self._last < SAMPLE_SECONDS:
             return None
         self._last = now
-        reason = self._shortage(worker_pids)
-        self._short = self._short + 1 if reason else 0
-        self._ample = 0 if reason else self._ample + 1
-        if self._short >= STEADY_SAMPLES and self.allowed > 1:
+        return self.judge(self._shortage(worker_pids))
+
+    def judge(self, shortage: str | None) -> str | None:
+        """Take one look into account, and return what the user should know, or None.
+
+        Parameters
+        ----------
+        shortage
+            What is short, in words; None when nothing is.
+        """
+        self._short = self._short + 1 if shortage else 0
+        self._ample = 0 if shortage else self._ample + 1
+        if self._short >= STEADY_SAMPLES:
             self._short = 0
-            self.allowed -= 1
-            return f"{reason}: computing with {self.allowed} of {self.n_jobs} workers"
-        if self._ample >= STEADY_SAMPLES and self.allowed < self.n_jobs:
+            return self._fewer(shortage or "")
+        if self._ample >= STEADY_SAMPLES:
             self._ample = 0
-            self.allowed += 1
-            return f"computing with {self.allowed} of {self.n_jobs} workers again"
+            return self._more()
         return None
 
-    def _shortage(self, worker_pids: list[int]) -> str | None:
-        memory = psutil.virtual_memory()
-        if memory.available < LOW_MEMORY_SHARE * memory.total:
-            return f"memory is short ({memory.available / MEBIBYTE:,.0f} MiB available)"
+    def _fewer(self, shortage: str) -> str | None:
+        if self.adaptive and self.allowed > 1:
+            self.allowed -= 1
+            self._warned = True
+            return f"{shortage}: computing with {self.allowed} of {self.n_jobs} workers"
+        if self._warned:
+            return None
+        self._warned = True
+        return f"{shortage}: the batch may take longer than usual"
+
+    def _more(self) -> str | None:
+        self._warned = False
+        if self.allowed == self.n_jobs:
+            return None
+        self.allowed += 1
+        return f"computing with {self.allowed} of {self.n_jobs} workers again"
+
+    def _shortage(self, worker_pids: Sequence[int]) -> str | None:
+        available, total = available_mb(), total_mb()
         others = self._others_share(worker_pids)
+        if available < LOW_MEMORY_SHARE * total:
+            return f"memory is short ({available:,.0f} MiB available)"
         if others is not None and others > BUSY_SHARE:
             return f"other processes use {others:.0%} of the processors"
         return None
 
-    def _others_share(self, worker_pids: list[int]) -> float | None:
+    def _others_share(self, worker_pids: Sequence[int]) -> float | None:
         """Return the share of the host's processor time that others used since the last call."""
         host = psutil.cpu_times()
         busy = sum(host) - host.idle - getattr(host, "iowait", 0.0)
@@ -75,10 +105,11 @@ class HostMonitor:
         busy -= getattr(host, "guest", 0.0) + getattr(host, "guest_nice", 0.0)
         own = sum(_cpu_seconds(pid) for pid in [psutil.Process().pid, *worker_pids])
         previous, self._times = self._times, (time.monotonic(), busy, own)
-        if previous is None:
+        if previous is None or own < previous[2]:
+            # A worker that was replaced has taken its seconds with it.
             return None
         elapsed = self._times[0] - previous[0]
-        used, mine = busy - previous[1], max(0.0, own - previous[2])
+        used, mine = busy - previous[1], own - previous[2]
         available = elapsed * (psutil.cpu_count() or 1)
         return max(0.0, used - mine) / available if available > 0 else None
 
@@ -91,9 +122,34 @@ def rss_mb(pid: int) -> float:
         return 0.0
 
 
+def available_mb() -> float:
+    """Return the memory in MiB that is left to this process, in a container that of its limit."""
+    available = float(psutil.virtual_memory().available)
+    limit, used = _number(_GROUP_LIMIT), _number(_GROUP_USE)
+    if limit is not None and used is not None:
+        available = min(available, max(0.0, limit - used))
+    return available / MEBIBYTE
+
+
+def total_mb() -> float:
+    """Return the memory in MiB of the host, or of the container's limit."""
+    total = float(psutil.virtual_memory().total)
+    limit = _number(_GROUP_LIMIT)
+    return (total if limit is None else min(total, limit)) / MEBIBYTE
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):  # not Linux, no container, or "max" for no limit
+        return None
+
+
 def _cpu_seconds(pid: int) -> float:
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
-    return float(times.user + times.system)
+    # Processes that a strategy started and that have ended count as its worker's.
+    children = times.children_user + times.children_system if hasattr(times, "children_user") else 0
+    return float(times.user + times.system + children)

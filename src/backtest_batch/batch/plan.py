@@ -5,14 +5,12 @@ it is refused with all that is wrong with it.
 """
 
 import logging
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backtest_batch.batch.construct import build
+from backtest_batch.batch.construct import build, typed_node
 from backtest_batch.batch.fingerprint import (
     code_fingerprint,
     derived_seed,
@@ -21,14 +19,13 @@ from backtest_batch.batch.fingerprint import (
     run_key,
 )
 from backtest_batch.batch.forward import with_fits
+from backtest_batch.batch.plan_texts import faults_text, plan_notes
+from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
 from backtest_batch.config import check
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.market.load import load_panel
 from backtest_batch.market.panel import Panel
-from backtest_batch.records import Composition, RunSpec, format_value
-
-LONGEST_RUN_ID = 80
-SHOWN_FAULTS = 20
+from backtest_batch.records import Composition, RunSpec, Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,27 @@ class _Planner:
     strategies: dict[str, tuple[int, tuple[Fault, ...]]] = field(default_factory=dict)
     fitting: set[str] = field(default_factory=set)
     """Strategies that have ``fit``, by the key under which they are kept."""
+    nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
+
+    def typed(self, composition: Composition) -> Composition:
+        """Return the combination with the arguments of its nodes as their types make them."""
+        config = composition.config
+        if config is None:
+            return composition
+        typed = dict(config)
+        for name in ("data", "strategy"):
+            if isinstance(config.get(name), Mapping):
+                typed[name] = self._typed_node(config[name], name)
+        swept = {key: _typed_value(typed, key, value) for key, value in composition.swept.items()}
+        return replace(composition, config=typed, swept=swept)
+
+    def _typed_node(self, node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+        key = digest(node)
+        if key not in self.nodes:
+            self.nodes[key] = typed_node(node, key=name)
+        return self.nodes[key]
 
     def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
         """Return the data of a run up to its end date."""
@@ -82,9 +99,14 @@ class _Planner:
             try:
                 with _warnings_kept(self.warnings):
                     self.panels[key] = load_panel(source, end_date=end_date)
+            except ConfigurationError as error:
+                self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
             except DataError as error:
                 name = type(source).__name__
                 self.panels[key] = Fault(key="data", value=name, allowed=str(error))
+            except Exception as error:  # noqa: BLE001 - a source of the user's may raise anything
+                name, shown = type(source).__name__, f"{type(error).__name__}: {error}"
+                self.panels[key] = Fault(key="data", value=name, allowed=shown)
         panel = self.panels[key]
         return (None, [panel]) if isinstance(panel, Fault) else (panel, [])
 
@@ -100,6 +122,12 @@ class _Planner:
                     self.fitting.add(key)
             self.strategies[key] = warmup, tuple(faults)
         return self.strategies[key]
+
+    def code_fingerprint(self, target: str) -> str:
+        """Return the hash of the sources behind a strategy, the same for the whole batch."""
+        if target not in self.codes:
+            self.codes[target] = code_fingerprint(target)
+        return self.codes[target]
 
     def is_fitted(self, run: RunSpec) -> bool:
         """Return whether the run's strategy has ``fit``."""
@@ -119,10 +147,12 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
     panels: dict[str, Panel] = {}
     duplicates: list[tuple[str, str]] = []
     faults: list[Fault] = []
-    taken: set[str] = set()
+    taken = set(OTHER_COLUMNS)
+    labels: dict[str, str] = {}
     keys: list[str] = []
     n_combinations = n_invalid = 0
-    for composition in compositions:
+    for composed in compositions:
+        composition = planner.typed(composed)
         n_combinations += 1
         spec, panel, wrong = _plan_one(composition, planner, index=len(runs), taken=taken)
         if spec is None or panel is None:
@@ -134,13 +164,14 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
             continue
         keys.append(spec.run_key)
         if spec.run_key in runs:
-            duplicates.append((spec.run_name, runs[spec.run_key].run_name))
+            duplicates.append((_label(composition), labels[spec.run_key]))
         else:
             runs[spec.run_key] = spec
+            labels[spec.run_key] = _label(composition)
             panels[spec.data_fingerprint] = panel
             taken.add(spec.run_id.lower())
     if faults:
-        raise ConfigurationError(_describe(faults, n_invalid, n_combinations), faults)
+        raise ConfigurationError(faults_text(faults, n_invalid, n_combinations), faults)
     fitted = [run.run_key for run in runs.values() if planner.is_fitted(run)]
     planned = with_fits(list(runs.values()), panels, fitted)
     renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
@@ -149,8 +180,20 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
         panels=panels,
         keys=tuple(renamed[key] for key in keys),
         duplicates=tuple(duplicates),
-        notes=(*planner.warnings, *_notes(planned, panels, duplicates)),
+        notes=(*planner.warnings, *plan_notes(planned, panels, duplicates)),
     )
+
+
+def _label(composition: Composition) -> str:
+    """Return what tells a combination from the others: the id it was given, or its values."""
+    return composition.run_id or composition.name or "base"
+
+
+def _typed_value(config: Mapping[str, Any], key: str, value: Scalar) -> Scalar:
+    root, _, rest = key.partition(".")
+    node = config[root] if rest and root in ("data", "strategy") else None
+    typed = node.get(rest) if isinstance(node, Mapping) else None
+    return typed if isinstance(typed, bool | int | float) else value
 
 
 def _plan_one(
@@ -160,7 +203,8 @@ def _plan_one(
     if config is None:
         return None, None, composition.faults
     faults = list(check(config))
-    panel, data_faults = None, []
+    panel: Panel | None = None
+    data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):
         panel, data_faults = planner.panel(config)
     # A fault in one place is no reason to keep silent about the others.
@@ -178,11 +222,11 @@ def _plan_one(
     if faults or panel is None:
         return None, None, faults
     config_hash = digest(result_config(config))
-    code = code_fingerprint(str(config["strategy"]["_target_"]))
+    code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
     key = run_key(config_hash, panel.fingerprint, code)
     spec = RunSpec(
         index=index,
-        run_id=_run_id(composition, key, taken),
+        run_id=new_run_id(composition, key, taken),
         run_name=composition.name or composition.run_id or "base",
         run_key=key,
         config_hash=config_hash,
@@ -203,7 +247,7 @@ def _first_bar(config: Mapping[str, Any], panel: Panel, warmup: int) -> tuple[in
     start = config["start_date"]
     try:
         first = warmup if start is None else panel.first_bar_from(start)
-    except DataError as error:
+    except (ConfigurationError, DataError) as error:
         return 0, [Fault(key="start_date", value=start, allowed=str(error))]
     if first <= panel.n_bars - 2:
         return first, []
@@ -223,50 +267,15 @@ def _read_warmup(strategy: Any) -> tuple[int, list[Fault]]:
     if not callable(getattr(strategy, "target_weights", None)):
         message = "has no method target_weights(panel, decisions)"
         return 0, [Fault(key="strategy", value=name, allowed=message)]
-    warmup = getattr(strategy, "warmup_bars", 0)
+    try:
+        warmup = getattr(strategy, "warmup_bars", 0)
+    except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
+        message = f"warmup_bars raises {type(error).__name__}: {error}"
+        return 0, [Fault(key="strategy", value=name, allowed=message)]
     if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
         message = f"warmup_bars must be a whole number >= 0, but got {warmup!r}"
         return 0, [Fault(key="strategy", value=name, allowed=message)]
     return warmup, []
-
-
-def _run_id(composition: Composition, key: str, taken: set[str]) -> str:
-    """Return a name that is unique in the batch and safe as a file name."""
-    if composition.run_id is not None:
-        raw = composition.run_id
-    else:
-        values = [format_value(value) for value in composition.swept.values()]
-        raw = "_".join(["run", *values]) if values else "run_base"
-    safe = re.sub(r"[^A-Za-z0-9._+-]", "-", raw)
-    if len(safe) > LONGEST_RUN_ID:
-        safe = f"{safe[: LONGEST_RUN_ID - 9]}-{key[:8]}"
-    # Names that differ in case only are one file on some systems; "." and ".." are folders.
-    if safe.lower() in taken or safe.strip(".") == "":
-        safe = f"{safe[: LONGEST_RUN_ID - 9]}-{key[:8]}"
-    return safe
-
-
-def _describe(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> str:
-    """Return one message that lists each distinct fault once."""
-    if n_combinations == 1:
-        head = "The configuration is invalid; nothing was run:"
-    else:
-        head = f"{n_invalid} of {n_combinations} combinations are invalid; nothing was run:"
-    counted = Counter((fault.key, str(fault.value), fault.allowed) for fault in faults)
-    first_run = {}
-    for fault in faults:
-        first_run.setdefault((fault.key, str(fault.value), fault.allowed), fault.run)
-    lines = []
-    for (key, value, allowed), count in list(counted.items())[:SHOWN_FAULTS]:
-        where = ""
-        if n_combinations > 1 and count < n_combinations:
-            others = f" and {count - 1} more" if count > 1 else ""
-            where = f" (in {first_run[key, value, allowed]}{others})"
-        lines.append(f"  {key}={value}: {allowed}{where}")
-    hidden = len(counted) - SHOWN_FAULTS
-    if hidden > 0:
-        lines.append(f"  ... and {hidden} more")
-    return "\n".join([head, *lines])
 
 
 @contextmanager
@@ -290,32 +299,3 @@ class _Keeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._warnings[record.getMessage()] = None
-
-
-def _notes(
-    runs: Sequence[RunSpec], panels: Mapping[str, Panel], duplicates: Sequence[tuple[str, str]]
-) -> Iterable[str]:
-    if duplicates:
-        named = ", ".join(f"{name} = {first}" for name, first in duplicates[:5])
-        more = f" and {len(duplicates) - 5} more" if len(duplicates) > 5 else ""
-        yield (
-            f"{len(duplicates)} of {len(runs) + len(duplicates)} combinations are the same run as "
-            f"an earlier one and run once: {named}{more}"
-        )
-    yield from _warmup_notes(runs, panels)
-
-
-def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
-    """Say which start_date makes runs comparable that begin on different bars of one data."""
-    starts: dict[str, set[int]] = {}
-    for run in runs:
-        if run.config["start_date"] is None:
-            starts.setdefault(run.data_fingerprint, set()).add(run.first_bar)
-    for fingerprint, bars in starts.items():
-        if len(bars) > 1:
-            latest = panels[fingerprint].index[max(bars)]
-            text = latest.date() if latest == latest.normalize() else latest
-            yield (
-                f"the warm-ups of the runs differ ({min(bars)} to {max(bars)} bars): "
-                f"start_date={text} makes their metrics comparable"
-            )

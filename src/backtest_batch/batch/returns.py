@@ -1,6 +1,6 @@
 """The returns of all runs of a batch, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +36,30 @@ class BatchReturns:
 
 
 def batch_returns(
-    workspace: Workspace, runs: Sequence[RunSpec], panels: Mapping[str, Panel]
+    workspace: Workspace,
+    runs: Sequence[RunSpec],
+    panels: Mapping[str, Panel],
+    lost: Collection[int] = (),
 ) -> BatchReturns:
-    """Return the returns that the workers of a batch wrote."""
+    """Return the returns that the workers of a batch wrote.
+
+    Parameters
+    ----------
+    workspace
+        Where they are.
+    runs
+        The runs of the batch.
+    panels
+        Their data by fingerprint.
+    lost
+        Rows that could not be written; they are NaN.
+    """
     benchmarks = workspace.scratch.benchmark_rows
     benchmark_row = tuple(benchmarks[benchmark_key(run)] for run in runs)
     rows = workspace.returns(len(runs) + len(benchmarks))
+    if lost:
+        rows = np.array(rows)
+        rows[list(lost)] = np.nan
     longest = max(panels.values(), key=lambda panel: panel.n_bars)
     if all(_begins_like(panel.index, longest.index) for panel in panels.values()):
         return BatchReturns(index=longest.index, rows=rows, benchmark_row=benchmark_row)

@@ -6,20 +6,24 @@ dies: it cannot say which run did it, and takes the others' work with it.
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 from joblib.externals.loky import ProcessPoolExecutor
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
+from backtest_batch.batch.guard import Guard, kill_group
+from backtest_batch.batch.lifeline import WorkerSetup, start_worker
 from backtest_batch.batch.monitor import rss_mb
-from backtest_batch.batch.worker import WorkerSetup, hello, run_chunk, start_worker
+from backtest_batch.batch.output import text_since
+from backtest_batch.batch.worker import hello, run_chunk
 from backtest_batch.records import RunSpec
 
 ONE_THREAD = dict.fromkeys(
@@ -46,13 +50,10 @@ class Work:
         What is computed together.
     attempts
         Attempts of the run so far; counted for a run that is alone.
-    not_before
-        Monotonic time before which a retry does not start.
     """
 
     runs: list[RunSpec]
     attempts: int = 0
-    not_before: float = 0.0
 
 
 @dataclass
@@ -65,19 +66,22 @@ class Slot:
         What the process is told when it starts.
     environment
         Environment variables of the process.
+    guard
+        Ends what is left of the process when this one cannot.
     """
 
     setup: WorkerSetup
     environment: dict[str, str]
+    guard: Guard
     work: Work | None = None
     started: float = 0.0
     started_ms: int = 0
     pid: int | None = None
     first_rss_mb: float = 0.0
-    _pool: ProcessPoolExecutor | None = None
-    _hello: "Future[int] | None" = None
     future: "Future[ChunkReply] | None" = None
-    log_start: int = 0
+    _pool: ProcessPoolExecutor | None = field(default=None, init=False)
+    _hello: "Future[int] | None" = field(default=None, init=False)
+    _log_start: int = field(default=0, init=False)
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
@@ -88,8 +92,16 @@ class Slot:
             env={**ONE_THREAD, **self.environment},
         )
         self.pid = None
+        self._log_start = self._log_size()
         with _interrupts_blocked():
             self._hello = self._pool.submit(hello)
+
+    @property
+    def starting(self) -> "Future[int] | None":
+        """What is done when the process is up; None when it is."""
+        if self._hello is None or self._hello.done():
+            return None
+        return self._hello
 
     @property
     def idle(self) -> bool:
@@ -106,13 +118,19 @@ class Slot:
         if self.pid is None and self._hello is not None:
             self.pid = self._hello.result()
             self.first_rss_mb = rss_mb(self.pid)
+            self.guard.watch(self.pid)
+
+    @property
+    def seconds(self) -> float:
+        """How long the process has been at its work."""
+        return time.monotonic() - self.started
 
     def give(self, work: Work, task: ChunkTask) -> None:
         """Hand over work."""
         assert self._pool is not None
         self.work, self.started = work, time.monotonic()
         self.started_ms = time.time_ns() // 1_000_000
-        self.log_start = self._log_size()
+        self._log_start = self._log_size()
         with _interrupts_blocked():
             self.future = self._pool.submit(run_chunk, task)
 
@@ -123,14 +141,8 @@ class Slot:
         return work
 
     def log_tail(self) -> str:
-        """Return what the process wrote to its log since it was given its work."""
-        path = self._log_path()
-        if path is None:
-            return ""
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            file.seek(self.log_start)
-            return file.read().decode(errors="replace")
-        return ""
+        """Return what the process wrote to its log since it was given its work, or started."""
+        return "" if self.setup.log is None else text_since(Path(self.setup.log), self._log_start)
 
     def restart(self) -> None:
         """Replace the process."""
@@ -138,27 +150,31 @@ class Slot:
         self.start()
 
     def kill(self) -> None:
-        """End the process and its children, whatever they are doing."""
-        if self.pid is not None:
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(self.pid)
-                for child in [*process.children(recursive=True), process]:
-                    with contextlib.suppress(psutil.Error):
-                        child.kill()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, kill_workers=True)
+        """End the process and what it has started, whatever they are doing."""
+        pid, pool = self.pid, self._pool
         self._pool = self._hello = self.pid = None
-
-    def _log_path(self) -> Path | None:
-        if self.setup.log_folder is None or self.pid is None:
-            return None
-        return Path(self.setup.log_folder) / f"worker-{self.pid}.log"
+        if pid is not None:
+            kill_group(pid)
+            _kill_tree(pid)
+            self.guard.release(pid)
+        if pool is not None:
+            pool.shutdown(wait=False, kill_workers=True)
 
     def _log_size(self) -> int:
-        path = self._log_path()
         with contextlib.suppress(OSError):
-            return 0 if path is None else path.stat().st_size
+            return 0 if self.setup.log is None else Path(self.setup.log).stat().st_size
         return 0
+
+
+def _kill_tree(pid: int) -> None:
+    """End a process and its children where there are no process groups."""
+    if hasattr(os, "killpg"):
+        return
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for child in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
 
 
 @contextlib.contextmanager
@@ -176,10 +192,24 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def make_setup(log_folder: Path | None) -> WorkerSetup:
-    """Return what a worker of this process is told."""
+def make_setup(logs: Path | None, number: int) -> WorkerSetup:
+    """Return what the worker of this number is told by this process."""
     return WorkerSetup(
         parent_pid=os.getpid(),
         working_dir=os.getcwd(),  # noqa: PTH109 - plain text travels
-        log_folder=None if log_folder is None else str(log_folder),
+        log=None if logs is None else str(logs / f"worker-{number}.log"),
     )
+
+
+def how_it_ended(error: BaseException) -> str:
+    """Say in one sentence how a worker ended."""
+    ended = "the worker process ended before it answered: "
+    found = re.search(r"exit codes? of the workers? (?:are|is) \{([A-Z]+)\((-?\d+)\)", str(error))
+    if found is None:
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        return f"{ended}{type(error).__name__}: {first_line}"
+    name, code = found[1], int(found[2])
+    if code >= 0:
+        return f"{ended}it exited with code {code}"
+    hint = " (the system does that when memory runs out)" if name == "SIGKILL" else ""
+    return f"{ended}it was ended by {name}{hint}"

@@ -1,107 +1,97 @@
 """What happens inside a worker process."""
 
-import ctypes
 import functools
 import logging
 import os
-import signal
-import sys
-import threading
+import random
+import shutil
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from backtest_batch.batch.chunks import RETURNS, ChunkReply, ChunkTask, Scratch
+from backtest_batch.batch import output
+from backtest_batch.batch.chunks import (
+    RETURNS,
+    ChunkReply,
+    ChunkTask,
+    array_file,
+    files_folder,
+)
 from backtest_batch.batch.compute import Computed, ComputedChunk, compute
-from backtest_batch.batch.files import write_run_files
+from backtest_batch.batch.files import write_run_files, write_timings
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.profiling import profiled
+from backtest_batch.batch.rows import row_writer
+from backtest_batch.batch.warm_up import warm_up
 from backtest_batch.comparison.walk_forward.per_bar import per_bar_arrays
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
-from backtest_batch.errors import ConfigurationError, DataError, MemoryLimitExceeded, WorkerDied
+from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
 from backtest_batch.market.cache import open_panel
-from backtest_batch.market.panel import FloatArray, Panel
+from backtest_batch.market.panel import Panel
 from backtest_batch.records import RunFailure, RunResult, RunSpec
-
-LONGEST_LOG = 100_000
-"""Characters of a run's log.txt; the last ones are kept."""
 
 MEBIBYTE = 1024 * 1024
 
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSetup:
-    """What a process needs to know before its first chunk."""
-
-    parent_pid: int
-    working_dir: str
-    log_folder: str | None
-
-
-def start_worker(setup: WorkerSetup) -> None:
-    """Prepare this process: it dies with its parent, leaves Ctrl-C to it, and logs to a file."""
-    # Ctrl-C reaches the whole process group; the parent alone decides what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _die_with(setup.parent_pid)
-    os.chdir(setup.working_dir)
-    if setup.working_dir not in sys.path:
-        sys.path.insert(0, setup.working_dir)
-    if setup.log_folder is not None:
-        _log_to(Path(setup.log_folder) / f"worker-{os.getpid()}.log")
+log = logging.getLogger("backtest_batch")
 
 
 def hello() -> int:
-    """Return this process's id."""
+    """Return this process's id once it is ready."""
+    output.restore()
+    warm_up()
     return os.getpid()
 
 
 def run_chunk(task: ChunkTask) -> ChunkReply:
     """Compute a chunk; whatever the strategy does, the answer is plain data."""
-    started_ms = _now_ms()
-    log_start = _log_size()
+    output.restore()
+    started_ms, log_start = _now_ms(), output.position()
     names = ", ".join(run.run_id for run in task.runs[:3])
-    logging.getLogger("backtest_batch").info("computing %d runs: %s", len(task.runs), names)
-    _reset_peak_rss()
-    wall, cpu = time.perf_counter(), time.process_time()
-    profile_folder = task.scratch.files_of(task.runs[0]) / "profile"
+    log.info("computing %d runs: %s", len(task.runs), names)
+    profile = files_folder(task.scratch.folder, task.runs[0]) if task.profile else None
     try:
-        panel = _open(task.runs[0].data_fingerprint)
-        loaded = time.perf_counter()
-        with profiled(profile_folder) if task.profile else nullcontext():
-            chunk = compute(task.runs, panel)
+        return _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
         return ChunkReply(
-            failure=_failure(error, log_start, profile_folder.parent if task.profile else None),
+            failure=_failure(error, log_start, profile),
             permanent=isinstance(error, ConfigurationError | DataError),
             benchmarks={},
             started_ms=started_ms,
             ended_ms=_now_ms(),
         )
-    steps = {"load": loaded - wall, **chunk.timings}
-    written = time.perf_counter()
-    write_error = _write(task, panel, chunk, steps)
-    steps["write"] = time.perf_counter() - written
+
+
+def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
+    _reset_peak_rss()
+    wall, cpu = time.perf_counter(), time.process_time()
+    with _own_state(task.runs[0].strategy_seed):
+        panel = _open(task.runs[0].data_fingerprint)
+        loaded = time.perf_counter()
+        with profiled(profile / "profile") if profile else nullcontext():
+            chunk = compute(task.runs, panel)
     count = len(task.runs)
-    runtime_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    peak = _peak_rss_mb()
+    steps = {
+        step: seconds / count for step, seconds in {"load": loaded - wall, **chunk.timings}.items()
+    }
+    place, write_error = _write(task, panel, chunk, steps)
+    whole = RunResult(
+        metrics={},
+        undefined_metrics=(),
+        runtime_s=(time.perf_counter() - wall) / count,
+        cpu_s=(time.process_time() - cpu) / count,
+        peak_rss_mb=_peak_rss_mb(),
+        chunk_runs=count,
+        timings=steps,
+    )
     results = tuple(
-        _result(
-            task,
-            run,
-            computed,
-            runtime_s / count,
-            cpu_s / count,
-            peak,
-            {step: seconds / count for step, seconds in steps.items()},
-        )
+        _result(task, run, computed, panel, whole, place)
         for run, computed in zip(task.runs, chunk.runs, strict=True)
     )
     return ChunkReply(
@@ -113,99 +103,105 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
     )
 
 
+@contextmanager
+def _own_state(seed: int) -> Iterator[None]:
+    """Give a strategy the same surroundings whatever this process computed before.
+
+    A strategy that draws from the global generators gets the same numbers in any order of runs.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - that is the generator such strategies use
+    with warnings.catch_warnings(), np.errstate():
+        yield
+
+
 def _result(
     task: ChunkTask,
     run: RunSpec,
     computed: Computed,
-    runtime_s: float,
-    cpu_s: float,
-    peak_rss_mb: float,
-    timings: dict[str, float],
+    panel: Panel,
+    whole: RunResult,
+    place: Path | None,
 ) -> RunResult:
+    """Return the result of one run: its share of what the chunk took, and what is its own."""
     simulation = computed.simulation
     tags = {}
     if simulation.ruined_bar is not None:
-        panel = _open(run.data_fingerprint)
         tags["ruined"] = panel.index[simulation.ruined_bar].isoformat()
     if simulation.untradable_weights:
         tags["untradable_weights"] = str(simulation.untradable_weights)
-    return RunResult(
+    artifacts = None
+    if place is not None and run.index in task.with_files:
+        artifacts = files_folder(place, run)
+    return replace(
+        whole,
         metrics=computed.metrics,
         undefined_metrics=computed.undefined,
         tags=tags,
-        runtime_s=runtime_s,
-        cpu_s=cpu_s,
-        peak_rss_mb=peak_rss_mb,
-        chunk_runs=len(task.runs),
-        artifacts=task.scratch.files_of(run) if run.index in task.with_files else None,
-        timings=timings,
+        artifacts=artifacts,
         in_sample=computed.in_sample,
     )
 
 
 def _write(
     task: ChunkTask, panel: Panel, chunk: ComputedChunk, steps: dict[str, float]
-) -> str | None:
-    """Write rows and files; return why that failed, or None."""
-    try:
-        with row_writer(task.scratch, RETURNS) as write:
-            for key, reference in chunk.benchmarks.items():
-                simulation = reference.simulation
-                row = task.scratch.benchmark_rows[key]
-                write(row, simulation.first_bar, simulation.net_return)
-            for run, computed in zip(task.runs, chunk.runs, strict=True):
-                simulation = computed.simulation
-                write(run.index, simulation.first_bar, simulation.net_return)
+) -> tuple[Path | None, str | None]:
+    """Write returns and files into the first place that takes them all.
+
+    Returns
+    -------
+    place
+        Where they are; None when no place takes them.
+    error
+        Why there is none, else None.
+    """
+    error = None
+    started = time.perf_counter()
+    with_files = [run for run in task.runs if run.index in task.with_files]
+    for place in task.scratch.places:
+        try:
+            _write_into(place, task, panel, chunk)
+            steps["write"] = (time.perf_counter() - started) / len(task.runs)
+            for run in with_files:
+                write_timings(files_folder(place, run), steps)
+        except OSError as failed:
+            error = error or f"{failed.strerror or failed} ({place})"
+            for run in with_files:
+                shutil.rmtree(files_folder(place, run), ignore_errors=True)
+        else:
+            return place, None
+    return None, error
+
+
+def _write_into(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    if task.with_rows:
+        _write_returns(place, task, chunk)
         if is_on(task.runs[0].config):
-            _write_per_bar(task, panel, chunk)
+            _write_per_bar(place, task, panel, chunk)
+    for run, computed in zip(task.runs, chunk.runs, strict=True):
+        if run.index in task.with_files:
+            write_run_files(files_folder(place, run), run, panel, computed, task.provenance)
+
+
+def _write_returns(place: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
+    with row_writer(array_file(place, RETURNS), task.scratch.row_bars) as write:
+        for key, reference in chunk.benchmarks.items():
+            simulation = reference.simulation
+            row = task.scratch.benchmark_rows[key]
+            write(row, key, simulation.first_bar, simulation.net_return)
         for run, computed in zip(task.runs, chunk.runs, strict=True):
-            if run.index in task.with_files:
-                folder = task.scratch.files_of(run)
-                write_run_files(folder, run, panel, computed, task.provenance, steps)
-    except OSError as error:
-        return f"{error.strerror or error} ({error.filename or task.scratch.folder})"
-    return None
+            simulation = computed.simulation
+            write(run.index, run.run_key, simulation.first_bar, simulation.net_return)
 
 
-def _write_per_bar(task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
     """Write what a walk-forward measures on windows, beside the returns."""
     arrays = per_bar_arrays([computed.simulation for computed in chunk.runs], panel.n_bars)
     for name in PER_BAR:
-        with row_writer(task.scratch, name) as write:
+        with row_writer(array_file(place, name), task.scratch.row_bars) as write:
             for column, run in enumerate(task.runs):
-                write(run.index, 0, arrays[name][:, column])
-
-
-@contextmanager
-def row_writer(scratch: Scratch, name: str) -> Iterator["RowWriter"]:
-    """Open an array of bars and yield what writes one row of it.
-
-    Rows are written with pwrite and not through a memory map: a full disk then raises an error
-    where a map would kill the process.
-    """
-    descriptor = os.open(scratch.array(name), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        yield RowWriter(descriptor, scratch.row_bars)
-    finally:
-        os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class RowWriter:
-    """Writes rows of an array of bars."""
-
-    descriptor: int
-    row_bars: int
-
-    def __call__(self, row: int, first_bar: int, values: FloatArray) -> None:
-        """Write one row: NaN wherever the run has no value."""
-        whole = np.full(self.row_bars, np.nan)
-        whole[first_bar : first_bar + len(values)] = values
-        data = whole.tobytes()
-        offset = row * len(data)
-        while data:
-            written = os.pwrite(self.descriptor, data, offset)
-            data, offset = data[written:], offset + written
+                write(run.index, run.run_key, 0, arrays[name][:, column])
 
 
 @functools.lru_cache(maxsize=4)
@@ -214,83 +210,29 @@ def _open(fingerprint: str) -> Panel:
 
 
 def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> RunFailure:
-    # The frames of this module are of no use to the author of a strategy.
-    text = "".join(traceback.format_exception(error))
     if isinstance(error, SystemExit):
-        name, message = WorkerDied.__name__, f"the strategy raised SystemExit({error.code})"
-    elif isinstance(error, MemoryLimitExceeded):
-        name, message = MemoryLimitExceeded.__name__, str(error)
+        name, message = WorkerDied.__name__, f"the strategy raised SystemExit({error.code!r})"
     else:
         name, message = type(error).__name__, _message(error)
+    # Where an exception is of no kind that can be shown, its name still says something.
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
+        text = f"(the traceback cannot be shown: {type(broken).__name__})\n{name}: {message}\n"
     return RunFailure(
         error_type=name,
         error_message=message,
         traceback=text,
-        log=_log_since(log_start),
-        artifacts=artifacts,
+        log=output.since(log_start),
+        artifacts=artifacts if artifacts is not None and artifacts.exists() else None,
     )
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
+    except BaseException as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
         return f"(its message cannot be shown: {type(broken).__name__})"
-
-
-def _die_with(parent_pid: int) -> None:
-    """Make this process end when its parent does, however that ends."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(0.5)
-        os._exit(1)
-
-    # Other systems have no such signal, and the parent may have died before it was asked for.
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-_log_descriptor: int | None = None
-
-
-def _log_to(path: Path) -> None:
-    """Send everything that this process prints or logs to a file of its own."""
-    global _log_descriptor  # noqa: PLW0603 - one log a process
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _log_descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:
-        # Without a place for the log, output must still not reach the user's pipe.
-        _log_descriptor = None
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        return
-    os.dup2(_log_descriptor, 1)
-    os.dup2(_log_descriptor, 2)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    logging.getLogger("numba").setLevel(logging.WARNING)
-
-
-def _log_size() -> int:
-    return 0 if _log_descriptor is None else os.fstat(_log_descriptor).st_size
-
-
-def _log_since(start: int) -> str:
-    if _log_descriptor is None:
-        return ""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    length = _log_size() - start
-    skipped = max(0, length - LONGEST_LOG)
-    return os.pread(_log_descriptor, length - skipped, start + skipped).decode(errors="replace")
 
 
 def _reset_peak_rss() -> None:

@@ -3,15 +3,16 @@
 import contextlib
 import secrets
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
-from backtest_batch.batch.chunks import RETURNS, Scratch
+from backtest_batch.batch.chunks import RETURNS, Scratch, array_file
+from backtest_batch.batch.rows import copy_rows, open_rows
 from backtest_batch.errors import ConfigurationError
+from backtest_batch.market.cache import cache_dir
 from backtest_batch.market.panel import FloatArray
 from backtest_batch.records import RunSpec
 
@@ -33,13 +34,16 @@ class Workspace:
     output_dir
         What stays: reports and logs.
     scratch
-        What workers leave for the parent; removed when the batch is complete.
+        What workers leave for the parent; removed when nothing is left to resume.
+    keys
+        The key of each row of an array of bars: the run keys, then the benchmark keys.
     made
         Folders that were not there before, the deepest first.
     """
 
     output_dir: Path
     scratch: Scratch
+    keys: tuple[str, ...]
     made: tuple[Path, ...] = ()
 
     @property
@@ -55,38 +59,82 @@ class Workspace:
     @property
     def reports(self) -> Path:
         """Folder in which the reports are made, before they are recorded and moved."""
-        return self.scratch.folder / "reports"
+        spares = (spare / "reports" for spare in self.scratch.spares)
+        return next((spare for spare in spares if spare.is_dir()), self.scratch.folder / "reports")
 
     def array(self, name: str, n_rows: int) -> FloatArray:
         """Map an array of bars read-only, shape (n_rows, row_bars)."""
-        shape = (n_rows, self.scratch.row_bars)
-        size = n_rows * self.scratch.row_bars * 8
-        path = self.scratch.array(name)
-        with path.open("ab") as file:
-            if file.tell() < size:  # the last rows were never written
-                file.truncate(size)
-        return np.memmap(path, dtype=np.float64, mode="r", shape=shape)
+        rows = open_rows(self._array_file(name), n_rows, self.scratch.row_bars)
+        return rows[:, :-1]
 
     def returns(self, n_rows: int) -> FloatArray:
         """Map the net returns read-only, shape (n_rows, row_bars)."""
         return self.array(RETURNS, n_rows)
 
+    def whole_rows(self, name: str, n_rows: int) -> FloatArray:
+        """Map an array of bars with its marks, shape (n_rows, row_bars + 1)."""
+        return open_rows(self._array_file(name), n_rows, self.scratch.row_bars)
+
+    def gather(self) -> None:
+        """Bring the rows that are spread over several places together in one of them.
+
+        Raises
+        ------
+        OSError
+            When the place takes no more.
+        """
+        names = {file.name for spare in self.scratch.spares for file in spare.glob("*.dat")}
+        for name in names:
+            files = [place / name for place in self.scratch.places if (place / name).exists()]
+            for source in files[:-1]:
+                copy_rows(source, files[-1], list(enumerate(self.keys)), self.scratch.row_bars)
+
+    def make_spare_reports(self) -> bool:
+        """Make another folder for the reports where theirs is full; return whether that worked."""
+        for spare in self.scratch.spares:
+            with contextlib.suppress(OSError):
+                (spare / "reports").mkdir(parents=True, exist_ok=True)
+                return True
+        return False
+
     def close(self) -> None:
-        """Remove the scratch folder."""
-        shutil.rmtree(self.scratch.folder, ignore_errors=True)
+        """Remove the scratch folders."""
+        for place in self.scratch.places:
+            shutil.rmtree(place, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove everything; folders that others use stay."""
+        """Remove what this batch has made; a folder that was there before keeps its content."""
         self.close()
-        shutil.rmtree(self.logs, ignore_errors=True)
+        if self.output_dir in self.made:
+            shutil.rmtree(self.output_dir, ignore_errors=True)
         for folder in self.made:
             with contextlib.suppress(OSError):  # someone has put something there meanwhile
                 folder.rmdir()
 
+    def _array_file(self, name: str) -> Path:
+        files = [array_file(place, name) for place in self.scratch.places]
+        return next((file for file in reversed(files) if file.exists()), files[0])
+
+
+def default_output_dir(batch_id: str) -> Path:
+    """Return the folder of a batch for which none was chosen."""
+    return Path("mlruns", "batches", batch_id).absolute()
+
+
+def scratch_folder(output_dir: Path, batch_id: str) -> Path:
+    """Return the folder of a batch's working files."""
+    return output_dir / f".scratch-{batch_id}"
+
+
+def spare_folders(batch_id: str) -> tuple[Path, ...]:
+    """Return the folders that stand in where the output folder takes no more."""
+    name = Path("backtest_batch-scratch", batch_id)
+    return (cache_dir() / name, Path(tempfile.gettempdir()) / name)
+
 
 def open_workspace(
     batch_id: str,
-    output_dir: str | None,
+    output_dir: Path,
     runs: Sequence[RunSpec],
     benchmark_rows: Mapping[str, int],
 ) -> Workspace:
@@ -97,20 +145,28 @@ def open_workspace(
     ConfigurationError
         When they cannot be made.
     """
-    folder = (Path(output_dir) if output_dir else Path("mlruns", "batches", batch_id)).absolute()
-    made = tuple(place for place in (folder, *folder.parents) if not place.exists())
+    made = tuple(place for place in (output_dir, *output_dir.parents) if not place.exists())
     scratch = Scratch(
-        folder=folder / f".scratch-{batch_id}",
+        folder=scratch_folder(output_dir, batch_id),
         row_bars=max(run.n_bars for run in runs),
         benchmark_rows=benchmark_rows,
+        spares=spare_folders(batch_id),
     )
+    keys = (*(run.run_key for run in runs), *benchmark_rows)
+    workspace = Workspace(output_dir=output_dir, scratch=scratch, keys=keys, made=made)
     try:
         for name in ("runs", "start", "reports"):
             (scratch.folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / "logs").mkdir(exist_ok=True)
+        workspace.logs.mkdir(exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(
-            f"output_dir={folder}: cannot be written ({error.strerror or error}); nothing was run. "
-            "Choose another folder with output_dir=..."
-        ) from error
-    return Workspace(output_dir=folder, scratch=scratch, made=made)
+        workspace.discard()
+        raise unwritable(output_dir, error) from error
+    return workspace
+
+
+def unwritable(output_dir: Path, error: OSError) -> ConfigurationError:
+    """Return what is raised when a batch cannot begin because its folder takes no files."""
+    return ConfigurationError(
+        f"output_dir={output_dir}: cannot be written ({error.strerror or error}); nothing was run. "
+        "Choose another folder with output_dir=..."
+    )

@@ -71,6 +71,8 @@ def choice_name(target: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
 
 
+_HASHED = frozenset((str, int, float, bool))
+
 _WORDS: dict[str, Scalar] = {"null": None, "true": True, "false": False}
 
 
@@ -105,13 +107,22 @@ def levels_of(values: Iterable[Any]) -> Levels:
     values
         One value for each run.
     """
-    plain = [plain_value(value) for value in values]
-    keys = [_sort_key(value) for value in plain]
+    keys: list[tuple[int, Any]] = []
     # Of 1 and 1.0 the float stands for both, whichever run comes first.
     distinct: dict[tuple[int, Any], Scalar] = {}
-    for key, value in zip(keys, plain, strict=True):
-        if key not in distinct or isinstance(value, float):
-            distinct[key] = value
+    # Parameters have few distinct values among many runs: each is read once.
+    known: dict[tuple[type, Any], tuple[int, Any]] = {}
+    for given in values:
+        kind = type(given)
+        key = known.get((kind, given)) if kind in _HASHED else None
+        if key is None:
+            value = plain_value(given)
+            key = _sort_key(value)
+            if kind in _HASHED:
+                known[kind, given] = key
+            if key not in distinct or isinstance(value, float):
+                distinct[key] = value
+        keys.append(key)
     position = {key: code for code, key in enumerate(sorted(distinct))}
     codes = np.fromiter((position[key] for key in keys), dtype=np.int64, count=len(keys))
     return Levels(codes=codes, values=tuple(distinct[key] for key in position))

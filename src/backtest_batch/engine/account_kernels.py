@@ -6,12 +6,9 @@ so its account needs no loop over assets but where it trades: O(bars + orders * 
 
 import numpy as np
 
-from backtest_batch.engine.costs import TRADE_THRESHOLD
+from backtest_batch.engine.costs import ROUNDING, TRADE_THRESHOLD
 from backtest_batch.engine.kernels import Orders, UnitPath, compiled
 from backtest_batch.market.panel import FloatArray, IntArray
-
-ROUNDING = 1e-12
-"""Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
 
 GROSS, NET, MAX_GROSS, TURNOVER, COST, COST_RATIO = range(6)
 """Columns of ``totals``: sums of gross and net exposure, the largest gross exposure, sums of
@@ -42,7 +39,7 @@ def _hold(
     stop: int,
     worth: FloatArray,
 ) -> int:
-    """Mark bars from ``start`` on; return the first spent one, ``stop`` without any."""
+    """Mark the bars up to ``stop``; return the first one on which nothing is left, or ``stop``."""
     spent_at = _spent_at(cash)
     for bar in range(start, stop):
         value = amount * (long[bar] + short[bar])
@@ -71,7 +68,7 @@ def _hold_with_interest(
     stop: int,
     worth: FloatArray,
 ) -> tuple[int, float]:
-    """Do the same, interest first; return the cash as well."""
+    """Do what ``_hold`` does, interest first; return the cash as well."""
     for bar in range(start, stop):
         # Nothing is held before bar 0, and no time has passed.
         shorted = amount * short[bar - 1] if bar > 0 else 0.0

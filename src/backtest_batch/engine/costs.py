@@ -1,10 +1,13 @@
-"""What trading costs."""
+"""What trading costs, and what is too little to count."""
 
 BASIS_POINT = 1e-4
 
 TRADE_THRESHOLD = 1e-9
 """A change of position up to this fraction of equity is no trade: it is neither charged nor
 counted. Otherwise rounding alone would trade at each rebalance."""
+
+ROUNDING = 1e-12
+"""Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
 
 
 def cost_rate(*, commission_bps: float, spread_bps: float, impact_bps: float) -> float:

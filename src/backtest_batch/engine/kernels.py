@@ -37,8 +37,9 @@ _OPTIONS: dict[str, Any] = {
 def compiled(function: _Function) -> _Function:
     """Compile at the first call, and keep the machine code on disk.
 
-    A compiled function may call only those of its own file: the code on disk is made anew when
-    that file changes, whatever else does.
+    The code on disk is made anew when the function's file changes, whatever else does. So a
+    compiled function calls only those of its own file; and who changes a constant of ``costs.py``
+    touches the files that use it.
     """
     return cast(_Function, njit(**_OPTIONS)(function))
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backtest_batch.engine.calendar import year_fractions
-from backtest_batch.engine.costs import TRADE_THRESHOLD
+from backtest_batch.engine.costs import ROUNDING, TRADE_THRESHOLD
 from backtest_batch.engine.settings import SimulationSettings
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
-
-ROUNDING = 1e-12
-"""Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@
 compute them.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,11 +74,12 @@ def simulate_many(
     ValueError
         When ``decisions`` or ``first_bar`` lie outside the panel or do not increase.
     """
+    first_bar = int(first_bar)
     decisions = _checked_decisions(panel, decisions, first_bar)
     rows = _checked_shape(panel, decisions, weights)
     groups: dict[tuple[float, int, str], list[int]] = {}
     for position, item in enumerate(settings):
-        max_weight = np.inf if item.max_weight is None else item.max_weight
+        max_weight = math.inf if item.max_weight is None else float(item.max_weight)
         terms = (max_weight, item.execution_lag, item.execution_price)
         groups.setdefault(terms, []).append(position)
     simulations: dict[int, Simulation] = {}

@@ -1,5 +1,8 @@
 """Several batches side by side, in lines of text: which they are, and in what they differ."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from backtest_batch.comparison.run_table import RunTable
@@ -30,31 +33,36 @@ def batch_lines(table: RunTable, differences: pd.DataFrame) -> list[str]:
     if not table.several_batches:
         return []
     counts = table.runs["batch_id"].value_counts(sort=False)
+    names = _names(table)
     lines = [f"{len(table):,} runs of {len(counts):,} batches are compared."]
     if len(counts) <= _LISTED:
-        names = _names(table)
         lines += [
-            f"batch {batch}{names.get(batch, '')}: {count:,} run{'s' * (count != 1)}"
+            f"batch {batch}{f' ({names[batch]})' if names.get(batch) else ''}: "
+            f"{count:,} run{'s' * (count != 1)}"
             for batch, count in counts.items()
         ]
     if differences.empty:
         return [*lines, "They do not differ in data, code or configuration."]
     lines.append("They differ in the following: where it matters, unlike things are compared.")
-    return lines + [_fact(row) for row in differences.to_dict("records")]
+    # A name is easier to read than an id, where it tells the batches apart.
+    apart = len(set(names.values()) - {""}) == len(counts)
+    shown = names if apart else {batch: str(batch) for batch in counts.index}
+    return lines + [_fact(row, shown) for row in differences.to_dict("records")]
 
 
-def _names(table: RunTable) -> dict[object, str]:
+def _names(table: RunTable) -> dict[Any, str]:
+    """Return the name of each batch; none where they are not known."""
     if "batch_name" not in table.runs:
         return {}
-    pairs = table.runs[["batch_id", "batch_name"]].drop_duplicates().itertuples(index=False)
-    return {batch: f" ({name})" for batch, name in pairs if name}
+    first = table.runs.drop_duplicates("batch_id").set_index("batch_id")["batch_name"]
+    return {batch: str(name) for batch, name in first.items()}
 
 
-def _fact(row: dict[object, object]) -> str:
+def _fact(row: dict[Any, Any], names: Mapping[Any, str]) -> str:
     holders: dict[str, list[str]] = {}
     for batch, value in row.items():
         if batch != "fact":
-            holders.setdefault(str(value), []).append(str(batch))
+            holders.setdefault(str(value), []).append(names[batch])
     parts = [
         f"{value} in {', '.join(batches) if len(batches) <= _NAMED else f'{len(batches)} batches'}"
         for value, batches in holders.items()

@@ -21,10 +21,11 @@ _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
 ENVIRONMENT = ("host", "platform", "machine", "python", "packages")
 """Facts of where a run was computed; where they are equal, its results are bit for bit."""
 
-COMMAND_KEYS = frozenset(
-    ("batch_file", "best", "dry_run", "output_dir", "param_grid", "resume", "runs", "verify")
-)
-"""Keys of the command that computed a run which do not belong to the one that repeats it."""
+COMMAND_KEYS = frozenset(("batch_file", "best", "dry_run", "output_dir", "resume", "verify"))
+"""Keys of the command that computed a run which do not belong to the one that repeats it.
+
+A run's own arguments hold ``param_grid`` and ``runs`` only as null, where a file would set them.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

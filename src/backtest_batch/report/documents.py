@@ -115,7 +115,7 @@ def report_data(
 
 
 def skill_columns(conclusion: Conclusion) -> pd.DataFrame | None:
-    """Return the leaderboard's columns on skill or luck, as text; None without an assessment.
+    """Return the leaderboard's columns on skill or luck, as text.
 
     Parameters
     ----------
@@ -124,21 +124,20 @@ def skill_columns(conclusion: Conclusion) -> pd.DataFrame | None:
 
     Returns
     -------
-    DataFrame of shape (n_runs, 3)
-        Indexed like the table: psr and dsr with three decimals; survives: ``zero``, ``benchmark``
-        or both, where the run beats them after all others that were tried. Empty where undefined.
+    DataFrame of shape (n_runs, any) or None
+        Indexed like the table: psr and dsr; skilled (``yes`` where the run beats the benchmark
+        after all that was tried, ``no`` where it does not). Empty where undefined, and without the
+        columns that are undefined in every run; None when all are.
     """
-    skill = conclusion.skill
-    if skill is None:
+    if conclusion.skill is None:
         return None
-    figures = {
-        name: ["" if pd.isna(value) else f"{value:.3f}" for value in skill[name]]
+    skill = conclusion.skill.dropna(axis=1, how="all")
+    columns = {
+        name: skill[name].map(lambda value: "" if pd.isna(value) else f"{value:.2f}")
         for name in ("psr", "dsr")
+        if name in skill
     }
-    named = {"spa_survivor": "zero", "benchmark_survivor": "benchmark"}
-    flags = skill[list(named)].fillna(value=False).astype(bool)
-    survives = [
-        " and ".join(word for name, word in named.items() if row[name])
-        for row in flags.to_dict("records")
-    ]
-    return pd.DataFrame({**figures, "survives": survives}, index=skill.index)
+    if "benchmark_survivor" in skill:
+        flags = skill["benchmark_survivor"]
+        columns["skilled"] = flags.map({True: "yes", False: "no"}).fillna("")
+    return pd.DataFrame(columns, index=skill.index) if columns else None

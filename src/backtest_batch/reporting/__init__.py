@@ -1,7 +1,7 @@
 """The end of a sweep: its comparison, its files, its last words."""
 
 from backtest_batch.reporting.comparison import Compared, compare
-from backtest_batch.reporting.files import finish
+from backtest_batch.reporting.ending import finish
 from backtest_batch.reporting.parent import end_parent
 from backtest_batch.reporting.summary import print_summary
 

@@ -45,14 +45,22 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
     """Compare the runs of a batch."""
     with watch.stage("comparison"):
         table = run_table(session)
-        returns = batch_returns(session.workspace, session.plan.runs, session.plan.panels)
-        walk = walk_batch(session, table, returns, ranking)
+        lost = session.lost_returns()
+        returns = batch_returns(
+            session.workspace,
+            session.plan.runs,
+            session.plan.panels,
+            lost=[spec.index for spec in lost],
+        )
+        walk = None if lost else walk_batch(session, table, returns, ranking)
         if walk is not None:
             table = _with_out_of_sample(table, walk)
         axes = session.config["scenario_axes"]
-        notes: Sequence[str] = session.plan.notes
+        notes: Sequence[str] = session.notes
+        if lost:
+            notes = (*notes, f"the returns of {len(lost)} runs are missing: there is no verdict")
         recorder = session.recording.recorder
-        if session.config["filter_tags"] and recorder is not None:
+        if session.config["filter_tags"] and recorder is not None and not session.recording.error:
             configs = [record.spec.config for record in session.in_order]
             table, said = with_earlier_runs(
                 table, configs, recorder.store, session.config["filter_tags"], scenario_axes=axes
@@ -61,7 +69,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         conclusion = conclude(
             table,
             ranking,
-            returns=returns_of_runs(session, returns),
+            returns=None if lost else returns_of_runs(session, returns),
             settings=OverfittingSettings(
                 seed=session.config["seed"], trials=session.config["trials"]
             ),

@@ -1,50 +1,21 @@
 """The files of a batch, and the end of its parent run."""
 
-import sys
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from backtest_batch import selection
 from backtest_batch.batch.compute import benchmark_key
-from backtest_batch.batch.files import write_json
 from backtest_batch.batch.returns import write_returns
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.records import RunResult, RunSpec
+from backtest_batch.recorded_files import details_of
+from backtest_batch.records import RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
 from backtest_batch.report.documents import comparison_documents
 from backtest_batch.reporting.comparison import Compared
-from backtest_batch.reporting.parent import end_parent
+from backtest_batch.reporting.page import page
 from backtest_batch.reporting.walk_files import walk_documents
 from backtest_batch.session import Session
 from backtest_batch.stopwatch import Stopwatch
-
-
-def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
-    """Write the reports, end the parent run, and return the exit code."""
-    folder = session.workspace.reports
-    with watch.stage("report"):
-        write_reports(session, compared, watch)
-    write_json(folder / "batch_timings.json", timings(session, watch))
-    stopped = bool(session.pending)
-    unrecorded = end_parent(
-        session,
-        "FAILED" if stopped else "FINISHED",
-        metrics=benchmark_metrics(session, compared.conclusion),
-        artifacts=folder,
-        note=(folder / "batch_summary.md").read_text(encoding="utf-8"),
-    )
-    for file in sorted(folder.iterdir()):
-        file.replace(session.workspace.output_dir / file.name)
-    session.workspace.close()
-    if unrecorded:
-        sys.stderr.write(unrecorded)
-        return 3
-    refused = verdict_fails(session, compared.conclusion)
-    if refused:
-        sys.stderr.write(refused)
-    return 1 if session.failed or stopped or refused else 0
 
 
 def verdict_fails(session: Session, conclusion: Conclusion) -> str:
@@ -59,17 +30,20 @@ def write_reports(session: Session, compared: Compared, watch: Stopwatch) -> Non
     """Write the tables and documents of a batch."""
     conclusion, table = compared.conclusion, compared.conclusion.table
     folder, top_n = session.workspace.reports, session.config["top_n"]
+    details = {row: _details(session, table, row) for row in best_rows(conclusion.ranked, top_n)}
     documents = comparison_documents(
         conclusion,
         title=session.config["batch_name"],
         top_n=top_n,
-        details={row: _details(session, table, row) for row in best_rows(conclusion.ranked, top_n)},
+        details=details,
         verdict=conclusion.verdict,
         timings=watch.seconds,
     )
     if conclusion.assessment is not None:
         documents["overfitting.json"] = json_text(conclusion.assessment.document)
     documents |= walk_documents(folder, compared)
+    benchmark = session_benchmark(session, conclusion)
+    documents["report.html"] = page(session, compared, details, benchmark, watch.seconds)
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
     for file in session.workspace.start_files.iterdir():
@@ -98,7 +72,7 @@ def _details(session: Session, table: RunTable, row: Any) -> RunDetails:
     records = session.in_order
     if row >= len(records):  # a run of an earlier batch that filter_tags added
         store = session.recording.require_open().store
-        return selection.details_of(store, table, [row])[row]
+        return details_of(store, table, [row])[row]
     spec = records[row].spec
     return RunDetails(
         config=spec.config,
@@ -108,29 +82,12 @@ def _details(session: Session, table: RunTable, row: Any) -> RunDetails:
 
 
 def benchmark_metrics(session: Session, conclusion: Conclusion) -> dict[str, float]:
-    """Return the metrics of the benchmark of the run that ranks first, named benchmark_*."""
-    finished = best_first(session, conclusion)
-    metrics = session.benchmarks.get(benchmark_key(finished[0]), {}) if finished else {}
+    """Return the metrics of the benchmark for the parent run, named benchmark_*."""
+    metrics = session_benchmark(session, conclusion)
     return {f"benchmark_{name}": value for name, value in metrics.items()}
 
 
-def timings(session: Session, watch: Stopwatch) -> dict[str, Any]:
-    """Return batch_timings.json: seconds by stage, and how the runs' times are spread."""
-    results = [
-        record.outcome for record in session.in_order if isinstance(record.outcome, RunResult)
-    ]
-    runtimes = np.array([result.runtime_s for result in results])
-    quantiles = {}
-    if len(runtimes):
-        marks = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
-        quantiles = {name: float(np.quantile(runtimes, mark)) for name, mark in marks.items()}
-    execution = watch.seconds.get("execution", 0.0)
-    busy = execution * min(session.config["n_jobs"], max(1, len(results)))
-    return {
-        "stages_s": watch.seconds,
-        "total_s": sum(watch.seconds.values()),
-        "n_runs": len(session.in_order),
-        "run_runtime_s": {"total": float(runtimes.sum()), **quantiles},
-        "n_jobs": session.config["n_jobs"],
-        "parallel_efficiency": float(runtimes.sum()) / busy if busy else None,
-    }
+def session_benchmark(session: Session, conclusion: Conclusion) -> Mapping[str, float]:
+    """Return the metrics of the benchmark of the run that ranks first."""
+    finished = best_first(session, conclusion)
+    return session.benchmarks.get(benchmark_key(finished[0]), {}) if finished else {}

@@ -1,13 +1,17 @@
 """End the parent run of a batch, or keep on disk what the store does not take."""
 
-from collections.abc import Mapping
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from backtest_batch.errors import StoreError
-from backtest_batch.records import Status
+from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.extras import spool_extras
+from backtest_batch.records import RunRecord, Status
 from backtest_batch.resume import spool_places
 from backtest_batch.session import Session
-from backtest_batch.tracking.spool import Spool
+from backtest_batch.tracking.artifacts import PlacedFiles
+from backtest_batch.tracking.spool import Spool, record_spool
 
 
 def end_parent(
@@ -27,23 +31,24 @@ def end_parent(
     """
     recording = session.recording
     try:
-        if recording.error is not None:
-            raise recording.error
+        if recording.error is not None or recording.unrecorded:
+            raise recording.error or StoreError("Recording ended early.")
         recording.require_open().finish_parent(
             status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
         )
     except StoreError as error:
         kept = spool(session, status, metrics=metrics, artifacts=artifacts, note=note)
+        lost = len(recording.unrecorded)
         if kept is None:
             return (
-                f"{error}\n{len(recording.unrecorded)} results are lost: no folder can be "
-                f"written to keep them. Compute them again: "
-                f"python -m backtest_batch resume={session.batch_id}\n"
+                f"{error}\n{lost} results are lost: no folder can be written to keep them. "
+                f"Compute them again: python -m backtest_batch resume={session.batch_id}\n"
             )
+        if _recorded_now(kept, session):
+            return ""
         return (
-            f"{error}\n{len(recording.unrecorded)} runs are computed but not recorded; they are "
-            f"kept in {kept}.\nTo record them: python -m backtest_batch "
-            f"resume={session.batch_id}\n"
+            f"{error}\n{lost} runs are computed but not recorded; they are kept in {kept}.\n"
+            f"To record them: python -m backtest_batch resume={session.batch_id}\n"
         )
     return ""
 
@@ -70,10 +75,35 @@ def spool(
             )
             for record in recording.unrecorded:
                 kept.add(record)
+            spool_extras(kept, session.extras)
             kept.finish(
                 status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
             )
         except OSError:
+            _give_back(place, recording.unrecorded)
             continue
         return place
     return None
+
+
+def _give_back(place: Path, records: Sequence[RunRecord]) -> None:
+    """Bring the files of runs back from a spool that could not be completed."""
+    for record in records:
+        folder = None if record.outcome is None else record.outcome.artifacts
+        moved = place / "runs" / record.spec.run_id / "artifacts"
+        if folder is not None and moved.is_dir():
+            with contextlib.suppress(OSError):
+                PlacedFiles().move(moved, folder)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _recorded_now(kept: Path, session: Session) -> bool:
+    """Return whether the store takes now what it did not take before: it may be back."""
+    recorder = session.recording.recorder
+    assert recorder is not None
+    try:
+        record_spool(kept, store_uri=recorder.store.uri)
+    except (StoreError, SelectionError, OSError):
+        return False
+    session.recording.unrecorded.clear()
+    return True

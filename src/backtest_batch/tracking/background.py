@@ -60,23 +60,31 @@ class BackgroundRecorder:
             When the store cannot be opened.
         """
         self._opened.wait()
-        if self._failure is not None:
-            raise self._failure
-        if self.recorder is None:
-            assert self.error is not None
-            raise self.error
-        return self.recorder
+        if self.recorder is not None:
+            return self.recorder
+        raise self.error or self._failure or StoreError("the store was not opened")
 
     def put(self, records: Sequence[RunRecord]) -> None:
         """Hand over records; waits while too many are waiting."""
         self._queue.put(records)
 
     def close(self) -> None:
-        """Wait until everything handed over is recorded, or found not to be recordable."""
-        self._queue.put(None)
-        self._thread.join()
+        """Wait until everything handed over is recorded, or found not to be recordable.
+
+        May be called again, and when recording never began.
+
+        Raises
+        ------
+        BaseException
+            What went wrong in the thread, other than the store; ``unrecorded`` holds the rest.
+        """
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._opened.set()
         if self._failure is not None:
-            raise self._failure
+            failure, self._failure = self._failure, None
+            raise failure
 
     def _run(self) -> None:
         try:

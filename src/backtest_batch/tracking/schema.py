@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 KNOWN_REVISIONS = frozenset(
     {
+        "d3e4f5a6b7c8",  # MLflow 3.9
+        "7d34483879f0",  # MLflow 3.12
+        "b7e4c1a90f23",  # MLflow 3.14
+        "b7e2c1a4d9f3",  # MLflow 3.16
         "dc11669786a5",  # MLflow 3.17
     }
 )

@@ -1,39 +1,64 @@
 """From Hydra's arguments to a batch."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from backtest_batch.config import check_keys
+from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import BatchRequest
-from backtest_batch.sweep import BatchOutcome, run
 from hydra_plugins.backtest_batch._compose import Composer
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
-from hydra_plugins.backtest_batch._stock import StockExecutor
+
+if TYPE_CHECKING:
+    from backtest_batch.sweep import BatchOutcome
+
+Run = Callable[..., Any]
+"""Runs the batch of a request, with another executor if one is given."""
 
 BATCH_LAUNCHER = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
 
 
 def sweep_arguments(
-    arguments: Sequence[str], context: HydraContext, config: DictConfig
-) -> BatchOutcome:
-    """Run the batch that the arguments, ``param_grid`` and ``runs`` describe."""
-    composer = make_composer(context.config_loader, config)
-    request = read_request(arguments, composer, config)
-    target = config.hydra.launcher._target_
-    if target == BATCH_LAUNCHER:
-        return run(request)
-    return run(request, make_executor=StockExecutor.factory(context, config))
+    arguments: Sequence[str], context: HydraContext, config: DictConfig, run: Run
+) -> "BatchOutcome":
+    """Run the batch that the arguments, ``param_grid`` and ``runs`` describe.
+
+    Parameters
+    ----------
+    arguments
+        The keys of the command, without those of Hydra.
+    context, config
+        What Hydra gives to a sweeper.
+    run
+        What runs a batch: :func:`backtest_batch.sweep.run`.
+    """
+    request = read_request(arguments, context.config_loader, config)
+    if config.hydra.launcher._target_ == BATCH_LAUNCHER:
+        return cast("BatchOutcome", run(request))
+    from hydra_plugins.backtest_batch._stock import StockExecutor
+
+    executor = StockExecutor.factory(context, config)
+    return cast("BatchOutcome", run(request, make_executor=executor))
 
 
-def read_request(arguments: Sequence[str], composer: Composer, config: DictConfig) -> BatchRequest:
-    """Return the batch that the arguments describe, not yet composed."""
+def read_request(
+    arguments: Sequence[str], loader: ConfigLoader, config: DictConfig
+) -> BatchRequest:
+    """Return the batch that the arguments describe, not yet composed.
+
+    Raises
+    ------
+    ConfigurationError
+        When its keys are not those of a batch, or they span no runs.
+    """
     batch = batch_config(config)
-    grid = read_grid(arguments, batch["param_grid"], batch["runs"], composer.loader)
-    return make_request(grid, composer, batch, arguments)
+    grid = read_grid(arguments, batch["param_grid"], batch["runs"], loader)
+    return make_request(grid, make_composer(loader, config, batch), batch, arguments)
 
 
 def make_request(
@@ -51,8 +76,8 @@ def make_request(
 
 
 def launch_jobs(
-    job_overrides: Sequence[Sequence[str]], context: HydraContext, config: DictConfig
-) -> tuple[BatchOutcome, list[Any]]:
+    job_overrides: Sequence[Sequence[str]], context: HydraContext, config: DictConfig, run: Run
+) -> "tuple[BatchOutcome, list[Any]]":
     """Run the jobs of another sweeper as one batch.
 
     Returns
@@ -62,31 +87,41 @@ def launch_jobs(
     values
         The ranking metric of each job, or what went wrong with it.
     """
-    composer = make_composer(context.config_loader, config)
+    loader, batch = context.config_loader, batch_config(config)
     jobs = [
-        (None, read_grid(overrides, None, None, composer.loader).constants)
-        for overrides in job_overrides
+        (None, read_grid(overrides, None, None, loader).constants) for overrides in job_overrides
     ]
     grid = Grid(constants=(), listed=tuple(jobs))
     arguments = OmegaConf.to_container(config.hydra.overrides.task)
     assert isinstance(arguments, list)
-    outcome = run(make_request(grid, composer, batch_config(config), arguments))
+    outcome = run(make_request(grid, make_composer(loader, config, batch), batch, arguments))
     return outcome, outcome.values
 
 
-def make_composer(loader: ConfigLoader, config: DictConfig) -> Composer:
+def make_composer(loader: ConfigLoader, config: DictConfig, batch: Mapping[str, Any]) -> Composer:
     """Return the composer of the command that Hydra is running."""
     hydra_overrides = OmegaConf.to_container(config.hydra.overrides.hydra)
     assert isinstance(hydra_overrides, list)
-    return Composer(loader, config.hydra.job.config_name, [str(item) for item in hydra_overrides])
+    named = config.hydra.job.config_name
+    return Composer(loader, named, [str(item) for item in hydra_overrides], batch)
 
 
 def batch_config(config: DictConfig) -> dict[str, Any]:
-    """Return the batch's own configuration; a value that only runs have may be missing in it."""
+    """Return the batch's own configuration; a value that only runs have may be missing in it.
+
+    Raises
+    ------
+    ConfigurationError
+        When it has a key too many or too few.
+    """
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     OmegaConf.set_struct(own, False)
     for path in OmegaConf.missing_keys(own):
         OmegaConf.update(own, path, None, force_add=True)
     plain = OmegaConf.to_container(own, resolve=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    batch = {str(key): value for key, value in plain.items()}
+    faults = list(check_keys(batch))
+    if faults:
+        raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
+    return batch

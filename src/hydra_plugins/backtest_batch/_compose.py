@@ -6,7 +6,6 @@ again for each of them. With ``fast_compose=false`` Hydra does all of it.
 """
 
 import copy
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,12 +23,17 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.config import Role, roles
 from backtest_batch.errors import Fault
-from backtest_batch.records import Composition
-from hydra_plugins.backtest_batch._assignment import Assignment, flatten
+from backtest_batch.records import Composition, Scalar
 from hydra_plugins.backtest_batch._grid import Grid
-from hydra_plugins.backtest_batch._messages import choice_fault, expected_type, explain
+from hydra_plugins.backtest_batch._messages import (
+    choice_fault,
+    expected_type,
+    explain,
+    resembling,
+)
 
 Assignments = tuple[Assignment, ...]
 Changes = dict[tuple[str, ...], Any]
@@ -83,10 +87,7 @@ class Composer:
             # The chosen file is missing, or it does not compose; then Hydra says why.
             plain, faults = None, [_composition_fault(error, (*assignments, *constants))]
         if plain is not None:
-            swept = {
-                item.key: item.value if item.is_group else _scalar(_lookup(plain, item.key))
-                for item in assignments
-            }
+            swept = {item.key: _swept_value(plain, item) for item in assignments}
             if any(item.is_group for item in assignments):
                 faults = list(self._set_for_the_batch(plain, assignments))
         return Composition(
@@ -199,7 +200,7 @@ class Base:
         return self._changes[key]
 
     def _find_change(self, item: Assignment) -> "Changes | Fault | None":
-        if item.prefix or "${" in item.override:
+        if item.prefix or "${" in item.override or "[" in item.key:
             return None
         config = copy.deepcopy(self._config)
         fault = apply(config, item)
@@ -220,11 +221,12 @@ PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 
 def _interpolations_are_plain(config: DictConfig) -> bool:
     """Return whether each interpolation is the value of one other key and nothing else."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
     return all(
-        PLAIN_INTERPOLATION.fullmatch(value)
-        for _, value in flatten(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
-        if (isinstance(value, str) and "${" in value)
-        or (isinstance(value, list) and "${" in str(value))
+        isinstance(value, str) and PLAIN_INTERPOLATION.fullmatch(value)
+        for _, value in flatten({str(key): value for key, value in plain.items()})
+        if isinstance(value, str | list) and "${" in str(value)
     )
 
 
@@ -247,11 +249,15 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> Changes | None
 
 def _set_leaves(item: Assignment, plain: dict[str, Any]) -> Changes:
     """Return the leaves that an assignment names, with the values that they have after it."""
-    if isinstance(item.value, Mapping) and item.value:
-        keys = [key for key, _ in flatten(item.value, prefix=f"{item.key}.")]
+    return {path: _value_at(plain, path) for path in _leaf_paths(item.value, _path(item.key))}
+
+
+def _leaf_paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaf_paths(inner, (*path, str(key)))
     else:
-        keys = [item.key]
-    return {tuple(key.split(".")): _lookup(plain, key) for key in keys}
+        yield path
 
 
 def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
@@ -312,32 +318,39 @@ def _composition_fault(error: BaseException, assignments: Assignments) -> Fault:
         return fault
     group = next((item for item in assignments if item.is_group), None)
     if group is None:
-        return Fault(key="configuration", value="", allowed=explain(error))
+        return Fault(key="configuration", value="(composed)", allowed=explain(error))
     return Fault(key=group.key, value=group.value, allowed=explain(error))
 
 
 def unknown_key(config: DictConfig, key: str) -> str:
     """Say that a key is unknown, and name close ones."""
-    parent, _, last = key.rpartition(".")
+    parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
-    known = [f"{parent}.{name}" if parent else str(name) for name in node or ()]
-    close = difflib.get_close_matches(key, known, n=3) or difflib.get_close_matches(
-        last, known, n=3
-    )
-    if close:
-        return f"is not a known key; did you mean {' or '.join(close)}?"
-    return "is not a known key; known are: " + ", ".join(sorted(known))
+    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    known = [f"{parent}.{name}" if parent else name for name in names]
+    return "is not a known key" + resembling(key, known)
 
 
-def _lookup(plain: dict[str, Any], key: str) -> Any:
+def _path(key: str) -> tuple[str, ...]:
+    return tuple(key.split("."))
+
+
+def _value_at(plain: dict[str, Any], path: tuple[str, ...]) -> Any:
     node: Any = plain
-    for part in key.split("."):
+    for part in path:
         if not isinstance(node, dict) or part not in node:
             return None
         node = node[part]
     return node
 
 
-def _scalar(value: Any) -> Any:
+def _swept_value(plain: dict[str, Any], item: Assignment) -> Scalar:
+    """Return the value of a swept key as its type made it; a group has the name of the choice."""
+    if item.is_group or "[" in item.key:
+        return _scalar(item.value)
+    return _scalar(_value_at(plain, _path(item.key)))
+
+
+def _scalar(value: Any) -> Scalar:
     """Return a value that fits into a table's cell: a list or mapping as text."""
     return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -18,9 +18,12 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
+from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.config import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
-from hydra_plugins.backtest_batch._assignment import Assignment, flatten
+
+COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume"})
+"""Root keys that say which runs a command has; a run of it does not repeat them."""
 
 IsGroup = Callable[[str], bool]
 """Whether a key is a config group."""
@@ -85,23 +88,26 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
     """
     axes: dict[str, Axis] = {}
     constants: dict[str, Assignment] = {}
+    given: set[str] = set()
 
-    @functools.cache
-    def is_group(key: str) -> bool:
-        return bool(loader.get_group_options(key, ObjectType.CONFIG))
-
+    is_group = group_finder(loader)
     for axis in _grid_axes(param_grid, is_group):
         axes[axis.key] = axis
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
-        axis = _axis_of(override, is_group)
+        axis = axis_of(override, is_group)
         axes.pop(axis.key, None)
+        given.add(axis.key)
         if override.is_sweep_override():
             axes[axis.key] = axis
-        elif axis.key not in ("param_grid", "runs"):
+        elif axis.key not in COMMAND_KEYS:
             constants[axis.key] = axis.assignments[0]
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
         constants[key] = axes.pop(key).assignments[0]
     _refuse_unsweepable(axes)
+    # A grid that stands in a file (experiment=...) would come back with that file.
+    for key, grid in (("param_grid", param_grid), ("runs", runs)):
+        if grid is not None and key not in given:
+            constants[key] = Assignment(key, None)
     if runs is None:
         return Grid(constants=tuple(constants.values()), axes=tuple(axes.values()))
     if axes:
@@ -113,7 +119,18 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
     return Grid(constants=tuple(constants.values()), listed=_listed_runs(runs, is_group))
 
 
-def _axis_of(override: Override, is_group: IsGroup) -> Axis:
+def group_finder(loader: ConfigLoader) -> IsGroup:
+    """Return what tells config groups from other keys."""
+
+    @functools.cache
+    def is_group(key: str) -> bool:
+        return bool(loader.get_group_options(key, ObjectType.CONFIG))
+
+    return is_group
+
+
+def axis_of(override: Override, is_group: IsGroup) -> Axis:
+    """Return the values that an argument gives to its key; more than one is a sweep."""
     key = override.key_or_group
     prefix = {
         OverrideType.CHANGE: "",
@@ -122,9 +139,17 @@ def _axis_of(override: Override, is_group: IsGroup) -> Axis:
         OverrideType.DEL: "~",
     }[override.type]
     values = _sweep_values(override) if override.is_sweep_override() else [override.value()]
-    group = is_group(key) and all(isinstance(value, str | None) for value in values)
+    return _axis(key, values, is_group, prefix)
+
+
+def _axis(key: str, values: Sequence[Any], is_group: IsGroup, prefix: str = "") -> Axis:
     return Axis(
-        key=key, assignments=tuple(Assignment(key, value, group, prefix) for value in values)
+        key=key,
+        assignments=tuple(
+            # strategy=trend_baseline is a choice, strategy={fast: 10} sets values of the chosen.
+            Assignment(key, value, is_group(key) and isinstance(value, str | None), prefix)
+            for value in values
+        ),
     )
 
 
@@ -184,8 +209,7 @@ def _grid_axes(param_grid: Any, is_group: IsGroup) -> Iterator[Axis]:
         listed = list(values) if isinstance(values, list | tuple) else [values]
         if not listed:
             raise ConfigurationError(f"param_grid.{key}=[]: holds no value; nothing to run")
-        group = is_group(key) and all(isinstance(value, str) for value in listed)
-        yield Axis(key=key, assignments=tuple(Assignment(key, value, group) for value in listed))
+        yield _axis(key, listed, is_group)
 
 
 def _listed_runs(

@@ -4,6 +4,7 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ TYPE_NAMES: dict[Any, str] = {
     dict: "a mapping",
 }
 """How people call the types of keys."""
+
+LONGEST_LIST = 12
+"""More keys than these are not listed in a message."""
 
 
 def explain(error: BaseException, schema: type = BatchConfig) -> str:
@@ -68,12 +72,19 @@ def choice_fault(error: BaseException) -> Fault | None:
 
 def close_keys(key: str, schema: type) -> str:
     """Return the known keys that resemble ``key``, as the end of a sentence."""
-    plain = key.lstrip("+~")
-    known = list(_known_keys(schema))
-    # Of a key such as tracking.urj the whole is compared, of strategy.fast its root.
-    wanted = plain if any(plain.startswith(f"{name}.") for name in known) else plain.split(".")[0]
-    close = difflib.get_close_matches(wanted, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    parent, _, _ = key.lstrip("+~").rpartition(".")
+    siblings = [name for name in _known_keys(schema) if name.rpartition(".")[0] == parent]
+    return resembling(key.lstrip("+~"), siblings)
+
+
+def resembling(key: str, known: Sequence[str]) -> str:
+    """Return those of the known keys that resemble ``key``, as the end of a sentence."""
+    close = difflib.get_close_matches(key, known, n=3)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    if not known or len(known) > LONGEST_LIST:
+        return "; --cfg job shows the keys there are"
+    return f"; known are: {', '.join(sorted(known))}"
 
 
 def expected_type(key: str, schema: type = BatchConfig) -> str | None:

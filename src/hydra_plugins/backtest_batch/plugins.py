@@ -5,9 +5,9 @@ The sweeper turns the command line into a grid, composes its runs and hands them
 at every start to find the classes, so that everything else is imported when it is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -51,6 +51,17 @@ def _register() -> None:
 _register()
 
 
+class Command(Protocol):
+    """What the command gives to Hydra as its task: it runs batches and keeps what they came to."""
+
+    run: Callable[..., Any]
+    outcome: Any
+
+
+def _command(task_function: TaskFunction | None) -> Command:
+    return cast(Command, task_function)
+
+
 class BatchSweeper(Sweeper):
     """Expands the command line, a grid or a list of runs, and runs them as one batch."""
 
@@ -68,9 +79,9 @@ class BatchSweeper(Sweeper):
 
         assert self.hydra_context is not None
         assert self.config is not None
-        outcome = sweep_arguments(arguments, self.hydra_context, self.config)
-        # The command reads the outcome from the function it gave to Hydra.
-        self.task_function.outcome = outcome  # type: ignore[attr-defined]
+        command = _command(self.task_function)
+        outcome = sweep_arguments(arguments, self.hydra_context, self.config, command.run)
+        command.outcome = outcome
         return outcome
 
 
@@ -98,8 +109,9 @@ class BatchLauncher(Launcher):
 
         assert self.hydra_context is not None
         assert self.config is not None
-        outcome, values = launch_jobs(job_overrides, self.hydra_context, self.config)
-        self.task_function.outcome = outcome  # type: ignore[attr-defined]
+        command = _command(self.task_function)
+        outcome, values = launch_jobs(job_overrides, self.hydra_context, self.config, command.run)
+        command.outcome = outcome
         returns: list[JobReturn] = []
         for overrides, value in zip(job_overrides, values, strict=True):
             job = JobReturn(overrides=list(overrides))

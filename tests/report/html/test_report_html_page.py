@@ -300,7 +300,7 @@ def test_the_walk_forward_has_a_section(grid: ReportData) -> None:
     assert "sharpe 0.420 0.600 0.700" in page.words
     assert "commission_bps=2.0 12 1.23 0.42 0.60 0.40" in page.words
     assert "fast 25% 5 7.5" in page.words
-    assert "0 run_9 2018-01-02 0.9" in page.words
+    assert "0 run_9 2018-01-02 0.900" in page.words
     assert [curve["name"] for curve in payload(text)["walkForward"]["curves"]] == [
         "walk_forward",
         "run_9",

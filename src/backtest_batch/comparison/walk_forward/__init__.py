@@ -5,6 +5,7 @@ measures, chooses and stitches within one scenario; the tables and :func:`summar
 """
 
 from backtest_batch.comparison.walk_forward.choose import check_ranking
+from backtest_batch.comparison.walk_forward.csv_file import csv_bytes
 from backtest_batch.comparison.walk_forward.evidence import Bootstrap
 from backtest_batch.comparison.walk_forward.fitted import FittedWeights, Route, fitted_weights
 from backtest_batch.comparison.walk_forward.parse import parse
@@ -56,6 +57,7 @@ __all__ = [
     "check_ranking",
     "choices_table",
     "compared_curves",
+    "csv_bytes",
     "drifted_weights",
     "equity_table",
     "fitted_weights",

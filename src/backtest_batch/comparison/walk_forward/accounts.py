@@ -55,14 +55,16 @@ class Accounts:
 
         runs = self._runs
         n_chosen = len(self._returns)
-        risk_free = runs.risk_free_rate / runs.periods_per_year
+        # Floats whatever was given: another type would be compiled anew.
+        per_year = float(runs.periods_per_year)
+        risk_free = float(runs.risk_free_rate) / per_year
         values = np.full((len(windows), n_chosen, len(PathMetrics._fields)), np.nan)
         n_periods = np.full((len(windows), n_chosen), np.nan)
         for window, ranges in enumerate(windows):
             for run, path in enumerate(self._paths(ranges)):
                 if path is not None:
                     values[window, run] = path_metrics(
-                        path.equity, path.benchmark, runs.periods_per_year, risk_free, path.ruined
+                        path.equity, path.benchmark, per_year, risk_free, path.ruined
                     )
                     n_periods[window, run] = len(path.equity) - 1
         found = {name: values[:, :, row] for row, name in enumerate(PathMetrics._fields)}
@@ -71,21 +73,28 @@ class Accounts:
 
     def _paths(self, ranges: Windows) -> Iterator[_Path | None]:
         """Yield each run on a window; None for one that lacks a return on one of its bars."""
-        if len(ranges) > 1:
-            return self._joined_paths(positions(ranges))
-        return (self._path(run, ranges[0]) for run in range(len(self._returns)))
+        return self._plain_paths(*ranges) if len(ranges) == 1 else self._joined_paths(ranges)
 
-    def _path(self, run: int, bars: range) -> _Path | None:
-        start, stop = bars.start, min(bars.stop, int(self._ends[run]))
-        if start >= stop or self._n_absent[run, stop] > self._n_absent[run, start]:
-            return None
-        matched = self._n_unmatched[stop] == self._n_unmatched[start]
-        equity = self._equity[run, start : stop + 1]
-        benchmark = self._benchmark[start : stop if matched else start]
-        return _Path(equity, benchmark, bool(equity[-1] <= 0.0))
+    def _plain_paths(self, bars: range) -> Iterator[_Path | None]:
+        """Yield each run on one range of bars, without copying it."""
+        start = bars.start
+        stops = np.clip(self._ends, start, bars.stop)
+        runs = np.arange(len(stops))
+        present = self._n_absent[runs, stops] == self._n_absent[:, start]
+        held = (present & (stops > start)).tolist()
+        ruined = (self._equity[runs, stops] <= 0.0).tolist()
+        matched = self._n_unmatched[bars.stop] == self._n_unmatched[start]
+        benchmark = self._benchmark[start : bars.stop if matched else start]
+        for run, stop in enumerate(stops.tolist()):
+            if held[run]:
+                path = self._equity[run, start : stop + 1]
+                yield _Path(path, benchmark[: stop - start], ruined[run])
+            else:
+                yield None
 
-    def _joined_paths(self, bars: IntArray) -> Iterator[_Path | None]:
+    def _joined_paths(self, ranges: Windows) -> Iterator[_Path | None]:
         """Yield each run on several ranges of bars, put end to end."""
+        bars = positions(ranges)
         returns = self._returns[:, bars]
         paths = np.ones((len(returns), len(bars) + 1))
         np.cumprod(1.0 + returns, axis=1, out=paths[:, 1:])

@@ -3,7 +3,8 @@
 from backtest_batch.market.sources.base import Source
 from backtest_batch.market.sources.files import Csv, Parquet
 from backtest_batch.market.sources.sp500 import Sp500
+from backtest_batch.market.sources.stored import Stored
 from backtest_batch.market.sources.synthetic import Synthetic
 from backtest_batch.market.sources.yahoo import Yahoo
 
-__all__ = ["Csv", "Parquet", "Source", "Sp500", "Synthetic", "Yahoo"]
+__all__ = ["Csv", "Parquet", "Source", "Sp500", "Stored", "Synthetic", "Yahoo"]

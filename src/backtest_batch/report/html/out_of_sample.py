@@ -1,7 +1,7 @@
 """The section on the walk-forward."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -154,6 +154,16 @@ def _paths(paths: Sequence[Mapping[str, Any]]) -> TextTable | None:
 
 
 def _choices(choices: pd.DataFrame) -> TextTable:
+    choices = choices.head(MAX_CHOICES)
     if "scenario" in choices and choices["scenario"].nunique() == 1:
         choices = choices.drop(columns="scenario")
-    return table_of_frame("The choice made in each split", choices.head(MAX_CHOICES))
+    shown = table_of_frame("The choice made in each split", choices)
+    texts = dict(zip(shown.head, zip(*shown.rows, strict=True), strict=True))
+    for name in choices.columns:
+        prefix = next((item for item in ("is_", "oos_") if name.startswith(item)), None)
+        values = choices[name].tolist()
+        if prefix is not None:
+            texts[name] = tuple(short_numbers(name.removeprefix(prefix), values))
+        elif name == "switch_cost":
+            texts[name] = tuple(f"{value:.3%}" for value in values)
+    return replace(shown, rows=list(zip(*texts.values(), strict=True)))

@@ -80,13 +80,17 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
             )
             for name in table.params.columns
         ],
-        "metrics": [metric_payload(name, values[name]) for name in shown_metrics(table)],
+        "metrics": [
+            metric_payload(name, values[name])
+            for name in shown_metrics(table)
+            if values[name].notna().any()
+        ],
     }
 
 
 def shown_metrics(table: RunTable) -> list[str]:
-    """Return the metrics that a page offers: result metrics, then those of the execution."""
-    present = table.metrics.notna().any()
+    """Return the metrics that finished runs have: result metrics, then those of the execution."""
+    present = table.metrics[table.finished].notna().any()
     held = [str(name) for name in present.index[present]]
     results = result_metrics(held)
     return [*results, *(name for name in METRICS if name in held and name not in results)]
@@ -121,6 +125,7 @@ def _parameter(name: str, levels: Levels, positions: IntArray, *, scenario: bool
         "cells": labels,
         "cellOf": cell_of_level.tolist(),
         "grouped": len(labels) < len(levels.values),
+        "varies": len(np.unique(codes)) > 1,
     }
 
 

@@ -49,6 +49,12 @@ function distinctLabels(texts, limit) {
   });
 }
 
+// Names without what stands before their last dot, where that leaves them different.
+function shortNames(names) {
+  const ends = names.map((name) => name.slice(name.lastIndexOf(".") + 1));
+  return names.map((name, i) => ends.filter((end) => end === ends[i]).length > 1 ? name : ends[i]);
+}
+
 // plotly reads a few tags and entities in its texts.
 function plotText(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -21,7 +21,7 @@ function registerCosts() {
     const text = (value) => mean ? (value === null ? "" : `${(100 * value).toFixed(2)}%`) : metricText(name, value);
     const own = costs.runs.best;
     const traces = [];
-    const end = Math.max(highest, known && mean ? 1.15 * Math.max(costs.breakeven, 0) : 0, 1);
+    const end = mean ? Math.max(highest, 1.15 * costs.breakeven, 10) : highest || 1;
     if (mean) {
       const at = (cost) => (costs.breakeven - cost) * 1e-4 * costs.turnover;
       traces.push({ type: "scatter", mode: "lines", x: [0, end], y: [at(0), at(end)], hoverinfo: "skip",
@@ -43,7 +43,7 @@ function registerCosts() {
       layout: {
         height: 340,
         xaxis: axis("cost per traded value (bps)", { range: [-0.03 * end, end * 1.03] }),
-        yaxis: mean ? axis(MEAN, { tickformat: ".1~%", zeroline: true }) : metricAxis(name),
+        yaxis: mean ? axis(MEAN, { tickformat: ".2~%", zeroline: true }) : metricAxis(name),
         shapes: marked ? [{ type: "line", x0: costs.breakeven, x1: costs.breakeven, yref: "paper", y0: 0, y1: 1,
           line: { color: GREY, width: 2, dash: "dash" } }] : [],
         annotations: marked ? [{ x: costs.breakeven, yref: "paper", y: 1, xanchor: "right", xshift: -6,

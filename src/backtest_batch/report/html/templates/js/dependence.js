@@ -76,6 +76,7 @@ function registerImportance() {
     const unbalanced = known.some((row) => row.design === "type II");
     const labels = distinctLabels(shown.map((row) => row.term), narrow ? 26 : 52);
     return {
+      empty: known.length === 0,
       label: `Importance for ${name}: ${shown.slice(0, 3).map((row) => `${row.term} ${percentText(row.share)}`).join(", ")}.`,
       note: [
         known.length > shown.length ? `The first ${shown.length} of ${known.length} terms.` : "",

@@ -64,7 +64,7 @@ function registerDistribution() {
       text: (value) => metricText(metric.name, value),
       title: metric.name,
       countTitle: "runs",
-      tickformat: metric.form === "percent" ? ".1~%" : undefined,
+      tickformat: metric.form === "percent" ? ".2~%" : undefined,
       lines: [[best, "best run", "solid"], [data.benchmark[metric.name], "benchmark", "dash"],
         [median, "median", "dot"]],
     });

@@ -11,7 +11,7 @@ const SCALE = [[0, "#00224e"], [0.25, "#35456c"], [0.5, "#7c7b78"], [0.75, "#b8a
 
 const FONT = '-apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif';
 
-// `draw(figure)` returns {label, note, traces, layout, table: {head, rows}}.
+// `draw(figure)` returns {label, note, traces, layout, table: {head, rows}, empty}.
 function registerFigure(id, prepare, draw) {
   const node = document.getElementById(id);
   if (!node) return;
@@ -47,7 +47,7 @@ function axis(title, more = {}) {
 
 function metricAxis(name, more = {}) {
   const percent = metricsByName.get(name)?.form === "percent";
-  return axis(name, percent ? { tickformat: ".1~%", ...more } : more);
+  return axis(name, percent ? { tickformat: ".2~%", ...more } : more);
 }
 
 function showPlot(figure, drawn) {
@@ -68,7 +68,8 @@ function showPlot(figure, drawn) {
   const config = {
     responsive: true,
     displaylogo: false,
-    displayModeBar: touch ? false : "hover",
+    // Without a pointer to hover with, the library would show its tools all the time.
+    displayModeBar: window.matchMedia("(hover: hover)").matches ? "hover" : false,
     showSendToCloud: false,
     plotlyServerURL: "",
     modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -87,14 +88,15 @@ function update(figure) {
   figure.drawn = figure.draw(figure);
   figure.note.textContent = figure.drawn.note ?? "";
   showTable(figure);
-  return window.Plotly && figure.plot ? showPlot(figure, figure.drawn) : undefined;
+  if (figure.plot) figure.plot.hidden = Boolean(figure.drawn.empty);
+  return window.Plotly && figure.plot && !figure.drawn.empty ? showPlot(figure, figure.drawn) : undefined;
 }
 
 function startFigure(figure) {
   figure.prepare(figure);
   for (const control of figure.node.querySelectorAll("[data-control], [data-lines] input")) {
-    const event = control.type === "search" ? "input" : "change";
-    control.addEventListener(event, () => update(figure));
+    control.addEventListener("change", () => update(figure));
+    if (control.type === "search") control.addEventListener("input", () => update(figure));
   }
   figure.details?.addEventListener("toggle", () => showTable(figure));
   return update(figure);

@@ -5,7 +5,7 @@ const AGGREGATES = [["mean", "mean of the runs"], ["best", "best run"], ["worst"
 const CELLS_WITH_TEXT = 225;
 const SCENARIOS_LISTED = 200;
 
-const severalValues = data.runs.params.filter((param) => new Set(param.codes).size > 1);
+const severalValues = data.runs.params.filter((param) => param.varies);
 
 function pairsOf(params) {
   const position = (name) => data.importance[data.rankBy[0]]?.findIndex((row) => row.term === name) ?? -1;
@@ -79,7 +79,7 @@ function registerHeatmap() {
           `${plotText(down.name)} ${plotText(down.cells[i])}`)),
         hovertemplate: `%{customdata}<br>${plotText(what)} %{text}<extra></extra>`,
         colorbar: { title: { text: plotText(narrow ? "" : what), side: "right" }, thickness: 10, outlinewidth: 0,
-          tickformat: metric.form === "percent" && how !== "count" ? ".1~%" : undefined },
+          tickformat: metric.form === "percent" && how !== "count" ? ".2~%" : undefined },
       }],
       layout: {
         height: Math.min(640, Math.max(260, 110 + 44 * down.cells.length)),

@@ -38,7 +38,7 @@ function startLeaderboard() {
 
   const filter = document.getElementById("row-filter");
   const count = document.getElementById("row-count");
-  filter.addEventListener("input", () => {
+  function applyFilter() {
     const terms = parseFilter(filter.value, columns);
     let shown = 0;
     for (const { row, texts } of rows) {
@@ -48,5 +48,9 @@ function startLeaderboard() {
     }
     count.textContent = shown === rows.length
       ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
-  });
+  }
+
+  // A browser that restores or clears the field does not always tell of input.
+  for (const event of ["input", "change"]) filter.addEventListener(event, applyFilter);
+  applyFilter();
 }

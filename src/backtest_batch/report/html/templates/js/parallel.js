@@ -41,8 +41,14 @@ function scaleOf(low, high) {
     at: (value) => high === low ? 0.5 : (value - low) / span,
     value: (height) => Number((low + height * span).toPrecision(5)),
     ticks: (text) => high === low ? [[0.5, text(low)]]
-      : [0, 0.25, 0.5, 0.75, 1].map((share) => [share, text(Number((low + share * span).toPrecision(3)))]),
+      : [0, 0.25, 0.5, 0.75, 1].map((share) => [share, text(rounded(low + share * span, span / 500))]),
   };
+}
+
+// To a power of ten, so that round ends of an axis stay as they are.
+function rounded(value, step) {
+  const decimals = Math.max(0, -Math.floor(Math.log10(step)));
+  return Number(value.toFixed(Math.min(decimals, 12)));
 }
 
 // The runs drawn: evenly by rank, so that good and bad ones are seen.
@@ -57,6 +63,8 @@ function registerParallel() {
   const wanted = [...data.rankBy, "sharpe", "max_drawdown", "turnover_annual"];
   const chosen = [...new Set(wanted)].map((name) => metricsByName.get(name)).filter(Boolean);
   const axes = [...severalValues.map(parameterAxis), ...chosen.slice(0, 4).map(metricAsAxis)];
+  const allNames = axes.map((item) => item.name);
+  const titles = narrow ? shortNames(allNames) : allNames;
   const drawnRuns = evenly(ids.length, data.maxLines);
   const columns = ["run_id", "rank", ...params.map((param) => param.name), ...metrics.map((metric) => metric.name)];
 
@@ -146,9 +154,9 @@ function registerParallel() {
       layout: {
         height: narrow ? 360 : 440,
         dragmode: touch ? false : "select",
-        margin: { l: narrow ? 40 : 64, r: narrow ? 44 : 56, t: 64, b: 16 },
+        margin: { l: narrow ? 40 : 64, r: narrow ? 58 : 56, t: 64, b: 16 },
         xaxis: axis("", { range: [-0.15, axes.length - 0.85], side: "top", tickmode: "array", showgrid: true,
-          tickvals: axes.map((_, i) => i), ticktext: axes.map((item) => plotText(brief(item.name, narrow ? 11 : 22))),
+          tickvals: axes.map((_, i) => i), ticktext: titles.map((title) => plotText(brief(title, narrow ? 10 : 22))),
           tickangle: narrow || axes.length > 7 ? -30 : 0, fixedrange: true }),
         yaxis: axis("", { range: [-0.04, 1.04], visible: false, fixedrange: true }),
         annotations,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PLAIN_WORD = re.compile(r"[A-Za-z_./:][\w./:+-]*\Z")
+PLAIN_WORD = re.compile(r"[A-Za-z_./:][\w./:+-]*\Z", re.ASCII)
 RESERVED_WORDS = frozenset({"null", "true", "false", "nan", "inf"})
 
 

@@ -1,0 +1,155 @@
+"""How long the comparison of 10,000 recorded runs takes, beside MLflow's own search.
+
+python -m benchmarks.compare           10,000 runs in an SQLite store
+python -m benchmarks.compare --small   500 runs, for CI
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from backtest_batch.compare import main as compare
+from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.records import RunRecord, RunResult, RunSpec
+from backtest_batch.tracking.entries import BatchInfo
+from backtest_batch.tracking.recorder import Recorder
+from backtest_batch.tracking.search import load_runs
+from backtest_batch.tracking.store import Store, open_store, resolve_uri
+
+AXES = {
+    "commission_bps": [0.0, 0.5, 1.0, 2.0, 5.0],
+    "max_gross_exposure": [0.6, 0.8, 1.0, 1.2],
+    "strategy.fast": list(range(5, 130, 5)),
+    "strategy.slow": list(range(140, 540, 20)),
+}
+SMALL_AXES = {
+    **AXES,
+    "strategy.fast": [5, 10, 20, 40, 80],
+    "strategy.slow": list(range(140, 190, 10)),
+}
+BATCH_ID = "20260101T000000Z-a1b2c3"
+ADDED_S = 3.0
+"""What the comparison may take beyond the reading of the runs."""
+
+
+def config(values: dict[str, float]) -> dict[str, object]:
+    """Return a configuration of about as many keys as a real one has."""
+    strategy = {name.partition(".")[2]: value for name, value in values.items() if "." in name}
+    further = {f"key_{number}": number for number in range(40)}
+    return {
+        **further,
+        "commission_bps": values["commission_bps"],
+        "max_gross_exposure": values["max_gross_exposure"],
+        "data": {"_target_": "backtest_batch.market.sources.Sp500", "freq": "1d"},
+        "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", **strategy},
+        "tags": {},
+    }
+
+
+def records(axes: dict[str, list[float]]) -> Iterator[RunRecord]:
+    """Yield made-up runs of a full grid."""
+    generator = np.random.default_rng(42)
+    for index, combination in enumerate(itertools.product(*axes.values())):
+        values = dict(zip(axes, combination, strict=True))
+        trend = np.log(values["strategy.slow"] / values["strategy.fast"])
+        metrics = dict(zip(RESULT_METRICS, generator.standard_normal(25).tolist(), strict=False))
+        metrics["sharpe"] = (
+            float(trend / 4 - values["commission_bps"] / 10) + 0.05 * metrics["sharpe"]
+        )
+        spec = RunSpec(
+            index=index,
+            run_id="run_" + "_".join(map(str, combination)),
+            run_name=" ".join(f"{name}={value}" for name, value in values.items()),
+            run_key=f"{index:064x}",
+            config_hash=f"{index:064x}",
+            swept=values,
+            config=config(values),
+            overrides=tuple(f"{name}={value}" for name, value in values.items()),
+            data_fingerprint="d4" * 32,
+            code_fingerprint="e5" * 32,
+            strategy_seed=7,
+            first_bar=0,
+            n_bars=8_313,
+        )
+        result = RunResult(
+            metrics=metrics, undefined_metrics=(), runtime_s=0.01, cpu_s=0.01, peak_rss_mb=200.0
+        )
+        started = 1_767_225_600_000 + index
+        yield RunRecord(spec=spec, outcome=result, attempts=1, started_ms=started, ended_ms=started)
+
+
+def fill(store: Store, axes: dict[str, list[float]]) -> int:
+    """Record the runs, and return how many there are."""
+    made = list(records(axes))
+    batch = BatchInfo(
+        batch_id=BATCH_ID, batch_name="large", n_runs=len(made), started_ms=1_767_225_600_000
+    )
+    recorder = Recorder(store, batch)
+    recorder.start_parent()
+    recorder.record(made)
+    recorder.finish_parent("FINISHED")
+    return len(made)
+
+
+def search(store: Store) -> float:
+    """Return the seconds that mlflow.search_runs takes for the same runs."""
+    import mlflow
+
+    mlflow.set_tracking_uri(store.uri)
+    started = time.perf_counter()
+    mlflow.search_runs(
+        [store.experiment_id],
+        filter_string=f"tags.batch_id = '{BATCH_ID}' and tags.batch_role = 'run'",
+        max_results=50_000,
+    )
+    return time.perf_counter() - started
+
+
+def run(axes: dict[str, list[float]]) -> None:
+    """Print the table."""
+    store = open_store(resolve_uri(None, Path.cwd()), "backtest_batch")
+    n_runs = fill(store, axes)
+    searched = search(store)
+    started = time.perf_counter()
+    load_runs(store, batches=[BATCH_ID])
+    read = time.perf_counter() - started
+    store.close()
+    printed = io.StringIO()
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(printed):
+        code = compare([f"batch={BATCH_ID}", "top_n=10"])
+    total = time.perf_counter() - started
+    assert code == 0, printed.getvalue()
+    print(f"{n_runs:,} runs in an SQLite store, full grid of {len(axes)} parameters\n")
+    print("| step | seconds |")
+    print("| --- | ---: |")
+    print(f"| mlflow.search_runs alone | {searched:.1f} |")
+    print(f"| the command python -m backtest_batch.compare, in all | {total:.1f} |")
+    print(f"| of which reading the runs | {read:.1f} |")
+    print(f"| of which everything else (wanted: below {ADDED_S:g} s) | {total - read:.1f} |")
+
+
+def main() -> None:
+    """Run the benchmark in a temporary folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="500 runs")
+    axes = SMALL_AXES if parser.parse_args().small else AXES
+    with tempfile.TemporaryDirectory() as folder:
+        previous = Path.cwd()
+        os.chdir(folder)
+        try:
+            run(axes)
+        finally:
+            os.chdir(previous)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The first thing that a worker process does: tie itself to its parent, and find its log.
+
+Nothing heavy is imported here. Until this has run, a parent that dies leaves the process behind.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """What a process needs to know before its first chunk.
+
+    Attributes
+    ----------
+    parent_pid
+        The process that must outlive it.
+    working_dir
+        The folder in which strategies run.
+    log
+        The file that takes what it prints and logs, or None.
+    """
+
+    parent_pid: int
+    working_dir: str
+    log: str | None
+
+
+setup: WorkerSetup | None = None
+"""What this process was told; None in any other process."""
+
+
+def start_worker(told: WorkerSetup) -> None:
+    """Prepare this process: it dies with its parent and leaves Ctrl-C to it."""
+    global setup  # noqa: PLW0603 - one worker a process
+    setup = told
+    # The parent alone decides what happens after Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _die_with(told.parent_pid)
+    if hasattr(os, "setsid"):
+        # What a strategy starts belongs to the group of its worker, and is ended with it.
+        os.setsid()
+    redirect(told.log)
+
+
+def _die_with(parent_pid: int) -> None:
+    """Make this process end when its parent does, however that ends."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(0.5)
+        _kill_group()
+
+    if os.getppid() != parent_pid:  # it died before the system was asked
+        os._exit(1)
+    # Other systems have no such signal.
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _kill_group() -> None:
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def redirect(log: str | None) -> None:
+    """Keep standard input and output away from the user's terminal and pipes."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    target = nowhere
+    if log is not None:
+        try:
+            target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError:
+            # Without a place for the log, output must still not reach the user's pipe.
+            target = nowhere
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    for descriptor in {nowhere, target} - {0, 1, 2}:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""What a worker process prints and logs."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+
+from backtest_batch.batch import lifeline
+
+LONGEST_LOG = 100_000
+"""Characters of a run's log.txt; the last ones are kept."""
+
+
+class _ForgivingWriter(io.RawIOBase):
+    """Writes to a descriptor; a full disk costs the lines and not the run that printed them."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+        size = len(data)
+        with contextlib.suppress(OSError):
+            rest = memoryview(data).cast("B")
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        return size
+
+
+def restore() -> None:
+    """Give this process the standard streams, the folder and the logging of a new one.
+
+    A strategy may have closed or changed any of them, and the next run must not suffer from that.
+    """
+    setup = lifeline.setup
+    if setup is None:
+        return
+    os.chdir(setup.working_dir)
+    if setup.working_dir not in sys.path:
+        sys.path.insert(0, setup.working_dir)
+    lifeline.redirect(setup.log)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = _stream(1)
+    sys.stderr = _stream(2)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    logging.getLogger("numba").setLevel(logging.WARNING)
+
+
+def position() -> int:
+    """Return where the log of this process ends."""
+    path = _path()
+    with contextlib.suppress(OSError):
+        return 0 if path is None else path.stat().st_size
+    return 0
+
+
+def since(start: int) -> str:
+    """Return what this process has printed and logged since then."""
+    for stream in (sys.stdout, sys.stderr):
+        # Closed by the strategy, perhaps.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    path = _path()
+    return "" if path is None else text_since(path, start)
+
+
+def text_since(path: Path, start: int) -> str:
+    """Return the end of a log file from a position on, at most its last 100,000 bytes."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(start, size - LONGEST_LOG))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _path() -> Path | None:
+    setup = lifeline.setup
+    return None if setup is None or setup.log is None else Path(setup.log)
+
+
+def _stream(descriptor: int) -> io.TextIOWrapper:
+    writer = io.BufferedWriter(_ForgivingWriter(descriptor))  # type: ignore[type-var]
+    return io.TextIOWrapper(
+        writer, encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )

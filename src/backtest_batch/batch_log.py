@@ -1,0 +1,50 @@
+"""Where the messages of a batch go: its log file, and standard error."""
+
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+MOST_WARNINGS = 50
+"""So many warnings of a batch are shown; all of them are in its log file."""
+
+log = logging.getLogger("backtest_batch")
+
+
+class WarningsToStderr(logging.Handler):
+    """Writes to standard error as it is now: a live progress bar puts itself in its place."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(level=logging.WARNING)
+        self._file = file
+        self._shown = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message, or after very many that there are more."""
+        self._shown += 1
+        if self._shown > MOST_WARNINGS + 1:
+            return
+        text = record.getMessage()
+        if self._shown > MOST_WARNINGS:
+            text = f"... further warnings are in {self._file}"
+        # A terminal that has gone must not end the batch.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{text}\n")
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose the line: on a full disk there is no place for it, and no use in a traceback."""
+
+
+def log_to(path: Path) -> None:
+    """Send the log of a batch to a file, and its warnings to standard error."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    file = _LogFile(path, encoding="utf-8", delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.addHandler(file)
+    log.addHandler(WarningsToStderr(path))
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -1,0 +1,264 @@
+"""What an earlier attempt at a batch has left: its runs in the store, its returns on disk."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.batch.chunks import RETURNS, array_file
+from backtest_batch.batch.compute import benchmark_key
+from backtest_batch.batch.forward import is_on
+from backtest_batch.batch.kept import Kept
+from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.rows import is_whole, row_writer
+from backtest_batch.batch.workspace import Workspace
+from backtest_batch.comparison.walk_forward.runs import PER_BAR
+from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.errors import ConfigurationError, StoreError
+from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.tracking.address import masked
+from backtest_batch.tracking.leftovers import mark_dead_runs
+from backtest_batch.tracking.process import host_name, lives, this_process
+from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
+from backtest_batch.tracking.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What a batch has in the store already.
+
+    Attributes
+    ----------
+    handle
+        Its parent run.
+    records
+        Its runs that need not run again.
+    run_ids
+        MLflow's ids of these, by run key.
+    retired
+        MLflow's ids of the runs that run again, or that belong to other data or code.
+    n_stale
+        How many finished ones belong to other data or code.
+    """
+
+    handle: BatchHandle
+    records: tuple[RunRecord, ...]
+    run_ids: Mapping[str, str]
+    retired: tuple[str, ...]
+    n_stale: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        if not self.n_stale:
+            return ()
+        return (
+            f"{self.n_stale} finished runs of an earlier attempt belong to other data or code: "
+            "they are retired, and run again",
+        )
+
+
+def earlier_runs(
+    store: Store, batch_id: str, plan: Plan, *, rerun_failed: bool, mark: bool = True
+) -> Earlier:
+    """Read what a batch has in the store.
+
+    Parameters
+    ----------
+    store
+        Where it is.
+    batch_id
+        The batch.
+    plan
+        Its runs as they would run now.
+    rerun_failed
+        Whether failed runs run again.
+    mark
+        Whether what dead processes of this host left behind is marked as killed.
+
+    Raises
+    ------
+    ConfigurationError
+        When the batch is still running.
+    SelectionError
+        When there is no such batch.
+    """
+    if mark:
+        mark_dead_runs(store)
+    handle = find_batch(store, batch_id)
+    if handle.status == "RUNNING":
+        refuse_running(batch_id, _process_of(handle), _how_to_end(store, handle))
+    frame = load_runs(store, batches=[batch_id], parts=("metrics", "tags"))
+    specs = {run.run_key: run for run in plan.runs}
+    records: dict[str, RunRecord] = {}
+    run_ids: dict[str, str] = {}
+    retired, n_stale = [], 0
+    for row in frame.to_dict("records"):
+        spec = specs.get(str(row.get("tags.run_key")))
+        keeps = row["status"] == "FINISHED" or (row["status"] == "FAILED" and not rerun_failed)
+        if spec is None or not keeps or spec.run_key in records:
+            retired.append(str(row["mlflow_run_id"]))
+            n_stale += spec is None and row["status"] == "FINISHED"
+            continue
+        records[spec.run_key] = _record(spec, row)
+        run_ids[spec.run_key] = str(row["mlflow_run_id"])
+    return Earlier(
+        handle=handle,
+        records=tuple(records.values()),
+        run_ids=run_ids,
+        retired=tuple(retired),
+        n_stale=n_stale,
+    )
+
+
+def refuse_running(batch_id: str, process: Mapping[str, str], advice: str = "") -> None:
+    """Raise when the process that computes a batch may still live.
+
+    Raises
+    ------
+    ConfigurationError
+        When it does, or when it belongs to another host, of which nothing is known here.
+    """
+    host, pid = process.get("host", ""), process.get("pid", "")
+    if process == this_process().tags:  # what this process has left behind is over
+        return
+    if host != host_name():
+        raise ConfigurationError(
+            f"resume={batch_id}: the batch is marked as running on {host} (process {pid}), and "
+            f"whether it is cannot be seen from {host_name()}. {advice}".rstrip()
+        )
+    if lives(pid, process.get("process_started", "")):
+        raise ConfigurationError(
+            f"resume={batch_id}: the batch is still running (process {pid} on {host})"
+        )
+
+
+def _process_of(handle: BatchHandle) -> dict[str, str]:
+    return {name: handle.tags.get(name, "") for name in this_process().tags}
+
+
+def _how_to_end(store: Store, handle: BatchHandle) -> str:
+    code = (
+        f"from mlflow import MlflowClient; MlflowClient('{masked(store.uri)}')"
+        f".set_terminated('{handle.mlflow_run_id}', 'KILLED')"
+    )
+    return f'If it has ended, say so first: python -c "{code}"'
+
+
+def _record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
+    def tag(name: str, default: str = "") -> str:
+        value = row.get(f"tags.{name}")
+        return default if value is None or pd.isna(value) else str(value)
+
+    def metric(name: str) -> float | None:
+        value = row.get(f"metrics.{name}")
+        return None if value is None or pd.isna(value) else float(value)
+
+    outcome: RunResult | RunFailure
+    if row["status"] == "FINISHED":
+        found = {name: metric(name) for name in RESULT_METRICS}
+        undefined = tag("undefined_metrics")
+        outcome = RunResult(
+            metrics={name: value for name, value in found.items() if value is not None},
+            undefined_metrics=tuple(undefined.split(",")) if undefined else (),
+            tags={name: tag(name) for name in ("ruined", "untradable_weights") if tag(name)},
+            runtime_s=metric("runtime_s") or 0.0,
+            cpu_s=metric("cpu_s") or 0.0,
+            peak_rss_mb=metric("peak_rss_mb") or 0.0,
+            chunk_runs=int(tag("chunk_runs", "1")),
+        )
+    else:
+        outcome = RunFailure(error_type=tag("error_type"), error_message=tag("error_message"))
+    return RunRecord(
+        spec=spec,
+        outcome=outcome,
+        attempts=int(tag("attempts", "1")),
+        started_ms=int(row["started_ms"]),
+        ended_ms=int(row["ended_ms"]),
+    )
+
+
+def with_in_sample(records: Sequence[RunRecord], kept: Kept) -> list[RunRecord]:
+    """Return records with the metrics on training windows that the store does not hold."""
+    found = kept.read("in_sample")
+    return [
+        replace(record, outcome=replace(record.outcome, in_sample=_tuples(values)))
+        if isinstance(record.outcome, RunResult) and (values := found.get(record.spec.run_key))
+        else record
+        for record in records
+    ]
+
+
+def _tuples(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(items) for name, items in values.items()}
+
+
+def incomplete(
+    workspace: Workspace,
+    plan: Plan,
+    done: Sequence[RunRecord],
+    benchmarks: Mapping[str, Mapping[str, float]],
+) -> list[RunSpec]:
+    """Return the finished runs that must be computed again because not all of them is at hand.
+
+    That are those whose returns were lost, and one for each benchmark that was. Nothing is
+    recorded of them a second time.
+    """
+    finished = [record for record in done if record.status == "FINISHED"]
+    if not finished:
+        return []
+    walks = is_on(plan.runs[0].config)
+    n_rows = len(workspace.keys)
+    arrays = [workspace.whole_rows(name, n_rows) for name in (RETURNS, *(PER_BAR if walks else ()))]
+    missing: dict[str, RunSpec] = {}
+    for record in finished:
+        spec, result = record.spec, record.outcome
+        assert isinstance(result, RunResult)
+        unfitted = walks and spec.fit_bars is not None and not result.in_sample
+        if unfitted or not all(is_whole(rows[spec.index], spec.run_key) for rows in arrays):
+            missing[spec.run_key] = spec
+    rows_of = workspace.scratch.benchmark_rows
+    covered = {benchmark_key(spec) for spec in missing.values()}
+    for record in finished:
+        key = benchmark_key(record.spec)
+        if key not in covered:
+            covered.add(key)
+            if key not in benchmarks or not is_whole(arrays[0][rows_of[key]], key):
+                missing[record.spec.run_key] = record.spec
+    return list(missing.values())
+
+
+def restore_returns(
+    workspace: Workspace, plan: Plan, missing: Sequence[RunSpec], earlier: Earlier, store: Store
+) -> None:
+    """Fill rows of the array of returns from the files of runs, where these were recorded.
+
+    On another machine the working files of the batch are not at hand, but its artifacts are.
+    """
+    scratch = workspace.scratch
+    with row_writer(array_file(scratch.folder, RETURNS), scratch.row_bars) as write:
+        for spec in missing:
+            for first, values in _recorded_returns(spec, plan, earlier, store):
+                write(spec.index, spec.run_key, first, values)
+
+
+def _recorded_returns(
+    spec: RunSpec, plan: Plan, earlier: Earlier, store: Store
+) -> Iterator[tuple[int, Any]]:
+    """Yield the first bar and the returns of a run, if its file is there and fits its data."""
+    try:
+        content = read_artifact(store, earlier.run_ids[spec.run_key], "equity.parquet")
+        frame = pd.read_parquet(io.BytesIO(content), columns=["timestamp", "net_return"])
+    except (StoreError, OSError, ValueError, KeyError):
+        return
+    index = plan.panels[spec.data_fingerprint].index
+    places = index.get_indexer(pd.DatetimeIndex(frame["timestamp"]))
+    if (
+        len(places)
+        and places[0] >= 0
+        and np.array_equal(places, places[0] + np.arange(len(places)))
+    ):
+        yield int(places[0]), frame["net_return"].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,0 +1,71 @@
+"""What is added to a run after it was recorded."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backtest_batch.records import RunSpec
+from backtest_batch.tracking.entries import Curve
+from backtest_batch.tracking.recorder import Recorder
+from backtest_batch.tracking.spool import Spool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What is added to a run after it was recorded.
+
+    Attributes
+    ----------
+    spec
+        The run.
+    curve
+        Its equity and drawdown, or None.
+    texts
+        Text files by name.
+    folder
+        Folder with further files, or None.
+    """
+
+    spec: RunSpec
+    curve: Curve | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def record_extras(
+    recorder: Recorder, extras: Mapping[str, Extra], run_ids: Mapping[str, str]
+) -> None:
+    """Add extras, by run key, to the runs whose MLflow ids are given by run key.
+
+    Raises
+    ------
+    StoreError
+        When the store fails.
+    """
+    found = [(run_ids[key], extra) for key, extra in extras.items() if key in run_ids]
+    curves = {run_id: extra.curve for run_id, extra in found if extra.curve is not None}
+    if curves:
+        recorder.log_curves(curves)
+    for run_id, extra in found:
+        if extra.texts:
+            recorder.add_texts(run_id, extra.texts)
+        if extra.folder is not None:
+            recorder.add_artifacts(run_id, extra.folder)
+
+
+def spool_extras(spool: Spool, extras: Mapping[str, Extra]) -> None:
+    """Keep extras in a spool.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    for extra in extras.values():
+        if extra.curve is not None:
+            spool.add_curve(extra.spec, extra.curve)
+        spool.add_texts(extra.spec, extra.texts)
+        if extra.folder is not None:
+            later = spool.folder / "runs" / extra.spec.run_id / "later"
+            shutil.copytree(extra.folder, later, dirs_exist_ok=True)

@@ -1,0 +1,49 @@
+"""Prices that the cache holds already."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backtest_batch.market.cache import open_panel
+from backtest_batch.market.frames import bars_of_frames
+from backtest_batch.market.sources.base import Source
+from backtest_batch.market.tables import Reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Source):
+    """A panel that was put into the cache before: prices of a notebook, say.
+
+    Whatever is in the cache may be deleted; then these prices are gone, and putting them there
+    again brings them back under the same fingerprint.
+
+    Parameters
+    ----------
+    fingerprint
+        sha256 of its content; :attr:`Panel.fingerprint`.
+    """
+
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch("[0-9a-f]{64}", self.fingerprint):
+            raise ValueError(
+                "`fingerprint` must be 64 hexadecimal digits, but got "
+                f"fingerprint={self.fingerprint}."
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the options, the fingerprint among them."""
+        return self.parameters()
+
+    def read(self, wanted: Sequence[str] | None) -> Reading:
+        """Return the bars of the panel."""
+        panel = open_panel(self.fingerprint)
+        known = set(panel.symbols)
+        columns = [
+            symbol for symbol in (panel.symbols if wanted is None else wanted) if symbol in known
+        ]
+        frames = {name: panel.frame(name)[columns] for name in panel.fields}
+        return Reading(available=panel.symbols, bars=bars_of_frames(frames), in_order=True)

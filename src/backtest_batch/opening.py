@@ -1,0 +1,247 @@
+"""Begin a batch, or take up an earlier one: folders, workers, and the way into the store."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.batch.chunks import benchmark_rows
+from backtest_batch.batch.executor import Setting
+from backtest_batch.batch.forward import is_on
+from backtest_batch.batch.kept import Kept
+from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.provenance import provenance
+from backtest_batch.batch.workspace import (
+    BATCH_CONFIG,
+    Workspace,
+    default_output_dir,
+    new_batch_id,
+    open_workspace,
+    unwritable,
+)
+from backtest_batch.batch_log import log_to
+from backtest_batch.earlier import (
+    Earlier,
+    earlier_runs,
+    incomplete,
+    refuse_running,
+    restore_returns,
+    with_in_sample,
+)
+from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
+from backtest_batch.records import BatchRequest
+from backtest_batch.session import MakeExecutor, Session
+from backtest_batch.start_files import local_document, parse_document, write_start_files
+from backtest_batch.tracking.background import BackgroundRecorder
+from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
+from backtest_batch.tracking.leftovers import mark_dead_runs
+from backtest_batch.tracking.process import this_process
+from backtest_batch.tracking.recorder import Recorder
+from backtest_batch.tracking.search import read_artifact
+from backtest_batch.tracking.store import Store, StoreNotFoundError, open_store, resolve_uri
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Continued:
+    """The batch that is taken up again: what the store has of it, and where its files are."""
+
+    batch_id: str
+    output_dir: Path
+    earlier: Earlier | None
+    store: Store | None
+
+
+def open_session(
+    request: BatchRequest, plan: Plan, make_executor: MakeExecutor, started_ms: int
+) -> Session:
+    """Make the folders, start the workers, and begin to open the store beside them.
+
+    Raises
+    ------
+    ConfigurationError
+        When the folders cannot be made, a user's tag has a name of ours, or the batch that is to
+        be continued is still running.
+    SelectionError, StoreError
+        When the batch that is to be continued cannot be read.
+    """
+    config = request.config
+    tags = user_tags(config)
+    continued = None if config["resume"] is None else _continued(config, plan)
+    batch_id = new_batch_id() if continued is None else continued.batch_id
+    if config["output_dir"]:
+        output_dir = Path(config["output_dir"]).absolute()
+    else:
+        output_dir = default_output_dir(batch_id) if continued is None else continued.output_dir
+    workspace = open_workspace(batch_id, output_dir, plan.runs, benchmark_rows(plan.runs))
+    log_to(workspace.logs / "batch.log")
+    facts = provenance(request.arguments, config["seed"])
+    try:
+        write_start_files(workspace, request, plan, batch_id, facts)
+    except OSError as error:
+        workspace.discard()
+        raise unwritable(output_dir, error) from error
+    info = BatchInfo(
+        batch_id=batch_id,
+        batch_name=config["batch_name"],
+        n_runs=len(plan.runs),
+        started_ms=started_ms,
+        tags=tags,
+        git_commit=facts["git_commit"],
+        git_dirty=bool(facts["git_dirty"]),
+        process=this_process(),
+    )
+    earlier = None if continued is None else continued.earlier
+    session = Session(
+        request=request,
+        plan=plan,
+        batch_id=batch_id,
+        workspace=workspace,
+        executor=make_executor(
+            Setting(config=config, folder=workspace.scratch.folder, logs=workspace.logs)
+        ),
+        recording=BackgroundRecorder(
+            lambda: _open_recorder(config, info, plan, workspace, earlier)
+        ),
+        facts=facts,
+        started_ms=started_ms,
+        kept=Kept(workspace.scratch.places),
+        earlier=earlier,
+        again=[],
+        notes=[*plan.notes],
+    )
+    if earlier is not None and continued is not None and continued.store is not None:
+        _take_up(session, earlier, continued.store)
+    if not session.complete:
+        session.executor.start(len(session.pending) + len(session.again))
+        session.recording.start()
+    return session
+
+
+def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
+    """Find the batch that ``resume`` names, in the store or, when it was lost, in its folder."""
+    batch_id = str(config["resume"])
+    document = local_document(batch_id)
+    store, earlier = None, None
+    try:
+        store = open_configured(config, create=False)
+        earlier = earlier_runs(store, batch_id, plan, rerun_failed=config["rerun_failed"])
+    except (SelectionError, StoreNotFoundError):
+        # Its process may have died before the store knew of it.
+        if document is None:
+            raise
+        refuse_running(batch_id, document.get("process", {}))
+    return _Continued(
+        batch_id=batch_id if earlier is None else earlier.handle.batch_id,
+        output_dir=_output_dir_of(batch_id, document, earlier, store),
+        earlier=earlier,
+        store=store,
+    )
+
+
+def _output_dir_of(
+    batch_id: str, document: dict[str, Any] | None, earlier: Earlier | None, store: Store | None
+) -> Path:
+    """Return the folder that the batch had, when it is on this machine."""
+    if document is None and earlier is not None and store is not None:
+        with contextlib.suppress(StoreError):
+            content = read_artifact(store, earlier.handle.mlflow_run_id, BATCH_CONFIG)
+            document = parse_document(content)
+    recorded = None if document is None else document.get("output_dir")
+    if recorded and Path(recorded).is_dir():
+        return Path(recorded)
+    return default_output_dir(batch_id if earlier is None else earlier.handle.batch_id)
+
+
+def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
+    """Take over what an earlier attempt has finished."""
+    workspace, plan, kept = session.workspace, session.plan, session.kept
+    done = with_in_sample(earlier.records, kept)
+    session.records.update({record.spec.run_key: record for record in done})
+    session.recording.recorded.update(earlier.run_ids)
+    session.notes.extend(earlier.notes)
+    if session.complete:
+        return
+    session.benchmarks.update(kept.read("benchmark"))
+    workspace.gather()
+    missing = incomplete(workspace, plan, done, session.benchmarks)
+    if missing and not is_on(plan.runs[0].config):
+        restore_returns(workspace, plan, missing, earlier, store)
+        missing = incomplete(workspace, plan, done, session.benchmarks)
+    unwritten = kept.read("unwritten").keys() - {spec.run_key for spec in missing}
+    missing += [
+        record.spec
+        for record in done
+        if record.spec.run_key in unwritten and record.status == "FINISHED"
+    ]
+    session.again.extend(missing)
+    if missing:
+        session.notes.append(
+            f"{len(missing)} runs that had finished are computed again, because their returns or "
+            "files are not at hand here"
+        )
+
+
+def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the user's tags of a batch.
+
+    Raises
+    ------
+    ConfigurationError
+        When one has the name of a tag of ours or of MLflow's.
+    """
+    named = {str(name): "true" for name in config["tag_names"]}
+    tags = named | {str(name): str(value) for name, value in config["tags"].items()}
+    taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))
+    if taken:
+        raise ConfigurationError(
+            f"tags.{taken[0]}: this name is taken (names of our own tags and mlflow.* are); "
+            "choose another"
+        )
+    return tags
+
+
+def open_configured(config: Mapping[str, Any], *, create: bool) -> Store:
+    """Open the store that a configuration names."""
+    tracking = config["tracking"]
+    uri = resolve_uri(tracking["uri"], Path.cwd())
+    return open_store(uri, tracking["experiment"], create=create)
+
+
+def _open_recorder(
+    config: Mapping[str, Any],
+    info: BatchInfo,
+    plan: Plan,
+    workspace: Workspace,
+    earlier: Earlier | None,
+) -> Recorder:
+    recorder = Recorder(open_configured(config, create=True), info)
+    if earlier is not None:
+        recorder.continue_parent(earlier.handle.mlflow_run_id)
+        recorder.retire(earlier.retired)
+        return recorder
+    mark_dead_runs(recorder.store)
+    recorder.start_parent(
+        tags={"description": config["description"]} if config["description"] else {},
+        dataset=_dataset(plan),
+        artifacts=workspace.start_files,
+    )
+    return recorder
+
+
+def _dataset(plan: Plan) -> DatasetInfo:
+    first = plan.runs[0]
+    panel, node = plan.panels[first.data_fingerprint], first.config["data"]
+    path = node.get("path")
+    return DatasetInfo(
+        name=str(node["_target_"]).rpartition(".")[2].lower(),
+        fingerprint=panel.fingerprint,
+        source=str(path) if path else json.dumps(node, default=str),
+        is_path=bool(path),
+        n_bars=panel.n_bars,
+        symbols=panel.symbols,
+        fields=tuple(panel.fields),
+        first=panel.index[0].isoformat(),
+        last=panel.index[-1].isoformat(),
+    )

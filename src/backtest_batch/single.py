@@ -1,0 +1,220 @@
+"""One backtest of a strategy on prices in memory: no configuration, no store, no processes."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.config import REBALANCES
+from backtest_batch.engine.calendar import decision_bars
+from backtest_batch.engine.metrics import result_metrics
+from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate
+from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
+from backtest_batch.kernel_cache import use_kernel_cache
+from backtest_batch.market.panel import IntArray, Panel, panel_from_frames
+from backtest_batch.strategies import EqualWeight
+from backtest_batch.strategies.base import Strategy
+
+SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """What a backtest came to.
+
+    Attributes
+    ----------
+    metrics
+        Result metrics by name; an undefined one is absent. docs/metrics.md has the formulas.
+    undefined_metrics
+        Names of the metrics that are not defined for this run.
+    equity
+        One row a measured bar, indexed by timestamp: equity, net_return, drawdown,
+        gross_exposure, turnover, cost.
+    target_weights
+        Weights of each traded decision after the caps, shape (n_decisions, n_assets), indexed by
+        the timestamp of the decision bar.
+    trades
+        One row a trade: timestamp, symbol, shares, price, value, cost.
+    benchmark
+        Net returns of equal weights on the same bars, at the same costs.
+    ruined
+        Timestamp at which equity fell to 0 or below; None without ruin.
+    """
+
+    metrics: pd.Series
+    undefined_metrics: tuple[str, ...]
+    equity: pd.DataFrame
+    target_weights: pd.DataFrame
+    trades: pd.DataFrame
+    benchmark: pd.Series
+    ruined: pd.Timestamp | None
+
+    def __repr__(self) -> str:
+        shown = ("sharpe", "cagr", "max_drawdown", "trades")
+        figures = [f"{name}={self.metrics[name]:.4g}" for name in shown if name in self.metrics]
+        first, last = self.equity.index[0], self.equity.index[-1]
+        return f"<Backtest: {first} to {last}, {', '.join(figures)}>"
+
+
+def backtest(
+    strategy: Strategy | type[Strategy],
+    prices: pd.DataFrame | Panel,
+    *,
+    rebalance: str = "M",
+    start_date: str | None = None,
+    end_date: str | None = None,
+    risk_free_rate: float | None = None,
+    periods_per_year: float = 252.0,
+    **settings: Any,
+) -> Backtest:
+    """Backtest a strategy once. The numbers are those of the command, bit for bit.
+
+    Parameters
+    ----------
+    strategy
+        An object with ``target_weights(panel, decisions)``, or a class that needs no arguments.
+    prices
+        Closes of shape (n_bars, n_assets), one column a symbol, on a DatetimeIndex; or a panel
+        with further fields (:func:`panel_from_frames`).
+    rebalance
+        Decide at each ``bar``, or at the end of each day, week, month or quarter: D, W, M, Q.
+    start_date, end_date
+        First and last measured bar; without ``start_date`` measuring begins after the strategy's
+        ``warmup_bars``.
+    risk_free_rate
+        Annual rate that sharpe and sortino subtract; by default ``cash_rate``.
+    periods_per_year
+        Bars a year.
+    **settings
+        Conditions of :class:`~backtest_batch.engine.settings.SimulationSettings`:
+        ``commission_bps``, ``max_gross_exposure``, ``execution_lag``, ...
+
+    Raises
+    ------
+    ConfigurationError
+        When a setting is unknown or out of its range.
+    DataError
+        When the prices cannot be used, or leave fewer than two bars to measure.
+    StrategyError
+        When the strategy is none, or its weights cannot be traded.
+
+    Examples
+    --------
+    >>> from backtest_batch.strategies import TrendBaseline
+    >>> result = backtest(TrendBaseline(fast=10, slow=50), prices, commission_bps=1.0)
+    >>> result.metrics["sharpe"], result.equity["drawdown"].min()
+    """
+    use_kernel_cache()
+    conditions = _conditions(settings)
+    if rebalance not in REBALANCES:
+        raise _wrong("rebalance", rebalance, "must be one of " + ", ".join(REBALANCES))
+    if not periods_per_year > 0:
+        raise _wrong("periods_per_year", periods_per_year, "must be > 0")
+    chosen: Any = strategy() if isinstance(strategy, type) else strategy
+    if not callable(getattr(chosen, "target_weights", None)):
+        raise StrategyError(
+            f"{type(chosen).__name__} has no method target_weights(panel, decisions)"
+        )
+    panel = prices if isinstance(prices, Panel) else panel_from_frames(prices)
+    if end_date is not None:
+        panel = panel.until(end_date)
+    first_bar = _first_bar(panel, chosen, start_date)
+    bars = decision_bars(panel.index, rebalance)
+    decisions = bars[bars >= first_bar]
+    simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
+    unlevered = replace(conditions, max_gross_exposure=1.0, max_weight=None)
+    reference = _simulate(EqualWeight(), panel, decisions, unlevered, first_bar)
+    metrics, undefined = result_metrics(
+        simulation,
+        periods_per_year=periods_per_year,
+        risk_free_rate=conditions.cash_rate if risk_free_rate is None else risk_free_rate,
+        benchmark_returns=reference.net_return,
+    )
+    ruined = simulation.ruined_bar
+    return Backtest(
+        metrics=pd.Series(metrics, name="value", dtype=np.float64),
+        undefined_metrics=undefined,
+        equity=_equity(panel, simulation),
+        target_weights=pd.DataFrame(
+            simulation.target_weights,
+            index=panel.index[simulation.decision_bars],
+            columns=list(panel.symbols),
+        ),
+        trades=_trades(panel, simulation),
+        benchmark=pd.Series(
+            reference.net_return, index=_measured(panel, reference), name="benchmark"
+        ),
+        ruined=None if ruined is None else panel.index[ruined],
+    )
+
+
+def _conditions(settings: dict[str, Any]) -> SimulationSettings:
+    unknown = sorted(settings.keys() - set(SETTING_NAMES))
+    if unknown:
+        known = ", ".join(SETTING_NAMES)
+        raise _wrong(unknown[0], settings[unknown[0]], f"is not a setting; there are: {known}")
+    return SimulationSettings(**settings)
+
+
+def _first_bar(panel: Panel, strategy: Any, start_date: str | None) -> int:
+    warmup = int(getattr(strategy, "warmup_bars", 0))
+    first = warmup if start_date is None else panel.first_bar_from(start_date)
+    if first > panel.n_bars - 2:
+        raise DataError(
+            f"at least two bars must be measured, but the prices have {panel.n_bars} bars "
+            f"({panel.index[0]} to {panel.index[-1]}) and measuring begins at bar {first} "
+            f"(start_date={start_date}, warmup_bars={warmup})"
+        )
+    return first
+
+
+def _simulate(
+    strategy: Strategy,
+    panel: Panel,
+    decisions: IntArray,
+    conditions: SimulationSettings,
+    first_bar: int,
+) -> Simulation:
+    weights = np.zeros((0, panel.n_assets))
+    if len(decisions):
+        weights = strategy.target_weights(panel, decisions)
+    return simulate(panel, decisions, weights, conditions, first_bar)
+
+
+def _measured(panel: Panel, simulation: Simulation) -> pd.DatetimeIndex:
+    stop = simulation.first_bar + simulation.n_measured
+    return panel.index[simulation.first_bar : stop].rename("timestamp")
+
+
+def _equity(panel: Panel, simulation: Simulation) -> pd.DataFrame:
+    peak = np.maximum.accumulate(simulation.equity)
+    columns = {
+        "equity": simulation.equity,
+        "net_return": simulation.net_return,
+        "drawdown": simulation.equity / peak - 1.0,
+        "gross_exposure": simulation.gross_exposure,
+        "turnover": simulation.turnover,
+        "cost": simulation.cost,
+    }
+    return pd.DataFrame(columns, index=_measured(panel, simulation))
+
+
+def _trades(panel: Panel, simulation: Simulation) -> pd.DataFrame:
+    trades = simulation.trades()
+    return pd.DataFrame(
+        {
+            "timestamp": panel.index[trades.bar],
+            "symbol": np.array(panel.symbols, dtype=object)[trades.asset],
+            "shares": trades.shares,
+            "price": trades.price,
+            "value": trades.value,
+            "cost": trades.cost,
+        }
+    )
+
+
+def _wrong(key: str, value: Any, allowed: str) -> ConfigurationError:
+    fault = Fault(key=key, value=value, allowed=allowed)
+    return ConfigurationError(f"{fault}.", [fault])

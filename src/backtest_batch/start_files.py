@@ -1,0 +1,103 @@
+"""What must outlive a crash: how a batch was asked for, and what it tries."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.provenance import git_diff
+from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace, default_output_dir
+from backtest_batch.decisions import decision_label, source_label
+from backtest_batch.records import BatchRequest
+from backtest_batch.tracking.address import masked
+from backtest_batch.tracking.process import this_process
+from backtest_batch.tracking.trials import TRIALS
+
+GIT_DIFF = "git.diff"
+
+
+def write_start_files(
+    workspace: Workspace,
+    request: BatchRequest,
+    plan: Plan,
+    batch_id: str,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the files that are recorded when a batch begins.
+
+    Raises
+    ------
+    OSError
+        When they cannot be written.
+    """
+    document = {
+        "batch_id": batch_id,
+        "batch_name": request.config["batch_name"],
+        # Whoever may read the store need not know its password.
+        "arguments": [masked(item) for item in request.arguments],
+        "overrides": [masked(item) for item in request.overrides],
+        "axes": dict(request.axes),
+        "n_runs": len(plan.runs),
+        "output_dir": str(workspace.output_dir),
+        "process": this_process().tags,
+        "config": {**request.config, "tracking": _without_secrets(request.config["tracking"])},
+    }
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    folder = workspace.start_files
+    axes = tuple(request.config["scenario_axes"])
+    tried = {
+        "source": source_label(request.config),
+        "decisions": sorted({decision_label(run.config, axes) for run in plan.runs}),
+    }
+    (folder / TRIALS).write_text(json.dumps(tried) + "\n", encoding="utf-8")
+    if facts["git_dirty"]:
+        (folder / GIT_DIFF).write_text(git_diff(Path.cwd()), encoding="utf-8")
+    for place in (folder, workspace.output_dir):
+        _write_whole(place / BATCH_CONFIG, text)
+
+
+def _without_secrets(tracking: Mapping[str, Any]) -> dict[str, Any]:
+    return {**tracking, "uri": tracking["uri"] and masked(tracking["uri"])}
+
+
+def local_document(batch_id: str) -> dict[str, Any] | None:
+    """Return how a batch of this working directory was asked for, or None when it is not here."""
+    return _read(default_output_dir(batch_id) / BATCH_CONFIG)
+
+
+def local_documents() -> list[dict[str, Any]]:
+    """Return how the batches of this working directory were asked for, the newest first."""
+    folder = default_output_dir("x").parent
+    found = (_read(path) for path in sorted(folder.glob(f"*/{BATCH_CONFIG}"), reverse=True))
+    return [document for document in found if document is not None]
+
+
+def parse_document(content: bytes) -> dict[str, Any] | None:
+    """Return a batch_config.yaml as plain values; None when it is none."""
+    try:
+        document = yaml.safe_load(content)
+    except yaml.YAMLError:
+        return None
+    return document if isinstance(document, dict) and "arguments" in document else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return parse_document(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,87 @@
+"""Find every key of a command that is wrong, where Hydra stops at the first."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from backtest_batch.assignments import Assignment, quote
+from backtest_batch.errors import Fault
+from hydra_plugins.backtest_batch._compose import apply
+from hydra_plugins.backtest_batch._grid import axis_of, group_finder
+from hydra_plugins.backtest_batch._messages import choice_fault
+
+
+def faults_of(
+    arguments: Sequence[str], config_folder: Path, config_name: str, further_folder: str | None
+) -> list[Fault]:
+    """Return what is wrong with the keys and types of a command that does not compose.
+
+    Parameters
+    ----------
+    arguments
+        Its keys.
+    config_folder, config_name
+        Where the primary configuration stands.
+    further_folder
+        What ``--config-dir`` names.
+    """
+    GlobalHydra.instance().clear()
+    hidden = []
+    if further_folder is not None:
+        hidden.append(f"hydra.searchpath=[{quote(str(Path(further_folder).absolute()))}]")
+    try:
+        with initialize_config_dir(str(config_folder), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            parser = OverridesParser.create(config_loader=loader)
+            overrides = parser.parse_overrides(list(arguments))
+            hidden += [str(item.input_line) for item in overrides if item.is_hydra_override()]
+            return list(_faults(overrides, loader, config_name, hidden))
+    except (HydraException, OmegaConfBaseException):
+        return []
+
+
+def _faults(
+    overrides: Sequence[Override], loader: ConfigLoader, config_name: str, hidden: Sequence[str]
+) -> Iterator[Fault]:
+    is_group = group_finder(loader)
+    assignments: list[Assignment] = []
+    for override in overrides:
+        if not override.is_hydra_override():
+            assignments += axis_of(override, is_group).assignments
+    chosen = []
+    for item in assignments:
+        if item.is_group:
+            fault = _choice_fault(item, loader, config_name, hidden)
+            if fault is None:
+                chosen.append(item.override)
+            else:
+                yield fault
+    config = loader.load_configuration(config_name, [*hidden, *chosen], run_mode=RunMode.RUN)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    OmegaConf.set_struct(config, True)
+    for item in assignments:
+        if not item.is_group:
+            fault = apply(copy.deepcopy(config), item)
+            if fault is not None:
+                yield fault
+
+
+def _choice_fault(
+    item: Assignment, loader: ConfigLoader, config_name: str, hidden: Sequence[str]
+) -> Fault | None:
+    try:
+        loader.load_configuration(config_name, [*hidden, item.override], run_mode=RunMode.RUN)
+    except HydraException as error:
+        return choice_fault(error)
+    return None

@@ -1,0 +1,117 @@
+"""What the tests of the commands share: one cache, and a store whose migrations were run once."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backtest_batch.app import Task, run_command
+from backtest_batch.batch.plan import Plan, make_plan
+from backtest_batch.records import BatchRequest
+
+CACHE = "BACKTEST_BATCH_CACHE"
+KERNELS = "NUMBA_CACHE_DIR"
+MADE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of a session share one cache, so that kernels are compiled once."""
+    # Workers of pytest-xdist inherit the variables of the process that starts them.
+    if CACHE not in os.environ:
+        config.stash[MADE] = tempfile.mkdtemp(prefix="backtest_batch-tests-")
+        os.environ[CACHE] = config.stash[MADE]
+    os.environ.setdefault(KERNELS, str(Path(os.environ[CACHE], "numba")))
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the cache that was made for the session."""
+    made = config.stash.get(MADE, None)
+    if made is not None:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One database that MLflow's migrations made; copying it saves each test that time."""
+    from backtest_batch.tracking import sqlite_file
+    from backtest_batch.tracking.mlflow_calls import import_mlflow
+
+    import_mlflow()
+    database = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    sqlite_file.create_if_missing(database)
+    return database
+
+
+@pytest.fixture
+def working_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with a space and letters beyond ASCII in its name."""
+    folder = tmp_path / "Käufe & Verkäufe 交易"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def with_store(working_dir: Path, migrated_store: Path) -> Path:
+    """A working directory whose store is migrated already."""
+    (working_dir / "mlruns").mkdir()
+    shutil.copyfile(migrated_store, working_dir / "mlruns" / "mlflow.db")
+    return working_dir
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a process of its own, in the working directory of the test."""
+
+    def run(
+        *arguments: str, env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "backtest_batch", *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            timeout=300,
+            **options,
+        )
+
+    return run
+
+
+def read_request(*arguments: str) -> BatchRequest:
+    """Return the batch that the command would run."""
+    kept: list[BatchRequest] = []
+
+    def keep(request: BatchRequest, **_: Any) -> SimpleNamespace:
+        kept.append(request)
+        # Runs are composed while Hydra is there.
+        object.__setattr__(request, "compositions", tuple(request.compositions))
+        return SimpleNamespace(exit_code=0)
+
+    run_command(list(arguments), Task(keep))
+    return kept[0]
+
+
+@pytest.fixture
+def requested() -> Callable[..., BatchRequest]:
+    return read_request
+
+
+@pytest.fixture
+def planned() -> Callable[..., Plan]:
+    """Plan the batch that the command would run."""
+
+    def plan(*arguments: str) -> Plan:
+        return make_plan(read_request(*arguments).compositions)
+
+    return plan

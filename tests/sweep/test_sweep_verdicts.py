@@ -1,0 +1,120 @@
+"""Skill or luck, at the end of real sweeps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PICKS = '''
+import numpy as np
+
+
+class Picks:
+    """Five stocks drawn at random each month, held in equal parts."""
+
+    def __init__(self, draw: int = 0):
+        self.draw = draw
+
+    def target_weights(self, panel, decisions):
+        rng = np.random.default_rng(self.draw)
+        weights = np.zeros((len(decisions), panel.n_assets))
+        for row in weights:
+            row[rng.choice(panel.n_assets, 5, replace=False)] = 0.2
+        return weights
+
+
+class Momentum:
+    """Long what rose over the last bars, short what fell."""
+
+    warmup_bars = 130
+
+    def __init__(self, bars: int = 60):
+        self.bars = bars
+
+    def target_weights(self, panel, decisions):
+        close = panel.close.to_numpy()
+        past = np.sign(close[decisions] / close[decisions - self.bars] - 1)
+        return past / panel.n_assets
+'''
+
+
+def verdict(folder: Path) -> dict[str, Any]:
+    (written,) = folder.glob("mlruns/batches/*/overfitting.json")
+    return json.loads(written.read_text(encoding="utf-8"))
+
+
+def test_costs_and_exposures_alone_are_one_strategy(with_store, command):
+    done = command("-m", "commission_bps=0,0.5,1", "max_gross_exposure=0.6,0.8,1.0")
+    assert done.returncode == 0, done.stderr
+    found = verdict(with_store)
+    assert found["verdict"]["label"] == "cannot_tell"
+    assert "one strategy" in found["verdict"]["sentence"]
+    assert found["n_trials"] == 1
+    assert len(found["scenarios"]) == 8
+    assert "cannot tell: one strategy was tried" in done.stdout
+
+
+def test_random_portfolios_of_survivors_are_not_skill(with_store, command):
+    (with_store / "picks.py").write_text(PICKS, encoding="utf-8")
+    done = command(
+        "-m", "strategy=custom", "strategy._target_=picks.Picks", "strategy.draw=range(0,50)"
+    )
+    assert done.returncode == 0, done.stderr
+    found = verdict(with_store)
+    assert found["n_trials"] == 50
+    assert found["verdict"]["label"] == "luck"
+    # Against zero alone, any book of survivors looks skilled.
+    assert found["spa_pvalue"] <= 0.05
+
+
+@pytest.mark.parametrize(("skill", "label"), [(0.0, "luck"), (0.15, "skill")])
+def test_noise_is_luck_and_planted_skill_is_skill(with_store, command, skill, label):
+    (with_store / "picks.py").write_text(PICKS, encoding="utf-8")
+    done = command(
+        "-m",
+        "data=synthetic",
+        "data.n_bars=2520",
+        "data.drift=0",
+        f"data.skill={skill}",
+        "strategy=custom",
+        "strategy._target_=picks.Momentum",
+        "strategy.bars=20,40,60,80,100,120",
+        "rebalance=D",
+        "commission_bps=0",
+        "fail_on_verdict=[luck]",
+    )
+    assert done.returncode == (1 if label == "luck" else 0), done.stderr
+    assert verdict(with_store)["verdict"]["label"] == label
+
+
+def test_earlier_batches_of_the_experiment_count_as_trials(with_store, command):
+    shared = ("-m", "data=synthetic", "data.n_bars=600")
+    assert command(*shared, "strategy.fast=5,10").returncode == 0
+    for folder in (with_store / "mlruns" / "batches").iterdir():
+        folder.rename(with_store / folder.name)
+    assert command(*shared, "strategy.fast=10,15", "commission_bps=0,1").returncode == 0
+    found = verdict(with_store)
+    assert (found["n_trials"], found["n_trials_experiment"]) == (2, 3)
+
+
+def test_a_sweep_whose_runs_all_fail_still_ends_with_a_summary(with_store, command):
+    (with_store / "broken.py").write_text(
+        "class Broken:\n"
+        "    def __init__(self, k: int = 0):\n        self.k = k\n"
+        "    def target_weights(self, panel, decisions):\n        raise RuntimeError('no')\n",
+        encoding="utf-8",
+    )
+    done = command(
+        "-m",
+        "data=synthetic",
+        "data.n_bars=300",
+        "strategy=custom",
+        "strategy._target_=broken.Broken",
+        "strategy.k=1,2",
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    found = verdict(with_store)
+    assert found["verdict"]["label"] == "cannot_tell"
+    assert found["dsr"] is None

@@ -1,0 +1,115 @@
+"""Walk-forwards at the end of real sweeps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SHARED = ("-m", "data=synthetic", "data.n_bars=900")
+WALK = (
+    "walk_forward=rolling",
+    "walk_forward.train_size=252",
+    "walk_forward.test_size=63",
+)
+
+FITTED = '''
+import numpy as np
+
+
+class Best:
+    """Holds the asset that did best in training."""
+
+    def __init__(self, skip: int = 0):
+        self.skip = skip
+
+    def fit(self, panel):
+        with open("fitted.log", "a") as log:
+            log.write(f"{self.skip} {panel.index[0].date()} {panel.index[-1].date()}\\n")
+        close = panel.close.to_numpy()
+        self.pick = np.argsort(-(close[-1] / close[0]), kind="stable")[self.skip]
+        return self
+
+    def target_weights(self, panel, decisions):
+        weights = np.zeros((len(decisions), panel.n_assets))
+        weights[:, self.pick] = 1.0
+        return weights
+'''
+
+
+def folder_of(working_dir: Path) -> Path:
+    (folder,) = (working_dir / "mlruns" / "batches").iterdir()
+    return folder
+
+
+def test_choices_are_made_in_sample_and_stitched_out_of_sample(with_store, command):
+    done = command(*SHARED, *WALK, "strategy.fast=5,10,20", "strategy.slow=40,60")
+    assert done.returncode == 0, done.stderr
+    folder = folder_of(with_store)
+    summary = pd.read_csv(folder / "walk_forward_summary.csv")
+    n_splits = summary["split"].nunique()
+    assert len(summary) == 6 * n_splits
+    assert (summary.groupby("split")["chosen"].sum() == 1).all()
+    # The choice is the best in-sample Sharpe ratio of its split.
+    best = summary.loc[summary.groupby("split")["is_sharpe"].idxmax(), "run_id"].tolist()
+    assert summary.loc[summary["chosen"], "run_id"].tolist() == best
+    equity = pd.read_parquet(folder / "walk_forward_equity.parquet")
+    stitched = np.prod(1 + equity["net_return"].to_numpy())
+    assert equity["equity"].iloc[-1] == pytest.approx(1_000_000 * stitched, rel=1e-12)
+    rankings = pd.read_csv(folder / "rankings.csv")
+    assert rankings["oos_sharpe"].notna().all()
+    found = json.loads((folder / "walk_forward.json").read_text(encoding="utf-8"))
+    assert found["scenarios"][0]["n_splits"] == n_splits
+
+
+def test_one_configuration_is_its_own_walk_forward_bit_for_bit(with_store, command):
+    done = command(*SHARED, *WALK, "batch_name=one")
+    assert done.returncode == 0, done.stderr
+    folder = folder_of(with_store)
+    equity = pd.read_parquet(folder / "walk_forward_equity.parquet").set_index("timestamp")
+    returns = pd.read_parquet(folder / "returns.parquet").set_index("timestamp")
+    own = returns.loc[equity.index, "run_base"].to_numpy()
+    assert own.tobytes() == equity["net_return"].to_numpy().tobytes()
+
+
+def test_a_strategy_with_fit_sees_training_bars_only(with_store, command):
+    (with_store / "fitting.py").write_text(FITTED, encoding="utf-8")
+    done = command(
+        *SHARED, *WALK, "strategy=custom", "strategy._target_=fitting.Best", "strategy.skip=0,1"
+    )
+    assert done.returncode == 0, done.stderr
+    summary = pd.read_csv(folder_of(with_store) / "walk_forward_summary.csv")
+    windows = {(str(row.train_start)[:10], str(row.train_end)[:10]) for row in summary.itertuples()}
+    fitted = {
+        tuple(line.split()[1:])
+        for line in (with_store / "fitted.log").read_text(encoding="utf-8").splitlines()
+    }
+    assert fitted == windows
+    assert summary["is_sharpe"].notna().all()
+    assert summary["oos_sharpe"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("walk_forward.test_size=0",), "walk_forward.test_size"),
+        (("walk_forward.train_size=5000",), "5000"),
+        (("walk_forward.train_size=3QX",), "3QX"),
+        (("walk_forward.purged_size=400",), "purged_size"),
+        (("walk_forward.foo=1",), "walk_forward.foo"),
+        (("rank_by=runtime_s",), "runtime_s"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_runs(with_store, command, settings, named):
+    done = command(*SHARED, *WALK, *settings, "strategy.fast=5,10")
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (with_store / "mlruns" / "batches").exists()
+
+
+def test_ranking_by_an_out_of_sample_metric_is_flagged(with_store, command):
+    done = command(*SHARED, *WALK, "strategy.fast=5,10,20", "rank_by=oos_sharpe")
+    assert done.returncode == 0, done.stderr
+    assert "no longer out-of-sample" in done.stdout
