@@ -1,19 +1,22 @@
 """What the tests of the commands share: one cache, and a store whose migrations were run once."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from backtest_batch.app import Task, run_command
+from backtest_batch.app import Task, main, run_command
 from backtest_batch.batch.plan import Plan, make_plan
+from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.records import BatchRequest
 
 CACHE = "BACKTEST_BATCH_CACHE"
@@ -115,3 +118,87 @@ def planned() -> Callable[..., Plan]:
         return make_plan(read_request(*arguments).compositions)
 
     return plan
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it recorded."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def batch_id(self) -> str:
+        """The batch_id that the last lines name."""
+        found = re.search(r"tags.batch_id = '([^']+)'", self.out)
+        assert found is not None, self.out + self.err
+        return found[1]
+
+
+@pytest.fixture
+def invoke(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the command in this process."""
+
+    def run(*arguments: str) -> Ended:
+        capsys.readouterr()
+        code = main(list(arguments))
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return run
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """One run as the store and its artifacts have it."""
+
+    run_id: str
+    status: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+    files: Path
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The metrics that are compared bit for bit."""
+        return {name: self.metrics[name] for name in RESULT_METRICS if name in self.metrics}
+
+
+def recorded_runs(folder: Path, batch_id: str | None = None) -> dict[str, RecordedRun]:
+    """Return the runs of a batch (by default of all) by run_id, read from the store as MLflow does.
+
+    Parameters
+    ----------
+    folder
+        Working directory of the command.
+    batch_id
+        The batch.
+    """
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("backtest_batch")
+    if experiment is None:
+        return {}
+    wanted = "tags.batch_role = 'run'"
+    if batch_id is not None:
+        wanted += f" and tags.batch_id = '{batch_id}'"
+    runs = client.search_runs([experiment.experiment_id], wanted, max_results=1_000)
+    return {
+        run.data.tags["run_id"]: RecordedRun(
+            run_id=run.data.tags["run_id"],
+            status=run.info.status,
+            metrics=run.data.metrics,
+            params=run.data.params,
+            tags=run.data.tags,
+            files=Path(run.info.artifact_uri.removeprefix("file://")),
+        )
+        for run in runs
+    }
+
+
+@pytest.fixture
+def recorded() -> Callable[..., dict[str, RecordedRun]]:
+    return recorded_runs

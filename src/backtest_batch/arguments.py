@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from backtest_batch.assignments import Assignment, flatten
+from backtest_batch.assignments import Assignment, flatten, quote
 from backtest_batch.config import SWEEPABLE
 from backtest_batch.errors import ConfigurationError
 
@@ -31,6 +31,8 @@ OPTIONS_WITH_VALUE = frozenset(
 )
 WHOLE_NODES = ("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints")
 """Keys whose mappings are one value and not a path to several."""
+GRAMMAR = frozenset("'\"()[]{}<>$")
+"""What gives a value a structure of its own."""
 PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
 """Keys that say which runs a batch has."""
 
@@ -59,12 +61,22 @@ def _with_batch_file(arguments: Sequence[str]) -> list[str]:
     for item in expanded:
         if not argument_key(item):
             raise ConfigurationError(f"{item!r}: is not key=value")
+    expanded = [_readable(item) for item in expanded]
     name = argument_value(expanded, "batch_file")
     if name is None:
         return [*flags, *expanded]
     given = {argument_key(item) for item in expanded}
     from_file = [item.override for item in read_batch_file(Path(name)) if item.key not in given]
     return [*flags, *from_file, *expanded]
+
+
+def _readable(argument: str) -> str:
+    """Return an argument whose values beyond ASCII are quoted; Hydra reads them only so."""
+    key, _, text = argument.partition("=")
+    if text.isascii() or not GRAMMAR.isdisjoint(text):
+        return argument
+    values = (item if item.isascii() else quote(item) for item in text.split(","))
+    return f"{key}={','.join(values)}"
 
 
 def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -131,8 +131,8 @@ def changed_arguments(given: Sequence[str], recorded: Mapping[str, str], config:
         if not determines_results(key) or key == "batch_file":
             continue
         then = _value(recorded[key]) if key in recorded else _configured(config, key)
-        accepted = (then, _configured(config, key))
-        if _value(item) not in accepted and argument_value([item], key) not in accepted:
+        accepted = {then, _configured(config, key)} - {None}
+        if accepted.isdisjoint((_value(item), argument_value([item], key))):
             changed.append(f"{key} (given {_value(item)}, recorded {then or 'nothing'})")
     return changed
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backtest_batch.batch.executor import make_executor
+from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.comparison.walk_forward import check_ranking, metrics_with
+from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.dry_run import describe
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
 from backtest_batch.opening import open_session
@@ -131,7 +134,10 @@ def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
 
 def _ranking(request: BatchRequest) -> Ranking:
     config = request.config
-    return Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
+    ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
+    if is_on(config):
+        check_ranking(ranking, metrics_with(PER_BAR, benchmark=True))
+    return ranking
 
 
 def _refuse_too_many(request: BatchRequest) -> None:

@@ -79,7 +79,7 @@ def test_what_differs_between_batches_is_listed():
 
     assert found.to_dict("records") == [
         {"fact": "data_fingerprint", "a": "d1", "b": "d2"},
-        {"fact": "start_date", "a": "2005-01-01, null", "b": "2005-01-01"},
+        {"fact": "start_date", "a": "null, 2005-01-01", "b": "2005-01-01"},
         {"fact": "cost", "a": "0.5, 1.0", "b": "1.0"},
     ]
     assert differences(facts[facts["batch_id"] == "a"]).empty

@@ -220,3 +220,12 @@ def test_a_file_name_may_hold_spaces_and_a_byte_order_mark(planned, working_dir)
     (folder / "a b.yaml").write_bytes(b"\xef\xbb\xbfparam_grid: {seed: [1, 2]}\n")
     plan = planned(*SMALL, "batch_file='my sweeps é/a b.yaml'")
     assert [run.run_id for run in plan.runs] == ["run_1", "run_2"]
+
+
+def test_values_beyond_ascii_need_no_quotes(requested):
+    request = requested(
+        "-m", "description=größer", "data=csv", "data.path=préis.csv,/tmp/交易 1.csv"
+    )
+    assert request.config["description"] == "größer"
+    paths = [item.swept["data.path"] for item in request.compositions]
+    assert paths == ["préis.csv", "/tmp/交易 1.csv"]

@@ -19,7 +19,7 @@ from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.interrupt import exposed
 from backtest_batch.batch.limits import Limits
-from backtest_batch.batch.monitor import HostMonitor, rss_mb
+from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.retry import RetryPolicy
 from backtest_batch.batch.slot import Slot, Work, how_it_ended, make_setup
 from backtest_batch.errors import (
@@ -36,6 +36,8 @@ log = logging.getLogger("backtest_batch.batch")
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
 MOST_FAILED_STARTS = 3
+LONGEST_MESSAGE = 300
+"""Characters of an error that the log shows when a run is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +169,7 @@ class Executor:
             for slot in self._busy:
                 if slot.future is not None and slot.future.done():
                     yield from self._settle(slot)
-                elif (broken := self.limits.broken(slot.seconds, slot.pid)) is not None:
+                elif (broken := self.limits.broken(slot.seconds, slot.memory)) is not None:
                     yield from self._end(slot, broken)
             note = monitor.sample([slot.pid for slot in self._slots if slot.pid is not None])
             if note is not None:
@@ -219,20 +221,20 @@ class Executor:
             slot.restart()
             return False
         self._failed_starts = 0
-        limit = self.limits.memory_limit_mb
-        if limit is not None and slot.first_rss_mb >= limit:
+        limit, memory = self.limits.memory_limit_mb, slot.memory
+        if limit is not None and memory is not None and memory.first_mb >= limit:
             raise ConfigurationError(
-                f"memory_limit_mb={limit:g}: a worker needs {slot.first_rss_mb:,.0f} MiB before "
+                f"memory_limit_mb={limit:g}: a worker needs {memory.first_mb:,.0f} MiB before "
                 "its first run, so that every run would fail"
             )
         return True
 
     def _bloated(self, slot: Slot) -> bool:
         """Replace a process that still holds so much memory that the next run would suffer."""
-        limit = self.limits.memory_limit_mb
-        if limit is None or slot.pid is None:
+        limit, memory = self.limits.memory_limit_mb, slot.memory
+        if limit is None or memory is None:
             return False
-        if rss_mb(slot.pid) <= slot.first_rss_mb + (limit - slot.first_rss_mb) / 2:
+        if memory.used_mb <= memory.first_mb + (limit - memory.first_mb) / 2:
             return False
         slot.restart()
         return True
@@ -260,6 +262,11 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - whatever came back, the batch goes on
             # The process is gone, or what it sent cannot be read.
             yield from self._end(slot, WorkerDied(how_it_ended(error)))
+            return
+        peak = max((result.peak_rss_mb for result in reply.results), default=0.0)
+        exceeded = self.limits.exceeded(peak)
+        if exceeded is not None:
+            yield from self._end(slot, exceeded)
             return
         started_ms = slot.started_ms
         work = slot.release()
@@ -308,7 +315,7 @@ class Executor:
                 attempts,
                 self.policy.retries + 1,
                 failure.error_type,
-                failure.error_message,
+                " ".join(failure.error_message.split())[:LONGEST_MESSAGE],
                 delay,
             )
             due = time.monotonic() + delay

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from backtest_batch.batch.monitor import rss_mb
+from backtest_batch.batch.monitor import ProcessMemory
 from backtest_batch.errors import BacktestError, MemoryLimitExceeded, RunTimeout
 
 IDLE_WAIT_SECONDS = 0.5
@@ -31,7 +31,7 @@ class Limits:
         watched = self.timeout_seconds is not None or self.memory_limit_mb is not None
         return LIMIT_WAIT_SECONDS if watched else IDLE_WAIT_SECONDS
 
-    def broken(self, seconds: float, pid: int | None) -> BacktestError | None:
+    def broken(self, seconds: float, memory: ProcessMemory | None) -> BacktestError | None:
         """Return the limit that a process breaks, or None.
 
         Parameters
@@ -39,16 +39,28 @@ class Limits:
         seconds
             How long it has been computing. A chunk that takes longer than one run may is split;
             its runs then have the time each.
-        pid
-            Its number.
+        memory
+            Its memory, when it is known.
         """
-        timeout, memory = self.timeout_seconds, self.memory_limit_mb
-        if timeout is not None and seconds > timeout:
-            return RunTimeout(f"took longer than timeout_seconds={timeout:g}")
-        if memory is not None and pid is not None:
-            used = rss_mb(pid)
-            if used > memory:
-                return MemoryLimitExceeded(
-                    f"its process used {used:,.0f} MiB, more than memory_limit_mb={memory:g}"
-                )
-        return None
+        if self.memory_limit_mb is not None and memory is not None:
+            exceeded = self.exceeded(memory.used_mb)
+            if exceeded is not None:
+                return exceeded
+        timeout = self.timeout_seconds
+        if timeout is None or seconds <= timeout:
+            return None
+        if memory is not None:
+            # Where the system is slow to hand out memory, that is what took so long.
+            exceeded = self.exceeded(memory.wanted_mb)
+            if exceeded is not None:
+                return exceeded
+        return RunTimeout(f"took longer than timeout_seconds={timeout:g}")
+
+    def exceeded(self, used_mb: float) -> MemoryLimitExceeded | None:
+        """Return the error when a process uses more memory than it may, or None."""
+        if self.memory_limit_mb is None or used_mb <= self.memory_limit_mb:
+            return None
+        return MemoryLimitExceeded(
+            f"its process used {used_mb:,.0f} MiB, more than "
+            f"memory_limit_mb={self.memory_limit_mb:g}"
+        )

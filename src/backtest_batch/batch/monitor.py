@@ -114,12 +114,49 @@ class HostMonitor:
         return max(0.0, used - mine) / available if available > 0 else None
 
 
-def rss_mb(pid: int) -> float:
-    """Return the resident memory of a process in MiB; 0 when it is gone."""
+@dataclass(frozen=True)
+class ProcessMemory:
+    """The memory of one process.
+
+    Attributes
+    ----------
+    pid
+        Its number.
+    first_mb
+        What was resident when it was first looked at, in MiB.
+    first_data_mb
+        What it had asked for by then, in MiB.
+    """
+
+    pid: int
+    first_mb: float
+    first_data_mb: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessMemory":
+        """Look at a process for the first time."""
+        resident, data = _memory_mb(pid)
+        return cls(pid=pid, first_mb=resident, first_data_mb=data)
+
+    @property
+    def used_mb(self) -> float:
+        """What is resident, in MiB; 0 when the process is gone."""
+        return _memory_mb(self.pid)[0]
+
+    @property
+    def wanted_mb(self) -> float:
+        """What would be resident if it had got all that it has asked for since, in MiB."""
+        resident, data = _memory_mb(self.pid)
+        return max(resident, self.first_mb + data - self.first_data_mb)
+
+
+def _memory_mb(pid: int) -> tuple[float, float]:
     try:
-        return float(psutil.Process(pid).memory_info().rss) / MEBIBYTE
+        memory = psutil.Process(pid).memory_info()
     except psutil.Error:
-        return 0.0
+        return 0.0, 0.0
+    # Linux alone says how much a process has asked for.
+    return memory.rss / MEBIBYTE, getattr(memory, "data", 0) / MEBIBYTE
 
 
 def available_mb() -> float:

@@ -21,7 +21,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import Guard, kill_group
 from backtest_batch.batch.lifeline import WorkerSetup, start_worker
-from backtest_batch.batch.monitor import rss_mb
+from backtest_batch.batch.monitor import ProcessMemory
 from backtest_batch.batch.output import text_since
 from backtest_batch.batch.worker import hello, run_chunk
 from backtest_batch.records import RunSpec
@@ -77,7 +77,7 @@ class Slot:
     started: float = 0.0
     started_ms: int = 0
     pid: int | None = None
-    first_rss_mb: float = 0.0
+    memory: ProcessMemory | None = None
     future: "Future[ChunkReply] | None" = None
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _hello: "Future[int] | None" = field(default=None, init=False)
@@ -117,7 +117,7 @@ class Slot:
         """Read the process's number; a process that cannot even start raises here."""
         if self.pid is None and self._hello is not None:
             self.pid = self._hello.result()
-            self.first_rss_mb = rss_mb(self.pid)
+            self.memory = ProcessMemory.of(self.pid)
             self.guard.watch(self.pid)
 
     @property
@@ -152,7 +152,7 @@ class Slot:
     def kill(self) -> None:
         """End the process and what it has started, whatever they are doing."""
         pid, pool = self.pid, self._pool
-        self._pool = self._hello = self.pid = None
+        self._pool = self._hello = self.pid = self.memory = None
         if pid is not None:
             kill_group(pid)
             _kill_tree(pid)

@@ -11,6 +11,7 @@ from backtest_batch.reporting.comparison import Compared
 from backtest_batch.reporting.files import benchmark_metrics, verdict_fails, write_reports
 from backtest_batch.reporting.parent import end_parent
 from backtest_batch.reporting.timings import timings
+from backtest_batch.reporting.walk_runs import record_walk
 from backtest_batch.session import Session
 from backtest_batch.stopwatch import Stopwatch
 
@@ -23,6 +24,8 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     problem = _make_reports(session, compared, watch)
     folder = session.workspace.reports
     lost = _lost(session)
+    with watch.stage("recording"):
+        unwalked = record_walk(session, compared)
     stopped = bool(session.pending)
     status: Status = "FAILED" if stopped else "KILLED" if lost or problem else "FINISHED"
     summary = folder / "batch_summary.md"
@@ -41,7 +44,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
         if not (session.failed or stopped or lost or problem):
             session.workspace.close()
         forget_deferred()
-    said = [text for text in (problem, lost, unrecorded) if text]
+    said = [text for text in (problem, lost, unwalked, unrecorded) if text]
     for text in (*said, refused):
         sys.stderr.write(text)
     if said:

@@ -32,8 +32,8 @@ RESERVED_TAGS = frozenset(
     {
         "attempts", "batch_id", "batch_name", "batch_role", "chunk_runs", "code_fingerprint",
         "config_hash", "data_fingerprint", "error_message", "error_type", "git_commit",
-        "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
-        "process_started", "ruined", "run_id", "run_key", "swept", "tracking_id",
+        "chosen", "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
+        "process_started", "ruined", "run_id", "run_key", "split", "swept", "tracking_id",
         "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip
@@ -158,7 +158,7 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
     spec, outcome = record.spec, record.outcome
     name = shortened(spec.run_name, RUN_NAME_LENGTH)
     tags = {
-        **_common_tags(batch, name),
+        **common_tags(batch, name),
         "mlflow.parentRunId": parent_run_id,
         "batch_role": "run",
         "run_id": spec.run_id,
@@ -207,7 +207,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
     """Return the tags with which the parent run of a batch begins."""
     return tags_of(
         {
-            **_common_tags(batch, shortened(batch.batch_name, RUN_NAME_LENGTH)),
+            **common_tags(batch, shortened(batch.batch_name, RUN_NAME_LENGTH)),
             "batch_role": "batch",
             "n_runs": str(batch.n_runs),
             "n_finished": "0",
@@ -241,7 +241,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _common_tags(batch: BatchInfo, name: str) -> dict[str, str]:
+def common_tags(batch: BatchInfo, name: str) -> dict[str, str]:
+    """Return the tags that everything of a batch carries."""
     return {
         **batch.tags,
         "mlflow.runName": name,

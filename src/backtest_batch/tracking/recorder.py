@@ -26,6 +26,7 @@ from backtest_batch.tracking.entries import (
 )
 from backtest_batch.tracking.store import Store
 from backtest_batch.tracking.values import TAG_LENGTH
+from backtest_batch.tracking.walk_runs import SplitRun, insert_metrics, log_metrics, split_entry
 
 __all__ = ["BatchInfo", "Curve", "DatasetInfo", "Recorder", "RecordingError", "WriterChoice"]
 
@@ -168,6 +169,20 @@ class Recorder:
                 insert_curves(self.store.engine, curves)
             else:
                 log_curves(self.store, curves)
+
+    def add_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Add metrics to runs that are recorded, given by MLflow run id."""
+        with self.store.calling("add metrics"):
+            if self._bulk_writer is not None and self.store.engine is not None:
+                insert_metrics(self.store.engine, metrics, now_ms())
+            else:
+                log_metrics(self.store, metrics, now_ms())
+
+    def record_splits(self, splits: Sequence[SplitRun]) -> None:
+        """Write a run for each split of a walk-forward, below the run that was split."""
+        ended_ms = now_ms()
+        entries = [split_entry(split, self.batch, ended_ms) for split in splits]
+        self._write(entries, [None] * len(entries), {})
 
     def add_artifacts(self, run_id: str, folder: Path) -> None:
         """Copy the files of ``folder`` to the artifacts of a run."""

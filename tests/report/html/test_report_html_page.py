@@ -15,7 +15,7 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sensitivity import sensitivity
 from backtest_batch.report.html import Curves, ReportData, WalkForwardView, render_report
 from backtest_batch.report.html.page import MAX_ROWS
-from backtest_batch.report.html.sections import MAX_FAILURES
+from backtest_batch.report.html.sections import MAX_FAILURES, winner_table
 
 VOID = {"meta", "link", "input", "br"}
 
@@ -319,3 +319,19 @@ def test_a_weighted_score_has_its_column(build: Callable[..., ReportData]) -> No
     text = render_report(data)
     assert 'data-column="score"' in text
     assert payload(text)["rankBy"] == ["sharpe", "turnover_annual"]
+
+
+def test_out_of_sample_metrics_of_the_best_run_stand_beside_the_others() -> None:
+    frame = pd.DataFrame({"x": [1, 2], "sharpe": [0.1, 0.3], "oos_sharpe": [0.2, -0.05]})
+    table = RunTable.from_frame(frame, params=["x"], metrics=["sharpe", "oos_sharpe"])
+    shown = winner_table(table, 1, {"sharpe": 0.6})
+    assert shown is not None
+    assert list(shown.head) == [
+        "metric",
+        "best run",
+        "out of sample",
+        "benchmark",
+        "median run",
+        "meaning",
+    ]
+    assert [row[:5] for row in shown.rows] == [["sharpe", "0.300", "-0.050", "0.600", "0.200"]]

@@ -1,11 +1,12 @@
 """Tables of the page's sections, from the runs of a batch."""
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
 
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.comparison.metrics_choice import engine_metric, result_metrics
+from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE, engine_metric, result_metrics
 from backtest_batch.comparison.ranking import unranked_counts
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.report.escaping import one_line, short_numbers
@@ -51,20 +52,36 @@ def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
 def winner_table(
     table: RunTable, best: Label | None, benchmark: Mapping[str, float]
 ) -> TextTable | None:
-    """Return the best run's metrics beside the benchmark's and the median run's."""
+    """Return the best run's metrics beside the benchmark's and the median run's.
+
+    Where a walk-forward measured the run, its out-of-sample metrics stand beside the others.
+    """
     if best is None:
         return None
-    rows = []
     of_best = table.metrics.loc[[best]].iloc[0].dropna()
-    medians = table.metrics[table.finished].median()
-    for name in result_metrics(of_best.index):
-        values = [of_best[name], benchmark.get(name, float("nan")), medians[name]]
-        rows.append([name, *(short_numbers(name, [value])[0] for value in values), meaning(name)])
+    columns = {
+        "best run": of_best,
+        "out of sample": of_best[
+            [name for name in of_best.index if name.startswith(OUT_OF_SAMPLE)]
+        ].rename(lambda name: str(name).removeprefix(OUT_OF_SAMPLE)),
+        "benchmark": pd.Series(benchmark, dtype=float),
+        "median run": table.metrics[table.finished].median(),
+    }
+    held = {title: values for title, values in columns.items() if len(values)}
+    rows = [
+        [
+            name,
+            *(short_numbers(name, [values.get(name, math.nan)])[0] for values in held.values()),
+            meaning(name),
+        ]
+        for name in result_metrics(of_best.index)
+        if not name.startswith(OUT_OF_SAMPLE)
+    ]
     return TextTable(
-        caption="Metrics of the best run, of the benchmark and of the median run",
-        head=["metric", "best run", "benchmark", "median run", "meaning"],
+        caption="Metrics of the best run beside others",
+        head=["metric", *held, "meaning"],
         rows=rows,
-        numbers=frozenset({1, 2, 3}),
+        numbers=frozenset(range(1, 1 + len(held))),
     )
 
 

@@ -36,7 +36,7 @@ _PER_SCENARIO = (
     ("pbo", "PBO"),
 )
 
-_SURVIVORS_SHOWN = 20
+_SURVIVORS_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ def figure_text(key: str, value: Any) -> str:
 
 def pvalue_text(value: float) -> str:
     """Return a p-value with three decimals; never 0.000."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def _survivors(names: Sequence[str]) -> str:

@@ -1,0 +1,178 @@
+"""What cannot be run ends with exit code 2, one readable message, and nothing left behind."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+FILES = {
+    "empty.csv": "",
+    "header.csv": "timestamp,A,B\n",
+    "zero.csv": "timestamp,A,B\n2020-01-01,1,2\n2020-01-02,1,0\n2020-01-03,1,2\n",
+    "negative.csv": "timestamp,A,B\n2020-01-01,1,2\n2020-01-02,-1,2\n2020-01-03,1,2\n",
+    "twice.csv": "timestamp,A,B\n2020-01-01,1,2\n2020-01-02,1,2\n2020-01-02,1,2\n",
+    "unsorted.csv": "timestamp,A,B\n2020-01-03,1,2\n2020-01-02,1,2\n2020-01-04,1,2\n",
+    "gap.csv": "timestamp,A,B\n2020-01-01,1,2\n2020-01-02,1,\n2020-01-03,1,2\n",
+    "words.csv": "timestamp,A,B\n2020-01-01,1,2\n2020-01-02,1,high\n2020-01-03,1,2\n",
+    "broken.parquet": "no parquet",
+}
+
+KEYS = [
+    ("comission_bps=1", "comission_bps: is not a known key; did you mean commission_bps?"),
+    ("+foo=1", "foo=1: is not a known key"),
+    ("++comission_bps=1", "comission_bps=1: is not a known key; did you mean commission_bps?"),
+    ("+profiling.run=1", "profiling.run=1: is not a known key; did you mean profiling.runs?"),
+    ("~commission_bps", "commission_bps=(deleted): cannot be left out"),
+    ("tracking.urj=x", "tracking.urj: is not a known key; did you mean tracking.uri"),
+    ("strategy.fats=3", "strategy.fats=3: is not an argument of TrendBaseline; did you mean"),
+    (
+        "strategy=nope",
+        "strategy=nope: there is no such choice; choose one of: custom, equal_weight",
+    ),
+    ("data=nope", "data=nope: there is no such choice; choose one of: csv, parquet, sp500"),
+    ("experiment=nope", "experiment=nope: there is no such choice; choose one of: costs"),
+    ("hydra/launcher=nope", "hydra/launcher=nope: there is no such choice; choose one of: basic"),
+    ("word", "word: is not key=value"),
+    ("=3", "'=3': is not key=value"),
+    ("constraints={sharpe:>1}", "constraints={sharpe:>1}: cannot be read"),
+]
+TYPES = [
+    ("commission_bps=abc", "commission_bps=abc: must be a number"),
+    ("commission_bps=null", "commission_bps=null: must be a number"),
+    ("commission_bps=[1,2]", "must be a number; several values are a sweep: commission_bps=1,2"),
+    ("n_jobs=2.5", "n_jobs=2.5: must be a whole number"),
+    ("dry_run=perhaps", "dry_run=perhaps: must be true or false"),
+    ("tags=3", "tags=3: must be a mapping"),
+    ("tag_names=core", "tag_names=core: must be a list"),
+    ("profiling.runs=x", "profiling.runs=x: must be a whole number or null"),
+    ("strategy.fast=2.5", "strategy.fast=2.5: "),
+    ("strategy.average=wma", "strategy.average=wma: input should be 'ema' or 'sma'"),
+    ("commission_bps=${nothing}", "commission_bps: Interpolation key 'nothing' not found"),
+]
+RANGES = [
+    ("commission_bps=-1", "commission_bps=-1.0: must be >= 0 and <= 10,000"),
+    ("commission_bps=inf", "commission_bps=inf: must be >= 0"),
+    ("commission_bps=nan", "commission_bps=nan: must be >= 0"),
+    ("max_gross_exposure=0", "max_gross_exposure=0.0: must be > 0"),
+    ("max_weight=0", "max_weight=0.0: must be > 0"),
+    ("initial_capital=0", "initial_capital=0.0: must be > 0"),
+    ("rebalance=X", "rebalance=X: must be one of bar, D, W, M, Q"),
+    ("execution_lag=-1", "execution_lag=-1: must be >= 0"),
+    ("execution_price=mid", "execution_price=mid: must be one of close, open"),
+    ("strategy.fast=99", "`fast < slow` must hold, but got fast=99, slow=60."),
+    ("start_date=yesterdayish", "start_date=yesterdayish: must be a date such as 2005-01-31"),
+    ("start_date=2010-01-01 end_date=2005-01-01", "`start_date < end_date` must hold"),
+    ("start_date=2050-01-01", "start_date=2050-01-01: "),
+    ("n_jobs=0", "n_jobs=0: must be >= 1"),
+    ("top_n=0", "top_n=0: must be >= 1"),
+    ("seed=-1", "seed=-1: must be >= 0"),
+    ("on_failure=explode", "on_failure=explode: must be one of continue, stop"),
+    ("tags.batch_id=3", "tags.batch_id: this name is taken"),
+    ("rank_by=shape", "rank_by=shape: there is no metric 'shape'"),
+    ("constraints={sharpe:abc}", "constraints.sharpe"),
+    ("max_runs=2 seed=1,2,3", "the batch has 3 runs, more than max_runs=2"),
+    ("resume=latest", "resume=latest: nothing to resume"),
+]
+DATA = [
+    ("data.symbols=[AAPL,NOPE]", "unknown symbol NOPE"),
+    ("data=csv", "data.path=???: must be given"),
+    ("data=csv data.path=none.csv", "none.csv: no such file or folder"),
+    ("data=csv data.path=empty.csv", "empty.csv is empty"),
+    ("data=csv data.path=header.csv", "header.csv"),
+    ("data=csv data.path=zero.csv", "B has a close of 0 at 2020-01-02 (1 bar)"),
+    ("data=csv data.path=negative.csv", "A has a close of -1 at 2020-01-02"),
+    ("data=csv data.path=twice.csv", "A has a duplicate bar at 2020-01-02"),
+    ("data=csv data.path=unsorted.csv", "unsorted index"),
+    ("data=csv data.path=gap.csv", "B has no close inside its series at 2020-01-02"),
+    ("data=csv data.path=words.csv", "high"),
+    ("data=parquet data.path=broken.parquet", "broken.parquet"),
+    ("data=synthetic data.n_bars=1", "`n_bars >= 2` must hold, but got n_bars=1."),
+]
+
+
+@pytest.fixture
+def files(working_dir):
+    """The working directory with files that cannot be used."""
+    for name, text in FILES.items():
+        (working_dir / name).write_text(text)
+    return working_dir
+
+
+@pytest.mark.parametrize(("arguments", "message"), KEYS + TYPES + RANGES + DATA)
+def test_the_message_names_key_or_symbol_value_and_what_is_allowed(
+    invoke, files, arguments, message
+):
+    ended = invoke(*arguments.split(" "))
+    assert ended.code == 2, ended
+    assert message in ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert "HYDRA_FULL_ERROR" not in ended.err
+    assert sorted(entry.name for entry in files.iterdir()) == sorted(FILES)
+
+
+def test_all_keys_that_do_not_compose_are_listed(invoke, working_dir):
+    ended = invoke("-m", "comission_bps=1", "max_gross_exposure=abc,1", "top_n=x", "data=nope")
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
+        "The configuration is invalid; nothing was run:",
+        "  data=nope: there is no such choice; "
+        "choose one of: csv, parquet, sp500, stored, synthetic, yahoo",
+        "  comission_bps=1: is not a known key; did you mean commission_bps?",
+        "  max_gross_exposure=abc: must be a number",
+        "  top_n=x: must be a whole number",
+    ]
+
+
+def test_a_user_sees_one_message_and_asks_for_the_traceback(command, working_dir):
+    quiet = command("max_gross_exposure=0")
+    assert (quiet.returncode, quiet.stdout) == (2, "")
+    assert quiet.stderr.splitlines() == [
+        "The configuration is invalid; nothing was run:",
+        "  max_gross_exposure=0.0: must be > 0",
+    ]
+    loud = command("max_gross_exposure=0", env={"HYDRA_FULL_ERROR": "1"})
+    assert loud.returncode == 2
+    assert re.search(r"Traceback .*ConfigurationError", loud.stderr, re.DOTALL)
+    assert loud.stderr.endswith(quiet.stderr)
+    assert list(working_dir.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_used_leaves_nothing(invoke, working_dir, tmp_path):
+    uri = (tmp_path / "runs").as_uri()
+    ended = invoke("data=synthetic", "data.n_bars=100", f"tracking.uri='{uri}'")
+    assert ended.code == 2
+    assert f"tracking.uri={uri}" in ended.err
+    assert "Traceback" not in ended.err
+    assert list(working_dir.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(invoke, working_dir):
+    Path("taken").write_text("a file")
+    ended = invoke("data=synthetic", "data.n_bars=100", "output_dir=taken/reports")
+    assert ended.code == 2
+    assert "output_dir=" in ended.err
+    assert "cannot be written" in ended.err
+    assert [entry.name for entry in working_dir.iterdir()] == ["taken"]
+
+
+def test_options_that_do_not_exist(invoke, working_dir):
+    ended = invoke("--forever")
+    assert ended.code == 2
+    assert "unrecognized arguments: --forever" in ended.err
+    ended = invoke("--config-dir", "nowhere")
+    assert ended.code == 2
+    assert "nowhere' not found" in ended.err
+
+
+def test_without_the_demo_data_the_install_line_is_shown(command, working_dir):
+    # A module that cannot be found is what is left of a package that is not installed.
+    Path("sitecustomize.py").write_text(
+        "import importlib.util as u\n"
+        "found = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'skfolio' else found(name, *rest)\n"
+    )
+    ended = command(env={"PYTHONPATH": str(working_dir)})
+    assert ended.returncode == 2
+    assert "pip install 'backtest-batch[demo]'" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,228 @@
+"""Real commands in processes of their own, and what they leave behind."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from backtest_batch.tracking.search import BatchHandle, list_artifacts, list_batches, load_runs
+from backtest_batch.tracking.store import Store, open_store, resolve_uri
+
+SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
+"""Prices that are made in milliseconds."""
+
+DEADLINE_SECONDS = 120.0
+
+# Strategies that misbehave in one way each, chosen by ``mode``; every call leaves a line.
+HOSTILE = r'''
+import ctypes, os, pathlib, signal, subprocess, sys, threading, time
+import numpy as np
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Unpicklable(Exception):
+    def __init__(self, first, second):
+        super().__init__(first)
+        self.lock = threading.Lock()
+
+
+def hold_the_interpreter():
+    """Sleep in C without releasing the interpreter's lock: no Python code can run beside it."""
+    ctypes.PyDLL(None).sleep(100_000)
+
+
+class Hostile:
+    def __init__(self, mode: str = "good", number: int = 0, seconds: float = 0.0):
+        self.mode, self.number, self.seconds = mode, number, seconds
+
+    def target_weights(self, panel, decisions):
+        with open("calls.txt", "a") as file:
+            file.write(f"{self.mode} {self.number}\n")
+        print("computing", self.mode, self.number)
+        time.sleep(self.seconds)
+        getattr(self, self.mode)(panel, decisions)
+        weight = (1 + self.number % 7) / 10
+        return np.full((len(decisions), panel.n_assets), weight / panel.n_assets)
+
+    def good(self, panel, decisions): pass
+    def mixed(self, panel, decisions):
+        modes = ("error", "kill", "sleep", "twice", "memory")
+        getattr(self, dict(enumerate(modes)).get(self.number, "good"))(panel, decisions)
+    def error(self, panel, decisions): raise ValueError("broken on purpose\nsecond line")
+    def kill(self, panel, decisions): os.kill(os.getpid(), signal.SIGKILL)
+    def leave(self, panel, decisions): os._exit(3)
+    def crash(self, panel, decisions): ctypes.string_at(0)
+    def exit(self, panel, decisions): sys.exit(7)
+    def sleep(self, panel, decisions): time.sleep(100_000)
+    def hang(self, panel, decisions): hold_the_interpreter()
+    def unspeakable(self, panel, decisions): raise Unspeakable
+    def unpicklable(self, panel, decisions): raise Unpicklable(1, 2)
+    def close(self, panel, decisions):
+        sys.stdout.close(); sys.stderr.close(); os.close(1); os.close(2)
+    def move(self, panel, decisions): os.chdir("/")
+    def thread(self, panel, decisions):
+        threading.Thread(target=time.sleep, args=(100_000,)).start()
+    def child(self, panel, decisions):
+        child = subprocess.Popen(["sleep", "100000"])
+        pathlib.Path("child.pid").write_text(str(child.pid))
+    def orphan(self, panel, decisions):
+        self.child(panel, decisions)
+        os._exit(0)
+    def numbers(self, panel, decisions): np.seterr(all="raise")
+    def prices(self, panel, decisions):
+        panel.fields["close"] = panel.fields["close"] * 2
+        decisions += 1
+    def result(self, panel, decisions):
+        import backtest_batch.records
+        backtest_batch.records.RunResult.__reduce__ = lambda self: (eval, ("1/0",))
+    def memory(self, panel, decisions):
+        self.held = np.ones(200_000_000)
+    def twice(self, panel, decisions):
+        tries = pathlib.Path("tries.txt")
+        with tries.open("a") as file:
+            file.write("x")
+        if tries.stat().st_size <= 2:
+            raise OSError("not yet")
+    def first(self, panel, decisions):
+        if not os.path.exists("seen"):
+            pathlib.Path("seen").touch()
+            os._exit(9)
+'''
+
+
+@dataclass
+class Command:
+    """The command line in a folder of its own."""
+
+    folder: Path
+    environment: dict[str, str]
+    running: "list[subprocess.Popen[str]]" = field(default_factory=list)
+
+    def run(
+        self, *arguments: str, folder: Path | None = None, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end."""
+        process = self.start(*arguments, folder=folder, **variables)
+        return self.end(process)
+
+    def start(
+        self, *arguments: str, folder: Path | None = None, **variables: str
+    ) -> "subprocess.Popen[str]":
+        """Start the command."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backtest_batch", *arguments],
+            cwd=folder or self.folder,
+            env={**self.environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(process)
+        return process
+
+    def end(self, process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+        """Wait for a command to end."""
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+        self.running.remove(process)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def hostile(self, *arguments: str) -> tuple[str, ...]:
+        """Return the arguments of a sweep over the strategies above."""
+        (self.folder / "hostile.py").write_text(HOSTILE)
+        target = ("strategy=custom", "strategy._target_=hostile.Hostile")
+        return ("-m", *SMALL_MARKET, "n_jobs=2", "adaptive_workers=false", *target, *arguments)
+
+    @property
+    def calls(self) -> list[str]:
+        """What the strategies above were asked for, one entry a call."""
+        path = self.folder / "calls.txt"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def batches(self) -> list[Path]:
+        """The folders of the batches, the oldest first."""
+        return sorted((self.folder / "mlruns" / "batches").glob("*"))
+
+    def report(self, name: str) -> Path:
+        """Return a report of the newest batch."""
+        return self.batches[-1] / name
+
+    def store(self) -> Store:
+        """Open the store of the folder."""
+        return open_store(resolve_uri(None, self.folder), "backtest_batch", create=False)
+
+    def recorded(self) -> "Recorded":
+        """Return what the store holds of the newest batch."""
+        store = self.store()
+        try:
+            handle = list_batches(store)[0]
+            frame = load_runs(store, batches=[handle.batch_id])
+            artifacts = {
+                row["run_id"]: list_artifacts(store, row["mlflow_run_id"])
+                for row in frame.to_dict("records")
+            }
+            own = list_artifacts(store, handle.mlflow_run_id)
+        finally:
+            store.close()
+        return Recorded(handle=handle, runs=frame, artifacts=artifacts, batch_artifacts=own)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the store holds of a batch."""
+
+    handle: BatchHandle
+    runs: pd.DataFrame
+    artifacts: dict[str, list[str]]
+    batch_artifacts: list[str]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Status of each run, by run_id."""
+        return dict(zip(self.runs["run_id"], self.runs["status"], strict=True))
+
+    def tag(self, name: str) -> dict[str, str]:
+        """Return one tag of each run that has it, by run_id."""
+        values = self.runs.set_index("run_id")[f"tags.{name}"].dropna()
+        return {str(run_id): str(value) for run_id, value in values.items()}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {seconds} s")
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return the processes that a process has started, and those that these have."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that still run."""
+    return [
+        process
+        for process in processes
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def interrupt(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:
+    """Send a signal to the command alone, as a process manager does."""
+    process.send_signal(number)
