@@ -4,8 +4,8 @@
     python -m benchmarks.walk_forward --small   20 runs x 5 splits, for CI
 
 The runs are noise on 8,313 daily bars with every per-bar array; strategies need no fit. The steps
-are those at the end of a sweep, up to the text of the files; kernels are compiled before. The processor time
-is that of all threads: on two free cores the wall time is little more than half of it.
+are those at the end of a sweep, up to the text of the files; kernels are compiled before. The
+processor time is that of all threads: two free cores take little more than half of it.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What the tests of the commands share: one cache, and a store whose migrations were run once."""
 
+import functools
 import os
 import re
 import shutil
@@ -70,25 +71,47 @@ def with_store(working_dir: Path, migrated_store: Path) -> Path:
     return working_dir
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def batch_id(self) -> str:
+        """The batch_id that the last lines name."""
+        found = re.search(r"tags.batch_id = '([^']+)'", self.out)
+        assert found is not None, self.out + self.err
+        return found[1]
+
+
+def run_process(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Ended:
+    """Run the command in a process of its own, without a terminal."""
+    done = subprocess.run(
+        [sys.executable, "-m", "backtest_batch", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def ended_command() -> Callable[..., Ended]:
+    """Run the command in a process of its own, in the folder given."""
+    return run_process
+
+
 @pytest.fixture
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(working_dir: Path) -> Callable[..., Ended]:
     """Run the command in a process of its own, in the working directory of the test."""
-
-    def run(
-        *arguments: str, env: dict[str, str] | None = None, **options: Any
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "backtest_batch", *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            timeout=300,
-            **options,
-        )
-
-    return run
+    return functools.partial(run_process, working_dir)
 
 
 def read_request(*arguments: str) -> BatchRequest:
@@ -118,22 +141,6 @@ def planned() -> Callable[..., Plan]:
         return make_plan(read_request(*arguments).compositions)
 
     return plan
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it recorded."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def batch_id(self) -> str:
-        """The batch_id that the last lines name."""
-        found = re.search(r"tags.batch_id = '([^']+)'", self.out)
-        assert found is not None, self.out + self.err
-        return found[1]
 
 
 @pytest.fixture
@@ -166,7 +173,7 @@ class RecordedRun:
         return {name: self.metrics[name] for name in RESULT_METRICS if name in self.metrics}
 
 
-def recorded_runs(folder: Path, batch_id: str | None = None) -> dict[str, RecordedRun]:
+def read_runs(folder: Path, batch_id: str | None = None) -> dict[str, RecordedRun]:
     """Return the runs of a batch (by default of all) by run_id, read from the store as MLflow does.
 
     Parameters
@@ -177,6 +184,7 @@ def recorded_runs(folder: Path, batch_id: str | None = None) -> dict[str, Record
         The batch.
     """
     from mlflow.tracking import MlflowClient
+    from mlflow.utils.file_utils import local_file_uri_to_path
 
     client = MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("backtest_batch")
@@ -193,12 +201,12 @@ def recorded_runs(folder: Path, batch_id: str | None = None) -> dict[str, Record
             metrics=run.data.metrics,
             params=run.data.params,
             tags=run.data.tags,
-            files=Path(run.info.artifact_uri.removeprefix("file://")),
+            files=Path(local_file_uri_to_path(run.info.artifact_uri)),
         )
         for run in runs
     }
 
 
-@pytest.fixture
-def recorded() -> Callable[..., dict[str, RecordedRun]]:
-    return recorded_runs
+@pytest.fixture(scope="session")
+def recorded_runs() -> Callable[..., dict[str, RecordedRun]]:
+    return read_runs

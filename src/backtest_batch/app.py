@@ -121,8 +121,12 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     expanded = resumed(expand_arguments(arguments))
     try:
         _run_hydra(expanded, task)
-    except ConfigCompositionException as error:
-        _raise_all_faults(expanded, error)
+    except BacktestBatchError:
+        raise
+    except (ConfigCompositionException, ValueError) as error:
+        if not task.started:
+            _raise_all_faults(expanded, error)
+        raise
     return task.outcome
 
 
@@ -179,15 +183,15 @@ def _full_errors() -> Iterator[None]:
             os.environ[FULL_ERROR] = previous
 
 
-def _raise_all_faults(arguments: Sequence[str], error: ConfigCompositionException) -> None:
-    """Raise the error; when other keys are wrong as well, an error that lists them all."""
+def _raise_all_faults(arguments: Sequence[str], error: Exception) -> None:
+    """Raise an error that lists every key that is wrong, when there are several."""
     from hydra_plugins.backtest_batch._faults import faults_of
 
     options, keys = divide(arguments)
     further = option_value(options, "--config-dir", "-cd")
     faults = faults_of(keys, config_folder(), CONFIG_NAME, further)
     if len(faults) < 2:
-        raise error
+        return
     listed = "\n".join(f"  {fault}" for fault in faults)
     raise ConfigurationError(
         f"The configuration is invalid; nothing was run:\n{listed}", faults

@@ -32,6 +32,10 @@ KEYS = [
     ("data=nope", "data=nope: there is no such choice; choose one of: csv, parquet, sp500"),
     ("experiment=nope", "experiment=nope: there is no such choice; choose one of: costs"),
     ("hydra/launcher=nope", "hydra/launcher=nope: there is no such choice; choose one of: basic"),
+    ("strategy=3", "strategy=3: must be one of: custom, equal_weight"),
+    ("experiment=null", "experiment=None: must be one of: costs"),
+    ("-m experiment=null,costs", "experiment=None: must be one of: costs"),
+    ("strategy=[custom,equal_weight]", "must be one of: custom, equal_weight"),
     ("word", "word: is not key=value"),
     ("=3", "'=3': is not key=value"),
     ("constraints={sharpe:>1}", "constraints={sharpe:>1}: cannot be read"),
@@ -126,15 +130,15 @@ def test_all_keys_that_do_not_compose_are_listed(invoke, working_dir):
 
 def test_a_user_sees_one_message_and_asks_for_the_traceback(command, working_dir):
     quiet = command("max_gross_exposure=0")
-    assert (quiet.returncode, quiet.stdout) == (2, "")
-    assert quiet.stderr.splitlines() == [
+    assert (quiet.code, quiet.out) == (2, "")
+    assert quiet.err.splitlines() == [
         "The configuration is invalid; nothing was run:",
         "  max_gross_exposure=0.0: must be > 0",
     ]
     loud = command("max_gross_exposure=0", env={"HYDRA_FULL_ERROR": "1"})
-    assert loud.returncode == 2
-    assert re.search(r"Traceback .*ConfigurationError", loud.stderr, re.DOTALL)
-    assert loud.stderr.endswith(quiet.stderr)
+    assert loud.code == 2
+    assert re.search(r"Traceback .*ConfigurationError", loud.err, re.DOTALL)
+    assert loud.err.endswith(quiet.err)
     assert list(working_dir.iterdir()) == []
 
 
@@ -173,6 +177,6 @@ def test_without_the_demo_data_the_install_line_is_shown(command, working_dir):
         "u.find_spec = lambda name, *rest: None if name == 'skfolio' else found(name, *rest)\n"
     )
     ended = command(env={"PYTHONPATH": str(working_dir)})
-    assert ended.returncode == 2
-    assert "pip install 'backtest-batch[demo]'" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.code == 2
+    assert "pip install 'backtest-batch[demo]'" in ended.err
+    assert "Traceback" not in ended.err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backtest_batch.assignments import Assignment
 from backtest_batch.tracking.store import Store, open_store, resolve_uri
 
 STRATEGIES = '''
@@ -48,19 +49,26 @@ for line in sys.stdin:
 
 TRENDS = ["strategy.fast=5,10", "strategy.slow=20,30,40", "commission_bps=0.0,1.0"]
 
+LONG = [
+    {"id": "a", "strategy.note": "a" * 6_001},
+    {"id": "b", "strategy.note": "a" * 6_000 + "b"},
+    # Together beyond the limit of a tag.
+    {"id": "c", "strategy.note": "x" * 4_500, "strategy.further": "z" * 4_500},
+    {"id": "d", "strategy.note": "y" * 4_500, "strategy.further": "z" * 4_500},
+    # Beyond the limits of a tag and of a parameter.
+    {"id": "e", "strategy.note": "a" * 9_001},
+    {"id": "f", "strategy.note": "a" * 9_000 + "b"},
+]
+
 BATCHES = [
     ["batch_name=core", *TRENDS, "tags.suite=first", "tags.size=12"],
     ["batch_name=other", "rebalance=W", "strategy.slow=20,50", "strategy.fast=5",
      "tags.suite=second", "tag_names=[reviewed]"],
-    # Four runs of the core once more.
-    ["batch_name=again", "strategy.fast=5", "strategy.slow=20,30", "commission_bps=0.0,1.0"],
     ["expect=1", "batch_name=failing", "noted", "strategy.note=one,fails,two"],
-    ["batch_name=long", "noted", f"strategy.note={'a' * 6_001},{'a' * 6_000}b"],
-    # Beyond the limit of a tag, and beyond those of tag and parameter.
-    ["batch_name=longer", "noted", f"strategy.note={'x' * 4_500},{'y' * 4_500}",
-     f"strategy.further={'z' * 4_500},{'w' * 4_500}"],
-    ["batch_name=longest", "noted", f"strategy.note={'a' * 9_001},{'a' * 9_000}b"],
-    ["batch_name=core", "strategy.fast=5", "strategy.slow=20,30", "tags.suite=newest"],
+    ["batch_name=long", "noted", Assignment("runs", LONG).override],
+    # Four runs of the first batch once more, under the same name.
+    ["batch_name=core", "strategy.fast=5", "strategy.slow=20,30", "commission_bps=0.0,1.0",
+     "tags.suite=newest"],
 ]  # fmt: skip
 
 

@@ -116,7 +116,11 @@ class Command:
         return self.end(process)
 
     def start(
-        self, *arguments: str, folder: Path | None = None, **variables: str
+        self,
+        *arguments: str,
+        folder: Path | None = None,
+        start_new_session: bool = False,
+        **variables: str,
     ) -> "subprocess.Popen[str]":
         """Start the command."""
         process = subprocess.Popen(
@@ -126,6 +130,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=start_new_session,
         )
         self.running.append(process)
         return process

@@ -91,8 +91,14 @@ def test_numbers_are_metrics(value):
     assert is_number(value)
 
 
+def name_of_type(value) -> str:
+    return type(value).__name__
+
+
 @pytest.mark.parametrize(
-    XX
+    "value",
+    [True, np.bool_(True), float("nan"), float("inf"), np.nan, "1", None, 10**400],
+    ids=name_of_type,
 )
 def test_other_values_are_not(value):
     assert not is_number(value)

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 KNOWN_REVISIONS = frozenset(
     {
         "d3e4f5a6b7c8",  # MLflow 3.9
+        "1b5f0d9ad7c1",  # MLflow 3.10
+        "c3d6457b6d8a",  # MLflow 3.11
         "7d34483879f0",  # MLflow 3.12
+        "da6fb0208061",  # MLflow 3.13
         "b7e4c1a90f23",  # MLflow 3.14
+        "6f8d9c3b2a1e",  # MLflow 3.15
         "b7e2c1a4d9f3",  # MLflow 3.16
         "dc11669786a5",  # MLflow 3.17
     }

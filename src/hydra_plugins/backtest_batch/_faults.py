@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from backtest_batch.assignments import Assignment, quote
 from backtest_batch.errors import Fault
 from hydra_plugins.backtest_batch._compose import apply
-from hydra_plugins.backtest_batch._grid import axis_of, group_finder
+from hydra_plugins.backtest_batch._grid import axis_of, group_options
 from hydra_plugins.backtest_batch._messages import choice_fault
 
 
@@ -53,11 +53,11 @@ def faults_of(
 def _faults(
     overrides: Sequence[Override], loader: ConfigLoader, config_name: str, hidden: Sequence[str]
 ) -> Iterator[Fault]:
-    is_group = group_finder(loader)
+    options = group_options(loader)
     assignments: list[Assignment] = []
     for override in overrides:
         if not override.is_hydra_override():
-            assignments += axis_of(override, is_group).assignments
+            assignments += axis_of(override, options).assignments
     chosen = []
     for item in assignments:
         if item.is_group:

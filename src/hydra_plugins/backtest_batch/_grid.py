@@ -25,8 +25,8 @@ from backtest_batch.errors import ConfigurationError, Fault
 COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume"})
 """Root keys that say which runs a command has; a run of it does not repeat them."""
 
-IsGroup = Callable[[str], bool]
-"""Whether a key is a config group."""
+GroupOptions = Callable[[str], Sequence[str]]
+"""The choices of a config group; none for a key that is no group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +90,11 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
     constants: dict[str, Assignment] = {}
     given: set[str] = set()
 
-    is_group = group_finder(loader)
-    for axis in _grid_axes(param_grid, is_group):
+    options = group_options(loader)
+    for axis in _grid_axes(param_grid, options):
         axes[axis.key] = axis
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
-        axis = axis_of(override, is_group)
+        axis = axis_of(override, options)
         axes.pop(axis.key, None)
         given.add(axis.key)
         if override.is_sweep_override():
@@ -116,22 +116,27 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
             + ", ".join(axes)
             + ": list the combinations in runs, or use param_grid"
         )
-    return Grid(constants=tuple(constants.values()), listed=_listed_runs(runs, is_group))
+    return Grid(constants=tuple(constants.values()), listed=_listed_runs(runs, options))
 
 
-def group_finder(loader: ConfigLoader) -> IsGroup:
-    """Return what tells config groups from other keys."""
+def group_options(loader: ConfigLoader) -> GroupOptions:
+    """Return what knows the choices of each config group."""
 
     @functools.cache
-    def is_group(key: str) -> bool:
-        return bool(loader.get_group_options(key, ObjectType.CONFIG))
+    def options(key: str) -> Sequence[str]:
+        return tuple(loader.get_group_options(key, ObjectType.CONFIG))
 
-    return is_group
+    return options
 
 
-def axis_of(override: Override, is_group: IsGroup) -> Axis:
-    """Return the values that an argument gives to its key; more than one is a sweep."""
-    key = override.key_or_group
+def axis_of(override: Override, options: GroupOptions) -> Axis:
+    """Return the values that an argument gives to its key; more than one is a sweep.
+
+    Raises
+    ------
+    ConfigurationError
+        When it gives no value, or a group something else than a choice.
+    """
     prefix = {
         OverrideType.CHANGE: "",
         OverrideType.ADD: "+",
@@ -139,18 +144,22 @@ def axis_of(override: Override, is_group: IsGroup) -> Axis:
         OverrideType.DEL: "~",
     }[override.type]
     values = _sweep_values(override) if override.is_sweep_override() else [override.value()]
-    return _axis(key, values, is_group, prefix)
+    return _axis(override.key_or_group, values, options, prefix)
 
 
-def _axis(key: str, values: Sequence[Any], is_group: IsGroup, prefix: str = "") -> Axis:
-    return Axis(
-        key=key,
-        assignments=tuple(
-            # strategy=trend_baseline is a choice, strategy={fast: 10} sets values of the chosen.
-            Assignment(key, value, is_group(key) and isinstance(value, str | None), prefix)
-            for value in values
-        ),
-    )
+def _axis(key: str, values: Sequence[Any], options: GroupOptions, prefix: str = "") -> Axis:
+    assignments = (_assignment(key, value, options, prefix) for value in values)
+    return Axis(key=key, assignments=tuple(assignments))
+
+
+def _assignment(key: str, value: Any, options: GroupOptions, prefix: str = "") -> Assignment:
+    choices = options(key)
+    # strategy=trend_baseline is a choice, strategy={fast: 10} sets values of the chosen.
+    is_choice = bool(choices) and not isinstance(value, Mapping)
+    if is_choice and not isinstance(value, str) and prefix != "~":
+        fault = Fault(key=key, value=value, allowed=f"must be one of: {', '.join(choices)}")
+        raise ConfigurationError(str(fault), [fault])
+    return Assignment(key, value, is_choice, prefix)
 
 
 def _sweep_values(override: Override) -> list[Any]:
@@ -195,7 +204,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _grid_axes(param_grid: Any, is_group: IsGroup) -> Iterator[Axis]:
+def _grid_axes(param_grid: Any, options: GroupOptions) -> Iterator[Axis]:
     if param_grid is None:
         return
     if not isinstance(param_grid, Mapping):
@@ -209,11 +218,11 @@ def _grid_axes(param_grid: Any, is_group: IsGroup) -> Iterator[Axis]:
         listed = list(values) if isinstance(values, list | tuple) else [values]
         if not listed:
             raise ConfigurationError(f"param_grid.{key}=[]: holds no value; nothing to run")
-        yield _axis(key, listed, is_group)
+        yield _axis(key, listed, options)
 
 
 def _listed_runs(
-    runs: Any, is_group: IsGroup
+    runs: Any, options: GroupOptions
 ) -> tuple[tuple[str | None, tuple[Assignment, ...]], ...]:
     if not isinstance(runs, list | tuple) or not all(isinstance(run, Mapping) for run in runs):
         raise ConfigurationError(
@@ -221,7 +230,7 @@ def _listed_runs(
         )
     if not runs:
         raise ConfigurationError("runs=[]: holds no run; nothing to run")
-    listed = [_listed_run(run, is_group) for run in runs]
+    listed = [_listed_run(run, options) for run in runs]
     ids = [run_id for run_id, _ in listed if run_id is not None]
     repeated = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
     if repeated:
@@ -232,19 +241,17 @@ def _listed_runs(
 
 
 def _listed_run(
-    run: Mapping[str, Any], is_group: IsGroup
+    run: Mapping[str, Any], options: GroupOptions
 ) -> tuple[str | None, tuple[Assignment, ...]]:
     run_id = run.get("id")
     assignments = []
     for key, value in run.items():
         if key == "id":
             continue
-        if is_group(key) and isinstance(value, str):
-            assignments.append(Assignment(key, value, is_group=True))
-        elif isinstance(value, Mapping):
+        if isinstance(value, Mapping):
             assignments += [Assignment(*leaf) for leaf in flatten(value, prefix=f"{key}.")]
         else:
-            assignments.append(Assignment(key, value))
+            assignments.append(_assignment(key, value, options))
     return None if run_id is None else str(run_id), tuple(assignments)
 
 

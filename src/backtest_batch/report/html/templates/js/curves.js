@@ -40,6 +40,15 @@ function registerCurves(id, payload) {
     figure.control("log").checked = Math.max(...finals) > 4;
   }
 
+  // Between 1, 2 and 5 there is room on a logarithmic axis of a few decades only.
+  function growthAxis(figure, shown) {
+    const common = { domain: [0.36, 1], tickformat: ".3~r" };
+    if (!figure.control("log").checked) return axis("growth of 1", common);
+    const values = shown.flatMap((position) => curves[position].equity).filter((value) => value > 0);
+    const [low, high] = [values.reduce((a, b) => Math.min(a, b), 1), values.reduce((a, b) => Math.max(a, b), 1)];
+    return axis("growth of 1", { ...common, type: "log", dtick: high / low > 300 ? 1 : "D2" });
+  }
+
   function draw(figure) {
     const boxes = [...figure.node.querySelectorAll("[data-lines] input")];
     const shown = curves.map((_, position) => position).filter((position) => boxes[position].checked);
@@ -63,8 +72,7 @@ function registerCurves(id, payload) {
         margin: { l: narrow ? 44 : 60, r: narrow ? 8 : 20, t: 12, b: 28 },
         hovermode: narrow ? "closest" : "x unified",
         xaxis: axis("", { anchor: "y2", hoverformat: "%Y-%m-%d" }),
-        yaxis: axis("growth of 1", { domain: [0.36, 1],
-          type: figure.control("log").checked ? "log" : "linear", tickformat: ".3~r" }),
+        yaxis: growthAxis(figure, shown),
         yaxis2: axis("drawdown", { domain: [0, 0.3], tickformat: ".0%" }),
       },
       table: {
