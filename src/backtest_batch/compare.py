@@ -45,6 +45,7 @@ from hydra_plugins.backtest_batch._messages import explain
 SCHEMA = "backtest_batch_compare"
 
 _TITLED_BATCHES = 3
+_LISTED_REASONS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,7 +216,8 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
     """
     table, ranking = conclusion.table, conclusion.ranking
     counts = unranked_counts(conclusion.ranked)
-    listed = "; ".join(f"{count:,} {reason}" for reason, count in list(counts.items())[:5])
+    kinds = [f"{reason} ({count:,})" for reason, count in counts.items()]
+    listed = "; ".join(kinds[:_LISTED_REASONS])
     said = f"none of the {len(table):,} selected runs can be ranked: {listed}"
     present = table.metrics.notna().any()
     lacking = [name for name in ranking.metrics if not present.get(name, default=False)]

@@ -94,33 +94,32 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
                     session = open_session(request, plan, make_executor, started_ms)
             if session.complete:
                 return _already_complete(session)
-            return _carry_out(session, ranking, watch)
+            compared = _compute_and_compare(session, ranking, watch)
+            exit_code = finish(session, compared, watch)
         except Interrupted as interruption:
             return _interrupted(session, interruption)
         except BaseException:
             if session is not None:
                 _abandon(session)
             raise
-
-
-def _carry_out(session: Session, ranking: Ranking, watch: Stopwatch) -> BatchOutcome:
-    try:
-        with watch.stage("execution"):
-            session.compute(ranking)
-        if not session.keeps_top_files:
-            with shielded():
-                session.executor.close()
-        with watch.stage("recording"):
-            session.recording.close()
-        compared = _compare(session, ranking, watch)
-        with watch.stage("recording"):
-            compared = complete_best_runs(session, compared)
-    finally:
-        with shielded():
-            session.executor.close()
-    exit_code = finish(session, compared, watch)
     print_summary(session, compared)
     return _outcome(session, exit_code, compared.conclusion)
+
+
+def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+    with watch.stage("execution"):
+        session.compute(ranking)
+    if not session.keeps_top_files:
+        with shielded():
+            session.executor.close()
+    with watch.stage("recording"):
+        session.recording.close()
+    compared = _compare(session, ranking, watch)
+    with watch.stage("recording"):
+        compared = complete_best_runs(session, compared)
+    with shielded():
+        session.executor.close()
+    return compared
 
 
 def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:

@@ -1,5 +1,6 @@
 """Show how far a batch is: a live bar on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import math
 import sys
 import time
@@ -87,10 +88,15 @@ class ProgressDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.stop()
 
     def show(self) -> None:
-        """Show the counts as they are now."""
+        """Show the counts as they are now; where nobody looks any more, nothing happens."""
+        with contextlib.suppress(OSError, ValueError):
+            self._show()
+
+    def _show(self) -> None:
         elapsed = time.monotonic() - self._started
         rate = self.counts.ended / elapsed if elapsed > 0 else 0.0
         if self._bar is not None and self._task is not None:

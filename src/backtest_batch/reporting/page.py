@@ -66,8 +66,8 @@ def _facts(session: Session) -> dict[str, str]:
         "Batch": session.batch_id,
         "Runs": f"{counts['n_finished']} finished, {counts['n_failed']} failed",
         "Data": f"{panel.n_assets} symbols, {panel.n_bars:,} bars",
-        "From": str(panel.index[0]),
-        "To": str(panel.index[-1]),
+        "From": _moment(panel.index[0]),
+        "To": _moment(panel.index[-1]),
     }
 
 
@@ -81,8 +81,8 @@ def _provenance(session: Session) -> dict[str, dict[str, str]]:
         },
         "Versions": {"python": str(facts["python"]), **facts["packages"]},
         "Version control": {
-            "commit": str(facts["git_commit"]),
-            "uncommitted changes": str(facts["git_dirty"]),
+            "commit": facts["git_commit"] or "not a git repository",
+            "uncommitted changes": {True: "yes", False: "no", None: ""}[facts["git_dirty"]],
         },
         "Fingerprints": {"data": first.data_fingerprint, "code": first.code_fingerprint},
     }
@@ -122,6 +122,10 @@ def _walk_forward(compared: Compared) -> WalkForwardView | None:
         choices=choices_table(walks),
         curves=compared_curves(walks[0]),
     )
+
+
+def _moment(stamp: pd.Timestamp) -> str:
+    return str(stamp.date() if stamp == stamp.normalize() else stamp)
 
 
 def _stamps(index: pd.DatetimeIndex) -> Any:

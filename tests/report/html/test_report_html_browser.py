@@ -244,7 +244,7 @@ def test_curves_are_switched_on_and_off(opened: Any) -> None:
     boxes[0].click()
     assert opened.execute_script(traces) == 10
     axis = "return document.querySelector('#equity .plot').layout.yaxis.type"
-    assert opened.execute_script(axis) is None
+    assert opened.execute_script(axis) == "linear"
     opened.find_element("css selector", "#equity [data-control=log]").click()
     assert opened.execute_script(axis) == "log"
     head, *rows = table(opened, "equity")

@@ -1,0 +1,66 @@
+"""Where the command writes, and where it may be called from."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SMALL = ("data=synthetic", "data.n_bars=100", "data.n_assets=3", "n_jobs=2", "commission_bps=1,2")
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.slow
+def test_nothing_is_written_outside_mlruns_output_dir_and_the_cache(tmp_path, ended_command):
+    places = {name: tmp_path / name for name in ("home", "temporary", "working dir é", "cache")}
+    for place in places.values():
+        place.mkdir()
+    working_dir = places["working dir é"]
+    (working_dir / "prices.csv").write_text("timestamp,A\n2020-01-01,1\n")
+    ended = ended_command(
+        working_dir,
+        *SMALL,
+        "output_dir=my reports",
+        env={
+            "HOME": str(places["home"]),
+            "TMPDIR": str(places["temporary"]),
+            "BACKTEST_BATCH_CACHE": str(places["cache"]),
+            "NUMBA_CACHE_DIR": "",
+        },
+    )
+    assert ended.code == 0, ended.err
+    assert sorted(os.listdir(working_dir)) == ["mlruns", "my reports", "prices.csv"]
+    assert sorted(os.listdir(working_dir / "mlruns")) == ["artifacts", "mlflow.db"]
+    assert tree(places["temporary"]) == []
+    assert tree(places["home"]) == []
+    assert sorted(os.listdir(places["cache"])) == ["numba", "panels", "sources"]
+    kernels = [name for name in tree(places["cache"]) if name.endswith(".nbc")]
+    assert any("kernels.run" in name or "kernels." in name for name in kernels)
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path):
+    """As in ``python -m backtest_batch --help | head -1``."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "backtest_batch", "--help"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+    assert "Traceback" not in error
+    assert "BrokenPipe" not in error
+
+
+def test_the_configuration_is_found_from_anywhere(invoke, working_dir):
+    ended = invoke("--cfg", "job", "data=synthetic")
+    assert ended.code == 0
+    assert "_target_: backtest_batch.market.sources.Synthetic" in ended.out
+    assert list(working_dir.iterdir()) == []
