@@ -51,11 +51,14 @@ class BatchWalk:
 
     @property
     def t_statistics(self) -> dict[str, float]:
-        """The t-statistic of the stitched out-of-sample returns of each scenario that has one."""
+        """The t-statistic of the stitched out-of-sample returns of each scenario that has one.
+
+        Choices of the combinatorial method have seen bars after the test; they judge nothing.
+        """
         return {
             walk.runs.scenario: float(finding["t_statistic"])
             for walk, finding in zip(self.walks, self.findings, strict=True)
-            if finding["t_statistic"] is not None
+            if finding["t_statistic"] is not None and walk.settings.method != "combinatorial"
         }
 
 

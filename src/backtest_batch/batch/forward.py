@@ -15,6 +15,7 @@ from backtest_batch.comparison.walk_forward.split import SplitPlan
 from backtest_batch.comparison.walk_forward.splits import make_splits, moved
 from backtest_batch.engine.metrics import periods_per_year_of
 from backtest_batch.engine.settings import SimulationSettings
+from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
 from backtest_batch.records import RunSpec
 from backtest_batch.strategies.base import Strategy
@@ -85,7 +86,12 @@ def with_fits(
         case = (run.data_fingerprint, run.config["execution_lag"], periods_per_year(run.config))
         if case not in checked:
             checked.add(case)
-            settings_of(run, panels[run.data_fingerprint], bars)
+            settings = settings_of(run, panels[run.data_fingerprint], bars)
+            if settings.method == "combinatorial" and fitted:
+                raise ConfigurationError(
+                    "walk_forward=combinatorial tests every bar several times, which cannot be "
+                    "one route of a strategy with fit; use rolling or expanding"
+                )
         if run.run_key in fitted:
             # What such a run comes to depends on where the splits lie.
             key = digest([run.run_key, bars])
