@@ -106,8 +106,8 @@ def scale(n_runs: int, n_bars: int) -> None:
         trials = _big(Path(folder) / "returns.npy", n_runs, n_bars)
         settings = OverfittingSettings()
         print(f"{n_runs:,} runs x {n_bars:,} bars, {psutil.cpu_count()} processors\n")
-        print("| step | seconds | peak private memory, MB |")
-        print("|---|---|---|")
+        print("| step | seconds | processor seconds | peak private memory, MB |")
+        print("|---|---|---|---|")
         with _measured("bootstrap: resamples, moments, resampled means of r and a"):
             daily = DailyReturns(trials, samples(trials))
             counts = stationary_counts(n_bars, settings.draws, settings.mean_block, settings.seed)
@@ -149,7 +149,7 @@ def _big(path: Path, n_runs: int, n_bars: int) -> Trials:
 
 @contextmanager
 def _measured(step: str) -> Iterator[None]:
-    """Print the seconds of a step and the highest private memory of the process during it."""
+    """Print the seconds of a step, wall and processor, and the highest private memory of the process during it."""
     peak, done = [0], threading.Event()
 
     def watch() -> None:
@@ -163,12 +163,12 @@ def _measured(step: str) -> Iterator[None]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     yield
-    seconds = time.perf_counter() - begun
+    seconds, processor = time.perf_counter() - begun, time.process_time() - used
     done.set()
     watcher.join()
-    print(f"| {step} | {seconds:.1f} | {peak[0] / 1e6:,.0f} |", flush=True)
+    print(f"| {step} | {seconds:.1f} | {processor:.1f} | {peak[0] / 1e6:,.0f} |", flush=True)
 
 
 def main() -> None:

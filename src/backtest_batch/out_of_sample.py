@@ -49,6 +49,11 @@ class BatchWalk:
         """Metrics oos_* of each run on all test bars, indexed by run_id."""
         return run_metrics(self.walks)
 
+    def first(self, scenario: str | None) -> int:
+        """Return the position of a scenario; 0 for one that was not walked."""
+        names = [walk.runs.scenario for walk in self.walks]
+        return names.index(scenario) if scenario in names else 0
+
     @property
     def t_statistics(self) -> dict[str, float]:
         """The t-statistic of the stitched out-of-sample returns of each scenario that has one.

@@ -102,7 +102,8 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
             if session is not None:
                 _abandon(session)
             raise
-    print_summary(session, compared)
+        with contextlib.suppress(Interrupted):
+            print_summary(session, compared)
     return _outcome(session, exit_code, compared.conclusion)
 
 

@@ -41,7 +41,7 @@ class Verification:
     run_id
         Name of the run.
     failure
-        Why the run has no result now; empty when it has.
+        Why there is nothing to compare; empty when there is.
     """
 
     agrees: bool
@@ -55,7 +55,7 @@ class Verification:
     def __str__(self) -> str:
         """Return the outcome in a few lines, ended by a line feed."""
         if self.failure:
-            first = f"Not verified: {self.run_id} has no result now: {self.failure}"
+            first = f"Not verified: {self.run_id} cannot be compared: {self.failure}"
         elif self.agrees and self.exact:
             first = (
                 f"Verified: all {self.compared} result metrics of {self.run_id} are equal, bit for "
@@ -121,6 +121,7 @@ def verify(winner: Winner, records: Sequence[RunRecord], facts: Mapping[str, Any
         metrics=tuple(texts),
         environment=environment,
         run_id=winner.run_id,
+        failure="" if names else "no result metric is defined, then or now",
     )
 
 

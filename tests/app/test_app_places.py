@@ -1,12 +1,15 @@
 """Where the command writes, and where it may be called from."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 SMALL = ("data=synthetic", "data.n_bars=100", "data.n_assets=3", "n_jobs=2", "commission_bps=1,2")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def tree(folder):
@@ -32,13 +35,12 @@ def test_nothing_is_written_outside_mlruns_output_dir_and_the_cache(tmp_path, en
         },
     )
     assert ended.code == 0, ended.err
-    assert sorted(os.listdir(working_dir)) == ["mlruns", "my reports", "prices.csv"]
-    assert sorted(os.listdir(working_dir / "mlruns")) == ["artifacts", "mlflow.db"]
+    assert names(working_dir) == ["mlruns", "my reports", "prices.csv"]
+    assert names(working_dir / "mlruns") == ["artifacts", "mlflow.db"]
     assert tree(places["temporary"]) == []
     assert tree(places["home"]) == []
-    assert sorted(os.listdir(places["cache"])) == ["numba", "panels", "sources"]
-    kernels = [name for name in tree(places["cache"]) if name.endswith(".nbc")]
-    assert any("kernels.run" in name or "kernels." in name for name in kernels)
+    assert names(places["cache"]) == ["numba", "panels", "sources"]
+    assert any(name.endswith(".nbc") for name in tree(places["cache"] / "numba"))
 
 
 @pytest.mark.slow

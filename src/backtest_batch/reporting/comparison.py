@@ -12,6 +12,7 @@ from backtest_batch.comparison.conclusion import Conclusion, ReturnsOfRuns, conc
 from backtest_batch.comparison.overfitting import OverfittingSettings
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.walk_forward import sentences
 from backtest_batch.decisions import decision_label, source_label
 from backtest_batch.out_of_sample import BatchWalk, walk_batch
 from backtest_batch.records import RunResult
@@ -39,6 +40,23 @@ class Compared:
     conclusion: Conclusion
     returns: BatchReturns
     walk: BatchWalk | None
+
+    @property
+    def walk_order(self) -> list[int]:
+        """Positions of the scenarios walked, that of the run that ranks first before the others."""
+        if self.walk is None:
+            return []
+        best = self.conclusion.best
+        first = self.walk.first(None if best is None else self.conclusion.table.scenario[best])
+        others = [place for place in range(len(self.walk.walks)) if place != first]
+        return [first, *others]
+
+    @property
+    def walk_sentences(self) -> list[str]:
+        """What the walk-forward found in that scenario; empty without one."""
+        if self.walk is None:
+            return []
+        return sentences(self.walk.findings[self.walk_order[0]])
 
 
 def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:

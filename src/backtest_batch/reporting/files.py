@@ -13,7 +13,7 @@ from backtest_batch.report.best_params import RunDetails, best_rows, json_text
 from backtest_batch.report.documents import comparison_documents
 from backtest_batch.reporting.comparison import Compared
 from backtest_batch.reporting.page import page
-from backtest_batch.reporting.walk_files import walk_documents
+from backtest_batch.reporting.walk_files import walk_documents, walk_section
 from backtest_batch.session import Session
 from backtest_batch.stopwatch import Stopwatch
 
@@ -41,6 +41,7 @@ def write_reports(session: Session, compared: Compared, watch: Stopwatch) -> Non
     )
     if conclusion.assessment is not None:
         documents["overfitting.json"] = json_text(conclusion.assessment.document)
+    documents["batch_summary.md"] += walk_section(compared)
     documents |= walk_documents(folder, compared)
     benchmark = session_benchmark(session, conclusion)
     documents["report.html"] = page(session, compared, details, benchmark, watch.seconds)

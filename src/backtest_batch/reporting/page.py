@@ -107,15 +107,9 @@ def _curves(session: Session, compared: Compared) -> Curves | None:
 
 
 def _walk_forward(compared: Compared) -> WalkForwardView | None:
-    """Return the walk-forward, the scenario of the run that ranks first before the others."""
-    walk, conclusion = compared.walk, compared.conclusion
+    walk, order = compared.walk, compared.walk_order
     if walk is None:
         return None
-    best = conclusion.best
-    first = None if best is None else conclusion.table.scenario[best]
-    order = sorted(
-        range(len(walk.walks)), key=lambda place: walk.walks[place].runs.scenario != first
-    )
     walks = [walk.walks[place] for place in order]
     return WalkForwardView(
         findings=[walk.findings[place] for place in order],

@@ -20,6 +20,8 @@ def print_summary(session: Session, compared: Compared) -> None:
         notes=conclusion.notes,
         extra=skill_columns(conclusion),
     )
+    if compared.walk_sentences:
+        sys.stdout.write("\nWalk-forward. " + "\n  ".join(compared.walk_sentences) + "\n")
     lines = [f"Reports: {session.workspace.output_dir}"]
     recorder = session.recording.recorder
     if recorder is not None:

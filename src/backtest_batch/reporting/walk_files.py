@@ -9,8 +9,17 @@ from backtest_batch.comparison.walk_forward import (
     summary_table,
 )
 from backtest_batch.report.best_params import json_text
+from backtest_batch.report.escaping import markdown_text
 from backtest_batch.report.tables import csv_text
 from backtest_batch.reporting.comparison import Compared
+
+
+def walk_section(compared: Compared) -> str:
+    """Return what batch_summary.md says of the walk-forward; empty without one."""
+    if not compared.walk_sentences:
+        return ""
+    lines = [f"- {markdown_text(sentence)}" for sentence in compared.walk_sentences]
+    return "\n".join(["", "## Walk-forward", "", *lines, ""])
 
 
 def walk_documents(folder: Path, compared: Compared) -> dict[str, str]:

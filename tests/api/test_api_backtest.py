@@ -1,0 +1,147 @@
+"""One backtest on prices in memory."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import backtest_batch as bb
+from backtest_batch.market.load import load_panel
+from backtest_batch.market.sources import Synthetic
+from backtest_batch.strategies import EqualWeight, TrendBaseline
+
+
+@pytest.fixture
+def prices():
+    index = pd.date_range("2020-01-01", periods=120, freq="D")
+    steps = np.random.default_rng(5).normal(0.0005, 0.01, (120, 3))
+    return pd.DataFrame(50 * np.exp(steps.cumsum(axis=0)), index=index, columns=list("ABC"))
+
+
+class HoldFirst:
+    """All in the first symbol."""
+
+    def target_weights(self, panel, decisions):
+        weights = np.zeros((len(decisions), panel.n_assets))
+        weights[:, 0] = 1.0
+        return weights
+
+
+def test_holding_one_symbol_at_no_cost_is_its_price(prices):
+    result = bb.backtest(HoldFirst(), prices, commission_bps=0, initial_capital=1_000)
+    # The first decision is on the last day of January, and is executed a day later.
+    entry = prices.loc["2020-02-01", "A"]
+    assert result.equity["equity"].iloc[-1] == pytest.approx(1_000 * prices["A"].iloc[-1] / entry)
+    assert result.equity.loc["2020-02-01", "equity"] == 1_000
+    assert list(result.equity.columns) == [
+        "equity",
+        "net_return",
+        "drawdown",
+        "gross_exposure",
+        "turnover",
+        "cost",
+    ]
+    assert result.equity.index[0] == prices.index[0]
+    assert result.trades.iloc[0].to_dict() == {
+        "timestamp": pd.Timestamp("2020-02-01"),
+        "symbol": "A",
+        "shares": pytest.approx(1_000 / entry),
+        "price": entry,
+        "value": 1_000,
+        "cost": 0,
+    }
+    assert len(result.trades) == 1
+    assert list(result.target_weights.index) == [
+        pd.Timestamp(day) for day in ("2020-01-31", "2020-02-29", "2020-03-31")
+    ]
+    assert result.target_weights.loc["2020-01-31"].to_dict() == {"A": 1, "B": 0, "C": 0}
+    assert result.ruined is None
+    assert "sharpe=" in repr(result)
+
+
+def test_a_class_a_panel_and_dates(prices):
+    panel = bb.panel_from_frames(prices)
+    whole = bb.backtest(EqualWeight, panel)
+    part = bb.backtest(EqualWeight, panel, start_date="2020-02-10", end_date="2020-04-10")
+    assert (part.equity.index[0], part.equity.index[-1]) == (
+        pd.Timestamp("2020-02-10"),
+        pd.Timestamp("2020-04-10"),
+    )
+    assert whole.metrics["n_periods"] == 119
+    assert part.metrics["n_periods"] == 60
+    pd.testing.assert_series_equal(
+        whole.benchmark, whole.equity["net_return"].rename("benchmark"), check_exact=True
+    )
+    assert whole.metrics["beta"] == pytest.approx(1.0)
+
+
+def test_warm_up_bars_are_not_measured(prices):
+    result = bb.backtest(TrendBaseline(fast=5, slow=30), prices)
+    assert result.equity.index[0] == prices.index[30]
+
+
+def test_ruin_ends_the_account(prices):
+    class Short:
+        def target_weights(self, panel, decisions):
+            return np.full((len(decisions), panel.n_assets), -1.0)
+
+    doubled = prices.copy()
+    doubled.loc["2020-02-10":] *= 10
+    result = bb.backtest(Short(), doubled, max_gross_exposure=3)
+    assert result.ruined == pd.Timestamp("2020-02-10")
+    assert result.equity.index[-1] == result.ruined
+    assert "sharpe" in result.undefined_metrics
+    assert "sharpe" not in result.metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"comission_bps": 1}, bb.ConfigurationError, "comission_bps=1: is not a setting"),
+        ({"commission_bps": -1}, bb.ConfigurationError, "commission_bps=-1"),
+        ({"rebalance": "X"}, bb.ConfigurationError, "rebalance=X: must be one of bar, D, W, M, Q"),
+        ({"periods_per_year": 0}, bb.ConfigurationError, "periods_per_year=0: must be > 0"),
+        ({"start_date": "2020-04-29"}, bb.DataError, "at least two bars must be measured"),
+        ({"start_date": "2021-01-01"}, bb.DataError, "lies after the last bar"),
+        ({"end_date": "2019-01-01"}, bb.DataError, "no bars in the date range"),
+    ],
+)
+def test_what_cannot_be_run_is_said(prices, settings, error, message):
+    with pytest.raises(error, match=message):
+        bb.backtest(EqualWeight(), prices, **settings)
+
+
+def test_what_is_no_strategy_or_no_prices_is_said(prices):
+    with pytest.raises(bb.StrategyError, match="int has no method target_weights"):
+        bb.backtest(3, prices)  # type: ignore[arg-type]
+    with pytest.raises(bb.DataError, match="DatetimeIndex"):
+        bb.backtest(EqualWeight(), prices.reset_index(drop=True))
+
+
+@pytest.mark.slow
+def test_the_numbers_are_those_of_the_command_bit_for_bit(invoke, recorded_runs, with_store):
+    ended = invoke(
+        "data=synthetic",
+        "data.n_bars=400",
+        "strategy.fast=5",
+        "rebalance=W",
+        "cash_rate=0.02",
+        "max_weight=0.3",
+        "start_date=2000-06-01",
+    )
+    assert ended.code == 0, ended.err
+    (run,) = recorded_runs(with_store).values()
+    result = bb.backtest(
+        TrendBaseline(fast=5),
+        load_panel(Synthetic(n_bars=400)),
+        rebalance="W",
+        cash_rate=0.02,
+        max_weight=0.3,
+        start_date="2000-06-01",
+    )
+    assert result.metrics.to_dict() == run.results
+    equity = pd.read_parquet(run.files / "equity.parquet").set_index("timestamp")
+    trades = pd.read_parquet(run.files / "trades.parquet")
+    pd.testing.assert_frame_equal(result.equity, equity, check_exact=True, check_index_type=False)
+    pd.testing.assert_frame_equal(
+        result.trades, trades, check_exact=True, check_dtype=False, check_index_type=False
+    )

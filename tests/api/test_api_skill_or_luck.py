@@ -1,0 +1,46 @@
+"""The verdict on return series of one's own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import backtest_batch as bb
+
+INDEX = pd.date_range("2010-01-01", periods=1_000, freq="B")
+
+
+def noise(n_trials, seed=1):
+    values = np.random.default_rng(seed).normal(0, 0.01, (len(INDEX), n_trials))
+    return pd.DataFrame(values, index=INDEX, columns=[f"t{n}" for n in range(n_trials)])
+
+
+def test_the_best_of_many_random_walks_is_luck():
+    assert bb.skill_or_luck(noise(40))["verdict"]["label"] == "luck"
+
+
+def test_a_skilled_one_among_them_is_found_beyond_the_benchmark():
+    returns = noise(20)
+    returns["skilled"] = noise(1, seed=2)["t0"] + 0.002
+    found = bb.skill_or_luck(returns, noise(1, seed=3)["t0"])
+    assert found["verdict"]["label"] == "skill"
+    assert found["run_id"] == "skilled"
+    named = returns.assign(benchmark=noise(1, seed=3)["t0"])
+    assert bb.skill_or_luck(named) == found
+
+
+def test_settings_are_those_of_the_sweep():
+    settings = bb.OverfittingSettings(blocks=8, draws=200, seed=3)
+    found = bb.skill_or_luck(noise(5), settings=settings)
+    assert found["settings"]["blocks"] == 8
+    assert found["pbo_blocks"] == 8
+
+
+def test_one_series_is_no_selection():
+    assert bb.skill_or_luck(noise(1))["verdict"]["label"] == "cannot_tell"
+
+
+def test_an_index_that_does_not_fit_is_refused():
+    with pytest.raises(bb.DataError, match="DatetimeIndex"):
+        bb.skill_or_luck(noise(3).reset_index(drop=True))
+    with pytest.raises(bb.DataError, match="the same index"):
+        bb.skill_or_luck(noise(3), noise(1)["t0"].iloc[1:])

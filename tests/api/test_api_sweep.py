@@ -1,0 +1,208 @@
+"""Sweeps from a notebook: the command's batches, on prices in memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import backtest_batch as bb
+from backtest_batch.api import import_path
+from backtest_batch.strategies import MeanReversion
+
+MODULE = """
+import numpy as np
+
+
+class Rotating:
+    def __init__(self, period: int = 3):
+        self.period = period
+
+    def target_weights(self, panel, decisions):
+        weights = np.zeros((len(decisions), panel.n_assets))
+        for row, bar in enumerate(decisions):
+            weights[row, (bar // self.period) % panel.n_assets] = 1.0
+        return weights
+"""
+
+
+@pytest.fixture
+def prices():
+    index = pd.date_range("2015-01-01", periods=500, freq="B")
+    steps = np.random.default_rng(8).normal(0.0004, 0.012, (500, 5))
+    return pd.DataFrame(80 * np.exp(steps.cumsum(axis=0)), index=index, columns=list("VWXYZ"))
+
+
+@pytest.fixture
+def outcome(prices, with_store):
+    return bb.run_sweep(
+        {"strategy.fast": np.array([5, 10, 20]), "commission_bps": [0, np.float64(1.0)]},
+        data=prices,
+        strategy="trend_baseline",
+        batch_name="notebook",
+        tags={"suite": "api"},
+        rank_by={"sharpe": 0.5, "calmar": 0.5},
+        n_jobs=1,
+        **{"strategy.slow": 40},
+    )
+
+
+def test_a_sweep_is_the_command_s_and_its_tables_are_frames(
+    outcome, prices, with_store, recorded_runs, capsys
+):
+    assert capsys.readouterr().out == ""
+    assert outcome.exit_code == 0
+    assert repr(outcome).startswith("rank")
+    assert f"tags.batch_id = '{outcome.batch_id}'" in outcome.summary
+    runs = recorded_runs(with_store, outcome.batch_id)
+    assert sorted(runs) == sorted(outcome.table["run_id"])
+    assert {run.tags["suite"] for run in runs.values()} == {"api"}
+    rankings = outcome.rankings
+    assert rankings["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    written = pd.read_csv(outcome.output_dir / "rankings.csv")
+    assert written["run_id"].tolist() == rankings["run_id"].tolist()
+    assert written["sharpe"].tolist() == rankings["sharpe"].tolist()
+    assert set(outcome.sensitivity["parameter"]) == {"strategy.fast", "commission_bps"}
+    assert len(outcome.importance)
+    best = rankings["run_id"].iloc[0]
+    assert f"run_{outcome.best_config['strategy']['fast']}" in best
+    assert outcome.best_config["strategy"]["slow"] == 40
+    # What the sweep computed is what one backtest on the frame computes.
+    config = outcome.best_config
+    alone = bb.backtest(
+        _trend(config),
+        prices,
+        commission_bps=config["commission_bps"],
+    )
+    assert alone.metrics["sharpe"] == rankings["sharpe"].iloc[0]
+    returns = outcome.returns
+    assert returns.shape == (500, 7)
+    assert returns[best].dropna().tolist() == alone.equity["net_return"].dropna().tolist()
+    assert outcome.verdict["label"] in ("skill", "luck", "cannot_tell")
+    assert outcome.overfitting["n_trials"] == 3
+
+    _recorded_runs_are_ranked_alike(outcome)
+    _the_winner_runs_again(outcome)
+
+
+def _trend(config):
+    from backtest_batch.strategies import TrendBaseline
+
+    return TrendBaseline(fast=config["strategy"]["fast"], slow=config["strategy"]["slow"])
+
+
+def _recorded_runs_are_ranked_alike(outcome):
+    loaded = bb.load_runs(outcome.batch_id)
+    again = bb.rank(loaded, {"sharpe": 0.5, "calmar": 0.5})
+    assert again["run_id"].tolist() == outcome.rankings["run_id"].tolist()
+    assert bb.rank(outcome.runs, "max_drawdown")["max_drawdown"].is_monotonic_decreasing
+    few = bb.rank(loaded, constraints={"trades": "> 1e9"})
+    assert few["rank"].isna().all()
+    assert bb.sensitivity(loaded).shape[0] == outcome.sensitivity.shape[0]
+    assert len(bb.importance(loaded)) == len(outcome.importance)
+    with pytest.raises(bb.SelectionError):
+        bb.load_runs("no such batch")
+    with pytest.raises(bb.ConfigurationError, match="there is no metric 'shape'"):
+        bb.rank(loaded, "shape")
+
+
+def _the_winner_runs_again(outcome):
+    again = bb.rerun(outcome, verify=True, batch_name="again", n_jobs=1)
+    assert again.exit_code == 0, again.summary
+    assert again.batch_id != outcome.batch_id
+    assert again.table["sharpe"].iloc[0] == outcome.rankings["sharpe"].iloc[0]
+
+
+def test_a_class_in_a_module_and_listed_runs(prices, with_store):
+    (with_store / "rotating_strategy.py").write_text(MODULE)
+    sys.path.insert(0, str(with_store))
+    from rotating_strategy import Rotating  # type: ignore[import-not-found]
+
+    outcome = bb.run_sweep(
+        runs=[{"id": "slow", "strategy.period": 30}, {"id": "quick", "strategy.period": 2}],
+        data=bb.panel_from_frames(prices),
+        strategy=Rotating,
+        tracking={"experiment": "backtest_batch", "artifacts": "none"},
+        start_date=pd.Timestamp("2015-03-02"),
+        output_dir=Path("reports here"),
+    )
+    assert outcome.exit_code == 0
+    assert outcome.table["run_id"].tolist() == ["slow", "quick"]
+    assert outcome.best_config["strategy"]["_target_"] == "rotating_strategy.Rotating"
+    assert outcome.best_config["start_date"].startswith("2015-03-02")
+    assert outcome.output_dir == with_store / "reports here"
+    best = json.loads((outcome.output_dir / "best_params.json").read_text())
+    assert "data=stored" in best["top"][0]["command"]
+    sys.path.remove(str(with_store))
+
+
+def test_a_dry_run_compares_nothing(prices, working_dir):
+    outcome = bb.run_sweep({"seed": [1, 2]}, data=prices, dry_run=True)
+    assert "Dry run" in outcome.summary
+    assert outcome.exit_code == 0
+    assert list(working_dir.iterdir()) == []
+    with pytest.raises(bb.SelectionError, match="nothing was compared"):
+        _ = outcome.rankings
+    with pytest.raises(bb.SelectionError, match="dry run"):
+        _ = outcome.output_dir
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"param_grid": {"comission_bps": [1, 2]}}, "comission_bps=1: is not a known key"),
+        ({"param_grid": {"commission_bps": [1, -2]}}, "1 of 2 combinations are invalid"),
+        ({"comission_bps": 3}, "comission_bps: is not a known key; did you mean commission_bps"),
+        ({"param_grid": {"seed": []}}, "holds no value"),
+        ({"param_grid": {"seed": [1]}, "runs": [{"seed": 1}], "rebalance": "W"}, None),
+        ({"param_grid": {"seed": [1, 2]}, "runs": [{"seed": 1}]}, "runs cannot be combined"),
+        ({"strategy": "nope"}, "strategy=nope: there is no such choice"),
+        ({"strategy": MeanReversion()}, "must be a class or a name"),
+        ({"data": "nope"}, "data=nope: there is no such choice"),
+        ({"seed": object()}, "seed=<object.*must be a number"),
+    ],
+)
+def test_what_cannot_be_run_raises_with_the_message_of_the_command(working_dir, arguments, message):
+    arguments = {"data": "synthetic", "dry_run": True, **arguments}
+    if message is None:
+        assert bb.run_sweep(**arguments).exit_code == 0
+        return
+    with pytest.raises(bb.ConfigurationError, match=message):
+        bb.run_sweep(**arguments)
+    assert list(working_dir.iterdir()) == []
+
+
+def test_prices_that_cannot_be_used_are_named(prices, working_dir):
+    prices.iloc[7, 2] = 0.0
+    with pytest.raises(bb.DataError, match="X has a close of 0"):
+        bb.run_sweep({"seed": [1, 2]}, data=prices)
+
+
+def test_workers_cannot_import_from_a_notebook_and_the_error_says_what_to_do(working_dir):
+    code = (
+        "import backtest_batch as bb\n"
+        "class Mine:\n"
+        "    def target_weights(self, panel, decisions): ...\n"
+        "try:\n"
+        "    bb.run_sweep(strategy=Mine, data='synthetic')\n"
+        "except bb.ConfigurationError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == (
+        "strategy=Mine: is defined in this notebook or script (__main__), where worker processes "
+        "cannot import it; put it into a file of the working directory, such as my_module.py, and "
+        "import it from there: from my_module import Mine"
+    ), done.stderr
+
+
+def test_only_what_can_be_imported_has_an_import_path():
+    class Local:
+        pass
+
+    assert import_path(MeanReversion) == "backtest_batch.strategies.mean_reversion.MeanReversion"
+    with pytest.raises(bb.ConfigurationError, match="cannot be imported under this name"):
+        import_path(Local)

@@ -1,0 +1,176 @@
+import json
+
+import pytest
+
+from backtest_batch.arguments import expand_arguments
+from backtest_batch.best import changed_arguments, read_winner, with_winner
+from backtest_batch.errors import ConfigurationError
+
+COMMAND = (
+    "python -m backtest_batch data=synthetic strategy.fast=5 'strategy.name='\"'\"'a b'\"'\"''"
+)
+CONFIG = {
+    "data": {"_target_": "backtest_batch.market.sources.Synthetic", "n_bars": 300},
+    "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", "fast": 5, "name": "a b"},
+    "rebalance": "M",
+    "start_date": None,
+    "commission_bps": 0.5,
+}
+
+
+@pytest.fixture
+def best(tmp_path):
+    """Write a best_params.json, and return its path."""
+
+    def write(**changes):
+        entry = {"run_id": "run_5", "command": COMMAND, "config": CONFIG, **changes}
+        path = tmp_path / "best_params.json"
+        path.write_text(json.dumps({"top": [entry, {"run_id": "second"}]}), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_winner_is_the_first_entry(best):
+    winner = read_winner(best())
+
+    assert winner.run_id == "run_5"
+    assert winner.arguments == ("data=synthetic", "strategy.fast=5", "strategy.name='a b'")
+
+
+def test_the_arguments_of_the_winner_take_the_place_of_best(best):
+    path = best()
+
+    expanded = with_winner(["--config-dir", "conf", "n_jobs=1", f"best={path}", "tags.a=b"])
+
+    assert expanded == [
+        *("--config-dir", "conf", "n_jobs=1", f"best={path}"),
+        *("data=synthetic", "strategy.fast=5", "strategy.name='a b'", "tags.a=b"),
+    ]
+
+
+def test_other_arguments_stay_as_they_are():
+    assert with_winner(["-m", "strategy.fast=5,10"]) == ["-m", "strategy.fast=5,10"]
+    assert with_winner(["best=null", "verify=false"]) == ["best=null", "verify=false"]
+
+
+def test_a_given_argument_replaces_the_recorded_one(best):
+    path = best(command="python -m backtest_batch n_jobs=4 output_dir=old rebalance=W resume=x")
+
+    expanded = with_winner([f"best={path}", "n_jobs=1"])
+
+    assert expanded == [f"best={path}", "rebalance=W", "n_jobs=1"]
+
+
+def test_a_path_with_a_space_needs_no_quotes(tmp_path, best):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    path = best().rename(folder / "best's.json")
+
+    expanded = with_winner([f"best={path}"])
+
+    quoted = str(path).replace("'", "\\'")
+    assert expanded[0] == f"best='{quoted}'"
+    assert with_winner([expanded[0]]) == expanded
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "strategy.fast=5",
+        "strategy.name='a b'",
+        'strategy.name="a b"',
+        "data=synthetic",
+        # As they are by default.
+        "strategy=trend_baseline",
+        "rebalance=M",
+        "commission_bps=0.5",
+        "data.n_bars=300",
+        # How it is computed, recorded and called.
+        "n_jobs=3",
+        "tags.suite=again",
+        "tracking.uri=sqlite:///other.db",
+        "verify=true",
+        "rank_by=calmar",
+    ],
+)
+def test_what_changes_no_result_may_be_given(best, given):
+    assert given in with_winner([f"best={best()}", given])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("strategy.fast=6", "strategy.fast (given 6, recorded 5)"),
+        ("strategy.fast=5,6", "strategy.fast (given 5,6, recorded 5)"),
+        ("commission_bps=1.0", "commission_bps (given 1.0, recorded 0.5)"),
+        ("strategy=equal_weight", "strategy (given equal_weight, recorded trend_baseline)"),
+        ("start_date=2005-01-03", "start_date (given 2005-01-03, recorded null)"),
+        ("+strategy.further=1", "strategy.further (given 1, recorded nothing)"),
+        ("param_grid={rebalance: [M, W]}", "param_grid (given {rebalance: [M, W]}, recorded n"),
+        ("experiment=costs", "experiment (given costs, recorded nothing)"),
+    ],
+)
+def test_what_changes_the_result_is_refused(best, given, said):
+    with pytest.raises(ConfigurationError) as caught:
+        with_winner([f"best={best()}", given, "seed=7"])
+
+    assert said in str(caught.value)
+    assert "seed (given 7, recorded nothing)" in str(caught.value)
+    assert "run_5" in str(caught.value)
+
+
+def test_changed_arguments_of_no_configuration():
+    assert changed_arguments(["rebalance=W"], {}, None) == ["rebalance (given W, recorded nothing)"]
+    assert changed_arguments(["rebalance=null", "n_jobs=2"], {"rebalance": "rebalance=W"}, {}) == [
+        "rebalance (given null, recorded W)"
+    ]
+
+
+def test_a_batch_file_may_hold_how_it_is_computed(best, tmp_path):
+    (tmp_path / "mine.yaml").write_text("n_jobs: 1\n")
+    (tmp_path / "other.yaml").write_text("rebalance: W\n")
+
+    expanded = expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'mine.yaml'}"])
+    assert "n_jobs=1" in expanded
+    assert "strategy.fast=5" in expanded
+    with pytest.raises(ConfigurationError, match=r"rebalance \(given W, recorded M\)"):
+        expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'other.yaml'}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "has no list `top`"),
+        ('{"top": {}}', "has no list `top`"),
+        ('{"top": []}', "holds no run"),
+        ('{"top": ["x"]}', "was not recorded"),
+        ('{"top": [{"run_id": "a"}]}', "the command of a was not recorded"),
+        ('{"top": [{"run_id": "a", "command": ""}]}', "the command of a was not recorded"),
+        ('{"top": [{"run_id": "a", "command": "rm -r x"}]}', "the command of a was not recorded"),
+        ('{"top": [{"run_id": "a", "command": "python \'"}]}', "the command of a was not recorded"),
+    ],
+)
+def test_a_file_that_is_no_best_params_is_refused(tmp_path, content, message):
+    path = tmp_path / "best_params.json"
+    path.write_text(content)
+
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        with_winner([f"best={path}"])
+    assert str(caught.value).startswith(f"best={path}:")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path, best):
+    with pytest.raises(ConfigurationError, match=r"nix\.json: cannot be read \(No such file"):
+        with_winner(["best=nix.json"])
+    path = best()
+    with pytest.raises(ConfigurationError, match="is a folder; did you mean") as caught:
+        with_winner([f"best={tmp_path}"])
+    assert str(path) in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match=r"is a folder$"):
+        with_winner([f"best={tmp_path / 'empty'}"])
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="is not valid JSON"):
+        with_winner([f"best={tmp_path / 'bytes.json'}"])

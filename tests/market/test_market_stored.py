@@ -1,0 +1,38 @@
+import pytest
+
+from backtest_batch.errors import DataError, DataNotFoundError
+from backtest_batch.market.cache import store
+from backtest_batch.market.load import load_panel
+from backtest_batch.market.sources import Stored, Synthetic
+
+
+@pytest.fixture
+def panel():
+    return load_panel(Synthetic(n_assets=4, n_bars=60))
+
+
+def test_a_stored_panel_is_found_by_its_fingerprint(panel):
+    found = load_panel(Stored(fingerprint=store(panel).fingerprint))
+    assert found == panel
+    assert found.symbols == panel.symbols
+    assert list(found.fields) == list(panel.fields)
+
+
+def test_symbols_and_dates_are_selected(panel):
+    fingerprint = store(panel).fingerprint
+    part = load_panel(
+        Stored(fingerprint=fingerprint, symbols=["S02", "S00"]),
+        end_date=str(panel.index[29].date()),
+    )
+    assert part.symbols == ("S02", "S00")
+    assert part.n_bars == 30
+    assert (part.close["S00"] == panel.close["S00"].iloc[:30]).all()
+    with pytest.raises(DataError, match="unknown symbol S09"):
+        load_panel(Stored(fingerprint=fingerprint, symbols=["S09"]))
+
+
+def test_what_is_not_in_the_cache_is_said():
+    with pytest.raises(DataNotFoundError, match="the cache has no panel 0000"):
+        load_panel(Stored(fingerprint="0" * 64))
+    with pytest.raises(ValueError, match="`fingerprint` must be 64 hexadecimal digits"):
+        Stored(fingerprint="abc")

@@ -1,0 +1,128 @@
+"""kill -9 of the command, at any moment: at most what was not recorded yet is lost."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from survival_commands import Command, alive, descendants, wait_for
+
+from backtest_batch.errors import SelectionError
+from backtest_batch.tracking.store import StoreNotFoundError
+
+N_RUNS = 24
+GRID = (f"strategy.number=range(0,{N_RUNS})", "strategy.seconds=0.15")
+
+GONE_SECONDS = 3.0
+"""What a worker may live on; the system is asked to end it at once, and a guard helps."""
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """Kill the command alone, and see that its workers follow."""
+    workers = descendants(process.pid)
+    process.kill()
+    process.communicate()
+    killed = time.monotonic()
+    wait_for(lambda: not alive(workers), seconds=GONE_SECONDS)
+    assert time.monotonic() - killed <= GONE_SECONDS
+
+
+def finished(command: Command) -> set[str]:
+    """Return the numbers of the runs that are recorded as finished."""
+    try:
+        statuses = command.recorded().statuses
+    except (SelectionError, StoreNotFoundError, IndexError):  # it does not know the batch yet
+        return set()
+    return {name.split("_")[1] for name, status in statuses.items() if status == "FINISHED"}
+
+
+def calls_of(command: Command, number: str) -> int:
+    return command.calls.count(f"good {number}")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> bytes:
+    """rankings.csv of the batch when nothing disturbs it."""
+    command = Command(tmp_path_factory.mktemp("reference"), environment)
+    done = command.run(*command.hostile(*GRID))
+    assert done.returncode == 0, done.stderr
+    return command.report("rankings.csv").read_bytes()
+
+
+def check_complete(command: Command, reference: bytes) -> None:
+    recorded = command.recorded()
+    assert recorded.handle.status == "FINISHED"
+    assert sorted(recorded.statuses.values()) == ["FINISHED"] * N_RUNS
+    assert command.report("rankings.csv").read_bytes() == reference
+    assert len(command.batches) == 1
+    assert not list(command.report(".").glob(".scratch-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("kill")
+def test_killed_seven_times_in_a_row_while_it_computes(command: Command, reference: bytes) -> None:
+    process = command.start(*command.hostile(*GRID))
+    done: dict[str, int] = {}
+    for n_calls in (1, 4, 8, 11, 15, 19, 23):
+        wanted = max(n_calls, len(command.calls) + 1)
+        wait_for(partial(_has_calls, command, wanted))
+        kill(process)
+        assert {number: calls_of(command, number) for number in done} == done
+        assert done.keys() <= finished(command)
+        done = {number: calls_of(command, number) for number in finished(command)}
+        process = command.start("resume=latest")
+    ended = command.end(process)
+    assert ended.returncode == 0, ended.stderr
+    assert {number: calls_of(command, number) for number in done} == done
+    check_complete(command, reference)
+
+
+def _has_calls(command: Command, count: int) -> bool:
+    return len(command.calls) >= count
+
+
+def _store_is_being_made(folder: Path) -> bool:
+    return (folder / "mlruns" / ".mlflow.db.lock").exists() and any(
+        folder.glob("mlruns/batches/*/batch_config.yaml")
+    )
+
+
+def _batch_has_begun(folder: Path) -> bool:
+    return any(folder.glob("mlruns/batches/*/batch_config.yaml"))
+
+
+def _reports_are_written(folder: Path) -> bool:
+    return any(folder.glob("mlruns/batches/*/.scratch-*/reports/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("kill")
+@pytest.mark.parametrize("moment", [_batch_has_begun, _store_is_being_made, _reports_are_written])
+def test_killed_at_its_beginning_and_at_its_end(
+    bare_command: Command, reference: bytes, moment: Callable[[Path], bool]
+) -> None:
+    command = bare_command
+    process = command.start(*command.hostile(*GRID))
+    wait_for(lambda: moment(command.folder))
+    kill(process)
+    done_before = {number: calls_of(command, number) for number in finished(command)}
+    done = command.run("resume=latest")
+    assert done.returncode == 0, done.stderr
+    check_complete(command, reference)
+    assert {number: calls_of(command, number) for number in done_before} == done_before
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("kill")
+def test_no_worker_outlives_the_command_not_even_one_that_holds_the_interpreter(
+    command: Command,
+) -> None:
+    process = command.start(*command.hostile("strategy.mode=hang,child"))
+    wait_for((command.folder / "child.pid").exists)
+    wait_for(lambda: len(command.calls) == 2)
+    child = int((command.folder / "child.pid").read_text())
+    kill(process)
+    wait_for(lambda: not psutil.pid_exists(child), seconds=GONE_SECONDS)
