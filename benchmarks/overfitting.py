@@ -149,7 +149,7 @@ def _big(path: Path, n_runs: int, n_bars: int) -> Trials:
 
 @contextmanager
 def _measured(step: str) -> Iterator[None]:
-    """Print the seconds of a step, wall and processor, and the highest private memory of the process during it."""
+    """Print seconds, processor seconds and the highest private memory of a step."""
     peak, done = [0], threading.Event()
 
     def watch() -> None:

@@ -303,12 +303,12 @@ def rank(
 
 def sensitivity(runs: RunTable) -> pd.DataFrame:
     """Return mean, std (ddof 1), min and max of each metric by value of each parameter."""
-    return parameter_sensitivity(runs)
+    return parameter_sensitivity(with_neighbourhood(runs))
 
 
 def importance(runs: RunTable) -> pd.DataFrame:
     """Return how much of each metric's variance each parameter, and each pair, explains."""
-    return parameter_importance(runs)
+    return parameter_importance(with_neighbourhood(runs))
 
 
 def skill_or_luck(

@@ -56,7 +56,8 @@ class Bounds:
         if value is None:
             return True
         if self.choices:
-            return value in self.choices
+            given = value if isinstance(value, list) else [value]
+            return all(item in self.choices for item in given)
         if self.date:
             return parse_date(value) is not None
         if isinstance(value, float) and not math.isfinite(value):
@@ -127,6 +128,12 @@ class TrackingConfig:
         Role.TRACKING,
         "artifacts of each run: auto keeps them all up to 500 runs, then those of the top 50",
         choices=("auto", "full", "top", "none"),
+    )
+    writer: str = key(
+        "auto",
+        Role.TRACKING,
+        "bulk writes many runs at once into the database, client each by itself",
+        choices=("auto", "client", "bulk"),
     )
     returns_max_cells: int = key(
         100_000_000, Role.TRACKING, "most values in returns.parquet", at_least=1
@@ -276,8 +283,9 @@ class BatchConfig:
     fail_on_verdict: list[str] = key(
         None,
         Role.REPORT,
-        "verdicts that make the command exit 1: skill, luck, cannot_tell",
+        "verdicts that make the command exit 1",
         factory=list,
+        choices=("skill", "luck", "cannot_tell"),
     )
     top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
 

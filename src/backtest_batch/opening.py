@@ -216,7 +216,8 @@ def _open_recorder(
     workspace: Workspace,
     earlier: Earlier | None,
 ) -> Recorder:
-    recorder = Recorder(open_configured(config, create=True), info)
+    store = open_configured(config, create=True)
+    recorder = Recorder(store, info, writer=config["tracking"]["writer"])
     if earlier is not None:
         recorder.continue_parent(earlier.handle.mlflow_run_id)
         recorder.retire(earlier.retired)

@@ -191,7 +191,7 @@ def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scal
         if isinstance(keys, dict) and name in keys:
             values.append(keys[name])
         else:
-            values.append(typed.get(text) if text is not None else chosen.get(target))
+            values.append(typed[text] if text is not None else chosen.get(target or ""))
     return values
 
 

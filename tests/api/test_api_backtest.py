@@ -89,8 +89,8 @@ def test_ruin_ends_the_account(prices):
     result = bb.backtest(Short(), doubled, max_gross_exposure=3)
     assert result.ruined == pd.Timestamp("2020-02-10")
     assert result.equity.index[-1] == result.ruined
-    assert "sharpe" in result.undefined_metrics
-    assert "sharpe" not in result.metrics
+    assert "cagr" in result.undefined_metrics
+    assert "cagr" not in result.metrics
 
 
 @pytest.mark.parametrize(

@@ -120,19 +120,29 @@ def test_a_run_that_fails_costs_only_itself_and_exit_code_1(invoke, recorded_run
     assert not (with_store / "mlruns" / "batches").exists()
 
 
-def test_the_stock_launcher_gives_the_same_results(invoke, recorded_runs, with_store):
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_a_launcher_of_hydra_gives_the_same_results(invoke, recorded_runs, with_store, launcher):
     sweep = (*SMALL, "commission_bps=0,1", "rebalance=M,W")
-    ours = invoke(*sweep)
-    stock = invoke(*sweep, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    assert (ours.code, stock.code) == (0, 0), ours.err + stock.err
+    ours, theirs = invoke(*sweep), invoke(*sweep, f"hydra/launcher={launcher}")
+    assert (ours.code, theirs.code) == (0, 0), ours.err + theirs.err
     first = recorded_runs(with_store, ours.batch_id)
-    second = recorded_runs(with_store, stock.batch_id)
-    assert list(first) == list(second) or sorted(first) == sorted(second)
+    second = recorded_runs(with_store, theirs.batch_id)
+    assert sorted(first) == sorted(second)
     for name, run in first.items():
         assert run.results == second[name].results
-        equity = "equity.parquet"
-        assert (run.files / equity).read_bytes() == (second[name].files / equity).read_bytes()
+        one, other = (item.files / "equity.parquet" for item in (run, second[name]))
+        assert one.read_bytes() == other.read_bytes()
     assert [entry.name for entry in with_store.iterdir()] == ["mlruns"]
+
+
+def test_what_a_launcher_of_hydra_cannot_do_is_refused(invoke, working_dir):
+    ended = invoke(*SMALL, "hydra/launcher=joblib", "retries=2", "timeout_seconds=3")
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
+        "retries=2: needs hydra/launcher=batch",
+        "timeout_seconds=3.0: needs hydra/launcher=batch",
+    ]
+    assert list(working_dir.iterdir()) == []
 
 
 def test_a_strategy_file_of_the_user_and_an_experiment_of_the_user(

@@ -66,9 +66,9 @@ BATCHES = [
      "tags.suite=second", "tag_names=[reviewed]"],
     ["expect=1", "batch_name=failing", "noted", "strategy.note=one,fails,two"],
     ["batch_name=long", "noted", Assignment("runs", LONG).override],
-    # Four runs of the first batch once more, under the same name.
+    # Four runs of the first batch once more, under the same name and without files.
     ["batch_name=core", "strategy.fast=5", "strategy.slow=20,30", "commission_bps=0.0,1.0",
-     "tags.suite=newest"],
+     "tags.suite=newest", "tracking.artifacts=none"],
 ]  # fmt: skip
 
 

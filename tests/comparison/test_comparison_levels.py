@@ -1,10 +1,19 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.levels import cells_of, format_value, levels_of, plain_value
+from backtest_batch.comparison.levels import (
+    cells_of,
+    choice_name,
+    format_value,
+    levels_of,
+    plain_value,
+    typed_value,
+)
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from([0.5, 1.0, -2.5]), st.text("ab")
@@ -87,3 +96,61 @@ def test_cells_are_equal_exactly_where_all_values_are(rows):
 
 def test_without_columns_all_runs_are_in_one_cell():
     assert cells_of([], 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("null", None),
+        ("true", True),
+        ("false", False),
+        ("20", 20),
+        ("-3", -3),
+        ("0.5", 0.5),
+        ("1e-05", 1e-05),
+        ("020", "020"),
+        ("1e3", "1e3"),
+        ("1_000", "1_000"),
+        ("nan", "nan"),
+        ("inf", "inf"),
+        ("", ""),
+        ("True", "True"),
+        (" 5", " 5"),
+        ("2005-01-31", "2005-01-31"),
+        ("9" * 5_000, "9" * 5_000),
+    ],
+)
+def test_recorded_text_is_read_as_it_was_written(text, value):
+    found = typed_value(text)
+
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False)))
+@settings(deadline=None)
+def test_recorded_values_come_back(value):
+    text = format_value(value)
+    expected = text if isinstance(value, float) and not math.isfinite(value) else value
+
+    assert typed_value(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("backtest_batch.strategies.TrendBaseline", "trend_baseline"),
+        ("backtest_batch.market.sources.Sp500", "sp500"),
+        ("my.MultifactorLongShort2", "multifactor_long_short2"),
+        ("MyStrategy", "my_strategy"),
+    ],
+)
+def test_a_choice_is_called_like_its_class(target, name):
+    assert choice_name(target) == name
+
+
+def test_values_of_any_kind_are_levels():
+    levels = levels_of([[1], (2, 3), {"a": 1}, "x", 1, True, 1.0, None, np.int64(1)])
+
+    assert levels.values == (None, True, 1.0, "[1]", "[2, 3]", "x", '{"a": 1}')
+    assert levels.codes.tolist() == [3, 4, 6, 5, 2, 1, 2, 0, 2]

@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.batches import batch_differences
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.report.markdown import batch_summary_markdown
@@ -96,3 +97,14 @@ def test_a_value_of_6001_characters_is_shown_whole():
     value = "v" * 6_001
 
     assert value in summary(sweep(kind=value))
+
+
+def test_several_batches_and_their_differences_come_first():
+    table = sweep(batch_id=["a", "a", "a", "b", "b"])
+
+    text = summary(table, differences=batch_differences(table), verdict="luck")
+
+    assert text.index("## Batches") < text.index("**Verdict:**") < text.index("## Runs")
+    assert "- 5 runs of 2 batches are compared." in text
+    assert "- kind: x, y\\|z in a; x in b" in text
+    assert "## Batches" not in summary(sweep(), differences=batch_differences(sweep()))

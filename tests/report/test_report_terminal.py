@@ -172,3 +172,10 @@ def test_markup_and_control_characters_are_shown_as_they_are():
 
     assert "[bold]x[/] :smile: \\x1b[31m\\n" in text
     assert text.splitlines()[-2:] == ["[red]note", "line\\x07"]
+
+
+def test_what_stands_above_the_table_is_printed_on_lines_of_its_own():
+    text = printed(sweep(), heading=["2 batches are compared.", "name\nwith a break"])
+
+    assert text.splitlines()[:2] == ["2 batches are compared.", "name\\nwith a break"]
+    assert text.splitlines()[2].startswith("rank")

@@ -202,10 +202,16 @@ class Recorded:
         return {str(run_id): str(value) for run_id, value in values.items()}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until something is so."""
+def wait_for(
+    condition: Callable[[], object],
+    seconds: float = DEADLINE_SECONDS,
+    of: "subprocess.Popen[str] | None" = None,
+) -> None:
+    """Wait until something is so, or the process that makes it so has ended."""
     deadline = time.monotonic() + seconds
     while not condition():
+        if of is not None and of.poll() is not None:
+            raise AssertionError(f"it ended with {of.returncode}: {of.communicate()}")
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so after {seconds} s")
         time.sleep(0.02)

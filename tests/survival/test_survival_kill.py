@@ -68,7 +68,7 @@ def test_killed_seven_times_in_a_row_while_it_computes(command: Command, referen
     done: dict[str, int] = {}
     for n_calls in (1, 4, 8, 11, 15, 19, 23):
         wanted = max(n_calls, len(command.calls) + 1)
-        wait_for(partial(_has_calls, command, wanted))
+        wait_for(partial(_has_calls, command, wanted), of=process)
         kill(process)
         assert {number: calls_of(command, number) for number in done} == done
         assert done.keys() <= finished(command)

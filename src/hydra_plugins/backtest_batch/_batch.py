@@ -42,7 +42,7 @@ def sweep_arguments(
         return cast("BatchOutcome", run(request))
     from hydra_plugins.backtest_batch._stock import StockExecutor
 
-    executor = StockExecutor.factory(context, config)
+    executor = StockExecutor.factory(context, config, request.config)
     return cast("BatchOutcome", run(request, make_executor=executor))
 
 

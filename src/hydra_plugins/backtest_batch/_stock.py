@@ -6,7 +6,7 @@ dies; so the runs are recorded at the end, or as failed together.
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from omegaconf import DictConfig
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.executor import MakeTask, Setting
 from backtest_batch.batch.worker import run_chunk
-from backtest_batch.errors import WorkerDied
+from backtest_batch.errors import ConfigurationError, Fault, WorkerDied
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
+
+UNABLE = {"retries": 0, "timeout_seconds": None, "memory_limit_mb": None, "on_failure": "continue"}
+"""Keys that ask for what only an executor of ours can do, and their values when they do not."""
 
 
 @dataclass
@@ -47,9 +50,34 @@ class StockExecutor:
 
     @classmethod
     def factory(
-        cls, context: HydraContext, config: DictConfig
+        cls, context: HydraContext, config: DictConfig, batch: Mapping[str, Any]
     ) -> Callable[[Setting], "StockExecutor"]:
-        """Return what makes the executor once the batch's folders are known."""
+        """Return what makes the executor once the batch's folders are known.
+
+        Parameters
+        ----------
+        context, config
+            What Hydra gives to a sweeper.
+        batch
+            The configuration of the batch.
+
+        Raises
+        ------
+        ConfigurationError
+            When it asks for what such a launcher cannot do.
+        """
+        faults = [
+            Fault(key=key, value=batch[key], allowed="needs hydra/launcher=batch")
+            for key, off in UNABLE.items()
+            if batch[key] != off
+        ]
+        if faults:
+            raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
+        chosen = config.hydra.overrides.hydra
+        if "n_jobs" in config.hydra.launcher and not any(
+            str(item).startswith("hydra.launcher.n_jobs") for item in chosen
+        ):
+            config.hydra.launcher.n_jobs = batch["n_jobs"]
         return lambda setting: cls(context, config, setting.folder)
 
     def start(self, count: int | None = None) -> None:

@@ -1,0 +1,123 @@
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.batches import batch_differences, join_tables
+from backtest_batch.comparison.conclusion import ReturnsOfRuns, conclude
+from backtest_batch.comparison.overfitting import OverfittingSettings
+from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.comparison.run_table import RunTable
+
+N_BARS = 300
+
+
+def batch(name, sharpe, **columns):
+    frame = pd.DataFrame(
+        {
+            "run_id": [f"run_{place}" for place in range(len(sharpe))],
+            "batch_id": name,
+            "fast": list(range(len(sharpe))),
+            "sharpe": sharpe,
+            **columns,
+        }
+    )
+    return RunTable.from_frame(frame, params=["fast"])
+
+
+def returns_of(n_runs):
+    generator = np.random.default_rng(1)
+    matrix = 0.01 * generator.standard_normal((N_BARS, n_runs))
+    matrix[0] = np.nan
+    return ReturnsOfRuns(
+        index=pd.bdate_range("2020-01-01", periods=N_BARS),
+        returns=matrix,
+        benchmarks=matrix[:, :1],
+        benchmark_of=[0] * n_runs,
+        decisions=[str(place) for place in range(n_runs)],
+        risk_free=[0.0] * n_runs,
+        periods_per_year=252.0,
+    )
+
+
+def test_only_runs_with_returns_are_judged():
+    own, earlier = batch("new", [0.5, 1.0, 0.1]), batch("old", [2.0, 0.3])
+    settings = OverfittingSettings(draws=100)
+
+    found = conclude(
+        join_tables([own, earlier]),
+        Ranking.parse("sharpe"),
+        returns=returns_of(3),
+        settings=settings,
+        notes=["first"],
+    )
+
+    # The best of all is an earlier run; judged is the selection among the three.
+    assert found.best == 3
+    assert found.ranked["rank"].reindex([3, 1]).tolist() == [1, 2]
+    assert found.assessment.document["n_trials"] == 3
+    assert set(found.assessment.columns.index) == {"run_0", "run_1", "run_2"}
+    assert found.skill["psr"].notna().tolist() == [True, True, True, False, False]
+    assert found.notes[0] == "first"
+    alone = conclude(own, Ranking.parse("sharpe"), returns=returns_of(3), settings=settings)
+    assert found.skill["psr"].tolist()[:3] == alone.skill["psr"].tolist()
+
+
+def test_without_returns_there_is_no_verdict():
+    found = conclude(batch("new", [0.5, 1.0]), Ranking.parse("sharpe"))
+
+    assert found.assessment is None
+    assert found.skill is None
+    assert found.verdict is None
+    assert found.sentence == ""
+    assert found.best == 1
+    assert found.differences.empty
+
+
+def test_nothing_to_compare():
+    found = conclude(batch("new", []), Ranking.parse("sharpe"), returns=returns_of(0))
+
+    assert found.best is None
+    assert found.assessment is None
+    assert found.ranked.empty
+
+
+def test_no_run_with_the_metric():
+    found = conclude(batch("new", [np.nan, np.nan]), Ranking.parse("sharpe"))
+
+    assert found.best is None
+    assert found.ranked["unranked"].tolist() == ["sharpe is missing"] * 2
+
+
+def test_batches_differ_in_data_parameters_and_given_facts():
+    one = batch("a", [1.0, 2.0], data_fingerprint="d" * 64, code_fingerprint="c")
+    two = batch("b", [1.0, 2.0, 3.0], data_fingerprint="e" * 64, code_fingerprint="c")
+    facts = pd.DataFrame({"batch_id": ["a", "b"], "numpy": ["2.3.0", "2.4.0"], "python": "3.11"})
+
+    found = conclude(join_tables([one, two]), Ranking.parse("sharpe"), facts=facts)
+
+    assert found.differences.to_dict("records") == [
+        {"fact": "data_fingerprint", "a": "d" * 12, "b": "e" * 12},
+        {"fact": "fast", "a": "0, 1", "b": "0, 1, 2"},
+        {"fact": "numpy", "a": "2.3.0", "b": "2.4.0"},
+    ]
+
+
+def test_many_values_of_a_batch_are_summed_up():
+    one, two = batch("a", [1.0] * 9), batch("b", [1.0])
+
+    found = batch_differences(join_tables([one, two]))
+
+    assert found.to_dict("records") == [{"fact": "fast", "a": "0, 1, …, 8 (9 values)", "b": "0"}]
+
+
+def test_a_parameter_may_be_named_like_a_fact():
+    frame = pd.DataFrame(
+        {"batch_id": ["a", "b"], "run_id": ["r", "s"], "p": [1, 2], "git_commit": "x", "sharpe": 1}
+    )
+    table = RunTable.from_frame(frame, params=["p"])
+    renamed = RunTable(
+        runs=table.runs,
+        params=table.params.rename(columns={"p": "git_commit"}),
+        metrics=table.metrics,
+    )
+
+    assert batch_differences(renamed)["fact"].tolist() == ["param.git_commit"]
