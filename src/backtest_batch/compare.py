@@ -33,7 +33,7 @@ from backtest_batch.recorded_files import (
     recorded_returns,
 )
 from backtest_batch.report.batch_lines import batch_lines
-from backtest_batch.report.best_params import best_rows
+from backtest_batch.report.best_params import RunDetails, best_rows
 from backtest_batch.report.curves import MAX_CURVES, returns_curves
 from backtest_batch.report.documents import comparison_documents, report_data
 from backtest_batch.report.html import render_report
@@ -159,6 +159,7 @@ def _documents(
         details=details,
         overfitting=assessment,
         facts=_facts(store, config, selection),
+        provenance=_provenance(conclusion, details[conclusion.best]),
         curves=returns_curves(table, returns, total=int(table.finished.sum())),
     )
     documents["report.html"] = render_report(page)
@@ -181,6 +182,20 @@ def _facts(store: Store, config: CompareConfig, selection: Selection) -> dict[st
     asked = {"filter_tags": config.filter_tags, "filter": config.filter}
     facts |= {name: str(value) for name, value in asked.items() if value}
     return facts | {"experiment": store.experiment, "compared": f"{datetime.now(UTC):%F %R} UTC"}
+
+
+def _provenance(conclusion: Conclusion, best: RunDetails) -> dict[str, dict[str, str]]:
+    """Return where the best run came from, as far as it is recorded."""
+    known = best.environment
+    run = conclusion.table.runs.loc[conclusion.best]
+    machine = {name: str(known[name]) for name in ("host", "platform", "machine") if name in known}
+    versions = {"python": known["python"], **known["packages"]} if "packages" in known else {}
+    marks = ("data_fingerprint", "code_fingerprint", "git_commit", "run_key")
+    return {
+        "Best run": {name: str(run[name]) for name in ("run_id", "batch_id", *marks)},
+        "Machine of the best run": machine,
+        "Versions of the best run": versions,
+    }
 
 
 def _print(

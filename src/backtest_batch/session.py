@@ -197,9 +197,10 @@ class Session:
 
     def lost_returns(self) -> list[RunSpec]:
         """Return the finished runs, and one for each benchmark, whose returns are not at hand."""
-        if not self.unwritten and not self.again:
-            return []
+        spread = self.workspace.is_spread
         self.workspace.gather()
+        if not (spread or self.unwritten or self.again):
+            return []
         return incomplete(self.workspace, self.plan, self.in_order, self.benchmarks)
 
     def counts(self) -> dict[str, str]:

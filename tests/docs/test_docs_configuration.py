@@ -1,6 +1,7 @@
 """docs/configuration.md says of every key what the schema says of it."""
 
 import re
+import sys
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
@@ -121,4 +122,4 @@ def write() -> str:
 
 
 if __name__ == "__main__":
-    print(write())
+    sys.stdout.write(write())

@@ -109,28 +109,31 @@ class Command:
     running: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def run(
-        self, *arguments: str, folder: Path | None = None, **variables: str
+        self,
+        *arguments: str,
+        folder: Path | None = None,
+        before: Callable[[], None] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the command to its end."""
-        process = self.start(*arguments, folder=folder, **variables)
-        return self.end(process)
+        """Run the command to its end; ``before`` is called in its process before it begins."""
+        return self.end(self.start(*arguments, folder=folder, before=before))
 
     def start(
         self,
         *arguments: str,
         folder: Path | None = None,
         start_new_session: bool = False,
-        **variables: str,
+        before: Callable[[], None] | None = None,
     ) -> "subprocess.Popen[str]":
         """Start the command."""
         process = subprocess.Popen(
             [sys.executable, "-m", "backtest_batch", *arguments],
             cwd=folder or self.folder,
-            env={**self.environment, **variables},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=start_new_session,
+            preexec_fn=before,
         )
         self.running.append(process)
         return process

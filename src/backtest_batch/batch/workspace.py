@@ -75,19 +75,22 @@ class Workspace:
         """Map an array of bars with its marks, shape (n_rows, row_bars + 1)."""
         return open_rows(self._array_file(name), n_rows, self.scratch.row_bars)
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether rows are in other places than the scratch folder."""
+        return any(file for spare in self.scratch.spares for file in spare.glob("*.dat"))
+
     def gather(self) -> None:
         """Bring the rows that are spread over several places together in one of them.
 
-        Raises
-        ------
-        OSError
-            When the place takes no more.
+        Where that takes no more either, rows are lost; :func:`.rows.is_whole` tells which.
         """
         names = {file.name for spare in self.scratch.spares for file in spare.glob("*.dat")}
         for name in names:
             files = [place / name for place in self.scratch.places if (place / name).exists()]
             for source in files[:-1]:
-                copy_rows(source, files[-1], list(enumerate(self.keys)), self.scratch.row_bars)
+                with contextlib.suppress(OSError):
+                    copy_rows(source, files[-1], enumerate(self.keys), self.scratch.row_bars)
 
     def make_spare_reports(self) -> bool:
         """Make another folder for the reports where theirs is full; return whether that worked."""

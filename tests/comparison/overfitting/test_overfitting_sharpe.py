@@ -40,9 +40,9 @@ def test_the_example_of_the_deflated_sharpe_ratio_paper(n_trials, sr0, dsr):
 
 
 def test_the_example_of_the_probabilistic_sharpe_ratio():
-    assert probabilistic_sharpe_ratio(0.458, 24) == pytest.approx(0.9817, abs=5e-4)
+    assert probabilistic_sharpe_ratio(0.458, 24) == pytest.approx(0.9817, abs=5e-5)
     found = probabilistic_sharpe_ratio(0.458, 24, skew=-2.448, kurtosis=10.164)
-    assert found == pytest.approx(0.9134, abs=5e-4)
+    assert found == pytest.approx(0.9134, abs=5e-5)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,6 @@ def document(
             "draws": settings.draws,
             "mean_block": settings.mean_block,
             "seed": settings.seed,
-            "trials": settings.trials,
         },
         "verdict": {
             "label": verdict.label,
