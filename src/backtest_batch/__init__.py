@@ -9,16 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backtest_batch.api import (
-        Sweep,
+    from backtest_batch.api.analysis import (
         importance,
         load_runs,
         rank,
-        rerun,
-        run_sweep,
         sensitivity,
         skill_or_luck,
     )
+    from backtest_batch.api.single import Backtest, backtest
+    from backtest_batch.api.sweeps import Sweep, rerun, run_sweep
     from backtest_batch.comparison.overfitting import OverfittingSettings
     from backtest_batch.comparison.run_table import RunTable
     from backtest_batch.errors import (
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     )
     from backtest_batch.market.load import load_panel
     from backtest_batch.market.panel import Panel, panel_from_frames
-    from backtest_batch.single import Backtest, backtest
     from backtest_batch.strategies.base import Strategy
 
 __all__ = [
@@ -72,16 +70,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "api": (
-        "Sweep",
-        "importance",
-        "load_runs",
-        "rank",
-        "rerun",
-        "run_sweep",
-        "sensitivity",
-        "skill_or_luck",
-    ),
+    "api.analysis": ("importance", "load_runs", "rank", "sensitivity", "skill_or_luck"),
+    "api.single": ("Backtest", "backtest"),
+    "api.sweeps": ("Sweep", "rerun", "run_sweep"),
     "comparison.overfitting": ("OverfittingSettings",),
     "comparison.run_table": ("RunTable",),
     "errors": (
@@ -100,7 +91,6 @@ _MODULES = {
     ),
     "market.load": ("load_panel",),
     "market.panel": ("Panel", "panel_from_frames"),
-    "single": ("Backtest", "backtest"),
     "strategies.base": ("Strategy",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -57,7 +57,7 @@ class Earlier:
             return ()
         return (
             f"{self.n_stale} finished runs of an earlier attempt belong to other data or code: "
-            "they are retired, and run again",
+            "they are retired, and run again.",
         )
 
 

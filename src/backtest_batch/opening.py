@@ -48,9 +48,17 @@ class _Continued:
     """The batch that is taken up again: what the store has of it, and where its files are."""
 
     batch_id: str
-    output_dir: Path
+    document: dict[str, Any] | None
     earlier: Earlier | None
     store: Store | None
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder that the batch had, when it is on this machine."""
+        recorded = None if self.document is None else self.document.get("output_dir")
+        if recorded and Path(recorded).is_dir():
+            return Path(recorded)
+        return default_output_dir(self.batch_id)
 
 
 def open_session(
@@ -78,7 +86,8 @@ def open_session(
     log_to(workspace.logs / "batch.log")
     facts = provenance(request.arguments, config["seed"])
     try:
-        write_start_files(workspace, request, plan, batch_id, facts)
+        begun = None if continued is None else continued.document
+        write_start_files(workspace, request, plan, batch_id, facts, begun)
     except OSError as error:
         workspace.discard()
         raise unwritable(output_dir, error) from error
@@ -132,26 +141,13 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
         if document is None:
             raise
         refuse_running(batch_id, document.get("process", {}))
-    return _Continued(
-        batch_id=batch_id if earlier is None else earlier.handle.batch_id,
-        output_dir=_output_dir_of(batch_id, document, earlier, store),
-        earlier=earlier,
-        store=store,
-    )
-
-
-def _output_dir_of(
-    batch_id: str, document: dict[str, Any] | None, earlier: Earlier | None, store: Store | None
-) -> Path:
-    """Return the folder that the batch had, when it is on this machine."""
-    if document is None and earlier is not None and store is not None:
-        with contextlib.suppress(StoreError):
-            content = read_artifact(store, earlier.handle.mlflow_run_id, BATCH_CONFIG)
-            document = parse_document(content)
-    recorded = None if document is None else document.get("output_dir")
-    if recorded and Path(recorded).is_dir():
-        return Path(recorded)
-    return default_output_dir(batch_id if earlier is None else earlier.handle.batch_id)
+    if earlier is not None and store is not None:
+        batch_id = earlier.handle.batch_id
+        if document is None:
+            with contextlib.suppress(StoreError):
+                content = read_artifact(store, earlier.handle.mlflow_run_id, BATCH_CONFIG)
+                document = parse_document(content)
+    return _Continued(batch_id=batch_id, document=document, earlier=earlier, store=store)
 
 
 def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
@@ -179,7 +175,7 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
     if missing:
         session.notes.append(
             f"{len(missing)} runs that had finished are computed again, because their returns or "
-            "files are not at hand here"
+            "files are not at hand here."
         )
 
 

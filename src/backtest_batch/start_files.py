@@ -26,15 +26,26 @@ def write_start_files(
     plan: Plan,
     batch_id: str,
     facts: Mapping[str, Any],
+    begun: Mapping[str, Any] | None,
 ) -> None:
     """Write the files that are recorded when a batch begins.
+
+    Parameters
+    ----------
+    workspace, request, plan, batch_id
+        The batch.
+    facts
+        Its provenance.
+    begun
+        How it was asked for when it began: what is given when it goes on counts for that attempt
+        alone. None for a new batch.
 
     Raises
     ------
     OSError
         When they cannot be written.
     """
-    document = {
+    asked = {
         "batch_id": batch_id,
         "batch_name": request.config["batch_name"],
         # Whoever may read the store need not know its password.
@@ -42,10 +53,10 @@ def write_start_files(
         "overrides": [masked(item) for item in request.overrides],
         "axes": dict(request.axes),
         "n_runs": len(plan.runs),
-        "output_dir": str(workspace.output_dir),
-        "process": this_process().tags,
         "config": {**request.config, "tracking": _without_secrets(request.config["tracking"])},
     }
+    now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
+    document = {**(begun or asked), **now}
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     folder = workspace.start_files
     axes = tuple(request.config["scenario_axes"])

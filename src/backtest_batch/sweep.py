@@ -204,7 +204,8 @@ def _abandon(session: Session) -> None:
 def _already_complete(session: Session) -> BatchOutcome:
     with shielded():
         session.executor.close()
-        session.workspace.close()
+        if not session.failed:  # failed runs may run again, and need the returns of the others
+            session.workspace.close()
     sys.stdout.write(
         f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
         f"nothing is left to run.\nReports: {session.workspace.output_dir}\n"

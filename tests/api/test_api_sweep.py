@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.api import import_path
+from backtest_batch.api.arguments import import_path
 from backtest_batch.strategies import MeanReversion
 
 MODULE = """

@@ -135,6 +135,14 @@ def test_a_launcher_of_hydra_gives_the_same_results(invoke, recorded_runs, with_
     assert [entry.name for entry in with_store.iterdir()] == ["mlruns"]
 
 
+def test_another_sweeper_gives_its_jobs_to_our_launcher(invoke, recorded_runs, with_store):
+    ended = invoke("-m", *SMALL, "hydra/sweeper=basic", "commission_bps=0,1")
+    assert ended.code == 0, ended.err
+    runs = recorded_runs(with_store, ended.batch_id)
+    assert sorted(runs) == ["run_0.0", "run_1.0"]
+    assert [entry.name for entry in with_store.iterdir()] == ["mlruns"]
+
+
 def test_what_a_launcher_of_hydra_cannot_do_is_refused(invoke, working_dir):
     ended = invoke(*SMALL, "hydra/launcher=joblib", "retries=2", "timeout_seconds=3")
     assert ended.code == 2

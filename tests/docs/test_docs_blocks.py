@@ -10,6 +10,7 @@ A comment above a block changes that::
 
     <!-- test: skip, why -->            the block does not run
     <!-- test: with key=value ... -->   with these arguments too: less data, say
+    <!-- test: after python -m ... -->  that command runs first
     <!-- test: exit 2 -->               the commands end with this code
 """
 
@@ -127,7 +128,10 @@ def test_every_block_of_a_page_runs(page, with_store, monkeypatch):
     for block in blocks_of(page):
         if block.note.startswith("skip"):
             assert block.note.startswith("skip, "), "say why the block does not run"
-        elif block.kind == "python":
+            continue
+        if block.note.startswith("after "):
+            run_commands(Block(block.position, "bash", block.note.removeprefix("after ")))
+        if block.kind == "python":
             run_python(block, namespace, page)
         elif block.kind in ("bash", "console"):
             run_commands(block)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from backtest_batch.app import CONFIG_NAME, config_folder
+from backtest_batch.batch.construct import build
 from hydra_plugins.backtest_batch._batch import batch_config
 from hydra_plugins.backtest_batch._compose import Composer
 from hydra_plugins.backtest_batch._grid import read_grid
@@ -94,6 +95,9 @@ def test_every_option_is_what_hydra_composes(loader, option):
         (one,) = composed(loader, overrides, fast=fast)
         assert one.config == wanted
         assert one.config["risk_free_rate"] == 0.02
+    for node in ("data", "strategy"):
+        instance, faults = build(wanted[node], key=node)
+        assert (instance is not None, faults) == (True, [])
 
 
 swept_keys = [key for key in VALUES if not key.startswith(("+", "~"))]

@@ -19,6 +19,13 @@ SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 
 DEADLINE_SECONDS = 120.0
 
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a command that may not write larger files."""
+
 # Strategies that misbehave in one way each, chosen by ``mode``; every call leaves a line.
 HOSTILE = r'''
 import ctypes, os, pathlib, signal, subprocess, sys, threading, time
@@ -112,28 +119,30 @@ class Command:
         self,
         *arguments: str,
         folder: Path | None = None,
-        before: Callable[[], None] | None = None,
+        largest_file: int | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the command to its end; ``before`` is called in its process before it begins."""
-        return self.end(self.start(*arguments, folder=folder, before=before))
+        """Run the command to its end, if need be with a limit on the size of files."""
+        return self.end(self.start(*arguments, folder=folder, largest_file=largest_file))
 
     def start(
         self,
         *arguments: str,
         folder: Path | None = None,
         start_new_session: bool = False,
-        before: Callable[[], None] | None = None,
+        largest_file: int | None = None,
     ) -> "subprocess.Popen[str]":
         """Start the command."""
+        program = [sys.executable, "-m", "backtest_batch"]
+        if largest_file is not None:
+            program = [sys.executable, "-c", LIMITED, str(largest_file), *program]
         process = subprocess.Popen(
-            [sys.executable, "-m", "backtest_batch", *arguments],
+            [*program, *arguments],
             cwd=folder or self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=start_new_session,
-            preexec_fn=before,
         )
         self.running.append(process)
         return process

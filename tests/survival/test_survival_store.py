@@ -1,8 +1,7 @@
-"""Stores and disks that fail: nothing that was computed is lost, and the command says what to do."""
+"""Stores and disks that fail: nothing that was computed is lost, and it is said what to do."""
 
 import contextlib
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -150,11 +149,7 @@ def test_files_that_may_not_grow(command: Command) -> None:
     """As on a full disk, where the test may not mount one: writing fails with an OSError."""
     database = command.folder / "mlruns" / "mlflow.db"
     most = database.stat().st_size + 300_000
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-
-    done = command.run(*command.hostile("strategy.number=range(0,60)"), before=limit)
+    done = command.run(*command.hostile("strategy.number=range(0,60)"), largest_file=most)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     check_recorded_without_computing(command, command.folder, done.stderr, 60)

@@ -145,7 +145,7 @@ def typed_node(node: Mapping[str, Any], *, key: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _signature(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, TypeAdapter[Any]]]:
+def _signature(cls: Any) -> tuple[dict[str, inspect.Parameter], dict[str, TypeAdapter[Any]]]:
     """Return the constructor's parameters, and a checker for each that has a name."""
     parameters = dict(inspect.signature(cls).parameters)
     try:

@@ -85,7 +85,7 @@ def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], 
         notes.append(
             f"Files are kept of the {min(TOP_ARTIFACTS, len(best))} best of "
             f"{len(session.plan.runs):,} runs, and of failed and profiled ones; "
-            "tracking.artifacts=full keeps all"
+            "tracking.artifacts=full keeps all."
         )
     outcomes = session.recompute(wanted)
     strange = []
@@ -101,7 +101,7 @@ def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], 
     if strange:
         notes.append(
             f"{', '.join(strange[:5])}{' and others' if len(strange) > 5 else ''}: computed again "
-            "for their files, these came to something else or failed; they have no files"
+            "for their files, these came to something else or failed; they have no files."
         )
     return folders, notes
 

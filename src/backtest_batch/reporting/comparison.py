@@ -76,7 +76,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         axes = session.config["scenario_axes"]
         notes: Sequence[str] = session.notes
         if lost:
-            notes = (*notes, f"the returns of {len(lost)} runs are missing: there is no verdict")
+            notes = (*notes, f"The returns of {len(lost)} runs are missing: there is no verdict.")
         recorder = session.recording.recorder
         if session.config["filter_tags"] and recorder is not None and not session.recording.error:
             configs = [record.spec.config for record in session.in_order]

@@ -88,10 +88,11 @@ def launch_jobs(
         The ranking metric of each job, or what went wrong with it.
     """
     loader, batch = context.config_loader, batch_config(config)
-    jobs = [
-        (None, read_grid(overrides, None, None, loader).constants) for overrides in job_overrides
-    ]
-    grid = Grid(constants=(), listed=tuple(jobs))
+    jobs = [read_grid(overrides, None, None, loader).constants for overrides in job_overrides]
+    # What every job has is no parameter of the search.
+    shared = tuple(item for item in jobs[0] if all(item in job for job in jobs))
+    listed = tuple((None, tuple(item for item in job if item not in shared)) for job in jobs)
+    grid = Grid(constants=shared, listed=listed)
     arguments = OmegaConf.to_container(config.hydra.overrides.task)
     assert isinstance(arguments, list)
     outcome = run(make_request(grid, make_composer(loader, config, batch), batch, arguments))

@@ -1,0 +1,167 @@
+"""Runs that are there: read them from a store, rank them, and judge what they came to."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.comparison.importance import importance as parameter_importance
+from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, assess
+from backtest_batch.comparison.ranking import Ranking, rank_runs
+from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.sensitivity import sensitivity as parameter_sensitivity
+from backtest_batch.comparison.stability import with_neighbourhood
+from backtest_batch.errors import DataError
+from backtest_batch.report.tables import rankings_table
+
+
+def load_runs(
+    batch: str | Sequence[str] | None = None,
+    *,
+    filter_tags: Mapping[str, Any] | Sequence[str] | None = None,
+    filter_string: str = "",
+    statuses: Collection[str] = ("FINISHED",),
+    scenario_axes: Collection[str] = (),
+    uri: str | None = None,
+    experiment: str = "backtest_batch",
+) -> RunTable:
+    """Read recorded runs from an MLflow store.
+
+    Parameters
+    ----------
+    batch
+        A batch_id, a batch_name, ``latest`` (the default without tags or filter), or several.
+    filter_tags
+        Tags that the runs have: a mapping, or names whose value is "true".
+    filter_string
+        Condition in MLflow's own language, such as ``"metrics.sharpe > 0.5"``.
+    statuses
+        MLflow statuses of the runs.
+    scenario_axes
+        Further keys that count as scenario axes.
+    uri, experiment
+        The store and its experiment; by default where the commands record.
+
+    Raises
+    ------
+    ConfigurationError, SelectionError
+        When the selection is malformed, or nothing is selected.
+    StoreError
+        When the store cannot be read.
+    """
+    from backtest_batch.selection import select_runs
+    from backtest_batch.tracking.store import open_store, resolve_uri
+
+    opened = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
+    return select_runs(
+        opened,
+        batch=batch,
+        filter_tags=filter_tags,
+        filter_string=filter_string,
+        statuses=list(statuses),
+        scenario_axes=list(scenario_axes),
+    ).table
+
+
+def rank(
+    runs: RunTable,
+    rank_by: str | Mapping[str, float] = "sharpe",
+    *,
+    constraints: Mapping[str, str] | None = None,
+    normalise: str = "rank",
+) -> pd.DataFrame:
+    """Rank runs by a metric or by a weighted score of several.
+
+    Parameters
+    ----------
+    runs
+        The runs: ``Sweep.runs``, :func:`load_runs`, or ``RunTable.from_frame`` of a DataFrame.
+    rank_by
+        A metric, or metrics with their weights; each counts in its good direction.
+    constraints
+        What a run must meet to be ranked, such as ``{"max_drawdown": ">= -0.3"}``.
+    normalise
+        How metrics become comparable in a score: ``rank``, ``zscore`` or ``minmax``.
+
+    Returns
+    -------
+    DataFrame of shape (n_runs, any)
+        Best first: rank, rank_in_scenario, run_id, parameters, metrics, score, pareto, and in
+        ``unranked`` why a run has no rank.
+
+    Raises
+    ------
+    ConfigurationError
+        When a metric, a weight or a constraint is wrong.
+    """
+    table = with_neighbourhood(runs)
+    return rankings_table(table, rank_runs(table, Ranking.parse(rank_by, constraints, normalise)))
+
+
+def sensitivity(runs: RunTable) -> pd.DataFrame:
+    """Return mean, std (ddof 1), min and max of each metric by value of each parameter."""
+    return parameter_sensitivity(with_neighbourhood(runs))
+
+
+def importance(runs: RunTable) -> pd.DataFrame:
+    """Return how much of each metric's variance each parameter, and each pair, explains."""
+    return parameter_importance(with_neighbourhood(runs))
+
+
+def skill_or_luck(
+    returns: pd.DataFrame,
+    benchmark: pd.Series | None = None,
+    *,
+    risk_free_rate: float = 0.0,
+    periods_per_year: float = 252.0,
+    settings: OverfittingSettings | None = None,
+) -> dict[str, Any]:
+    """Say whether the best of several return series is skill or luck.
+
+    Parameters
+    ----------
+    returns
+        Net simple returns of shape (n_bars, n_trials), one column for everything that was tried,
+        on a DatetimeIndex. A column ``benchmark`` is taken as the benchmark.
+    benchmark
+        Net returns of what could have been held instead, on the same index.
+    risk_free_rate
+        Annual rate that is subtracted, over ``periods_per_year`` a bar.
+    periods_per_year
+        Bars a year.
+    settings
+        Blocks, draws, mean block and seed of the statistics.
+
+    Returns
+    -------
+    dict
+        overfitting.json: see docs/statistics.md. ``["verdict"]["sentence"]`` says it in words.
+
+    Raises
+    ------
+    DataError
+        When the index holds no increasing timestamps, or the benchmark has another index.
+    """
+    index = returns.index
+    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
+        raise DataError("`returns` must have a DatetimeIndex that increases")
+    if benchmark is None and "benchmark" in returns:
+        benchmark = returns["benchmark"]
+    if benchmark is not None and not benchmark.index.equals(index):
+        raise DataError("`returns` and `benchmark` must have the same index, but differ")
+    trials = returns.drop(columns="benchmark", errors="ignore")
+    names = [str(name) for name in trials.columns]
+    benchmarks = {} if benchmark is None else {"": benchmark.to_numpy(dtype=np.float64)}
+    return assess(
+        Trials(
+            returns=trials.to_numpy(dtype=np.float64),
+            index=index,
+            runs=[Trial(run_id=name, scenario="", decision=name) for name in names],
+            benchmarks=benchmarks,
+            risk_free={"": risk_free_rate / periods_per_year},
+            periods_per_year=periods_per_year,
+        ),
+        settings,
+    )

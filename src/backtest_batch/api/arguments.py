@@ -1,0 +1,101 @@
+"""From plain objects to the arguments of the command."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arguments import WHOLE_NODES
+from backtest_batch.assignments import Assignment, flatten
+from backtest_batch.batch.construct import TargetError, locate
+from backtest_batch.errors import ConfigurationError
+from backtest_batch.market.cache import store
+from backtest_batch.market.panel import Panel, panel_from_frames
+
+
+def data_arguments(data: pd.DataFrame | Panel | str | None) -> list[str]:
+    """Return what chooses a source; prices in memory are put into the cache."""
+    if data is None:
+        return []
+    if isinstance(data, str):
+        return [Assignment("data", data).override]
+    panel = store(data if isinstance(data, Panel) else panel_from_frames(data))
+    return ["data=stored", f"data.fingerprint={panel.fingerprint}"]
+
+
+def strategy_arguments(strategy: type | str | None) -> list[str]:
+    """Return what chooses a strategy."""
+    if strategy is None:
+        return []
+    if isinstance(strategy, str):
+        return [Assignment("strategy", strategy).override]
+    return ["strategy=custom", Assignment("strategy._target_", import_path(strategy)).override]
+
+
+def import_path(strategy: Any) -> str:
+    """Return where worker processes can import a strategy's class from.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is no class, or they cannot.
+    """
+    if not isinstance(strategy, type):
+        raise ConfigurationError(
+            f"strategy={strategy!r}: must be a class or a name; its arguments are keys such as "
+            'strategy.window: run_sweep({"strategy.window": [10, 20]}, strategy=MyStrategy)'
+        )
+    module, name = strategy.__module__, strategy.__qualname__
+    advice = (
+        "put it into a file of the working directory, such as my_module.py, and import it from "
+        f"there: from my_module import {strategy.__name__}"
+    )
+    if module == "__main__":
+        raise ConfigurationError(
+            f"strategy={name}: is defined in this notebook or script (__main__), where worker "
+            f"processes cannot import it; {advice}"
+        )
+    path = f"{module}.{name}"
+    try:
+        found = None if "." in name else locate(path)
+    except TargetError:
+        found = None
+    if found is not strategy:
+        raise ConfigurationError(f"strategy={path}: cannot be imported under this name; {advice}")
+    return path
+
+
+def key_arguments(key: str, given: Any) -> list[str]:
+    """Return what sets a key; a mapping sets the keys below it.
+
+    Raises
+    ------
+    ConfigurationError
+        When a value is nothing that a configuration can hold.
+    """
+    value = _plain(given, key)
+    if isinstance(value, Mapping) and key not in WHOLE_NODES:
+        return [Assignment(*leaf).override for leaf in flatten(value, prefix=f"{key}.")]
+    return [Assignment(key, value).override]
+
+
+def _plain(value: Any, key: str) -> Any:
+    """Return a value as a configuration holds it: numpy's numbers are Python's, dates are text."""
+    if isinstance(value, np.generic):
+        return _plain(value.item(), key)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Sequence | np.ndarray | range | pd.Index | pd.Series):
+        return [_plain(item, key) for item in value]
+    raise ConfigurationError(
+        f"{key}={value!r}: must be a number, text, a date, a list or a mapping of these"
+    )

@@ -1,0 +1,218 @@
+"""Sweeps: the command's batches, with prices and strategies from memory."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from backtest_batch.api.arguments import data_arguments, key_arguments, strategy_arguments
+from backtest_batch.app import Task, run_command
+from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.errors import ConfigurationError, SelectionError
+from backtest_batch.market.panel import Panel
+from backtest_batch.report.tables import batch_summary_table, rankings_table
+from hydra_plugins.backtest_batch._messages import explain
+
+if TYPE_CHECKING:
+    from backtest_batch.comparison.conclusion import Conclusion
+    from backtest_batch.sweep import BatchOutcome
+
+INTERRUPTED = (130, 143)
+"""Exit codes of a batch that was interrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep came to; printed, it is the leaderboard that the command shows.
+
+    Attributes
+    ----------
+    outcome
+        Its runs and their comparison.
+    summary
+        What the command prints: leaderboard, notes, verdict, where to look further.
+    """
+
+    outcome: "BatchOutcome"
+    summary: str
+
+    def __repr__(self) -> str:
+        return self.summary
+
+    @property
+    def batch_id(self) -> str:
+        """Unique name of the batch; empty after a dry run."""
+        return self.outcome.batch_id
+
+    @property
+    def exit_code(self) -> int:
+        """What the command would return: 0, 1 when a run failed, 3 when not all is recorded."""
+        return self.outcome.exit_code
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder of the reports.
+
+        Raises
+        ------
+        SelectionError
+            After a dry run, which has none.
+        """
+        if self.outcome.output_dir is None:
+            raise SelectionError("a dry run has no output_dir")
+        return self.outcome.output_dir
+
+    @property
+    def runs(self) -> RunTable:
+        """The runs, for :func:`rank`, :func:`sensitivity` and :func:`importance`."""
+        return self._conclusion.table
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a run, as batch_summary.csv: status, parameters, metrics, errors."""
+        return batch_summary_table(self.runs, self._conclusion.ranked)
+
+    @property
+    def rankings(self) -> pd.DataFrame:
+        """One row a run in order of rank, as rankings.csv."""
+        return rankings_table(self.runs, self._conclusion.ranked)
+
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """Metrics by value of each swept parameter, as sensitivity_analysis.csv."""
+        return self._conclusion.sensitivity
+
+    @property
+    def importance(self) -> pd.DataFrame:
+        """How much of each metric's variance the swept parameters explain."""
+        return self._conclusion.importance
+
+    @property
+    def returns(self) -> pd.DataFrame:
+        """Net returns of the runs, and of the benchmark, as returns.parquet."""
+        return pd.read_parquet(self.output_dir / "returns.parquet").set_index("timestamp")
+
+    @property
+    def overfitting(self) -> Mapping[str, Any] | None:
+        """The statistics behind the verdict, as overfitting.json."""
+        assessment = self._conclusion.assessment
+        return None if assessment is None else assessment.document
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """Label (skill, luck or cannot_tell), sentence and reasons."""
+        return self._conclusion.verdict
+
+    @property
+    def best_config(self) -> Mapping[str, Any]:
+        """Resolved configuration of the run that ranks first.
+
+        Raises
+        ------
+        SelectionError
+            When no run is ranked.
+        """
+        best = self._conclusion.best
+        if best is None:
+            raise SelectionError(f"no run of the batch {self.batch_id} is ranked")
+        run_id = self.runs.runs.loc[best, "run_id"]
+        return next(r.spec.config for r in self.outcome.records if r.spec.run_id == run_id)
+
+    @property
+    def _conclusion(self) -> "Conclusion":
+        if self.outcome.conclusion is None:
+            raise SelectionError(f"nothing was compared:\n{self.summary}")
+        return self.outcome.conclusion
+
+
+def run_sweep(
+    param_grid: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    runs: Sequence[Mapping[str, Any]] | None = None,
+    data: pd.DataFrame | Panel | str | None = None,
+    strategy: type | str | None = None,
+    **config: Any,
+) -> Sweep:
+    """Run a sweep as the command does: validated, parallel, tracked in MLflow, ranked, reported.
+
+    Parameters
+    ----------
+    param_grid
+        Lists of values by key; every combination is run. Keys are those of the command:
+        ``commission_bps``, ``strategy.fast``.
+    runs
+        Instead of a grid: the runs one by one, each a mapping of keys with an optional ``id``.
+    data
+        Closes of shape (n_bars, n_assets) or a panel, which are stored in the cache; or the name
+        of a source (``sp500``, ``csv``), whose options are keys such as ``data.path``.
+    strategy
+        A class in a module that worker processes can import, or the name of a shipped strategy.
+        Its arguments are keys such as ``strategy.window``.
+    **config
+        Any further root key (``batch_name``, ``n_jobs``, ``rank_by``, ``tracking={"uri": ...}``);
+        dotted ones as ``**{"strategy.slow": 90}``.
+
+    Returns
+    -------
+    Sweep
+        Failed runs are part of it: see ``exit_code`` and the column ``status`` of ``table``.
+
+    Raises
+    ------
+    BacktestBatchError
+        When nothing was run: the configuration, the data or the store are unusable.
+    KeyboardInterrupt
+        When it was interrupted; the message has the command that goes on with it.
+
+    Examples
+    --------
+    >>> outcome = run_sweep({"strategy.fast": [10, 20], "strategy.slow": [60, 120]}, data=prices)
+    >>> outcome.rankings.head()
+    >>> outcome.verdict["sentence"]
+    """
+    given: dict[str, Any] = {"param_grid": param_grid, "runs": runs, **config}
+    arguments = [*data_arguments(data), *strategy_arguments(strategy)]
+    for key, value in given.items():
+        if value is not None or key in config:
+            arguments += key_arguments(key, value)
+    return _run(arguments)
+
+
+def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) -> Sweep:
+    """Run the winner of a sweep again.
+
+    Parameters
+    ----------
+    best
+        A best_params.json, or the sweep itself.
+    verify
+        Whether to compare the result with the recorded one; a difference is an ``exit_code`` of 1.
+    **config
+        Keys that do not change the result, such as ``batch_name`` or ``tracking``.
+
+    Raises
+    ------
+    BacktestBatchError
+        When there is no winner, or it cannot be run again.
+    """
+    path = best.output_dir / "best_params.json" if isinstance(best, Sweep) else Path(best)
+    given = {"best": path, "verify": verify, **config}
+    return _run([item for key, value in given.items() for item in key_arguments(key, value)])
+
+
+def _run(arguments: Sequence[str]) -> Sweep:
+    task, printed = Task(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            outcome = run_command(arguments, task)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigurationError(explain(error)) from error
+    if outcome.exit_code in INTERRUPTED:
+        raise KeyboardInterrupt(f"to go on: run_sweep(resume='{outcome.batch_id}')")
+    return Sweep(outcome=outcome, summary=printed.getvalue())

@@ -1,0 +1,33 @@
+"""The benchmarks of whole sweeps keep working; how fast they are, they say themselves."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sweep", "ms a run"),
+        ("startup", "times as long as import mlflow"),
+        ("engine", "milliseconds of processor time a run"),
+        ("report", "runs"),
+    ],
+)
+def test_the_small_benchmark_prints_its_table(name, said):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--small"],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
