@@ -21,6 +21,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from backtest_batch.app import BROKEN_PIPE, FULL_ERROR
 from backtest_batch.comparison.conclusion import Conclusion, conclude
 from backtest_batch.comparison.metrics_choice import result_metrics
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
@@ -56,15 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         run_comparison(read_config(given))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What reads the output has gone; Python would complain once more when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (BacktestBatchError, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        sys.stderr.write(explain(error, CompareConfig) + "\n")
+        _report(explain(error, CompareConfig))
         return error.exit_code if isinstance(error, BacktestBatchError) else 2
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return 130
+    except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
+        _report(f"{type(error).__name__}: {error}\n{FULL_ERROR}=1 shows where it was raised.")
+        return 2
     return 0
+
+
+def _report(message: str) -> None:
+    if os.environ.get(FULL_ERROR) == "1":
+        traceback.print_exc()
+    sys.stderr.write(message + "\n")
 
 
 def read_config(arguments: Sequence[str]) -> CompareConfig:

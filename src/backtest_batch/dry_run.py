@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backtest_batch.batch.chunks import ChunkTask, Scratch, benchmark_rows, group_runs
-from backtest_batch.batch.executor import ComputesChunks, Setting, make_executor
+from backtest_batch.batch.executor import ComputesChunks, MakeTask, Setting, make_executor
 from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.comparison.scenarios import is_scenario_axis
@@ -20,11 +20,16 @@ from backtest_batch.earlier import earlier_runs
 from backtest_batch.errors import SelectionError
 from backtest_batch.opening import open_configured
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.session import keeps_all_files
 from backtest_batch.tracking.store import StoreNotFoundError
 
 SHOWN_NAMES = 20
+PILOT_RUNS = 32
+"""So many runs are computed together to see what one takes among others."""
 START_SECONDS = 2.0
 """What it takes until the workers are up."""
+RECORDING_SECONDS = 0.001
+"""What it takes to record a run in a local store, beside the computing."""
 LONG_PILOT_SECONDS = 10.0
 """A pilot run that takes longer is not repeated: what it may compile is little beside it."""
 BEARABLE_SHARE = 0.8
@@ -44,8 +49,8 @@ def describe(request: BatchRequest) -> None:
     lines += [f"  {key}: {count:,} values" for key, count in request.axes.items()]
     too_many = request.size > config["max_runs"]
     if too_many:
-        # Enough to show a name and to time a run; the rest is never made.
-        plan = make_plan(itertools.islice(request.compositions, 1))
+        # Enough to show names and to time a run; the rest is never made.
+        plan = make_plan(itertools.islice(request.compositions, PILOT_RUNS))
         n_runs, trials = request.size, _trials_of_axes(request)
         lines.append(
             f"That is more than max_runs={config['max_runs']:,}: it would refuse to start. "
@@ -59,12 +64,12 @@ def describe(request: BatchRequest) -> None:
         lines.append(f"Runs: {n_runs:,}.")
     lines.append(f"Trials for the statistics (distinct decisions): {trials:,}.")
     done = _done(request, plan)
-    lines.append("First run:" if too_many else "Runs by name:")
+    lines.append("Runs by name:")
     lines += [
         f"  {run.run_id}: {run.run_name}" + (" (done)" if run.run_key in done else "")
         for run in plan.runs[:SHOWN_NAMES]
     ]
-    if n_runs > SHOWN_NAMES and not too_many:
+    if n_runs > SHOWN_NAMES:
         lines.append(f"  ... and {n_runs - SHOWN_NAMES:,} more")
     if done:
         lines.append(f"Done already: {len(done):,} of {n_runs:,} runs.")
@@ -73,8 +78,8 @@ def describe(request: BatchRequest) -> None:
     sys.stdout.flush()
     left = [run for run in plan.runs if run.run_key not in done]
     if left:
-        share = n_runs / len(plan.runs)
-        sys.stdout.write("\n".join(_estimate(request, plan, left, share)) + "\n")
+        size = (n_runs, trials) if too_many else None
+        sys.stdout.write("\n".join(_estimate(request, plan, left, size)) + "\n")
 
 
 def _trials_of_axes(request: BatchRequest) -> int:
@@ -105,14 +110,14 @@ def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Pilot:
-    """What one run took.
+    """What runs took that share their signals.
 
     Attributes
     ----------
     shared_seconds, own_seconds
-        The part that runs with the same signals share, and the part that each has to itself.
+        What the signals took, and what each run took to itself.
     peak_mb
-        Highest memory of its worker in MiB.
+        Highest memory of the worker in MiB.
     """
 
     shared_seconds: float
@@ -121,35 +126,39 @@ class Pilot:
 
     @classmethod
     def of(cls, result: RunResult) -> "Pilot":
-        """Divide what a run took by its steps."""
+        """Divide what the runs of a chunk took by their steps."""
         shared = result.timings.get("load", 0.0) + result.timings.get("signals", 0.0)
         return cls(
-            shared_seconds=shared,
+            shared_seconds=shared * result.chunk_runs,
             own_seconds=max(result.runtime_s - shared, 0.0),
             peak_mb=result.peak_rss_mb,
         )
 
-    def wall_seconds(self, chunks: Sequence[Sequence[RunSpec]], n_jobs: int) -> float:
-        """Return the wall time of a batch of these chunks."""
-        work = sum(self.shared_seconds + len(chunk) * self.own_seconds for chunk in chunks)
-        return START_SECONDS + work / max(1, min(n_jobs, len(chunks)))
+    def wall_seconds(self, n_runs: int, n_groups: int, n_jobs: int) -> float:
+        """Return the wall time of a batch whose runs share so many signals."""
+        work = n_groups * self.shared_seconds + n_runs * self.own_seconds
+        computing = work / max(1, min(n_jobs, n_groups))
+        return START_SECONDS + max(computing, n_runs * RECORDING_SECONDS)
 
 
-def _estimate(request: BatchRequest, plan: Plan, left: list[RunSpec], share: float) -> list[str]:
-    """Run the first run in a temporary folder, and say what all would take.
+def _estimate(
+    request: BatchRequest, plan: Plan, left: list[RunSpec], size: tuple[int, int] | None
+) -> list[str]:
+    """Run a few runs in a temporary folder, and say what all would take.
 
     Parameters
     ----------
     request, plan
-        The batch; of a very large one the plan holds the first run alone.
+        The batch; of a very large one the plan holds its first runs alone.
     left
         The planned runs that are not done.
-    share
-        Size of the batch over the number of planned runs.
+    size
+        Runs and decisions of a very large batch; None for one that is planned as a whole.
     """
-    config = request.config
-    n_jobs = config["n_jobs"]
-    record = _pilot(request, plan, left[0])
+    n_jobs = request.config["n_jobs"]
+    chunks = group_runs(left, n_jobs, frozenset())
+    n_runs, n_groups = size or (len(left), len(chunks))
+    record = _pilot(request, plan, chunks[0][:PILOT_RUNS], n_runs)
     if isinstance(record.outcome, RunFailure):
         return [
             f"The pilot run {record.spec.run_id} failed: "
@@ -157,17 +166,12 @@ def _estimate(request: BatchRequest, plan: Plan, left: list[RunSpec], share: flo
         ]
     assert isinstance(record.outcome, RunResult)
     pilot = Pilot.of(record.outcome)
-    chunks = group_runs(left, n_jobs, frozenset())
-    seconds = pilot.wall_seconds(chunks, n_jobs)
-    if share > 1:
-        # Not planned, so not grouped either: none of them is taken to share its signals.
-        seconds = (pilot.shared_seconds + pilot.own_seconds) * share / n_jobs
+    seconds = pilot.wall_seconds(n_runs, max(n_groups, min(n_jobs, n_runs)), n_jobs)
     processors, available = _processors(), available_mb()
     bearable = max(1, min(processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
     return [
-        f"Pilot run: {record.outcome.runtime_s:.3f} s, {pilot.peak_mb:,.0f} MiB.",
-        f"Estimated wall time: {'at most' if share > 1 else 'about'} {_duration(seconds)} with "
-        f"n_jobs={n_jobs}.",
+        f"Pilot run: {record.outcome.runtime_s:.4f} s a run, {pilot.peak_mb:,.0f} MiB.",
+        f"Estimated wall time: about {_duration(seconds)} with n_jobs={n_jobs}.",
         f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine bears n_jobs={bearable} "
         f"({processors} processors, {available:,.0f} MiB available).",
     ]
@@ -180,36 +184,43 @@ def _processors() -> int:
         return os.cpu_count() or 1
 
 
-def _pilot(request: BatchRequest, plan: Plan, run: RunSpec) -> RunRecord:
-    """Return how one run ends; a short one the second time, since it may compile something."""
+def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: int) -> RunRecord:
+    """Return how the first of some runs ends that share their signals.
+
+    One is computed alone; where that is short they are then computed together, as they would be
+    in the batch, and with nothing left to compile.
+    """
     config = {**request.config, "n_jobs": 1, "retries": 0, "adaptive_workers": False}
     with tempfile.TemporaryDirectory(prefix="backtest_batch-") as folder:
         place = Path(folder)
+        row_bars = max(run.n_bars for run in runs)
         scratch = Scratch(
-            folder=place, row_bars=run.n_bars, benchmark_rows=benchmark_rows(plan.runs)
-        )
-        task = ChunkTask(
-            runs=(run,),
-            scratch=scratch.of([run]),
-            with_files=frozenset({run.index}),
-            profile=False,
-            provenance={},
-            with_rows=False,
-        )
+            folder=place, row_bars=row_bars, benchmark_rows=benchmark_rows(plan.runs)
+        ).of(runs)
+        with_files = keeps_all_files(config["tracking"]["artifacts"], n_runs)
+
+        def task(chunk: Sequence[RunSpec]) -> ChunkTask:
+            return ChunkTask(
+                runs=tuple(chunk),
+                scratch=scratch,
+                with_files=frozenset(run.index for run in chunk if with_files),
+                profile=False,
+                provenance={},
+                with_rows=False,
+            )
+
         executor = make_executor(Setting(config=config, folder=place, logs=place))
         try:
-            record = _computed(executor, task)
+            record = _computed(executor, runs[:1], task)
             if _is_short(record):
-                record = _computed(executor, task)
+                record = _computed(executor, runs, task)
         finally:
             executor.close()
     return record
 
 
-def _computed(executor: ComputesChunks, task: ChunkTask) -> RunRecord:
-    records = [
-        record for ended, _ in executor.execute([task.runs], lambda _: task) for record in ended
-    ]
+def _computed(executor: ComputesChunks, runs: Sequence[RunSpec], task: MakeTask) -> RunRecord:
+    records = [record for ended, _ in executor.execute([runs], task) for record in ended]
     return records[0]
 
 

@@ -40,6 +40,8 @@ def why_empty(
     if batches is not None:
         where = f"the batches {', '.join(batches)}" if len(batches) > 1 else f"batch {batches[0]}"
     runs = load_runs(store, batches=batches)
+    if runs.empty and batches is not None:
+        return f"batch={','.join(batches)}: no run of it is recorded yet"
     if runs.empty:
         return f"There is no run in {where} yet."
     for name, value in tags.items():

@@ -225,8 +225,9 @@ def with_earlier_runs(
     both = table_of(pd.concat([own, earlier], ignore_index=True), scenario_axes)
     names = list(dict.fromkeys([*table.params.columns, *both.params.columns]))
     params = both.params.iloc[: len(table)].set_axis(table.params.index).assign(**table.params)
+    batch_names = [str(config.get("batch_name", "")) for config in configs]
     whole = RunTable(
-        runs=table.runs,
+        runs=table.runs.assign(batch_name=batch_names),
         params=params[names],
         metrics=table.metrics,
         scenario_axes=scenario_names(names, scenario_axes),

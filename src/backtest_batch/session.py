@@ -132,21 +132,15 @@ class Session:
         return frozenset(run.index for run in self.plan.runs[: profiling["runs"]])
 
     @property
-    def keeps_all_files(self) -> bool:
-        """Whether every run keeps its files."""
-        policy = self.config["tracking"]["artifacts"]
-        small = len(self.plan.runs) <= FULL_ARTIFACTS_RUNS
-        return bool(policy == "full" or (policy == "auto" and small))
-
-    @property
     def keeps_top_files(self) -> bool:
         """Whether the best runs keep their files and the others do not."""
-        return not self.keeps_all_files and self.config["tracking"]["artifacts"] != "none"
+        policy = self.config["tracking"]["artifacts"]
+        return policy != "none" and not keeps_all_files(policy, len(self.plan.runs))
 
     @cached_property
     def with_files(self) -> frozenset[int]:
         """Indices of the runs whose files are written while they are computed."""
-        if self.keeps_all_files:
+        if keeps_all_files(self.config["tracking"]["artifacts"], len(self.plan.runs)):
             return frozenset(run.index for run in self.plan.runs)
         return self.profiled
 
@@ -269,6 +263,11 @@ class Session:
             profile=runs[0].index in self.profiled,
             provenance=self.facts,
         )
+
+
+def keeps_all_files(policy: str, n_runs: int) -> bool:
+    """Return whether every run of a batch keeps its files, by ``tracking.artifacts``."""
+    return policy == "full" or (policy == "auto" and n_runs <= FULL_ARTIFACTS_RUNS)
 
 
 def _slim(record: RunRecord, known: Mapping[str, RunRecord]) -> RunRecord:

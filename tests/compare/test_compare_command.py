@@ -291,6 +291,20 @@ def test_the_exit_codes_are_those_of_the_process(recorded):
     assert "rank_by" in shown.stdout
 
 
+def test_output_that_nobody_reads_is_no_fault(recorded):
+    program = f"{sys.executable} -m backtest_batch.compare batch=long | head -c 100"
+    done = subprocess.run(
+        ["bash", "-c", f"{program}; exit ${{PIPESTATUS[0]}}"],
+        cwd=recorded.folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""
+
+
 def test_without_a_store_there_is_nothing_to_compare(tmp_path):
     done = command(tmp_path)
 

@@ -30,6 +30,7 @@ def test_earlier_runs_are_put_below_those_of_the_batch(recorded, store, own):
     assert joined.runs["run_id"].tolist()[:2] == table.runs["run_id"].tolist()
     assert set(joined.runs["batch_id"][2:]) == {recorded.core}
     assert said == ("12 earlier runs with filter_tags are compared too.",)
+    assert joined.runs["batch_name"].tolist() == ["other"] * 2 + ["core"] * 12
     metrics = joined.metrics.iloc[:2][list(table.metrics.columns)]
     np.testing.assert_array_equal(metrics.to_numpy(), table.metrics.to_numpy())
 

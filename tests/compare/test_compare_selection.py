@@ -233,6 +233,7 @@ def test_malformed_tags_are_refused(given, key):
 
 
 def test_a_store_that_holds_nothing_says_so(tmp_path, migrated_store):
+    from backtest_batch.tracking.recorder import BatchInfo, Recorder
     from backtest_batch.tracking.store import open_store, sqlite_uri
 
     database = tmp_path / "mlflow.db"
@@ -243,6 +244,11 @@ def test_a_store_that_holds_nothing_says_so(tmp_path, migrated_store):
         select_runs(empty)
     with pytest.raises(SelectionError, match="There is no run in the experiment"):
         select_runs(empty, filter_tags={"suite": "first"})
+    Recorder(
+        empty, BatchInfo(batch_id="begun", batch_name="begun", n_runs=3, started_ms=1)
+    ).start_parent()
+    with pytest.raises(SelectionError, match="batch=begun: no run of it is recorded yet"):
+        select_runs(empty)
     empty.close()
 
 

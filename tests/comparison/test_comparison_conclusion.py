@@ -101,6 +101,20 @@ def test_batches_differ_in_data_parameters_and_given_facts():
     ]
 
 
+def test_what_is_not_known_of_a_batch_is_no_difference():
+    one = batch("a", [1.0, 2.0], git_commit="abc", code_fingerprint="c")
+    two = batch("b", [1.0, 2.0], code_fingerprint=["d", ""])
+    three = batch("c", [1.0, 2.0], git_commit="def", code_fingerprint="e")
+    facts = pd.DataFrame({"batch_id": ["a", "c"], "numpy": ["2.3.0", "2.4.0"]})
+
+    found = batch_differences(join_tables([one, two, three]), facts)
+
+    assert found["fact"].tolist() == ["numpy"]
+    assert found.loc[0, "a"] == "2.3.0"
+    assert found.loc[0, "c"] == "2.4.0"
+    assert "b" not in found
+
+
 def test_many_values_of_a_batch_are_summed_up():
     one, two = batch("a", [1.0] * 9), batch("b", [1.0])
 

@@ -36,6 +36,19 @@ def test_batches_that_do_not_differ_say_so():
     )
 
 
+def test_what_is_not_known_of_a_batch_is_left_out():
+    frame = pd.DataFrame(
+        {"batch_id": ["x", "y", "z"], "sharpe": 1.0, "batch_name": ["a", None, "c"]}
+    )
+    table = RunTable.from_frame(frame, params=[])
+    differing = pd.DataFrame({"fact": ["slow", "numpy"], "x": ["1", "2.3"], "y": ["2", None]})
+
+    lines = batch_lines(table, differing)
+
+    assert lines[1:4] == ["batch x (a): 1 run", "batch y: 1 run", "batch z (c): 1 run"]
+    assert lines[-2:] == ["slow: 1 in x; 2 in y", "numpy: 2.3 in x"]
+
+
 def test_very_many_batches_are_counted():
     found = lines_of([f"b{place}" for place in range(40)], slow=[1] * 30 + list(range(10)))
 

@@ -103,25 +103,28 @@ def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.
         The runs. Fingerprints and the commit are compared where it has them, and every parameter.
     facts
         Further facts of the batches (versions, ...): the column ``batch_id`` and one a fact.
+        Batches without a row are not compared in these.
 
     Returns
     -------
     DataFrame of shape (n_differing, 1 + n_batches)
-        See :func:`differences`; empty with fewer than two batches.
+        See :func:`differences`, with missing values where a fact is not known of a batch; empty
+        with fewer than two batches.
     """
     if not table.several_batches:
         return pd.DataFrame(columns=["fact"])
     runs = table.runs
     names = ("data_fingerprint", "code_fingerprint", "git_commit")
-    marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in names if name in runs}
+    # What is not known of some run cannot be told to differ.
+    known = [name for name in names if name in runs and runs[name].astype(bool).all()]
+    marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in known}
     labels = {name: f"param.{name}" if name in marks else name for name in table.params.columns}
     own = pd.DataFrame(
         {"batch_id": runs["batch_id"], **marks, **table.params.rename(columns=labels)}
     )
     found = [differences(own)]
     if facts is not None and len(facts):
-        every = pd.DataFrame({"batch_id": runs["batch_id"].unique()})
-        found.append(differences(every.merge(facts, on="batch_id", how="left")))
+        found.append(differences(facts))
     return pd.concat(found, ignore_index=True)
 
 

@@ -55,13 +55,13 @@ def _names(table: RunTable) -> dict[Any, str]:
     if "batch_name" not in table.runs:
         return {}
     first = table.runs.drop_duplicates("batch_id").set_index("batch_id")["batch_name"]
-    return {batch: str(name) for batch, name in first.items()}
+    return {batch: name if isinstance(name, str) else "" for batch, name in first.items()}
 
 
 def _fact(row: dict[Any, Any], names: Mapping[Any, str]) -> str:
     holders: dict[str, list[str]] = {}
     for batch, value in row.items():
-        if batch != "fact":
+        if batch != "fact" and not pd.isna(value):
             holders.setdefault(str(value), []).append(names[batch])
     parts = [
         f"{value} in {', '.join(batches) if len(batches) <= _NAMED else f'{len(batches)} batches'}"

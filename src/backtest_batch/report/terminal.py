@@ -64,7 +64,7 @@ def print_leaderboard(
     """
     target = sys.stdout if file is None else file
     on_terminal = bool(getattr(target, "isatty", lambda: False)())
-    console = Console(
+    console = _Console(
         file=target,
         color_system=None if os.environ.get("NO_COLOR") or not on_terminal else "auto",
         force_terminal=on_terminal,
@@ -92,6 +92,12 @@ def print_leaderboard(
         console.print(board, soft_wrap=not on_terminal, crop=False)
     for line in "\n".join(lines).splitlines():
         console.print(Text(one_line(line)), soft_wrap=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command, which knows what that means; rich would exit with 1."""
+        raise BrokenPipeError
 
 
 def _width(console: Console, board: Table) -> int:
