@@ -14,6 +14,7 @@ def use_kernel_cache() -> None:
     The package may be installed where it cannot be written. A folder that the user has chosen
     stays; kernels that this process has compiled already keep their place.
     """
-    os.environ.setdefault(VARIABLE, str(cache_dir() / "numba"))
+    if not os.environ.get(VARIABLE):
+        os.environ[VARIABLE] = str(cache_dir() / "numba")
     if "numba" in sys.modules:
         sys.modules["numba"].config.reload_config()

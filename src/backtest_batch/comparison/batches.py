@@ -116,7 +116,7 @@ def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.
     runs = table.runs
     names = ("data_fingerprint", "code_fingerprint", "git_commit")
     # What is not known of some run cannot be told to differ.
-    known = [name for name in names if name in runs and runs[name].astype(bool).all()]
+    known = [name for name in names if name in runs and (runs[name].fillna("") != "").all()]
     marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in known}
     labels = {name: f"param.{name}" if name in marks else name for name in table.params.columns}
     own = pd.DataFrame(
