@@ -22,6 +22,7 @@ from backtest_batch.batch.workspace import (
     unwritable,
 )
 from backtest_batch.batch_log import log_to
+from backtest_batch.comparison.levels import format_value
 from backtest_batch.earlier import (
     Earlier,
     earlier_runs,
@@ -120,11 +121,16 @@ def open_session(
         again=[],
         notes=[*plan.notes],
     )
-    if earlier is not None and continued is not None and continued.store is not None:
-        _take_up(session, earlier, continued.store)
-    if not session.complete:
-        session.executor.start(len(session.pending) + len(session.again))
-        session.recording.start()
+    try:
+        if earlier is not None and continued is not None and continued.store is not None:
+            _take_up(session, earlier, continued.store)
+        if not session.complete:
+            session.executor.start(len(session.pending) + len(session.again))
+            session.recording.start()
+    except BaseException:
+        session.executor.close()
+        workspace.discard()
+        raise
     return session
 
 
@@ -188,7 +194,7 @@ def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
         When one has the name of a tag of ours or of MLflow's.
     """
     named = {str(name): "true" for name in config["tag_names"]}
-    tags = named | {str(name): str(value) for name, value in config["tags"].items()}
+    tags = named | {str(name): format_value(value) for name, value in config["tags"].items()}
     taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))
     if taken:
         raise ConfigurationError(

@@ -92,6 +92,7 @@ class Session:
     late_files: dict[str, Path] = field(default_factory=dict)
     extras: dict[str, Extra] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _in_order: list[RunRecord] = field(default_factory=list)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -114,9 +115,12 @@ class Session:
         )
 
     @property
-    def in_order(self) -> list[RunRecord]:
+    def in_order(self) -> Sequence[RunRecord]:
         """The runs that have ended, in the order of the plan."""
-        return [self.records[run.run_key] for run in self.plan.runs if run.run_key in self.records]
+        if not self._in_order:
+            ended = (self.records.get(run.run_key) for run in self.plan.runs)
+            self._in_order.extend(record for record in ended if record is not None)
+        return self._in_order
 
     @property
     def failed(self) -> list[RunRecord]:
@@ -235,6 +239,7 @@ class Session:
         self.kept.add("in_sample", fitted)
         # A run that was done before was computed again for what was lost of it.
         new = [item for item in ended if item.spec.run_key not in self.records]
+        self._in_order.clear()
         for record in ended:
             key, outcome = record.spec.run_key, record.outcome
             if key in self.records and isinstance(outcome, RunResult) and outcome.artifacts:

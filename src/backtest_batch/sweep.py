@@ -10,6 +10,7 @@ from backtest_batch.batch.executor import make_executor
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
+from backtest_batch.best import read_winner
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.walk_forward import check_ranking, metrics_with
@@ -22,6 +23,7 @@ from backtest_batch.reporting import Compared, compare, end_parent, finish, prin
 from backtest_batch.reporting.best_runs import complete_best_runs
 from backtest_batch.session import MakeExecutor, Session
 from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.verify import verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
             _refuse_too_many(request)
             with watch.stage("planning"):
                 plan = make_plan(request.compositions)
+                # Before anything is written: the reports may replace the file.
+                winner = read_winner(request.config["best"]) if request.config["verify"] else None
                 with shielded():
                     session = open_session(request, plan, make_executor, started_ms)
             if session.complete:
@@ -104,6 +108,10 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
             raise
         with contextlib.suppress(Interrupted):
             print_summary(session, compared)
+            if winner is not None:
+                verification = verify(winner, session.in_order, session.facts)
+                sys.stdout.write(f"\n{verification}")
+                exit_code = exit_code or (0 if verification.agrees else 1)
     return _outcome(session, exit_code, compared.conclusion)
 
 
@@ -163,8 +171,7 @@ def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOut
     except Interrupted:
         session.executor.close()
         said = "Ended at once: what was not recorded by then is computed again.\n"
-    sys.stderr.write(f"\nInterrupted ({interruption}). {said}")
-    sys.stderr.write(f"To go on: python -m backtest_batch resume={session.batch_id}\n")
+    sys.stderr.write(f"\nInterrupted ({interruption}). {said}{_how_to_go_on(session)}")
     return _outcome(session, interruption.exit_code, None)
 
 
@@ -198,7 +205,13 @@ def _abandon(session: Session) -> None:
         return
     with contextlib.suppress(Exception):
         sys.stderr.write(end_parent(session, "FAILED"))
-    sys.stderr.write(f"To go on: python -m backtest_batch resume={session.batch_id}\n")
+    sys.stderr.write(_how_to_go_on(session))
+
+
+def _how_to_go_on(session: Session) -> str:
+    if not session.workspace.output_dir.exists():  # nothing was begun that could be continued
+        return ""
+    return f"To go on: python -m backtest_batch resume={session.batch_id}\n"
 
 
 def _already_complete(session: Session) -> BatchOutcome:

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-# One process of pytest-xdist runs them all: the three sweeps are made once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nine runs")]
+pytestmark = pytest.mark.slow
 
 SWEEP = ("-m", "commission_bps=0,0.5,1", "max_gross_exposure=0.6,0.8,1.0")
 RUN_IDS = [f"run_{bps}_{cap}" for bps in (0.0, 0.5, 1.0) for cap in (0.6, 0.8, 1.0)]

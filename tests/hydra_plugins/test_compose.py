@@ -120,7 +120,7 @@ constants = st.lists(
 
 
 @given(axes, constants)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_any_grid_is_what_hydra_composes_run_by_run(loader, axes, constants):
     arguments = [f"{key}={','.join(map(str, values))}" for key, values in axes] + constants
     try:

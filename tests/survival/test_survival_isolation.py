@@ -1,5 +1,7 @@
 """One run that goes wrong costs itself alone, whatever it does."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -140,6 +142,53 @@ def test_a_memory_limit_below_what_a_worker_needs_is_refused(command: Command) -
     assert done.returncode == 2
     assert "memory_limit_mb=50: a worker needs" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+BROKEN = """
+import sys
+from backtest_batch.app import Task, run_command
+from backtest_batch.batch.executor import make_executor
+from backtest_batch.sweep import run
+
+
+class Broken:
+    def __init__(self, setting):
+        self.inner = make_executor(setting)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def execute(self, chunks, make_task):
+        for ended, reply in self.inner.execute(chunks, make_task):
+            yield ended, reply
+            if ended:
+                raise RuntimeError("a fault of ours")
+
+
+run_command(sys.argv[1:], Task(lambda request, **options: run(request, make_executor=Broken)))
+"""
+"""The command with workers whose bookkeeping breaks after the first run."""
+
+
+@pytest.mark.slow
+def test_a_fault_of_ours_leaves_no_batch_that_seems_to_run(command: Command) -> None:
+    arguments = command.hostile("strategy.number=0,1,2", "n_jobs=1")
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, *arguments],
+        cwd=command.folder,
+        env=command.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: a fault of ours" in done.stderr
+    recorded = command.recorded()
+    assert recorded.handle.status == "FAILED"
+    assert list(recorded.statuses.values()) == ["FINISHED"]
+    assert f"resume={recorded.handle.batch_id}" in done.stderr
+    again = command.run("resume=latest")
+    assert again.returncode == 0, again.stderr
+    assert sorted(command.calls) == ["good 0", "good 1", "good 2"]
 
 
 def artifact(command: Command, run_id: str, name: str) -> str:

@@ -39,12 +39,15 @@ class Workspace:
         The key of each row of an array of bars: the run keys, then the benchmark keys.
     made
         Folders that were not there before, the deepest first.
+    is_new
+        Whether no earlier attempt at the batch has left working files.
     """
 
     output_dir: Path
     scratch: Scratch
     keys: tuple[str, ...]
     made: tuple[Path, ...] = ()
+    is_new: bool = True
 
     @property
     def logs(self) -> Path:
@@ -106,7 +109,9 @@ class Workspace:
             shutil.rmtree(place, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove what this batch has made; a folder that was there before keeps its content."""
+        """Remove what a new batch has made; a folder that was there before keeps its content."""
+        if not self.is_new:
+            return
         self.close()
         if self.output_dir in self.made:
             shutil.rmtree(self.output_dir, ignore_errors=True)
@@ -156,7 +161,13 @@ def open_workspace(
         spares=spare_folders(batch_id),
     )
     keys = (*(run.run_key for run in runs), *benchmark_rows)
-    workspace = Workspace(output_dir=output_dir, scratch=scratch, keys=keys, made=made)
+    workspace = Workspace(
+        output_dir=output_dir,
+        scratch=scratch,
+        keys=keys,
+        made=made,
+        is_new=not scratch.folder.exists(),
+    )
     try:
         for name in ("runs", "start", "reports"):
             (scratch.folder / name).mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import sys
 
+from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.documents import skill_columns
 from backtest_batch.report.terminal import print_leaderboard
 from backtest_batch.reporting.comparison import Compared
@@ -19,6 +20,7 @@ def print_summary(session: Session, compared: Compared) -> None:
         verdict=conclusion.sentence,
         notes=conclusion.notes,
         extra=skill_columns(conclusion),
+        heading=batch_lines(conclusion.table, conclusion.differences),
     )
     if compared.walk_sentences:
         sys.stdout.write("\nWalk-forward. " + "\n  ".join(compared.walk_sentences) + "\n")

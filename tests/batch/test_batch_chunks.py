@@ -1,0 +1,97 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backtest_batch.batch.chunks import LARGEST_CHUNK, Scratch, benchmark_rows, group_runs
+from backtest_batch.records import RunSpec
+
+CONFIG = {
+    "data": {"_target_": "x"},
+    "strategy": {"_target_": "y", "window": 5},
+    "rebalance": "M",
+    "commission_bps": 0.5,
+    "spread_bps": 0.0,
+    "impact_bps": 0.0,
+    "cash_rate": 0.0,
+    "borrow_rate": 0.0,
+    "short_fee_rate": 0.0,
+    "risk_free_rate": 0.0,
+    "periods_per_year": None,
+    "initial_capital": 1e6,
+    "max_gross_exposure": 1.0,
+    "max_weight": None,
+    "execution_lag": 1,
+    "execution_price": "close",
+}
+
+
+@pytest.fixture
+def make_run():
+    def make(index, *, window=5, **changes):
+        strategy = {**CONFIG["strategy"], "window": window}
+        return RunSpec(
+            index=index,
+            run_id=f"run_{index}",
+            run_name=f"run {index}",
+            run_key=f"{index:064x}",
+            config_hash="c" * 64,
+            swept={},
+            config={**CONFIG, "strategy": strategy, **changes},
+            overrides=(),
+            data_fingerprint="d" * 64,
+            code_fingerprint="e" * 64,
+            strategy_seed=1,
+            first_bar=0,
+            n_bars=10,
+        )
+
+    return make
+
+
+def indices(chunks):
+    return [[run.index for run in chunk] for chunk in chunks]
+
+
+def test_runs_that_share_their_signals_are_computed_together(make_run):
+    runs = [make_run(i, window=5 + i % 2, commission_bps=float(i)) for i in range(6)]
+    assert indices(group_runs(runs, 1, frozenset())) == [[0, 2, 4], [1, 3, 5]]
+    assert indices(group_runs(runs, 2, frozenset())) == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_few_groups_are_split_so_that_every_worker_has_something(make_run):
+    runs = [make_run(i, commission_bps=float(i)) for i in range(5)]
+    assert indices(group_runs(runs, 2, frozenset())) == [[0, 1, 2], [3, 4]]
+    assert indices(group_runs(runs, 9, frozenset())) == [[0], [1], [2], [3], [4]]
+
+
+def test_profiled_runs_are_alone(make_run):
+    runs = [make_run(i, commission_bps=float(i)) for i in range(4)]
+    assert indices(group_runs(runs, 1, frozenset({1}))) == [[0, 2, 3], [1]]
+
+
+def test_no_chunk_is_too_large_and_nothing_makes_none(make_run):
+    runs = [make_run(i, commission_bps=float(i)) for i in range(2 * LARGEST_CHUNK + 1)]
+    assert [len(chunk) for chunk in group_runs(runs, 1, frozenset())] == [256, 256, 1]
+    assert group_runs([], 2, frozenset()) == []
+
+
+def test_benchmarks_have_rows_after_the_runs_and_share_them(make_run):
+    # Caps and windows of a strategy change nothing for the benchmark, costs do.
+    runs = [make_run(0), make_run(1, max_gross_exposure=0.5), make_run(2, commission_bps=9.0)]
+    rows = benchmark_rows(runs)
+    assert sorted(rows.values()) == [3, 4]
+    scratch = Scratch(folder=Path("x"), row_bars=10, benchmark_rows=rows)
+    assert set(scratch.of(runs[:2]).benchmark_rows.values()) == {3}
+    assert set(scratch.of(runs[2:]).benchmark_rows.values()) == {4}
+
+
+def test_runs_of_other_data_rebalancing_or_seed_are_apart(make_run):
+    first = make_run(0)
+    others = [
+        replace(first, index=1, data_fingerprint="f" * 64),
+        make_run(2, rebalance="W"),
+        replace(first, index=3, strategy_seed=2),
+        replace(first, index=4, first_bar=3),
+    ]
+    assert indices(group_runs([first, *others], 1, frozenset())) == [[0], [1], [2], [3], [4]]

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from backtest_batch.errors import ConfigurationError
+from backtest_batch.resume import Recalled, merged_arguments
+
+RECALLED = Recalled(
+    batch_id="20260101T000000Z-abcdef",
+    arguments=("--config-dir", "conf", "-m", "commission_bps=0,1", "strategy.fast=5", "n_jobs=3"),
+    config={
+        "seed": 42,
+        "initial_capital": 1_000_000.0,
+        "start_date": None,
+        "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", "fast": 5},
+        "scenario_axes": [],
+    },
+    output_dir=Path("x"),
+)
+RESUME = "resume=20260101T000000Z-abcdef"
+
+
+def test_alone_it_restores_the_recorded_command():
+    assert merged_arguments(RECALLED, ["resume=latest"]) == [
+        *("-m", "--config-dir", "conf", "commission_bps=0,1", "strategy.fast=5", "n_jobs=3"),
+        RESUME,
+    ]
+
+
+def test_how_the_batch_is_computed_may_change():
+    merged = merged_arguments(RECALLED, ["n_jobs=1", "resume=latest", "top_n=3", "rank_by=cagr"])
+    assert merged[-4:] == ["n_jobs=1", "top_n=3", "rank_by=cagr", RESUME]
+    assert "n_jobs=3" not in merged
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "commission_bps=0,1",
+        "seed=42",
+        "initial_capital=1000000",
+        "start_date=null",
+        "strategy=trend_baseline",
+        "strategy.fast=5",
+    ],
+)
+def test_what_it_computes_may_be_repeated(same):
+    assert same in merged_arguments(RECALLED, ["-m", same, "resume=latest"])
+
+
+@pytest.mark.parametrize(
+    ("other", "recorded"),
+    [
+        ("commission_bps=0,1,2", "0,1"),
+        ("seed=1", "42"),
+        ("start_date=2000-01-01", "null"),
+        ("strategy=equal_weight", "trend_baseline"),
+        ("strategy.slow=9", "nothing"),
+        ("param_grid={seed: [1]}", "nothing"),
+        ("+experiment=costs", "nothing"),
+    ],
+)
+def test_what_it_computes_cannot_change(other, recorded):
+    key, _, value = other.lstrip("+").partition("=")
+    told = f"{key} \\(given {value}, recorded {recorded}\\)".replace("{", "\\{").replace("[", "\\[")
+    with pytest.raises(ConfigurationError, match=told):
+        merged_arguments(RECALLED, [other, "resume=latest"])
+
+
+def test_all_that_differs_is_named():
+    with pytest.raises(ConfigurationError, match=r"commission_bps .*, seed .*\. Leave them out"):
+        merged_arguments(RECALLED, ["seed=1", "commission_bps=9", "resume=latest"])
