@@ -46,17 +46,15 @@ def test_what_was_asked_for_counts_once_the_time_is_up():
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ("The exit codes of the workers are {SIGSEGV(-11)}", "it was ended by SIGSEGV"),
+        ("The exit codes of the workers are {SIGSEGV(-11)}", "was ended by SIGSEGV"),
         (
             "The exit codes of the workers are {SIGKILL(-9)}",
-            "it was ended by SIGKILL (the system does that when memory runs out)",
+            "was ended by SIGKILL (the system does that when memory runs out)",
         ),
-        ("The exit codes of the workers are {EXIT(3)}", "it exited with code 3"),
-        ("something\nelse", "RuntimeError: something"),
-        ("", "RuntimeError: "),
+        ("The exit codes of the workers are {EXIT(3)}", "exited with code 3"),
+        ("something\nelse", "did not answer: RuntimeError: something"),
+        ("", "did not answer: RuntimeError: "),
     ],
 )
 def test_how_a_worker_ended(told, said):
-    assert how_it_ended(RuntimeError(told)) == (
-        f"the worker process ended before it answered: {said}"
-    )
+    assert how_it_ended(RuntimeError(told)) == f"the worker process {said}"

@@ -203,13 +203,12 @@ def make_setup(logs: Path | None, number: int) -> WorkerSetup:
 
 def how_it_ended(error: BaseException) -> str:
     """Say in one sentence how a worker ended."""
-    ended = "the worker process ended before it answered: "
     found = re.search(r"exit codes? of the workers? (?:are|is) \{([A-Z]+)\((-?\d+)\)", str(error))
     if found is None:
         first_line = (str(error).strip().splitlines() or [""])[0]
-        return f"{ended}{type(error).__name__}: {first_line}"
+        return f"the worker process did not answer: {type(error).__name__}: {first_line}"
     name, code = found[1], int(found[2])
     if code >= 0:
-        return f"{ended}it exited with code {code}"
+        return f"the worker process exited with code {code}"
     hint = " (the system does that when memory runs out)" if name == "SIGKILL" else ""
-    return f"{ended}it was ended by {name}{hint}"
+    return f"the worker process was ended by {name}{hint}"
