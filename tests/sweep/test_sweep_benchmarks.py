@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
         ("sweep", "ms a run"),
         ("startup", "times as long as import mlflow"),
         ("engine", "milliseconds of processor time a run"),
+        ("parallel", "times as fast as one"),
         ("report", "runs"),
     ],
 )
