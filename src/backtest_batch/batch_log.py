@@ -39,12 +39,20 @@ class _LogFile(logging.FileHandler):
 
 def log_to(path: Path) -> None:
     """Send the log of a batch to a file, and its warnings to standard error."""
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
+    end_log()
     file = _LogFile(path, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(file)
     log.addHandler(WarningsToStderr(path))
     log.setLevel(logging.INFO)
     log.propagate = False
+
+
+def end_log() -> None:
+    """Give the logger back: a notebook goes on when its batch, and perhaps its folder, is gone."""
+    for handler in list(log.handlers):
+        if isinstance(handler, _LogFile | WarningsToStderr):
+            log.removeHandler(handler)
+            handler.close()
+    log.setLevel(logging.NOTSET)
+    log.propagate = True

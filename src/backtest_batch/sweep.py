@@ -10,6 +10,7 @@ from backtest_batch.batch.executor import make_executor
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
+from backtest_batch.batch_log import end_log
 from backtest_batch.best import read_winner
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
@@ -19,7 +20,14 @@ from backtest_batch.dry_run import describe
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
 from backtest_batch.opening import open_session
 from backtest_batch.records import BatchRequest, RunRecord
-from backtest_batch.reporting import Compared, compare, end_parent, finish, print_summary
+from backtest_batch.reporting import (
+    Compared,
+    compare,
+    end_parent,
+    finish,
+    print_summary,
+    publish,
+)
 from backtest_batch.reporting.best_runs import complete_best_runs
 from backtest_batch.session import MakeExecutor, Session
 from backtest_batch.stopwatch import Stopwatch
@@ -81,6 +89,13 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
     BacktestBatchError
         When nothing was run: the configuration, the data or the store are unusable.
     """
+    try:
+        return _run(request, make_executor)
+    finally:
+        end_log()
+
+
+def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
     started_ms, watch = time.time_ns() // 1_000_000, Stopwatch.of_this_process()
     session = None
     with interruptible():
@@ -217,6 +232,8 @@ def _how_to_go_on(session: Session) -> str:
 def _already_complete(session: Session) -> BatchOutcome:
     with shielded():
         session.executor.close()
+        # Its process may have died just before it moved them.
+        sys.stderr.write(publish(session.workspace.reports, session.workspace.output_dir))
         if not session.failed:  # failed runs may run again, and need the returns of the others
             session.workspace.close()
     sys.stdout.write(

@@ -1,6 +1,7 @@
 """Sweeps from a notebook: the command's batches, on prices in memory."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,15 @@ def _the_winner_runs_again(outcome):
     assert again.exit_code == 0, again.summary
     assert again.batch_id != outcome.batch_id
     assert again.table["sharpe"].iloc[0] == outcome.rankings["sharpe"].iloc[0]
+
+
+def test_a_batch_gives_the_logger_back(outcome, prices, with_store, caplog):
+    # Its folder may be gone by then: a handler that stayed would raise in whatever comes next.
+    shutil.rmtree(with_store / "mlruns")
+    jump = prices.copy()
+    jump.iloc[250:] *= 3
+    bb.backtest(MeanReversion(), jump)
+    assert "50 % in one bar" in caplog.text
 
 
 def test_a_class_in_a_module_and_listed_runs(prices, with_store):

@@ -46,13 +46,13 @@ def verdict(folder: Path) -> dict[str, Any]:
 
 def test_costs_and_exposures_alone_are_one_strategy(with_store, command):
     done = command("-m", "commission_bps=0,0.5,1", "max_gross_exposure=0.6,0.8,1.0")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     found = verdict(with_store)
     assert found["verdict"]["label"] == "cannot_tell"
     assert "one strategy" in found["verdict"]["sentence"]
     assert found["n_trials"] == 1
     assert len(found["scenarios"]) == 8
-    assert "cannot tell: one strategy was tried" in done.stdout
+    assert "cannot tell: one strategy was tried" in done.out
 
 
 def test_random_portfolios_of_survivors_are_not_skill(with_store, command):
@@ -60,7 +60,7 @@ def test_random_portfolios_of_survivors_are_not_skill(with_store, command):
     done = command(
         "-m", "strategy=custom", "strategy._target_=picks.Picks", "strategy.draw=range(0,50)"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     found = verdict(with_store)
     assert found["n_trials"] == 50
     assert found["verdict"]["label"] == "luck"
@@ -84,16 +84,16 @@ def test_noise_is_luck_and_planted_skill_is_skill(with_store, command, skill, la
         "commission_bps=0",
         "fail_on_verdict=[luck]",
     )
-    assert done.returncode == (1 if label == "luck" else 0), done.stderr
+    assert done.code == (1 if label == "luck" else 0), done.err
     assert verdict(with_store)["verdict"]["label"] == label
 
 
 def test_earlier_batches_of_the_experiment_count_as_trials(with_store, command):
     shared = ("-m", "data=synthetic", "data.n_bars=600")
-    assert command(*shared, "strategy.fast=5,10").returncode == 0
+    assert command(*shared, "strategy.fast=5,10").code == 0
     for folder in (with_store / "mlruns" / "batches").iterdir():
         folder.rename(with_store / folder.name)
-    assert command(*shared, "strategy.fast=10,15", "commission_bps=0,1").returncode == 0
+    assert command(*shared, "strategy.fast=10,15", "commission_bps=0,1").code == 0
     found = verdict(with_store)
     assert (found["n_trials"], found["n_trials_experiment"]) == (2, 3)
 
@@ -113,8 +113,8 @@ def test_a_sweep_whose_runs_all_fail_still_ends_with_a_summary(with_store, comma
         "strategy._target_=broken.Broken",
         "strategy.k=1,2",
     )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert done.code == 1
+    assert "Traceback" not in done.err
     found = verdict(with_store)
     assert found["verdict"]["label"] == "cannot_tell"
     assert found["dsr"] is None

@@ -45,7 +45,7 @@ def folder_of(working_dir: Path) -> Path:
 
 def test_choices_are_made_in_sample_and_stitched_out_of_sample(with_store, command):
     done = command(*SHARED, *WALK, "strategy.fast=5,10,20", "strategy.slow=40,60")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     folder = folder_of(with_store)
     summary = pd.read_csv(folder / "walk_forward_summary.csv")
     n_splits = summary["split"].nunique()
@@ -65,7 +65,7 @@ def test_choices_are_made_in_sample_and_stitched_out_of_sample(with_store, comma
 
 def test_one_configuration_is_its_own_walk_forward_bit_for_bit(with_store, command):
     done = command(*SHARED, *WALK, "batch_name=one")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     folder = folder_of(with_store)
     equity = pd.read_parquet(folder / "walk_forward_equity.parquet").set_index("timestamp")
     returns = pd.read_parquet(folder / "returns.parquet").set_index("timestamp")
@@ -78,7 +78,7 @@ def test_a_strategy_with_fit_sees_training_bars_only(with_store, command):
     done = command(
         *SHARED, *WALK, "strategy=custom", "strategy._target_=fitting.Best", "strategy.skip=0,1"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     summary = pd.read_csv(folder_of(with_store) / "walk_forward_summary.csv")
     windows = {(str(row.train_start)[:10], str(row.train_end)[:10]) for row in summary.itertuples()}
     fitted = {
@@ -103,13 +103,13 @@ def test_a_strategy_with_fit_sees_training_bars_only(with_store, command):
 )
 def test_bad_settings_are_refused_before_anything_runs(with_store, command, settings, named):
     done = command(*SHARED, *WALK, *settings, "strategy.fast=5,10")
-    assert done.returncode == 2
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert named in done.err
+    assert "Traceback" not in done.err
     assert not (with_store / "mlruns" / "batches").exists()
 
 
 def test_ranking_by_an_out_of_sample_metric_is_flagged(with_store, command):
     done = command(*SHARED, *WALK, "strategy.fast=5,10,20", "rank_by=oos_sharpe")
-    assert done.returncode == 0, done.stderr
-    assert "no longer out-of-sample" in done.stdout
+    assert done.code == 0, done.err
+    assert "no longer out-of-sample" in done.out

@@ -34,6 +34,18 @@ class _ForgivingWriter(io.RawIOBase):
         return size
 
 
+class _ToStderr(logging.Handler):
+    """Writes to standard error as it is now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(f"{self.format(record)}\n")
+
+
+_handler = _ToStderr()
+_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+
 def restore() -> None:
     """Give this process the standard streams, the folder and the logging of a new one.
 
@@ -49,13 +61,11 @@ def restore() -> None:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = _stream(1)
     sys.stderr = _stream(2)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    logging.getLogger("numba").setLevel(logging.WARNING)
+    root = logging.getLogger()
+    if _handler not in root.handlers:
+        root.addHandler(_handler)
+        root.setLevel(logging.INFO)
+        logging.getLogger("numba").setLevel(logging.WARNING)
 
 
 def position() -> int:

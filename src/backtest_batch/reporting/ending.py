@@ -38,7 +38,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
             artifacts=folder,
             note=summary.read_text(encoding="utf-8") if summary.exists() else "",
         )
-        problem = problem or _publish(folder, session.workspace.output_dir)
+        problem = problem or publish(folder, session.workspace.output_dir)
         refused = verdict_fails(session, compared.conclusion)
         # What is left to resume needs the returns of what has finished.
         if not (session.failed or stopped or lost or problem):
@@ -78,7 +78,7 @@ def _write(session: Session, compared: Compared, watch: Stopwatch) -> None:
     write_json(session.workspace.reports / "batch_timings.json", document)
 
 
-def _publish(folder: Path, output_dir: Path) -> str:
+def publish(folder: Path, output_dir: Path) -> str:
     """Move the reports to where they are looked for; return why that failed, if it did."""
     moved = []
     try:
