@@ -1,4 +1,4 @@
-"""Compute the chunks of a batch in worker processes, and survive what happens to them.
+"""Compute the chunks of a batch, and survive what happens to whatever computes them.
 
 A chunk that fails, hangs or takes its process down is split into its runs; a run that does so
 alone is the culprit. Only its own failures count as its attempts.
@@ -20,18 +20,17 @@ from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.interrupt import exposed
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor
+from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, Work, how_it_ended, make_setup
-from backtest_batch.errors import (
-    BacktestBatchError,
-    BacktestError,
-    ConfigurationError,
-    WorkerDied,
-)
+from backtest_batch.batch.slot import Slot, make_setup
+from backtest_batch.errors import BacktestBatchError, BacktestError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
 
 log = logging.getLogger("backtest_batch.batch")
+
+MakePlace = Callable[[int], Place]
+"""Makes the place of a number, counted from 1."""
 
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
@@ -80,70 +79,92 @@ class ComputesChunks(Protocol):
 
 
 def make_executor(setting: Setting) -> "Executor":
-    """Return the executor that the configuration of a batch describes."""
-    config = setting.config
+    """Return the executor of processes on this machine that a configuration describes."""
+    config, limits, guard = setting.config, limits_of(setting.config), Guard()
+    environment = {"NUMBA_CACHE_DIR": str(cache_dir() / "numba")}
+
+    def make_slot(number: int) -> Slot:
+        guard.start()
+        return Slot(
+            setup=make_setup(setting.logs, number),
+            environment=environment,
+            guard=guard,
+            limits=limits,
+        )
+
     return Executor(
         n_jobs=config["n_jobs"],
-        logs=setting.logs,
-        environment={"NUMBA_CACHE_DIR": str(cache_dir() / "numba")},
-        policy=RetryPolicy(
-            retries=config["retries"],
-            delay_seconds=config["retry_delay_seconds"],
-            backoff=config["retry_backoff"],
-            worker_failures=config["retry_worker_failures"],
-            seed=config["seed"],
-        ),
-        limits=Limits(
-            timeout_seconds=config["timeout_seconds"], memory_limit_mb=config["memory_limit_mb"]
-        ),
-        adaptive=config["adaptive_workers"],
+        make_place=make_slot,
+        policy=policy_of(config),
+        wait_seconds=limits.wait_seconds,
+        monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),
+        end=guard.close,
+    )
+
+
+def limits_of(config: Mapping[str, Any]) -> Limits:
+    """Return what a configuration allows a run to take."""
+    return Limits(
+        timeout_seconds=config["timeout_seconds"], memory_limit_mb=config["memory_limit_mb"]
+    )
+
+
+def policy_of(config: Mapping[str, Any]) -> RetryPolicy:
+    """Return when a configuration lets failed runs be tried again."""
+    return RetryPolicy(
+        retries=config["retries"],
+        delay_seconds=config["retry_delay_seconds"],
+        backoff=config["retry_backoff"],
+        worker_failures=config["retry_worker_failures"],
+        seed=config["seed"],
     )
 
 
 @dataclass
 class Executor:
-    """A set of worker processes.
+    """Keeps places busy with chunks.
 
     Parameters
     ----------
     n_jobs
-        Number of processes.
-    logs
-        Folder of the processes' log files.
-    environment
-        Environment variables of the processes.
+        Number of places.
+    make_place
+        Makes them.
     policy
         When failed runs are tried again.
-    limits
-        What a run may take.
-    adaptive
-        Whether fewer compute while the host is short of memory or processors.
+    wait_seconds
+        How long to wait for an answer before looking at limits and the host again.
+    monitor
+        Says how many places may compute at once; None: all of them.
+    begin, end
+        What is done before the first place starts, and after the last one has ended. ``begin``
+        gets the number of places that the first chunks need.
     """
 
     n_jobs: int
-    logs: Path | None
-    environment: Mapping[str, str]
+    make_place: MakePlace
     policy: RetryPolicy
-    limits: Limits
-    adaptive: bool
+    wait_seconds: float
+    monitor: HostMonitor | None = None
+    begin: Callable[[int], None] = lambda _: None
+    end: Callable[[], None] = lambda: None
     running: int = field(default=0, init=False)
-    """Runs that workers are computing now."""
-    _slots: list[Slot] = field(default_factory=list, init=False)
+    """Runs that are being computed now."""
+    _places: list[Place] = field(default_factory=list, init=False)
     _ready: deque[Work] = field(default_factory=deque, init=False)
     _delayed: list[tuple[float, int, Work]] = field(default_factory=list, init=False)
     _order: Iterator[int] = field(default_factory=itertools.count, init=False)
     _failed_starts: int = field(default=0, init=False)
-    _guard: Guard = field(default_factory=Guard, init=False)
 
     def start(self, count: int | None = None) -> None:
         """Start processes, so that they are up when the first chunk is there."""
         wanted = self.n_jobs if count is None else min(count, self.n_jobs)
-        self._guard.start()
-        while len(self._slots) < wanted:
-            setup = make_setup(self.logs, len(self._slots) + 1)
-            slot = Slot(setup=setup, environment=dict(self.environment), guard=self._guard)
-            self._slots.append(slot)
-            slot.start()
+        if not self._places:
+            self.begin(wanted)
+        while len(self._places) < wanted:
+            place = self.make_place(len(self._places) + 1)
+            self._places.append(place)
+            place.start()
 
     def execute(
         self, chunks: Sequence[Sequence[RunSpec]], make_task: MakeTask
@@ -160,116 +181,103 @@ class Executor:
         """
         self._ready.extend(Work(runs=list(chunk)) for chunk in chunks)
         self.start(len(chunks))
-        monitor = HostMonitor(n_jobs=self.n_jobs, adaptive=self.adaptive)
         while self._ready or self._delayed or self._busy:
             self._wake_delayed()
-            self._dispatch(monitor.allowed, make_task)
+            self._dispatch(make_task)
             yield [], None
             self._wait()
-            for slot in self._busy:
-                if slot.future is not None and slot.future.done():
-                    yield from self._settle(slot)
-                elif (broken := self.limits.broken(slot.seconds, slot.memory)) is not None:
-                    yield from self._end(slot, broken)
-            note = monitor.sample([slot.pid for slot in self._slots if slot.pid is not None])
-            if note is not None:
-                log.warning(note)
+            for place in self._busy:
+                if place.answered:
+                    yield from self._settle(place)
+                elif (broken := place.broken()) is not None:
+                    yield from self._end(place, broken)
+            self._look_at_host()
 
     def in_flight(self) -> list[tuple[RunSpec, int]]:
-        """Return the runs that workers are computing, with their start in milliseconds."""
+        """Return the runs that are being computed, with their start in milliseconds."""
         return [
-            (run, slot.started_ms)
-            for slot in self._slots
-            if slot.work is not None
-            for run in slot.work.runs
+            (run, place.started_ms)
+            for place in self._places
+            if place.work is not None
+            for run in place.work.runs
         ]
 
     def close(self) -> None:
-        """End every process, whatever it is doing."""
-        for slot in self._slots:
-            slot.kill()
-        self._slots.clear()
-        self._guard.close()
+        """End everything, whatever it is doing."""
+        for place in self._places:
+            place.kill()
+        self._places.clear()
+        self.end()
 
     @property
-    def _busy(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot.work is not None]
+    def _busy(self) -> list[Place]:
+        return [place for place in self._places if place.work is not None]
 
     def _wake_delayed(self) -> None:
         while self._delayed and self._delayed[0][0] <= time.monotonic():
             self._ready.append(heapq.heappop(self._delayed)[2])
 
-    def _dispatch(self, allowed: int, make_task: MakeTask) -> None:
-        for slot in self._slots:
-            if not self._ready or len(self._busy) >= allowed:
+    def _dispatch(self, make_task: MakeTask) -> None:
+        allowed = self.n_jobs if self.monitor is None else self.monitor.allowed
+        busy = len(self._busy)
+        for place in self._places:
+            if not self._ready or busy >= allowed:
                 break
-            if slot.idle and self._greet(slot) and not self._bloated(slot):
+            if place.idle and self._prepare(place):
                 work = self._ready.popleft()
-                slot.give(work, make_task(work.runs))
-        self.running = sum(len(slot.work.runs) for slot in self._busy if slot.work)
+                place.give(work, make_task(work.runs))
+                busy += 1
+        self.running = sum(len(place.work.runs) for place in self._busy if place.work)
 
-    def _greet(self, slot: Slot) -> bool:
+    def _prepare(self, place: Place) -> bool:
         try:
-            slot.greet()
-        except Exception as error:
-            self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS:
-                tail = slot.log_tail()[-2_000:]
-                raise BacktestBatchError(
-                    f"worker processes do not start: {how_it_ended(error)}\n{tail}".rstrip()
-                ) from error
-            slot.restart()
+            ready = place.prepare()
+        except StartError as error:
+            self._not_started(error)
             return False
         self._failed_starts = 0
-        limit, memory = self.limits.memory_limit_mb, slot.memory
-        if limit is not None and memory is not None and memory.first_mb >= limit:
-            raise ConfigurationError(
-                f"memory_limit_mb={limit:g}: a worker needs {memory.first_mb:,.0f} MiB before "
-                "its first run, so that every run would fail"
-            )
-        return True
+        return ready
 
-    def _bloated(self, slot: Slot) -> bool:
-        """Replace a process that still holds so much memory that the next run would suffer."""
-        limit, memory = self.limits.memory_limit_mb, slot.memory
-        if limit is None or memory is None:
-            return False
-        if memory.used_mb <= memory.first_mb + (limit - memory.first_mb) / 2:
-            return False
-        slot.restart()
-        return True
+    def _not_started(self, error: StartError) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= MOST_FAILED_STARTS:
+            raise BacktestBatchError(f"worker processes do not start: {error}") from error
+
+    def _look_at_host(self) -> None:
+        if self.monitor is None:
+            return
+        pids = [place.pid for place in self._places if place.pid is not None]
+        note = self.monitor.sample(pids)
+        if note is not None:
+            log.warning(note)
 
     def _wait(self) -> None:
-        pause = self.limits.wait_seconds
+        pause = self.wait_seconds
         if self._delayed:
             pause = min(pause, max(0.0, self._delayed[0][0] - time.monotonic()))
-        waiting = [slot.future for slot in self._busy if slot.future is not None]
-        if self._ready:
-            # Processes that are still starting take work as soon as they are up.
-            starting: list[Any] = [slot.starting for slot in self._slots if slot.starting]
-            waiting += starting
+        # Places that are still starting take work as soon as they are up.
+        places = self._places if self._ready else self._busy
+        waiting = [future for place in places if (future := place.waits_for) is not None]
         with exposed():
             if waiting:
                 wait(waiting, timeout=pause, return_when=FIRST_COMPLETED)
             elif pause > 0:
                 time.sleep(pause)
 
-    def _settle(self, slot: Slot) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
-        """Take the answer of a worker."""
-        assert slot.future is not None
+    def _settle(self, place: Place) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
+        """Take the answer of a place."""
         try:
-            reply = slot.future.result()
-        except Exception as error:  # noqa: BLE001 - whatever came back, the batch goes on
-            # The process is gone, or what it sent cannot be read.
-            yield from self._end(slot, WorkerDied(how_it_ended(error)))
+            reply = place.answer()
+        except BacktestError as reason:
+            yield from self._end(place, reason)
             return
-        peak = max((result.peak_rss_mb for result in reply.results), default=0.0)
-        exceeded = self.limits.exceeded(peak)
-        if exceeded is not None:
-            yield from self._end(slot, exceeded)
+        except StartError as error:
+            self._ready.appendleft(place.release())
+            self._not_started(error)
             return
-        started_ms = slot.started_ms
-        work = slot.release()
+        self._failed_starts = 0
+        started_ms = place.started_ms
+        work = place.release()
         if reply.failure is None:
             yield (
                 [
@@ -288,15 +296,15 @@ class Executor:
         yield from self._failed(work, reply.failure, reply.permanent, started_ms)
 
     def _end(
-        self, slot: Slot, reason: BacktestError
+        self, place: Place, reason: BacktestError
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
-        """Replace a worker that died or broke a limit."""
+        """Replace what died or broke a limit."""
         failure = RunFailure(
-            error_type=type(reason).__name__, error_message=str(reason), log=slot.log_tail()
+            error_type=type(reason).__name__, error_message=str(reason), log=place.log_tail()
         )
-        started_ms = slot.started_ms
-        work = slot.release()
-        slot.restart()
+        started_ms = place.started_ms
+        work = place.release()
+        place.restart()
         yield from self._failed(work, failure, False, started_ms)
 
     def _failed(

@@ -21,10 +21,12 @@ from joblib.externals.loky import ProcessPoolExecutor
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import Guard, kill_group
 from backtest_batch.batch.lifeline import WorkerSetup, start_worker
+from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import ProcessMemory
 from backtest_batch.batch.output import text_since
+from backtest_batch.batch.place import StartError, Work
 from backtest_batch.batch.worker import hello, run_chunk
-from backtest_batch.records import RunSpec
+from backtest_batch.errors import BacktestError, ConfigurationError, WorkerDied
 
 ONE_THREAD = dict.fromkeys(
     (
@@ -41,22 +43,6 @@ ONE_THREAD = dict.fromkeys(
 
 
 @dataclass
-class Work:
-    """Runs on their way through the workers.
-
-    Attributes
-    ----------
-    runs
-        What is computed together.
-    attempts
-        Attempts of the run so far; counted for a run that is alone.
-    """
-
-    runs: list[RunSpec]
-    attempts: int = 0
-
-
-@dataclass
 class Slot:
     """A place for one worker process; the process is replaced when it dies.
 
@@ -68,11 +54,17 @@ class Slot:
         Environment variables of the process.
     guard
         Ends what is left of the process when this one cannot.
+    limits
+        What a run may take.
+    idle_seconds
+        A process that has had nothing to do for so long ends; None: it waits for ever.
     """
 
     setup: WorkerSetup
     environment: dict[str, str]
     guard: Guard
+    limits: Limits
+    idle_seconds: int | None = None
     work: Work | None = None
     started: float = 0.0
     started_ms: int = 0
@@ -87,6 +79,7 @@ class Slot:
         """Start the process, without waiting for it."""
         self._pool = ProcessPoolExecutor(
             max_workers=1,
+            timeout=self.idle_seconds,
             initializer=start_worker,
             initargs=(self.setup,),
             env={**ONE_THREAD, **self.environment},
@@ -95,13 +88,6 @@ class Slot:
         self._log_start = self._log_size()
         with _interrupts_blocked():
             self._hello = self._pool.submit(hello)
-
-    @property
-    def starting(self) -> "Future[int] | None":
-        """What is done when the process is up; None when it is."""
-        if self._hello is None or self._hello.done():
-            return None
-        return self._hello
 
     @property
     def idle(self) -> bool:
@@ -113,17 +99,33 @@ class Slot:
             self.restart()
         return self._hello is not None and self._hello.done()
 
-    def greet(self) -> None:
-        """Read the process's number; a process that cannot even start raises here."""
+    def prepare(self) -> bool:
+        """Read the process's number, and see that its memory leaves room for a run."""
+        try:
+            self._greet()
+        except Exception as error:
+            ended, tail = how_it_ended(error), self.log_tail()[-2_000:]
+            self.restart()
+            raise StartError(f"{ended}\n{tail}".rstrip()) from error
+        limit, memory = self.limits.memory_limit_mb, self.memory
+        if limit is None or memory is None:
+            return True
+        if memory.first_mb >= limit:
+            raise ConfigurationError(
+                f"memory_limit_mb={limit:g}: a worker needs {memory.first_mb:,.0f} MiB before "
+                "its first run, so that every run would fail"
+            )
+        if memory.used_mb <= memory.first_mb + (limit - memory.first_mb) / 2:
+            return True
+        # It still holds so much memory that the next run would suffer.
+        self.restart()
+        return False
+
+    def _greet(self) -> None:
         if self.pid is None and self._hello is not None:
             self.pid = self._hello.result()
             self.memory = ProcessMemory.of(self.pid)
             self.guard.watch(self.pid)
-
-    @property
-    def seconds(self) -> float:
-        """How long the process has been at its work."""
-        return time.monotonic() - self.started
 
     def give(self, work: Work, task: ChunkTask) -> None:
         """Hand over work."""
@@ -133,6 +135,36 @@ class Slot:
         self._log_start = self._log_size()
         with _interrupts_blocked():
             self.future = self._pool.submit(run_chunk, task)
+
+    @property
+    def waits_for(self) -> "Future[ChunkReply] | Future[int] | None":
+        """What is done when the process is up, or has an answer."""
+        if self.work is not None:
+            return self.future
+        return None if self._hello is None or self._hello.done() else self._hello
+
+    @property
+    def answered(self) -> bool:
+        """Whether the process has answered, or is gone."""
+        return self.future is not None and self.future.done()
+
+    def broken(self) -> BacktestError | None:
+        """Return the limit that the process is breaking now, or None."""
+        return self.limits.broken(time.monotonic() - self.started, self.memory)
+
+    def answer(self) -> ChunkReply:
+        """Return the answer; a process that died, or used too much memory, raises."""
+        assert self.future is not None
+        try:
+            reply = self.future.result()
+        except Exception as error:
+            # The process is gone, or what it sent cannot be read.
+            raise WorkerDied(how_it_ended(error)) from error
+        peak = max((result.peak_rss_mb for result in reply.results), default=0.0)
+        exceeded = self.limits.exceeded(peak)
+        if exceeded is not None:
+            raise exceeded
+        return reply
 
     def release(self) -> Work:
         """Take the work back."""
