@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import shutil
+import socket
 import time
 import traceback
 import warnings
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from backtest_batch.batch import output
+from backtest_batch.batch import lifeline, output
 from backtest_batch.batch.chunks import (
     RETURNS,
     ChunkReply,
@@ -25,7 +26,9 @@ from backtest_batch.batch.chunks import (
     files_folder,
 )
 from backtest_batch.batch.compute import Computed, ComputedChunk, compute
+from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.files import write_run_files, write_timings
+from backtest_batch.batch.fingerprint import code_fingerprint
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.profiling import profiled
 from backtest_batch.batch.rows import row_writer
@@ -57,6 +60,8 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
     log.info("computing %d runs: %s", len(task.runs), names)
     profile = files_folder(task.scratch.folder, task.runs[0]) if task.profile else None
     try:
+        if lifeline.setup is not None and lifeline.setup.checks_code:
+            _check_code(task.runs[0])
         return _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
         return ChunkReply(
@@ -101,6 +106,28 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
         started_ms=started_ms,
         ended_ms=_now_ms(),
     )
+
+
+def _check_code(run: RunSpec) -> None:
+    """Refuse to compute with other sources than those that the run key stands for.
+
+    Raises
+    ------
+    ConfigurationError
+        When they differ.
+    """
+    target = str(run.config["strategy"][TARGET])
+    if _code_here(target) != run.code_fingerprint:
+        raise ConfigurationError(
+            f"the sources of {target}, or those of backtest_batch, are not the same on the worker "
+            f"{socket.gethostname()}: install the same version there, and the modules that "
+            "the strategy imports from outside the working directory"
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def _code_here(target: str) -> str:
+    return code_fingerprint(target)
 
 
 @contextmanager

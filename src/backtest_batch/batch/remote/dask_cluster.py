@@ -1,0 +1,202 @@
+"""Chunks on Dask: a local cluster, or one that is there already.
+
+Dask's own futures carry them, not joblib's Dask backend: that one returns batches of calls when
+the last of them is done and raises when any of them fails, where a batch needs each chunk as it
+ends, and needs to know of a lost worker. With futures, the scheduler runs a chunk again elsewhere
+when its worker is lost, at most ``distributed.scheduler.allowed-failures`` times.
+"""
+
+import contextlib
+import logging
+import tempfile
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import distributed
+from distributed.scheduler import KilledWorker
+
+from backtest_batch.batch import lifeline
+from backtest_batch.batch.remote import agent
+from backtest_batch.batch.remote.messages import Answer, Request
+from backtest_batch.batch.remote.panels import PanelCopy, keep
+from backtest_batch.batch.remote.probe import check_probe, probe
+from backtest_batch.errors import ClusterLostError, ConfigurationError, WorkerDied
+
+log = logging.getLogger("backtest_batch.batch")
+
+CONNECT_SECONDS = 10
+CLOSE_SECONDS = 10
+
+
+class Delivery(distributed.WorkerPlugin):  # type: ignore[misc]
+    """Brings data to every worker, also to those that come later, once each."""
+
+    def __init__(self, copy: PanelCopy) -> None:
+        self.name = f"backtest_batch-{copy.fingerprint}"
+        self._copy: PanelCopy | None = copy
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask passes it
+        """Keep the data on this worker; what it cannot keep, it will say that it misses."""
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            with contextlib.suppress(Exception):
+                keep(copy)
+
+
+class Silence(distributed.WorkerPlugin):  # type: ignore[misc]
+    """Keeps what a local worker prints away from the user's terminal."""
+
+    def __init__(self, file: str | None) -> None:
+        self.name = "backtest_batch-silence"
+        self._file = file
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask passes it
+        """Let standard output and error of this worker end in a file."""
+        lifeline.redirect(self._file)
+
+
+@dataclass
+class DaskCluster:
+    """A Dask cluster.
+
+    Parameters
+    ----------
+    address
+        Its scheduler; None starts a cluster on this machine.
+    log_file
+        What workers of a local cluster print goes there.
+    """
+
+    address: str | None
+    log_file: Path | None = None
+    _client: Any = field(default=None, init=False)
+    _local: Any = field(default=None, init=False)
+    _folder: Any = field(default=None, init=False)
+    _shipped: dict[str, str] = field(default_factory=dict, init=False)
+    _under_way: "dict[Future[Answer], Any]" = field(default_factory=dict, init=False)
+
+    def open(self, n_places: int) -> None:
+        """Connect, or start so many workers of one thread each."""
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if self.address is None:
+            self._start(n_places)
+        else:
+            self._connect(self.address, n_places)
+
+    def submit(self, request: Request) -> "Future[Answer]":
+        """Send a chunk."""
+        if self._client.status != "running":
+            raise self._lost()
+        answer: Future[Answer] = Future()
+        sent = self._client.submit(agent.compute, request, pure=False, retries=0)
+        self._under_way[answer] = sent
+        sent.add_done_callback(lambda done: self._done(done, answer))
+        return answer
+
+    def ship(self, copy: PanelCopy) -> None:
+        """Let every worker have the data, once each."""
+        if copy.fingerprint not in self._shipped:
+            delivery = Delivery(copy)
+            self._shipped[copy.fingerprint] = delivery.name
+            self._client.register_plugin(delivery)
+
+    def cancel(self, future: "Future[Answer]") -> None:
+        """Forget a chunk; one that is being computed ends with its command, in ``close``."""
+        sent = self._under_way.pop(future, None)
+        if sent is not None and self._client.status == "running":
+            with contextlib.suppress(Exception):
+                sent.cancel()
+
+    def close(self, token: str) -> None:
+        """End what the command has started on the workers, and disconnect."""
+        if self._client is not None:
+            if self._client.status == "running":
+                with contextlib.suppress(Exception):
+                    self._client.run(agent.end, token, on_error="ignore")
+                for name in self._shipped.values() if self._local is None else ():
+                    with contextlib.suppress(Exception):
+                        self._client.unregister_worker_plugin(name)
+            with contextlib.suppress(Exception):
+                self._client.close(timeout=CLOSE_SECONDS)
+            self._client = None
+        if self._local is not None:
+            with contextlib.suppress(Exception):
+                self._local.close(timeout=CLOSE_SECONDS)
+            self._local = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _start(self, n_workers: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="backtest_batch-dask-", ignore_cleanup_errors=True
+        )
+        self._local = distributed.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            # Of the process that computes, memory_limit_mb is the limit.
+            memory_limit=0,
+            dashboard_address=None,
+            local_directory=self._folder.name,
+            silence_logs=logging.CRITICAL,
+        )
+        self._client = distributed.Client(self._local, set_as_default=False)
+        self._client.register_plugin(
+            Silence(None if self.log_file is None else str(self.log_file.absolute()))
+        )
+
+    def _connect(self, address: str, n_places: int) -> None:
+        try:
+            self._client = distributed.Client(
+                address, timeout=CONNECT_SECONDS, set_as_default=False
+            )
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigurationError(
+                f"hydra.launcher.address={address}: no Dask scheduler answers there ({error}); "
+                "nothing was run"
+            ) from error
+        answers = self._client.run(probe, on_error="return")
+        for answer in answers.values():
+            check_probe(answer, address)
+        threads = sum(self._client.nthreads().values())
+        if not answers:
+            log.warning("the Dask cluster at %s has no workers yet; runs wait for them", address)
+        elif threads > n_places:
+            log.warning(
+                "the Dask cluster at %s computes %d chunks at once, this batch has %d on their "
+                "way: n_jobs is the number",
+                address,
+                threads,
+                n_places,
+            )
+
+    def _done(self, sent: Any, answer: "Future[Answer]") -> None:
+        """Hand on what came of a chunk; called in a thread of Dask's."""
+        if self._under_way.pop(answer, None) is None:
+            return
+        try:
+            answer.set_result(sent.result())
+        except KilledWorker as error:
+            answer.set_exception(
+                WorkerDied(
+                    f"every worker of the cluster that computed it died, the last was "
+                    f"{error.last_worker.address}"
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - whatever came back, the batch must know
+            gone = sent.status in ("cancelled", "lost")
+            answer.set_exception(self._lost() if gone else WorkerDied(_told(error)))
+        except BaseException as error:  # noqa: BLE001 - Dask's cancellation is no Exception
+            answer.set_exception(self._lost() if not isinstance(error, SystemExit) else error)
+
+    def _lost(self) -> ClusterLostError:
+        where = "on this machine" if self.address is None else f"at {self.address}"
+        return ClusterLostError(f"the Dask cluster {where} is gone")
+
+
+def _told(error: BaseException) -> str:
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return f"the cluster did not answer: {type(error).__name__}: {first_line}"
