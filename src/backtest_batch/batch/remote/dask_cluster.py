@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 from distributed.scheduler import KilledWorker
 
@@ -28,6 +29,8 @@ log = logging.getLogger("backtest_batch.batch")
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 10
+LOCAL_LOSSES = 1
+"""How often a local cluster runs a chunk again because its worker died; then it is sent anew."""
 
 
 class Delivery(distributed.WorkerPlugin):  # type: ignore[misc]
@@ -90,10 +93,27 @@ class DaskCluster:
         if self._client.status != "running":
             raise self._lost()
         answer: Future[Answer] = Future()
+        self._send(request, answer, may_repeat=True)
+        return answer
+
+    def _send(self, request: Request, answer: "Future[Answer]", *, may_repeat: bool) -> None:
         sent = self._client.submit(agent.compute, request, pure=False, retries=0)
         self._under_way[answer] = sent
-        sent.add_done_callback(lambda done: self._done(done, answer))
-        return answer
+
+        def done(future: Any) -> None:
+            # Dask blames every chunk that waits on a worker for its death. One that only stood
+            # behind the culprit is through when it is sent anew.
+            if may_repeat and future.status == "error" and self._killed(future):
+                if answer in self._under_way:
+                    self._send(request, answer, may_repeat=False)
+                return
+            self._done(future, answer)
+
+        sent.add_done_callback(done)
+
+    @staticmethod
+    def _killed(future: Any) -> bool:
+        return isinstance(future.exception(), KilledWorker)
 
     def ship(self, copy: PanelCopy) -> None:
         """Let every worker have the data, once each."""
@@ -133,7 +153,16 @@ class DaskCluster:
         self._folder = tempfile.TemporaryDirectory(
             prefix="backtest_batch-dask-", ignore_cleanup_errors=True
         )
-        self._local = distributed.LocalCluster(
+        # A worker on this machine is not lost by chance as often as one of many machines.
+        with dask.config.set({"distributed.scheduler.allowed-failures": LOCAL_LOSSES}):
+            self._local = self._local_cluster(n_workers)
+        self._client = distributed.Client(self._local, set_as_default=False)
+        self._client.register_plugin(
+            Silence(None if self.log_file is None else str(self.log_file.absolute()))
+        )
+
+    def _local_cluster(self, n_workers: int) -> Any:
+        return distributed.LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
             processes=True,
@@ -142,10 +171,6 @@ class DaskCluster:
             dashboard_address=None,
             local_directory=self._folder.name,
             silence_logs=logging.CRITICAL,
-        )
-        self._client = distributed.Client(self._local, set_as_default=False)
-        self._client.register_plugin(
-            Silence(None if self.log_file is None else str(self.log_file.absolute()))
         )
 
     def _connect(self, address: str, n_places: int) -> None:

@@ -31,6 +31,7 @@ log = logging.getLogger("backtest_batch.batch")
 MOST_LOSSES = 3
 """How often a chunk runs again because its worker was lost; the same as Dask's default."""
 CONNECT_SECONDS = 10
+MOST_STARTS = 3
 PROBE_SECONDS = 60
 LONGEST_FOLDER = 40
 """Characters of a temporary folder; Ray puts sockets below it, whose paths may have 107."""
@@ -121,14 +122,26 @@ class RayCluster:
             shutil.rmtree(folder)
         else:
             self._folder = folder
-        ray.init(
-            address="local",
-            num_cpus=n_workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            _temp_dir=self._folder,
-        )
+        for attempt in range(1, MOST_STARTS + 1):
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=n_workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    _temp_dir=self._folder,
+                )
+            except Exception as error:
+                # Ray gives its own processes half a minute, which a busy machine may exceed.
+                ray.shutdown()
+                if attempt == MOST_STARTS:
+                    raise ConfigurationError(
+                        f"hydra.launcher.backend=ray: Ray does not start on this machine "
+                        f"({_first_line(error)}); nothing was run"
+                    ) from error
+            else:
+                return
 
     def _connect(self, address: str, n_places: int) -> None:
         self._knock(address)
@@ -165,10 +178,9 @@ class RayCluster:
             raise self._no_answer(address, error) from error
 
     def _no_answer(self, address: str, error: Exception) -> ConfigurationError:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return ConfigurationError(
-            f"hydra.launcher.address={address}: no Ray cluster answers there ({first_line}); "
-            "nothing was run"
+            f"hydra.launcher.address={address}: no Ray cluster answers there "
+            f"({_first_line(error)}); nothing was run"
         )
 
     def _done(self, sent: "Future[Answer]", answer: "Future[Answer]") -> None:
@@ -194,6 +206,10 @@ class RayCluster:
     def _lost(self) -> ClusterLostError:
         where = "on this machine" if self.address is None else f"at {self.address}"
         return ClusterLostError(f"the Ray cluster {where} is gone")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
