@@ -8,7 +8,8 @@ Runs sweeps of a strategy that does next to nothing, with two workers, in a temp
 store that is there already. "alone": every run is a chunk of its own, on its way to a worker and
 back; "together": the runs share signals, so that up to 256 of them are one chunk. A run's cost is
 the difference of the execution stages (batch_timings.json) of a large and a small sweep, divided
-by the difference of their runs; what a cluster takes to start is seen in how much longer the small
+by the difference of their runs; the processor time is that of the whole commands, recording
+included. What a cluster takes to start is seen in how much longer the small
 sweep takes than on the first backend.
 """
 
@@ -16,11 +17,13 @@ import argparse
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 STRATEGY = """
 import numpy as np
@@ -37,8 +40,16 @@ MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 MODULES = {"loky": "joblib", "dask": "distributed", "ray": "ray"}
 
 
-def sweep(folder: Path, backend: str, kind: str, runs: int) -> tuple[float, float]:
-    """Run a sweep; return the seconds of its execution stage, and of the whole command."""
+class Took(NamedTuple):
+    """Seconds: of the execution stage, of the whole command, and of processors."""
+
+    execution: float
+    wall: float
+    processors: float
+
+
+def sweep(folder: Path, backend: str, kind: str, runs: int) -> Took:
+    """Run a sweep and return what it took."""
     output = folder / f"{backend}-{kind}-{runs}"
     axis = "strategy.number" if kind == "alone" else "commission_bps"
     command = [
@@ -47,7 +58,7 @@ def sweep(folder: Path, backend: str, kind: str, runs: int) -> tuple[float, floa
         *("adaptive_workers=false", "tracking.artifacts=none", f"output_dir={output}"),
         f"hydra.launcher.backend={backend}",
     ]
-    started = time.perf_counter()
+    started, before = time.perf_counter(), processor_seconds()
     done = subprocess.run(
         command,
         cwd=folder,
@@ -60,7 +71,13 @@ def sweep(folder: Path, backend: str, kind: str, runs: int) -> tuple[float, floa
     if done.returncode:
         sys.exit(done.stderr)
     timings = json.loads((output / "batch_timings.json").read_text())
-    return timings["stages_s"]["execution"], wall
+    return Took(timings["stages_s"]["execution"], wall, processor_seconds() - before)
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all commands so far, and of what they have waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -83,17 +100,22 @@ def main() -> None:
             if importlib.util.find_spec(MODULES[backend]) is None:
                 print(f"{backend}: not installed")
                 continue
-            costs = {}
+            parts = []
             for kind in ("alone", "together"):
-                first, wall = sweep(folder, backend, kind, few)
-                last, _ = sweep(folder, backend, kind, many)
-                costs[kind] = max(0.0, last - first) / (many - few) * 1e3
+                first = sweep(folder, backend, kind, few)
+                last = sweep(folder, backend, kind, many)
+                wall, used = (
+                    max(0.0, getattr(last, name) - getattr(first, name)) / (many - few) * 1e3
+                    for name in ("execution", "processors")
+                )
+                parts.append(f"{wall:6.2f} ms a run {kind} ({used:.2f} of processors)")
                 if kind == "alone":
-                    whole = wall
+                    whole = first.wall
             base = base or whole
             print(
-                f"{backend:<5} {costs['alone']:7.2f} ms a run alone, {costs['together']:6.2f} ms "
-                f"together; the small sweep takes {whole:.1f} s, {whole - base:+.1f} s"
+                f"{backend:<5} {', '.join(parts)}; the small sweep takes {whole:.1f} s, "
+                f"{whole - base:+.1f} s",
+                flush=True,
             )
 
 

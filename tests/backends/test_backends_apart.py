@@ -154,7 +154,7 @@ def test_data_and_modules_reach_them_and_results_come_back(
     sweep = (
         *("-m", "data=synthetic", "data.n_assets=5", "data.n_bars=900", "n_jobs=2"),
         *("strategy=custom", "strategy._target_=mine.Mine", "strategy.number=range(0,6)"),
-        *("walk_forward=rolling", "walk_forward.train_size=250", "walk_forward.test_size=125"),
+        *("walk_forward=rolling", "walk_forward.train_size=252", "walk_forward.test_size=126"),
     )
     first = command.run(*sweep)
     assert first.returncode == 1, first.stderr

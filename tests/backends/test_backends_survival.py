@@ -58,9 +58,7 @@ def numbers(command: Command) -> list[str]:
 @BACKENDS
 def test_a_worker_that_is_killed_costs_its_chunk_alone(command, needs, backend):
     needs(backend)
-    arguments = sweep(
-        command, backend, "strategy.number=range(0,12)", "strategy.seconds=0.5", "+tags.suite=x"
-    )
+    arguments = sweep(command, backend, "strategy.number=range(0,12)", "strategy.seconds=0.5")
     process = command.start(*arguments)
     wait_for(lambda: len(command.calls) >= 4, of=process)
     victim = int(command.calls[-1].split()[3])

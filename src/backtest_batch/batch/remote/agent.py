@@ -179,19 +179,18 @@ class Crew:
 
     def compute(self, request: Request, task: ChunkTask, working_dir: str) -> Answer:
         """Compute a chunk in a process that works in this folder, for this command alone."""
-        member = self._take(request, working_dir)
+        member, usable = self._take(request, working_dir), False
         try:
-            return member.compute(task)
-        except BaseException:
-            member.kill()
-            raise
+            answer = member.compute(task)
+            usable = True
+            return answer
         finally:
             with self._lock:
                 self._busy.remove(member)
-                if request.home.token in self._ended:
-                    member.kill()
-                elif member.slot.work is None:
+                if usable and request.home.token not in self._ended:
                     self._idle.append(member)
+                else:
+                    member.kill()
 
     def end(self, token: str) -> None:
         """End the processes of a command, and start no more of them."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
-from backtest_batch.batch.place import Work
+from backtest_batch.batch.place import StartError, Work
 from backtest_batch.batch.remote.home import unpack
 from backtest_batch.batch.remote.messages import Answer, Request
 from backtest_batch.batch.remote.panels import PanelCopy
-from backtest_batch.errors import BacktestError, DataError, WorkerDied
+from backtest_batch.errors import BacktestError, WorkerDied
 from backtest_batch.market.cache import open_panel
 
 MOST_DELIVERIES = 3
@@ -124,12 +124,10 @@ class RemotePlace:
         self._log_tail = answer.log
         self._keep_log(answer)
         if answer.missing is not None:
-            raise DataError(
+            raise StartError(
                 f"the worker {answer.worker} cannot keep the data {answer.missing} that was sent "
                 "to it: its cache (BACKTEST_BATCH_CACHE) takes no files"
             )
-        if isinstance(answer.error, MemoryError | TimeoutError):
-            raise answer.error
         if isinstance(answer.error, WorkerDied):
             raise WorkerDied(f"{answer.error} (on {answer.worker})")
         if answer.error is not None:
