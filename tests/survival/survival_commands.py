@@ -17,7 +17,7 @@ from backtest_batch.tracking.store import Store, open_store, resolve_uri
 SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 """Prices that are made in milliseconds."""
 
-DEADLINE_SECONDS = 300.0
+DEADLINE_SECONDS = 500.0
 
 LIMITED = """
 import os, resource, sys

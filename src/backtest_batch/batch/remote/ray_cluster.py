@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import ray
 from ray import exceptions
 
@@ -122,6 +123,7 @@ class RayCluster:
             shutil.rmtree(folder)
         else:
             self._folder = folder
+        before = {item.pid for item in psutil.Process().children()}
         for attempt in range(1, MOST_STARTS + 1):
             try:
                 ray.init(
@@ -133,8 +135,10 @@ class RayCluster:
                     _temp_dir=self._folder,
                 )
             except Exception as error:
-                # Ray gives its own processes half a minute, which a busy machine may exceed.
+                # Ray gives its own processes half a minute, which a busy machine may exceed, and
+                # leaves those behind that did start.
                 ray.shutdown()
+                _end_children(besides=before)
                 if attempt == MOST_STARTS:
                     raise ConfigurationError(
                         f"hydra.launcher.backend=ray: Ray does not start on this machine "
@@ -210,6 +214,15 @@ class RayCluster:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _end_children(besides: set[int]) -> None:
+    """Kill the processes that this one has started, but for some."""
+    started = [item for item in psutil.Process().children() if item.pid not in besides]
+    for item in started:
+        with contextlib.suppress(psutil.Error):
+            item.kill()
+    psutil.wait_procs(started, timeout=5)
 
 
 @contextlib.contextmanager
