@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from survival_commands import Command, alive, descendants, wait_for
 
+from backtest_batch.errors import SelectionError
+
 pytestmark = pytest.mark.slow
 
 HELPER = "def share(number):\n    return (1 + number % 7) / 10\n"
@@ -188,3 +190,36 @@ def loky_processes(apart: Apart) -> list[int]:
     started = [item for process in apart.running for item in alive(descendants(process.pid))]
     lines = {item.pid: " ".join(item.cmdline()) for item in started}
     return [pid for pid, line in lines.items() if "popen_loky" in line]
+
+
+def test_a_scheduler_that_is_killed_ends_the_batch_with_what_goes_on(command, apart, needs):
+    needs("dask")
+    (command.folder / "slow.py").write_text(
+        "import time\nimport numpy as np\n\n\nclass Slow:\n"
+        "    def __init__(self, number: int = 0):\n        self.number = number\n\n"
+        "    def target_weights(self, panel, decisions):\n        time.sleep(1)\n"
+        "        return np.full((len(decisions), panel.n_assets), 0.1)\n"
+    )
+    address = dask_address(apart)
+    process = command.start(
+        *("-m", "data=synthetic", "data.n_assets=3", "data.n_bars=260", "n_jobs=2"),
+        *("strategy=custom", "strategy._target_=slow.Slow", "strategy.number=range(0,100)"),
+        *("hydra.launcher.backend=dask", f"hydra.launcher.address={address}"),
+    )
+
+    def some_are_recorded() -> bool:
+        try:
+            return list(command.recorded().statuses.values()).count("FINISHED") >= 2
+        except (SelectionError, IndexError):
+            return False
+
+    wait_for(some_are_recorded, of=process)
+    apart.running[0].kill()
+    done = command.end(process)
+    assert done.returncode == 1, done.stderr
+    assert f"the Dask cluster at {address} is gone" in done.stderr
+    assert f"resume={command.batches[-1].name}" in done.stderr
+    assert "Traceback" not in done.stderr
+    recorded = command.recorded()
+    assert recorded.handle.status == "FAILED"
+    assert list(recorded.statuses.values()).count("FINISHED") >= 2

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from distributed.scheduler import KilledWorker
 
 from backtest_batch.batch import lifeline
 from backtest_batch.batch.remote import agent
+from backtest_batch.batch.remote.ending import children, end_children, within
 from backtest_batch.batch.remote.messages import Answer, Request
 from backtest_batch.batch.remote.panels import PanelCopy, keep
 from backtest_batch.batch.remote.probe import check_probe, probe
@@ -28,7 +30,7 @@ from backtest_batch.errors import ClusterLostError, ConfigurationError, WorkerDi
 log = logging.getLogger("backtest_batch.batch")
 
 CONNECT_SECONDS = 10
-CLOSE_SECONDS = 10
+CLOSE_SECONDS = 5
 LOCAL_LOSSES = 1
 """How often a local cluster runs a chunk again because its worker died; then it is sent anew."""
 
@@ -77,6 +79,7 @@ class DaskCluster:
     _client: Any = field(default=None, init=False)
     _local: Any = field(default=None, init=False)
     _folder: Any = field(default=None, init=False)
+    _others: set[int] = field(default_factory=set, init=False)
     _shipped: dict[str, str] = field(default_factory=dict, init=False)
     _under_way: "dict[Future[Answer], Any]" = field(default_factory=dict, init=False)
 
@@ -90,7 +93,7 @@ class DaskCluster:
 
     def submit(self, request: Request) -> "Future[Answer]":
         """Send a chunk."""
-        if self._client.status != "running":
+        if self._client is None or self._client.status != "running":
             raise self._lost()
         answer: Future[Answer] = Future()
         self._send(request, answer, may_repeat=True)
@@ -125,31 +128,30 @@ class DaskCluster:
     def cancel(self, future: "Future[Answer]") -> None:
         """Forget a chunk; one that is being computed ends with its command, in ``close``."""
         sent = self._under_way.pop(future, None)
-        if sent is not None and self._client.status == "running":
+        if sent is not None and self._client is not None:
             with contextlib.suppress(Exception):
                 sent.cancel()
 
     def close(self, token: str) -> None:
         """End what the command has started on the workers, and disconnect."""
-        if self._client is not None:
-            if self._client.status == "running":
-                with contextlib.suppress(Exception):
-                    self._client.run(agent.end, token, on_error="ignore")
-                for name in self._shipped.values() if self._local is None else ():
-                    with contextlib.suppress(Exception):
-                        self._client.unregister_worker_plugin(name)
-            with contextlib.suppress(Exception):
-                self._client.close(timeout=CLOSE_SECONDS)
-            self._client = None
-        if self._local is not None:
-            with contextlib.suppress(Exception):
-                self._local.close(timeout=CLOSE_SECONDS)
-            self._local = None
+        client, self._client = self._client, None
+        local, self._local = self._local, None
+        if client is not None and client.status == "running":
+            within(CLOSE_SECONDS, lambda: client.run(agent.end, token, on_error="ignore"))
+            for name in self._shipped.values() if local is None else ():
+                within(CLOSE_SECONDS, partial(client.unregister_worker_plugin, name))
+        if client is not None:
+            within(CLOSE_SECONDS, lambda: client.close(timeout=CLOSE_SECONDS))
+        if local is not None:
+            within(CLOSE_SECONDS, lambda: local.close(timeout=CLOSE_SECONDS))
+            # A worker that was just starting again may have missed that.
+            end_children("spawn_main", besides=self._others)
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
 
     def _start(self, n_workers: int) -> None:
+        self._others = children()
         self._folder = tempfile.TemporaryDirectory(
             prefix="backtest_batch-dask-", ignore_cleanup_errors=True
         )

@@ -17,11 +17,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import ray
 from ray import exceptions
 
 from backtest_batch.batch.remote import agent
+from backtest_batch.batch.remote.ending import children, end_children
 from backtest_batch.batch.remote.messages import Answer, Request
 from backtest_batch.batch.remote.panels import PanelCopy
 from backtest_batch.batch.remote.probe import check_probe, probe
@@ -123,7 +123,7 @@ class RayCluster:
             shutil.rmtree(folder)
         else:
             self._folder = folder
-        before = {item.pid for item in psutil.Process().children()}
+        before = children()
         for attempt in range(1, MOST_STARTS + 1):
             try:
                 ray.init(
@@ -138,7 +138,7 @@ class RayCluster:
                 # Ray gives its own processes half a minute, which a busy machine may exceed, and
                 # leaves those behind that did start.
                 ray.shutdown()
-                _end_children(besides=before)
+                end_children("ray", besides=before)
                 if attempt == MOST_STARTS:
                     raise ConfigurationError(
                         f"hydra.launcher.backend=ray: Ray does not start on this machine "
@@ -214,15 +214,6 @@ class RayCluster:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _end_children(besides: set[int]) -> None:
-    """Kill the processes that this one has started, but for some."""
-    started = [item for item in psutil.Process().children() if item.pid not in besides]
-    for item in started:
-        with contextlib.suppress(psutil.Error):
-            item.kill()
-    psutil.wait_procs(started, timeout=5)
 
 
 @contextlib.contextmanager
