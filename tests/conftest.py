@@ -23,6 +23,8 @@ from backtest_batch.records import BatchRequest
 CACHE = "BACKTEST_BATCH_CACHE"
 KERNELS = "NUMBA_CACHE_DIR"
 MADE = pytest.StashKey[str]()
+NO_SKIPS = "BACKTEST_BATCH_NO_SKIPS"
+"""Set where everything is installed that a test may need, such as in CI: nothing may be missing."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +42,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     made = config.stash.get(MADE, None)
     if made is not None:
         shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[object, str], None]:
+    """Skip a test that lacks a part, and say which; fail where BACKTEST_BATCH_NO_SKIPS=1."""
+
+    def check(condition: object, reason: str) -> None:
+        if condition:
+            return
+        if os.environ.get(NO_SKIPS, "") not in ("", "0"):
+            pytest.fail(f"{reason} ({NO_SKIPS} is set: nothing may be missing)", pytrace=False)
+        pytest.skip(reason)
+
+    return check
 
 
 @pytest.fixture(scope="session")
