@@ -25,7 +25,7 @@ from backtest_batch.tracking.address import has_secret, masked
 from backtest_batch.tracking.artifacts import PlacedFiles
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import find_batch, keys_by_status
+from backtest_batch.tracking.search import find_batch, run_states
 from backtest_batch.tracking.spool_files import (
     batch_from_json,
     curve_from_json,
@@ -201,7 +201,10 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         held = folder / "dataset.json"
         dataset = dataset_from_json(read_json(held)) if held.exists() else None
         recorder.start_parent(dataset=dataset)
-    known = keys_by_status(store, batch.batch_id)
+    states = run_states(store, batch.batch_id)
+    known: dict[str, dict[str, str]] = {}
+    for run_key, status, run_id in states:
+        known.setdefault(status, {})[run_key] = run_id
     # A run that was begun when the store was lost is completed, not written beside itself.
     begun = known.get("KILLED", {}) | known.get("RUNNING", {})
     finished, failed = known.get("FINISHED", {}), known.get("FAILED", {})
@@ -219,6 +222,15 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         n_recorded += len(new)
         n_known += len(group) - len(new)
     _add_later(recorder, folder, ids)
+    # Of a run that a lost server was asked for twice, one is complete now.
+    done = set(ids.values())
+    recorder.retire(
+        [
+            run_id
+            for run_key, status, run_id in states
+            if run_key in ids and status in ("RUNNING", "KILLED") and run_id not in done
+        ]
+    )
     _finish(recorder, folder)
     shutil.rmtree(folder)
     return SpoolReport(
@@ -271,6 +283,7 @@ def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | Non
 def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
     """Record the curves and files that were added to runs after they had ended."""
     curves = {}
+    files: list[tuple[str, Mapping[str, str], Path | None]] = []
     for file in sorted(folder.glob("runs/*/key.json")):
         run_id = ids.get(read_json(file))
         if run_id is None:
@@ -278,7 +291,8 @@ def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None
         if (file.parent / "curve.json").exists():
             curves[run_id] = curve_from_json(read_json(file.parent / "curve.json"))
         if (file.parent / "later").exists():
-            recorder.add_artifacts(run_id, file.parent / "later")
+            files.append((run_id, {}, file.parent / "later"))
+    recorder.add_files(files)
     recorder.log_curves(curves)
 
 

@@ -95,9 +95,15 @@ class Store:
         session = _backend(self.client).ManagedSessionMaker()
         return session
 
-    def calling(self, doing: str) -> contextlib.AbstractContextManager[None]:
+    def calling(
+        self, doing: str, *, patient: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
         """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``."""
-        return calling(self.uri, doing)
+        return calling(self.uri, doing, patient=patient)
+
+    def host_credentials(self) -> Any:  # Any: an entity of MLflow, which loads late
+        """Return with what MLflow's client addresses the server of an HTTP store."""
+        return _backend(self.client).get_host_creds()
 
     def close(self) -> None:
         """Close the connections of a database store; the store can be used again afterwards."""
