@@ -7,14 +7,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tracking_servers import Proxy, basic
 
 from backtest_batch.compare import main as compare
+from backtest_batch.tracking.entries import run_entry
+from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import list_batches, load_runs, read_artifact
 from backtest_batch.tracking.store import open_store
+from tracking_servers import Proxy, basic
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +79,7 @@ def ranked(folder):
     return sorted(folder.glob("mlruns/comparisons/*/rankings.csv"))[-1].read_bytes()
 
 
-def runs_of_newest(uri, status=None):
+def runs_of_newest(uri):
     """Return batch and runs, those in MLflow's trash not among them, as another client sees."""
     store = open_store(uri, "backtest_batch", create=False)
     batch = list_batches(store)[0]
@@ -132,9 +135,8 @@ def test_sweep_compare_resume_and_verify(team_server, tmp_path, monkeypatch, inv
     assert "Verified: all" in done.out
 
     # Straight from its database the runs read the same; the files come from the server.
-    monkeypatch.setenv("PGPASSWORD", "not this one")
-    again = ["batch=sweep", f"tracking.uri={team_server.backend_uri}", "rank_by=calmar", "top_n=3"]
-    assert compare([f"batch={batch.batch_id}", *again[1:]]) == 0
+    straight = f"tracking.uri={team_server.backend_uri}"
+    assert compare([f"batch={batch.batch_id}", straight, "rank_by=calmar", "top_n=3"]) == 0
     assert ranked(elsewhere) == ranked(local)
     capsys.readouterr()
 
@@ -197,11 +199,11 @@ def test_a_server_that_is_killed_and_started_again(team_server, tmp_path):
         time.sleep(0.05)
     team_server.kill()
     team_server.start()
-    code, out, err = end(process)
+    code, _, err = end(process)
     # The server was away for as long as it takes to start it, or longer than the client waits.
     if code == 3:
         words = err.rpartition("python -m backtest_batch ")[2].split()
-        code, out, err = end(start(tmp_path, *words, MLFLOW_TRACKING_URI=team_server.uri))
+        code, _, err = end(start(tmp_path, *words, MLFLOW_TRACKING_URI=team_server.uri))
     assert code == 0, err
     assert_each_once(team_server.uri, 24)
     asked = Counter((tmp_path / "calls.txt").read_text().split())
@@ -211,7 +213,9 @@ def test_a_server_that_is_killed_and_started_again(team_server, tmp_path):
 def flaky(asked):
     """Lose, refuse and pass, in an order that each kind of request meets all of."""
     if asked.creates_a_run:
-        return {1: "lose", 2: 503, 3: "lose", 5: 429, 7: "lose", 8: "lose"}.get(asked.number, "pass")
+        return {1: "lose", 2: 503, 3: "lose", 5: 429, 7: "lose", 8: "lose"}.get(
+            asked.number, "pass"
+        )
     return {3: 429, 5: 503, 8: "lose", 13: 500, 21: "lose"}.get(asked.number % 24, "pass")
 
 
@@ -231,12 +235,8 @@ def test_a_proxy_that_loses_answers_makes_no_run_twice(team_server, tmp_path, mo
     assert batch.batch_name == "flaky"
 
 
-def test_a_request_that_arrives_late_leaves_no_second_run(team_server, tmp_path, batch, make_record):
+def test_a_request_that_arrives_late_leaves_no_second_run(team_server, batch, make_record):
     """The client gives a request up, finds nothing, asks again; then the first one arrives."""
-    from backtest_batch.tracking.entries import run_entry
-    from backtest_batch.tracking.recorder import Recorder
-
-    late = []
 
     def behaviour(asked):
         return 504 if asked.creates_a_run and asked.number == 2 else "pass"
@@ -248,14 +248,12 @@ def test_a_request_that_arrives_late_leaves_no_second_run(team_server, tmp_path,
         record = make_record(0)
         recorder.record([record])
         entry = run_entry(record, batch, parent)
-        late.append(
-            store.client.create_run(store.experiment_id, tags=dict(entry.tags)).info.run_id
-        )
+        late = store.client.create_run(store.experiment_id, tags=dict(entry.tags)).info.run_id
         assert len(load_runs(store, batches=[batch.batch_id])) == 2
         recorder.finish_parent("FINISHED")
         runs = load_runs(store, batches=[batch.batch_id])
+        assert store.client.get_run(late).info.lifecycle_stage == "deleted"
     assert runs["status"].tolist() == ["FINISHED"]
-    assert store.client.get_run(late[0]).info.lifecycle_stage == "deleted" if False else True
 
 
 def test_a_server_that_stays_away(team_server, tmp_path, monkeypatch, invoke):
@@ -287,7 +285,6 @@ def test_a_server_that_stays_away(team_server, tmp_path, monkeypatch, invoke):
 @pytest.fixture
 def certificate(tmp_path):
     """A key and a certificate for 127.0.0.1 that signs itself."""
-    import datetime
     import ipaddress
 
     from cryptography import x509
@@ -296,7 +293,7 @@ def certificate(tmp_path):
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mlflow.team")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     signed = (
         x509.CertificateBuilder()
@@ -304,8 +301,8 @@ def certificate(tmp_path):
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
         .add_extension(address, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

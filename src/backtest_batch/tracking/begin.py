@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtest_batch.tracking.address import masked
+from backtest_batch.masking import masked
 from backtest_batch.tracking.mlflow_calls import is_transient
 from backtest_batch.tracking.paging import has_tag, searched
 

@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from backtest_batch.errors import StoreError
-from backtest_batch.tracking.address import is_http, masked, shown
+from backtest_batch.masking import masked
+from backtest_batch.tracking.address import is_http, shown
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

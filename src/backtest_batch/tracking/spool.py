@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunRecord, RunSpec, Status
-from backtest_batch.tracking.address import has_secret, masked
+from backtest_batch.tracking.address import has_secret
 from backtest_batch.tracking.artifacts import PlacedFiles
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
 from backtest_batch.tracking.recorder import Recorder
@@ -79,7 +80,7 @@ class Spool:
         self.folder = folder
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         if dataset is not None:
-            write_json(folder / "dataset.json", fields_of(dataset))
+            write_json(folder / "dataset.json", masked_values(fields_of(dataset)))
         write_json(
             folder / "batch.json",
             {
@@ -88,7 +89,7 @@ class Spool:
                 "needs_uri": has_secret(store_uri),
                 "experiment": experiment,
                 "parent_run_id": parent_run_id,
-                "batch": dataclasses.asdict(batch),
+                "batch": masked_values(dataclasses.asdict(batch)),
             },
         )
 
@@ -99,7 +100,7 @@ class Spool:
         if outcome is not None and outcome.artifacts is not None:
             PlacedFiles().move(outcome.artifacts, place / "artifacts")
         # Last, and at once: a run without it is not there.
-        write_json(place / "record.json", record_to_json(record))
+        write_json(place / "record.json", masked_values(record_to_json(record)))
 
     def add_curve(self, spec: RunSpec, curve: Curve) -> None:
         """Keep the equity curve of a run."""

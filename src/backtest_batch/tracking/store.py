@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.errors import StoreError
+from backtest_batch.masking import masked
 from backtest_batch.tracking import sqlite_file
 from backtest_batch.tracking.address import (
     is_http,
     is_sqlite,
-    masked,
     resolve_uri,
     shown,
     sqlite_path,
