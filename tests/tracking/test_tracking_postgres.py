@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from backtest_batch.compare import main as compare
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking.leftovers import mark_dead_runs
@@ -88,3 +89,85 @@ def test_a_database_of_something_else(uri):
     engine.dispose()
     with pytest.raises(StoreError, match="is not an MLflow store"):
         open_store(uri, "backtest_batch")
+
+
+MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=300", "n_jobs=1")
+PRIVATE = '''
+class Private:
+    """Reads its signals from a database, whose address holds a password."""
+
+    def __init__(self, url: str = "", number: int = 0):
+        self.url, self.number = url, number
+
+    def target_weights(self, panel, decisions):
+        print("connecting to", self.url)
+        if self.number < 0:
+            raise ConnectionError(f"cannot connect to {self.url}")
+        return np.full((len(decisions), panel.n_assets), 0.1)
+
+import numpy as np
+'''
+URL = "postgresql://ann:pr1vate-word@prices.team/db?sslmode=require"
+
+
+def everything_in(uri):
+    """Return every text in the database."""
+    from sqlalchemy import MetaData, create_engine, select
+
+    engine, metadata = create_engine(uri), MetaData()
+    metadata.reflect(engine)
+    with engine.connect() as connection:
+        rows = [
+            str(tuple(row))
+            for table in metadata.sorted_tables
+            for row in connection.execute(select(table))
+        ]
+    engine.dispose()
+    return "\n".join(rows)
+
+
+def texts_below(folder):
+    return "\n".join(
+        path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def test_the_commands_straight_into_the_database(uri, working_dir, monkeypatch, invoke):
+    (working_dir / "private.py").write_text(PRIVATE)
+    monkeypatch.syspath_prepend(str(working_dir))
+    where = f"tracking.uri={uri}"
+    custom = ("strategy=custom", "strategy._target_=private.Private", f'strategy.url="{URL}"')
+    feed = 'tags.feed="https://ann:pr1vate-word@feed.team/x?token=t0ken-word"'
+    sweep = ("-m", *MARKET, *custom, feed, "strategy.number=-1,1", "commission_bps=0,1")
+    done = invoke(*sweep, where)
+    assert done.code == 1, done.err
+    assert "mlflow ui --backend-store-uri 'postgresql+psycopg2://***@127" in done.out
+    said = done.out + done.err
+    store = open_store(uri, "backtest_batch", create=False)
+    runs = load_runs(store)
+    assert sorted(runs["status"]) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert set(runs["params.strategy.url"]) == {"postgresql://***@prices.team/db?sslmode=require"}
+    assert set(runs["tags.feed"]) == {"https://***@feed.team/x?token=***"}
+    store.close()
+
+    done = invoke("resume=latest", where)
+    assert done.code == 2
+    assert "strategy.url, tags.feed. Give them again" in done.err, done.err
+    said += done.err
+    done = invoke("resume=latest", where, custom[2], feed)
+    assert (done.code, "4 runs are recorded" in done.out) == (0, True), done.err
+    said += done.out + done.err
+
+    assert compare(["batch=latest", where, "output_dir=compared"]) == 0
+    best = working_dir / "compared" / "best_params.json"
+    done = invoke(f'best="{best}"', "verify=true", where)
+    assert (done.code, "Give them again" in done.err) == (2, True), done.err
+    done = invoke(f'best="{best}"', "verify=true", where, custom[2])
+    assert (done.code, "Verified: all" in done.out) == (0, True), done.err
+    said += done.out + done.err
+
+    kept = texts_below(working_dir / "mlruns") + texts_below(working_dir / "compared")
+    for secret in ("s3cr3t-word", "pr1vate-word", "t0ken-word"):
+        assert secret not in said
+        assert secret not in kept
+        assert secret not in everything_in(uri)

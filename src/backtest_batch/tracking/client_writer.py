@@ -78,7 +78,7 @@ class ClientWriter:
             return
         place = local_folder(run.artifact_uri)
         if place is None:
-            upload(self._store.client, run.run_id, folder=entry.folder, texts=entry.texts)
+            upload(self._store.files, run.run_id, folder=entry.folder, texts=entry.texts)
         else:
             place_locally(entry, place, placed)
 

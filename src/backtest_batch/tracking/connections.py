@@ -15,12 +15,23 @@ Result = TypeVar("Result")
 
 
 def each(
-    store: Store, call: Callable[[Item], Result], items: Sequence[Item]
+    store: Store,
+    call: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    at_once: bool | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Call a function for each item, yielding position and result in the order of the items.
 
-    A server is called over several connections; a database, which takes one writer at a time
-    anyway, in the caller's thread.
+    Parameters
+    ----------
+    store
+        Where the calls go. A server is called over several connections; a database, which takes
+        one writer at a time anyway, in the caller's thread.
+    call, items
+        What is called with what.
+    at_once
+        Whether several connections are used; None for as the store is.
 
     Raises
     ------
@@ -28,7 +39,7 @@ def each(
         What the first call that fails raises, after those in flight have ended; what these came
         to is yielded before.
     """
-    if not store.is_http or len(items) < 2:
+    if not (store.is_http if at_once is None else at_once) or len(items) < 2:
         for index, item in enumerate(items):
             yield index, call(item)
         return
@@ -47,7 +58,13 @@ def each(
         raise failure
 
 
-def call_each(store: Store, call: Callable[[Item], object], items: Sequence[Item]) -> None:
+def call_each(
+    store: Store,
+    call: Callable[[Item], object],
+    items: Sequence[Item],
+    *,
+    at_once: bool | None = None,
+) -> None:
     """Call a function for each item, as :func:`each` does, for its effect."""
-    for _ in each(store, call, items):
+    for _ in each(store, call, items, at_once=at_once):
         pass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from backtest_batch.errors import StoreError
 from backtest_batch.masking import masked
-from backtest_batch.tracking.address import is_http, shown
+from backtest_batch.tracking.address import is_http, is_sqlite, shown
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -97,7 +97,7 @@ def calling(uri: str, doing: str, *, patient: bool = False) -> Iterator[None]:
         One line that names the store, what failed and what to do; without secrets.
     """
     variables = dict(_DURING_CALLS)
-    if is_http(uri):
+    if not is_sqlite(uri):  # a server may keep the files of a database, too
         variables |= _DURING_HTTP_CALLS | (_PATIENTLY if patient else _AT_ONCE)
     environment = _environment(variables)
     token = _quiet.set(True)

@@ -115,7 +115,7 @@ class Recorder:
             self._log(run_id, params=params_of(params or {}))
             if dataset is not None:
                 client.log_inputs(run_id, datasets=[_dataset_input(dataset)])
-            upload(client, run_id, folder=artifacts)
+            upload(self.store.files, run_id, folder=artifacts)
         return run_id
 
     def continue_parent(self, parent_run_id: str, *, tags: Mapping[str, Any] | None = None) -> None:
@@ -196,10 +196,10 @@ class Recorder:
 
         def add(item: tuple[str, Mapping[str, str], Path | None]) -> None:
             run_id, texts, folder = item
-            upload(self.store.client, run_id, folder=folder, texts=texts)
+            upload(self.store.files, run_id, folder=folder, texts=texts)
 
         with self.store.calling("store artifacts", patient=True):
-            call_each(self.store, add, files)
+            call_each(self.store, add, files, at_once=not self.store.is_local_sqlite)
 
     def add_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a run."""
@@ -250,7 +250,7 @@ class Recorder:
                 metrics=metrics_of(metrics or {}),
                 timestamp_ms=ended_ms,
             )
-            upload(self.store.client, self.parent_run_id, folder=artifacts)
+            upload(self.store.files, self.parent_run_id, folder=artifacts)
             self._beginnings.retire_doubles()
             self.store.client.set_terminated(self.parent_run_id, status, ended_ms)
 

@@ -172,7 +172,7 @@ def finished_keys(store: Store, batch_id: str) -> dict[str, str]:
 def list_artifacts(store: Store, mlflow_run_id: str, folder: str | None = None) -> list[str]:
     """Return the paths of the artifacts of a run directly below ``folder``."""
     with store.calling("list artifacts"):
-        return [info.path for info in store.client.list_artifacts(mlflow_run_id, folder)]
+        return [info.path for info in store.files.list_artifacts(mlflow_run_id, folder)]
 
 
 def read_artifact(store: Store, mlflow_run_id: str, path: str) -> bytes:
@@ -184,7 +184,7 @@ def read_artifact(store: Store, mlflow_run_id: str, path: str) -> bytes:
         When there is no such artifact, or the store fails.
     """
     with tempfile.TemporaryDirectory() as folder, store.calling(f"read the artifact {path}"):
-        return Path(store.client.download_artifacts(mlflow_run_id, path, folder)).read_bytes()
+        return Path(store.files.download_artifacts(mlflow_run_id, path, folder)).read_bytes()
 
 
 def _parents(store: Store, tags: Mapping[str, str], *, limit: int = 1) -> "list[Run]":

@@ -1,6 +1,7 @@
 """Opening the tracking store: the first thing that a command does with MLflow."""
 
 import contextlib
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class Store:
         Where the experiment's artifacts are.
     client
         MLflow's client of the store.
+    files
+        MLflow's client for artifacts: that of the store, unless a tracking server serves them.
     """
 
     uri: str = field(repr=False)
@@ -60,6 +63,7 @@ class Store:
     experiment_id: str
     artifact_location: str
     client: "MlflowClient" = field(repr=False)
+    files: "MlflowClient" = field(repr=False)
 
     @property
     def is_local_sqlite(self) -> bool:
@@ -145,13 +149,33 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
         else:
             client = new_client(uri)
         found = _experiment(uri, client, experiment, database, create=create)
+        files = _files_client(uri, client, found, required=create)
     return Store(
         uri=uri,
         experiment=experiment,
         experiment_id=found.experiment_id,
         artifact_location=found.artifact_location,
         client=client,
+        files=files,
     )
+
+
+def _files_client(
+    uri: str, client: "MlflowClient", experiment: "Experiment", *, required: bool
+) -> "MlflowClient":
+    """Return the client for artifacts; those that a server serves are not in its database."""
+    if is_http(uri) or not experiment.artifact_location.startswith("mlflow-artifacts:"):
+        return client
+    server = os.environ.get("MLFLOW_TRACKING_URI", "").strip().rstrip("/")
+    if is_http(server):
+        return new_client(server)
+    if required:
+        raise StoreError(
+            f"The experiment '{experiment.name}' of the store {shown(uri)} keeps its files with a "
+            "tracking server. Set MLFLOW_TRACKING_URI to the server's address, beside "
+            "tracking.uri, or set tracking.experiment to another name."
+        )
+    return client
 
 
 def _open_sqlite(uri: str, database: Path) -> "MlflowClient":
