@@ -100,6 +100,10 @@ class PostgreSQL:
             self._run("pg_ctl", "-m", "immediate", "stop")
         shutil.rmtree(self._folder)
 
+    @property
+    def pid(self) -> int:
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
     def new_database(self, name: str) -> str:
         """Make a database, and return its address."""
         from sqlalchemy import create_engine, text
@@ -169,6 +173,11 @@ class MlflowServer:
             time.sleep(0.1)
             assert self._process.poll() is None, self._log.read_text()
         raise AssertionError(self._log.read_text())
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
