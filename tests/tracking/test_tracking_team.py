@@ -17,7 +17,7 @@ from backtest_batch.tracking.entries import run_entry
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import list_batches, load_runs, read_artifact
 from backtest_batch.tracking.store import open_store
-from tracking_servers import Proxy, basic
+from tracking_servers import PASSWORD, Proxy, basic
 
 pytestmark = pytest.mark.slow
 
@@ -179,6 +179,23 @@ def test_two_clients_at_once(team_server, tmp_path):
         runs = load_runs(store, batches=[handle.batch_id])
         assert runs["status"].tolist() == ["FINISHED"] * 9
         assert runs["tags.run_key"].nunique() == 9
+
+
+def test_runs_straight_into_its_database_with_files_through_the_server(
+    team_server, tmp_path, monkeypatch, invoke
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = (*GRID, "batch_name=straight", f"tracking.uri={team_server.backend_uri}")
+    open_store(team_server.uri, "backtest_batch")  # the server made the experiment
+    done = invoke(*sweep)
+    assert (done.code, "MLFLOW_TRACKING_URI" in done.err) == (2, True), done.err
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", team_server.uri)
+    done = invoke(*sweep)
+    assert done.code == 0, done.err
+    assert PASSWORD not in done.out + done.err
+    _, batch, _ = assert_each_once(team_server.uri, 9)
+    assert batch.batch_name == "straight"
 
 
 def test_a_server_that_is_killed_and_started_again(team_server, tmp_path):
