@@ -7,14 +7,12 @@ back through the client and compared before any more are written.
 """
 
 import contextlib
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
+from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, send
 from backtest_batch.tracking.client_writer import place_locally
 from backtest_batch.tracking.connections import call_each
 from backtest_batch.tracking.entries import RunEntry
@@ -115,15 +113,8 @@ class BulkWriter:
         call_each(self._store, self._send, remote, at_once=True)
 
     def _send(self, item: tuple[RunEntry, str]) -> None:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         entry, uri = item
-        repository = get_artifact_repository(uri, tracking_uri=self._store.files.tracking_uri)
-        with tempfile.TemporaryDirectory() as temporary:
-            PlacedFiles().write(entry.texts, Path(temporary))
-            for folder in (entry.folder, Path(temporary)):
-                if folder is not None and any(folder.iterdir()):
-                    repository.log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+        send(uri, self._store.files.tracking_uri, entry.folder, entry.texts)
 
     def _insert(
         self, entries: Sequence[RunEntry], run_ids: Sequence[str], uris: Sequence[str]

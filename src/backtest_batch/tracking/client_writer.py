@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, upload
+from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, send, upload
 from backtest_batch.tracking.begin import Beginnings, Begun
 from backtest_batch.tracking.connections import each
 from backtest_batch.tracking.entries import RunEntry
@@ -77,7 +77,9 @@ class ClientWriter:
         if entry.folder is None and not entry.texts:
             return
         place = local_folder(run.artifact_uri)
-        if place is None:
+        if run.artifact_uri.startswith("mlflow-artifacts:"):
+            send(run.artifact_uri, self._store.files.tracking_uri, entry.folder, entry.texts)
+        elif place is None:
             upload(self._store.files, run.run_id, folder=entry.folder, texts=entry.texts)
         else:
             place_locally(entry, place, placed)
