@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.compare import main as compare
+from backtest_batch.tracking import background
 from backtest_batch.tracking.entries import run_entry
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import list_batches, load_runs, read_artifact
@@ -297,6 +299,51 @@ def test_a_server_that_stays_away(team_server, tmp_path, monkeypatch, invoke):
         assert done.code == 0, done.err
     assert len((tmp_path / "calls.txt").read_text().split()) == 8
     assert_each_once(team_server.uri, 8)
+
+
+def test_a_slow_server_slows_the_computing_and_fills_no_memory(
+    team_server, batch, make_record, monkeypatch
+):
+    monkeypatch.setattr(background, "LONGEST_QUEUE", 4)
+    goes_on = threading.Event()
+
+    def behaviour(asked):
+        if asked.creates_a_run and asked.number > 1:
+            goes_on.wait(300)
+        return "pass"
+
+    handed_over = []
+
+    def compute():
+        for index in range(16):
+            time.sleep(0.02)  # else the recorder takes several at once
+            recording.put([make_record(index)])
+            handed_over.append(index)
+
+    with Proxy(team_server.port, behaviour=behaviour) as proxy:
+
+        def open_recorder():
+            recorder = Recorder(open_store(proxy.uri, "slow"), batch)
+            recorder.start_parent()
+            return recorder
+
+        recording = background.BackgroundRecorder(open_recorder)
+        recording.start()
+        recording.require_open()
+        computing = threading.Thread(target=compute)
+        computing.start()
+        while len(handed_over) < 4:
+            time.sleep(0.01)
+        computing.join(1)
+        assert computing.is_alive()
+        # What is being recorded, and what waits.
+        assert len(handed_over) <= 4 + 4 + 1
+        goes_on.set()
+        computing.join()
+        recording.close()
+    assert recording.error is None
+    assert len(recording.recorded) == 16
+    assert len(load_runs(open_store(team_server.uri, "slow"))) == 16
 
 
 @pytest.fixture
