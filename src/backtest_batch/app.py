@@ -201,5 +201,5 @@ def _raise_all_faults(arguments: Sequence[str], error: Exception) -> None:
 
 def _report(message: str) -> None:
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exc()
+        sys.stderr.write(masked(traceback.format_exc()))
     sys.stderr.write(masked(message) + "\n")

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(message: str) -> None:
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exc()
+        sys.stderr.write(masked(traceback.format_exc()))
     sys.stderr.write(masked(message) + "\n")
 
 
