@@ -17,6 +17,7 @@ from backtest_batch.arguments import argument_value, divide, expand_arguments, o
 from backtest_batch.config import TrackingConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.kernel_cache import use_kernel_cache
+from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._messages import explain
 
@@ -200,5 +201,5 @@ def _raise_all_faults(arguments: Sequence[str], error: Exception) -> None:
 
 def _report(message: str) -> None:
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exc()
-    sys.stderr.write(message + "\n")
+        sys.stderr.write(masked(traceback.format_exc()))
+    sys.stderr.write(masked(message) + "\n")

@@ -11,6 +11,7 @@ from backtest_batch.arguments import argument_key, argument_value, determines_re
 from backtest_batch.assignments import Assignment
 from backtest_batch.comparison.levels import choice_name, format_value
 from backtest_batch.errors import ConfigurationError
+from backtest_batch.masking import is_masked, masked
 from backtest_batch.report.best_params import COMMAND_KEYS
 
 BEST_PARAMS = "best_params.json"
@@ -102,6 +103,12 @@ def with_winner(arguments: Sequence[str]) -> list[str]:
     given = {argument_key(item) for item in own}
     kept = [item for key, item in recorded.items() if key not in given and key not in COMMAND_KEYS]
     # Quoted, because on the command line a path with a space may have come without quotes.
+    lost = [argument_key(item) for item in kept if is_masked(item)]
+    if lost:
+        raise ConfigurationError(
+            f"best={path}: the values of these keys hold secrets, which are not recorded: "
+            f"{', '.join(lost)}. Give them again."
+        )
     kept.insert(0, Assignment("best", path).override)
     place = next(place for place, item in enumerate(arguments) if _names_best(item))
     rest = [item for item in arguments if not _names_best(item)]
@@ -131,9 +138,10 @@ def changed_arguments(given: Sequence[str], recorded: Mapping[str, str], config:
         if not determines_results(key) or key == "batch_file":
             continue
         then = _value(recorded[key]) if key in recorded else _configured(config, key)
+        shown = masked(item)  # as it was recorded
         accepted = {then, _configured(config, key)} - {None}
-        if accepted.isdisjoint((_value(item), argument_value([item], key))):
-            changed.append(f"{key} (given {_value(item)}, recorded {then or 'nothing'})")
+        if accepted.isdisjoint((_value(shown), argument_value([shown], key))):
+            changed.append(f"{key} (given {_value(shown)}, recorded {then or 'nothing'})")
     return changed
 
 

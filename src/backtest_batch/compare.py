@@ -27,6 +27,7 @@ from backtest_batch.comparison.metrics_choice import result_metrics
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
 from backtest_batch.config import CompareConfig, check_compare
 from backtest_batch.errors import BacktestBatchError, ConfigurationError, SelectionError
+from backtest_batch.masking import masked
 from backtest_batch.recorded_files import (
     batch_facts,
     details_of,
@@ -76,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(message: str) -> None:
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exc()
-    sys.stderr.write(message + "\n")
+        sys.stderr.write(masked(traceback.format_exc()))
+    sys.stderr.write(masked(message) + "\n")
 
 
 def read_config(arguments: Sequence[str]) -> CompareConfig:

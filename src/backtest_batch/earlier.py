@@ -18,8 +18,8 @@ from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.errors import ConfigurationError, StoreError
+from backtest_batch.masking import masked
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.tracking.address import masked
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact

@@ -47,11 +47,7 @@ def record_extras(
     curves = {run_id: extra.curve for run_id, extra in found if extra.curve is not None}
     if curves:
         recorder.log_curves(curves)
-    for run_id, extra in found:
-        if extra.texts:
-            recorder.add_texts(run_id, extra.texts)
-        if extra.folder is not None:
-            recorder.add_artifacts(run_id, extra.folder)
+    recorder.add_files([(run_id, extra.texts, extra.folder) for run_id, extra in found])
 
 
 def spool_extras(spool: Spool, extras: Mapping[str, Extra]) -> None:

@@ -32,6 +32,7 @@ from backtest_batch.earlier import (
     with_in_sample,
 )
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
 from backtest_batch.session import MakeExecutor, Session
 from backtest_batch.start_files import local_document, parse_document, write_start_files
@@ -85,7 +86,7 @@ def open_session(
         output_dir = default_output_dir(batch_id) if continued is None else continued.output_dir
     workspace = open_workspace(batch_id, output_dir, plan.runs, benchmark_rows(plan.runs))
     log_to(workspace.logs / "batch.log")
-    facts = provenance(request.arguments, config["seed"])
+    facts = provenance([masked(item) for item in request.arguments], config["seed"])
     try:
         begun = None if continued is None else continued.document
         write_start_files(workspace, request, plan, batch_id, facts, begun)
@@ -240,7 +241,7 @@ def _dataset(plan: Plan) -> DatasetInfo:
     return DatasetInfo(
         name=str(node["_target_"]).rpartition(".")[2].lower(),
         fingerprint=panel.fingerprint,
-        source=str(path) if path else json.dumps(node, default=str),
+        source=masked(str(path)) if path else json.dumps(masked_values(node), default=str),
         is_path=bool(path),
         n_bars=panel.n_bars,
         symbols=panel.symbols,

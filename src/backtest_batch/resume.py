@@ -15,6 +15,7 @@ from backtest_batch.batch.workspace import BATCH_CONFIG, default_output_dir, scr
 from backtest_batch.comparison.levels import choice_name, format_value, typed_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
+from backtest_batch.masking import is_masked, masked
 from backtest_batch.start_files import local_document, local_documents, parse_document
 from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
 from backtest_batch.tracking.spool import record_spool
@@ -134,12 +135,34 @@ def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
             f"differ: {named}. Leave them out to go on, or start a new batch."
         )
     kept = [item for key, item in old.items() if key not in new and key != "resume"]
+    kept = _without_lost_secrets(recalled.batch_id, kept)
     own = [item for key, item in new.items() if key != "resume"]
     return ["-m", *kept, *own, f"resume={recalled.batch_id}"]
 
 
+def _without_lost_secrets(batch_id: str, kept: Sequence[str]) -> list[str]:
+    """Return the recorded arguments that can be used again.
+
+    Raises
+    ------
+    ConfigurationError
+        When one held a password, which is not recorded, and nothing stands in its place.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        kept = [
+            item for item in kept if argument_key(item) != "tracking.uri" or not is_masked(item)
+        ]
+    lost = sorted(argument_key(item) for item in kept if is_masked(item))
+    if lost:
+        raise ConfigurationError(
+            f"resume={batch_id}: the values of these keys hold secrets, which are not recorded: "
+            f"{', '.join(lost)}. Give them again."
+        )
+    return list(kept)
+
+
 def _differs(item: str, old: Mapping[str, str], config: Mapping[str, Any]) -> bool:
-    key = argument_key(item)
+    key, item = argument_key(item), masked(item)  # as it was recorded
     if not determines_results(key) or key == "batch_file":  # its keys stand beside it
         return False
     if key in old:

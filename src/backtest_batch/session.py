@@ -18,6 +18,7 @@ from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.earlier import Earlier, incomplete
 from backtest_batch.extras import Extra
+from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
 from backtest_batch.report.progress import ProgressDisplay
@@ -249,7 +250,7 @@ class Session:
             self.recording.put(new)
         for record in new:
             if isinstance(record.outcome, RunFailure):
-                shown = one_line(record.outcome.error_message)
+                shown = one_line(masked(record.outcome.error_message))
                 cut = f"{shown[:LONGEST_MESSAGE]}…" if len(shown) > LONGEST_MESSAGE else shown
                 log.warning("%s failed: %s: %s", record.spec.run_id, record.outcome.error_type, cut)
         return new

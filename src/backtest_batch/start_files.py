@@ -12,8 +12,8 @@ from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import git_diff
 from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace, default_output_dir
 from backtest_batch.decisions import decision_label, source_label
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
-from backtest_batch.tracking.address import masked
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.trials import TRIALS
 
@@ -53,7 +53,7 @@ def write_start_files(
         "overrides": [masked(item) for item in request.overrides],
         "axes": dict(request.axes),
         "n_runs": len(plan.runs),
-        "config": {**request.config, "tracking": _without_secrets(request.config["tracking"])},
+        "config": masked_values(request.config),
     }
     now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
     document = {**(begun or asked), **now}
@@ -66,13 +66,9 @@ def write_start_files(
     }
     (folder / TRIALS).write_text(json.dumps(tried) + "\n", encoding="utf-8")
     if facts["git_dirty"]:
-        (folder / GIT_DIFF).write_text(git_diff(Path.cwd()), encoding="utf-8")
+        (folder / GIT_DIFF).write_text(masked(git_diff(Path.cwd())), encoding="utf-8")
     for place in (folder, workspace.output_dir):
         _write_whole(place / BATCH_CONFIG, text)
-
-
-def _without_secrets(tracking: Mapping[str, Any]) -> dict[str, Any]:
-    return {**tracking, "uri": tracking["uri"] and masked(tracking["uri"])}
 
 
 def local_document(batch_id: str) -> dict[str, Any] | None:

@@ -210,6 +210,7 @@ def server(tmp_path: Path, migrated_store: Path) -> Iterator[Server]:
 def test_a_tracking_server_that_is_lost_in_the_middle(
     bare_command: Command, server: Server
 ) -> None:
+    bare_command.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"  # else for two minutes
     arguments = bare_command.hostile("strategy.number=range(0,14)", "strategy.seconds=0.5")
     process = bare_command.start(*arguments, f"tracking.uri={server.uri}")
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
         ("parallel", "times as fast as one"),
         ("report", "runs"),
         ("backends", "ms a run alone"),
+        ("recording", "server, 8 connections"),
     ],
 )
 def test_the_small_benchmark_prints_its_table(name, said):

@@ -12,6 +12,7 @@ from backtest_batch.tracking import sqlite_file
 from backtest_batch.tracking.mlflow_calls import import_mlflow
 from backtest_batch.tracking.recorder import BatchInfo, Recorder
 from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from tracking_servers import MlflowServer, PostgreSQL, missing_for_postgres, started
 
 STARTED_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 FINGERPRINT = "d4" * 32
@@ -32,6 +33,29 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database = tmp_path_factory.mktemp("migrated") / "mlflow.db"
     sqlite_file.create_if_missing(database)
     return database
+
+
+@pytest.fixture(scope="session")
+def postgres(require: Callable[[object, str], None]) -> Iterator[PostgreSQL]:
+    """A PostgreSQL server."""
+    missing = missing_for_postgres()
+    require(not missing, missing)
+    server = PostgreSQL()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def team_server(
+    postgres: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlflowServer]:
+    """An MLflow server on a PostgreSQL database that serves the artifacts itself."""
+    folder = tmp_path_factory.mktemp("team")
+    backend = postgres.new_database(folder.name)
+    with started(MlflowServer(backend, folder)) as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from backtest_batch.errors import StoreError
 from backtest_batch.tracking.address import (
     has_secret,
-    masked,
     resolve_uri,
     shown,
     sqlite_path,
@@ -72,30 +71,6 @@ def test_a_database_in_memory_is_refused(tmp_path, given):
 @pytest.mark.parametrize("given", ["databricks", "databricks://team", "postgresql://h/db"])
 def test_other_stores_are_left_to_mlflow(tmp_path, given):
     assert resolve_uri(given, tmp_path) == given
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("postgresql://me:s3cr3t@h:5432/db", "postgresql://***@h:5432/db"),
-        ("postgresql+psycopg2://me:p@ss/w@h/db", "postgresql+psycopg2://***@h/db"),
-        ("https://me:s3cr3t@mlflow.team/x", "https://***@mlflow.team/x"),
-        ("mysql://h/db?user=me&password=s3cr3t&x=1", "mysql://h/db?user=me&password=***&x=1"),
-        ("mssql:///?odbc_connect=DRIVER%3DPWD%3Ds3cr3t", "mssql:///?odbc_connect=***"),
-        ("failed to reach 'http://me:s3cr3t@h' twice", "failed to reach 'http://***@h' twice"),
-        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
-        ("https://mlflow.team/a", "https://mlflow.team/a"),
-    ],
-)
-def test_messages_hold_no_secrets(text, expected):
-    assert masked(text) == expected
-
-
-def test_a_password_on_its_own_is_masked_too(monkeypatch):
-    uri = "postgresql://me:p%40ss-word@h/db"
-    assert masked("login with p@ss-word failed", uri=uri) == "login with *** failed"
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-12345")
-    assert masked("Bearer tok-12345", uri="https://mlflow.team") == "Bearer ***"
 
 
 def test_whether_an_address_holds_a_secret():

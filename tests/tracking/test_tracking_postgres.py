@@ -1,15 +1,11 @@
-"""Against a real PostgreSQL server, which is started as another user because it refuses root."""
+"""Against a real PostgreSQL server."""
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
+from backtest_batch.compare import main as compare
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking.leftovers import mark_dead_runs
@@ -17,11 +13,7 @@ from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import find_batch, finished_keys, load_runs
 from backtest_batch.tracking.store import open_store
 
-pwd = pytest.importorskip("pwd", reason="users are a matter of POSIX systems")
-
 pytestmark = pytest.mark.slow
-
-INITDB = ["-U", "me", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale", "C"]
 
 OPEN = """
 import sys
@@ -30,60 +22,10 @@ print(open_store(sys.argv[1], "backtest_batch").experiment_id)
 """
 
 
-def server_user() -> str | None:
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name).pw_name
-        except KeyError:
-            continue
-    return None
-
-
-@pytest.fixture(scope="module")
-def server():
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("PostgreSQL is not installed")
-    user = server_user()
-    options = {} if user is None else {"user": user, "cwd": "/"}
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    if user is not None:
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    data = folder / "data"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "password").write_text("s3cr3t-word")
-    (folder / "password").chmod(0o644)
-    subprocess.run(
-        ["initdb", "-D", data, *INITDB, "--pwfile", folder / "password"],
-        check=True,
-        capture_output=True,
-        **options,
-    )
-    flags = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    start = ["pg_ctl", "-D", data, "-w", "-o", f"{flags} -c fsync=off", "-l", folder / "log"]
-    subprocess.run([*start, "start"], check=True, stdout=subprocess.DEVNULL, **options)
-    yield f"postgresql+psycopg2://me:s3cr3t-word@127.0.0.1:{port}"
-    subprocess.run(
-        ["pg_ctl", "-D", data, "-m", "immediate", "stop"], stdout=subprocess.DEVNULL, **options
-    )
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
-def uri(server, request):
+def uri(postgres, request):
     """A database of its own."""
-    from sqlalchemy import create_engine, text
-
-    name = f"db{abs(hash(request.node.name))}"
-    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{server}/{name}"
+    return postgres.new_database(request.node.name)
 
 
 def test_processes_that_open_a_fresh_database_at_once(uri, tmp_path):
@@ -128,14 +70,14 @@ def test_both_ways_of_writing_agree(uri, batch, make_record, tmp_path, monkeypat
     store.close()
 
 
-def test_messages_hold_no_password(server, uri):
+def test_messages_hold_no_password(postgres, uri):
     wrong = uri.replace("s3cr3t-word", "wr0ng-word")
     with pytest.raises(StoreError, match="password authentication failed") as caught:
         open_store(wrong, "backtest_batch")
     assert "wr0ng-word" not in str(caught.value)
     assert "Check the credentials" in str(caught.value)
     with pytest.raises(StoreError, match="does not exist"):
-        open_store(f"{server}/nothing", "backtest_batch")
+        open_store(f"{postgres.uri}/nothing", "backtest_batch")
 
 
 def test_a_database_of_something_else(uri):
@@ -147,3 +89,85 @@ def test_a_database_of_something_else(uri):
     engine.dispose()
     with pytest.raises(StoreError, match="is not an MLflow store"):
         open_store(uri, "backtest_batch")
+
+
+MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=300", "n_jobs=1")
+PRIVATE = '''
+class Private:
+    """Reads its signals from a database, whose address holds a password."""
+
+    def __init__(self, url: str = "", number: int = 0):
+        self.url, self.number = url, number
+
+    def target_weights(self, panel, decisions):
+        print("connecting to", self.url)
+        if self.number < 0:
+            raise ConnectionError(f"cannot connect to {self.url}")
+        return np.full((len(decisions), panel.n_assets), 0.1)
+
+import numpy as np
+'''
+URL = "postgresql://ann:pr1vate-word@prices.team/db?sslmode=require"
+
+
+def everything_in(uri):
+    """Return every text in the database."""
+    from sqlalchemy import MetaData, create_engine, select
+
+    engine, metadata = create_engine(uri), MetaData()
+    metadata.reflect(engine)
+    with engine.connect() as connection:
+        rows = [
+            str(tuple(row))
+            for table in metadata.sorted_tables
+            for row in connection.execute(select(table))
+        ]
+    engine.dispose()
+    return "\n".join(rows)
+
+
+def texts_below(folder):
+    return "\n".join(
+        path.read_bytes().decode("utf-8", "replace") for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def test_the_commands_straight_into_the_database(uri, working_dir, monkeypatch, invoke):
+    (working_dir / "private.py").write_text(PRIVATE)
+    monkeypatch.syspath_prepend(str(working_dir))
+    where = f"tracking.uri={uri}"
+    custom = ("strategy=custom", "strategy._target_=private.Private", f'strategy.url="{URL}"')
+    feed = 'tags.feed="https://ann:pr1vate-word@feed.team/x?token=t0ken-word"'
+    sweep = ("-m", *MARKET, *custom, feed, "strategy.number=-1,1", "commission_bps=0,1")
+    done = invoke(*sweep, where)
+    assert done.code == 1, done.err
+    assert "mlflow ui --backend-store-uri 'postgresql+psycopg2://***@127" in done.out
+    said = done.out + done.err
+    store = open_store(uri, "backtest_batch", create=False)
+    runs = load_runs(store)
+    assert sorted(runs["status"]) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert set(runs["params.strategy.url"]) == {"postgresql://***@prices.team/db?sslmode=require"}
+    assert set(runs["tags.feed"]) == {"https://***@feed.team/x?token=***"}
+    store.close()
+
+    done = invoke("resume=latest", where)
+    assert done.code == 2
+    assert "strategy.url, tags.feed. Give them again" in done.err, done.err
+    said += done.err
+    done = invoke("resume=latest", where, custom[2], feed)
+    assert (done.code, "4 runs are recorded" in done.out) == (0, True), done.err
+    said += done.out + done.err
+
+    assert compare(["batch=latest", where, "output_dir=compared"]) == 0
+    best = working_dir / "compared" / "best_params.json"
+    done = invoke(f'best="{best}"', "verify=true", where)
+    assert (done.code, "Give them again" in done.err) == (2, True), done.err
+    done = invoke(f'best="{best}"', "verify=true", where, custom[2])
+    assert (done.code, "Verified: all" in done.out) == (0, True), done.err
+    said += done.out + done.err
+
+    kept = texts_below(working_dir / "mlruns") + texts_below(working_dir / "compared")
+    for secret in ("s3cr3t-word", "pr1vate-word", "t0ken-word"):
+        assert secret not in said
+        assert secret not in kept
+        assert secret not in everything_in(uri)

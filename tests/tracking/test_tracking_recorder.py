@@ -302,8 +302,7 @@ def test_retired_runs_go_to_the_trash(recorder, store, make_record):
 
 def test_files_and_tags_can_be_added_later(recorder, store, make_record, folder):
     (run_id,) = recorder.record([make_record()])
-    recorder.add_artifacts(run_id, folder)
-    recorder.add_texts(run_id, {"equity.html": "<p>Ö"})
+    recorder.add_files([(run_id, {"equity.html": "<p>Ö"}, folder)])
     recorder.add_tags(run_id, {"rank": 1})
     assert artifacts_of(store, run_id) == {
         "run.json": "{}",

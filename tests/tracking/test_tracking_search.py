@@ -212,7 +212,7 @@ def test_keys_for_resuming(store, filled, make_record):
 
 def test_artifacts_can_be_read(store, filled):
     core, _ = filled
-    core.add_texts(core.parent_run_id, {"batch_config.yaml": "seed: 42\n"})
+    core.add_files([(core.parent_run_id, {"batch_config.yaml": "seed: 42\n"}, None)])
     assert list_artifacts(store, core.parent_run_id) == ["batch_config.yaml"]
     assert read_artifact(store, core.parent_run_id, "batch_config.yaml") == b"seed: 42\n"
     with pytest.raises(StoreError, match=r"failed to read the artifact missing\.json"):

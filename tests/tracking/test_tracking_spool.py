@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,3 +202,44 @@ def test_batches_come_back_exactly(make_spool, batch):
     read = batch_from_json(read_json(spool.folder / "batch.json")["batch"])
     assert isinstance(read, BatchInfo)
     assert read == batch
+
+
+def test_a_spool_holds_no_secrets(batch, make_record, make_spool):
+    url = "postgresql://ann:pr1vate-word@prices.team/db"
+    spec = {
+        "config": {"strategy": {"url": url, "api_key": "pr1vate-word"}},
+        "overrides": (f"strategy.url={url}",),
+    }
+    failure = RunFailure(error_type="E", error_message=f"lost {url}", traceback=url, log=url)
+    spool = make_spool(
+        store_uri="postgresql+psycopg2://me:pr1vate-word@h/db",
+        batch=replace(batch, tags={"feed": url}),
+        dataset=DatasetInfo(
+            name="custom",
+            fingerprint="d4" * 32,
+            source=url,
+            n_bars=3,
+            symbols=("A",),
+            fields=("close",),
+            first="2020-01-01",
+            last="2020-01-03",
+        ),
+    )
+    spool.add(make_record(0, spec=spec))
+    spool.add(make_record(1, spec=spec, failure=failure))
+    files = [path for path in spool.folder.rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert not [path for path in files if b"pr1vate-word" in path.read_bytes()]
+
+
+def test_of_a_run_that_was_begun_twice_one_remains(store, batch, make_record, make_spool):
+    recorder = Recorder(store, batch)
+    parent_id = recorder.start_parent()
+    record = make_record(0)
+    tags = {"batch_id": batch.batch_id, "batch_role": "run", "run_key": record.spec.run_key}
+    for _ in range(2):
+        store.client.create_run(store.experiment_id, tags=tags)
+    spool = make_spool(parent_id)
+    spool.add(record)
+    record_spool(spool.folder)
+    assert load_runs(store, batches=[batch.batch_id])["status"].tolist() == ["FINISHED"]

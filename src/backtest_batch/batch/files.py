@@ -13,6 +13,7 @@ import yaml
 
 from backtest_batch.batch.compute import Computed
 from backtest_batch.market.panel import Panel
+from backtest_batch.masking import masked_values
 from backtest_batch.records import RunSpec
 
 
@@ -34,7 +35,8 @@ def write_run_files(
         rows.writerows([name, repr(value)] for name, value in computed.metrics.items())
         rows.writerows([name, ""] for name in computed.undefined)
     (folder / "config.yaml").write_text(
-        yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        yaml.safe_dump(masked_values(run.config), sort_keys=False, allow_unicode=True),
+        encoding="utf-8",
     )
     write_json(folder / "run.json", run_document(run, provenance))
 
@@ -57,7 +59,7 @@ def run_document(run: RunSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "strategy_seed": run.strategy_seed,
         "swept": dict(run.swept),
         "overrides": list(run.overrides),
-        "config": run.config,
+        "config": masked_values(run.config),
         "provenance": dict(provenance),
     }
 

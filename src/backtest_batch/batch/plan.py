@@ -25,6 +25,7 @@ from backtest_batch.config import check
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.market.load import load_panel
 from backtest_batch.market.panel import Panel
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import Composition, RunSpec, Scalar
 
 
@@ -227,12 +228,12 @@ def _plan_one(
     spec = RunSpec(
         index=index,
         run_id=new_run_id(composition, key, taken),
-        run_name=composition.name or composition.run_id or "base",
+        run_name=masked(composition.name or composition.run_id or "base"),
         run_key=key,
         config_hash=config_hash,
-        swept=composition.swept,
+        swept=masked_values(composition.swept),
         config=config,
-        overrides=composition.overrides,
+        overrides=tuple(masked(item) for item in composition.overrides),
         data_fingerprint=panel.fingerprint,
         code_fingerprint=code,
         strategy_seed=seed,

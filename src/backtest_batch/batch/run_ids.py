@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 
+from backtest_batch.masking import masked_values
 from backtest_batch.records import Composition, format_value
 
 LONGEST_RUN_ID = 80
@@ -25,7 +26,7 @@ def new_run_id(composition: Composition, key: str, taken: Collection[str]) -> st
     if composition.run_id is not None:
         raw = composition.run_id
     else:
-        values = [format_value(value) for value in composition.swept.values()]
+        values = [format_value(value) for value in masked_values(composition.swept).values()]
         raw = "_".join(["run", *values]) if values else "run_base"
     safe = re.sub(r"[^A-Za-z0-9._+-]", "-", raw)
     # "." and ".." are folders.

@@ -14,6 +14,7 @@ from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD, result_metri
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.comparison.stability import edges
+from backtest_batch.masking import masked_values
 from backtest_batch.report.escaping import code_block, markdown_text, short_numbers
 
 _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
@@ -140,7 +141,7 @@ def best_params(
                 name: about.environment[name] for name in ENVIRONMENT if name in about.environment
             },
             "command": about.shell_command,
-            "config": dict(about.config),
+            "config": masked_values(about.config),
         }
 
     entries = {row: entry(row) for row in rows}

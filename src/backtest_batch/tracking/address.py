@@ -2,11 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, unquote_plus
 
 from backtest_batch.errors import StoreError
+from backtest_batch.masking import masked
 
 DEFAULT_DATABASE = "mlruns/mlflow.db"
 """The store under the working directory, used when none is configured."""
@@ -16,12 +15,6 @@ ARTIFACTS_FOLDER = "artifacts"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _BARE_NAMES = {"databricks", "databricks-uc", "uc"}
-_SECRET_QUERY = re.compile(
-    r"([?&;](?:[^=&;\s]*(?:password|passwd|pwd|secret|token|credential|apikey|api_key)[^=&;\s]*"
-    r"|odbc_connect)=)[^&;\s'\"]+",
-    re.IGNORECASE,
-)
-_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
 
 
 def resolve_uri(configured: str | None, working_dir: Path) -> str:
@@ -113,45 +106,17 @@ def shown(uri: str) -> str:
     return masked(uri)
 
 
-def masked(text: str, *, uri: str = "") -> str:
-    """Return ``text`` without the user names, passwords and tokens of addresses in it.
-
-    Parameters
-    ----------
-    text
-        An address, or a message that may hold one.
-    uri
-        An address whose password must not appear in ``text`` on its own either.
-    """
-    for secret in _secrets(uri):
-        text = text.replace(secret, "***")
-    text = _USER_INFO.sub(r"\1***@", text)
-    return _SECRET_QUERY.sub(r"\1***", text)
-
-
 def has_secret(uri: str) -> bool:
     """Return whether ``uri`` holds a user name, a password or a token."""
     return not is_sqlite(uri) and masked(uri) != uri
-
-
-def _secrets(uri: str) -> Iterator[str]:
-    user_info = re.match(r"[^/]*//(?P<user>[^:/]*):(?P<password>.*)@", uri)
-    candidates = [user_info["password"]] if user_info else []
-    candidates += [os.environ.get("MLFLOW_TRACKING_PASSWORD", "")]
-    candidates += [os.environ.get("MLFLOW_TRACKING_TOKEN", "")]
-    for raw in candidates:
-        for form in (raw, unquote(raw), unquote_plus(raw)):
-            # Replacing one or two characters everywhere would make a message unreadable.
-            if len(form) > 2:
-                yield form
 
 
 def _absolute_sqlite_uri(source: str, given: str, working_dir: Path) -> str:
     path = sqlite_path(given)
     if path is None:
         raise StoreError(
-            f"{source}={given} is a database in memory, of which nothing would remain. Give it a "
-            f"file, such as sqlite:///{DEFAULT_DATABASE}."
+            f"{source}={masked(given)} is a database in memory, of which nothing would remain. "
+            f"Give it a file, such as sqlite:///{DEFAULT_DATABASE}."
         )
     if path.is_absolute():
         return given
@@ -164,6 +129,6 @@ def _file_store_message(source: str, given: str) -> str:
         path = Path(given)
         suggestion = (path if path.suffix in (".db", ".sqlite") else path / "mlflow.db").as_posix()
     return (
-        f"{source}={given} is a folder or file, and MLflow's file store takes no new runs. Give "
-        f"a database or a server instead, such as {source}=sqlite:///{suggestion}."
+        f"{source}={masked(given)} is a folder or file, and MLflow's file store takes no new "
+        f"runs. Give a database or a server instead, such as {source}=sqlite:///{suggestion}."
     )

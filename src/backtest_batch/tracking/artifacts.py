@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -93,9 +93,29 @@ def upload(
     texts: Mapping[str, str] | None = None,
 ) -> None:
     """Copy files to the artifact store of a run through MLflow's client."""
+    for place in _folders(folder, texts or {}):
+        client.log_artifacts(run_id, str(place))
+
+
+def send(
+    artifact_uri: str, tracking_uri: str, folder: Path | None, texts: Mapping[str, str]
+) -> None:
+    """Copy files to an artifact address that is known, or will be that of a run.
+
+    MLflow's client would ask for the whole run first, to learn the address.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+    for place in _folders(folder, texts):
+        repository.log_artifacts(str(place))  # type: ignore[no-untyped-call]
+
+
+def _folders(folder: Path | None, texts: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the folders whose files are to be copied: the given one, and one with the texts."""
     if folder is not None and any(folder.iterdir()):
-        client.log_artifacts(run_id, str(folder))
+        yield folder
     if texts:
         with tempfile.TemporaryDirectory() as temporary:
             PlacedFiles().write(texts, Path(temporary))
-            client.log_artifacts(run_id, temporary)
+            yield Path(temporary)

@@ -7,15 +7,14 @@ back through the client and compared before any more are written.
 """
 
 import contextlib
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
+from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, send
 from backtest_batch.tracking.client_writer import place_locally
+from backtest_batch.tracking.connections import call_each
 from backtest_batch.tracking.entries import RunEntry
 from backtest_batch.tracking.rows import RunRows, run_tables
 from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
@@ -75,7 +74,7 @@ class BulkWriter:
         for start in range(0, len(entries), RUNS_PER_TRANSACTION):
             chunk = entries[start : start + RUNS_PER_TRANSACTION]
             run_ids = [new_run_id() for _ in chunk]
-            with self._store.calling("record runs"):
+            with self._store.calling("record runs", patient=True):
                 self._write_chunk(chunk, run_ids)
             for offset, run_id in enumerate(run_ids):
                 yield start + offset, run_id
@@ -91,8 +90,7 @@ class BulkWriter:
         placed = PlacedFiles()
         try:
             # Before the rows, so that a finished run is never without its files.
-            for entry, uri in zip(entries, uris, strict=True):
-                _place(entry, uri, placed)
+            self._place(entries, uris, placed)
             self._insert(entries, run_ids, uris)
             if not self._is_verified:
                 self._verify(entries[0], run_ids, uris[0])
@@ -100,6 +98,23 @@ class BulkWriter:
             if not self._holds(run_ids[0]):
                 placed.undo()
             raise
+
+    def _place(self, entries: Sequence[RunEntry], uris: Sequence[str], placed: PlacedFiles) -> None:
+        """Put the files of runs where they belong."""
+        remote: list[tuple[RunEntry, str]] = []
+        for entry, uri in zip(entries, uris, strict=True):
+            if entry.folder is None and not entry.texts:
+                continue
+            place = local_folder(uri)
+            if place is None:
+                remote.append((entry, uri))
+            else:
+                place_locally(entry, place, placed)
+        call_each(self._store, self._send, remote, at_once=True)
+
+    def _send(self, item: tuple[RunEntry, str]) -> None:
+        entry, uri = item
+        send(uri, self._store.files.tracking_uri, entry.folder, entry.texts)
 
     def _insert(
         self, entries: Sequence[RunEntry], run_ids: Sequence[str], uris: Sequence[str]
@@ -156,23 +171,6 @@ def new_run_id() -> str:
     run costs the same in a large store as in a small one. MLflow's own ids are random.
     """
     return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[12:]}"
-
-
-def _place(entry: RunEntry, uri: str, placed: PlacedFiles) -> None:
-    if entry.folder is None and not entry.texts:
-        return
-    place = local_folder(uri)
-    if place is not None:
-        place_locally(entry, place, placed)
-        return
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    repository = get_artifact_repository(uri)
-    with tempfile.TemporaryDirectory() as temporary:
-        placed.write(entry.texts, Path(temporary))
-        for folder in (entry.folder, Path(temporary)):
-            if folder is not None and any(folder.iterdir()):
-                repository.log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
 
 def _difference(entry: RunEntry, run: "Run", experiment_id: str, uri: str) -> str:

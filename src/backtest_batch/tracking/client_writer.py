@@ -1,26 +1,25 @@
 """Complete runs written through MLflow's client: works with every store."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, upload
+from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, send, upload
+from backtest_batch.tracking.begin import Beginnings, Begun
+from backtest_batch.tracking.connections import each
 from backtest_batch.tracking.entries import RunEntry
 from backtest_batch.tracking.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run
-
-_CONNECTIONS = 4
-"""Runs sent to a server at once; a local database takes one writer at a time anyway."""
+    from mlflow.entities import Metric
 
 
 class ClientWriter:
     """Writes runs one by one through MLflow's public client."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, beginnings: Beginnings) -> None:
         self._store = store
+        self._beginnings = beginnings
 
     def write(
         self, entries: Sequence[RunEntry], existing: Sequence[str | None]
@@ -39,47 +38,28 @@ class ClientWriter:
         StoreError
             At the first run that cannot be written, after those in flight have ended.
         """
-        if not self._store.is_http:
-            for index, entry in enumerate(entries):
-                yield index, self._write(entry, existing[index])
-            return
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            futures = [
-                pool.submit(self._write, entry, run_id)
-                for entry, run_id in zip(entries, existing, strict=True)
-            ]
-            failure: BaseException | None = None
-            for index, future in enumerate(futures):
-                if failure is not None and future.cancel():
-                    continue
-                error = future.exception()
-                if error is None:
-                    yield index, future.result()
-                failure = failure or error
-            if failure is not None:
-                raise failure
+        yield from each(self._store, self._write, list(zip(entries, existing, strict=True)))
 
-    def _write(self, entry: RunEntry, existing: str | None) -> str:
-        with self._store.calling("record a run"):
+    def _write(self, item: tuple[RunEntry, str | None]) -> str:
+        entry, existing = item
+        with self._store.calling("record a run", patient=True):
             run = self._begin(entry, existing)
-            run_id: str = run.info.run_id
             placed = PlacedFiles()
             try:
-                self._log(run_id, entry, tags=entry.tags if existing else {})
+                self._log(run.run_id, entry, tags=entry.tags if existing else {})
                 self._place(run, entry, placed)
                 # Last, so that FINISHED means complete.
-                self._store.client.set_terminated(run_id, entry.status, entry.ended_ms)
+                self._store.client.set_terminated(run.run_id, entry.status, entry.ended_ms)
             except BaseException:
                 placed.undo()
                 raise
-        return run_id
+        return run.run_id
 
-    def _begin(self, entry: RunEntry, existing: str | None) -> "Run":
-        if existing is not None:
-            return self._store.client.get_run(existing)
-        return self._store.client.create_run(
-            self._store.experiment_id, start_time=entry.started_ms, tags=dict(entry.tags)
-        )
+    def _begin(self, entry: RunEntry, existing: str | None) -> Begun:
+        if existing is None:
+            return self._beginnings.begin(entry.tags, entry.started_ms)
+        run = self._store.client.get_run(existing)
+        return Begun(existing, run.info.artifact_uri)
 
     def _log(self, run_id: str, entry: RunEntry, tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
@@ -93,12 +73,14 @@ class ClientWriter:
             synchronous=True,
         )
 
-    def _place(self, run: "Run", entry: RunEntry, placed: PlacedFiles) -> None:
+    def _place(self, run: Begun, entry: RunEntry, placed: PlacedFiles) -> None:
         if entry.folder is None and not entry.texts:
             return
-        place = local_folder(run.info.artifact_uri)
-        if place is None:
-            upload(self._store.client, run.info.run_id, folder=entry.folder, texts=entry.texts)
+        place = local_folder(run.artifact_uri)
+        if run.artifact_uri.startswith("mlflow-artifacts:"):
+            send(run.artifact_uri, self._store.files.tracking_uri, entry.folder, entry.texts)
+        elif place is None:
+            upload(self._store.files, run.run_id, folder=entry.folder, texts=entry.texts)
         else:
             place_locally(entry, place, placed)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backtest_batch.tracking.connections import call_each
 from backtest_batch.tracking.entries import Curve, now_ms
 from backtest_batch.tracking.rows import METRIC_COLUMNS, insert_rows, run_tables
 from backtest_batch.tracking.store import Store
@@ -51,9 +52,12 @@ def log_curves(store: Store, curves: Mapping[str, Curve]) -> None:
     """Add curves, given by MLflow run id, through MLflow's client."""
     from mlflow.entities import Metric
 
-    for run_id, curve in curves.items():
+    def log(item: tuple[str, Curve]) -> None:
+        run_id, curve = item
         metrics = [Metric(name, value, time, step) for name, value, time, step in points(curve)]
         store.client.log_batch(run_id, metrics=metrics, synchronous=True)
+
+    call_each(store, log, list(curves.items()))
 
 
 def insert_curves(engine: "Engine", curves: Mapping[str, Curve]) -> None:

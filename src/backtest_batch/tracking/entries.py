@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.market.panel import FloatArray, IntArray
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Status
 from backtest_batch.tracking.process import ProcessIdentity, this_process
 from backtest_batch.tracking.values import (
@@ -222,7 +223,8 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
 def params_of(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a configuration as MLflow's parameters: dotted keys, values as text."""
     return safe_keys(
-        (key, shortened(as_text(value), PARAM_LENGTH)) for key, value in flattened(config)
+        (key, shortened(as_text(masked_values(value, key)), PARAM_LENGTH))
+        for key, value in flattened(config)
     )
 
 
@@ -233,7 +235,10 @@ def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def tags_of(tags: Mapping[str, Any]) -> dict[str, str]:
     """Return tags as MLflow accepts them."""
-    return safe_keys((key, shortened(as_text(value), TAG_LENGTH)) for key, value in tags.items())
+    return safe_keys(
+        (key, shortened(masked_values(as_text(value), key), TAG_LENGTH))
+        for key, value in tags.items()
+    )
 
 
 def now_ms() -> int:
@@ -285,13 +290,16 @@ def _failure_texts(record: RunRecord, failure: RunFailure) -> dict[str, str]:
 
     # A failed run has no files of its own; whoever looks into it needs its configuration.
     config = yaml.safe_dump(
-        _plain(record.spec.config), sort_keys=False, allow_unicode=True, default_flow_style=False
+        _plain(masked_values(record.spec.config)),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
     )
     error = f"{failure.error_type}: {failure.error_message}\n"
     return {
         "config.yaml": config,
-        "traceback.txt": failure.traceback or error,
-        "log.txt": failure.log,
+        "traceback.txt": masked(failure.traceback or error),
+        "log.txt": masked(failure.log),
     }
 
 

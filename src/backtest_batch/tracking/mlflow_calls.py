@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from backtest_batch.errors import StoreError
-from backtest_batch.tracking.address import is_http, masked, shown
+from backtest_batch.masking import masked
+from backtest_batch.tracking.address import is_http, is_sqlite, shown
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -31,12 +32,20 @@ _DURING_CALLS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _DURING_HTTP_CALLS = {
+    # Otherwise ending a run writes two lines to stdout.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_AT_ONCE = {
     # MLflow's own defaults wait for a lost server for minutes before each single error.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    # Otherwise ending a run writes two lines to stdout.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_PATIENTLY = {
+    # Pauses of 0, 4, 8, 16, 32 and 64 s: a server may be restarted meanwhile.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 _LOGGERS = (
     "alembic.runtime.migration",
@@ -69,7 +78,7 @@ def new_client(uri: str) -> "MlflowClient":
 
 
 @contextlib.contextmanager
-def calling(uri: str, doing: str) -> Iterator[None]:
+def calling(uri: str, doing: str, *, patient: bool = False) -> Iterator[None]:
     """Turn what MLflow raises inside the block into a StoreError; keep its log lines off stderr.
 
     Parameters
@@ -78,13 +87,19 @@ def calling(uri: str, doing: str) -> Iterator[None]:
         Address of the store.
     doing
         What is being done, as the message says it ("open it", "record runs").
+    patient
+        Whether a server that does not answer is tried for two minutes, rather than for seconds:
+        nobody waits for it meanwhile. MLflow's own variables, where they are set, count for both.
 
     Raises
     ------
     StoreError
         One line that names the store, what failed and what to do; without secrets.
     """
-    environment = _environment(_DURING_CALLS | (_DURING_HTTP_CALLS if is_http(uri) else {}))
+    variables = dict(_DURING_CALLS)
+    if not is_sqlite(uri):  # a server may keep the files of a database, too
+        variables |= _DURING_HTTP_CALLS | (_PATIENTLY if patient else _AT_ONCE)
+    environment = _environment(variables)
     token = _quiet.set(True)
     try:
         with environment:
@@ -115,28 +130,62 @@ def _install_filters() -> None:
         logging.getLogger(name).addFilter(_filter)  # adding it twice changes nothing
 
 
-_borrowed: dict[str, int] = {}
+_borrowed: dict[str, list[str]] = {}
+"""The values that threads want variables to have which the user has not set."""
 
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that the user has not set, for as long as any thread is inside."""
-    borrowed = []
+    """Set variables that the user has not set, for as long as any thread is inside.
+
+    Where threads want different numbers, the largest counts.
+    """
+    borrowed = {}
     with _environment_lock:
         for name, value in values.items():
             if name not in os.environ or name in _borrowed:
-                os.environ[name] = value
-                _borrowed[name] = _borrowed.get(name, 0) + 1
-                borrowed.append(name)
+                borrowed[name] = value
+                _borrowed.setdefault(name, []).append(value)
+                os.environ[name] = max(_borrowed[name], key=_size)
     try:
         yield
     finally:
         with _environment_lock:
-            for name in borrowed:
-                _borrowed[name] -= 1
-                if not _borrowed[name]:
+            for name, value in borrowed.items():
+                _borrowed[name].remove(value)
+                if _borrowed[name]:
+                    os.environ[name] = max(_borrowed[name], key=_size)
+                else:
                     del _borrowed[name]
                     os.environ.pop(name, None)
+
+
+def _size(value: str) -> float:
+    return float(value) if value.isdecimal() else 0.0
+
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""HTTP codes after which MLflow's own client asks again."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether what a server was asked may succeed when it is asked again.
+
+    That is so when it could not be reached, did not answer, or answered 408, 429, 500 or 502 to
+    504; not so when its certificate or the client's credentials are refused.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    causes = list(_chain(error))
+    if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes):
+        return False
+    if any(isinstance(cause, requests.exceptions.RequestException) for cause in causes):
+        return True
+    if not isinstance(error, MlflowException):
+        return False
+    status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+    return status in _TRANSIENT
 
 
 def _is_of_the_store(error: Exception) -> bool:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunRecord, Status
 from backtest_batch.tracking.artifacts import upload
+from backtest_batch.tracking.begin import Beginnings
 from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
 from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
+from backtest_batch.tracking.connections import call_each
 from backtest_batch.tracking.curves import insert_curves, log_curves
 from backtest_batch.tracking.entries import (
     BatchInfo,
@@ -75,7 +77,8 @@ class Recorder:
         self.store = store
         self.batch = batch
         self.parent_run_id: str | None = None
-        self._client_writer = ClientWriter(store)
+        self._beginnings = Beginnings(store)
+        self._client_writer = ClientWriter(store, self._beginnings)
         self._bulk_writer: BulkWriter | None = None
         if writer != "client":
             obstacle = BulkWriter.obstacle(store)
@@ -105,17 +108,15 @@ class Recorder:
         """
         client = self.store.client
         with self.store.calling("begin the batch"):
-            run = client.create_run(
-                self.store.experiment_id,
-                start_time=self.batch.started_ms,
-                tags=parent_tags(self.batch) | tags_of(tags or {}),
-            )
-            self.parent_run_id = run.info.run_id
-            self._log(run.info.run_id, params=params_of(params or {}))
+            run_id = self._beginnings.begin(
+                parent_tags(self.batch) | tags_of(tags or {}), self.batch.started_ms
+            ).run_id
+            self.parent_run_id = run_id
+            self._log(run_id, params=params_of(params or {}))
             if dataset is not None:
-                client.log_inputs(run.info.run_id, datasets=[_dataset_input(dataset)])
-            upload(client, run.info.run_id, folder=artifacts)
-        return self.parent_run_id
+                client.log_inputs(run_id, datasets=[_dataset_input(dataset)])
+            upload(self.store.files, run_id, folder=artifacts)
+        return run_id
 
     def continue_parent(self, parent_run_id: str, *, tags: Mapping[str, Any] | None = None) -> None:
         """Take up the parent run of an earlier process again."""
@@ -164,7 +165,7 @@ class Recorder:
 
     def log_curves(self, curves: Mapping[str, Curve]) -> None:
         """Add stepped metrics ``equity`` and ``drawdown`` to runs, given by MLflow run id."""
-        with self.store.calling("record equity curves"):
+        with self.store.calling("record equity curves", patient=True):
             if self._bulk_writer is not None and self.store.engine is not None:
                 insert_curves(self.store.engine, curves)
             else:
@@ -172,7 +173,7 @@ class Recorder:
 
     def add_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Add metrics to runs that are recorded, given by MLflow run id."""
-        with self.store.calling("add metrics"):
+        with self.store.calling("add metrics", patient=True):
             if self._bulk_writer is not None and self.store.engine is not None:
                 insert_metrics(self.store.engine, metrics, now_ms())
             else:
@@ -184,26 +185,31 @@ class Recorder:
         entries = [split_entry(split, self.batch, ended_ms) for split in splits]
         self._write(entries, [None] * len(entries), {})
 
-    def add_artifacts(self, run_id: str, folder: Path) -> None:
-        """Copy the files of ``folder`` to the artifacts of a run."""
-        with self.store.calling("store artifacts"):
-            upload(self.store.client, run_id, folder=folder)
+    def add_files(self, files: Sequence[tuple[str, Mapping[str, str], Path | None]]) -> None:
+        """Add files to the artifacts of runs.
 
-    def add_texts(self, run_id: str, texts: Mapping[str, str]) -> None:
-        """Add text files, given by name, to the artifacts of a run."""
-        with self.store.calling("store artifacts"):
-            upload(self.store.client, run_id, texts=texts)
+        Parameters
+        ----------
+        files
+            For each run its MLflow run id, text files by name, and a folder with further files.
+        """
+
+        def add(item: tuple[str, Mapping[str, str], Path | None]) -> None:
+            run_id, texts, folder = item
+            upload(self.store.files, run_id, folder=folder, texts=texts)
+
+        with self.store.calling("store artifacts", patient=True):
+            call_each(self.store, add, files, at_once=not self.store.is_local_sqlite)
 
     def add_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a run."""
-        with self.store.calling("set tags"):
+        with self.store.calling("set tags", patient=True):
             self._log(run_id, tags=tags_of(tags))
 
     def retire(self, run_ids: Sequence[str]) -> None:
         """Move earlier runs to MLflow's trash, because the same configuration runs again."""
-        with self.store.calling("retire runs"):
-            for run_id in run_ids:
-                self.store.client.delete_run(run_id)
+        with self.store.calling("retire runs", patient=True):
+            call_each(self.store, self.store.client.delete_run, run_ids)
 
     def finish_parent(
         self,
@@ -237,14 +243,15 @@ class Recorder:
         all_tags = tags_of(tags or {})
         if note:
             all_tags["mlflow.note.content"] = _note(note)
-        with self.store.calling("finish the batch"):
+        with self.store.calling("finish the batch", patient=True):
             self._log(
                 self.parent_run_id,
                 tags=all_tags,
                 metrics=metrics_of(metrics or {}),
                 timestamp_ms=ended_ms,
             )
-            upload(self.store.client, self.parent_run_id, folder=artifacts)
+            upload(self.store.files, self.parent_run_id, folder=artifacts)
+            self._beginnings.retire_doubles()
             self.store.client.set_terminated(self.parent_run_id, status, ended_ms)
 
     def _write(

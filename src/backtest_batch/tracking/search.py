@@ -141,22 +141,25 @@ def load_runs(
         return _read(store, query, filter_string).frame()
 
 
+def run_states(store: Store, batch_id: str) -> list[tuple[str, str, str]]:
+    """Return run key, status and MLflow run id of a batch's runs, in the order of their start."""
+    query = RunQuery(batches=(batch_id,), tags={"batch_role": "run"}, statuses=None, parts=())
+    with store.calling("read the batch's runs"):
+        if store.engine is not None:
+            return query_keys(store, query)
+        return [
+            (run.data.tags.get("run_key", ""), run.info.status, run.info.run_id)
+            for run in searched(store, _filter(query, batch_id, ""), ["start_time ASC"])
+        ]
+
+
 def keys_by_status(store: Store, batch_id: str) -> dict[str, dict[str, str]]:
     """Return the MLflow run ids of a batch's runs, by status and run key.
 
     Of several runs with the same key and status, the one that started last counts.
     """
-    query = RunQuery(batches=(batch_id,), tags={"batch_role": "run"}, statuses=None, parts=())
     found: dict[str, dict[str, str]] = {}
-    with store.calling("read the batch's runs"):
-        if store.engine is not None:
-            rows = query_keys(store, query)
-        else:
-            rows = [
-                (run.data.tags.get("run_key", ""), run.info.status, run.info.run_id)
-                for run in searched(store, _filter(query, batch_id, ""), ["start_time ASC"])
-            ]
-    for run_key, status, run_id in rows:
+    for run_key, status, run_id in run_states(store, batch_id):
         found.setdefault(status, {})[run_key] = run_id
     return found
 
@@ -169,7 +172,7 @@ def finished_keys(store: Store, batch_id: str) -> dict[str, str]:
 def list_artifacts(store: Store, mlflow_run_id: str, folder: str | None = None) -> list[str]:
     """Return the paths of the artifacts of a run directly below ``folder``."""
     with store.calling("list artifacts"):
-        return [info.path for info in store.client.list_artifacts(mlflow_run_id, folder)]
+        return [info.path for info in store.files.list_artifacts(mlflow_run_id, folder)]
 
 
 def read_artifact(store: Store, mlflow_run_id: str, path: str) -> bytes:
@@ -181,7 +184,7 @@ def read_artifact(store: Store, mlflow_run_id: str, path: str) -> bytes:
         When there is no such artifact, or the store fails.
     """
     with tempfile.TemporaryDirectory() as folder, store.calling(f"read the artifact {path}"):
-        return Path(store.client.download_artifacts(mlflow_run_id, path, folder)).read_bytes()
+        return Path(store.files.download_artifacts(mlflow_run_id, path, folder)).read_bytes()
 
 
 def _parents(store: Store, tags: Mapping[str, str], *, limit: int = 1) -> "list[Run]":

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunRecord, RunSpec, Status
-from backtest_batch.tracking.address import has_secret, masked
+from backtest_batch.tracking.address import has_secret
 from backtest_batch.tracking.artifacts import PlacedFiles
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import find_batch, keys_by_status
+from backtest_batch.tracking.search import find_batch, run_states
 from backtest_batch.tracking.spool_files import (
     batch_from_json,
     curve_from_json,
@@ -79,7 +80,7 @@ class Spool:
         self.folder = folder
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         if dataset is not None:
-            write_json(folder / "dataset.json", fields_of(dataset))
+            write_json(folder / "dataset.json", masked_values(fields_of(dataset)))
         write_json(
             folder / "batch.json",
             {
@@ -88,7 +89,7 @@ class Spool:
                 "needs_uri": has_secret(store_uri),
                 "experiment": experiment,
                 "parent_run_id": parent_run_id,
-                "batch": dataclasses.asdict(batch),
+                "batch": masked_values(dataclasses.asdict(batch)),
             },
         )
 
@@ -99,7 +100,7 @@ class Spool:
         if outcome is not None and outcome.artifacts is not None:
             PlacedFiles().move(outcome.artifacts, place / "artifacts")
         # Last, and at once: a run without it is not there.
-        write_json(place / "record.json", record_to_json(record))
+        write_json(place / "record.json", masked_values(record_to_json(record)))
 
     def add_curve(self, spec: RunSpec, curve: Curve) -> None:
         """Keep the equity curve of a run."""
@@ -201,7 +202,10 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         held = folder / "dataset.json"
         dataset = dataset_from_json(read_json(held)) if held.exists() else None
         recorder.start_parent(dataset=dataset)
-    known = keys_by_status(store, batch.batch_id)
+    states = run_states(store, batch.batch_id)
+    known: dict[str, dict[str, str]] = {}
+    for run_key, status, run_id in states:
+        known.setdefault(status, {})[run_key] = run_id
     # A run that was begun when the store was lost is completed, not written beside itself.
     begun = known.get("KILLED", {}) | known.get("RUNNING", {})
     finished, failed = known.get("FINISHED", {}), known.get("FAILED", {})
@@ -219,6 +223,15 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         n_recorded += len(new)
         n_known += len(group) - len(new)
     _add_later(recorder, folder, ids)
+    # Of a run that a lost server was asked for twice, one is complete now.
+    done = set(ids.values())
+    recorder.retire(
+        [
+            run_id
+            for run_key, status, run_id in states
+            if run_key in ids and status in ("RUNNING", "KILLED") and run_id not in done
+        ]
+    )
     _finish(recorder, folder)
     shutil.rmtree(folder)
     return SpoolReport(
@@ -271,6 +284,7 @@ def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | Non
 def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
     """Record the curves and files that were added to runs after they had ended."""
     curves = {}
+    files: list[tuple[str, Mapping[str, str], Path | None]] = []
     for file in sorted(folder.glob("runs/*/key.json")):
         run_id = ids.get(read_json(file))
         if run_id is None:
@@ -278,7 +292,8 @@ def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None
         if (file.parent / "curve.json").exists():
             curves[run_id] = curve_from_json(read_json(file.parent / "curve.json"))
         if (file.parent / "later").exists():
-            recorder.add_artifacts(run_id, file.parent / "later")
+            files.append((run_id, {}, file.parent / "later"))
+    recorder.add_files(files)
     recorder.log_curves(curves)
 
 

@@ -1,17 +1,18 @@
 """Opening the tracking store: the first thing that a command does with MLflow."""
 
 import contextlib
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.errors import StoreError
+from backtest_batch.masking import masked
 from backtest_batch.tracking import sqlite_file
 from backtest_batch.tracking.address import (
     is_http,
     is_sqlite,
-    masked,
     resolve_uri,
     shown,
     sqlite_path,
@@ -53,6 +54,8 @@ class Store:
         Where the experiment's artifacts are.
     client
         MLflow's client of the store.
+    files
+        MLflow's client for artifacts: that of the store, unless a tracking server serves them.
     """
 
     uri: str = field(repr=False)
@@ -60,6 +63,7 @@ class Store:
     experiment_id: str
     artifact_location: str
     client: "MlflowClient" = field(repr=False)
+    files: "MlflowClient" = field(repr=False)
 
     @property
     def is_local_sqlite(self) -> bool:
@@ -95,9 +99,15 @@ class Store:
         session = _backend(self.client).ManagedSessionMaker()
         return session
 
-    def calling(self, doing: str) -> contextlib.AbstractContextManager[None]:
+    def calling(
+        self, doing: str, *, patient: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
         """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``."""
-        return calling(self.uri, doing)
+        return calling(self.uri, doing, patient=patient)
+
+    def host_credentials(self) -> Any:  # Any: an entity of MLflow, which loads late
+        """Return with what MLflow's client addresses the server of an HTTP store."""
+        return _backend(self.client).get_host_creds()
 
     def close(self) -> None:
         """Close the connections of a database store; the store can be used again afterwards."""
@@ -139,13 +149,33 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
         else:
             client = new_client(uri)
         found = _experiment(uri, client, experiment, database, create=create)
+        files = _files_client(uri, client, found, required=create)
     return Store(
         uri=uri,
         experiment=experiment,
         experiment_id=found.experiment_id,
         artifact_location=found.artifact_location,
         client=client,
+        files=files,
     )
+
+
+def _files_client(
+    uri: str, client: "MlflowClient", experiment: "Experiment", *, required: bool
+) -> "MlflowClient":
+    """Return the client for artifacts; those that a server serves are not in its database."""
+    if is_http(uri) or not experiment.artifact_location.startswith("mlflow-artifacts:"):
+        return client
+    server = os.environ.get("MLFLOW_TRACKING_URI", "").strip().rstrip("/")
+    if is_http(server):
+        return new_client(server)
+    if required:
+        raise StoreError(
+            f"The experiment '{experiment.name}' of the store {shown(uri)} keeps its files with a "
+            "tracking server. Set MLFLOW_TRACKING_URI to the server's address, beside "
+            "tracking.uri, or set tracking.experiment to another name."
+        )
+    return client
 
 
 def _open_sqlite(uri: str, database: Path) -> "MlflowClient":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backtest_batch.tracking.client_writer import metrics_at
+from backtest_batch.tracking.connections import call_each
 from backtest_batch.tracking.entries import BatchInfo, RunEntry, common_tags, metrics_of, tags_of
 from backtest_batch.tracking.rows import METRIC_COLUMNS, insert_rows, run_tables
 from backtest_batch.tracking.store import Store
@@ -69,9 +70,13 @@ def log_metrics(
     store: Store, metrics: Mapping[str, Mapping[str, float]], timestamp_ms: int
 ) -> None:
     """Add metrics to runs, given by MLflow run id, through MLflow's client."""
-    for run_id, values in metrics.items():
+
+    def log(item: tuple[str, Mapping[str, float]]) -> None:
+        run_id, values = item
         held = metrics_at(metrics_of(values), timestamp_ms)
         store.client.log_batch(run_id, metrics=held, synchronous=True)
+
+    call_each(store, log, list(metrics.items()))
 
 
 def insert_metrics(

@@ -1,0 +1,51 @@
+import pytest
+
+from backtest_batch.masking import is_masked, masked, masked_values
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://me:s3cr3t@h:5432/db", "postgresql://***@h:5432/db"),
+        ("postgresql+psycopg2://me:p@ss/w@h/db", "postgresql+psycopg2://***@h/db"),
+        ("https://me:s3cr3t@mlflow.team/x", "https://***@mlflow.team/x"),
+        ("mysql://h/db?user=me&password=s3cr3t&x=1", "mysql://h/db?user=me&password=***&x=1"),
+        ("mssql:///?odbc_connect=DRIVER%3DPWD%3Ds3cr3t", "mssql:///?odbc_connect=***"),
+        ("failed to reach 'http://me:s3cr3t@h' twice", "failed to reach 'http://***@h' twice"),
+        ("https://t0ken@mlflow.team/x", "https://***@mlflow.team/x"),
+        ("tracking.uri=sqlite:////tmp/a@b.db", "tracking.uri=sqlite:////tmp/a@b.db"),
+        ("s3://bucket/prices@v1.csv", "s3://bucket/prices@v1.csv"),
+        ("data.url=https://h/p?x=1&token=s3cr3t", "data.url=https://h/p?x=1&token=***"),
+        ("+data.password=s3cr3t", "+data.password=***"),
+        ("strategy.n_token=10,20", "strategy.n_token=10,20"),
+        ("https://mlflow.team/a", "https://mlflow.team/a"),
+    ],
+)
+def test_messages_hold_no_secrets(text, expected):
+    assert masked(text) == expected
+
+
+def test_a_password_on_its_own_is_masked_too(monkeypatch):
+    uri = "postgresql://me:p%40ss-word@h/db"
+    assert masked("login with p@ss-word failed", uri=uri) == "login with *** failed"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-12345")
+    assert masked("Bearer tok-12345", uri="https://mlflow.team") == "Bearer ***"
+
+
+def test_values_are_masked_wherever_they_stand():
+    config = {
+        "data": {"url": "postgresql://me:pw@h/db", "password": "pw", "path": "a@b.csv"},
+        "runs": [{"api_key": "k"}, "http://me:pw@h"],
+        "strategy": {"max_tokens": 5, "token": 5, "secret": ""},
+    }
+    assert masked_values(config) == {
+        "data": {"url": "postgresql://***@h/db", "password": "***", "path": "a@b.csv"},
+        "runs": [{"api_key": "***"}, "http://***@h"],
+        "strategy": {"max_tokens": 5, "token": 5, "secret": ""},
+    }
+
+
+def test_what_was_masked_is_told_from_what_was_not():
+    assert is_masked(masked("tracking.uri=postgresql://me:pw@h/db"))
+    assert is_masked(masked("data.password=pw"))
+    assert not is_masked(masked("tracking.uri=sqlite:////tmp/a@b.db"))
