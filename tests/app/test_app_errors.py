@@ -72,6 +72,8 @@ RANGES = [
     ("seed=-1", "seed=-1: must be >= 0"),
     ("on_failure=explode", "on_failure=explode: must be one of continue, stop"),
     ("tags.batch_id=3", "tags.batch_id: this name is taken"),
+    ("tags.mlflow.user=me", "tags.mlflow.user: this name is taken"),
+    ("tag_names=['']", "a tag must have a name"),
     ("rank_by=shape", "rank_by=shape: there is no metric 'shape'"),
     ("constraints={sharpe:abc}", "constraints.sharpe"),
     ("max_runs=2 seed=1,2,3", "the batch has 3 runs, more than max_runs=2"),

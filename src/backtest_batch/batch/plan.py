@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 from backtest_batch.batch.construct import build, typed_node
@@ -215,6 +216,8 @@ def _plan_one(
         )
     warmup, strategy_faults = planner.warmup_bars(config, seed)
     faults += [*data_faults, *strategy_faults]
+    if panel is not None and config["execution_price"] in ("close", "open"):
+        faults += _unpriced(config["execution_price"], panel)
     first_bar = warmup
     if panel is not None and not strategy_faults:
         first_bar, late = _first_bar(config, panel, warmup)
@@ -240,6 +243,14 @@ def _plan_one(
         n_bars=panel.n_bars,
     )
     return spec, panel, ()
+
+
+def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
+    """Return what is wrong with executing at prices that the data may not have."""
+    if execution_price in panel.fields:
+        return []
+    allowed = f"needs {execution_price} prices, but the data has only: {', '.join(panel.fields)}"
+    return [Fault(key="execution_price", value=execution_price, allowed=allowed)]
 
 
 def _first_bar(config: Mapping[str, Any], panel: Panel, warmup: int) -> tuple[int, list[Fault]]:
@@ -272,10 +283,10 @@ def _read_warmup(strategy: Any) -> tuple[int, list[Fault]]:
     except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
         message = f"warmup_bars raises {type(error).__name__}: {error}"
         return 0, [Fault(key="strategy", value=name, allowed=message)]
-    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+    if isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0:
         message = f"warmup_bars must be a whole number >= 0, but got {warmup!r}"
         return 0, [Fault(key="strategy", value=name, allowed=message)]
-    return warmup, []
+    return int(warmup), []
 
 
 @contextmanager
