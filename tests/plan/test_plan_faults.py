@@ -64,8 +64,8 @@ def test_many_faults_are_counted(faults):
         (("start_date=2000-03-01T00:00+01:00",), "start_date=2000-03-01T00:00.01:00"),
         (("data.symbols=[S00,NOPE]",), "unknown symbol NOPE"),
         (("data.n_bars=x",), "data.n_bars=x: .*integer"),
-        (("data.n_bars=true",), "data.n_bars=True: must be a number, but got true or false"),
-        (("strategy.fast=true",), "strategy.fast=True: must be a number"),
+        (("data.n_bars=true",), "data.n_bars=true: must be a number, but got true or false"),
+        (("strategy.fast=true",), "strategy.fast=true: must be a number"),
         (
             ("strategy=multifactor_long_short", "strategy.factors.momentum=true"),
             "strategy.factors=.*: must be a number",
@@ -158,6 +158,13 @@ def test_prices_of_execution_that_the_data_does_not_have_are_a_fault(planned):
         "  execution_price=open: needs open prices, but the data has only: close "
         "(in data=sp500 execution_price=open)",
     ]
+
+
+def test_an_interpolation_of_the_wrong_type_is_a_fault_of_its_key(faults, monkeypatch):
+    monkeypatch.setenv("SOME_TEXT", "abc")
+    (fault,) = faults("commission_bps=${oc.env:SOME_TEXT}").faults
+    assert (fault.key, fault.value) == ("commission_bps", "${...}")
+    assert "could not be converted to Float" in fault.allowed
 
 
 def test_a_warmup_may_be_any_whole_number(planned):

@@ -229,3 +229,22 @@ def test_values_beyond_ascii_need_no_quotes(requested):
     assert request.config["description"] == "größer"
     paths = [item.swept["data.path"] for item in request.compositions]
     assert paths == ["préis.csv", "/tmp/交易 1.csv"]
+
+
+def test_a_value_has_one_spelling(planned):
+    plan = planned(*SMALL, "commission_bps=0,-0.0", "start_date=2000-2-1,2000-02-01,20000201")
+    assert [(run.run_id, run.config["start_date"]) for run in plan.runs] == [
+        ("run_0.0_2000-02-01", "2000-02-01")
+    ]
+    assert len(plan.keys) == 6
+    months = planned(*SMALL, "start_date=2000-02,2000-02-01,2000-02-01T00:00")
+    assert [run.run_name for run in months.runs] == [
+        "start_date=2000-02",
+        "start_date=2000-02-01",
+        "start_date=2000-02-01T00:00",
+    ]
+
+
+def test_an_empty_id_is_none(planned):
+    plan = planned(*SMALL, "runs=[{id:'',seed:1},{id:null,seed:2}]")
+    assert [run.run_id for run in plan.runs] == ["run_1", "run_2"]

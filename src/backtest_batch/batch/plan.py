@@ -22,8 +22,9 @@ from backtest_batch.batch.fingerprint import (
 from backtest_batch.batch.forward import with_fits
 from backtest_batch.batch.plan_texts import faults_text, plan_notes
 from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
-from backtest_batch.config import check
+from backtest_batch.config import SWEEPABLE, check
 from backtest_batch.errors import ConfigurationError, DataError, Fault
+from backtest_batch.market.dates import one_spelling
 from backtest_batch.market.load import load_panel
 from backtest_batch.market.panel import Panel
 from backtest_batch.records import Composition, RunSpec, Scalar
@@ -76,7 +77,7 @@ class _Planner:
         config = composition.config
         if config is None:
             return composition
-        typed = dict(config)
+        typed = {name: _one_spelling(name, value) for name, value in config.items()}
         for name in ("data", "strategy"):
             if isinstance(config.get(name), Mapping):
                 typed[name] = self._typed_node(config[name], name)
@@ -190,8 +191,22 @@ def _label(composition: Composition) -> str:
     return composition.run_id or composition.name or "base"
 
 
+def _one_spelling(key: str, value: Any) -> Any:
+    """Return the value of a root key in the form that equal values share.
+
+    -0.0 is 0.0, and 2005-1-31 and 20050131 are 2005-01-31; a year or a month is another date.
+    """
+    if isinstance(value, float):
+        return value + 0.0
+    if key in ("start_date", "end_date") and isinstance(value, str):
+        return one_spelling(value)
+    return value
+
+
 def _typed_value(config: Mapping[str, Any], key: str, value: Scalar) -> Scalar:
     root, _, rest = key.partition(".")
+    if not rest and key in SWEEPABLE and isinstance(value, float | str):
+        return _one_spelling(key, value)
     node = config[root] if rest and root in ("data", "strategy") else None
     typed = node.get(rest) if isinstance(node, Mapping) else None
     return typed if isinstance(typed, bool | int | float) else value

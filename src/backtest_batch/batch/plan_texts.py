@@ -16,10 +16,10 @@ def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) ->
         head = "The configuration is invalid; nothing was run:"
     else:
         head = f"{n_invalid} of {n_combinations} combinations are invalid; nothing was run:"
-    counted = Counter((fault.key, str(fault.value), fault.allowed) for fault in faults)
+    counted = Counter((fault.key, fault.shown, fault.allowed) for fault in faults)
     first_run: dict[tuple[str, str, str], str] = {}
     for fault in faults:
-        first_run.setdefault((fault.key, str(fault.value), fault.allowed), fault.run)
+        first_run.setdefault((fault.key, fault.shown, fault.allowed), fault.run)
     lines = []
     for (key, value, allowed), count in list(counted.items())[:SHOWN_FAULTS]:
         where = ""
