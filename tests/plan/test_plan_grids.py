@@ -4,6 +4,8 @@ import functools
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -248,3 +250,18 @@ def test_a_value_has_one_spelling(planned):
 def test_an_empty_id_is_none(planned):
     plan = planned(*SMALL, "runs=[{id:'',seed:1},{id:null,seed:2}]")
     assert [run.run_id for run in plan.runs] == ["run_1", "run_2"]
+
+
+def test_bars_a_year_that_the_index_does_not_have_are_said(planned):
+    for name, freq in (("weekly", "7D"), ("crypto", "D"), ("weekdays", "B")):
+        days = pd.date_range("2015-01-01", periods=400, freq=freq)
+        prices = pd.DataFrame({"A": np.linspace(1, 2, 400)}, index=days)
+        prices.to_csv(f"{name}.csv", index_label="date")
+    own = ("data=csv", "rebalance=Q", "strategy=equal_weight")
+    (note,) = planned(*own, "data.path=weekly.csv", "commission_bps=0,1").notes
+    assert note.startswith("the data has about 52 bars a year, but periods_per_year is 252: ")
+    assert note.endswith("periods_per_year=52 would fit")
+    notes = planned(*own, "data.path=weekly.csv,crypto.csv,weekdays.csv").notes
+    assert ["about 52 " in note or "about 365 " in note for note in notes] == [True, True]
+    assert planned(*own, "data.path=weekly.csv", "periods_per_year=52").notes == ()
+    assert planned("data=synthetic", "data.freq=5min", "data.n_bars=9000").notes == ()
