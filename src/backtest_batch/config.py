@@ -8,6 +8,7 @@ are allowed. The nodes ``data`` and ``strategy`` are left open here: they are co
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -50,6 +51,7 @@ class Bounds:
     at_most: float | None = None
     choices: tuple[str, ...] = ()
     date: bool = False
+    named: bool = False
 
     def admits(self, value: Any) -> bool:
         """Return whether ``value`` lies within the bounds; None (unset) always does."""
@@ -60,6 +62,8 @@ class Bounds:
             return all(item in self.choices for item in given)
         if self.date:
             return parse_date(value) is not None
+        if self.named:
+            return bool(str(value).strip())
         if isinstance(value, float) and not math.isfinite(value):
             return False
         return not (
@@ -73,6 +77,8 @@ class Bounds:
             return "must be one of " + ", ".join(self.choices)
         if self.date:
             return "must be a date such as 2005-01-31"
+        if self.named:
+            return "must be text that is not empty"
         words = [
             f"{word} {bound:,g}"
             for word, bound in (
@@ -122,7 +128,9 @@ class TrackingConfig:
     uri: str | None = key(
         None, Role.TRACKING, "MLflow store; else MLFLOW_TRACKING_URI, else mlruns/mlflow.db"
     )
-    experiment: str = key("backtest_batch", Role.TRACKING, "MLflow experiment")
+    experiment: str = key(
+        "backtest_batch", Role.TRACKING, "MLflow experiment", named=True
+    )
     artifacts: str = key(
         "auto",
         Role.TRACKING,
@@ -144,7 +152,9 @@ class TrackingConfig:
 class BatchConfig:
     """Every root key. One instance describes one run, and the batch it belongs to."""
 
-    batch_name: str = key("sweep", Role.LABEL, "name of the batch, and of its parent run")
+    batch_name: str = key(
+        "sweep", Role.LABEL, "name of the batch, and of its parent run", named=True
+    )
     description: str = key("", Role.LABEL, "free text, shown with the batch")
     tags: dict[str, Any] = key(None, Role.LABEL, "tags of every run of the batch", factory=dict)
     tag_names: list[str] = key(
@@ -353,6 +363,9 @@ SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role
 """Root keys that say under which conditions a strategy is judged."""
 
 
+_DATE = re.compile(r"\d{4}(-\d{1,2})?|(\d{8}|\d{4}([-/])\d{1,2}\3\d{1,2})([T ].+)?")
+
+
 def parse_date(text: Any) -> pd.Timestamp | None:
     """Return ``text`` as a timestamp, or None when it is not a date."""
     return None if text is None else _parse_date(str(text))
@@ -360,6 +373,9 @@ def parse_date(text: Any) -> pd.Timestamp | None:
 
 @cache
 def _parse_date(text: str) -> pd.Timestamp | None:
+    # pandas also reads `today`, which is another date tomorrow, and takes 200501 for 2020-05-01.
+    if not _DATE.fullmatch(text.strip()):
+        return None
     try:
         stamp = pd.Timestamp(text)
     except ValueError:

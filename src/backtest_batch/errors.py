@@ -45,7 +45,14 @@ class Fault:
     run: str = ""
 
     def __str__(self) -> str:
-        return f"{self.key}={self.value}: {self.allowed}"
+        return f"{self.key}={self.shown}: {self.allowed}"
+
+    @property
+    def shown(self) -> str:
+        """The value as it is typed: ``null`` and ``true``, not Python's words."""
+        if self.value is None:
+            return "null"
+        return str(self.value).lower() if isinstance(self.value, bool) else str(self.value)
 
 
 class BacktestBatchError(Exception):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backtest_batch.assignments import flatten
 from backtest_batch.batch.chunks import benchmark_rows
 from backtest_batch.batch.executor import Setting
 from backtest_batch.batch.forward import is_on
@@ -187,15 +188,17 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
 
 
 def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the user's tags of a batch.
+    """Return the user's tags of a batch; a tag of a nested mapping has a dotted name.
 
     Raises
     ------
     ConfigurationError
-        When one has the name of a tag of ours or of MLflow's.
+        When one has no name, or that of a tag of ours or of MLflow's.
     """
     named = {str(name): "true" for name in config["tag_names"]}
-    tags = named | {str(name): format_value(value) for name, value in config["tags"].items()}
+    tags = named | {name: format_value(value) for name, value in flatten(config["tags"])}
+    if not all(name.strip() for name in tags):
+        raise ConfigurationError("tags, tag_names: a tag must have a name, but got an empty one")
     taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))
     if taken:
         raise ConfigurationError(

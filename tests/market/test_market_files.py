@@ -56,6 +56,11 @@ def write_single_files(folder, frames, ending):
 
 def test_every_layout_of_the_same_prices_is_the_same_panel(tmp_path, close):
     expected = panel_from_frames(close)
+    as_text = close.set_index(close.index.astype(str))
+    as_text.to_parquet(tmp_path / "text.parquet")
+    assert load_panel(Parquet(path=str(tmp_path / "text.parquet"))).fingerprint == (
+        expected.fingerprint
+    )
     close.to_csv(tmp_path / "wide.csv")
     close.to_csv(tmp_path / "wide.csv.gz", index_label="Date")
     close.to_parquet(tmp_path / "indexed.parquet")

@@ -113,7 +113,7 @@ def test_symbols_of_synthetic_data_can_be_chosen():
 
 
 def test_prices_beyond_all_bounds_are_refused():
-    with pytest.raises(DataError, match=r"S00 has a (open|high|low|close) of (inf|0)"):
+    with pytest.raises(DataError, match=r"S00 has an? (open|high|low|close) of (inf|0)"):
         load_panel(Synthetic(n_bars=252, drift=1e6))
 
 

@@ -51,7 +51,7 @@ def test_every_field_is_checked():
     bad = close.copy()
     bad.iloc[1, 1] = 0
     for name in ("open", "high", "low"):
-        with pytest.raises(DataError, match=f"B has a {name} of 0 at 2020-01-02"):
+        with pytest.raises(DataError, match=f"B has an? {name} of 0 at 2020-01-02"):
             panel_from_frames(close, **{name: bad})
     assert panel_from_frames(close, volume=bad).fields["volume"][1, 1] == 0
     with pytest.raises(DataError, match=r"B has a volume of -1 .*finite and not negative"):
@@ -168,6 +168,9 @@ def test_timestamps_of_parquet_that_are_none(tmp_path):
     table.to_parquet(tmp_path / "old.parquet")
     with pytest.raises(DataError, match="between 1677 and 2262"):
         load_panel(Parquet(path=str(tmp_path / "old.parquet")))
+    (tmp_path / "old.csv").write_text("date,AAA\n1500-01-01,1\n2020-01-02,1\n")
+    with pytest.raises(DataError, match=r"old.csv: timestamps must lie between 1677 and 2262"):
+        load_panel(Csv(path=str(tmp_path / "old.csv")))
 
 
 @pytest.mark.parametrize(

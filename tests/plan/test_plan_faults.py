@@ -64,6 +64,12 @@ def test_many_faults_are_counted(faults):
         (("start_date=2000-03-01T00:00+01:00",), "start_date=2000-03-01T00:00.01:00"),
         (("data.symbols=[S00,NOPE]",), "unknown symbol NOPE"),
         (("data.n_bars=x",), "data.n_bars=x: .*integer"),
+        (("data.n_bars=true",), "data.n_bars=true: must be a number, but got true or false"),
+        (("strategy.fast=true",), "strategy.fast=true: must be a number"),
+        (
+            ("strategy=multifactor_long_short", "strategy.factors.momentum=true"),
+            "strategy.factors=.*: must be a number",
+        ),
         (
             ("data.bars=3",),
             "data.bars=3: is not an argument of Synthetic; did you mean data.n_bars",
@@ -131,6 +137,7 @@ a_function = len
         (["strategy._target_=faulty.Refusin"], "did you mean Refusing"),
         (["strategy._target_=faultless.X"], "there is no module faultless"),
         (["strategy._target_=broken_module.X"], "fails on import: SyntaxError"),
+        (["strategy._target_=ending_module.X"], "fails on import: SystemExit"),
         (["strategy._target_=X"], "must be module.Class"),
         ([], r"strategy._target_=\?\?\?: must be given"),
     ],
@@ -138,8 +145,37 @@ a_function = len
 def test_what_a_class_of_the_user_refuses(faults, arguments, message):
     Path("faulty.py").write_text(STRATEGIES)
     Path("broken_module.py").write_text("def (")
+    Path("ending_module.py").write_text("import sys\nsys.exit(0)")
     with pytest.raises(ConfigurationError, match=message):
         raise faults("strategy=custom", *arguments)
+
+
+def test_prices_of_execution_that_the_data_does_not_have_are_a_fault(planned):
+    with pytest.raises(ConfigurationError) as caught:
+        planned("data=sp500,synthetic", "execution_price=open,close")
+    assert str(caught.value).splitlines() == [
+        "1 of 4 combinations are invalid; nothing was run:",
+        "  execution_price=open: needs open prices, but the data has only: close "
+        "(in data=sp500 execution_price=open)",
+    ]
+
+
+def test_an_interpolation_of_the_wrong_type_is_a_fault_of_its_key(faults, monkeypatch):
+    monkeypatch.setenv("SOME_TEXT", "abc")
+    (fault,) = faults("commission_bps=${oc.env:SOME_TEXT}").faults
+    assert (fault.key, fault.value) == ("commission_bps", "${...}")
+    assert "could not be converted to Float" in fault.allowed
+
+
+def test_a_warmup_may_be_any_whole_number(planned):
+    Path("warming.py").write_text(
+        "import numpy as np\n"
+        "class Warming:\n"
+        "    warmup_bars = np.int64(7)\n"
+        "    def target_weights(self, panel, decisions): ...\n"
+    )
+    plan = planned(*SMALL, "strategy=custom", "strategy._target_=warming.Warming")
+    assert [run.first_bar for run in plan.runs] == [7]
 
 
 def test_a_data_source_of_the_user_may_raise_anything(planned):

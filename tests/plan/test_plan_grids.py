@@ -4,6 +4,8 @@ import functools
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -229,3 +231,37 @@ def test_values_beyond_ascii_need_no_quotes(requested):
     assert request.config["description"] == "größer"
     paths = [item.swept["data.path"] for item in request.compositions]
     assert paths == ["préis.csv", "/tmp/交易 1.csv"]
+
+
+def test_a_value_has_one_spelling(planned):
+    plan = planned(*SMALL, "commission_bps=0,-0.0", "start_date=2000-2-1,2000-02-01,20000201")
+    assert [(run.run_id, run.config["start_date"]) for run in plan.runs] == [
+        ("run_0.0_2000-02-01", "2000-02-01")
+    ]
+    assert len(plan.keys) == 6
+    months = planned(*SMALL, "start_date=2000-02,2000-02-01,2000-02-01T00:00")
+    assert [run.run_name for run in months.runs] == [
+        "start_date=2000-02",
+        "start_date=2000-02-01",
+        "start_date=2000-02-01T00:00",
+    ]
+
+
+def test_an_empty_id_is_none(planned):
+    plan = planned(*SMALL, "runs=[{id:'',seed:1},{id:null,seed:2}]")
+    assert [run.run_id for run in plan.runs] == ["run_1", "run_2"]
+
+
+def test_bars_a_year_that_the_index_does_not_have_are_said(planned):
+    for name, freq in (("weekly", "7D"), ("crypto", "D"), ("weekdays", "B")):
+        days = pd.date_range("2015-01-01", periods=400, freq=freq)
+        prices = pd.DataFrame({"A": np.linspace(1, 2, 400)}, index=days)
+        prices.to_csv(f"{name}.csv", index_label="date")
+    own = ("data=csv", "rebalance=Q", "strategy=equal_weight")
+    (note,) = planned(*own, "data.path=weekly.csv", "commission_bps=0,1").notes
+    assert note.startswith("the data has about 52 bars a year, but periods_per_year is 252: ")
+    assert note.endswith("periods_per_year=52 would fit")
+    notes = planned(*own, "data.path=weekly.csv,crypto.csv,weekdays.csv").notes
+    assert ["about 52 " in note or "about 365 " in note for note in notes] == [True, True]
+    assert planned(*own, "data.path=weekly.csv", "periods_per_year=52").notes == ()
+    assert planned("data=synthetic", "data.freq=5min", "data.n_bars=9000").notes == ()

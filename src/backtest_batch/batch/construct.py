@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import itertools
 import os
 import sys
 import typing
@@ -48,7 +49,8 @@ def locate(target: str) -> type:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise TargetError(f"there is no module {error.name} (looked in {here} too)") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script without `if __name__ == "__main__"` may end the process: nothing would be said.
         raise TargetError(
             f"the module {module_name} fails on import: {type(error).__name__}: {error}"
         ) from error
@@ -99,6 +101,10 @@ def arguments_of(
             arguments[name] = adapters[name].validate_python(value)
         except ValidationError as error:
             faults.append(Fault(key=f"{key}.{name}", value=value, allowed=_reason(error)))
+            continue
+        if _was_truth_value(value, arguments[name]):
+            allowed = "must be a number, but got true or false"
+            faults.append(Fault(key=f"{key}.{name}", value=value, allowed=allowed))
     if seed is not None and "seed" in adapters and "seed" not in arguments:
         arguments["seed"] = seed
     faults += [
@@ -124,7 +130,7 @@ def build(node: Mapping[str, Any], *, key: str, seed: int | None = None) -> tupl
     cls = locate(str(node[TARGET]))
     try:
         return cls(**arguments), []
-    except Exception as error:  # noqa: BLE001 - a strategy may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a strategy may raise anything
         shown = str(error) or type(error).__name__
         return None, [Fault(key=key, value=cls.__name__, allowed=shown)]
 
@@ -165,6 +171,17 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
     except Exception:  # noqa: BLE001 - pydantic raises errors of several kinds
         # A type that brings its own pydantic configuration refuses another one.
         return TypeAdapter(hint)
+
+
+def _was_truth_value(given: Any, typed: Any) -> bool:
+    """Return whether true or false became a number, which pydantic allows and Hydra does not."""
+    if isinstance(given, bool):
+        return isinstance(typed, int | float) and not isinstance(typed, bool)
+    if isinstance(given, Mapping) and isinstance(typed, Mapping):
+        return any(_was_truth_value(given[name], typed.get(name)) for name in given)
+    if isinstance(given, list) and isinstance(typed, list | tuple):
+        return any(itertools.starmap(_was_truth_value, zip(given, typed, strict=False)))
+    return False
 
 
 def _reason(error: ValidationError) -> str:

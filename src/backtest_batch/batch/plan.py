@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 from backtest_batch.batch.construct import build, typed_node
@@ -21,8 +22,9 @@ from backtest_batch.batch.fingerprint import (
 from backtest_batch.batch.forward import with_fits
 from backtest_batch.batch.plan_texts import faults_text, plan_notes
 from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
-from backtest_batch.config import check
+from backtest_batch.config import SWEEPABLE, check
 from backtest_batch.errors import ConfigurationError, DataError, Fault
+from backtest_batch.market.dates import one_spelling
 from backtest_batch.market.load import load_panel
 from backtest_batch.market.panel import Panel
 from backtest_batch.masking import masked, masked_values
@@ -76,7 +78,7 @@ class _Planner:
         config = composition.config
         if config is None:
             return composition
-        typed = dict(config)
+        typed = {name: _one_spelling(name, value) for name, value in config.items()}
         for name in ("data", "strategy"):
             if isinstance(config.get(name), Mapping):
                 typed[name] = self._typed_node(config[name], name)
@@ -190,8 +192,22 @@ def _label(composition: Composition) -> str:
     return composition.run_id or composition.name or "base"
 
 
+def _one_spelling(key: str, value: Any) -> Any:
+    """Return the value of a root key in the form that equal values share.
+
+    -0.0 is 0.0, and 2005-1-31 and 20050131 are 2005-01-31; a year or a month is another date.
+    """
+    if isinstance(value, float):
+        return value + 0.0
+    if key in ("start_date", "end_date") and isinstance(value, str):
+        return one_spelling(value)
+    return value
+
+
 def _typed_value(config: Mapping[str, Any], key: str, value: Scalar) -> Scalar:
     root, _, rest = key.partition(".")
+    if not rest and key in SWEEPABLE and isinstance(value, float | str):
+        return _one_spelling(key, value)
     node = config[root] if rest and root in ("data", "strategy") else None
     typed = node.get(rest) if isinstance(node, Mapping) else None
     return typed if isinstance(typed, bool | int | float) else value
@@ -216,6 +232,8 @@ def _plan_one(
         )
     warmup, strategy_faults = planner.warmup_bars(config, seed)
     faults += [*data_faults, *strategy_faults]
+    if panel is not None and config["execution_price"] in ("close", "open"):
+        faults += _unpriced(config["execution_price"], panel)
     first_bar = warmup
     if panel is not None and not strategy_faults:
         first_bar, late = _first_bar(config, panel, warmup)
@@ -241,6 +259,14 @@ def _plan_one(
         n_bars=panel.n_bars,
     )
     return spec, panel, ()
+
+
+def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
+    """Return what is wrong with executing at prices that the data may not have."""
+    if execution_price in panel.fields:
+        return []
+    allowed = f"needs {execution_price} prices, but the data has only: {', '.join(panel.fields)}"
+    return [Fault(key="execution_price", value=execution_price, allowed=allowed)]
 
 
 def _first_bar(config: Mapping[str, Any], panel: Panel, warmup: int) -> tuple[int, list[Fault]]:
@@ -273,10 +299,10 @@ def _read_warmup(strategy: Any) -> tuple[int, list[Fault]]:
     except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
         message = f"warmup_bars raises {type(error).__name__}: {error}"
         return 0, [Fault(key="strategy", value=name, allowed=message)]
-    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+    if isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0:
         message = f"warmup_bars must be a whole number >= 0, but got {warmup!r}"
         return 0, [Fault(key="strategy", value=name, allowed=message)]
-    return warmup, []
+    return int(warmup), []
 
 
 @contextmanager

@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from backtest_batch.batch.forward import periods_per_year
+from backtest_batch.engine.calendar import observed_periods_per_year
 from backtest_batch.errors import Fault
 from backtest_batch.market.panel import Panel
 from backtest_batch.records import RunSpec
 
 SHOWN_FAULTS = 20
+
+LARGEST_DISAGREEMENT = 0.05
+"""Fraction by which the bars a year of an index may differ from the configured number unsaid."""
 
 
 def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> str:
@@ -16,10 +21,10 @@ def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) ->
         head = "The configuration is invalid; nothing was run:"
     else:
         head = f"{n_invalid} of {n_combinations} combinations are invalid; nothing was run:"
-    counted = Counter((fault.key, str(fault.value), fault.allowed) for fault in faults)
+    counted = Counter((fault.key, fault.shown, fault.allowed) for fault in faults)
     first_run: dict[tuple[str, str, str], str] = {}
     for fault in faults:
-        first_run.setdefault((fault.key, str(fault.value), fault.allowed), fault.run)
+        first_run.setdefault((fault.key, fault.shown, fault.allowed), fault.run)
     lines = []
     for (key, value, allowed), count in list(counted.items())[:SHOWN_FAULTS]:
         where = ""
@@ -56,6 +61,7 @@ def plan_notes(
             f"an earlier one and run once: {named}{more}"
         )
     yield from _warmup_notes(runs, panels)
+    yield from _frequency_notes(runs, panels)
 
 
 def _repeated(name: str, first: str, count: int) -> str:
@@ -75,4 +81,21 @@ def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Itera
             yield (
                 f"the warm-ups of the runs differ ({min(bars)} to {max(bars)} bars): "
                 f"start_date={text} makes their metrics comparable"
+            )
+
+
+def _frequency_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
+    """Say where the index has other bars a year than the metrics assume."""
+    assumed = dict.fromkeys((run.data_fingerprint, periods_per_year(run.config)) for run in runs)
+    said: set[tuple[float, float]] = set()
+    for fingerprint, configured in assumed:
+        observed = observed_periods_per_year(panels[fingerprint].index)
+        if observed is None or abs(observed / configured - 1) <= LARGEST_DISAGREEMENT:
+            continue
+        if (round(observed), configured) not in said:
+            said.add((round(observed), configured))
+            yield (
+                f"the data has about {observed:,.0f} bars a year, but periods_per_year is "
+                f"{configured:,g}: volatility, sharpe, cagr and all else that is annualised "
+                f"assumes the latter; periods_per_year={observed:.0f} would fit"
             )

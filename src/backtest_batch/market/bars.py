@@ -160,7 +160,7 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
                         symbol=item.symbol,
                         moment=item.moment(row),
                         count=int(bad.sum()),
-                        what=f"has a {name} of {values[row]:g}",
+                        what=f"has {'an' if name == 'open' else 'a'} {name} of {values[row]:g}",
                         file=item.file,
                     )
                 )

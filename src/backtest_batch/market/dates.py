@@ -50,6 +50,16 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
     return _in_zone(day, index), _in_zone(day + _length(date), index)
 
 
+def one_spelling(date: str) -> str:
+    """Return a day in the form 2005-01-31; a year, a month or a moment as it is."""
+    if _YEAR.match(date) or _MONTH.match(date) or _TIME_OF_DAY.search(date):
+        return date
+    try:
+        return pd.Timestamp(date).date().isoformat()
+    except ValueError:
+        return date
+
+
 def _is_moment(date: Date, stamp: pd.Timestamp) -> bool:
     if isinstance(date, str):
         return _TIME_OF_DAY.search(date) is not None

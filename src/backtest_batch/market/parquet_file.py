@@ -40,7 +40,7 @@ class ParquetFile:
 
     @property
     def index_column(self) -> str | None:
-        """The index that pandas wrote, when it holds timestamps or text."""
+        """The index that pandas wrote, when it holds timestamps, or text and has no name."""
         import pyarrow as pa
 
         metadata = self._schema.pandas_metadata or {}
@@ -48,6 +48,10 @@ class ParquetFile:
             if isinstance(name, str) and name in self._schema.names:
                 kind = self._schema.field(name).type
                 if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+                    return name
+                # Text with a name may be symbols.
+                is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+                if is_text and name == "__index_level_0__":
                     return name
         return None
 

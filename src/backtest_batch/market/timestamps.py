@@ -13,6 +13,8 @@ from backtest_batch.market.zones import zone, zone_name
 # The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone has none: 2020-01-02.
 _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 
+_OUT_OF_BOUNDS = "timestamps must lie between 1677 and 2262"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TimestampRules:
@@ -61,7 +63,7 @@ def read_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntA
         try:
             exact = column.cast(pa.timestamp("ns", getattr(kind, "tz", None)))
         except pa.ArrowInvalid as error:
-            raise DataError(f"{file}: timestamps must lie between 1677 and 2262") from error
+            raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
         stamps = exact.cast(pa.int64()).to_numpy()
         return _in_zone(stamps, tz, rules, file)
     if pa.types.is_integer(kind) and rules.format is not None:
@@ -90,7 +92,10 @@ def _parsed(
         text = texts[codes[rows[0]]]
         hint = "" if rules.format else "; `data.timestamp_format=%d/%m/%Y`, say, names another form"
         raise DataError(_no_timestamp(file, int(rows[0]), repr(text), len(rows)) + hint)
-    instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
+    try:
+        instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
     if rules.format is not None and "%z" not in rules.format:
         return instants, None
     offsets = texts.str.extract(_OFFSET, expand=False)

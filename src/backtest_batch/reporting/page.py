@@ -8,6 +8,7 @@ import pandas as pd
 
 from backtest_batch.comparison.walk_forward import choices_table, compared_curves
 from backtest_batch.market.panel import FloatArray
+from backtest_batch.opening import user_tags
 from backtest_batch.records import RunSpec
 from backtest_batch.report.best_params import RunDetails
 from backtest_batch.report.curves import MAX_CURVES, returns_curves
@@ -36,8 +37,7 @@ def page(
         title=config["batch_name"],
         details=details,
         description=config["description"],
-        tags={str(name): str(value) for name, value in config["tags"].items()}
-        | dict.fromkeys(config["tag_names"], "true"),
+        tags=user_tags(config),
         facts=_facts(session),
         provenance=_provenance(session),
         curves=_curves(session, compared),

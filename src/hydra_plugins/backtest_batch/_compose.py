@@ -316,6 +316,10 @@ def _composition_fault(error: BaseException, assignments: Assignments) -> Fault:
     fault = choice_fault(error)
     if fault is not None:
         return fault
+    key = getattr(error, "full_key", None)
+    if key:
+        allowed = explain(error).removeprefix(f"{key}: ")
+        return Fault(key=str(key), value="${...}", allowed=allowed)
     group = next((item for item in assignments if item.is_group), None)
     if group is None:
         return Fault(key="configuration", value="(composed)", allowed=explain(error))

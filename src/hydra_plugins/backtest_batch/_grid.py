@@ -252,7 +252,8 @@ def _listed_run(
             assignments += [Assignment(*leaf) for leaf in flatten(value, prefix=f"{key}.")]
         else:
             assignments.append(_assignment(key, value, options))
-    return None if run_id is None else str(run_id), tuple(assignments)
+    given = "" if run_id is None else str(run_id).strip()
+    return given or None, tuple(assignments)
 
 
 def _refuse_unsweepable(axes: Mapping[str, Any]) -> None:
