@@ -250,9 +250,10 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
     said = f"none of the {len(table):,} selected runs can be ranked: {listed}"
     present = table.metrics.notna().any()
     lacking = [name for name in ranking.metrics if not present.get(name, default=False)]
+    held = [name for name in result_metrics(present.index) if present[name]]
     if lacking:
-        held = [name for name in result_metrics(present.index) if present[name]]
-        said = f"rank_by={', '.join(lacking)}: {said}. They have {', '.join(held)}"
+        said = f"rank_by={', '.join(lacking)}: {said}"
+        said += f". They have {', '.join(held)}" if held else ""
     elif ranking.constraints:
         said = f"constraints={'; '.join(map(str, ranking.constraints))}: {said}"
     raise SelectionError(said)

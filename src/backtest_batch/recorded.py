@@ -1,5 +1,6 @@
 """Runs as a store returned them, as a table to compare."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.levels import choice_name, typed_value
+from backtest_batch.comparison.levels import choice_name, plain_value, typed_value
 from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE, known_metrics
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import scenario_names
@@ -54,8 +55,11 @@ def table_of(
     """
     swept = [_read_swept(text) for text in text_values(frame, "tags.swept")]
     names = list(dict.fromkeys([*swept_keys(frame), *differing_keys(frame), *params]))
-    values = {name: _values(frame, name, swept) for name in names}
     index = frame.index
+    # As objects: beside a run without the key, pandas would make floats of whole numbers.
+    values = {
+        name: pd.Series(_values(frame, name, swept), index=index, dtype=object) for name in names
+    }
     known = (name for name in known_metrics() if f"metrics.{name}" in frame)
     further = (
         column.removeprefix("metrics.")
@@ -65,9 +69,7 @@ def table_of(
     metrics = {name: frame[f"metrics.{name}"] for name in (*known, *further)}
     return RunTable(
         runs=_runs(frame),
-        params=pd.DataFrame(values, index=index, columns=pd.Index(names, dtype=object)).astype(
-            object
-        ),
+        params=pd.DataFrame(values, index=index, columns=pd.Index(names, dtype=object)),
         metrics=pd.DataFrame(metrics, index=index).astype(np.float64),
         scenario_axes=scenario_names(names, scenario_axes),
     )
@@ -124,10 +126,10 @@ def swept_values(run: Mapping[Any, Any]) -> dict[str, Any] | None:
     """
     swept = _read_swept(run.get("tags.swept"))
     if not isinstance(swept, list):
-        return None if swept is None else dict(swept)
+        return None if swept is None else {key: _parsed(value) for key, value in swept.items()}
     values = {name: _values(pd.DataFrame([run]), name, [swept])[0] for name in swept}
     cut = any(isinstance(value, str) and len(value) >= PARAM_LENGTH for value in values.values())
-    return None if cut else values
+    return None if cut else {key: _parsed(value) for key, value in values.items()}
 
 
 def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
@@ -151,12 +153,16 @@ def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _configured(text: str) -> Any:
-    if text[:1] in ("[", "{"):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return typed_value(text)
+    value = _parsed(text)
+    return typed_value(value) if isinstance(value, str) else value
+
+
+def _parsed(value: Any) -> Any:
+    """Return the list or mapping that a text holds as JSON; anything else as it is."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _settings(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -186,13 +192,34 @@ def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scal
     targets = text_values(frame, f"params.{safe_key(name)}._target_")
     typed = {text: typed_value(text) for text in set(configured) if text is not None}
     chosen = {text: choice_name(text) for text in set(targets) if text is not None}
+    mappings = _mappings(frame, name)
     values: list[Scalar] = []
-    for keys, text, target in zip(swept, configured, targets, strict=True):
+    for row, (keys, text, target) in enumerate(zip(swept, configured, targets, strict=True)):
         if isinstance(keys, dict) and name in keys:
             values.append(keys[name])
+        elif text is not None:
+            values.append(typed[text])
         else:
-            values.append(typed[text] if text is not None else chosen.get(target or ""))
+            values.append(chosen[target] if target is not None else mappings.get(row))
     return values
+
+
+def _mappings(frame: pd.DataFrame, name: str) -> dict[int, Scalar]:
+    """Return by row the mappings that were configured under a key, which are stored leaf by leaf.
+
+    As JSON text, as a swept mapping has it.
+    """
+    prefix = f"params.{name}."
+    leaves = frame[[column for column in frame.columns if column.startswith(prefix)]]
+    if leaves.empty:
+        return {}
+    found = {}
+    for row, run in enumerate(leaves.to_dict("records")):
+        own = {f"params.{str(key).removeprefix(prefix)}": text for key, text in run.items()}
+        config = configuration(own)
+        if config:
+            found[row] = plain_value(config)
+    return found
 
 
 def _runs(frame: pd.DataFrame) -> pd.DataFrame:

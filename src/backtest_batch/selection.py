@@ -11,7 +11,7 @@ import pandas as pd
 from backtest_batch.comparison.batches import join_tables, without_repeats
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.scenarios import scenario_names
+from backtest_batch.comparison.scenarios import axes_without_effect, scenario_names
 from backtest_batch.empty_selection import why_empty
 from backtest_batch.errors import ConfigurationError, Fault, SelectionError
 from backtest_batch.recorded import table_of, text_values
@@ -101,6 +101,7 @@ def select_runs(
     if len(repeats):
         runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
         notes.append(f"{runs} more than once (same run key) and count once.")
+    notes += axes_without_effect(list(table.params.columns), scenario_axes)
     return Selection(
         table=table,
         batches=tuple(batches or ()),

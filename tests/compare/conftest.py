@@ -27,6 +27,18 @@ class Noted:
         if self.note == "fails":
             raise RuntimeError("the note says so")
         return np.full((len(decisions), panel.n_assets), 1 / panel.n_assets)
+
+
+class Listed:
+    """Equal weights of as many assets as there are items."""
+
+    def __init__(self, items: list | None = None, options: dict | None = None):
+        self.n_items = len(items or ())
+
+    def target_weights(self, panel, decisions):
+        weights = np.zeros((len(decisions), panel.n_assets))
+        weights[:, : self.n_items] = 0.1
+        return weights
 '''
 
 PROGRAM = """
@@ -60,12 +72,19 @@ LONG = [
     {"id": "f", "strategy.note": "a" * 9_000 + "b"},
 ]
 
+LISTED = ["strategy=custom", "strategy._target_=strategies.Listed"]
+
 BATCHES = [
     ["batch_name=core", *TRENDS, "tags.suite=first", "tags.size=12"],
     ["batch_name=other", "rebalance=W", "strategy.slow=20,50", "strategy.fast=5",
      "tags.suite=second", "tag_names=[reviewed]"],
     ["expect=1", "batch_name=failing", "noted", "strategy.note=one,fails,two"],
     ["batch_name=long", "noted", Assignment("runs", LONG).override],
+    # Lists and mappings, swept in one batch and configured in the other; neither has files.
+    ["batch_name=listed", *LISTED, "strategy.items=[x,'y z'],[z]",
+     "strategy.options={a:1},{a:1,b:'it is'}", "tracking.artifacts=none"],
+    ["batch_name=unlisted", *LISTED, "strategy.items=[x,'y z']", "strategy.options={a:1}",
+     "rebalance=M,W"],
     # Four runs of the first batch once more, under the same name and without files.
     ["batch_name=core", "strategy.fast=5", "strategy.slow=20,30", "commission_bps=0.0,1.0",
      "tags.suite=newest", "tracking.artifacts=none"],

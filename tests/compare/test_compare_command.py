@@ -257,6 +257,10 @@ def test_parameters_that_change_nothing_are_reported_loudly(in_store, capsys):
         (["rank_by={sharpe: 0, calmar: 0}"], ["rank_by=", "must sum to more than 0"]),
         (["rank_by={sharpe: much}"], ["rank_by.sharpe=much:", "must be a finite number"]),
         (["rank_by=oos_sharpe"], ["rank_by=oos_sharpe:", "oos_sharpe is missing (4)", "They have"]),
+        (
+            ["batch=failing", "statuses=[FAILED]"],
+            ["rank_by=sharpe:", "FAILED (RuntimeError) (1)\n"],
+        ),
         (["constraints={trades: lots}"], ["constraints.trades=lots:", ">="]),
         (["constraints={trade: '> 1'}"], ["constraints.trade=> 1:", "did you mean trades"]),
         (["constraints={trades: '> 1e9'}"], ["constraints=trades > 1000000000.0:", "none of the"]),

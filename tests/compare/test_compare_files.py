@@ -1,4 +1,5 @@
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,17 @@ def test_without_files_they_are_put_together_from_what_mlflow_has(recorded, stor
         assert "strategy.fast=5" in details.command
         assert not any("," in word for word in details.command)
         assert details.environment == {}
+
+
+def test_lists_and_mappings_are_repeated_as_such(recorded, store, planned, in_store):
+    table = select_runs(store, batch="listed").table
+    details = details_of(store, table, table.runs.index)
+
+    assert len(details) == 4
+    for row, run in details.items():
+        assert run.environment == {}  # no file of the run tells its command
+        plan = planned(*shlex.split(run.shell_command)[3:])
+        assert [spec.run_key for spec in plan.runs] == [table.runs.loc[row, "run_key"]]
 
 
 def test_a_value_that_was_cut_leaves_no_command(recorded, store):

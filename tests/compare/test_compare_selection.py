@@ -63,6 +63,25 @@ def test_runs_have_the_configured_value_of_what_only_others_swept(recorded, stor
     assert table.scenario.nunique() == 3
 
 
+def test_whole_numbers_stay_whole_beside_runs_without_the_key(store):
+    table = table_of(store, ["other", "long"])
+
+    values = table.params["strategy.slow"]
+    assert values[values.notna()].tolist() == [20, 50]
+    assert {type(value) for value in values} == {int, type(None)}
+
+
+def test_lists_and_mappings_are_the_same_whether_swept_or_configured(store):
+    table = table_of(store, ["listed", "unlisted"])
+
+    assert set(table.params["strategy.items"]) == {'["x", "y z"]', '["z"]'}
+    assert set(table.params["strategy.options"]) == {'{"a": 1}', '{"a": 1, "b": "it is"}'}
+    configured = table.params[table.runs["batch_name"] == "unlisted"]
+    assert set(configured["strategy.items"]) == {'["x", "y z"]'}
+    assert set(configured["strategy.options"]) == {'{"a": 1}'}
+    assert configured["rebalance"].tolist() == ["W"]  # M is the default, and a run of the other
+
+
 def test_another_strategy_is_a_parameter_of_the_comparison(recorded, store):
     table = table_of(store, ["other", "long"])
 
@@ -147,6 +166,17 @@ def test_further_scenario_axes_are_taken(recorded, store):
     table = table_of(store, recorded.core, scenario_axes=["strategy.slow"])
 
     assert table.scenario_axes == ("strategy.slow", "commission_bps")
+
+
+def test_a_scenario_axis_that_is_no_parameter_is_said(recorded, store):
+    asked = ["strategy.slo", "strategy.slow", "commission_bps"]
+
+    selection = select_runs(store, batch=recorded.core, scenario_axes=asked)
+
+    assert selection.notes == (
+        "scenario_axes=strategy.slo is no swept parameter (did you mean strategy.slow?): "
+        "it divides no runs.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.batches import differences, join_tables, without_repeats
+from backtest_batch.comparison.batches import (
+    batch_differences,
+    differences,
+    join_tables,
+    without_repeats,
+)
 from backtest_batch.comparison.run_table import RunTable
 
 
@@ -83,3 +88,19 @@ def test_what_differs_between_batches_is_listed():
         {"fact": "cost", "a": "0.5, 1.0", "b": "1.0"},
     ]
     assert differences(facts[facts["batch_id"] == "a"]).empty
+
+
+def test_data_code_and_dates_come_first_among_the_differences():
+    runs = pd.concat(
+        [
+            batch("a", ["k1"], fast=[1], rebalance="M", start_date="2001-01-01", data="sp500"),
+            batch("b", ["k2"], fast=[2], rebalance="W", start_date="2002-01-01", data="csv"),
+        ],
+        ignore_index=True,
+    ).assign(data_fingerprint=["d1", "d2"], code_fingerprint=["c1", "c2"])
+    table = RunTable.from_frame(runs, params=["fast", "rebalance", "start_date", "data"])
+
+    assert batch_differences(table)["fact"].tolist() == [
+        *("data_fingerprint", "code_fingerprint"),
+        *("start_date", "data", "fast", "rebalance"),
+    ]

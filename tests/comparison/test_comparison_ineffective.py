@@ -136,3 +136,16 @@ def test_the_neighbourhood_is_no_result_of_a_run():
     )
 
     assert set(effect_of_parameters(table)["effect"]) == {"changes nothing"}
+
+
+def test_only_values_that_were_compared_are_said_to_give_the_same():
+    frame = pd.DataFrame(
+        {"a": [None, 1, 2, 3, 4, 5], "batch_id": list("xyyzzz"), "sharpe": [9.0, 1, 1, 2, 2, 2]}
+    )
+
+    found = effects(frame, params=["a"])
+
+    assert found.loc["a", "message"] == (
+        "a changes no result: within each group its 5 values (1.0, 2.0; 3.0, 4.0, 5.0) give the "
+        "same metrics, bit for bit. It is not connected, or it is a cap that does not bind."
+    )

@@ -1,6 +1,6 @@
 """Runs of several batches side by side: joined, counted once, and how their batches differ."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -90,6 +90,9 @@ def without_repeats(table: RunTable) -> tuple[RunTable, pd.DataFrame]:
 
 _VALUES_SHOWN = 6
 
+_CONDITIONS = ("data", "start_date", "end_date")
+"""Parameters that say on what the runs of a batch were computed."""
+
 _FINGERPRINT = 12
 """Characters of a fingerprint that tell batches apart."""
 
@@ -119,13 +122,17 @@ def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.
     known = [name for name in names if name in runs and (runs[name].fillna("") != "").all()]
     marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in known}
     labels = {name: f"param.{name}" if name in marks else name for name in table.params.columns}
-    own = pd.DataFrame(
-        {"batch_id": runs["batch_id"], **marks, **table.params.rename(columns=labels)}
-    )
+    params = table.params[sorted(table.params.columns, key=_conditions_first)]
+    own = pd.DataFrame({"batch_id": runs["batch_id"], **marks, **params.rename(columns=labels)})
     found = [differences(own)]
     if facts is not None and len(facts):
         found.append(differences(facts))
     return pd.concat(found, ignore_index=True)
+
+
+def _conditions_first(name: Hashable) -> int:
+    """Return the sort key that puts the data and the dates before everything else."""
+    return 0 if str(name).partition(".")[0] in _CONDITIONS else 1
 
 
 def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:

@@ -93,19 +93,33 @@ def _effect(table: RunTable, name: str, results: IntArray) -> dict[str, object]:
         "effect": effect,
         "comparisons": len(pairs),
         "equal_values": equal,
-        "message": _message(name, effect, equal, [format_value(value) for value in levels.values]),
+        "message": _message(name, effect, equal),
     }
 
 
-def _message(
-    name: str, effect: str, equal: tuple[tuple[object, object], ...], values: list[str]
-) -> str:
+def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -> str:
     if effect == CHANGES_NOTHING:
+        # Of the values of several batches, not all need to have been compared.
+        groups = _linked(equal)
+        values = "; ".join(", ".join(map(format_value, group)) for group in groups)
+        n_values = sum(map(len, groups))
+        each = "its" if len(groups) == 1 else "within each group its"
         return (
-            f"{name} changes no result: its {len(values)} values ({', '.join(values)}) give the "
+            f"{name} changes no result: {each} {n_values} values ({values}) give the "
             "same metrics, bit for bit. It is not connected, or it is a cap that does not bind."
         )
     if effect == CHANGES and equal:
         listed = ", ".join(f"{format_value(low)} and {format_value(high)}" for low, high in equal)
         return f"{name} changes no result between {listed}: a cap that does not bind, perhaps."
     return ""
+
+
+def _linked(pairs: tuple[tuple[object, object], ...]) -> list[list[object]]:
+    """Return the values that pairs link, directly or through others, in groups."""
+    groups: list[list[object]] = []
+    for pair in pairs:
+        touched = [group for group in groups if any(value in group for value in pair)]
+        values = [value for group in touched for value in group]
+        groups = [group for group in groups if group not in touched]
+        groups.append([*values, *(value for value in pair if value not in values)])
+    return groups

@@ -1,6 +1,7 @@
 """Scenario axes and decision axes: conditions of a strategy, and choices about it."""
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backtest_batch.comparison.levels import format_value
@@ -43,6 +44,28 @@ def scenario_names(names: Iterable[str], scenario_axes: Iterable[str] = ()) -> t
     """
     further = tuple(scenario_axes)
     return tuple(name for name in names if is_scenario_axis(name, further))
+
+
+def axes_without_effect(names: Sequence[str], scenario_axes: Iterable[str]) -> list[str]:
+    """Return one sentence for each further scenario axis that none of the swept keys is.
+
+    A slip in a name would otherwise count conditions as choices without a word.
+
+    Parameters
+    ----------
+    names
+        The swept keys.
+    scenario_axes
+        Further keys to count as scenario axes.
+    """
+    said = []
+    for axis in scenario_axes:
+        if any(f"{name}.".startswith(f"{axis}.") for name in names):
+            continue
+        close = difflib.get_close_matches(axis, names, n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        said.append(f"scenario_axes={axis} is no swept parameter{meant}: it divides no runs.")
+    return said
 
 
 def scenario_label(values: Mapping[str, Any]) -> str:

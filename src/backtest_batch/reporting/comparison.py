@@ -12,6 +12,7 @@ from backtest_batch.comparison.conclusion import Conclusion, ReturnsOfRuns, conc
 from backtest_batch.comparison.overfitting import OverfittingSettings
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.scenarios import axes_without_effect
 from backtest_batch.comparison.walk_forward import sentences
 from backtest_batch.decisions import decision_label, source_label
 from backtest_batch.out_of_sample import BatchWalk, walk_batch
@@ -84,6 +85,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
                 table, configs, recorder.store, session.config["filter_tags"], scenario_axes=axes
             )
             notes = (*notes, *said)
+        notes = (*notes, *axes_without_effect(list(table.params.columns), axes))
         conclusion = conclude(
             table,
             ranking,

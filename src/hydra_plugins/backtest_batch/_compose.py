@@ -6,6 +6,7 @@ again for each of them. With ``fast_compose=false`` Hydra does all of it.
 """
 
 import copy
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -356,5 +357,10 @@ def _swept_value(plain: dict[str, Any], item: Assignment) -> Scalar:
 
 
 def _scalar(value: Any) -> Scalar:
-    """Return a value that fits into a table's cell: a list or mapping as text."""
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    """Return a value that fits into a table's cell: a list or mapping as its JSON text.
+
+    The store writes a list that was configured, and not swept, the same way.
+    """
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -292,6 +292,30 @@ def test_on_a_phone_nothing_is_cut(
     assert png_size(picture)[0] == 390
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_runs_are_folded_and_never_cut(
+    build: Callable[..., ReportData],
+    chrome: Any,
+    screenshot: ModuleType,
+    tmp_path: Path,
+    width: int,
+) -> None:
+    letters = ["a" * 70 + end for end in ("1", "2", "3")]
+    page = tmp_path / "long.html"
+    page.write_text(render_report(build({"strategy.name": letters})), encoding="utf-8")
+    screenshot.open_page(chrome, page, width=width, height=844)
+
+    cut = chrome.execute_script(
+        "return [...document.querySelectorAll('#board tbody .name')]"
+        ".map(cell => cell.scrollWidth - cell.clientWidth)"
+    )
+    assert cut == [0, 0, 0]
+    shown = chrome.execute_script(
+        "return getComputedStyle(document.querySelector('#board tbody .name')).whiteSpace"
+    )
+    assert shown == "normal"
+
+
 def test_a_picture_of_the_whole_page(report: Path, screenshot: ModuleType, tmp_path: Path) -> None:
     picture = tmp_path / "heatmap.png"
     screenshot.main([str(report), str(picture), "--width", "1280", "--element", "#heatmap"])

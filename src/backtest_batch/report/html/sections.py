@@ -6,7 +6,12 @@ from collections.abc import Mapping
 import pandas as pd
 
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE, engine_metric, result_metrics
+from backtest_batch.comparison.metrics_choice import (
+    NEIGHBOURHOOD,
+    OUT_OF_SAMPLE,
+    engine_metric,
+    result_metrics,
+)
 from backtest_batch.comparison.ranking import unranked_counts
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.report.escaping import one_line, short_numbers
@@ -87,6 +92,8 @@ def winner_table(
 
 def meaning(name: str) -> str:
     """Return what a metric is and which way is better."""
+    if name == NEIGHBOURHOOD:
+        return "Mean sharpe of the runs one step away in one parameter. More is better."
     metric = engine_metric(name)
     if metric is None:
         return ""
