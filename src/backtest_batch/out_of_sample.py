@@ -94,12 +94,13 @@ def walk_batch(
     groups: dict[str, list[int]] = {}
     for row in np.flatnonzero(table.finished).tolist():
         groups.setdefault(table.scenario.iloc[row], []).append(row)
+    common = common_bars(session.plan.runs)
     walks = []
     for scenario, rows in groups.items():
         chosen = [records[row] for row in rows]
         panel = session.plan.panels[chosen[0].spec.data_fingerprint]
-        bars = common_bars(session.plan.runs)[panel.fingerprint]
-        runs = _scenario_runs(session, table, returns, scenario, rows, panel)
+        bars = common[chosen[0].spec.index]
+        runs = _scenario_runs(session, table, returns, scenario, rows, panel, bars)
         settings = settings_of(chosen[0].spec, panel, bars)
         walks.append(walk_forward(runs, settings, ranking, _drifted(chosen, panel)))
     bootstrap = Bootstrap(seed=session.config["seed"])
@@ -114,6 +115,7 @@ def _scenario_runs(
     scenario: str,
     rows: Sequence[int],
     panel: Panel,
+    bars: tuple[int, int],
 ) -> ScenarioRuns:
     records = session.in_order
     specs = [records[row].spec for row in rows]
@@ -148,7 +150,7 @@ def _scenario_runs(
         initial_capital=config["initial_capital"],
         benchmark=stored[returns.benchmark_row[places[0]], :n_bars],
         in_sample=in_sample,
-        return_bars=range(*common_bars(session.plan.runs)[panel.fingerprint]),
+        return_bars=range(*bars),
         **per_bar,
     )
 

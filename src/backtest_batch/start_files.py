@@ -60,11 +60,12 @@ def write_start_files(
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     folder = workspace.start_files
     axes = tuple(request.config["scenario_axes"])
-    tried = {
-        "source": source_label(request.config),
-        "decisions": sorted({decision_label(run.config, axes) for run in plan.runs}),
-    }
-    (folder / TRIALS).write_text(json.dumps(tried) + "\n", encoding="utf-8")
+    tried: dict[str, set[str]] = {}
+    for run in plan.runs:
+        decisions = tried.setdefault(source_label(run.config), set())
+        decisions.add(decision_label(run.config, axes))
+    labels = {"decisions": {source: sorted(found) for source, found in tried.items()}}
+    (folder / TRIALS).write_text(json.dumps(labels) + "\n", encoding="utf-8")
     if facts["git_dirty"]:
         (folder / GIT_DIFF).write_text(masked(git_diff(Path.cwd())), encoding="utf-8")
     for place in (folder, workspace.output_dir):

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from backtest_batch.comparison.batches import batch_differences, join_tables
 from backtest_batch.comparison.conclusion import ReturnsOfRuns, conclude
@@ -36,6 +39,26 @@ def returns_of(n_runs):
         risk_free=[0.0] * n_runs,
         periods_per_year=252.0,
     )
+
+
+def test_runs_of_one_scenario_may_have_different_benchmarks():
+    # Rebalanced weekly or monthly: another calendar, another benchmark.
+    returns = returns_of(3)
+    benchmarks = np.random.default_rng(4).normal(0.0, 0.01, (N_BARS, 2))
+    matrix = returns.returns + benchmarks[:, [0, 1, 1]]
+    found = conclude(
+        batch("new", [0.5, 1.0, 0.1]),
+        Ranking.parse("sharpe"),
+        returns=replace(returns, returns=matrix, benchmarks=benchmarks, benchmark_of=[0, 1, 1]),
+        settings=OverfittingSettings(draws=100),
+    )
+    assert found.assessment is not None
+    document = found.assessment.document
+    winner = int(document["run_id"].removeprefix("run_"))
+    own = benchmarks[:, [0, 1, 1][winner]]
+    known = np.isfinite(matrix).all(axis=1)
+    slope = np.polyfit(own[known], matrix[known, winner], 1)[0]
+    assert document["beta"] == pytest.approx(slope, rel=1e-9)
 
 
 def test_only_runs_with_returns_are_judged():

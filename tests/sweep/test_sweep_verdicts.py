@@ -97,6 +97,20 @@ def test_earlier_batches_of_the_experiment_count_as_trials(with_store, command):
     found = verdict(with_store)
     assert (found["n_trials"], found["n_trials_experiment"]) == (2, 3)
 
+    # Where the data is an axis, each scenario counts what was tried on its own; both numbers are
+    # shown whichever enters the formulas.
+    for folder in (with_store / "mlruns" / "batches").iterdir():
+        folder.rename(with_store / folder.name)
+    assert command(*shared, "data.seed=0,7", "strategy.fast=10,20", "trials=batch").code == 0
+    found = verdict(with_store)
+    expected = 4 if found["scenario"] == "data.seed=0" else 2
+    assert (found["n_trials"], found["n_trials_experiment"]) == (2, expected)
+    for folder in (with_store / "mlruns" / "batches").iterdir():
+        folder.rename(with_store / folder.name)
+    assert command(*shared, "data.seed=7", "strategy.fast=10,15").code == 0
+    found = verdict(with_store)
+    assert (found["n_trials"], found["n_trials_experiment"]) == (2, 3)
+
 
 def test_a_sweep_whose_runs_all_fail_still_ends_with_a_summary(with_store, command):
     (with_store / "broken.py").write_text(

@@ -63,6 +63,20 @@ def test_choices_are_made_in_sample_and_stitched_out_of_sample(with_store, comma
     assert found["scenarios"][0]["n_splits"] == n_splits
 
 
+def test_each_scenario_is_split_on_its_own_bars(with_store, command):
+    starts = ("2000-03-01", "2001-10-01")
+    done = command(*SHARED, *WALK, "strategy.fast=5,10", f"start_date={','.join(starts)}")
+    assert done.code == 0, done.err
+    summary = pd.read_csv(folder_of(with_store) / "walk_forward_summary.csv")
+    first = summary.groupby("scenario")["train_start"].min()
+    assert first.to_dict() == {
+        f"start_date={start}": str((pd.Timestamp(start) + pd.offsets.BDay(1)).date())
+        for start in starts
+    }
+    # As if the scenario had been alone.
+    assert summary.groupby("scenario")["split"].nunique().tolist() == [9, 3]
+
+
 def test_one_configuration_is_its_own_walk_forward_bit_for_bit(with_store, command):
     done = command(*SHARED, *WALK, "batch_name=one")
     assert done.code == 0, done.err

@@ -13,6 +13,7 @@ from backtest_batch.comparison.walk_forward.per_bar import in_sample_metrics
 from backtest_batch.comparison.walk_forward.settings import WalkForwardSettings
 from backtest_batch.comparison.walk_forward.split import SplitPlan
 from backtest_batch.comparison.walk_forward.splits import make_splits, moved
+from backtest_batch.config import SCENARIO_KEYS
 from backtest_batch.engine.metrics import periods_per_year_of
 from backtest_batch.engine.settings import SimulationSettings
 from backtest_batch.errors import ConfigurationError
@@ -48,13 +49,33 @@ def periods_per_year(config: Mapping[str, Any]) -> float:
     return float(periods_per_year_of(config["data"].get("freq", "1d")) if given is None else given)
 
 
-def common_bars(runs: Sequence[RunSpec]) -> dict[str, tuple[int, int]]:
-    """Return the return bars that all runs on the same data have, by its fingerprint."""
-    bars: dict[str, tuple[int, int]] = {}
-    for run in runs:
-        start, _ = bars.get(run.data_fingerprint, (0, 0))
-        bars[run.data_fingerprint] = max(start, run.first_bar + 1), run.n_bars
-    return bars
+def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:
+    """Return, for each run, the return bars that all runs of its scenario have.
+
+    Scenarios are walked one by one: a later start_date of one says nothing about the others.
+    """
+    scenarios = [_scenario(run) for run in runs]
+    starts: dict[str, int] = {}
+    for run, scenario in zip(runs, scenarios, strict=True):
+        starts[scenario] = max(starts.get(scenario, 0), run.first_bar + 1)
+    return [
+        (starts[scenario], run.n_bars) for run, scenario in zip(runs, scenarios, strict=True)
+    ]
+
+
+def _scenario(run: RunSpec) -> str:
+    """Return a hash of the conditions of a run: its scenario keys, and what was named as one."""
+    named = [_value(run.config, axis.split(".")) for axis in run.config["scenario_axes"]]
+    keys = [run.config[name] for name in sorted(SCENARIO_KEYS)]
+    return digest([run.data_fingerprint, keys, named])
+
+
+def _value(node: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
 
 
 def with_fits(
@@ -78,12 +99,11 @@ def with_fits(
     """
     if not runs or not is_on(runs[0].config):
         return tuple(runs)
-    common = common_bars(runs)
     checked = set()
     planned = []
-    for run in runs:
-        bars = common[run.data_fingerprint]
-        case = (run.data_fingerprint, run.config["execution_lag"], periods_per_year(run.config))
+    for run, bars in zip(runs, common_bars(runs), strict=True):
+        lag, per_year = run.config["execution_lag"], periods_per_year(run.config)
+        case = (run.data_fingerprint, bars, lag, per_year)
         if case not in checked:
             checked.add(case)
             settings = settings_of(run, panels[run.data_fingerprint], bars)

@@ -51,7 +51,8 @@ class ReturnsOfRuns:
     periods_per_year
         Bars a year.
     earlier_decisions
-        Decisions that earlier batches of the experiment tried on the same data.
+        By run: decisions that earlier batches of the experiment tried on its data; runs of one
+        scenario have the same. Shape (n_runs,), or empty where nothing is known of them.
     """
 
     index: pd.DatetimeIndex
@@ -61,7 +62,7 @@ class ReturnsOfRuns:
     decisions: Sequence[str]
     risk_free: Sequence[float]
     periods_per_year: float
-    earlier_decisions: frozenset[str] = frozenset()
+    earlier_decisions: Sequence[frozenset[str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,15 +194,14 @@ def _trials(
             decision=returns.decisions[row],
             rank=None if pd.isna(ranks.iloc[row]) else int(ranks.iloc[row]),
             ruined=bool(table.runs["ruined"].iloc[row]) if "ruined" in table.runs else False,
+            benchmark=str(returns.benchmark_of[row]),
         )
         for row in range(len(table))
     ]
     kept = np.flatnonzero(table.finished)
     lost = [trials[row] for row in np.flatnonzero(~table.finished)]
-    benchmarks: dict[str, FloatArray] = {}
     risk_free: dict[str, float] = {}
     for row in kept.tolist():
-        benchmarks.setdefault(scenarios[row], returns.benchmarks[:, returns.benchmark_of[row]])
         risk_free.setdefault(scenarios[row], returns.risk_free[row])
     neighbours = table.metrics[NEIGHBOURHOOD]
     matrix = returns.returns
@@ -212,10 +212,13 @@ def _trials(
         index=returns.index,
         runs=[trials[row] for row in kept],
         failed=lost,
-        benchmarks=benchmarks,
+        benchmarks={
+            str(column): returns.benchmarks[:, column]
+            for column in sorted({returns.benchmark_of[row] for row in kept.tolist()})
+        },
         risk_free=risk_free,
         periods_per_year=returns.periods_per_year,
-        earlier_decisions=returns.earlier_decisions,
+        earlier_decisions=dict(zip(scenarios, returns.earlier_decisions, strict=False)),
         walk_forward_t=walk_forward_t,
         neighbour_sharpe={
             run_ids[row]: float(neighbours.iloc[row])

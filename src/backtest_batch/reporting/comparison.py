@@ -1,7 +1,8 @@
 """Compare the runs of a batch from what is in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,15 +150,17 @@ def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
         decisions=[decision_label(config, axes) for config in configs],
         risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
         periods_per_year=periods_per_year(session.plan.runs[0].config),
-        earlier_decisions=_tried_before(session),
+        earlier_decisions=_tried_before(session, configs),
     )
 
 
-def _tried_before(session: Session) -> frozenset[str]:
-    """Return what earlier batches of the experiment tried on the same source of prices."""
+def _tried_before(
+    session: Session, configs: Sequence[Mapping[str, Any]]
+) -> Sequence[frozenset[str]]:
+    """Return what earlier batches of the experiment tried on the source of each run's prices."""
     recorder = session.recording.recorder
-    if session.config["trials"] == "batch" or recorder is None or session.recording.error:
-        return frozenset()
-    return earlier_decisions(
-        recorder.store, source_label(session.config), batch_id=session.batch_id
-    )
+    if recorder is None or session.recording.error:
+        return ()
+    sources = [source_label(config) for config in configs]
+    found = earlier_decisions(recorder.store, set(sources), batch_id=session.batch_id)
+    return [found[source] for source in sources]

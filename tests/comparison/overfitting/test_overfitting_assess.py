@@ -263,7 +263,8 @@ def test_the_number_of_trials():
         Trial(run_id="f1", scenario="base", decision="failed once"),
         Trial(run_id="f2", scenario="base", decision="failed once"),
     ]
-    trials = replace(trials, failed=failed, earlier_decisions=["d1", "old 1", "old 2", "old 2"])
+    earlier = {"base": ["d1", "old 1", "old 2", "old 2"], "other": ["old 3"]}
+    trials = replace(trials, failed=failed, earlier_decisions=earlier)
     document = assess(trials, QUICK)
     assert (document["n_trials"], document["n_trials_experiment"]) == (6, 8)
     alone = assess(trials, replace(QUICK, trials="batch"))
@@ -275,11 +276,61 @@ def test_the_number_of_trials():
     assert [item["run_id"] for item in document["excluded"]] == ["f0", "f1", "f2"]
 
 
+def test_earlier_trials_count_where_their_data_is():
+    trials = make(n_runs=6)
+    runs = [
+        replace(run, scenario="one" if place < 3 else "two", decision=f"d{place % 3}")
+        for place, run in enumerate(trials.runs)
+    ]
+    trials = replace(trials, runs=runs, benchmarks={})
+    before = {part["scenario"]: part["sr0"] for part in _parts(assess(trials, QUICK))}
+    found = assess(replace(trials, earlier_decisions={"two": ["x", "y"]}), QUICK)
+    after = {part["scenario"]: part["sr0"] for part in _parts(found)}
+    assert after["one"] == before["one"]
+    assert after["two"] > before["two"]
+    assert found["n_trials_experiment"] == {"one": 3, "two": 5}[found["scenario"]]
+
+
+def _parts(document):
+    return [document, *document["scenarios"]]
+
+
+def test_each_run_is_adjusted_by_its_own_benchmark():
+    trials = make(n_runs=4)
+    other = np.random.default_rng(8).normal(0.0, 0.01, 600)
+    returns = trials.returns.copy()
+    returns[:, 1::2] += 0.8 * other[:, None]
+    benchmarks = {"monthly": trials.benchmarks["base"], "weekly": other}
+    runs = [
+        replace(run, benchmark=name)
+        for run, name in zip(trials.runs, ("monthly", "weekly") * 2, strict=True)
+    ]
+    document = assess(replace(trials, returns=returns, runs=runs, benchmarks=benchmarks), QUICK)
+    winner = int(document["run_id"].removeprefix("run_"))
+    own = benchmarks[("monthly", "weekly")[winner % 2]]
+    slopes = [
+        np.polyfit(benchmarks[run.benchmark], returns[:, place], 1)[0]
+        for place, run in enumerate(runs)
+    ]
+    assert document["beta"] == pytest.approx(slopes[winner], rel=1e-9)
+    adjusted = returns[:, winner] - slopes[winner] * own
+    assert document["benchmark_adjusted"]["sharpe_per_period"] == pytest.approx(
+        adjusted.mean() / adjusted.std(ddof=1), rel=1e-9
+    )
+    # All four follow their own benchmark: with one for all, half of the trials would not.
+    beyond = [
+        returns[:, place] - slope * benchmarks[run.benchmark]
+        for place, (run, slope) in enumerate(zip(runs, slopes, strict=True))
+    ]
+    ratios = [item.mean() / item.std(ddof=1) for item in beyond]
+    assert document["benchmark_adjusted"]["best_run_id"] == f"run_{int(np.argmax(ratios))}"
+
+
 def test_many_earlier_trials_speak_against_skill():
     trials = make(n_bars=400, skill=(0.2,))
     assert assess(trials)["verdict"]["label"] == "skill"
     earlier = [f"earlier {k}" for k in range(1_000_000)]
-    document = assess(replace(trials, earlier_decisions=earlier))
+    document = assess(replace(trials, earlier_decisions={"base": earlier}))
     assert document["verdict"]["label"] == "luck"
     assert "after 1000020 trials" in document["verdict"]["sentence"]
 

@@ -70,6 +70,14 @@ def test_equal_to_brute_force_on_coarse_returns(seed, n_runs, n_bars):
     assert_equal_to_brute_force(returns, 4)
 
 
+def test_a_sum_that_is_zero_but_for_rounding_is_no_loss():
+    # Out of sample 0.03 - 0.02 - 0.01 is nothing, and not less than nothing.
+    best = np.r_[0.02, 0.01, 0.03, 0.03, -0.02, -0.01]
+    other = np.r_[-0.02, 0.01, -0.03, 0.03, -0.01, 0.01]
+    assert best[3:].sum() < 0.0
+    assert_equal_to_brute_force(np.column_stack([best, other]), 2)
+
+
 def test_equal_columns_tie_wherever_they_stand():
     returns = 0.01 * np.random.default_rng(9).standard_normal((160, 300))
     returns[:, 299] = returns[:, 0]

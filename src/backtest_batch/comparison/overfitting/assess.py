@@ -80,15 +80,20 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
     """
     settings = settings or OverfittingSettings()
     tried = {run.decision for run in (*trials.runs, *trials.failed)}
-    everything = tried | set(trials.earlier_decisions)
-    n_counted = max(1, len(everything if settings.trials == "experiment" else tried))
-    results = scenario_results(trials, settings, n_tried=len(tried), n_counted=n_counted)
+    everything = {
+        scenario: len(tried | set(trials.earlier_decisions.get(scenario, ())))
+        for scenario in {run.scenario for run in (*trials.runs, *trials.failed)}
+    }
+    batch = settings.trials == "batch"
+    counted = {name: len(tried) if batch else number for name, number in everything.items()}
+    results = scenario_results(trials, settings, n_tried=len(tried), n_counted=counted)
     first = min(
         (run for run in trials.runs if run.rank is not None),
         key=lambda run: run.rank or 0,
         default=None,
     )
     main = _main(results, first, settings)
+    n_experiment = 0 if main.scenario is None else everything[main.scenario]
     days_per_year = _days_per_year(trials)
     figures = scenario_figures(main, settings, days_per_year=days_per_year)
     other = _other_than_winner(main, first)
@@ -99,8 +104,8 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
             trials,
             ranked_first=other,
             n_trials=len(tried),
-            n_trials_experiment=len(everything),
-            n_counted=n_counted,
+            n_trials_experiment=n_experiment,
+            n_counted=len(tried) if batch else n_experiment,
             days_per_year=days_per_year,
         )
     )
@@ -114,7 +119,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
         ranked_first=_ranked_first(main, other, days_per_year),
         verdict=verdict,
         n_trials=len(tried),
-        n_trials_experiment=len(everything),
+        n_trials_experiment=n_experiment,
         settings=settings,
     )
     validation, ability = main.raw.validation, main.raw.ability

@@ -86,6 +86,8 @@ class DailyReturns:
         Columns of the matrix of returns, scenario after scenario, shape (n_runs,).
     scenarios
         Position in ``group`` of each run's scenario, shape (n_runs,).
+    bases
+        Equal numbers for runs with equal scenario and benchmark, shape (n_runs,).
     n_bars
         Number of (daily) returns.
     """
@@ -96,8 +98,14 @@ class DailyReturns:
         self._days = day_starts(trials.index[self._bars])
         self.columns = np.concatenate([sample.columns for sample in group])
         self.scenarios = np.repeat(np.arange(len(group)), [len(s.columns) for s in group])
-        self._names = [sample.scenario for sample in group]
-        self._rates = np.array([trials.risk_free.get(name, 0.0) for name in self._names])
+        self._rates = np.array([trials.risk_free.get(sample.scenario, 0.0) for sample in group])
+        pairs = [
+            (int(scenario), trials.benchmark_name(column))
+            for scenario, column in zip(self.scenarios, self.columns, strict=True)
+        ]
+        self._bases = tuple(dict.fromkeys(pairs))
+        number = {pair: place for place, pair in enumerate(self._bases)}
+        self.bases = np.array([number[pair] for pair in pairs], dtype=np.int64)
         n_given = self._bars.stop - self._bars.start
         bounds = np.arange(n_given) if self._days is None else self._days
         self._bars_a_day = np.diff(bounds, append=n_given)[:, None]
@@ -114,16 +122,17 @@ class DailyReturns:
         raw = np.array(part, dtype=np.float64, order="C")
         return self._excess(raw, self.scenarios[positions])
 
-    def benchmarks(self, scenarios: IntArray) -> FloatArray:
-        """Return the benchmarks of some scenarios, shape (n_bars, n_chosen); NaN where missing."""
-        found = np.full((self.n_bars, len(scenarios)), np.nan)
-        for column, scenario in enumerate(scenarios):
-            given = self._trials.benchmarks.get(self._names[scenario])
+    def benchmarks(self, bases: IntArray) -> FloatArray:
+        """Return the benchmarks of some bases, shape (n_bars, n_chosen); NaN where missing."""
+        found = np.full((self.n_bars, len(bases)), np.nan)
+        for column, base in enumerate(bases):
+            scenario, name = self._bases[base]
+            given = self._trials.benchmarks.get(name)
             if given is not None:
                 raw = np.array(given[self._bars], dtype=np.float64)[:, None]
                 # An infinite return would warn in every product; it is as good as none.
                 raw[~np.isfinite(raw)] = np.nan
-                found[:, [column]] = self._excess(raw, scenarios[[column]])
+                found[:, [column]] = self._excess(raw, np.array([scenario]))
         return found
 
     def _excess(self, returns: FloatArray, scenarios: IntArray) -> FloatArray:
@@ -155,12 +164,12 @@ def measure(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
     benchmark = shift_b = np.empty((0, 0))
     for first in range(0, n_runs, _COLUMNS_AT_ONCE):
         part = slice(first, min(first + _COLUMNS_AT_ONCE, n_runs))
-        scenarios, where = np.unique(daily.scenarios[part], return_inverse=True)
-        if not np.array_equal(scenarios, known):
-            known, benchmark = scenarios, daily.benchmarks(scenarios)
+        bases, where = np.unique(daily.bases[part], return_inverse=True)
+        if not np.array_equal(bases, known):
+            known, benchmark = bases, daily.benchmarks(bases)
             shift_b = counts @ (benchmark - benchmark.mean(axis=0)) / daily.n_bars
         # One column broadcasts against all runs.
-        own = slice(None) if len(scenarios) == 1 else where
+        own = slice(None) if len(bases) == 1 else where
         r, b = daily.runs(part), benchmark[:, own]
         shift = counts @ (r - r.mean(axis=0)) / daily.n_bars
         beta[part] = slopes = _slopes(r, b)

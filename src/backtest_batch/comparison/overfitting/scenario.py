@@ -76,7 +76,11 @@ class ScenarioResult:
 
 
 def scenario_results(
-    trials: Trials, settings: OverfittingSettings, *, n_tried: int, n_counted: int
+    trials: Trials,
+    settings: OverfittingSettings,
+    *,
+    n_tried: int,
+    n_counted: Mapping[str | None, int],
 ) -> list[ScenarioResult]:
     """Return the statistics of each scenario, in the order in which the plan names them.
 
@@ -87,7 +91,7 @@ def scenario_results(
     n_tried
         Decisions of the batch.
     n_counted
-        N of the formulas.
+        N of the formulas, by scenario.
     """
     ordered = samples(trials)
     found: dict[str | None, ScenarioResult] = {}
@@ -145,7 +149,7 @@ class _Context:
     counts: FloatArray
     measured: Measured
     n_tried: int
-    n_counted: int
+    n_counted: Mapping[str | None, int]
 
     def results(self, group: Sequence[Sample]) -> list[ScenarioResult]:
         """Return the statistics of each scenario of the group."""
@@ -196,7 +200,8 @@ class _Context:
             nothing = f"only 1 of {self.n_tried} trials can be tested, at least 2 are needed"
         elif all_equal(raw.take(positions)):
             nothing = "all trials have the same returns, nothing was selected"
-        selection = self._select(raw, positions, nothing)
+        n_counted = self.n_counted[sample.scenario]
+        selection = self._select(raw, positions, n_counted, nothing)
         names = selection.names
         winner = self._winner(selection.moments, positions)
         longest = sample.longest_warmup
@@ -210,6 +215,7 @@ class _Context:
             adjusted=self._select(
                 self.measured.adjusted,
                 beyond,
+                n_counted,
                 no_benchmark or nothing or ("" if len(beyond) else ALL_BENCHMARK),
             ),
             beta=dict(zip(names, self.measured.beta[positions].tolist(), strict=True)),
@@ -223,24 +229,31 @@ class _Context:
     def _names(self, positions: IntArray | slice) -> tuple[str, ...]:
         return tuple(self.trials.runs[column].run_id for column in self.daily.columns[positions])
 
-    def _select(self, moments: Moments, positions: IntArray, nothing: str) -> Selection:
+    def _select(
+        self, moments: Moments, positions: IntArray, n_counted: int, nothing: str
+    ) -> Selection:
         return select(
             self._names(positions),
             moments.take(positions),
             n_bars=self.daily.n_bars,
-            n_trials=self.n_counted,
+            n_trials=n_counted,
             nothing=nothing,
         )
 
     def _no_benchmark(self, sample: Sample) -> str:
-        given = self.trials.benchmarks.get(sample.scenario)
-        if given is None:
-            return "there is no benchmark for this scenario"
-        bars = np.asarray(given[sample.start : sample.stop], dtype=np.float64)
-        missing = int(np.count_nonzero(~np.isfinite(bars)))
-        if missing:
-            return f"the benchmark has no returns on {missing} of the {len(bars)} common bars"
-        return "" if float(np.ptp(bars)) > 1e-14 else "the benchmark's returns do not vary"
+        """Return why the trials cannot be adjusted: what is wrong with a benchmark of theirs."""
+        columns = sample.columns.tolist()
+        for name in dict.fromkeys(self.trials.benchmark_name(column) for column in columns):
+            given = self.trials.benchmarks.get(name)
+            if given is None:
+                return "there is no benchmark for this scenario"
+            bars = np.asarray(given[sample.start : sample.stop], dtype=np.float64)
+            missing = int(np.count_nonzero(~np.isfinite(bars)))
+            if missing:
+                return f"the benchmark has no returns on {missing} of the {len(bars)} common bars"
+            if float(np.ptp(bars)) <= 1e-14:
+                return "the benchmark's returns do not vary"
+        return ""
 
     def _differs_from_benchmark(self, positions: IntArray) -> FloatArray:
         std = self.measured.adjusted.std[positions]

@@ -78,6 +78,9 @@ class Trial:
         Place in the ranking, from 1; None when unranked.
     ruined
         Whether its equity fell to zero.
+    benchmark
+        Name of its benchmark: that with its own costs, calendar and warm-up. None for the one
+        named like the scenario.
     """
 
     run_id: str
@@ -85,6 +88,7 @@ class Trial:
     decision: str
     rank: int | None = None
     ruined: bool = False
+    benchmark: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +108,14 @@ class Trials:
     failed
         Runs without returns; each counts as a trial.
     benchmarks
-        Net returns of the benchmark by scenario, each of shape (n_bars,): same costs, calendar
-        and warm-up as the runs.
+        Net returns of the benchmarks by name, each of shape (n_bars,); see
+        :attr:`Trial.benchmark`.
     risk_free
         Risk-free return a bar by scenario, subtracted from runs and benchmark; 0 where absent.
     periods_per_year
         Bars a year.
     earlier_decisions
-        Decisions that earlier batches of the experiment tried on the same data.
+        By scenario: decisions that earlier batches of the experiment tried on its data.
     neighbour_sharpe
         By run_id: mean annual Sharpe ratio of the run's neighbours in the grid.
     walk_forward_t
@@ -130,7 +134,7 @@ class Trials:
     benchmarks: Mapping[str, FloatArray] = field(default_factory=dict)
     risk_free: Mapping[str, float] = field(default_factory=dict)
     periods_per_year: float = 252.0
-    earlier_decisions: Collection[str] = ()
+    earlier_decisions: Mapping[str, Collection[str]] = field(default_factory=dict)
     neighbour_sharpe: Mapping[str, float] = field(default_factory=dict)
     walk_forward_t: float | None = None
 
@@ -141,11 +145,11 @@ class Trials:
                 f"`returns.shape == (len(index), len(runs))` must hold, but got "
                 f"{self.returns.shape} and {expected}."
             )
-        for scenario, benchmark in self.benchmarks.items():
+        for name, benchmark in self.benchmarks.items():
             if np.shape(benchmark) != expected[:1]:
                 raise ValueError(
-                    f"a benchmark must have shape {expected[:1]}, but that of scenario "
-                    f"'{scenario}' has {np.shape(benchmark)}."
+                    f"a benchmark must have shape {expected[:1]}, but '{name}' has "
+                    f"{np.shape(benchmark)}."
                 )
         names = Counter(run.run_id for run in self.runs)
         twice = sorted(name for name, count in names.items() if count > 1)
@@ -156,3 +160,8 @@ class Trials:
                 "`periods_per_year > 0` must hold, but got "
                 f"periods_per_year={self.periods_per_year}."
             )
+
+    def benchmark_name(self, column: int) -> str:
+        """Return the name of a run's benchmark."""
+        run = self.runs[column]
+        return run.scenario if run.benchmark is None else run.benchmark
