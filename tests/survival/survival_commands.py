@@ -17,7 +17,8 @@ from backtest_batch.tracking.store import Store, open_store, resolve_uri
 SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 """Prices that are made in milliseconds."""
 
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 500.0
+"""Longer than any command takes on a machine that is busy with others; what hangs ends here."""
 
 LIMITED = """
 import os, resource, sys
@@ -28,7 +29,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 # Strategies that misbehave in one way each, chosen by ``mode``; every call leaves a line.
 HOSTILE = r'''
-import ctypes, os, pathlib, signal, subprocess, sys, threading, time
+import contextlib, ctypes, multiprocessing, os, pathlib, resource, signal, struct, subprocess
+import sys, threading, time
 import numpy as np
 
 
@@ -84,6 +86,22 @@ class Hostile:
         pathlib.Path("child.pid").write_text(str(child.pid))
     def orphan(self, panel, decisions):
         self.child(panel, decisions)
+        os._exit(0)
+    def escape(self, panel, decisions):
+        child = subprocess.Popen(["sleep", "100000"], start_new_session=True)
+        pathlib.Path("escaped.pid").write_text(str(child.pid))
+    def spawn(self, panel, decisions):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.map(abs, [-1]) == [1]
+    def shrink(self, panel, decisions): resource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))
+    def shrunk(self, panel, decisions):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 99
+    def long(self, panel, decisions): raise ValueError("x" * 20_000_000)
+    def half(self, panel, decisions):
+        # As when the system ends a process that is writing its answer.
+        for descriptor in range(3, 64):
+            with contextlib.suppress(OSError):
+                os.write(descriptor, struct.pack("!i", 100_000) + b"x")
         os._exit(0)
     def numbers(self, panel, decisions): np.seterr(all="raise")
     def prices(self, panel, decisions):

@@ -29,6 +29,7 @@ from backtest_batch.batch.files import write_run_files, write_timings
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.profiling import profiled
 from backtest_batch.batch.rows import row_writer
+from backtest_batch.batch.surroundings import Surroundings
 from backtest_batch.batch.warm_up import warm_up
 from backtest_batch.comparison.walk_forward.per_bar import per_bar_arrays
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
@@ -39,13 +40,23 @@ from backtest_batch.records import RunFailure, RunResult, RunSpec
 
 MEBIBYTE = 1024 * 1024
 
+LONGEST_MESSAGE = 10_000
+"""Characters of an error that are kept; it stands in every table of failed runs."""
+LONGEST_TRACEBACK = 1_000_000
+"""Characters of a traceback that are kept, half of them from its end."""
+
 log = logging.getLogger("backtest_batch")
+
+_surroundings: Surroundings | None = None
+"""What this process was like before its first run; None where it serves others as well."""
 
 
 def hello() -> int:
     """Return this process's id once it is ready."""
+    global _surroundings  # noqa: PLW0603 - one worker a process
     output.restore()
     warm_up()
+    _surroundings = Surroundings.of_this_process()
     return os.getpid()
 
 
@@ -57,15 +68,18 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
     log.info("computing %d runs: %s", len(task.runs), names)
     profile = files_folder(task.scratch.folder, task.runs[0]) if task.profile else None
     try:
-        return _run(task, started_ms, profile)
+        reply = _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
-        return ChunkReply(
+        reply = ChunkReply(
             failure=_failure(error, log_start, profile),
             permanent=isinstance(error, ConfigurationError | DataError),
             benchmarks={},
             started_ms=started_ms,
             ended_ms=_now_ms(),
         )
+    if _surroundings is not None and not _surroundings.restore():
+        return replace(reply, spent=True)
+    return reply
 
 
 def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
@@ -221,8 +235,8 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
         text = f"(the traceback cannot be shown: {type(broken).__name__})\n{name}: {message}\n"
     return RunFailure(
         error_type=name,
-        error_message=message,
-        traceback=text,
+        error_message=_shortened(message, LONGEST_MESSAGE),
+        traceback=_shortened(text, LONGEST_TRACEBACK),
         log=output.since(log_start),
         artifacts=artifacts if artifacts is not None and artifacts.exists() else None,
     )
@@ -230,9 +244,17 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        # What __str__ returns may be of a class of the strategy's own.
+        return "".join(str(error))
     except BaseException as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
         return f"(its message cannot be shown: {type(broken).__name__})"
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"
 
 
 def _reset_peak_rss() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Store:
         Where the experiment's artifacts are.
     client
         MLflow's client of the store.
+    file_identity
+        Which file a local SQLite store was when it was opened.
     """
 
     uri: str = field(repr=False)
@@ -60,6 +63,7 @@ class Store:
     experiment_id: str
     artifact_location: str
     client: "MlflowClient" = field(repr=False)
+    file_identity: tuple[int, int] | None = field(default=None, repr=False)
 
     @property
     def is_local_sqlite(self) -> bool:
@@ -95,9 +99,36 @@ class Store:
         session = _backend(self.client).ManagedSessionMaker()
         return session
 
-    def calling(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``."""
-        return calling(self.uri, doing)
+    @contextlib.contextmanager
+    def calling(self, doing: str) -> Iterator[None]:
+        """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``.
+
+        A database file that was removed takes all that is written through open connections, and
+        nobody finds it again: that is an error, too.
+        """
+        self._require_file()
+        try:
+            with calling(self.uri, doing):
+                yield
+        except StoreError:
+            self._require_file()
+            raise
+        self._require_file()
+
+    def _require_file(self) -> None:
+        if self.is_gone:
+            raise StoreError(
+                f"The tracking store {self.shown} was removed, or replaced by another, while it "
+                "was in use. What it held is gone from there."
+            )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the database file is no longer the one that was opened."""
+        database = sqlite_path(self.uri)
+        if self.file_identity is None or database is None:
+            return False
+        return self.file_identity != sqlite_file.identity(database)
 
     def close(self) -> None:
         """Close the connections of a database store; the store can be used again afterwards."""
@@ -145,6 +176,7 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
         experiment_id=found.experiment_id,
         artifact_location=found.artifact_location,
         client=client,
+        file_identity=None if database is None else sqlite_file.identity(database),
     )
 
 
