@@ -29,7 +29,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 # Strategies that misbehave in one way each, chosen by ``mode``; every call leaves a line.
 HOSTILE = r'''
-import contextlib, ctypes, multiprocessing, os, pathlib, resource, signal, struct, subprocess
+import ctypes, multiprocessing, os, pathlib, resource, signal, struct, subprocess
 import sys, threading, time
 import numpy as np
 
@@ -99,9 +99,14 @@ class Hostile:
     def long(self, panel, decisions): raise ValueError("x" * 20_000_000)
     def half(self, panel, decisions):
         # As when the system ends a process that is writing its answer.
-        for descriptor in range(3, 64):
-            with contextlib.suppress(OSError):
-                os.write(descriptor, struct.pack("!i", 100_000) + b"x")
+        frame = sys._getframe()
+        while "result_queue" not in frame.f_locals:
+            frame = frame.f_back
+        os.write(frame.f_locals["result_queue"]._writer.fileno(), struct.pack("!i", 100_000) + b"x")
+        os._exit(0)
+    def rewrite(self, panel, decisions):
+        with open("hostile.py", "a") as file:
+            file.write("# changed\n")
         os._exit(0)
     def numbers(self, panel, decisions): np.seterr(all="raise")
     def prices(self, panel, decisions):

@@ -127,6 +127,19 @@ def test_a_large_group_whose_worker_dies_is_computed_in_pieces(command: Command)
 
 
 @pytest.mark.slow
+def test_code_that_changes_while_the_batch_runs_computes_nothing(command: Command) -> None:
+    done = command.run(*command.hostile("strategy.mode=good,rewrite,move", "n_jobs=1"))
+    assert done.returncode == 1, done.stderr
+    recorded = command.recorded()
+    assert recorded.tag("error_type") == {
+        "run_rewrite": "WorkerDied",
+        "run_move": "ConfigurationError",
+    }
+    assert "has changed since the batch began" in recorded.tag("error_message")["run_move"]
+    assert command.calls == ["good 0", "rewrite 0"]
+
+
+@pytest.mark.slow
 def test_worker_failures_are_tried_again_when_asked_for(command: Command) -> None:
     done = command.run(
         *command.hostile("strategy.mode=first,kill"),

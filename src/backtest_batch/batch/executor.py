@@ -23,7 +23,7 @@ from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, make_setup
+from backtest_batch.batch.slot import Slot, make_setup, see_off
 from backtest_batch.errors import BacktestBatchError, BacktestError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
@@ -96,13 +96,17 @@ def make_executor(setting: Setting) -> "Executor":
             limits=limits,
         )
 
+    def end() -> None:
+        see_off()
+        guard.close()
+
     return Executor(
         n_jobs=config["n_jobs"],
         make_place=make_slot,
         policy=policy_of(config),
         wait_seconds=limits.wait_seconds,
         monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),
-        end=guard.close,
+        end=end,
     )
 
 

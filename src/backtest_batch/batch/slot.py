@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from joblib.externals.loky import ProcessPoolExecutor
@@ -214,8 +215,8 @@ class Slot:
             _kill(started)
             self.guard.release(pid)
         if pool is not None:
+            _ending.append(_Ending.of(pool))
             pool.shutdown(wait=False, kill_workers=True)
-            _end_answers(pool)
 
     def _log_size(self) -> int:
         with contextlib.suppress(OSError):
@@ -244,15 +245,48 @@ def _kill(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
-def _end_answers(pool: ProcessPoolExecutor) -> None:
-    """Let a pool that waits for the rest of an answer see that it will not come.
+@dataclass(frozen=True)
+class _Ending:
+    """What is left of a pool that was told to end.
 
-    This process holds an end of the pipe, too, and the pool's thread would keep it from exiting.
+    Attributes
+    ----------
+    thread
+        Its thread, for which the interpreter waits before it exits.
+    answers
+        This process's end of the pipe through which the workers answered.
     """
-    writer = getattr(getattr(pool, "_result_queue", None), "_writer", None)
-    if writer is not None:
-        with contextlib.suppress(OSError):
-            writer.close()
+
+    thread: threading.Thread | None
+    answers: Any
+
+    @classmethod
+    def of(cls, pool: ProcessPoolExecutor) -> "_Ending":
+        """Look at a pool that has not been told to end yet."""
+        return cls(
+            thread=getattr(pool, "_executor_manager_thread", None),
+            answers=getattr(getattr(pool, "_result_queue", None), "_writer", None),
+        )
+
+
+_ending: list[_Ending] = []
+
+
+def see_off() -> None:
+    """Wait until the pools that were told to end have done so.
+
+    One that waits for the rest of an answer would do so for ever, since this process holds an end
+    of the pipe, too, and its thread would keep the interpreter from exiting.
+    """
+    deadline = time.monotonic() + LONGEST_FAREWELL_SECONDS
+    while _ending:
+        last = _ending.pop()
+        if last.thread is None:
+            continue
+        last.thread.join(max(0.0, deadline - time.monotonic()))
+        if last.thread.is_alive() and last.answers is not None:
+            with contextlib.suppress(OSError):
+                last.answers.close()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What happens inside a worker process."""
 
 import functools
+import importlib
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ from backtest_batch.batch.chunks import (
 )
 from backtest_batch.batch.compute import Computed, ComputedChunk, compute
 from backtest_batch.batch.files import write_run_files, write_timings
+from backtest_batch.batch.fingerprint import code_fingerprint
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.profiling import profiled
 from backtest_batch.batch.rows import row_writer
@@ -86,6 +88,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     _reset_peak_rss()
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
+        _require_code(task.runs[0])
         panel = _open(task.runs[0].data_fingerprint)
         loaded = time.perf_counter()
         with profiled(profile / "profile") if profile else nullcontext():
@@ -216,6 +219,34 @@ def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedCh
         with row_writer(array_file(place, name), task.scratch.row_bars) as write:
             for column, run in enumerate(task.runs):
                 write(run.index, run.run_key, 0, arrays[name][:, column])
+
+
+def _require_code(run: RunSpec) -> None:
+    """Raise when this process has loaded another version of the code than the batch began with.
+
+    A process that is replaced hours later would otherwise compute with what the user has been
+    editing meanwhile, under the key of the old code.
+    """
+    target = str(run.config["strategy"]["_target_"])
+    found = _code(target)
+    if found is not None and found != run.code_fingerprint:
+        raise ConfigurationError(
+            f"the code of {target}, of a module that it imports, or of this package has changed "
+            "since the batch began; with the new code it is another run. To compute what is left "
+            "with the old code, bring that back and resume the batch; to compute all of it with "
+            "the new code, just resume"
+        )
+
+
+@functools.cache
+def _code(target: str) -> str | None:
+    """Return the fingerprint of the code that this process has loaded; None where it has none."""
+    module = target.rpartition(".")[0]
+    try:
+        importlib.import_module(module)
+    except Exception:  # noqa: BLE001 - the strategy is imported again, and its error recorded
+        return None
+    return None if module == "__main__" else code_fingerprint(target)
 
 
 @functools.lru_cache(maxsize=4)

@@ -106,16 +106,23 @@ class Store:
         A database file that was removed takes all that is written through open connections, and
         nobody finds it again: that is an error, too.
         """
-        self._require_file()
+        self.require_file()
         try:
             with calling(self.uri, doing):
                 yield
         except StoreError:
-            self._require_file()
+            self.require_file()
             raise
-        self._require_file()
+        self.require_file()
 
-    def _require_file(self) -> None:
+    def require_file(self) -> None:
+        """Raise when the database file is no longer the one that was opened.
+
+        Raises
+        ------
+        StoreError
+            When it was removed or replaced.
+        """
         if self.is_gone:
             raise StoreError(
                 f"The tracking store {self.shown} was removed, or replaced by another, while it "
