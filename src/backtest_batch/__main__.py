@@ -3,6 +3,11 @@
 import sys
 
 if __name__ == "__main__":
-    from backtest_batch.app import main
+    try:
+        from backtest_batch.app import main
 
-    sys.exit(main())
+        code = main()
+    except KeyboardInterrupt:  # while the command itself is imported
+        sys.stderr.write("Interrupted; nothing was run.\n")
+        code = 130
+    sys.exit(code)

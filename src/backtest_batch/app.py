@@ -100,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report(explain(error))
         return error.exit_code if isinstance(error, BacktestBatchError) else 2
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing was run.\n")
+        if task.outcome is not None:  # it came after everything was done
+            return int(task.outcome.exit_code)
+        sys.stderr.write("Interrupted.\n" if task.started else "Interrupted; nothing was run.\n")
         return 130
     except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
         _report(f"{type(error).__name__}: {error}\n{FULL_ERROR}=1 shows where it was raised.")
@@ -119,34 +121,38 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     # loky speaks of its own restarts, which cost nobody's work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     use_kernel_cache()
-    expanded = resumed(expand_arguments(arguments))
-    try:
-        _run_hydra(expanded, task)
-    except BacktestBatchError:
-        raise
-    except (ConfigCompositionException, ValueError) as error:
-        if not task.started:
-            _raise_all_faults(expanded, error)
-        raise
+    with resumed(expand_arguments(arguments)) as expanded:
+        try:
+            _run_hydra(expanded, task)
+        except BacktestBatchError:
+            raise
+        except (ConfigCompositionException, ValueError) as error:
+            if not task.started:
+                _raise_all_faults(expanded, error)
+            raise
     return task.outcome
 
 
-def resumed(arguments: list[str]) -> list[str]:
-    """Return the command of the batch that ``resume`` names; other arguments as they are.
+@contextlib.contextmanager
+def resumed(arguments: list[str]) -> Iterator[list[str]]:
+    """Yield the command of the batch that ``resume`` names; other arguments as they are.
 
-    Results that could not be recorded when they were computed are recorded first.
+    Results that could not be recorded when they were computed are recorded first. No other process
+    goes on with the batch meanwhile.
     """
     batch = argument_value(arguments, "resume")
     if batch is None:
-        return arguments
-    from backtest_batch.resume import merged_arguments, recall, record_unrecorded
+        yield arguments
+        return
+    from backtest_batch.resume import claimed, merged_arguments, recall, record_unrecorded
 
     uri = argument_value(arguments, "tracking.uri")
     experiment = argument_value(arguments, "tracking.experiment") or TrackingConfig.experiment
     recalled = recall(batch, uri=uri, experiment=experiment)
     merged = merged_arguments(recalled, arguments)
-    record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
-    return merged
+    with claimed(recalled.batch_id):
+        record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
+        yield merged
 
 
 def _run_hydra(arguments: Sequence[str], task: Task) -> None:

@@ -20,6 +20,7 @@ from backtest_batch.earlier import earlier_runs
 from backtest_batch.errors import SelectionError
 from backtest_batch.opening import open_configured
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.report.progress import duration
 from backtest_batch.session import keeps_all_files
 from backtest_batch.tracking.store import StoreNotFoundError
 
@@ -171,7 +172,7 @@ def _estimate(
     bearable = max(1, min(processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
     return [
         f"Pilot run: {record.outcome.runtime_s:.4f} s a run, {pilot.peak_mb:,.0f} MiB.",
-        f"Estimated wall time: about {_duration(seconds)} with n_jobs={n_jobs}.",
+        f"Estimated wall time: about {duration(seconds)} with n_jobs={n_jobs}.",
         f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine bears n_jobs={bearable} "
         f"({processors} processors, {available:,.0f} MiB available).",
     ]
@@ -226,14 +227,3 @@ def _computed(executor: ComputesChunks, runs: Sequence[RunSpec], task: MakeTask)
 
 def _is_short(record: RunRecord) -> bool:
     return isinstance(record.outcome, RunResult) and record.outcome.runtime_s < LONG_PILOT_SECONDS
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{max(seconds, 1):.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days:,} days {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -179,9 +179,9 @@ class RunFailure:
     error_type
         Name of the exception, or WorkerDied, RunTimeout, MemoryLimitExceeded.
     error_message
-        Its message, whole.
+        Its message; of a very long one the beginning and the end.
     traceback
-        The traceback as text; empty when the process died.
+        The traceback as text, shortened likewise; empty when the process died.
     log
         The log lines that belong to the run.
     artifacts

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.masking import is_masked, masked
 from backtest_batch.start_files import local_document, local_documents, parse_document
+from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
 from backtest_batch.tracking.spool import record_spool
 from backtest_batch.tracking.store import open_store, resolve_uri
@@ -83,6 +84,32 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
             f"resume={batch}: the command of the batch {handle.batch_id} was not recorded"
         )
     return _recalled(document)
+
+
+@contextlib.contextmanager
+def claimed(batch_id: str) -> Iterator[None]:
+    """Keep other processes of this host from going on with the same batch during the block.
+
+    The store says that a batch is running only some seconds after a process has begun to go on
+    with it. Where the cache takes no files, nobody is kept from anything.
+
+    Raises
+    ------
+    ConfigurationError
+        When another process goes on with it already.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            folder = cache_dir() / "locks"
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / f"{batch_id}.lock", timeout_seconds=0.0))
+        except StoreError as error:
+            raise ConfigurationError(
+                f"resume={batch_id}: another process is going on with this batch already"
+            ) from error
+        except OSError:
+            pass
+        yield
 
 
 def _begun_only(uri: str | None, experiment: str) -> dict[str, Any] | None:

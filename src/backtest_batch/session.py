@@ -70,8 +70,8 @@ class Session:
         Why returns and files of runs could not be written, by run key.
     late_files
         Folders with files of runs that were recorded without them, by run key.
-    extras
-        What is to be added to runs that are recorded, by run key.
+    extras, recorded_extras
+        What is to be added to runs that are recorded, and what was, by run key.
     notes
         What the user should know before reading the results.
     """
@@ -92,6 +92,7 @@ class Session:
     unwritten: dict[str, str] = field(default_factory=dict)
     late_files: dict[str, Path] = field(default_factory=dict)
     extras: dict[str, Extra] = field(default_factory=dict)
+    recorded_extras: dict[str, Extra] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _in_order: list[RunRecord] = field(default_factory=list)
 

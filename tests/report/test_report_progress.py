@@ -21,7 +21,20 @@ def test_without_a_terminal_a_line_now_and_then():
         progress._started = progress._last_line = past
         progress.show()
         progress.show()
-    assert stream.getvalue() == "1/4: 1 done, 0.1/s, about 34 s left\n"
+    assert stream.getvalue() == "1/4: 1 done, 5.5/min, about 34 s left\n"
+
+
+def test_a_slow_batch_has_its_own_units():
+    stream = io.StringIO()
+    progress = ProgressDisplay(total=100, stream=stream)
+    progress._started = time.monotonic() - 7_200
+    for done in (0, 1, 200):
+        progress.counts.done = done
+        progress._last_line -= LINE_SECONDS + 1
+        progress.show()
+    none, slow, _ = stream.getvalue().splitlines()
+    assert none == "0/100: 0 done"
+    assert slow == "1/100: 1 done, 0.5/h, about 8 days 6 h left"
 
 
 def test_output_that_nobody_reads_any_more():

@@ -18,6 +18,7 @@ SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 """Prices that are made in milliseconds."""
 
 DEADLINE_SECONDS = 500.0
+"""Longer than any command takes on a machine that is busy with others; what hangs ends here."""
 
 LIMITED = """
 import os, resource, sys
@@ -28,7 +29,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 # Strategies that misbehave in one way each, chosen by ``mode``; every call leaves a line.
 HOSTILE = r'''
-import ctypes, os, pathlib, signal, subprocess, sys, threading, time
+import ctypes, multiprocessing, os, pathlib, resource, signal, struct, subprocess
+import sys, threading, time
 import numpy as np
 
 
@@ -84,6 +86,27 @@ class Hostile:
         pathlib.Path("child.pid").write_text(str(child.pid))
     def orphan(self, panel, decisions):
         self.child(panel, decisions)
+        os._exit(0)
+    def escape(self, panel, decisions):
+        child = subprocess.Popen(["sleep", "100000"], start_new_session=True)
+        pathlib.Path("escaped.pid").write_text(str(child.pid))
+    def spawn(self, panel, decisions):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.map(abs, [-1]) == [1]
+    def shrink(self, panel, decisions): resource.setrlimit(resource.RLIMIT_NOFILE, (99, 99))
+    def shrunk(self, panel, decisions):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 99
+    def long(self, panel, decisions): raise ValueError("x" * 20_000_000)
+    def half(self, panel, decisions):
+        # As when the system ends a process that is writing its answer.
+        frame = sys._getframe()
+        while "result_queue" not in frame.f_locals:
+            frame = frame.f_back
+        os.write(frame.f_locals["result_queue"]._writer.fileno(), struct.pack("!i", 100_000) + b"x")
+        os._exit(0)
+    def rewrite(self, panel, decisions):
+        with open("hostile.py", "a") as file:
+            file.write("# changed\n")
         os._exit(0)
     def numbers(self, panel, decisions): np.seterr(all="raise")
     def prices(self, panel, decisions):

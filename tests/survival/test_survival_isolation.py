@@ -89,6 +89,19 @@ def test_each_way_to_fail_has_its_name_and_spares_the_others(command: Command) -
 
 
 @pytest.mark.slow
+def test_what_a_run_leaves_of_its_process_is_not_left_to_the_next(command: Command) -> None:
+    modes = "shrink,shrunk,spawn,half,long,good"
+    done = command.run(*command.hostile(f"strategy.mode={modes}"), "n_jobs=1")
+    assert done.returncode == 1, done.stderr
+    recorded = command.recorded()
+    assert recorded.tag("error_type") == {"run_half": "WorkerDied", "run_long": "ValueError"}
+    assert len(recorded.tag("error_message")["run_long"]) < 20_000
+    assert len(artifact(command, "run_long", "traceback.txt")) < 2_000_000
+    assert command.report("batch_summary.md").stat().st_size < 100_000
+    assert command.report("batch_summary.csv").stat().st_size < 100_000
+
+
+@pytest.mark.slow
 def test_a_group_whose_worker_dies_is_computed_run_by_run(command: Command) -> None:
     done = command.run(
         *command.hostile("strategy.mode=first", "commission_bps=0,1,2,3"), "n_jobs=1"
@@ -99,6 +112,31 @@ def test_a_group_whose_worker_dies_is_computed_run_by_run(command: Command) -> N
     assert set(recorded.tag("attempts").values()) == {"1"}
     assert set(recorded.tag("chunk_runs").values()) == {"1"}
     assert len(command.calls) == 5
+
+
+@pytest.mark.slow
+def test_a_large_group_whose_worker_dies_is_computed_in_pieces(command: Command) -> None:
+    arguments = command.hostile("strategy.mode=first", "commission_bps=range(0,256)", "n_jobs=1")
+    done = command.run(*arguments, "tracking.artifacts=none")
+    assert done.returncode == 0, done.stderr
+    recorded = command.recorded()
+    assert list(recorded.statuses.values()) == ["FINISHED"] * 256
+    assert set(recorded.tag("attempts").values()) == {"1"}
+    assert set(recorded.tag("chunk_runs").values()) == {"16"}
+    assert len(command.calls) == 1 + 16
+
+
+@pytest.mark.slow
+def test_code_that_changes_while_the_batch_runs_computes_nothing(command: Command) -> None:
+    done = command.run(*command.hostile("strategy.mode=good,rewrite,move", "n_jobs=1"))
+    assert done.returncode == 1, done.stderr
+    recorded = command.recorded()
+    assert recorded.tag("error_type") == {
+        "run_rewrite": "WorkerDied",
+        "run_move": "ConfigurationError",
+    }
+    assert "has changed since the batch began" in recorded.tag("error_message")["run_move"]
+    assert command.calls == ["good 0", "rewrite 0"]
 
 
 @pytest.mark.slow

@@ -120,9 +120,11 @@ def test_killed_at_its_beginning_and_at_its_end(
 def test_no_worker_outlives_the_command_not_even_one_that_holds_the_interpreter(
     command: Command,
 ) -> None:
-    process = command.start(*command.hostile("strategy.mode=hang,child"))
-    wait_for((command.folder / "child.pid").exists)
-    wait_for(lambda: len(command.calls) == 2)
-    child = int((command.folder / "child.pid").read_text())
+    process = command.start(*command.hostile("strategy.mode=hang,child,escape"))
+    files = [command.folder / name for name in ("child.pid", "escaped.pid")]
+    wait_for(lambda: all(file.exists() and file.read_text() for file in files))
+    wait_for(lambda: len(command.calls) == 3)
     kill(process)
-    wait_for(lambda: not psutil.pid_exists(child), seconds=GONE_SECONDS)
+    for file in files:
+        child = int(file.read_text())
+        wait_for(lambda pid=child: not psutil.pid_exists(pid), seconds=GONE_SECONDS)

@@ -124,6 +124,19 @@ def test_a_batch_that_still_runs_is_left_alone(command: Command) -> None:
 
 
 @pytest.mark.slow
+def test_two_that_go_on_with_one_batch_at_once(command: Command) -> None:
+    interrupted(command)
+    calls = len(command.calls)
+    both = [command.start("resume=latest") for _ in range(2)]
+    done = sorted((command.end(process) for process in both), key=lambda one: one.returncode)
+    assert [one.returncode for one in done] == [0, 2], [one.stderr for one in done]
+    assert "going on with this batch" in done[1].stderr or "still running" in done[1].stderr
+    recorded = command.recorded()
+    assert sorted(recorded.statuses.values()) == ["FINISHED"] * 6
+    assert len(command.calls) <= calls + 6 - 1
+
+
+@pytest.mark.slow
 def test_going_on_from_another_folder(command: Command, tmp_path: Path) -> None:
     batch_id = interrupted(command)
     uri = f"tracking.uri=sqlite:///{command.folder}/mlruns/mlflow.db"

@@ -125,6 +125,31 @@ def check_recorded_without_computing(
 
 
 @pytest.mark.slow
+def test_a_store_that_vanishes_in_the_middle(command: Command) -> None:
+    arguments = command.hostile("strategy.mode=good,error", "strategy.number=range(0,6)")
+    process = command.start(*arguments, "strategy.seconds=0.5")
+    wait_for(lambda: any(command.folder.glob("mlruns/artifacts/*/artifacts/*.parquet")), of=process)
+    for file in (command.folder / "mlruns").glob("mlflow.db*"):
+        file.unlink()
+    done = command.end(process)
+    assert done.returncode == 1, done.stderr
+    assert "was removed, or replaced by another" in done.stderr
+    assert "12 runs recorded" in done.stderr
+    assert len(command.calls) == 12
+    recorded = command.recorded()
+    assert recorded.handle.status == "FINISHED"
+    assert sorted(recorded.statuses.values()) == ["FAILED"] * 6 + ["FINISHED"] * 6
+    for run_id, status in recorded.statuses.items():
+        if status == "FINISHED":
+            assert set(recorded.artifacts[run_id]) >= FILES
+        else:
+            folder = recorded.runs.set_index("run_id").loc[run_id, "mlflow_run_id"]
+            text = command.folder / "mlruns" / "artifacts" / folder / "artifacts" / "traceback.txt"
+            assert "broken on purpose" in text.read_text()
+    assert {"batch_config.yaml", "rankings.csv"} <= set(recorded.batch_artifacts)
+
+
+@pytest.mark.slow
 def test_a_full_disk_in_the_middle_of_a_batch(bare_command: Command, migrated_store: Path) -> None:
     folder = bare_command.folder / "small"
     folder.mkdir()

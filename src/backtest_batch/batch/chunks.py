@@ -101,6 +101,8 @@ class ChunkReply:
         Whether the failure can never turn into a success (invalid configuration or data).
     write_error
         Why returns and files could not be written in any place, or None.
+    spent
+        Whether the runs left their process in a state that the next ones must not inherit.
     benchmarks
         Metrics of the benchmarks by benchmark key.
     started_ms, ended_ms
@@ -111,6 +113,7 @@ class ChunkReply:
     failure: RunFailure | None = None
     permanent: bool = False
     write_error: str | None = None
+    spent: bool = False
     benchmarks: Mapping[str, Mapping[str, float]]
     started_ms: int
     ended_ms: int

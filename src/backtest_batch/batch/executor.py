@@ -1,12 +1,13 @@
 """Compute the chunks of a batch, and survive what happens to whatever computes them.
 
-A chunk that fails, hangs or takes its process down is split into its runs; a run that does so
-alone is the culprit. Only its own failures count as its attempts.
+A chunk that fails, hangs or takes its process down is split, in the end into its runs; a run that
+does so alone is the culprit. Only its own failures count as its attempts.
 """
 
 import heapq
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, make_setup
+from backtest_batch.batch.slot import Slot, make_setup, see_off
 from backtest_batch.errors import BacktestBatchError, BacktestError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
@@ -35,6 +36,9 @@ MakePlace = Callable[[int], Place]
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
 MOST_FAILED_STARTS = 3
+PIECES = 16
+"""A chunk that failed is divided by so much: one run to blame is found in two or three steps, and
+where nobody is, because the system ended the process, little is computed again one by one."""
 LONGEST_MESSAGE = 300
 """Characters of an error that the log shows when a run is tried again."""
 
@@ -92,13 +96,17 @@ def make_executor(setting: Setting) -> "Executor":
             limits=limits,
         )
 
+    def end() -> None:
+        see_off()
+        guard.close()
+
     return Executor(
         n_jobs=config["n_jobs"],
         make_place=make_slot,
         policy=policy_of(config),
         wait_seconds=limits.wait_seconds,
         monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),
-        end=guard.close,
+        end=end,
     )
 
 
@@ -311,7 +319,7 @@ class Executor:
         self, work: Work, failure: RunFailure, permanent: bool, started_ms: int
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
         if len(work.runs) > 1:
-            self._ready.extendleft(Work(runs=[run]) for run in reversed(work.runs))
+            self._ready.extendleft(reversed(split(work.runs)))
             return
         run = work.runs[0]
         attempts = work.attempts + 1
@@ -338,3 +346,9 @@ class Executor:
             ended_ms=time.time_ns() // 1_000_000,
         )
         yield [record], None
+
+
+def split(runs: Sequence[RunSpec]) -> list[Work]:
+    """Divide runs that failed together, at least in two."""
+    size = math.ceil(len(runs) / PIECES)
+    return [Work(runs=list(runs[start : start + size])) for start in range(0, len(runs), size)]

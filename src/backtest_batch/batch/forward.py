@@ -58,9 +58,7 @@ def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:
     starts: dict[str, int] = {}
     for run, scenario in zip(runs, scenarios, strict=True):
         starts[scenario] = max(starts.get(scenario, 0), run.first_bar + 1)
-    return [
-        (starts[scenario], run.n_bars) for run, scenario in zip(runs, scenarios, strict=True)
-    ]
+    return [(starts[scenario], run.n_bars) for run, scenario in zip(runs, scenarios, strict=True)]
 
 
 def _scenario(run: RunSpec) -> str:

@@ -3,7 +3,8 @@
 The system ends a worker when its parent dies, but not the processes that a strategy has started
 inside the worker. Each worker therefore leads a process group, and a guard kills the groups that
 it knows of as soon as its standard input ends: however the parent dies, its end of the pipe dies
-with it.
+with it. What has left its group is found by a variable of its environment, where the system shows
+these (Linux).
 """
 
 import contextlib
@@ -11,11 +12,12 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass, field
 
 GUARD = """
 import os, signal, sys
-groups = set()
+groups, mark = set(), sys.argv[1].encode()
 for line in sys.stdin:
     sign, group = line[0], int(line[1:])
     (groups.add if sign == "+" else groups.discard)(group)
@@ -24,21 +26,37 @@ for group in groups:
         os.killpg(group, signal.SIGKILL)
     except OSError:
         pass
+for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+    try:
+        with open(f"/proc/{int(name)}/environ", "rb") as file:
+            marked = mark in file.read().split(bytes(1))
+        if marked:
+            os.kill(int(name), signal.SIGKILL)
+    except (OSError, ValueError):
+        pass
 """
+
+MARK = "BACKTEST_BATCH_WORKER_OF"
 
 
 @dataclass
 class Guard:
     """Knows the process groups of the workers of one batch."""
 
+    _token: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _process: "subprocess.Popen[str] | None" = field(default=None, init=False)
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """The variable of the environment by which what a worker has started is found."""
+        return {MARK: self._token}
 
     def start(self) -> None:
         """Start the process; nothing happens where the system knows no process groups."""
         if self._process is None and hasattr(os, "killpg"):
             # -I and -S: nothing of the user's is imported, and it starts in milliseconds.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", GUARD],
+                [sys.executable, "-I", "-S", "-c", GUARD, f"{MARK}={self._token}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

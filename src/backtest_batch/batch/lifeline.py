@@ -4,6 +4,7 @@ Nothing heavy is imported here. Until this has run, a parent that dies leaves th
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -48,6 +49,9 @@ def start_worker(told: WorkerSetup) -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with(told.parent_pid)
+    # loky's own way to start processes is of no use to a strategy that asks for the usual one: its
+    # processes would not know it.
+    multiprocessing.set_start_method(None, force=True)
     if hasattr(os, "setsid"):
         # What a strategy starts belongs to the group of its worker, and is ended with it.
         os.setsid()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from joblib.externals.loky import ProcessPoolExecutor
@@ -40,6 +41,9 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 """n_jobs processes with a thread pool each would ask for more processors than there are."""
+
+LONGEST_FAREWELL_SECONDS = 5.0
+"""The pool learns so soon that its process has died, unless it waits for the rest of an answer."""
 
 
 @dataclass
@@ -74,6 +78,8 @@ class Slot:
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _hello: "Future[int] | None" = field(default=None, init=False)
     _log_start: int = field(default=0, init=False)
+    _spent: bool = field(default=False, init=False)
+    _gone_since: float | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
@@ -82,9 +88,9 @@ class Slot:
             timeout=self.idle_seconds,
             initializer=start_worker,
             initargs=(self.setup,),
-            env={**ONE_THREAD, **self.environment},
+            env={**ONE_THREAD, **self.environment, **self.guard.mark},
         )
-        self.pid = None
+        self.pid, self._spent, self._gone_since = None, False, None
         self._log_start = self._log_size()
         with _interrupts_blocked():
             self._hello = self._pool.submit(hello)
@@ -94,7 +100,8 @@ class Slot:
         """Whether the process is up and has nothing to do."""
         if self.work is not None:
             return False
-        if self._hello is None or (self.pid is not None and not psutil.pid_exists(self.pid)):
+        replaced = self.pid is not None and not psutil.pid_exists(self.pid)
+        if self._hello is None or self._spent or replaced:
             # The pool replaces a process by itself when its memory has grown; ask for its number.
             self.restart()
         return self._hello is not None and self._hello.done()
@@ -150,6 +157,8 @@ class Slot:
 
     def broken(self) -> BacktestError | None:
         """Return the limit that the process is breaking now, or None."""
+        if self._is_lost():
+            return WorkerDied("the worker process ended while it answered")
         return self.limits.broken(time.monotonic() - self.started, self.memory)
 
     def answer(self) -> ChunkReply:
@@ -164,7 +173,22 @@ class Slot:
         exceeded = self.limits.exceeded(peak)
         if exceeded is not None:
             raise exceeded
+        self._spent = reply.spent
         return reply
+
+    def _is_lost(self) -> bool:
+        """Return whether the process has died and the pool does not see it.
+
+        A pool that has read the first part of an answer waits for the rest, whatever happens to
+        the process that should send it.
+        """
+        pids = list(getattr(self._pool, "_processes", None) or ())
+        if not pids or any(_runs(pid) for pid in pids):
+            self._gone_since = None
+            return False
+        now = time.monotonic()
+        self._gone_since = self._gone_since or now
+        return now - self._gone_since > LONGEST_FAREWELL_SECONDS
 
     def release(self) -> Work:
         """Take the work back."""
@@ -186,10 +210,12 @@ class Slot:
         pid, pool = self.pid, self._pool
         self._pool = self._hello = self.pid = self.memory = None
         if pid is not None:
+            started = _descendants(pid)
             kill_group(pid)
-            _kill_tree(pid)
+            _kill(started)
             self.guard.release(pid)
         if pool is not None:
+            _ending.append(_Ending.of(pool))
             pool.shutdown(wait=False, kill_workers=True)
 
     def _log_size(self) -> int:
@@ -198,15 +224,69 @@ class Slot:
         return 0
 
 
-def _kill_tree(pid: int) -> None:
-    """End a process and its children where there are no process groups."""
-    if hasattr(os, "killpg"):
-        return
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it has started, also what has left its group."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        for child in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
+        return [*process.children(recursive=True), process]
+    return []
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """What is left of a pool that was told to end.
+
+    Attributes
+    ----------
+    thread
+        Its thread, for which the interpreter waits before it exits.
+    answers
+        This process's end of the pipe through which the workers answered.
+    """
+
+    thread: threading.Thread | None
+    answers: Any
+
+    @classmethod
+    def of(cls, pool: ProcessPoolExecutor) -> "_Ending":
+        """Look at a pool that has not been told to end yet."""
+        return cls(
+            thread=getattr(pool, "_executor_manager_thread", None),
+            answers=getattr(getattr(pool, "_result_queue", None), "_writer", None),
+        )
+
+
+_ending: list[_Ending] = []
+
+
+def see_off() -> None:
+    """Wait until the pools that were told to end have done so.
+
+    One that waits for the rest of an answer would do so for ever, since this process holds an end
+    of the pipe, too, and its thread would keep the interpreter from exiting.
+    """
+    deadline = time.monotonic() + LONGEST_FAREWELL_SECONDS
+    while _ending:
+        last = _ending.pop()
+        if last.thread is None:
+            continue
+        last.thread.join(max(0.0, deadline - time.monotonic()))
+        if last.thread.is_alive() and last.answers is not None:
+            with contextlib.suppress(OSError):
+                last.answers.close()
 
 
 @contextlib.contextmanager

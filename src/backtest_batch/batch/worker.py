@@ -1,6 +1,7 @@
 """What happens inside a worker process."""
 
 import functools
+import importlib
 import logging
 import os
 import random
@@ -32,6 +33,7 @@ from backtest_batch.batch.fingerprint import code_fingerprint
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.profiling import profiled
 from backtest_batch.batch.rows import row_writer
+from backtest_batch.batch.surroundings import Surroundings
 from backtest_batch.batch.warm_up import warm_up
 from backtest_batch.comparison.walk_forward.per_bar import per_bar_arrays
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
@@ -42,13 +44,23 @@ from backtest_batch.records import RunFailure, RunResult, RunSpec
 
 MEBIBYTE = 1024 * 1024
 
+LONGEST_MESSAGE = 10_000
+"""Characters of an error that are kept; it stands in every table of failed runs."""
+LONGEST_TRACEBACK = 1_000_000
+"""Characters of a traceback that are kept, half of them from its end."""
+
 log = logging.getLogger("backtest_batch")
+
+_surroundings: Surroundings | None = None
+"""What this process was like before its first run; None where it serves others as well."""
 
 
 def hello() -> int:
     """Return this process's id once it is ready."""
+    global _surroundings  # noqa: PLW0603 - one worker a process
     output.restore()
     warm_up()
+    _surroundings = Surroundings.of_this_process()
     return os.getpid()
 
 
@@ -62,21 +74,25 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
     try:
         if lifeline.setup is not None and lifeline.setup.checks_code:
             _check_code(task.runs[0])
-        return _run(task, started_ms, profile)
+        reply = _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
-        return ChunkReply(
+        reply = ChunkReply(
             failure=_failure(error, log_start, profile),
             permanent=isinstance(error, ConfigurationError | DataError),
             benchmarks={},
             started_ms=started_ms,
             ended_ms=_now_ms(),
         )
+    if _surroundings is not None and not _surroundings.restore():
+        return replace(reply, spent=True)
+    return reply
 
 
 def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     _reset_peak_rss()
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
+        _require_code(task.runs[0])
         panel = _open(task.runs[0].data_fingerprint)
         loaded = time.perf_counter()
         with profiled(profile / "profile") if profile else nullcontext():
@@ -231,6 +247,34 @@ def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedCh
                 write(run.index, run.run_key, 0, arrays[name][:, column])
 
 
+def _require_code(run: RunSpec) -> None:
+    """Raise when this process has loaded another version of the code than the batch began with.
+
+    A process that is replaced hours later would otherwise compute with what the user has been
+    editing meanwhile, under the key of the old code.
+    """
+    target = str(run.config["strategy"]["_target_"])
+    found = _code(target)
+    if found is not None and found != run.code_fingerprint:
+        raise ConfigurationError(
+            f"the code of {target}, of a module that it imports, or of this package has changed "
+            "since the batch began; with the new code it is another run. To compute what is left "
+            "with the old code, bring that back and resume the batch; to compute all of it with "
+            "the new code, just resume"
+        )
+
+
+@functools.cache
+def _code(target: str) -> str | None:
+    """Return the fingerprint of the code that this process has loaded; None where it has none."""
+    module = target.rpartition(".")[0]
+    try:
+        importlib.import_module(module)
+    except Exception:  # noqa: BLE001 - the strategy is imported again, and its error recorded
+        return None
+    return None if module == "__main__" else code_fingerprint(target)
+
+
 @functools.lru_cache(maxsize=4)
 def _open(fingerprint: str) -> Panel:
     return open_panel(fingerprint)
@@ -248,8 +292,8 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
         text = f"(the traceback cannot be shown: {type(broken).__name__})\n{name}: {message}\n"
     return RunFailure(
         error_type=name,
-        error_message=message,
-        traceback=text,
+        error_message=_shortened(message, LONGEST_MESSAGE),
+        traceback=_shortened(text, LONGEST_TRACEBACK),
         log=output.since(log_start),
         artifacts=artifacts if artifacts is not None and artifacts.exists() else None,
     )
@@ -257,9 +301,17 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        # What __str__ returns may be of a class of the strategy's own.
+        return "".join(str(error))
     except BaseException as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
         return f"(its message cannot be shown: {type(broken).__name__})"
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"
 
 
 def _reset_peak_rss() -> None:

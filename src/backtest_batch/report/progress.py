@@ -104,12 +104,37 @@ class ProgressDisplay:
                 self._task,
                 completed=self.counts.ended,
                 words=self.counts.describe(),
-                rate=f"{rate:.1f}/s" if rate >= 0.05 else "",
+                rate=_rate_text(rate),
             )
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             left = self.total - self.counts.ended
-            eta = f", about {math.ceil(left / rate)} s left" if rate > 0 and left else ""
-            counts = f"{self.counts.ended}/{self.total}: {self.counts.describe()}"
-            self.stream.write(f"{counts}, {rate:.1f}/s{eta}\n")
+            words = [self.counts.describe()]
+            if rate > 0:
+                words.append(_rate_text(rate))
+                if left:
+                    words.append(f"about {duration(math.ceil(left / rate))} left")
+            self.stream.write(f"{self.counts.ended}/{self.total}: {', '.join(words)}\n")
             self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: seconds up to two minutes, then larger units."""
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} days {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _rate_text(per_second: float) -> str:
+    """Return a rate in the unit in which it is at least one, or in hours."""
+    if per_second == 0:
+        return ""
+    for seconds, unit in ((1, "s"), (60, "min")):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:.1f}/{unit}"
+    return f"{per_second * 3600:.1f}/h"

@@ -115,4 +115,5 @@ def _record(session: Session) -> None:
     except StoreError as error:
         recording.error = error
     else:
+        session.recorded_extras.update(session.extras)
         session.extras.clear()

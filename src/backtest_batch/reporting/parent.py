@@ -2,15 +2,17 @@
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.extras import spool_extras
-from backtest_batch.records import RunRecord, Status
+from backtest_batch.records import RunFailure, RunRecord, Status
 from backtest_batch.resume import spool_places
 from backtest_batch.session import Session
-from backtest_batch.tracking.artifacts import PlacedFiles
+from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
 from backtest_batch.tracking.spool import Spool, record_spool
 
 
@@ -37,6 +39,9 @@ def end_parent(
             status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
         )
     except StoreError as error:
+        begun_anew = recording.require_open().store.is_gone
+        if begun_anew:
+            _take_back(session)
         kept = spool(session, status, metrics=metrics, artifacts=artifacts, note=note)
         lost = len(recording.unrecorded)
         if kept is None:
@@ -45,6 +50,8 @@ def end_parent(
                 f"Compute them again: python -m backtest_batch resume={session.batch_id}\n"
             )
         if _recorded_now(kept, session):
+            if begun_anew:
+                sys.stderr.write(f"{error} A new one was made, and {lost} runs recorded in it.\n")
             return ""
         return (
             f"{error}\n{lost} runs are computed but not recorded; they are kept in {kept}.\n"
@@ -76,6 +83,8 @@ def spool(
             for record in recording.unrecorded:
                 kept.add(record)
             spool_extras(kept, session.extras)
+            if recording.recorder.parent_run_id is None:
+                shutil.copytree(session.workspace.start_files, place / "parent", dirs_exist_ok=True)
             kept.finish(
                 status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
             )
@@ -84,6 +93,41 @@ def spool(
             continue
         return place
     return None
+
+
+def _take_back(session: Session) -> None:
+    """Treat every run as unrecorded: the store that held them has vanished, their files have not.
+
+    The batch is then recorded as a new one, with the files that it began with.
+    """
+    recording, extras = session.recording, session.recorded_extras
+    recorder = recording.recorder
+    assert recorder is not None
+    known = {record.spec.run_key for record in recording.unrecorded}
+    root = local_folder(recorder.store.artifact_location)
+    for record in session.in_order:
+        run_id = recording.recorded.get(record.spec.run_key)
+        if record.spec.run_key in known or record.outcome is None:
+            continue
+        folder = None if root is None or run_id is None else root / run_id / "artifacts"
+        has_files = folder is not None and folder.is_dir()
+        outcome = replace(record.outcome, artifacts=folder if has_files else None)
+        if isinstance(outcome, RunFailure) and folder is not None:
+            outcome = replace(
+                outcome,
+                traceback=_text(folder / "traceback.txt"),
+                log=_text(folder / "log.txt"),
+            )
+        recording.unrecorded.append(replace(record, outcome=outcome))
+    recording.recorded.clear()
+    session.extras.update({key: item for key, item in extras.items() if key not in session.extras})
+    recorder.parent_run_id = None
+
+
+def _text(file: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return file.read_text(encoding="utf-8")
+    return ""
 
 
 def _give_back(place: Path, records: Sequence[RunRecord]) -> None:

@@ -94,8 +94,9 @@ class BulkWriter:
             self._insert(entries, run_ids, uris)
             if not self._is_verified:
                 self._verify(entries[0], run_ids, uris[0])
+            self._store.require_file()
         except BaseException:
-            if not self._holds(run_ids[0]):
+            if self._store.is_gone or not self._holds(run_ids[0]):
                 placed.undo()
             raise
 

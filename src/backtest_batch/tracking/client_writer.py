@@ -50,6 +50,7 @@ class ClientWriter:
                 self._place(run, entry, placed)
                 # Last, so that FINISHED means complete.
                 self._store.client.set_terminated(run.run_id, entry.status, entry.ended_ms)
+                self._store.require_file()
             except BaseException:
                 placed.undo()
                 raise

@@ -29,6 +29,15 @@ def holds_store(database: Path) -> bool:
     return database.is_file() and database.stat().st_size > 0
 
 
+def identity(database: Path) -> tuple[int, int] | None:
+    """Return what tells a file from any other that may get its name; None when there is none."""
+    try:
+        found = database.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def create_if_missing(database: Path) -> None:
     """Create the store unless it is there, safely beside other processes that do the same.
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ class Store:
         MLflow's client of the store.
     files
         MLflow's client for artifacts: that of the store, unless a tracking server serves them.
+    file_identity
+        Which file a local SQLite store was when it was opened.
     """
 
     uri: str = field(repr=False)
@@ -64,6 +67,7 @@ class Store:
     artifact_location: str
     client: "MlflowClient" = field(repr=False)
     files: "MlflowClient" = field(repr=False)
+    file_identity: tuple[int, int] | None = field(default=None, repr=False)
 
     @property
     def is_local_sqlite(self) -> bool:
@@ -99,11 +103,43 @@ class Store:
         session = _backend(self.client).ManagedSessionMaker()
         return session
 
-    def calling(
-        self, doing: str, *, patient: bool = False
-    ) -> contextlib.AbstractContextManager[None]:
-        """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``."""
-        return calling(self.uri, doing, patient=patient)
+    @contextlib.contextmanager
+    def calling(self, doing: str, *, patient: bool = False) -> Iterator[None]:
+        """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``.
+
+        A database file that was removed takes all that is written through open connections, and
+        nobody finds it again: that is an error, too.
+        """
+        self.require_file()
+        try:
+            with calling(self.uri, doing, patient=patient):
+                yield
+        except StoreError:
+            self.require_file()
+            raise
+        self.require_file()
+
+    def require_file(self) -> None:
+        """Raise when the database file is no longer the one that was opened.
+
+        Raises
+        ------
+        StoreError
+            When it was removed or replaced.
+        """
+        if self.is_gone:
+            raise StoreError(
+                f"The tracking store {self.shown} was removed, or replaced by another, while it "
+                "was in use. What it held is gone from there."
+            )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the database file is no longer the one that was opened."""
+        database = sqlite_path(self.uri)
+        if self.file_identity is None or database is None:
+            return False
+        return self.file_identity != sqlite_file.identity(database)
 
     def host_credentials(self) -> Any:  # Any: an entity of MLflow, which loads late
         """Return with what MLflow's client addresses the server of an HTTP store."""
@@ -157,6 +193,7 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
         artifact_location=found.artifact_location,
         client=client,
         files=files,
+        file_identity=None if database is None else sqlite_file.identity(database),
     )
 
 

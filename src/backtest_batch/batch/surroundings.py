@@ -1,0 +1,118 @@
+"""What a strategy may change of its process, and how the next run gets it back.
+
+Most of it can be set again. What cannot (a limit that the system lets nobody raise) is told to the
+parent, which replaces the process.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """The state of a process before its first run.
+
+    Attributes
+    ----------
+    environment
+        Its environment variables.
+    path
+        Where it looks for modules.
+    umask
+        Its file mode creation mask.
+    recursion_limit
+        Depth of Python's stack.
+    handlers
+        What it does on signals, by number.
+    limits
+        What the system lets it use: soft limit by resource.
+    """
+
+    environment: dict[str, str]
+    path: tuple[str, ...]
+    umask: int
+    recursion_limit: int
+    handlers: dict[int, Any]
+    limits: dict[int, int]
+
+    @classmethod
+    def of_this_process(cls) -> "Surroundings":
+        """Look at the process; called from its main thread."""
+        umask = os.umask(0o077)
+        os.umask(umask)
+        return cls(
+            environment=dict(os.environ),
+            path=tuple(sys.path),
+            umask=umask,
+            recursion_limit=sys.getrecursionlimit(),
+            handlers=_handlers(),
+            limits=_limits(),
+        )
+
+    def restore(self) -> bool:
+        """Set everything as it was; return whether that worked."""
+        _stop_timers()
+        _restore_handlers(self.handlers)
+        if dict(os.environ) != self.environment:
+            os.environ.clear()
+            os.environ.update(self.environment)
+        if tuple(sys.path) != self.path:
+            sys.path[:] = self.path
+        os.umask(self.umask)
+        sys.setrecursionlimit(self.recursion_limit)
+        sys.setprofile(None)
+        gc.enable()
+        logging.disable(logging.NOTSET)
+        # A limit that was raised harms nobody.
+        now = _limits()
+        return not any(_below(now[name], limit) for name, limit in self.limits.items())
+
+
+def _handlers() -> dict[int, Any]:
+    found = ((int(number), signal.getsignal(number)) for number in signal.valid_signals())
+    # None: not set from Python, and so nothing that could be set again.
+    return {number: handler for number, handler in found if handler is not None}
+
+
+def _restore_handlers(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        if signal.getsignal(number) != handler:
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, handler)
+
+
+def _stop_timers() -> None:
+    for name in TIMERS:
+        timer = getattr(signal, name, None)
+        if timer is not None:
+            signal.setitimer(timer, 0)
+
+
+def _limits() -> dict[int, int]:
+    if resource is None:
+        return {}
+    names = (name for name in dir(resource) if name.startswith("RLIMIT_"))
+    numbers = sorted({int(getattr(resource, name)) for name in names})
+    return {number: int(resource.getrlimit(number)[0]) for number in numbers}
+
+
+def _below(limit: int, before: int) -> bool:
+    assert resource is not None
+    if limit == resource.RLIM_INFINITY:
+        return False
+    return before == resource.RLIM_INFINITY or limit < before

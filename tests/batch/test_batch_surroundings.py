@@ -1,0 +1,55 @@
+"""What a run changes of its process is set back, or is known not to be."""
+
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from backtest_batch.batch.surroundings import Surroundings
+
+
+def test_what_can_be_set_again_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Surroundings.of_this_process()
+    traced = sys.getprofile()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    os.environ["A_VARIABLE"] = "x"
+    del os.environ["PATH"]
+    os.umask(0o777)
+    sys.path.clear()
+    sys.setrecursionlimit(before.recursion_limit + 1_000)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.alarm(3_600)
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    sys.setprofile(lambda *_: None)
+    try:
+        assert before.restore()
+        assert signal.alarm(0) == 0
+        assert gc.isenabled()
+        assert sys.getprofile() is None
+        assert logging.root.manager.disable == logging.NOTSET
+        assert Surroundings.of_this_process() == before
+        assert "PATH" in os.environ
+    finally:
+        sys.setprofile(traced)
+
+
+LOWERED = """
+import resource
+from backtest_batch.batch.surroundings import Surroundings
+before = Surroundings.of_this_process()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print(before.restore())
+print(Surroundings.of_this_process().restore())
+"""
+
+
+def test_a_limit_that_was_lowered_is_told() -> None:
+    pytest.importorskip("resource")
+    # In a process of its own: nobody but a superuser could raise the limit again.
+    done = subprocess.run([sys.executable, "-c", LOWERED], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
