@@ -80,7 +80,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
     """
     settings = settings or OverfittingSettings()
     tried = {run.decision for run in (*trials.runs, *trials.failed)}
-    everything = {
+    everything: dict[str | None, int] = {
         scenario: len(tried | set(trials.earlier_decisions.get(scenario, ())))
         for scenario in {run.scenario for run in (*trials.runs, *trials.failed)}
     }
