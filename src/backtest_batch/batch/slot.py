@@ -17,8 +17,8 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import Guard, kill_group
-from backtest_batch.batch.lifeline import WorkerSetup, start_worker
 from backtest_batch.batch.interrupt import interrupts_blocked
+from backtest_batch.batch.lifeline import WorkerSetup, start_worker
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import ProcessMemory
 from backtest_batch.batch.output import text_since
