@@ -174,6 +174,8 @@ class DaskCluster:
             # Of the process that computes, memory_limit_mb is the limit.
             memory_limit=0,
             dashboard_address=None,
+            # Its web server listens in any case; on a fixed port two batches would quarrel.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             local_directory=self._folder.name,
             silence_logs=logging.CRITICAL,
         )
