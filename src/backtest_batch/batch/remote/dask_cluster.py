@@ -20,6 +20,7 @@ import distributed
 from distributed.scheduler import KilledWorker
 
 from backtest_batch.batch import lifeline
+from backtest_batch.batch.interrupt import interrupts_blocked
 from backtest_batch.batch.remote import agent
 from backtest_batch.batch.remote.ending import children, end_children, within
 from backtest_batch.batch.remote.messages import Answer, Request
@@ -156,7 +157,9 @@ class DaskCluster:
             prefix="backtest_batch-dask-", ignore_cleanup_errors=True
         )
         # A worker on this machine is not lost by chance as often as one of many machines.
-        with dask.config.set({"distributed.scheduler.allowed-failures": LOCAL_LOSSES}):
+        losses = {"distributed.scheduler.allowed-failures": LOCAL_LOSSES}
+        # Ctrl-C on a terminal reaches the whole group; this command alone decides what it means.
+        with dask.config.set(losses), interrupts_blocked():
             self._local = self._local_cluster(n_workers)
         self._client = distributed.Client(self._local, set_as_default=False)
         self._client.register_plugin(
@@ -171,6 +174,8 @@ class DaskCluster:
             # Of the process that computes, memory_limit_mb is the limit.
             memory_limit=0,
             dashboard_address=None,
+            # Its web server listens in any case; on a fixed port two batches would quarrel.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             local_directory=self._folder.name,
             silence_logs=logging.CRITICAL,
         )
