@@ -147,13 +147,20 @@ def test_failed_runs_and_earlier_trials(team_server, tmp_path, monkeypatch, invo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", team_server.uri)
     first, second = new_folder(tmp_path, "first"), new_folder(tmp_path, "second")
     monkeypatch.chdir(first)
-    lines = ("-m", *MARKET, "tracking.experiment=trials")
-    assert invoke(*lines, "strategy.fast=5,10,15").code == 0
+    lines = (
+        "-m",
+        *MARKET[:2],
+        "n_jobs=1",
+        "data.n_bars=800",
+        "strategy.slow=40",
+        "tracking.experiment=trials",
+    )
+    assert invoke(*lines, "strategy.fast=5,10,20").code == 0
     monkeypatch.chdir(second)
-    done = invoke(*lines, "strategy.fast=15,20")
+    done = invoke(*lines, "strategy.fast=20,30")
     assert done.code == 0, done.err
     document = json.loads(next(second.glob("mlruns/batches/*/overfitting.json")).read_text())
-    assert "best of 4 trials" in document["verdict"]["sentence"]
+    assert (document["n_trials"], document["n_trials_experiment"]) == (2, 4)
 
     monkeypatch.syspath_prepend(str(second))
     done = invoke(*slow_sweep(second, "strategy.number=-1,1", "tracking.experiment=failing"))
