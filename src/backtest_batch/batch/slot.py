@@ -7,6 +7,7 @@ dies: it cannot say which run did it, and takes the others' work with it.
 import contextlib
 import os
 import re
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field

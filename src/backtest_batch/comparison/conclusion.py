@@ -185,15 +185,16 @@ def _trials(
 ) -> Trials:
     """Return the runs of a table as the statistics take them."""
     scenarios = table.scenario.tolist()
-    ranks = ranked["rank"].reindex(table.runs.index)
+    ranks = ranked["rank"].reindex(table.runs.index).tolist()
+    ruined = table.runs["ruined"].tolist() if "ruined" in table.runs else [False] * len(table)
     run_ids = _distinct_ids(table)
     trials = [
         Trial(
             run_id=run_ids[row],
             scenario=scenarios[row],
             decision=returns.decisions[row],
-            rank=None if pd.isna(ranks.iloc[row]) else int(ranks.iloc[row]),
-            ruined=bool(table.runs["ruined"].iloc[row]) if "ruined" in table.runs else False,
+            rank=None if pd.isna(ranks[row]) else int(ranks[row]),
+            ruined=bool(ruined[row]),
             benchmark=str(returns.benchmark_of[row]),
         )
         for row in range(len(table))
@@ -203,7 +204,7 @@ def _trials(
     risk_free: dict[str, float] = {}
     for row in kept.tolist():
         risk_free.setdefault(scenarios[row], returns.risk_free[row])
-    neighbours = table.metrics[NEIGHBOURHOOD]
+    neighbours = table.metrics[NEIGHBOURHOOD].tolist()
     matrix = returns.returns
     if len(kept) < len(table):
         matrix = matrix[:, kept]
@@ -221,9 +222,9 @@ def _trials(
         earlier_decisions=dict(zip(scenarios, returns.earlier_decisions, strict=False)),
         walk_forward_t=walk_forward_t,
         neighbour_sharpe={
-            run_ids[row]: float(neighbours.iloc[row])
-            for row in kept
-            if not pd.isna(neighbours.iloc[row])
+            run_ids[row]: float(neighbours[row])
+            for row in kept.tolist()
+            if not pd.isna(neighbours[row])
         },
     )
 

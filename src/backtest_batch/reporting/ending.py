@@ -74,7 +74,7 @@ def _write(session: Session, compared: Compared, watch: Stopwatch) -> None:
         write_reports(session, compared, watch)
     known = set() if session.earlier is None else session.earlier.run_ids.keys()
     computed = [item for item in session.in_order if item.spec.run_key not in known]
-    document = timings(computed, watch.seconds, session.config["n_jobs"])
+    document = timings(computed, watch, session.config["n_jobs"])
     write_json(session.workspace.reports / "batch_timings.json", document)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from backtest_batch.comparison.overfitting.bars import Sample, day_starts
 from backtest_batch.comparison.overfitting.cscv import block_sums
 from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trials
+from backtest_batch.comparison.threads import in_threads
 
 # Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
 _COLUMNS_AT_ONCE = 128
@@ -160,22 +161,22 @@ def measure(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
     n_runs = len(daily.columns)
     raw, adjusted = (empty_moments(n_runs, blocks, len(counts)) for _ in range(2))
     beta = np.empty(n_runs)
-    known: IntArray = np.empty(0, dtype=np.int64)
-    benchmark = shift_b = np.empty((0, 0))
-    for first in range(0, n_runs, _COLUMNS_AT_ONCE):
-        part = slice(first, min(first + _COLUMNS_AT_ONCE, n_runs))
+
+    def fill(part: slice) -> None:
         bases, where = np.unique(daily.bases[part], return_inverse=True)
-        if not np.array_equal(bases, known):
-            known, benchmark = bases, daily.benchmarks(bases)
-            shift_b = counts @ (benchmark - benchmark.mean(axis=0)) / daily.n_bars
+        r, benchmark = daily.runs(part), daily.benchmarks(bases)
+        centred = np.hstack([r - r.mean(axis=0), benchmark - benchmark.mean(axis=0)])
+        shift, shift_b = np.split(counts @ centred / daily.n_bars, [r.shape[1]], axis=1)
         # One column broadcasts against all runs.
         own = slice(None) if len(bases) == 1 else where
-        r, b = daily.runs(part), benchmark[:, own]
-        shift = counts @ (r - r.mean(axis=0)) / daily.n_bars
+        b = benchmark[:, own]
         beta[part] = slopes = _slopes(r, b)
         _fill(raw, part, r, shift)
         # The resampled means of a follow from those of r and b: no second matrix product.
         _fill(adjusted, part, r - slopes * b, shift - slopes * shift_b[:, own])
+
+    firsts = range(0, n_runs, _COLUMNS_AT_ONCE)
+    in_threads(fill, [slice(first, min(first + _COLUMNS_AT_ONCE, n_runs)) for first in firsts])
     return Measured(raw=raw, adjusted=adjusted, beta=beta)
 
 

@@ -24,6 +24,7 @@ from backtest_batch.comparison.overfitting.trials import (
     OverfittingSettings,
     Trials,
 )
+from backtest_batch.comparison.threads import in_threads
 
 CONFIDENCE = 0.95
 """Level of the confidence interval and of the minimum track record length."""
@@ -153,7 +154,7 @@ class _Context:
 
     def results(self, group: Sequence[Sample]) -> list[ScenarioResult]:
         """Return the statistics of each scenario of the group."""
-        bare = [self._result(number, sample) for number, sample in enumerate(group)]
+        bare = in_threads(lambda item: self._result(*item), list(enumerate(group)))
         position = {name: place for place, name in enumerate(self._names(slice(None)))}
         wanted = {position[name] for result in bare for name in self._single(result, position)}
         intervals = self._intervals(np.array(sorted(wanted), dtype=np.int64))

@@ -1,12 +1,11 @@
 """Metrics of every run on every window."""
 
-import os
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from backtest_batch.comparison.threads import in_threads
 from backtest_batch.comparison.walk_forward.accounts import Accounts
 from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Windows
@@ -107,18 +106,6 @@ def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
         for row, name in enumerate(names):
             values[row, :, part] = found[name]
 
-    if len(parts) == 1:
-        fill(parts[0])
-    else:
-        # The kernels let go of the interpreter, so that threads share the work.
-        with ThreadPoolExecutor(min(len(parts), _processors())) as pool:
-            list(pool.map(fill, parts))
+    in_threads(fill, parts)
     values[~np.isfinite(values)] = np.nan
     return WindowMetrics(names=names, values=values)
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
