@@ -128,9 +128,7 @@ class TrackingConfig:
     uri: str | None = key(
         None, Role.TRACKING, "MLflow store; else MLFLOW_TRACKING_URI, else mlruns/mlflow.db"
     )
-    experiment: str = key(
-        "backtest_batch", Role.TRACKING, "MLflow experiment", named=True
-    )
+    experiment: str = key("backtest_batch", Role.TRACKING, "MLflow experiment", named=True)
     artifacts: str = key(
         "auto",
         Role.TRACKING,
