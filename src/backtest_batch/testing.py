@@ -10,6 +10,7 @@ Nothing here imports pytest: the checks are plain assertions.
 """
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ class StrategyContract:
     def test_warmup_bars_is_a_count(self) -> None:
         """``warmup_bars``, where there is one, is an integer and not negative."""
         found = getattr(self.make_strategy(), "warmup_bars", 0)
-        right = isinstance(found, int) and not isinstance(found, bool) and found >= 0
+        right = isinstance(found, Integral) and not isinstance(found, bool) and int(found) >= 0
         assert right, f"`warmup_bars` must be an int >= 0, but got {found!r}"
 
     def test_fit_returns_the_strategy_and_keeps_the_contract(self) -> None:

@@ -265,3 +265,15 @@ def test_bars_a_year_that_the_index_does_not_have_are_said(planned):
     assert ["about 52 " in note or "about 365 " in note for note in notes] == [True, True]
     assert planned(*own, "data.path=weekly.csv", "periods_per_year=52").notes == ()
     assert planned("data=synthetic", "data.freq=5min", "data.n_bars=9000").notes == ()
+
+
+def test_arguments_have_one_spelling_beside_a_seed_that_is_given_later(planned):
+    Path("drawing.py").write_text(
+        "class Drawing:\n"
+        "    def __init__(self, seed: int, width: float): ...\n"
+        "    def target_weights(self, panel, decisions): ...\n"
+    )
+    own = ("strategy=custom", "strategy._target_=drawing.Drawing", "strategy.width=1,1.0")
+    (run,) = planned(*SMALL, *own).runs
+    assert (run.run_id, run.config["strategy"]["width"]) == ("run_1.0", 1.0)
+    assert "seed" not in run.config["strategy"]

@@ -141,7 +141,8 @@ def typed_node(node: Mapping[str, Any], *, key: str) -> dict[str, Any]:
     For an argument of type float, 1 and 1.0 are then the same run. Arguments that are no plain
     numbers or text stay as they are, and so does a node that cannot be built.
     """
-    arguments, faults = arguments_of(node, key=key)
+    # A seed that must be given is given later, when the rest of the node is known.
+    arguments, faults = arguments_of(node, key=key, seed=0)
     if faults:
         return dict(node)
     return {

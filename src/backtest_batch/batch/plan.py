@@ -207,8 +207,8 @@ def _one_spelling(key: str, value: Any) -> Any:
 def _typed_value(config: Mapping[str, Any], key: str, value: Scalar) -> Scalar:
     root, _, rest = key.partition(".")
     if not rest and key in SWEEPABLE and isinstance(value, float | str):
-        spelled: Scalar = _one_spelling(key, value)
-        return spelled
+        spelt: Scalar = _one_spelling(key, value)
+        return spelt
     node = config[root] if rest and root in ("data", "strategy") else None
     typed = node.get(rest) if isinstance(node, Mapping) else None
     return typed if isinstance(typed, bool | int | float) else value
