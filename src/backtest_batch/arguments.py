@@ -29,6 +29,8 @@ OPTIONS_WITH_VALUE = frozenset(
         "-i",
     }
 )
+SOURCE_OPTIONS = frozenset({"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"})
+"""Options that say where configuration is looked for."""
 WHOLE_NODES = ("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints")
 """Keys whose mappings are one value and not a path to several."""
 GRAMMAR = frozenset("'\"()[]{}<>$")
@@ -91,6 +93,22 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (flags if waiting or item.startswith("-") else keys).append(item)
         waiting = item in OPTIONS_WITH_VALUE
     return flags, keys
+
+
+def configuration_sources(arguments: Sequence[str]) -> list[str]:
+    """Return what of the arguments says where configuration is looked for.
+
+    Options such as ``--config-dir conf``, and Hydra's search path: a command that repeats a run
+    needs them beside the keys.
+    """
+    found: list[str] = []
+    waiting = False
+    for item in arguments:
+        name = item.partition("=")[0]
+        if waiting or name in SOURCE_OPTIONS or name == "hydra.searchpath":
+            found.append(item)
+        waiting = item in SOURCE_OPTIONS
+    return found
 
 
 def option_value(options: Sequence[str], *names: str) -> str | None:

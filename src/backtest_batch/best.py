@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.arguments import argument_key, argument_value, determines_results
+from backtest_batch.arguments import (
+    argument_key,
+    argument_value,
+    determines_results,
+    divide,
+)
 from backtest_batch.assignments import Assignment
 from backtest_batch.comparison.levels import choice_name, format_value
 from backtest_batch.errors import ConfigurationError
@@ -92,7 +97,8 @@ def with_winner(arguments: Sequence[str]) -> list[str]:
     if path is None:
         return list(arguments)
     winner = read_winner(path)
-    recorded = {argument_key(item): item for item in winner.arguments}
+    sources, items = divide(winner.arguments)
+    recorded = {argument_key(item): item for item in items}
     own = [item for item in arguments if "=" in item and not _names_best(item)]
     changed = changed_arguments(own, recorded, winner.entry.get("config"))
     if changed:
@@ -112,7 +118,7 @@ def with_winner(arguments: Sequence[str]) -> list[str]:
     kept.insert(0, Assignment("best", path).override)
     place = next(place for place, item in enumerate(arguments) if _names_best(item))
     rest = [item for item in arguments if not _names_best(item)]
-    return [*rest[:place], *kept, *rest[place:]]
+    return [*sources, *rest[:place], *kept, *rest[place:]]
 
 
 def _names_best(item: str) -> bool:

@@ -192,34 +192,33 @@ def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scal
     targets = text_values(frame, f"params.{safe_key(name)}._target_")
     typed = {text: typed_value(text) for text in set(configured) if text is not None}
     chosen = {text: choice_name(text) for text in set(targets) if text is not None}
-    mappings = _mappings(frame, name)
     values: list[Scalar] = []
+    unknown = []
     for row, (keys, text, target) in enumerate(zip(swept, configured, targets, strict=True)):
         if isinstance(keys, dict) and name in keys:
             values.append(keys[name])
         elif text is not None:
             values.append(typed[text])
         else:
-            values.append(chosen[target] if target is not None else mappings.get(row))
+            values.append(chosen.get(target or ""))
+            unknown += [] if target else [row]
+    for row, mapping in zip(unknown, _mappings(frame.iloc[unknown], name), strict=True):
+        values[row] = mapping
     return values
 
 
-def _mappings(frame: pd.DataFrame, name: str) -> dict[int, Scalar]:
-    """Return by row the mappings that were configured under a key, which are stored leaf by leaf.
+def _mappings(frame: pd.DataFrame, name: str) -> list[Scalar]:
+    """Return the mapping that was configured under a key, which is stored leaf by leaf.
 
-    As JSON text, as a swept mapping has it.
+    For each run, as JSON text, as a swept mapping has it; None where a run has none.
     """
     prefix = f"params.{name}."
+    columns = {column: f"params.{column.removeprefix(prefix)}" for column in frame.columns}
     leaves = frame[[column for column in frame.columns if column.startswith(prefix)]]
-    if leaves.empty:
-        return {}
-    found = {}
-    for row, run in enumerate(leaves.to_dict("records")):
-        own = {f"params.{str(key).removeprefix(prefix)}": text for key, text in run.items()}
-        config = configuration(own)
-        if config:
-            found[row] = plain_value(config)
-    return found
+    if not leaves.columns.size:
+        return [None] * len(frame)
+    runs = leaves.rename(columns=columns).to_dict("records")
+    return [plain_value(configuration(run) or None) for run in runs]
 
 
 def _runs(frame: pd.DataFrame) -> pd.DataFrame:

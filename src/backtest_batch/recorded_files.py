@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from backtest_batch.arguments import configuration_sources
 from backtest_batch.assignments import Assignment
 from backtest_batch.batch.workspace import BATCH_CONFIG
 from backtest_batch.comparison.run_table import Label, RunTable
@@ -234,7 +235,10 @@ def _recorded_runs(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, 
 
 def _batch_overrides(store: Store, batch_id: str) -> tuple[str, ...] | None:
     content = _batch_file(store, batch_id, BATCH_CONFIG)
-    return None if content is None else tuple(yaml.safe_load(content)["overrides"])
+    if content is None:
+        return None
+    document = yaml.safe_load(content)
+    return (*configuration_sources(document["arguments"]), *document["overrides"])
 
 
 def _repeating(

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from backtest_batch.arguments import expand_arguments
+from backtest_batch.arguments import configuration_sources, expand_arguments
 from backtest_batch.best import changed_arguments, read_winner, with_winner
 from backtest_batch.errors import ConfigurationError
 
@@ -46,6 +46,22 @@ def test_the_arguments_of_the_winner_take_the_place_of_best(best):
     assert expanded == [
         *("--config-dir", "conf", "n_jobs=1", f"best={path}"),
         *("data=synthetic", "strategy.fast=5", "strategy.name='a b'", "tags.a=b"),
+    ]
+
+
+def test_where_the_configuration_was_found_comes_first(best):
+    path = best(command="python -m backtest_batch --config-dir 'my conf' strategy=mine")
+
+    assert with_winner([f"best={path}", "n_jobs=1"]) == [
+        *("--config-dir", "my conf", f"best={path}", "strategy=mine", "n_jobs=1"),
+    ]
+
+
+def test_what_says_where_configuration_is_found():
+    given = ["-m", "--config-dir", "a b", "x=1", "--config-dir=c", "--cfg", "job"]
+
+    assert configuration_sources([*given, "hydra.searchpath=[d]", "hydra/launcher=e"]) == [
+        *("--config-dir", "a b", "--config-dir=c", "hydra.searchpath=[d]"),
     ]
 
 

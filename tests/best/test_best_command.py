@@ -78,6 +78,34 @@ def test_the_recorded_command_repeats_the_run(swept):
     assert table["sharpe"][0] == winner["metrics"]["sharpe"]
 
 
+@pytest.mark.parametrize("artifacts", ["full", "none"])
+def test_a_configuration_of_ones_own_is_found_again(swept, artifacts):
+    folder, _ = swept
+    own = folder / "own conf" / "strategy"
+    own.mkdir(parents=True, exist_ok=True)
+    target = "_target_: backtest_batch.strategies.TrendBaseline\n"
+    (own / "mine.yaml").write_text(f"{target}average: sma\nfast: 5\nslow: 20\n", encoding="utf-8")
+    done = run(
+        folder,
+        *("--config-dir", "own conf", "-m", "strategy=mine", "strategy.slow=20,30", "n_jobs=1"),
+        *("data=synthetic", "data.n_bars=150", "data.n_assets=4", f"batch_name=own_{artifacts}"),
+        f"tracking.artifacts={artifacts}",
+    )
+    assert done.returncode == 0, done.stderr
+    done = run(
+        folder,
+        *(f"batch=own_{artifacts}", f"output_dir=own_{artifacts}"),
+        module="backtest_batch.compare",
+    )
+    assert done.returncode == 0, done.stderr
+
+    best = f"best=own_{artifacts}/best_params.json"
+    verified = run(folder, best, "verify=true", f"output_dir=own_{artifacts}_again")
+
+    assert verified.returncode == 0, verified.stderr
+    assert "Verified: all" in verified.stdout
+
+
 def test_a_result_that_is_not_the_recorded_one_exits_1(swept, tmp_path):
     folder, best = swept
     document = json.loads(best.read_text())

@@ -118,7 +118,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, migrated_store: Path) -> 
         input="".join("\t".join(batch) + "\n" for batch in BATCHES),
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stderr
     prefix = "Reports: "

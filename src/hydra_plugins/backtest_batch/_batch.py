@@ -8,6 +8,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from backtest_batch.arguments import configuration_sources
 from backtest_batch.config import check_keys
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import BatchRequest
@@ -108,7 +109,8 @@ def make_composer(loader: ConfigLoader, config: DictConfig, batch: Mapping[str, 
     hydra_overrides = OmegaConf.to_container(config.hydra.overrides.hydra)
     assert isinstance(hydra_overrides, list)
     named = config.hydra.job.config_name
-    return Composer(loader, named, [str(item) for item in hydra_overrides], batch)
+    sources = configuration_sources(sys.argv[1:])
+    return Composer(loader, named, [str(item) for item in hydra_overrides], batch, sources)
 
 
 def batch_config(config: DictConfig) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Composer:
         Overrides of the node ``hydra`` that belong to the command (a search path, say).
     batch
         The configuration of the batch: what no run may set for itself.
+    sources
+        Arguments that say where configuration is looked for; each run's command begins with them.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Composer:
         config_name: str | None,
         hydra_overrides: Sequence[str],
         batch: Mapping[str, Any],
+        sources: Sequence[str] = (),
     ) -> None:
         self.loader = loader
         self._config_name = config_name
         self._hydra_overrides = list(hydra_overrides)
         self._batch = batch
+        self._sources = tuple(sources)
         self._files: dict[tuple[str, ...], DictConfig] = {}
         self._bases: dict[tuple[str, ...], Base] = {}
 
@@ -94,7 +98,7 @@ class Composer:
         return Composition(
             swept=swept,
             config=None if faults else plain,
-            overrides=overrides,
+            overrides=(*self._sources, *overrides),
             run_id=run_id,
             faults=tuple(faults),
         )

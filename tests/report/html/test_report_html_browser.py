@@ -449,6 +449,28 @@ def test_odd_batches(
             )
 
 
+def test_runs_without_a_number_have_a_place_on_the_axis(
+    chrome: Any, screenshot: ModuleType, tmp_path: Path
+) -> None:
+    values = pd.Series([None, 1, 2] * 2, dtype=object)
+    frame = pd.DataFrame({"x": values, "y": ["a"] * 3 + ["b"] * 3, "sharpe": range(6)})
+    page = tmp_path / "null.html"
+    page.write_text(render_report(bare(frame, ["x", "y"])), encoding="utf-8")
+    screenshot.open_page(chrome, page)
+
+    places, ticks = chrome.execute_script(
+        "const plot = document.querySelector('#parallel .plot');"
+        "const onFirst = plot.data.filter((trace) => trace.name?.startsWith('band'))"
+        ".flatMap((trace) => trace.y.filter((_, i) => trace.x[i] === 0));"
+        "return [onFirst, plot.layout.annotations.filter((item) => item.x === 0)"
+        ".map((item) => [item.text, item.y])];"
+    )
+    # The line of each run crosses the axis: null apart from and below the numbers.
+    assert sorted(places) == pytest.approx([0, 0, 0.2, 0.2, 1, 1])
+    assert dict(ticks) == pytest.approx({"null": 0, "1": 0.2, "2": 1})
+    assert complaints(chrome) == []
+
+
 def test_text_of_users_runs_nothing(chrome: Any, screenshot: ModuleType, tmp_path: Path) -> None:
     evil = "</script><img src=x onerror=document.title='obeyed'><b>%{x}&amp;"
     frame = pd.DataFrame(

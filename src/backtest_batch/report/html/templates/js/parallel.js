@@ -3,6 +3,7 @@
 
 const BANDS = 8;
 const MAX_CATEGORY_TICKS = 8;
+const NULL_SPACE = 0.2;
 
 function parameterAxis(param) {
   if (!param.numeric) {
@@ -16,14 +17,18 @@ function parameterAxis(param) {
   const numbers = param.numbers.filter((value) => value !== null);
   const scaled = scaleOf(Math.min(...numbers), Math.max(...numbers));
   const few = param.numbers.length <= MAX_CATEGORY_TICKS;
-  return { name: param.name, value: scaled.value,
-    at: (run) => {
-      const value = param.numbers[param.codes[run]];
-      return value === null ? null : scaled.at(value);
-    },
-    text: (run) => param.levels[param.codes[run]],
-    ticks: few ? param.levels.map((text, level) => [level, text]).filter(([level]) => param.numbers[level] !== null)
-      .map(([level, text]) => [scaled.at(param.numbers[level]), text]) : scaled.ticks(String) };
+  // A value that is no number (null) has a place of its own, below the numbers.
+  const without = param.numbers.indexOf(null);
+  const floor = without < 0 ? 0 : NULL_SPACE;
+  const raised = (height) => floor + (1 - floor) * height;
+  const place = (value) => value === null ? 0 : raised(scaled.at(value));
+  const ticks = few ? param.levels.map((text, level) => [place(param.numbers[level]), text])
+    : scaled.ticks(String).map(([height, text]) => [raised(height), text]);
+  if (!few && without >= 0) ticks.unshift([0, param.levels[without]]);
+  return { name: param.name, ticks,
+    value: (height) => scaled.value(Math.max(0, (height - floor) / (1 - floor))),
+    at: (run) => place(param.numbers[param.codes[run]]),
+    text: (run) => param.levels[param.codes[run]] };
 }
 
 function metricAsAxis(metric) {
@@ -145,6 +150,7 @@ function registerParallel() {
       x: i, y: height, text: plotText(brief(text, narrow ? 7 : 12)), showarrow: false, xanchor: "right",
       xshift: -3, font: { size: narrow ? 9 : 11 }, bgcolor: "#ffffff", borderpad: 1,
     })));
+    const tilted = narrow || axes.length > 7;
     return {
       label: `Parallel coordinates of ${held.length} runs over ${axes.map((item) => item.name).join(", ")}.`,
       note: (terms.length ? `${held.length} of ${ids.length} runs are highlighted. ` : "") +
@@ -154,10 +160,11 @@ function registerParallel() {
       layout: {
         height: narrow ? 360 : 440,
         dragmode: touch ? false : "select",
-        margin: { l: narrow ? 40 : 64, r: narrow ? 58 : 56, t: 64, b: 16 },
+        // Tilted titles reach beyond the last axis.
+        margin: { l: narrow ? 40 : 64, r: narrow ? 58 : tilted ? 130 : 56, t: tilted && !narrow ? 96 : 64, b: 16 },
         xaxis: axis("", { range: [-0.15, axes.length - 0.85], side: "top", tickmode: "array", showgrid: true,
           tickvals: axes.map((_, i) => i), ticktext: titles.map((title) => plotText(brief(title, narrow ? 10 : 22))),
-          tickangle: narrow || axes.length > 7 ? -30 : 0, fixedrange: true }),
+          tickangle: tilted ? -30 : 0, fixedrange: true }),
         yaxis: axis("", { range: [-0.04, 1.04], visible: false, fixedrange: true }),
         annotations,
       },
