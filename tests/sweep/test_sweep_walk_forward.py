@@ -87,6 +87,37 @@ def test_one_configuration_is_its_own_walk_forward_bit_for_bit(with_store, comma
     assert own.tobytes() == equity["net_return"].to_numpy().tobytes()
 
 
+def test_a_fitted_run_is_measured_on_bars_it_was_not_fitted_on(with_store, command, recorded_runs):
+    # Its account is entered up to a quarter before the first test bar, with what was learnt on
+    # the bars in between.
+    (with_store / "fitting.py").write_text(FITTED, encoding="utf-8")
+    fitted = ("strategy=custom", "strategy._target_=fitting.Best", "rebalance=Q")
+    done = command(*SHARED, *WALK, *fitted, "strategy.skip=0,1", "commission_bps=5")
+    assert done.code == 0, done.err
+    folder = folder_of(with_store)
+    summary = pd.read_csv(folder / "walk_forward_summary.csv", parse_dates=["test_start"])
+    first = summary["test_start"].min()
+    returns = pd.read_parquet(folder / "returns.parquet").set_index("timestamp")
+    assert returns.notna().any(axis=1).idxmax() == first
+    for run_id, run in recorded_runs(with_store).items():
+        equity = pd.read_parquet(run.files / "equity.parquet")
+        trades = pd.read_parquet(run.files / "trades.parquet")
+        assert equity["timestamp"].iloc[1] == first
+        assert equity["equity"].iloc[0] == 1_000_000
+        assert equity["net_return"].isna().tolist() == [True] + [False] * (len(equity) - 1)
+        growth = equity["equity"].iloc[-1] / equity["equity"].iloc[0]
+        assert run.metrics["final_pf"] == pytest.approx(growth, rel=1e-12)
+        assert run.metrics["n_periods"] == len(equity) - 1
+        assert run.metrics["trades"] == len(trades)
+        assert run.metrics["total_costs"] == pytest.approx(trades["cost"].sum(), rel=1e-9)
+        assert equity["cost"].sum() == pytest.approx(trades["cost"].sum(), rel=1e-9)
+        own = returns[run_id].dropna().to_numpy()
+        assert own.tobytes() == equity["net_return"].to_numpy()[1:].tobytes()
+    benchmark = returns["benchmark"].dropna()
+    slope = np.polyfit(benchmark, returns[run_id].dropna(), 1)[0]
+    assert run.metrics["beta"] == pytest.approx(slope, rel=1e-9)
+
+
 def test_a_strategy_with_fit_sees_training_bars_only(with_store, command):
     (with_store / "fitting.py").write_text(FITTED, encoding="utf-8")
     done = command(

@@ -16,8 +16,9 @@ from backtest_batch.batch.construct import build
 from backtest_batch.batch.fingerprint import digest
 from backtest_batch.batch.forward import Fitted, fit, periods_per_year
 from backtest_batch.comparison.walk_forward.fitted import Route
+from backtest_batch.comparison.walk_forward.per_bar import metrics_from
 from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.metrics import result_metrics
+from backtest_batch.engine.metrics import RESULT_METRICS, result_metrics
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate_many
 from backtest_batch.errors import ConfigurationError, StrategyError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
@@ -29,12 +30,39 @@ SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """One simulated run and its metrics."""
+    """One simulated run and its metrics.
+
+    Attributes
+    ----------
+    simulation
+        The account.
+    first_bar
+        Position in the panel of the first measured bar. That of the simulation, but for a fitted
+        strategy: its account is entered before the bar from which on its returns count.
+    metrics, undefined
+        From that bar on.
+    in_sample
+        Metrics on training bars of a fitted strategy, one value a split.
+    """
 
     simulation: Simulation
+    first_bar: int
     metrics: Mapping[str, float]
     undefined: tuple[str, ...]
     in_sample: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def n_left_out(self) -> int:
+        """Bars of the simulation before the first measured one."""
+        return self.first_bar - self.simulation.first_bar
+
+    @property
+    def net_return(self) -> FloatArray:
+        """Net returns from the first measured bar on, which has none."""
+        returns = self.simulation.net_return
+        if self.n_left_out == 0:
+            return returns
+        return np.concatenate(([np.nan], returns[self.n_left_out + 1 :]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +148,14 @@ def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     references = _benchmarks(list(examples.values()), panel, decisions, route.first_bar)
     simulated = time.perf_counter()
 
+    since = signals.first_return_bar
     benchmarks = {
-        key: _measure(simulation, run.config, None)
+        key: _measure(simulation, run.config, None, panel, since)
         for (key, run), simulation in zip(examples.items(), references, strict=True)
     }
     computed = tuple(
         replace(
-            _measure(simulation, run.config, benchmarks[key].simulation.net_return),
+            _measure(simulation, run.config, benchmarks[key].simulation.net_return, panel, since),
             in_sample=in_sample,
         )
         for simulation, run, key, in_sample in zip(
@@ -209,16 +238,42 @@ def _copy(panel: Panel) -> Panel:
 
 
 def _measure(
-    simulation: Simulation, config: Mapping[str, Any], benchmark: FloatArray | None
+    simulation: Simulation,
+    config: Mapping[str, Any],
+    benchmark: FloatArray | None,
+    panel: Panel,
+    since: int | None,
 ) -> Computed:
+    """Measure a run, or what it comes to from the bar ``since`` on."""
     periods_per_year, risk_free_rate = _annualisation(config)
+    # What is ruined before it counts is shown as it is; nothing is judged by it.
+    if since is not None and (simulation.ruined_bar is None or simulation.ruined_bar >= since):
+        found = metrics_from(
+            since,
+            simulation,
+            panel,
+            periods_per_year=periods_per_year,
+            risk_free_rate=risk_free_rate,
+            benchmark=benchmark,
+        )
+        return Computed(
+            simulation=simulation,
+            first_bar=since - 1,
+            metrics=found,
+            undefined=tuple(name for name in RESULT_METRICS if name not in found),
+        )
     metrics, undefined = result_metrics(
         simulation,
         periods_per_year=periods_per_year,
         risk_free_rate=risk_free_rate,
         benchmark_returns=benchmark,
     )
-    return Computed(simulation=simulation, metrics=metrics, undefined=tuple(undefined))
+    return Computed(
+        simulation=simulation,
+        first_bar=simulation.first_bar,
+        metrics=metrics,
+        undefined=tuple(undefined),
+    )
 
 
 def _annualisation(config: Mapping[str, Any]) -> tuple[float, float]:

@@ -72,22 +72,35 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
     """Write equity.parquet: one row a measured bar."""
-    simulation = computed.simulation
-    first_bar = simulation.first_bar
-    stamps = panel.index[first_bar : first_bar + len(simulation.equity)]
-    peak = np.maximum.accumulate(simulation.equity)
+    simulation, skipped = computed.simulation, computed.n_left_out
+    equity, scale = simulation.equity[skipped:], _scale(computed)
+    turnover, cost = simulation.turnover[skipped:], simulation.cost[skipped:]
+    if skipped:
+        equity, cost = equity * scale, cost * scale
+        # The account is as if it had been handed over at the close of the first measured bar.
+        turnover, cost = (np.concatenate(([0.0], values[1:])) for values in (turnover, cost))
+    stamps = panel.index[computed.first_bar : computed.first_bar + len(equity)]
+    peak = np.maximum.accumulate(equity)
     _write(
         path,
         {
             "timestamp": pa.array(stamps),
-            "equity": simulation.equity,
-            "net_return": pa.array(simulation.net_return, from_pandas=True),
-            "drawdown": simulation.equity / peak - 1.0,
-            "gross_exposure": simulation.gross_exposure,
-            "turnover": simulation.turnover,
-            "cost": simulation.cost,
+            "equity": equity,
+            "net_return": pa.array(computed.net_return, from_pandas=True),
+            "drawdown": equity / peak - 1.0,
+            "gross_exposure": simulation.gross_exposure[skipped:],
+            "turnover": turnover,
+            "cost": cost,
         },
     )
+
+
+def _scale(computed: Computed) -> float:
+    """Return what makes equity at the first measured bar the initial capital."""
+    if computed.n_left_out == 0:
+        return 1.0
+    simulation = computed.simulation
+    return float(simulation.settings.initial_capital / simulation.equity[computed.n_left_out])
 
 
 def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
@@ -101,19 +114,21 @@ def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
 
 
 def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
-    trades = computed.simulation.trades()
+    trades, scale = computed.simulation.trades(), _scale(computed)
+    # Trades before a fitted strategy is measured are not in its metrics either.
+    kept = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
     symbols = pa.DictionaryArray.from_arrays(
-        pa.array(trades.asset, pa.int32()), pa.array(list(panel.symbols), pa.string())
+        pa.array(trades.asset[kept], pa.int32()), pa.array(list(panel.symbols), pa.string())
     )
     _write(
         path,
         {
-            "timestamp": pa.array(panel.index[trades.bar]),
+            "timestamp": pa.array(panel.index[trades.bar[kept]]),
             "symbol": symbols.cast(pa.string()),
-            "shares": trades.shares,
-            "price": trades.price,
-            "value": trades.value,
-            "cost": trades.cost,
+            "shares": trades.shares[kept] * scale,
+            "price": trades.price[kept],
+            "value": trades.value[kept] * scale,
+            "cost": trades.cost[kept] * scale,
         },
     )
 

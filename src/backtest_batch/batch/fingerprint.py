@@ -12,7 +12,15 @@ from typing import Any
 from backtest_batch.config import SWEEPABLE
 
 PACKAGE = Path(__file__).parents[1]
-RESULT_SOURCES = ("engine", "market", "strategies", "batch/compute.py")
+RESULT_SOURCES = (
+    "engine",
+    "market",
+    "strategies",
+    "batch/compute.py",
+    # What is fitted depends on its splits.
+    "batch/forward.py",
+    "comparison/walk_forward",
+)
 """What of this package determines a run's result."""
 
 

@@ -32,10 +32,14 @@ class Fitted:
         Its weights over all test windows.
     in_sample
         Metrics of each run on the training bars, one value a split.
+    first_return_bar
+        First test bar. Returns before it are of an account that holds already what was fitted on
+        them, and count for nothing. None without a fit.
     """
 
     route: Route
     in_sample: tuple[Mapping[str, tuple[float, ...]], ...]
+    first_return_bar: int | None = None
 
 
 def is_on(config: Mapping[str, Any]) -> bool:
@@ -187,4 +191,5 @@ def fit(
             {name: tuple(np.asarray(values).tolist()) for name, values in found.items()}
             for found in metrics
         ),
+        first_return_bar=splits[0].test_start,
     )

@@ -230,12 +230,10 @@ def _write_into(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk
 def _write_returns(place: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
     with row_writer(array_file(place, RETURNS), task.scratch.row_bars) as write:
         for key, reference in chunk.benchmarks.items():
-            simulation = reference.simulation
             row = task.scratch.benchmark_rows[key]
-            write(row, key, simulation.first_bar, simulation.net_return)
+            write(row, key, reference.first_bar, reference.net_return)
         for run, computed in zip(task.runs, chunk.runs, strict=True):
-            simulation = computed.simulation
-            write(run.index, run.run_key, simulation.first_bar, simulation.net_return)
+            write(run.index, run.run_key, computed.first_bar, computed.net_return)
 
 
 def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:

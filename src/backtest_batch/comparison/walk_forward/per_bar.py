@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.walk_forward.evidence import whole
 from backtest_batch.comparison.walk_forward.fitted import FittedWeights
 from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Split
@@ -75,6 +76,54 @@ def drifted_weights(simulation: Simulation, panel: Panel, bar: int) -> FloatArra
     # What has no price any more was sold; rounding of its shares is no holding.
     values = np.where(np.isnan(close), 0.0, shares * np.nan_to_num(close))
     return np.asarray(values / simulation.equity[bar - simulation.first_bar])
+
+
+def metrics_from(
+    bar: int,
+    simulation: Simulation,
+    panel: Panel,
+    *,
+    periods_per_year: float,
+    risk_free_rate: float = 0.0,
+    benchmark: FloatArray | None = None,
+) -> dict[str, float]:
+    """Return the defined metrics of a run from a bar on, as if measuring began just before it.
+
+    Parameters
+    ----------
+    bar
+        First bar whose return counts, after the first of the simulation.
+    simulation
+        A run that was not ruined before it.
+    panel
+        Its prices.
+    periods_per_year
+        Bars a year.
+    risk_free_rate
+        Annual rate.
+    benchmark
+        Net returns of the benchmark on the bars of the simulation, or on more.
+    """
+    arrays: dict[str, Any] = {
+        name: values[bar:] for name, values in per_bar_arrays([simulation], panel.n_bars).items()
+    }
+    reference = None
+    if benchmark is not None:
+        reference = np.full(panel.n_bars - bar, np.nan)
+        given = benchmark[bar - simulation.first_bar :]
+        reference[: len(given)] = given
+    run = ScenarioRuns(
+        scenario="",
+        run_ids=("run",),
+        index=panel.index[bar:],
+        parameters=pd.DataFrame(index=range(1)),
+        periods_per_year=periods_per_year,
+        risk_free_rate=risk_free_rate,
+        initial_capital=simulation.settings.initial_capital,
+        benchmark=reference,
+        **arrays,
+    )
+    return whole(run)
 
 
 def in_sample_metrics(
