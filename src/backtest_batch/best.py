@@ -109,7 +109,8 @@ def with_winner(arguments: Sequence[str]) -> list[str]:
     given = {argument_key(item) for item in own}
     kept = [item for key, item in recorded.items() if key not in given and key not in COMMAND_KEYS]
     # Quoted, because on the command line a path with a space may have come without quotes.
-    lost = [argument_key(item) for item in kept if is_masked(item)]
+    masked_keys = [argument_key(item) for item in kept if is_masked(item)]
+    lost = [key for key in masked_keys if determines_results(key)]  # a label may stay as it is
     if lost:
         raise ConfigurationError(
             f"best={path}: the values of these keys hold secrets, which are not recorded: "

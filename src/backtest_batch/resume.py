@@ -179,7 +179,13 @@ def _without_lost_secrets(batch_id: str, kept: Sequence[str]) -> list[str]:
         kept = [
             item for item in kept if argument_key(item) != "tracking.uri" or not is_masked(item)
         ]
-    lost = sorted(argument_key(item) for item in kept if is_masked(item))
+    lost = sorted(
+        key
+        for item in kept
+        # A label may stay as it was recorded.
+        if is_masked(item)
+        and ((key := argument_key(item)) == "tracking.uri" or determines_results(key))
+    )
     if lost:
         raise ConfigurationError(
             f"resume={batch_id}: the values of these keys hold secrets, which are not recorded: "
