@@ -129,7 +129,7 @@ def test_it_runs_without_a_path_or_a_terminal_from_the_installed_package(tmp_pat
         text=True,
         stdin=subprocess.DEVNULL,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        timeout=120,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     assert "commission_bps: 0.5" in done.stdout

@@ -348,7 +348,11 @@ def start_writer(**environment):
 
 def test_processes_that_store_the_same_panel_at_once(cache_folder):
     writers = [start_writer() for _ in range(4)]
-    answers = [writer.communicate(timeout=120) for writer in writers]
+    try:
+        answers = [writer.communicate(timeout=500) for writer in writers]
+    finally:
+        for writer in writers:
+            writer.kill()
     assert [error for _, error in answers] == [""] * 4
     fingerprints = {printed.split()[0] for printed, _ in answers}
     (fingerprint,) = fingerprints
@@ -363,11 +367,11 @@ def test_a_writer_that_is_killed_leaves_nothing_that_passes_for_a_panel(cache_fo
     fingerprint = writer.stdout.readline().strip()
     time.sleep(delay)
     writer.kill()
-    writer.communicate(timeout=60)
+    writer.communicate(timeout=500)
     with contextlib.suppress(DataNotFoundError):
         assert open_panel(fingerprint).fields["volume"].sum() == 7.0 * 2000 * 200
     second = start_writer()
-    assert second.communicate(timeout=120)[1] == ""
+    assert second.communicate(timeout=500)[1] == ""
     assert open_panel(fingerprint).fields["close"].sum() == 7.0 * 2000 * 200
 
 

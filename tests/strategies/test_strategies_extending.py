@@ -48,6 +48,6 @@ def test_the_two_files_of_the_page_pass_under_pytest(tmp_path):
     (tmp_path / "my_module.py").write_text(module)
     (tmp_path / "test_my_module.py").write_text(f"from my_module import MyStrategy\n{test}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_module.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "9 passed" in done.stdout
