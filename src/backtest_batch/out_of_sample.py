@@ -134,6 +134,8 @@ def _scenario_runs(
             in_sample[position] = {
                 name: np.array(values) for name, values in outcome.in_sample.items()
             }
+    of_runs = [returns.benchmark_row[place] for place in places]
+    benchmark = stored[of_runs[0] if len(set(of_runs)) == 1 else of_runs, :n_bars].T
     names = [name for name in table.params.columns if name not in table.scenario_axes]
     costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
     return ScenarioRuns(
@@ -148,7 +150,7 @@ def _scenario_runs(
         cost_rate=costs * 1e-4,
         execution_lag=config["execution_lag"],
         initial_capital=config["initial_capital"],
-        benchmark=stored[returns.benchmark_row[places[0]], :n_bars],
+        benchmark=benchmark,
         in_sample=in_sample,
         return_bars=range(*bars),
         **per_bar,

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backtest_batch.batch.compute import compute
+
 SHARED = ("-m", "data=synthetic", "data.n_bars=900")
 WALK = (
     "walk_forward=rolling",
@@ -116,6 +118,20 @@ def test_a_fitted_run_is_measured_on_bars_it_was_not_fitted_on(with_store, comma
     benchmark = returns["benchmark"].dropna()
     slope = np.polyfit(benchmark, returns[run_id].dropna(), 1)[0]
     assert run.metrics["beta"] == pytest.approx(slope, rel=1e-9)
+
+
+def test_what_a_fitted_run_comes_to_does_not_depend_on_its_chunk(working_dir, planned):
+    (working_dir / "fitting_alone.py").write_text(FITTED, encoding="utf-8")
+    custom = ("strategy=custom", "strategy._target_=fitting_alone.Best", "rebalance=W")
+    plan = planned(*SHARED, *WALK, *custom, "commission_bps=0,50")
+    (panel,) = plan.panels.values()
+    together = compute(plan.runs, panel).runs
+    for run, shared in zip(plan.runs, together, strict=True):
+        (alone,) = compute([run], panel).runs
+        assert alone.metrics == shared.metrics
+        # Each is compared with the benchmark of its own costs, in-sample too.
+        np.testing.assert_equal(alone.in_sample, shared.in_sample)
+    assert together[0].in_sample["beta"] != together[1].in_sample["beta"]
 
 
 def test_a_strategy_with_fit_sees_training_bars_only(with_store, command):

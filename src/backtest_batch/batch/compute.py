@@ -186,9 +186,11 @@ def _signals(
         weights = _weights(_strategy(first), panel, decisions)
         route = Route(decisions=decisions, weights=weights, first_bar=first.first_bar)
         return Fitted(route=route, in_sample=({},) * len(runs))
-    benchmark = np.full(panel.n_bars, np.nan)
-    reference = _benchmarks([first], panel, decisions, first.first_bar)[0]
-    benchmark[first.first_bar : first.first_bar + reference.n_measured] = reference.net_return
+    # Each has its own, so that no run's figures depend on which others share its chunk.
+    benchmark = np.full((panel.n_bars, len(runs)), np.nan)
+    for column, reference in enumerate(_benchmarks(runs, panel, decisions, first.first_bar)):
+        bars = slice(first.first_bar, first.first_bar + reference.n_measured)
+        benchmark[bars, column] = reference.net_return
     return fit(lambda: _strategy(first), runs, panel, decisions, settings, benchmark)
 
 

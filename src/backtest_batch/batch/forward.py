@@ -163,7 +163,7 @@ def fit(
     settings
         The conditions of each run.
     benchmark
-        Net returns of the benchmark, shape (n_bars,).
+        Net returns of each run's benchmark, shape (n_bars, n_runs).
     """
     first = runs[0]
     assert first.fit_bars is not None

@@ -197,6 +197,30 @@ def test_shapes_that_disagree_are_refused():
     with pytest.raises(ValueError, match=r"`turnover` must have shape .* = \(50, 3\), but got"):
         runs_of(returns, turnover=returns[:, :2])
     with pytest.raises(ValueError, match=r"`benchmark` must have shape"):
-        runs_of(returns, benchmark=returns)
+        runs_of(returns, benchmark=returns[:, :1])
     with pytest.raises(ValueError, match="run_ids must be distinct"):
         runs_of(returns, run_ids=("a", "b", "a"))
+
+
+@pytest.mark.parametrize("windows", [[(range(20, 90),)], [(range(20, 60), range(80, 120))]])
+def test_each_run_is_compared_with_its_own_benchmark(windows):
+    returns, benchmarks = random_returns(150, 3, 1), random_returns(150, 3, 2)
+    benchmarks[100, 2] = np.nan
+    together = measure(runs_of(returns, benchmark=benchmarks), windows)
+    for run in range(3):
+        alone = measure(runs_of(returns[:, [run]], benchmark=benchmarks[:, run]), windows)
+        np.testing.assert_array_equal(together.values[:, :, run], alone.values[:, :, 0])
+    joined = np.concatenate([np.arange(item.start, item.stop) for item in windows[0]])
+    slope = np.polyfit(benchmarks[joined, 1], returns[joined, 1], 1)[0]
+    assert together.of("beta")[0, 1] == pytest.approx(slope, rel=1e-9)
+    assert np.isnan(together.of("beta")[0, 2]) == (100 in joined)
+
+
+def test_a_stitched_curve_is_compared_with_the_benchmark_of_what_it_holds():
+    returns, benchmarks = random_returns(150, 2, 3), random_returns(150, 2, 4)
+    runs = runs_of(returns, benchmark=benchmarks)
+    held = np.array([1, 1, -1, 0])
+    found = runs.benchmark_on(np.arange(10, 14), np.maximum(held, 0))
+    assert found.tolist() == [benchmarks[10, 1], benchmarks[11, 1], *benchmarks[12:14, 0]]
+    shared = runs_of(returns, benchmark=benchmarks[:, 0])
+    assert shared.benchmark_on(np.arange(10, 12), 1).tolist() == benchmarks[10:12, 0].tolist()

@@ -85,7 +85,9 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
         for scenario in {run.scenario for run in (*trials.runs, *trials.failed)}
     }
     batch = settings.trials == "batch"
-    counted = {name: len(tried) if batch else number for name, number in everything.items()}
+    counted: dict[str | None, int] = {
+        name: len(tried) if batch else number for name, number in everything.items()
+    }
     results = scenario_results(trials, settings, n_tried=len(tried), n_counted=counted)
     first = min(
         (run for run in trials.runs if run.rank is not None),

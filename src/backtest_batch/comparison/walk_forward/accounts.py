@@ -44,9 +44,12 @@ class Accounts:
         equity = np.ones((n_chosen, n_bars + 1))
         np.cumprod(1.0 + np.where(present, self._returns, 0.0), axis=1, out=equity[:, 1:])
         self._equity = kernel_input(equity)
-        given = np.full(n_bars, np.nan) if runs.benchmark is None else runs.benchmark
-        self._benchmark = kernel_input(given)
-        self._n_unmatched = np.concatenate(([0], np.cumsum(~np.isfinite(self._benchmark))))
+        # One row for each run, or one that they share.
+        given = np.full(n_bars, np.nan) if runs.benchmark is None else np.asarray(runs.benchmark)
+        rows = given[None, :] if given.ndim == 1 else _by_run(given, part)
+        self._benchmarks = kernel_input(rows)
+        self._n_unmatched: IntArray = np.zeros((len(rows), n_bars + 1), dtype=np.int64)
+        np.cumsum(~np.isfinite(rows), axis=1, out=self._n_unmatched[:, 1:])
 
     def metrics(self, windows: Sequence[Windows]) -> dict[str, FloatArray]:
         """Return every metric that the arrays define, each of shape (n_windows, n_chosen)."""
@@ -83,11 +86,15 @@ class Accounts:
         present = self._n_absent[runs, stops] == self._n_absent[:, start]
         held = (present & (stops > start)).tolist()
         ruined = (self._equity[runs, stops] <= 0.0).tolist()
-        matched = self._n_unmatched[bars.stop] == self._n_unmatched[start]
-        benchmark = self._benchmark[start : bars.stop if matched else start]
+        matched = self._n_unmatched[:, bars.stop] == self._n_unmatched[:, start]
+        benchmarks = [
+            row[start : bars.stop if whole else start]
+            for row, whole in zip(self._benchmarks, matched.tolist(), strict=True)
+        ]
         for run, stop in enumerate(stops.tolist()):
             if held[run]:
                 path = self._equity[run, start : stop + 1]
+                benchmark = benchmarks[run if len(benchmarks) > 1 else 0]
                 yield _Path(path, benchmark[: stop - start], ruined[run])
             else:
                 yield None
@@ -99,15 +106,17 @@ class Accounts:
         paths = np.ones((len(returns), len(bars) + 1))
         np.cumprod(1.0 + returns, axis=1, out=paths[:, 1:])
         equity = kernel_input(paths)
-        matched = np.isfinite(self._benchmark[bars]).all()
-        benchmark = kernel_input(self._benchmark[bars])
+        benchmarks = kernel_input(self._benchmarks[:, bars])
+        matched = np.isfinite(benchmarks).all(axis=1)
         for run, n_kept in enumerate(np.searchsorted(bars, self._ends).tolist()):
             ruined_in_a_gap = n_kept < len(bars) and bars[n_kept - 1] != self._ends[run] - 1
             if n_kept == 0 or ruined_in_a_gap or not np.isfinite(equity[run, n_kept]):
                 yield None
             else:
                 path = equity[run, : n_kept + 1]
-                yield _Path(path, benchmark[: n_kept if matched else 0], bool(path[-1] <= 0.0))
+                row = run if len(benchmarks) > 1 else 0
+                benchmark = benchmarks[row, : n_kept if matched[row] else 0]
+                yield _Path(path, benchmark, bool(path[-1] <= 0.0))
 
     def _traded(
         self, windows: Sequence[Windows], n_periods: FloatArray, mean_return: FloatArray

@@ -85,7 +85,7 @@ def curve_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
         periods_per_year=runs.periods_per_year,
         risk_free_rate=runs.risk_free_rate,
         initial_capital=runs.initial_capital,
-        benchmark=None if runs.benchmark is None else np.asarray(runs.benchmark)[curve.bars],
+        benchmark=None if runs.benchmark is None else benchmark_returns(runs, curve),
         **own,
     )
     return whole(stitched)
@@ -100,13 +100,18 @@ def benchmark_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
             scenario=runs.scenario,
             run_ids=("benchmark",),
             index=runs.index[curve.bars],
-            returns=np.asarray(runs.benchmark, dtype=np.float64)[curve.bars, None],
+            returns=benchmark_returns(runs, curve)[:, None],
             parameters=pd.DataFrame(index=range(1)),
             periods_per_year=runs.periods_per_year,
             risk_free_rate=runs.risk_free_rate,
             initial_capital=runs.initial_capital,
         )
     )
+
+
+def benchmark_returns(runs: ScenarioRuns, curve: Curve) -> FloatArray:
+    """Return the benchmark of the run that is held, bar by bar; in cash that of the first run."""
+    return runs.benchmark_on(curve.bars, np.maximum(curve.runs, 0))
 
 
 def whole(run: ScenarioRuns) -> dict[str, float]:
@@ -141,7 +146,7 @@ def beta_adjusted(runs: ScenarioRuns, curve: Curve, beta: float) -> FloatArray:
     beta
         Slope of the stitched returns on the benchmark's.
     """
-    benchmark = np.asarray(runs.benchmark, dtype=np.float64)[curve.bars]
+    benchmark = benchmark_returns(runs, curve)
     risk_free = runs.risk_free_rate / runs.periods_per_year
     return curve.net_return - risk_free - beta * (benchmark - risk_free)
 

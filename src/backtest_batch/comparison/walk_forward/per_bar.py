@@ -153,7 +153,8 @@ def in_sample_metrics(
     risk_free_rate
         Annual rate.
     benchmark
-        Net returns of the benchmark, shape (n_bars,).
+        Net returns of the benchmark, shape (n_bars,), or (n_bars, n_settings) when each of
+        ``settings`` has its own.
 
     Returns
     -------

@@ -44,7 +44,9 @@ class ScenarioRuns:
     initial_capital
         Equity before the first out-of-sample bar.
     benchmark
-        Net returns of the benchmark, NaN where it has none; None without a benchmark.
+        Net returns of the benchmark, NaN where it has none: of shape (n_bars,) when all runs
+        share it, else (n_bars, n_runs), because another rebalance has another benchmark. None
+        without a benchmark.
     turnover
         Sum of absolute traded values over the equity before the trade.
     cost_ratio
@@ -90,10 +92,10 @@ class ScenarioRuns:
                     f"`{name}` must have shape (n_bars, n_runs) = {expected}, "
                     f"but got {array.shape}."
                 )
-        if self.benchmark is not None and self.benchmark.shape != expected[:1]:
+        if self.benchmark is not None and self.benchmark.shape not in (expected[:1], expected):
             raise ValueError(
-                f"`benchmark` must have shape (n_bars,) = {expected[:1]}, "
-                f"but got {self.benchmark.shape}."
+                f"`benchmark` must have shape (n_bars,) = {expected[:1]} or (n_bars, n_runs) = "
+                f"{expected}, but got {self.benchmark.shape}."
             )
         if len(set(self.run_ids)) != len(self.run_ids) or len(self.parameters) != expected[1]:
             raise ValueError(
@@ -101,6 +103,22 @@ class ScenarioRuns:
                 f"{len(set(self.run_ids))} names for {expected[1]} runs and "
                 f"{len(self.parameters)} rows."
             )
+
+    def benchmark_on(self, bars: IntArray, runs: IntArray | int) -> FloatArray:
+        """Return the benchmark on some bars: of each bar the one of the run that is held there.
+
+        Parameters
+        ----------
+        bars
+            Positions of the bars.
+        runs
+            Position of the run held on each, or on all of them.
+        """
+        if self.benchmark is None:
+            raise ValueError("there is no benchmark.")
+        shared = self.benchmark.ndim == 1
+        values = self.benchmark[bars] if shared else self.benchmark[bars, runs]
+        return np.asarray(values, dtype=np.float64)
 
     @cached_property
     def first_returns(self) -> IntArray:

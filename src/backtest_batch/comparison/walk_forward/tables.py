@@ -8,6 +8,7 @@ import pandas as pd
 
 from backtest_batch.comparison.levels import levels_of
 from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE
+from backtest_batch.comparison.walk_forward.evidence import benchmark_returns
 from backtest_batch.comparison.walk_forward.walk import ScenarioWalk
 from backtest_batch.comparison.walk_forward.windows import WindowMetrics
 from backtest_batch.market.panel import FloatArray
@@ -230,5 +231,5 @@ def compared_curves(walk: ScenarioWalk) -> pd.DataFrame:
         returns = np.asarray(runs.returns[curve.bars, walk.best_overall], dtype=np.float64)
         columns[runs.run_ids[walk.best_overall]] = returns
     if runs.benchmark is not None:
-        columns["benchmark"] = np.asarray(runs.benchmark, dtype=np.float64)[curve.bars]
+        columns["benchmark"] = benchmark_returns(runs, curve)
     return pd.DataFrame(columns, index=runs.index[curve.bars])

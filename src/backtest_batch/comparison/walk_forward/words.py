@@ -38,7 +38,7 @@ def _figures(finding: Mapping[str, Any]) -> Iterator[str]:
     if modal["run_id"] is not None:
         yield (
             f"{modal['run_id']} was chosen most often, in {modal['share']:.0%} of "
-            f"{finding['n_splits']} splits; {finding['switches']} switches cost "
+            f"{finding['n_splits']} splits; {_switches(finding['switches'])} cost "
             f"{finding['switch_cost']:.2%} of equity in all."
         )
     efficiency = finding["efficiency"]
@@ -69,6 +69,10 @@ def _out_of_sample(finding: Mapping[str, Any]) -> str:
         f"{span}: t = {t:.2f} ({meaning} at 95 %), Sharpe ratio {sharpe}"
         f"{_interval(finding['sharpe_ci'])}."
     )
+
+
+def _switches(number: int) -> str:
+    return "1 switch" if number == 1 else f"{number} switches"
 
 
 def _interval(interval: Mapping[str, float] | None) -> str:
