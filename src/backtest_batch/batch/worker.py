@@ -49,16 +49,16 @@ LONGEST_TRACEBACK = 1_000_000
 
 log = logging.getLogger("backtest_batch")
 
-_surroundings: Surroundings | None = None
-"""What this process was like before its first run; None where it serves others as well."""
+_is_own_process = False
+"""Whether this process does nothing else than to compute chunks."""
 
 
 def hello() -> int:
     """Return this process's id once it is ready."""
-    global _surroundings  # noqa: PLW0603 - one worker a process
+    global _is_own_process  # noqa: PLW0603 - one worker a process
     output.restore()
     warm_up()
-    _surroundings = Surroundings.of_this_process()
+    _is_own_process = True
     return os.getpid()
 
 
@@ -69,7 +69,11 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
     names = ", ".join(run.run_id for run in task.runs[:3])
     log.info("computing %d runs: %s", len(task.runs), names)
     profile = files_folder(task.scratch.folder, task.runs[0]) if task.profile else None
+    before = None
     try:
+        with _own_state(task.runs[0].strategy_seed):
+            _require_code(task.runs[0])
+        before = Surroundings.of_this_process() if _is_own_process else None
         reply = _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
         reply = ChunkReply(
@@ -79,7 +83,7 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
             started_ms=started_ms,
             ended_ms=_now_ms(),
         )
-    if _surroundings is not None and not _surroundings.restore():
+    if before is not None and not before.restore():
         return replace(reply, spent=True)
     return reply
 
@@ -88,7 +92,6 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     _reset_peak_rss()
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
-        _require_code(task.runs[0])
         panel = _open(task.runs[0].data_fingerprint)
         loaded = time.perf_counter()
         with profiled(profile / "profile") if profile else nullcontext():
