@@ -7,13 +7,15 @@ BacktestBatchError                  everything below; its ``exit_code`` is what 
 ├── StrategyError (RuntimeError)       a strategy returned what the engine cannot trade
 ├── StoreError (OSError)               the tracking store cannot be opened or written
 ├── SelectionError (LookupError)       no such batch, run or metric
+├── ClusterLostError (ConnectionError) the cluster that computes is gone
 └── BacktestError                      why one run of a batch failed
     ├── WorkerDied (RuntimeError)          its process ended before it answered
     ├── RunTimeout (TimeoutError)          it took longer than ``timeout_seconds``
     └── MemoryLimitExceeded (MemoryError)  its process grew beyond ``memory_limit_mb``
 
-The command turns the first five into one readable message and exit code 2; the last group is
-recorded on the run it belongs to and the batch goes on.
+The command turns the first five into one readable message and exit code 2. ClusterLostError is
+exit code 1, since runs may be recorded by then. The last group is recorded on the run it belongs
+to, and the batch goes on.
 """
 
 from collections.abc import Sequence
@@ -88,6 +90,15 @@ class StoreError(BacktestBatchError, OSError):
 
 class SelectionError(BacktestBatchError, LookupError):
     """There is no such batch, run or metric."""
+
+
+class ClusterLostError(BacktestBatchError, ConnectionError):
+    """The cluster that computes a batch is gone; what had ended by then is recorded."""
+
+    exit_code = 1
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class BacktestError(BacktestBatchError):

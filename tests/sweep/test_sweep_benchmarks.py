@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("engine", "milliseconds of processor time a run"),
         ("parallel", "times as fast as one"),
         ("report", "runs"),
+        ("backends", "ms a run alone"),
     ],
 )
 def test_the_small_benchmark_prints_its_table(name, said):

@@ -59,6 +59,15 @@ def code_fingerprint(target: str) -> str:
     module = target.rpartition(".")[0]
     if module.split(".")[0] != "backtest_batch":
         files |= {name: path.read_bytes() for name, path in user_modules(module)}
+    return _digest_of(files)
+
+
+def package_fingerprint() -> str:
+    """Return the sha256 of this package's result-affecting sources."""
+    return _digest_of(_own_sources())
+
+
+def _digest_of(files: Mapping[str, bytes]) -> str:
     whole = hashlib.sha256()
     for name in sorted(files):
         # Line ends differ between checkouts of the same source.

@@ -90,6 +90,21 @@ def forget_deferred() -> None:
     _State.deferred = None
 
 
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Start processes that do not see Ctrl-C until they have decided to ignore it."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not (
+        threading.main_thread()
+    ):
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def _raise_deferred() -> None:
     if _State.depth == 0 and _State.deferred is not None:
         number, _State.deferred = _State.deferred, None

@@ -25,11 +25,15 @@ class WorkerSetup:
         The folder in which strategies run.
     log
         The file that takes what it prints and logs, or None.
+    checks_code
+        Whether the sources that it finds must be those of the run's fingerprint: on another
+        machine they may differ.
     """
 
     parent_pid: int
     working_dir: str
     log: str | None
+    checks_code: bool = False
 
 
 setup: WorkerSetup | None = None

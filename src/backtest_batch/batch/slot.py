@@ -7,10 +7,8 @@ dies: it cannot say which run did it, and takes the others' work with it.
 import contextlib
 import os
 import re
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import Guard, kill_group
+from backtest_batch.batch.interrupt import interrupts_blocked
 from backtest_batch.batch.lifeline import WorkerSetup, start_worker
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import ProcessMemory
@@ -92,7 +91,7 @@ class Slot:
         )
         self.pid, self._spent, self._gone_since = None, False, None
         self._log_start = self._log_size()
-        with _interrupts_blocked():
+        with interrupts_blocked():
             self._hello = self._pool.submit(hello)
 
     @property
@@ -140,7 +139,7 @@ class Slot:
         self.work, self.started = work, time.monotonic()
         self.started_ms = time.time_ns() // 1_000_000
         self._log_start = self._log_size()
-        with _interrupts_blocked():
+        with interrupts_blocked():
             self.future = self._pool.submit(run_chunk, task)
 
     @property
@@ -287,21 +286,6 @@ def see_off() -> None:
         if last.thread.is_alive() and last.answers is not None:
             with contextlib.suppress(OSError):
                 last.answers.close()
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start processes that do not see Ctrl-C until they have decided to ignore it."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not (
-        threading.main_thread()
-    ):
-        yield
-        return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def make_setup(logs: Path | None, number: int) -> WorkerSetup:

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import shutil
+import socket
 import time
 import traceback
 import warnings
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from backtest_batch.batch import output
+from backtest_batch.batch import lifeline, output
 from backtest_batch.batch.chunks import (
     RETURNS,
     ChunkReply,
@@ -26,6 +27,7 @@ from backtest_batch.batch.chunks import (
     files_folder,
 )
 from backtest_batch.batch.compute import Computed, ComputedChunk, compute
+from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.files import write_run_files, write_timings
 from backtest_batch.batch.fingerprint import code_fingerprint
 from backtest_batch.batch.forward import is_on
@@ -225,24 +227,35 @@ def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedCh
 
 
 def _require_code(run: RunSpec) -> None:
-    """Raise when this process has loaded another version of the code than the batch began with.
+    """Refuse to compute with other sources than those that the run key stands for.
 
     A process that is replaced hours later would otherwise compute with what the user has been
-    editing meanwhile, under the key of the old code.
+    editing meanwhile, and one on another machine with what is installed there.
+
+    Raises
+    ------
+    ConfigurationError
+        When they differ.
     """
-    target = str(run.config["strategy"]["_target_"])
-    found = _code(target)
-    if found is not None and found != run.code_fingerprint:
+    target = str(run.config["strategy"][TARGET])
+    if _code_here(target) in (None, run.code_fingerprint):
+        return
+    if lifeline.setup is not None and lifeline.setup.checks_code:
         raise ConfigurationError(
-            f"the code of {target}, of a module that it imports, or of this package has changed "
-            "since the batch began; with the new code it is another run. To compute what is left "
-            "with the old code, bring that back and resume the batch; to compute all of it with "
-            "the new code, just resume"
+            f"the sources of {target}, or those of backtest_batch, are not the same on the worker "
+            f"{socket.gethostname()}: install the same version there, and the modules that "
+            "the strategy imports from outside the working directory"
         )
+    raise ConfigurationError(
+        f"the code of {target}, of a module that it imports, or of this package has changed "
+        "since the batch began; with the new code it is another run. To compute what is left with "
+        "the old code, bring that back and resume the batch; to compute all of it with the new "
+        "code, just resume"
+    )
 
 
-@functools.cache
-def _code(target: str) -> str | None:
+@functools.lru_cache(maxsize=32)
+def _code_here(target: str) -> str | None:
     """Return the fingerprint of the code that this process has loaded; None where it has none."""
     module = target.rpartition(".")[0]
     try:

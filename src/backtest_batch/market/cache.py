@@ -125,6 +125,15 @@ def open_panel(fingerprint: str) -> Panel:
     )
 
 
+def find_panel(fingerprint: str) -> Panel | None:
+    """Return the panel of a fingerprint; None when the cache has none that is intact.
+
+    All bytes of the panel are compared with its fingerprint.
+    """
+    opened = (_open(place, fingerprint) for place in _places())
+    return next((panel for panel in opened if panel is not None and _genuine(panel)), None)
+
+
 def find_link(key: str) -> Link | None:
     """Return the panel that a source's key leads to; None when there is none that is intact.
 

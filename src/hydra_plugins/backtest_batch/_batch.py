@@ -38,8 +38,12 @@ def sweep_arguments(
         What runs a batch: :func:`backtest_batch.sweep.run`.
     """
     request = read_request(arguments, context.config_loader, config)
-    if config.hydra.launcher._target_ == BATCH_LAUNCHER:
-        return cast("BatchOutcome", run(request))
+    launcher = config.hydra.launcher
+    if launcher._target_ == BATCH_LAUNCHER:
+        from backtest_batch.batch.backends import executor_factory
+
+        chosen = executor_factory(launcher.backend, launcher.address)
+        return cast("BatchOutcome", run(request, make_executor=chosen))
     from hydra_plugins.backtest_batch._stock import StockExecutor
 
     executor = StockExecutor.factory(context, config, request.config)

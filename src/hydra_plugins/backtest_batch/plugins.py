@@ -5,6 +5,7 @@ The sweeper turns the command line into a grid, composes its runs and hands them
 at every start to find the classes, so that everything else is imported when it is needed.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -33,8 +34,10 @@ class BatchLauncherConfig:
     """Where runs are computed."""
 
     _target_: str = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
-    # loky: processes on this machine
+    # loky: processes on this machine; dask, ray: a cluster
     backend: str = "loky"
+    # of a cluster that is there (tcp://scheduler:8786, ray://head:10001); none: a local one
+    address: str | None = None
 
 
 def _register() -> None:
@@ -88,8 +91,9 @@ class BatchSweeper(Sweeper):
 class BatchLauncher(Launcher):
     """Computes runs in worker processes; here for sweepers other than ``batch``."""
 
-    def __init__(self, backend: str = "loky") -> None:
+    def __init__(self, backend: str = "loky", address: str | None = None) -> None:
         self.backend = backend
+        self.address = address
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -110,7 +114,11 @@ class BatchLauncher(Launcher):
         assert self.hydra_context is not None
         assert self.config is not None
         command = _command(self.task_function)
-        outcome, values = launch_jobs(job_overrides, self.hydra_context, self.config, command.run)
+        from backtest_batch.batch.backends import executor_factory
+
+        executor = executor_factory(self.backend, self.address)
+        run = functools.partial(command.run, make_executor=executor)
+        outcome, values = launch_jobs(job_overrides, self.hydra_context, self.config, run)
         command.outcome = outcome
         returns: list[JobReturn] = []
         for overrides, value in zip(job_overrides, values, strict=True):

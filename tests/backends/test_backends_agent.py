@@ -1,0 +1,193 @@
+"""What a worker of a cluster does with a request, without an engine around it."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backtest_batch.batch.chunks import RETURNS, ChunkTask, Scratch, array_file, benchmark_rows
+from backtest_batch.batch.limits import Limits
+from backtest_batch.batch.place import StartError
+from backtest_batch.batch.remote import agent, panels
+from backtest_batch.batch.remote.home import unpack
+from backtest_batch.batch.remote.messages import TOKEN, Home, Request
+from backtest_batch.batch.remote.panels import PanelCopy
+from backtest_batch.batch.remote.sources import Sources, sources_of
+from backtest_batch.batch.rows import is_whole, open_rows
+from backtest_batch.errors import ConfigurationError, DataError, RunTimeout, WorkerDied
+from backtest_batch.market import cache
+
+SMALL = ("data=synthetic", "data.n_bars=300", "data.n_assets=4", "commission_bps=0,1")
+
+
+@pytest.fixture
+def plan(planned, working_dir):
+    return planned("-m", *SMALL)
+
+
+@pytest.fixture
+def request_of(plan, tmp_path):
+    """Make the request of a plan's runs, as the command would."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    made = []
+
+    def make(runs=plan.runs, limits=Limits()):  # noqa: B008 - it is frozen
+        home = Home.here(scratch)  # each is a command of its own
+        task = ChunkTask(
+            runs=tuple(runs),
+            scratch=Scratch(
+                folder=scratch,
+                row_bars=max(run.n_bars for run in runs),
+                benchmark_rows=benchmark_rows(plan.runs),
+            ),
+            with_files=frozenset(run.index for run in runs),
+            profile=False,
+            provenance={},
+        )
+        target = runs[0].config["strategy"]["_target_"]
+        made.append(home.token)
+        return Request(task=task, limits=limits, home=home, sources=sources_of(target))
+
+    yield make
+    for token in made:
+        agent.CREW.end(token)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Another cache, such as that of another machine."""
+    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(panels, "_held", set())
+    return tmp_path / "elsewhere"
+
+
+def test_data_that_is_not_there_is_asked_for_and_then_kept(plan, request_of, elsewhere):
+    (panel,) = plan.panels.values()
+    request = request_of()
+    assert agent.compute(request).missing == panel.fingerprint
+    copy = pickle.loads(pickle.dumps(PanelCopy.of(panel)))
+    panels.keep(copy)
+    found = cache.find_panel(panel.fingerprint)
+    assert found is not None
+    assert (found.close.to_numpy() == panel.close.to_numpy()).all()
+    assert found.index.equals(panel.index)
+
+
+def test_data_that_changed_on_its_way_is_refused(plan, elsewhere):
+    (panel,) = plan.panels.values()
+    copy = PanelCopy.of(panel)
+    copy.fields["close"][7, 1] += 0.001
+    with pytest.raises(DataError, match="changed on its way"):
+        panels.keep(copy)
+    assert not panels.is_held(panel.fingerprint)
+
+
+def test_an_entry_of_the_cache_that_was_damaged_is_not_there(plan, elsewhere):
+    (panel,) = plan.panels.values()
+    panels.keep(PanelCopy.of(panel))
+    file = elsewhere / "panels" / panel.fingerprint / "close.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert cache.find_panel(panel.fingerprint) is None
+
+
+def test_modules_of_the_working_directory_travel_as_they_are(working_dir, monkeypatch):
+    monkeypatch.syspath_prepend(str(working_dir))
+    package = working_dir / "travelling"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "mine.py").write_text(
+        "import json\nfrom travelling_help import x\nclass Mine: ...\n"
+    )
+    (working_dir / "travelling_help.py").write_text("x = 1\n")
+    (working_dir / "travelling_not.py").write_text("x = 1\n")
+    sources = sources_of("travelling.mine.Mine")
+    assert set(sources.files) == {
+        "travelling/__init__.py",
+        "travelling/mine.py",
+        "travelling_help.py",
+    }
+    assert sources.stand_in(working_dir)
+    folder = sources.unpacked()
+    assert sources.stand_in(folder)
+    (package / "mine.py").write_text("changed = True\n")
+    assert not sources.stand_in(working_dir)
+    (folder / "travelling_help.py").write_text("damaged")
+    assert sources.stand_in(sources.unpacked())
+
+
+def test_a_shipped_strategy_needs_no_modules():
+    assert sources_of("backtest_batch.strategies.EqualWeight") == Sources({})
+
+
+def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):
+    home = Home.here(tmp_path)
+    assert home.is_seen_here(tmp_path)
+    assert not replace(home, host="another machine").is_seen_here(tmp_path)
+    assert not Home(host=home.host, working_dir="/", token="other").is_seen_here(tmp_path)
+    (tmp_path / TOKEN).unlink()
+    assert not home.is_seen_here(tmp_path)
+
+
+@pytest.mark.slow
+def test_results_come_home_from_where_the_folder_is_not_seen(plan, request_of, tmp_path):
+    here = request_of()
+    seen = agent.compute(here)
+    assert seen.error is None
+    assert seen.rows is None
+    apart = replace(here, home=replace(here.home, host="another machine"))
+    answer = pickle.loads(pickle.dumps(agent.compute(apart)))
+    assert answer.error is None
+    assert "computing 2 runs" in answer.log
+    home = tmp_path / "home"
+    task = replace(here.task, scratch=replace(here.task.scratch, folder=home))
+    reply = unpack(answer, task)
+    first, second = (
+        open_rows(array_file(place, RETURNS), 3, here.task.scratch.row_bars)
+        for place in (here.task.scratch.folder, home)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert all(is_whole(second[run.index], run.run_key) for run in plan.runs)
+    for result, run in zip(reply.results, plan.runs, strict=True):
+        assert result.artifacts == home / "runs" / run.run_id
+        for file in (here.task.scratch.folder / "runs" / run.run_id).rglob("*.parquet"):
+            assert (result.artifacts / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_sources_that_differ_on_the_worker_are_refused(plan, request_of):
+    others = [replace(run, code_fingerprint="0" * 64) for run in plan.runs]
+    reply = agent.compute(request_of(others)).reply
+    assert reply is not None
+    assert reply.permanent
+    assert reply.failure.error_type == ConfigurationError.__name__
+    assert "are not the same on the worker" in reply.failure.error_message
+
+
+@pytest.mark.slow
+def test_a_limit_and_an_end_are_answers_too(planned, request_of, working_dir, monkeypatch):
+    monkeypatch.syspath_prepend(str(working_dir))
+    (working_dir / "restless.py").write_text(
+        "import os, time\nclass Restless:\n"
+        "    def __init__(self, mode: str = 'sleep'): self.mode = mode\n"
+        "    def target_weights(self, panel, decisions):\n"
+        "        os._exit(7) if self.mode == 'leave' else time.sleep(1000)\n"
+    )
+    target = ("strategy=custom", "strategy._target_=restless.Restless")
+    runs = planned("-m", *SMALL[:3], *target, "strategy.mode=sleep,leave").runs
+    slow = agent.compute(request_of(runs[:1], Limits(timeout_seconds=1)))
+    assert isinstance(slow.error, RunTimeout)
+    gone = agent.compute(request_of(runs[1:]))
+    assert isinstance(gone.error, WorkerDied)
+    assert str(gone.error) == "the worker process exited with code 7"
+
+
+@pytest.mark.slow
+def test_what_ends_with_its_command_starts_nothing_more(request_of):
+    request = request_of()
+    assert agent.compute(request).error is None
+    agent.end(request.home.token)
+    assert isinstance(agent.compute(request).error, StartError)
