@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.resume import Recalled, merged_arguments
+from backtest_batch.resume import Recalled, claimed, merged_arguments
 
 RECALLED = Recalled(
     batch_id="20260101T000000Z-abcdef",
@@ -70,3 +70,19 @@ def test_what_it_computes_cannot_change(other, recorded):
 def test_all_that_differs_is_named():
     with pytest.raises(ConfigurationError, match=r"commission_bps .*, seed .*\. Leave them out"):
         merged_arguments(RECALLED, ["seed=1", "commission_bps=9", "resume=latest"])
+
+
+def test_two_cannot_go_on_with_one_batch_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path))
+    with claimed("mine"):
+        with claimed("another"):
+            pass
+        with pytest.raises(ConfigurationError, match="going on with this batch"), claimed("mine"):
+            pass
+    with claimed("mine"):
+        pass
+    # Where the cache takes no files, nobody is kept from anything.
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "file"))
+    with claimed("mine"), claimed("mine"):
+        pass

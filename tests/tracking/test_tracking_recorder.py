@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
@@ -399,3 +400,19 @@ def test_recording_is_quiet(recorder, store, make_record, capfd):
     recorder.record([make_record()])
     recorder.finish_parent("FINISHED")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_a_database_that_was_removed_records_nothing(recorder, store, make_record, folder, moment):
+    database = Path(store.engine.url.database)
+    if moment == "before":
+        database.unlink()
+    else:  # what is committed from here on goes into a file without a name
+        event.listen(store.engine, "commit", lambda _: database.unlink(missing_ok=True))
+    with pytest.raises(RecordingError, match="was removed, or replaced by another") as raised:
+        recorder.record([make_record(artifacts=folder)])
+    assert raised.value.recorded == {}
+    assert store.is_gone
+    # The files are where they were, to be recorded elsewhere.
+    assert (folder / "run.json").read_text() == "{}"
+    assert (folder / "profile" / "timings.json").read_text() == "[1]"

@@ -25,7 +25,10 @@ TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """The state of a process before its first run.
+    """The state of a process before a run.
+
+    It is taken when the strategy's module has been imported: what that sets up is meant for every
+    run of it.
 
     Attributes
     ----------
@@ -41,6 +44,10 @@ class Surroundings:
         What it does on signals, by number.
     limits
         What the system lets it use: soft limit by resource.
+    collects
+        Whether the garbage collector is on.
+    silenced
+        The level up to which logging is disabled.
     """
 
     environment: dict[str, str]
@@ -49,6 +56,8 @@ class Surroundings:
     recursion_limit: int
     handlers: dict[int, Any]
     limits: dict[int, int]
+    collects: bool
+    silenced: int
 
     @classmethod
     def of_this_process(cls) -> "Surroundings":
@@ -62,22 +71,26 @@ class Surroundings:
             recursion_limit=sys.getrecursionlimit(),
             handlers=_handlers(),
             limits=_limits(),
+            collects=gc.isenabled(),
+            silenced=logging.root.manager.disable,
         )
 
     def restore(self) -> bool:
-        """Set everything as it was; return whether that worked."""
+        """Set everything as it was; return whether that worked.
+
+        Variables and folders that were added stay: a module that was imported during the run may
+        need them, and is not imported again.
+        """
         _stop_timers()
         _restore_handlers(self.handlers)
-        if dict(os.environ) != self.environment:
-            os.environ.clear()
+        if not self.environment.items() <= os.environ.items():
             os.environ.update(self.environment)
-        if tuple(sys.path) != self.path:
-            sys.path[:] = self.path
+        sys.path[:0] = [folder for folder in self.path if folder not in sys.path]
         os.umask(self.umask)
-        sys.setrecursionlimit(self.recursion_limit)
-        sys.setprofile(None)
-        gc.enable()
-        logging.disable(logging.NOTSET)
+        sys.setrecursionlimit(max(self.recursion_limit, sys.getrecursionlimit()))
+        if self.collects:
+            gc.enable()
+        logging.disable(self.silenced)
         # A limit that was raised harms nobody.
         now = _limits()
         return not any(_below(now[name], limit) for name, limit in self.limits.items())

@@ -51,16 +51,16 @@ LONGEST_TRACEBACK = 1_000_000
 
 log = logging.getLogger("backtest_batch")
 
-_surroundings: Surroundings | None = None
-"""What this process was like before its first run; None where it serves others as well."""
+_is_own_process = False
+"""Whether this process does nothing else than to compute chunks."""
 
 
 def hello() -> int:
     """Return this process's id once it is ready."""
-    global _surroundings  # noqa: PLW0603 - one worker a process
+    global _is_own_process  # noqa: PLW0603 - one worker a process
     output.restore()
     warm_up()
-    _surroundings = Surroundings.of_this_process()
+    _is_own_process = True
     return os.getpid()
 
 
@@ -71,9 +71,11 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
     names = ", ".join(run.run_id for run in task.runs[:3])
     log.info("computing %d runs: %s", len(task.runs), names)
     profile = files_folder(task.scratch.folder, task.runs[0]) if task.profile else None
+    before = None
     try:
-        if lifeline.setup is not None and lifeline.setup.checks_code:
-            _check_code(task.runs[0])
+        with _own_state(task.runs[0].strategy_seed):
+            _require_code(task.runs[0])
+        before = Surroundings.of_this_process() if _is_own_process else None
         reply = _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
         reply = ChunkReply(
@@ -83,7 +85,7 @@ def run_chunk(task: ChunkTask) -> ChunkReply:
             started_ms=started_ms,
             ended_ms=_now_ms(),
         )
-    if _surroundings is not None and not _surroundings.restore():
+    if before is not None and not before.restore():
         return replace(reply, spent=True)
     return reply
 
@@ -92,7 +94,6 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     _reset_peak_rss()
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
-        _require_code(task.runs[0])
         panel = _open(task.runs[0].data_fingerprint)
         loaded = time.perf_counter()
         with profiled(profile / "profile") if profile else nullcontext():
@@ -122,28 +123,6 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
         started_ms=started_ms,
         ended_ms=_now_ms(),
     )
-
-
-def _check_code(run: RunSpec) -> None:
-    """Refuse to compute with other sources than those that the run key stands for.
-
-    Raises
-    ------
-    ConfigurationError
-        When they differ.
-    """
-    target = str(run.config["strategy"][TARGET])
-    if _code_here(target) != run.code_fingerprint:
-        raise ConfigurationError(
-            f"the sources of {target}, or those of backtest_batch, are not the same on the worker "
-            f"{socket.gethostname()}: install the same version there, and the modules that "
-            "the strategy imports from outside the working directory"
-        )
-
-
-@functools.lru_cache(maxsize=32)
-def _code_here(target: str) -> str:
-    return code_fingerprint(target)
 
 
 @contextmanager
@@ -246,24 +225,35 @@ def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedCh
 
 
 def _require_code(run: RunSpec) -> None:
-    """Raise when this process has loaded another version of the code than the batch began with.
+    """Refuse to compute with other sources than those that the run key stands for.
 
     A process that is replaced hours later would otherwise compute with what the user has been
-    editing meanwhile, under the key of the old code.
+    editing meanwhile, and one on another machine with what is installed there.
+
+    Raises
+    ------
+    ConfigurationError
+        When they differ.
     """
-    target = str(run.config["strategy"]["_target_"])
-    found = _code(target)
-    if found is not None and found != run.code_fingerprint:
+    target = str(run.config["strategy"][TARGET])
+    if _code_here(target) in (None, run.code_fingerprint):
+        return
+    if lifeline.setup is not None and lifeline.setup.checks_code:
         raise ConfigurationError(
-            f"the code of {target}, of a module that it imports, or of this package has changed "
-            "since the batch began; with the new code it is another run. To compute what is left "
-            "with the old code, bring that back and resume the batch; to compute all of it with "
-            "the new code, just resume"
+            f"the sources of {target}, or those of backtest_batch, are not the same on the worker "
+            f"{socket.gethostname()}: install the same version there, and the modules that "
+            "the strategy imports from outside the working directory"
         )
+    raise ConfigurationError(
+        f"the code of {target}, of a module that it imports, or of this package has changed "
+        "since the batch began; with the new code it is another run. To compute what is left with "
+        "the old code, bring that back and resume the batch; to compute all of it with the new "
+        "code, just resume"
+    )
 
 
-@functools.cache
-def _code(target: str) -> str | None:
+@functools.lru_cache(maxsize=32)
+def _code_here(target: str) -> str | None:
     """Return the fingerprint of the code that this process has loaded; None where it has none."""
     module = target.rpartition(".")[0]
     try:
