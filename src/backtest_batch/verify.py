@@ -9,6 +9,7 @@ from backtest_batch.best import Winner
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.config import SWEEPABLE
 from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.masking import masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult
 from backtest_batch.report.best_params import ENVIRONMENT
 from backtest_batch.tracking.values import flattened
@@ -168,7 +169,9 @@ def _environment_differences(
         then, now = recorded.get(name), getattr(record.spec, name)
         if then != now:
             yield f"{name}: then {_shown(then)}, now {_shown(now)}"
-    yield from _config_differences(recorded.get("config") or {}, record.spec.config)
+    # As it would be recorded now: without its secrets.
+    now_configured = masked_values(record.spec.config)
+    yield from _config_differences(recorded.get("config") or {}, now_configured)
 
 
 def _package_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

@@ -165,6 +165,7 @@ def test_the_commands_straight_into_the_database(uri, working_dir, monkeypatch, 
     assert (done.code, "Give them again" in done.err) == (2, True), done.err
     done = invoke(f'best="{best}"', "verify=true", where, custom[2])
     assert (done.code, "Verified: all" in done.out) == (0, True), done.err
+    assert "bit for bit" in done.out
     said += done.out + done.err
 
     kept = texts_below(working_dir / "mlruns") + texts_below(working_dir / "compared")
