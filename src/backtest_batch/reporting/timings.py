@@ -11,9 +11,7 @@ from backtest_batch.stopwatch import Stopwatch
 MARKS = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
-def timings(
-    records: Sequence[RunRecord], watch: Stopwatch, n_jobs: int
-) -> dict[str, Any]:
+def timings(records: Sequence[RunRecord], watch: Stopwatch, n_jobs: int) -> dict[str, Any]:
     """Return where the time of a batch went, all in seconds.
 
     Parameters

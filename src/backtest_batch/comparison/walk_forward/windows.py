@@ -109,4 +109,3 @@ def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
     in_threads(fill, parts)
     values[~np.isfinite(values)] = np.nan
     return WindowMetrics(names=names, values=values)
-
