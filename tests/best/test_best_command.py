@@ -157,3 +157,22 @@ def test_what_cannot_be_run_again_exits_2_and_leaves_nothing(swept, arguments, w
     assert [word for word in words if word not in done.stderr] == []
     assert "Traceback" not in done.stderr
     assert sorted(Path(folder).rglob("*")) == before
+
+
+def test_a_winner_that_was_computed_among_hundreds_is_the_same_alone(swept):
+    folder, _ = swept
+    done = run(
+        folder,
+        *("-m", "data=synthetic", "data.n_bars=150", "data.n_assets=4", "n_jobs=2"),
+        *("strategy.fast=5,6", "strategy.slow=20", "commission_bps=range(0,10)"),
+        *("max_gross_exposure=range(0.05,1.30,0.05)", "output_dir=large", "batch_name=large"),
+    )
+    assert done.returncode == 0, done.stderr
+    winner = json.loads((folder / "large" / "best_params.json").read_text())["top"][0]
+    document = json.loads((folder / "large" / "batch_timings.json").read_text())
+    assert document["n_runs"] == 500
+
+    verified = run(folder, "best=large/best_params.json", "verify=true", "output_dir=alone")
+
+    assert verified.returncode == 0, verified.stderr
+    assert f"result metrics of {winner['run_id']} are equal, bit for bit" in verified.stdout

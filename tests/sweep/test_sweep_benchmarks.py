@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("sweep", "ms a run"),
-        ("startup", "times as long as import mlflow"),
+        ("sweep", "times ours; 100 runs would take"),
+        ("startup", "the stock application takes"),
         ("engine", "milliseconds of processor time a run"),
-        ("parallel", "times as fast as one"),
+        ("parallel", "times worker_busy_s / 2"),
         ("report", "runs"),
         ("backends", "ms a run alone"),
         ("recording", "server, 8 connections"),
