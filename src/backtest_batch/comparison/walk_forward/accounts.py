@@ -107,7 +107,7 @@ class Accounts:
         np.cumprod(1.0 + returns, axis=1, out=paths[:, 1:])
         equity = kernel_input(paths)
         benchmarks = kernel_input(self._benchmarks[:, bars])
-        matched: list[bool] = np.isfinite(benchmarks).all(axis=1).tolist()
+        matched = [bool(np.isfinite(row).all()) for row in benchmarks]
         for run, n_kept in enumerate(np.searchsorted(bars, self._ends).tolist()):
             ruined_in_a_gap = n_kept < len(bars) and bars[n_kept - 1] != self._ends[run] - 1
             if n_kept == 0 or ruined_in_a_gap or not np.isfinite(equity[run, n_kept]):
@@ -115,8 +115,7 @@ class Accounts:
             else:
                 path = equity[run, : n_kept + 1]
                 row = run if len(benchmarks) > 1 else 0
-                n_matched = n_kept if matched[row] else 0
-                benchmark = benchmarks[row, :n_matched]
+                benchmark = benchmarks[row, : n_kept if matched[row] else 0]
                 yield _Path(path, benchmark, bool(path[-1] <= 0.0))
 
     def _traded(
