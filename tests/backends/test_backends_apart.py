@@ -55,17 +55,18 @@ class Apart:
     def start(self, *program: str, hide: bool = True) -> "subprocess.Popen[bytes]":
         if hide:
             program = ("unshare", "--mount", "--", "sh", "-c", APART, *self.hidden, *program)
-        process = subprocess.Popen(
-            program,
-            cwd=self.elsewhere,
-            env={
-                **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-                "BACKTEST_BATCH_CACHE": str(self.cache),
-                "NUMBA_CACHE_DIR": str(self.cache / "numba"),
-            },
-            stdout=(self.elsewhere / "out.txt").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.elsewhere / "out.txt").open("ab") as file:
+            process = subprocess.Popen(
+                program,
+                cwd=self.elsewhere,
+                env={
+                    **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+                    "BACKTEST_BATCH_CACHE": str(self.cache),
+                    "NUMBA_CACHE_DIR": str(self.cache / "numba"),
+                },
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
         self.running.append(process)
         return process
 
