@@ -282,12 +282,13 @@ def _masked(record: RunRecord) -> RunRecord:
     failure = record.outcome
     if not isinstance(failure, RunFailure):
         return record
-    texts = {
-        "error_message": masked(failure.error_message),
-        "traceback": masked(failure.traceback),
-        "log": masked(failure.log),
-    }
-    return replace(record, outcome=replace(failure, **texts))
+    shown = replace(
+        failure,
+        error_message=masked(failure.error_message),
+        traceback=masked(failure.traceback),
+        log=masked(failure.log),
+    )
+    return replace(record, outcome=shown)
 
 
 def _slim(record: RunRecord, known: Mapping[str, RunRecord]) -> RunRecord:
