@@ -225,6 +225,7 @@ class Session:
 
     def _take(self, ended: Sequence[RunRecord], reply: ChunkReply | None) -> list[RunRecord]:
         """Remember and hand on what has ended; return the runs that had not ended before."""
+        ended = [_masked(record) for record in ended]
         if reply is not None:
             fresh = {
                 key: item for key, item in reply.benchmarks.items() if key not in self.benchmarks
@@ -275,6 +276,20 @@ class Session:
 def keeps_all_files(policy: str, n_runs: int) -> bool:
     """Return whether every run of a batch keeps its files, by ``tracking.artifacts``."""
     return policy == "full" or (policy == "auto" and n_runs <= FULL_ARTIFACTS_RUNS)
+
+
+def _masked(record: RunRecord) -> RunRecord:
+    """Return a run without the secrets that its error may name."""
+    failure = record.outcome
+    if not isinstance(failure, RunFailure):
+        return record
+    shown = replace(
+        failure,
+        error_message=masked(failure.error_message),
+        traceback=masked(failure.traceback),
+        log=masked(failure.log),
+    )
+    return replace(record, outcome=shown)
 
 
 def _slim(record: RunRecord, known: Mapping[str, RunRecord]) -> RunRecord:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backtest_batch.errors import StoreError
+from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, Status
 from backtest_batch.tracking.artifacts import upload
 from backtest_batch.tracking.begin import Beginnings
@@ -242,7 +243,7 @@ class Recorder:
         ended_ms = now_ms() if ended_ms is None else ended_ms
         all_tags = tags_of(tags or {})
         if note:
-            all_tags["mlflow.note.content"] = _note(note)
+            all_tags["mlflow.note.content"] = _note(masked(note))
         with self.store.calling("finish the batch", patient=True):
             self._log(
                 self.parent_run_id,
