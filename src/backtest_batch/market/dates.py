@@ -14,6 +14,8 @@ _TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")
 _YEAR = re.compile(r"^\s*\d{4}\s*$")
 _MONTH = re.compile(r"^\s*\d{4}-\d{1,2}\s*$")
 
+_DAY = re.compile(r"^\s*(\d{8}|\d{4}([-/])\d{1,2}\2\d{1,2})\s*$")
+
 _EARLIEST, _LATEST = pd.Timestamp("1680-01-01"), pd.Timestamp("2260-12-31")
 
 
@@ -52,7 +54,8 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
 
 def one_spelling(date: str) -> str:
     """Return a day in the form 2005-01-31; a year, a month or a moment as it is."""
-    if _YEAR.match(date) or _MONTH.match(date) or _TIME_OF_DAY.search(date):
+    # Nothing else: `today` must not become a date, nor 200501 another year.
+    if not _DAY.match(date):
         return date
     try:
         return pd.Timestamp(date).date().isoformat()
