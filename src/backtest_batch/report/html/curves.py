@@ -166,7 +166,8 @@ def _any(values: FloatArray) -> bool:
 def _calendar(timestamps: npt.NDArray[np.datetime64]) -> tuple[list[str], IntArray]:
     """Return the years, or the months of a shorter time, and the position of their first bars."""
     years = timestamps.astype("datetime64[Y]")
-    labels = years if years[0] + 1 < years[-1] else timestamps.astype("datetime64[M]")
+    several = years[-1] - years[0] > np.timedelta64(1, "Y")
+    labels = years if several else timestamps.astype("datetime64[M]")
     starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1])).astype(np.int64)
     return [str(label) for label in labels[starts]], starts
 
