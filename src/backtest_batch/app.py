@@ -121,7 +121,7 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     # loky speaks of its own restarts, which cost nobody's work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     use_kernel_cache()
-    with resumed(expand_arguments(arguments)) as expanded:
+    with resumed(_with_winner(expand_arguments(arguments))) as expanded:
         try:
             _run_hydra(expanded, task)
         except BacktestBatchError:
@@ -131,6 +131,15 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
                 _raise_all_faults(expanded, error)
             raise
     return task.outcome
+
+
+def _with_winner(arguments: list[str]) -> list[str]:
+    """Return the arguments with those of the run that ``best`` names; others as they are."""
+    if argument_value(arguments, "best") is None:
+        return arguments
+    from backtest_batch.best import with_winner
+
+    return with_winner(arguments)
 
 
 @contextlib.contextmanager

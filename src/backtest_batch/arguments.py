@@ -42,22 +42,14 @@ PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
 def expand_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the arguments as Hydra reads them.
 
-    ``--with-profiling`` becomes ``profiling.enabled=true``, ``batch_file`` the keys that the file
-    holds (a key that the command line sets itself is not taken from the file), and ``best`` the
-    arguments of the run that it names.
+    ``--with-profiling`` becomes ``profiling.enabled=true``, and ``batch_file`` the keys that the
+    file holds; a key that the command line sets itself is not taken from the file.
 
     Raises
     ------
     ConfigurationError
-        When the batch file is missing, unreadable or no mapping of keys, or ``best`` cannot be
-        run with the other arguments.
+        When the batch file is missing, unreadable or no mapping of keys.
     """
-    from backtest_batch.best import with_winner
-
-    return with_winner(_with_batch_file(arguments))
-
-
-def _with_batch_file(arguments: Sequence[str]) -> list[str]:
     replaced = ["profiling.enabled=true" if item == PROFILING_FLAG else item for item in arguments]
     flags, expanded = divide(replaced)
     for item in expanded:

@@ -147,11 +147,13 @@ def test_a_batch_file_may_hold_how_it_is_computed(best, tmp_path):
     (tmp_path / "mine.yaml").write_text("n_jobs: 1\n")
     (tmp_path / "other.yaml").write_text("rebalance: W\n")
 
-    expanded = expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'mine.yaml'}"])
+    expanded = with_winner(
+        expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'mine.yaml'}"])
+    )
     assert "n_jobs=1" in expanded
     assert "strategy.fast=5" in expanded
     with pytest.raises(ConfigurationError, match=r"rebalance \(given W, recorded M\)"):
-        expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'other.yaml'}"])
+        with_winner(expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'other.yaml'}"]))
 
 
 @pytest.mark.parametrize(
