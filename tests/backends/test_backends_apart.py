@@ -6,6 +6,7 @@ directory and another BACKTEST_BATCH_CACHE: all that another machine would lack 
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -42,6 +43,10 @@ APART = 'mount -t tmpfs none "$0" && mount -t tmpfs none "$1" && shift && exec "
 """Hides two folders and runs a command."""
 
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""What a Ray cluster asks of who connects to it; each machine would make one of its own."""
+
+
 class Apart:
     """Starts processes that do not see the folders of the command."""
 
@@ -63,6 +68,7 @@ class Apart:
                     **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
                     "BACKTEST_BATCH_CACHE": str(self.cache),
                     "NUMBA_CACHE_DIR": str(self.cache / "numba"),
+                    **TOKEN,
                 },
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -110,6 +116,7 @@ def apart(command: Command, tmp_path: Path, require) -> Iterator[Apart]:
     command.environment |= {
         "BACKTEST_BATCH_CACHE": str(cache),
         "NUMBA_CACHE_DIR": str(cache / "numba"),
+        **TOKEN,
     }
     (tmp_path / "elsewhere").mkdir()
     started = Apart(command, tmp_path / "elsewhere")
