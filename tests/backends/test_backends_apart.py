@@ -18,6 +18,7 @@ import pytest
 from survival_commands import Command, alive, descendants, wait_for
 
 from backtest_batch.errors import SelectionError
+from backtest_batch.tracking.store import StoreNotFoundError
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +219,7 @@ def test_a_scheduler_that_is_killed_ends_the_batch_with_what_goes_on(command, ap
     def some_are_recorded() -> bool:
         try:
             return list(command.recorded().statuses.values()).count("FINISHED") >= 2
-        except (SelectionError, IndexError):
+        except (SelectionError, StoreNotFoundError, IndexError):
             return False
 
     wait_for(some_are_recorded, of=process)
