@@ -11,8 +11,12 @@ import pyarrow.parquet as pq
 
 from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.workspace import Workspace
+from backtest_batch.mapped_pages import let_go
 from backtest_batch.market.panel import FloatArray, Panel
 from backtest_batch.records import RunSpec
+
+_CELLS_AT_ONCE = 20_000_000
+"""Values written at once, 160 MB; a larger file has several row groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +96,20 @@ def write_returns(
     rows = dict(columns)
     if benchmark is not None:
         rows["benchmark"] = benchmark
-    arrays = [pa.array(returns.index)]
-    arrays += [
-        pa.array(np.ascontiguousarray(returns.rows[row]), from_pandas=True) for row in rows.values()
-    ]
-    table = pa.Table.from_arrays(arrays, names=["timestamp", *rows])
+    index = pa.array(returns.index)
+    schema = pa.schema([("timestamp", index.type), *((name, pa.float64()) for name in rows)])
+    bars = max(1, _CELLS_AT_ONCE // max(1, len(rows)))
     # Dictionaries and snappy would take three times the memory of the data while writing.
-    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
+        for start in range(0, len(index), bars):
+            part = slice(start, start + bars)
+            arrays = [index[part]]
+            arrays += [
+                pa.array(np.ascontiguousarray(returns.rows[row, part]), from_pandas=True)
+                for row in rows.values()
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            let_go(returns.rows)
 
 
 def _begins_like(index: pd.DatetimeIndex, longest: pd.DatetimeIndex) -> bool:

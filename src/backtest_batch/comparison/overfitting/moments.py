@@ -9,6 +9,7 @@ from backtest_batch.comparison.overfitting.bars import Sample, day_starts
 from backtest_batch.comparison.overfitting.cscv import block_sums
 from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trials
 from backtest_batch.comparison.threads import in_threads
+from backtest_batch.mapped_pages import let_go
 
 # Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
 _COLUMNS_AT_ONCE = 128
@@ -121,6 +122,7 @@ class DailyReturns:
         else:
             part = bars[:, wanted]
         raw = np.array(part, dtype=np.float64, order="C")
+        let_go(self._trials.returns)
         return self._excess(raw, self.scenarios[positions])
 
     def benchmarks(self, bases: IntArray) -> FloatArray:
