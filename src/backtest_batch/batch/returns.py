@@ -17,6 +17,8 @@ from backtest_batch.records import RunSpec
 
 _CELLS_AT_ONCE = 20_000_000
 """Values written at once, 160 MB; a larger file has several row groups."""
+_ROWS_HELD = 1_000
+"""Rows whose pages are held at once: the system maps more of a row than is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +106,12 @@ def write_returns(
         for start in range(0, len(index), bars):
             part = slice(start, start + bars)
             arrays = [index[part]]
-            arrays += [
-                pa.array(np.ascontiguousarray(returns.rows[row, part]), from_pandas=True)
-                for row in rows.values()
-            ]
+            for count, row in enumerate(rows.values()):
+                if count % _ROWS_HELD == 0:
+                    let_go(returns.rows)
+                values = np.ascontiguousarray(returns.rows[row, part])
+                arrays.append(pa.array(values, from_pandas=True))
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            let_go(returns.rows)
 
 
 def _begins_like(index: pd.DatetimeIndex, longest: pd.DatetimeIndex) -> bool:
