@@ -127,7 +127,7 @@ def open_session(
         if earlier is not None and continued is not None and continued.store is not None:
             _take_up(session, earlier, continued.store)
         if not session.complete:
-            session.executor.start(len(session.pending) + len(session.again))
+            session.executor.start(len(session.chunks))
             session.recording.start()
     except BaseException:
         session.executor.close()

@@ -150,6 +150,12 @@ class Session:
             return frozenset(run.index for run in self.plan.runs)
         return self.profiled
 
+    @cached_property
+    def chunks(self) -> list[list[RunSpec]]:
+        """What the workers are given, of the runs that were to be computed when this was asked."""
+        todo = [*self.pending, *self.again]
+        return group_runs(todo, self.config["n_jobs"], self.profiled)
+
     def compute(self, ranking: Ranking) -> None:
         """Compute every run and hand it to the recorder, until all have ended.
 
@@ -163,12 +169,11 @@ class Session:
         StoreError
             When the store cannot be opened; nothing is recorded then.
         """
-        todo = [*self.pending, *self.again]
+        total = sum(len(chunk) for chunk in self.chunks)
         stop = self.config["on_failure"] == "stop"
-        chunks = group_runs(todo, self.config["n_jobs"], self.profiled)
         metric = None if ranking.weighted else ranking.metrics[0]
-        with ProgressDisplay(total=len(todo)) as progress, shielded():
-            for ended, reply in self.executor.execute(chunks, self._task):
+        with ProgressDisplay(total=total) as progress, shielded():
+            for ended, reply in self.executor.execute(self.chunks, self._task):
                 if self.recording.opened:
                     self.recording.require_open()
                 new = self._take(ended, reply)

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.batch.chunks import LARGEST_CHUNK, Scratch, benchmark_rows, group_runs
+from backtest_batch.batch.chunks import (
+    LARGE_RUN_BARS,
+    LARGEST_CHUNK,
+    SMALLEST_PIECE,
+    Scratch,
+    benchmark_rows,
+    group_runs,
+)
 from backtest_batch.records import RunSpec
 
 CONFIG = {
@@ -59,10 +66,19 @@ def test_runs_that_share_their_signals_are_computed_together(make_run):
     assert indices(group_runs(runs, 2, frozenset())) == [[0, 2, 4], [1, 3, 5]]
 
 
-def test_few_groups_are_split_so_that_every_worker_has_something(make_run):
-    runs = [make_run(i, commission_bps=float(i)) for i in range(5)]
+@pytest.mark.parametrize("large", [{"n_bars": LARGE_RUN_BARS}, {"fit_bars": (10, 5)}])
+def test_few_groups_are_split_so_that_every_worker_has_something(make_run, large):
+    runs = [replace(make_run(i, commission_bps=float(i)), **large) for i in range(5)]
     assert indices(group_runs(runs, 2, frozenset())) == [[0, 1, 2], [3, 4]]
     assert indices(group_runs(runs, 9, frozenset())) == [[0], [1], [2], [3], [4]]
+
+
+def test_small_runs_are_not_worth_another_worker(make_run):
+    runs = [make_run(i, commission_bps=float(i)) for i in range(3 * SMALLEST_PIECE)]
+    few = group_runs(runs[:SMALLEST_PIECE], 2, frozenset())
+    assert [len(chunk) for chunk in few] == [SMALLEST_PIECE]
+    assert [len(chunk) for chunk in group_runs(runs, 2, frozenset())] == [24, 24]
+    assert [len(chunk) for chunk in group_runs(runs, 9, frozenset())] == [16, 16, 16]
 
 
 def test_profiled_runs_are_alone(make_run):

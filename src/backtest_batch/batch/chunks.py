@@ -14,6 +14,11 @@ RETURNS = "returns"
 
 LARGEST_CHUNK = 256
 """Runs of one chunk; bounds a worker's memory and what a crash repeats."""
+SMALLEST_PIECE = 16
+"""Runs of a piece that a group is divided into. To start another worker for fewer takes longer
+than to simulate them, and their strategy, which they share, would be asked twice."""
+LARGE_RUN_BARS = 50_000
+"""A run of so many bars is large enough to be computed apart from those that share its strategy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +132,9 @@ def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> l
     runs
         The runs to compute.
     n_jobs
-        Number of workers; a batch of fewer groups than workers is split further.
+        Number of workers. A batch of fewer groups than workers is split further where that is
+        worth another worker: into pieces of at least :data:`SMALLEST_PIECE` runs, or of one run
+        where runs are large or the strategy is fitted.
     alone
         Indices of runs that are computed one by one (profiled ones).
     """
@@ -138,9 +145,15 @@ def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> l
     pieces = max(1, math.ceil(n_jobs / len(groups))) if groups else 1
     chunks: list[list[RunSpec]] = []
     for group in groups.values():
-        size = min(LARGEST_CHUNK, math.ceil(len(group) / pieces))
+        size = max(math.ceil(len(group) / pieces), _smallest_piece(group[0]))
+        size = min(LARGEST_CHUNK, size)
         chunks += [group[start : start + size] for start in range(0, len(group), size)]
     return chunks
+
+
+def _smallest_piece(run: RunSpec) -> int:
+    large = run.fit_bars is not None or run.n_bars >= LARGE_RUN_BARS
+    return 1 if large else SMALLEST_PIECE
 
 
 def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:

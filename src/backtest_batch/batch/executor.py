@@ -254,8 +254,7 @@ class Executor:
     def _look_at_host(self) -> None:
         if self.monitor is None:
             return
-        pids = [place.pid for place in self._places if place.pid is not None]
-        note = self.monitor.sample(pids)
+        note = self.monitor.sample()
         if note is not None:
             log.warning(note)
 
