@@ -2,7 +2,10 @@
 
 import sys
 
+from backtest_batch.command import begin, leave
+
 if __name__ == "__main__":
+    begin()
     try:
         from backtest_batch.app import main
 
@@ -10,4 +13,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:  # while the command itself is imported
         sys.stderr.write("Interrupted; nothing was run.\n")
         code = 130
-    sys.exit(code)
+    leave(code)

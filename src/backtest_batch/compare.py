@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backtest_batch.app import BROKEN_PIPE, FULL_ERROR
+from backtest_batch.command import leave
 from backtest_batch.comparison.conclusion import Conclusion, conclude
 from backtest_batch.comparison.metrics_choice import result_metrics
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
@@ -294,4 +295,4 @@ def _help() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

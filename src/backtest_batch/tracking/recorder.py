@@ -9,7 +9,7 @@ from typing import Any, Literal
 from backtest_batch.errors import StoreError
 from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, Status
-from backtest_batch.tracking.artifacts import upload
+from backtest_batch.tracking.artifacts import send, upload
 from backtest_batch.tracking.begin import Beginnings
 from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
 from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
@@ -27,6 +27,7 @@ from backtest_batch.tracking.entries import (
     run_entry,
     tags_of,
 )
+from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.store import Store
 from backtest_batch.tracking.values import TAG_LENGTH
 from backtest_batch.tracking.walk_runs import SplitRun, insert_metrics, log_metrics, split_entry
@@ -195,11 +196,18 @@ class Recorder:
             For each run its MLflow run id, text files by name, and a folder with further files.
         """
 
+        uris: Mapping[str, str] = {}
+
         def add(item: tuple[str, Mapping[str, str], Path | None]) -> None:
             run_id, texts, folder = item
-            upload(self.store.files, run_id, folder=folder, texts=texts)
+            if run_id in uris:
+                send(uris[run_id], self.store.files.tracking_uri, folder, texts)
+            else:
+                upload(self.store.files, run_id, folder=folder, texts=texts)
 
         with self.store.calling("store artifacts", patient=True):
+            if self._bulk_writer is not None:
+                uris = query_artifact_uris(self.store, [run_id for run_id, *_ in files])
             call_each(self.store, add, files, at_once=not self.store.is_local_sqlite)
 
     def add_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:

@@ -34,7 +34,10 @@ def earlier_decisions(
             continue
         # A batch of another version, or one whose files were deleted, says nothing.
         with contextlib.suppress(StoreError, ValueError, KeyError, TypeError, AttributeError):
-            tried = json.loads(read_artifact(store, batch.mlflow_run_id, TRIALS))
+            content = read_artifact(
+                store, batch.mlflow_run_id, TRIALS, artifact_uri=batch.artifact_uri
+            )
+            tried = json.loads(content)
             for source, decisions in tried["decisions"].items():
                 if source in found:
                     found[source].update(decisions)
