@@ -254,7 +254,7 @@ class Executor:
     def _look_at_host(self) -> None:
         if self.monitor is None:
             return
-        note = self.monitor.sample()
+        note = self.monitor.sample([pid for place in self._places for pid in place.pids])
         if note is not None:
             log.warning(note)
 

@@ -1,6 +1,8 @@
 """Watch the memory and the processors of the host while a batch runs."""
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,13 +46,20 @@ class HostMonitor:
     def __post_init__(self) -> None:
         self.allowed = self.n_jobs
 
-    def sample(self) -> str | None:
-        """Look at the host, at most once a second; return what the user should know, or None."""
+    def sample(self, worker_pids: Sequence[int]) -> str | None:
+        """Look at the host, at most once a second; return what the user should know, or None.
+
+        Parameters
+        ----------
+        worker_pids
+            The workers, those that are still starting among them: importing and compiling keeps a
+            processor busy for seconds, and must not pass for the work of others.
+        """
         now = time.monotonic()
         if now - self._last < SAMPLE_SECONDS:
             return None
         self._last = now
-        return self.judge(self._shortage())
+        return self.judge(self._shortage(worker_pids))
 
     def judge(self, shortage: str | None) -> str | None:
         """Take one look into account, and return what the user should know, or None.
@@ -87,22 +96,22 @@ class HostMonitor:
         self.allowed += 1
         return f"computing with {self.allowed} of {self.n_jobs} workers again"
 
-    def _shortage(self) -> str | None:
+    def _shortage(self, worker_pids: Sequence[int]) -> str | None:
         available, total = available_mb(), total_mb()
-        others = self._others_share()
+        others = self._others_share(worker_pids)
         if available < LOW_MEMORY_SHARE * total:
             return f"memory is short ({available:,.0f} MiB available)"
         if others is not None and others > BUSY_SHARE:
             return f"other processes use {others:.0%} of the processors"
         return None
 
-    def _others_share(self) -> float | None:
+    def _others_share(self, worker_pids: Sequence[int]) -> float | None:
         """Return the share of the host's processor time that others used since the last call."""
         host = psutil.cpu_times()
         busy = sum(host) - host.idle - getattr(host, "iowait", 0.0)
         # guest time is part of user time already
         busy -= getattr(host, "guest", 0.0) + getattr(host, "guest_nice", 0.0)
-        own = own_cpu_seconds()
+        own = sum(_cpu_seconds(pid) for pid in [os.getpid(), *worker_pids])
         previous, self._times = self._times, (time.monotonic(), busy, own)
         if previous is None or own < previous[2]:
             # A worker that was replaced has taken its seconds with it.
@@ -181,21 +190,11 @@ def _number(path: Path) -> float | None:
         return None
 
 
-def own_cpu_seconds() -> float:
-    """Return the processor time of this process and of all that came of it.
-
-    Workers that are still starting are among them: importing and compiling keeps a processor busy
-    for seconds, and must not pass for the work of others.
-    """
-    process = psutil.Process()
-    return sum(_cpu_seconds(item) for item in [process, *process.children(recursive=True)])
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
+def _cpu_seconds(pid: int) -> float:
     try:
-        times = process.cpu_times()
+        times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
-    # Processes that have ended count as their parent's.
+    # Processes that a strategy started and that have ended count as its worker's.
     children = times.children_user + times.children_system if hasattr(times, "children_user") else 0
     return float(times.user + times.system + children)

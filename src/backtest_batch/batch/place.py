@@ -5,6 +5,7 @@ computed; what it asks of a place is below. :mod:`.slot` is a process on this ma
 :mod:`.remote.place` a share of a cluster.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -48,8 +49,8 @@ class Place(Protocol):
         """Whether it is up and has nothing to do."""
 
     @property
-    def pid(self) -> int | None:
-        """The process on this machine that computes, when there is one."""
+    def pids(self) -> Sequence[int]:
+        """The processes on this machine that compute or are starting; none where others do."""
 
     def prepare(self) -> bool:
         """Make an idle place ready for work; return whether it is.

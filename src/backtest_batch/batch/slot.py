@@ -105,6 +105,11 @@ class Slot:
             self.restart()
         return self._hello is not None and self._hello.done()
 
+    @property
+    def pids(self) -> list[int]:
+        """The process, also while it is starting."""
+        return list(getattr(self._pool, "_processes", None) or ())
+
     def prepare(self) -> bool:
         """Read the process's number, and see that its memory leaves room for a run."""
         try:
@@ -181,7 +186,7 @@ class Slot:
         A pool that has read the first part of an answer waits for the rest, whatever happens to
         the process that should send it.
         """
-        pids = list(getattr(self._pool, "_processes", None) or ())
+        pids = self.pids
         if not pids or any(_runs(pid) for pid in pids):
             self._gone_since = None
             return False

@@ -30,9 +30,10 @@ def timings(records: Sequence[RunRecord], watch: Stopwatch, n_jobs: int) -> dict
         stages_s; stages_cpu_s, the processor time of the command itself, whose threads open the
         store and record while workers compute; total_s; n_runs; n_jobs; run_runtime_s, the sum
         and quantiles of the finished runs; worker_busy_s, the time that workers spent on runs,
-        and worker_cpu_s, their processor time; parallel_efficiency, worker_busy_s over n_jobs
-        times the execution stage (None where nothing was computed). Runs computed together share
-        their time evenly.
+        and worker_cpu_s, their processor time; computing_s, from the first run that was handed to
+        a worker to the last result, which leaves out how long workers take to start and the store
+        to open; parallel_efficiency, worker_busy_s over n_jobs times the execution stage. The last
+        two are None where nothing was computed. Runs computed together share their time evenly.
     """
     finished = [record.outcome for record in records if isinstance(record.outcome, RunResult)]
     runtimes = np.array([result.runtime_s for result in finished])
@@ -51,5 +52,13 @@ def timings(records: Sequence[RunRecord], watch: Stopwatch, n_jobs: int) -> dict
         "run_runtime_s": {"sum": float(runtimes.sum()), **quantiles},
         "worker_busy_s": busy,
         "worker_cpu_s": sum(result.cpu_s for result in finished),
+        "computing_s": _computing_s(records),
         "parallel_efficiency": busy / possible if possible and records else None,
     }
+
+
+def _computing_s(records: Sequence[RunRecord]) -> float | None:
+    if not records:
+        return None
+    first = min(record.started_ms for record in records)
+    return (max(record.ended_ms for record in records) - first) / 1000

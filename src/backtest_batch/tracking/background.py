@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,10 @@ from backtest_batch.tracking.recorder import Recorder, RecordingError
 LONGEST_QUEUE = 64
 """Groups of records that may wait; a slow store then slows the computing, not fills the memory."""
 LARGEST_GROUP = 1_000
+WORTH_A_TRANSACTION = 100
+"""Runs that are written without waiting for more: a transaction takes as long as thirty runs."""
+LONGEST_WAIT_SECONDS = 0.5
+"""A run waits so long for others that are written with it."""
 
 
 @dataclass
@@ -99,14 +104,19 @@ class BackgroundRecorder:
             self._record(group)
 
     def _next_group(self) -> list[RunRecord] | None:
-        """Return everything that waits, as one group; None at the end."""
+        """Return everything that waits, as one group; None at the end.
+
+        Few runs wait a moment for more: slow runs come one by one, and recording takes processor
+        time from the workers.
+        """
         first = self._queue.get()
         if first is None:
             return None
-        group = list(first)
+        group, deadline = list(first), time.monotonic() + LONGEST_WAIT_SECONDS
         while len(group) < LARGEST_GROUP:
+            left = deadline - time.monotonic() if len(group) < WORTH_A_TRANSACTION else 0.0
             try:
-                more = self._queue.get_nowait()
+                more = self._queue.get(block=left > 0, timeout=max(left, 0.0))
             except queue.Empty:
                 break
             if more is None:

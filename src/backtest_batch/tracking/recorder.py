@@ -195,7 +195,6 @@ class Recorder:
         files
             For each run its MLflow run id, text files by name, and a folder with further files.
         """
-
         uris: Mapping[str, str] = {}
 
         def add(item: tuple[str, Mapping[str, str], Path | None]) -> None:

@@ -105,7 +105,7 @@ def query_artifact_uris(store: Store, run_ids: Sequence[str]) -> dict[str, str]:
     runs, *_ = run_tables()
     rows = select(runs.c.run_uuid, runs.c.artifact_uri).where(runs.c.run_uuid.in_(run_ids))
     with store.session() as session:
-        return {run_id: uri for run_id, uri in session.execute(rows)}
+        return {row.run_uuid: row.artifact_uri for row in session.execute(rows)}
 
 
 def _chosen(store: Store, query: RunQuery) -> "Select[Any]":

@@ -67,7 +67,7 @@ class RemotePlace:
     log: Path | None
     work: Work | None = None
     started_ms: int = 0
-    pid: int | None = None
+    pids: tuple[int, ...] = ()
     _request: Request | None = field(default=None, init=False)
     _future: "Future[Answer] | None" = field(default=None, init=False)
     _log_tail: str = field(default="", init=False)
