@@ -67,6 +67,9 @@ class Hostile:
     def mixed(self, panel, decisions):
         modes = ("error", "kill", "sleep", "twice", "memory")
         getattr(self, dict(enumerate(modes)).get(self.number, "good"))(panel, decisions)
+    def several(self, panel, decisions):
+        modes = {50: "kill", 51: "error", 120: "error", 121: "leave", 199: "kill"}
+        getattr(self, modes.get(self.number, "good"))(panel, decisions)
     def error(self, panel, decisions): raise ValueError("broken on purpose\nsecond line")
     def kill(self, panel, decisions): os.kill(os.getpid(), signal.SIGKILL)
     def leave(self, panel, decisions): os._exit(3)

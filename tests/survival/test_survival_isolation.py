@@ -127,6 +127,26 @@ def test_a_large_group_whose_worker_dies_is_computed_in_pieces(command: Command)
 
 
 @pytest.mark.slow
+def test_several_culprits_among_many_short_runs_that_are_sent_together(command: Command) -> None:
+    done = command.run(*command.hostile("strategy.mode=several", "strategy.number=range(0,200)"))
+    assert done.returncode == 1, done.stderr
+    recorded = command.recorded()
+    assert recorded.tag("error_type") == {
+        "run_50": "WorkerDied",
+        "run_51": "ValueError",
+        "run_120": "ValueError",
+        "run_121": "WorkerDied",
+        "run_199": "WorkerDied",
+    }
+    assert list(recorded.statuses.values()).count("FINISHED") == 195
+    assert set(recorded.tag("attempts").values()) == {"1"}
+    calls = command.calls
+    # What raises is final at once; what was sent with a run that ended its process runs again.
+    assert calls.count("several 120") <= 2
+    assert len(calls) < 300
+
+
+@pytest.mark.slow
 def test_code_that_changes_while_the_batch_runs_computes_nothing(command: Command) -> None:
     done = command.run(*command.hostile("strategy.mode=good,rewrite,move", "n_jobs=1"))
     assert done.returncode == 1, done.stderr

@@ -312,6 +312,7 @@ def test_a_slow_server_slows_the_computing_and_fills_no_memory(
     team_server, batch, make_record, monkeypatch
 ):
     monkeypatch.setattr(background, "LONGEST_QUEUE", 4)
+    monkeypatch.setattr(background, "LONGEST_WAIT_SECONDS", 0.0)
     goes_on = threading.Event()
 
     def behaviour(asked):

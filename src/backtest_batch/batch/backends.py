@@ -15,6 +15,7 @@ from backtest_batch.batch.executor import (
     limits_of,
     make_executor,
     policy_of,
+    sends_together,
 )
 from backtest_batch.batch.limits import IDLE_WAIT_SECONDS
 from backtest_batch.errors import ConfigurationError, Fault
@@ -91,6 +92,7 @@ def make_remote_executor(setting: Setting, backend: str, address: str | None) ->
         make_place=make_place,
         policy=policy_of(config),
         wait_seconds=IDLE_WAIT_SECONDS,
+        sends_together=sends_together(config),
         begin=begin,
         end=lambda: cluster.close(home.token),
     )

@@ -1,7 +1,8 @@
 """Group the runs of a plan into chunks, the unit that a worker is given."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class ChunkTask:
     Attributes
     ----------
     runs
-        Runs that share data, strategy, rebalance dates and first bar.
+        Runs that share data, strategy, rebalance dates and first bar; or those of several such
+        chunks, one after the other.
     scratch
         Where results go.
     with_files
@@ -82,6 +84,8 @@ class ChunkTask:
     with_rows
         Whether returns are written; they are there already when a run is computed again for its
         files alone.
+    sizes
+        Numbers of runs of the chunks that are sent together; empty for one chunk.
     """
 
     runs: tuple[RunSpec, ...]
@@ -90,6 +94,14 @@ class ChunkTask:
     profile: bool
     provenance: Mapping[str, Any]
     with_rows: bool = True
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> "Iterator[ChunkTask]":
+        """The chunks that are sent together, each as a task of its own."""
+        runs = iter(self.runs)
+        for size in self.sizes:
+            yield replace(self, runs=tuple(itertools.islice(runs, size)), sizes=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +124,9 @@ class ChunkReply:
         Metrics of the benchmarks by benchmark key.
     started_ms, ended_ms
         Milliseconds since the epoch.
+    parts
+        The replies to chunks that were sent together, which leave the rest empty; fewer than there
+        were chunks where one of them left the process spent.
     """
 
     results: tuple[RunResult, ...] = ()
@@ -122,6 +137,7 @@ class ChunkReply:
     benchmarks: Mapping[str, Mapping[str, float]]
     started_ms: int
     ended_ms: int
+    parts: "tuple[ChunkReply, ...]" = ()
 
 
 def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> list[list[RunSpec]]:

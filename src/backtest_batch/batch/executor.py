@@ -12,11 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from backtest_batch.batch.chunks import ChunkReply, ChunkTask
+from backtest_batch.batch.chunks import LARGEST_CHUNK, ChunkReply, ChunkTask
+from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.interrupt import exposed
 from backtest_batch.batch.limits import Limits
@@ -36,6 +37,9 @@ MakePlace = Callable[[int], Place]
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
 MOST_FAILED_STARTS = 3
+TOGETHER_SECONDS = 0.1
+"""Chunks that are computed faster are sent together: to send one and to read its answer takes
+milliseconds of a process that has more to do."""
 PIECES = 16
 """A chunk that failed is divided by so much: one run to blame is found in two or three steps, and
 where nobody is, because the system ended the process, little is computed again one by one."""
@@ -106,6 +110,7 @@ def make_executor(setting: Setting) -> "Executor":
         policy=policy_of(config),
         wait_seconds=limits.wait_seconds,
         monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),
+        sends_together=sends_together(config),
         end=end,
     )
 
@@ -115,6 +120,13 @@ def limits_of(config: Mapping[str, Any]) -> Limits:
     return Limits(
         timeout_seconds=config["timeout_seconds"], memory_limit_mb=config["memory_limit_mb"]
     )
+
+
+def sends_together(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration lets several chunks be sent to a worker at once."""
+    limits, profiling = limits_of(config), config["profiling"]
+    limited = limits.timeout_seconds is not None or limits.memory_limit_mb is not None
+    return not (limited or profiling["enabled"] or profiling["runs"] is not None)
 
 
 def policy_of(config: Mapping[str, Any]) -> RetryPolicy:
@@ -144,6 +156,8 @@ class Executor:
         How long to wait for an answer before looking at limits and the host again.
     monitor
         Says how many places may compute at once; None: all of them.
+    sends_together
+        Whether several chunks may be sent at once; not where each has limits of its own.
     begin, end
         What is done before the first place starts, and after the last one has ended. ``begin``
         gets the number of places that the first chunks need.
@@ -154,6 +168,7 @@ class Executor:
     policy: RetryPolicy
     wait_seconds: float
     monitor: HostMonitor | None = None
+    sends_together: bool = False
     begin: Callable[[int], None] = lambda _: None
     end: Callable[[], None] = lambda: None
     running: int = field(default=0, init=False)
@@ -163,6 +178,8 @@ class Executor:
     _delayed: list[tuple[float, int, Work]] = field(default_factory=list, init=False)
     _order: Iterator[int] = field(default_factory=itertools.count, init=False)
     _failed_starts: int = field(default=0, init=False)
+    _run_seconds: float | None = field(default=None, init=False)
+    """What a run has taken of late."""
 
     def start(self, count: int | None = None) -> None:
         """Start processes, so that they are up when the first chunk is there."""
@@ -232,10 +249,28 @@ class Executor:
             if not self._ready or busy >= allowed:
                 break
             if place.idle and self._prepare(place):
-                work = self._ready.popleft()
-                place.give(work, make_task(work.runs))
+                work = self._next_work()
+                task = make_task(work.runs)
+                if work.parts:
+                    task = replace(task, sizes=tuple(len(part.runs) for part in work.parts))
+                place.give(work, task)
                 busy += 1
         self.running = sum(len(place.work.runs) for place in self._busy if place.work)
+
+    def _next_work(self) -> Work:
+        """Return the next chunk, with those that follow where they are short."""
+        first = self._ready.popleft()
+        if not self.sends_together or self._run_seconds is None or first.alone:
+            return first
+        # So many that no place waits at the end while another has several left.
+        most = len(self._ready) // (4 * self.n_jobs)
+        parts, count = [first], len(first.runs)
+        while len(parts) <= most and _may_follow(first, self._ready[0]):
+            count += len(self._ready[0].runs)
+            if count > LARGEST_CHUNK or self._run_seconds * count > TOGETHER_SECONDS:
+                break
+            parts.append(self._ready.popleft())
+        return first if len(parts) == 1 else Work.together(parts)
 
     def _prepare(self, place: Place) -> bool:
         try:
@@ -285,6 +320,21 @@ class Executor:
         self._failed_starts = 0
         started_ms = place.started_ms
         work = place.release()
+        if not work.parts:
+            yield from self._take(work, reply, started_ms)
+            return
+        # What a spent process has left undone goes to the next one.
+        self._ready.extendleft(reversed(work.parts[len(reply.parts) :]))
+        for part, answer in zip(work.parts, reply.parts, strict=False):
+            yield from self._take(part, answer, answer.started_ms)
+
+    def _take(
+        self, work: Work, reply: ChunkReply, started_ms: int
+    ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
+        """Take the reply to one chunk."""
+        seconds = max(0, reply.ended_ms - reply.started_ms) / 1000 / len(work.runs)
+        known = self._run_seconds
+        self._run_seconds = seconds if known is None else 0.8 * known + 0.2 * seconds
         if reply.failure is None:
             yield (
                 [
@@ -312,6 +362,9 @@ class Executor:
         started_ms = place.started_ms
         work = place.release()
         place.restart()
+        if work.parts:
+            self._ready.extendleft(replace(part, alone=True) for part in reversed(work.parts))
+            return
         yield from self._failed(work, failure, False, started_ms)
 
     def _failed(
@@ -334,7 +387,7 @@ class Executor:
                 delay,
             )
             due = time.monotonic() + delay
-            again = Work(runs=[run], attempts=attempts)
+            again = Work(runs=[run], attempts=attempts, alone=True)
             heapq.heappush(self._delayed, (due, next(self._order), again))
             return
         record = RunRecord(
@@ -350,4 +403,15 @@ class Executor:
 def split(runs: Sequence[RunSpec]) -> list[Work]:
     """Divide runs that failed together, at least in two."""
     size = math.ceil(len(runs) / PIECES)
-    return [Work(runs=list(runs[start : start + size])) for start in range(0, len(runs), size)]
+    return [
+        Work(runs=list(runs[start : start + size]), alone=True)
+        for start in range(0, len(runs), size)
+    ]
+
+
+def _may_follow(first: Work, other: Work) -> bool:
+    """Return whether a chunk may be sent with another: same data and code, and not suspected."""
+    one, two = first.runs[0], other.runs[0]
+    same_data = one.data_fingerprint == two.data_fingerprint
+    same_code = one.config["strategy"][TARGET] == two.config["strategy"][TARGET]
+    return same_data and same_code and not other.alone

@@ -25,10 +25,21 @@ class Work:
         What is computed together.
     attempts
         Attempts of the run so far; counted for a run that is alone.
+    alone
+        Whether it may not be sent together with others, because it may have ended a process.
+    parts
+        What is sent together, and computed one after the other; empty for one chunk.
     """
 
     runs: list[RunSpec]
     attempts: int = 0
+    alone: bool = False
+    parts: "tuple[Work, ...]" = ()
+
+    @classmethod
+    def together(cls, parts: "Sequence[Work]") -> "Work":
+        """Return several chunks as one."""
+        return cls(runs=[run for part in parts for run in part.runs], parts=tuple(parts))
 
 
 class StartError(Exception):

@@ -65,7 +65,24 @@ def hello() -> int:
 
 
 def run_chunk(task: ChunkTask) -> ChunkReply:
-    """Compute a chunk; whatever the strategy does, the answer is plain data."""
+    """Compute a chunk, or several; whatever the strategy does, the answer is plain data."""
+    if not task.sizes:
+        return _run_one(task)
+    parts: list[ChunkReply] = []
+    for part in task.parts:
+        parts.append(_run_one(part))
+        if parts[-1].spent:
+            break
+    return ChunkReply(
+        parts=tuple(parts),
+        spent=parts[-1].spent,
+        benchmarks={},
+        started_ms=parts[0].started_ms,
+        ended_ms=parts[-1].ended_ms,
+    )
+
+
+def _run_one(task: ChunkTask) -> ChunkReply:
     output.restore()
     started_ms, log_start = _now_ms(), output.position()
     names = ", ".join(run.run_id for run in task.runs[:3])

@@ -51,7 +51,9 @@ def unpack(answer: Answer, task: ChunkTask) -> ChunkReply:
             error = error or f"{failed.strerror or failed} ({place})"
         else:
             return _placed(answer.reply, task, place)
-    return replace(_placed(answer.reply, task, None), write_error=error)
+    lost = _placed(answer.reply, task, None)
+    parts = tuple(replace(part, write_error=error) for part in lost.parts)
+    return replace(lost, write_error=error, parts=parts)
 
 
 def _write(place: Path, answer: Answer, task: ChunkTask) -> None:
@@ -70,6 +72,9 @@ def _write(place: Path, answer: Answer, task: ChunkTask) -> None:
 
 def _placed(reply: ChunkReply, task: ChunkTask, place: Path | None) -> ChunkReply:
     """Let the folders of a reply be those of this machine."""
+    if reply.parts:
+        pairs = zip(reply.parts, task.parts, strict=False)
+        return replace(reply, parts=tuple(_placed(part, one, place) for part, one in pairs))
     results = tuple(
         replace(
             result,
