@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backtest_batch.engine.kernels import compiled
-from backtest_batch.market.panel import FloatArray
+from backtest_batch.market.panel import BoolArray, FloatArray, IntArray
 
 NEGLIGIBLE = 1e-12
 """Returns, ranges and drawdowns up to this size are rounding, and count as zero."""
@@ -250,3 +250,52 @@ def path_metrics(
         ratio * per_year,
         mean,
     )
+
+
+@compiled
+def window_metrics(
+    equity: FloatArray,
+    benchmarks: FloatArray,
+    start: int,
+    stops: IntArray,
+    has_benchmark: BoolArray,
+    per_year: float,
+    risk_free: float,
+    values: FloatArray,
+) -> None:
+    """Work out what :func:`path_metrics` does for many paths on one window.
+
+    Parameters
+    ----------
+    equity
+        Equity before the first bar and on each, shape (n_paths, n_bars + 1).
+    benchmarks
+        Returns of the benchmark of each path, or of one that they share, shape (n, n_bars).
+    start
+        First bar of the window.
+    stops
+        Bar after the last one of each path, shape (n_paths,); ``start`` for a path to leave out.
+    has_benchmark
+        Whether the benchmark is known on all of the window, shape (n,).
+    per_year
+        Bars a year.
+    risk_free
+        Risk-free return a bar.
+    values
+        Takes the metrics, shape (n_paths, n_metrics).
+    """
+    for path in range(len(equity)):
+        stop = stops[path]
+        if stop == start:
+            continue
+        row = path if len(benchmarks) > 1 else 0
+        last = stop if has_benchmark[row] else start
+        found = path_metrics(
+            equity[path, start : stop + 1],
+            benchmarks[row, start:last],
+            per_year,
+            risk_free,
+            equity[path, stop] <= 0.0,
+        )
+        for metric in range(len(found)):
+            values[path, metric] = found[metric]

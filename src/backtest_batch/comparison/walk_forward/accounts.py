@@ -9,7 +9,7 @@ from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Windows, positions
 from backtest_batch.engine.arrays import kernel_input
 from backtest_batch.engine.costs import BASIS_POINT
-from backtest_batch.market.panel import FloatArray, IntArray
+from backtest_batch.market.panel import BoolArray, FloatArray, IntArray
 
 
 class _Path(NamedTuple):
@@ -54,7 +54,7 @@ class Accounts:
     def metrics(self, windows: Sequence[Windows]) -> dict[str, FloatArray]:
         """Return every metric that the arrays define, each of shape (n_windows, n_chosen)."""
         # Numba takes a quarter of a second to import; who only reads settings is spared.
-        from backtest_batch.engine.metric_kernels import PathMetrics, path_metrics
+        from backtest_batch.engine.metric_kernels import PathMetrics, path_metrics, window_metrics
 
         runs = self._runs
         n_chosen = len(self._returns)
@@ -64,7 +64,15 @@ class Accounts:
         values = np.full((len(windows), n_chosen, len(PathMetrics._fields)), np.nan)
         n_periods = np.full((len(windows), n_chosen), np.nan)
         for window, ranges in enumerate(windows):
-            for run, path in enumerate(self._paths(ranges)):
+            if len(ranges) == 1:
+                start, stops, matched = self._stops(*ranges)
+                window_metrics(
+                    *(self._equity, self._benchmarks, start, stops, matched),
+                    *(per_year, risk_free, values[window]),
+                )
+                n_periods[window] = np.where(stops > start, stops - start, np.nan)
+                continue
+            for run, path in enumerate(self._joined_paths(ranges)):
                 if path is not None:
                     values[window, run] = path_metrics(
                         path.equity, path.benchmark, per_year, risk_free, path.ruined
@@ -74,30 +82,16 @@ class Accounts:
         found["n_periods"] = n_periods
         return found | self._traded(windows, n_periods, found["mean_return"])
 
-    def _paths(self, ranges: Windows) -> Iterator[_Path | None]:
-        """Yield each run on a window; None for one that lacks a return on one of its bars."""
-        return self._plain_paths(*ranges) if len(ranges) == 1 else self._joined_paths(ranges)
+    def _stops(self, bars: range) -> tuple[int, IntArray, BoolArray]:
+        """Return the first bar, the bar after the last one of each run, and where benchmarks are.
 
-    def _plain_paths(self, bars: range) -> Iterator[_Path | None]:
-        """Yield each run on one range of bars, without copying it."""
+        The bar after the last one is the first for a run that lacks a return on one of the bars.
+        """
         start = bars.start
         stops = np.clip(self._ends, start, bars.stop)
-        runs = np.arange(len(stops))
-        present = self._n_absent[runs, stops] == self._n_absent[:, start]
-        held = (present & (stops > start)).tolist()
-        ruined = (self._equity[runs, stops] <= 0.0).tolist()
+        absent = self._n_absent[np.arange(len(stops)), stops] - self._n_absent[:, start]
         matched = self._n_unmatched[:, bars.stop] == self._n_unmatched[:, start]
-        benchmarks = [
-            row[start : bars.stop if whole else start]
-            for row, whole in zip(self._benchmarks, matched.tolist(), strict=True)
-        ]
-        for run, stop in enumerate(stops.tolist()):
-            if held[run]:
-                path = self._equity[run, start : stop + 1]
-                benchmark = benchmarks[run if len(benchmarks) > 1 else 0]
-                yield _Path(path, benchmark[: stop - start], ruined[run])
-            else:
-                yield None
+        return start, np.where(absent > 0, start, stops), matched
 
     def _joined_paths(self, ranges: Windows) -> Iterator[_Path | None]:
         """Yield each run on several ranges of bars, put end to end."""
