@@ -109,7 +109,8 @@ def write_returns(
             for count, row in enumerate(rows.values()):
                 if count % _ROWS_HELD == 0:
                     let_go(returns.rows)
-                values = np.ascontiguousarray(returns.rows[row, part])
+                # A copy: what only refers to the file would be read again when it is written.
+                values = np.array(returns.rows[row, part])
                 arrays.append(pa.array(values, from_pandas=True))
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trial, Trials
+from backtest_batch.mapped_pages import let_go
 
 MIN_BARS = 30
 """Fewer (daily) bars than this give no figure at all."""
@@ -171,27 +172,24 @@ def _place(run: Trial) -> float:
 
 def _cover(returns: FloatArray) -> _Coverage:
     n_bars, n_runs = returns.shape
-    first = np.full(n_runs, n_bars, dtype=np.int64)
-    last = np.full(n_runs, -1, dtype=np.int64)
-    count = np.zeros(n_runs, dtype=np.int64)
-    low, high = np.full(n_runs, np.inf), np.full(n_runs, -np.inf)
-    step = max(1, _VALUES_AT_ONCE // max(1, n_runs))
-    for top in range(0, n_bars, step):
-        block = np.asarray(returns[top : top + step], dtype=np.float64)
-        finite = np.isfinite(block)
-        if not finite.all():
-            found = finite.any(axis=0)
-            block_first = top + np.argmax(finite, axis=0)
-            block_last = top + len(block) - 1 - np.argmax(finite[::-1], axis=0)
-            count += np.count_nonzero(finite, axis=0)
-            first = np.where(found, np.minimum(first, block_first), first)
-            last = np.where(found, block_last, last)
-            np.minimum(low, np.where(finite, block, np.inf).min(axis=0), out=low)
-            np.maximum(high, np.where(finite, block, -np.inf).max(axis=0), out=high)
-        else:
-            count += len(block)
-            np.minimum(first, top, out=first)
-            last[:] = top + len(block) - 1
-            np.minimum(low, block.min(axis=0), out=low)
-            np.maximum(high, block.max(axis=0), out=high)
-    return _Coverage(first, last, count, low, high)
+    found = _Coverage(
+        first=np.full(n_runs, n_bars, dtype=np.int64),
+        last=np.full(n_runs, -1, dtype=np.int64),
+        count=np.zeros(n_runs, dtype=np.int64),
+        low=np.full(n_runs, np.inf),
+        high=np.full(n_runs, -np.inf),
+    )
+    # Some runs at a time, as they lie in the file that the returns of a batch are mapped from.
+    step = max(1, _VALUES_AT_ONCE // max(1, n_bars))
+    for left in range(0, n_runs if n_bars else 0, step):
+        part = slice(left, left + step)
+        rows = np.asarray(returns[:, part], dtype=np.float64).T
+        finite = np.isfinite(rows)
+        some = finite.any(axis=1)
+        found.first[part] = np.where(some, np.argmax(finite, axis=1), n_bars)
+        found.last[part] = np.where(some, n_bars - 1 - np.argmax(finite[:, ::-1], axis=1), -1)
+        found.count[part] = np.count_nonzero(finite, axis=1)
+        found.low[part] = np.where(finite, rows, np.inf).min(axis=1)
+        found.high[part] = np.where(finite, rows, -np.inf).max(axis=1)
+        let_go(returns)
+    return found
