@@ -12,6 +12,9 @@ from typing import NoReturn
 NEW_OBJECTS = 50_000
 """Objects that come about before the garbage collector looks at the youngest of them."""
 
+INTERRUPTED = (130, 143)
+"""Exit codes of a command that SIGINT or SIGTERM has ended."""
+
 
 def begin() -> None:
     """Let the collector look less often, before anything is imported.
@@ -26,12 +29,15 @@ def leave(code: int) -> NoReturn:
     """End this process with an exit code, without taking its objects apart one by one.
 
     Python spends more than a second on that when MLflow and pandas are loaded. Whatever has asked
-    to be told of the end is told, threads are waited for, and output is written.
+    to be told of the end is told, and output is written. Threads are waited for, but not those of
+    a command that was interrupted: all that it waits for is done by then, and a thread that was
+    given up may ask a server that has gone away again and again for minutes.
     """
     if sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect:
         # A debugger or a profiler around this, or a person, wants to go on.
         sys.exit(code)
-    _wait_for_threads()
+    if code not in INTERRUPTED:
+        _wait_for_threads()
     atexit._run_exitfuncs()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
