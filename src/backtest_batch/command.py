@@ -33,7 +33,7 @@ def leave(code: int) -> NoReturn:
     a command that was interrupted: all that it waits for is done by then, and a thread that was
     given up may ask a server that has gone away again and again for minutes.
     """
-    if sys.gettrace() is not None or sys.getprofile() is not None or sys.flags.inspect:
+    if _is_watched() or sys.flags.inspect:
         # A debugger or a profiler around this, or a person, wants to go on.
         sys.exit(code)
     if code not in INTERRUPTED:
@@ -50,3 +50,11 @@ def leave(code: int) -> NoReturn:
 def _wait_for_threads() -> None:
     """Do what the interpreter does first: end pools of threads, and wait for other threads."""
     threading._shutdown()  # type: ignore[attr-defined]
+
+
+def _is_watched() -> bool:
+    if sys.gettrace() is not None or sys.getprofile() is not None:
+        return True
+    # Where debuggers and profilers register from Python 3.12 on; there are six places.
+    monitoring = getattr(sys, "monitoring", None)
+    return monitoring is not None and any(monitoring.get_tool(place) for place in range(6))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backtest_batch.batch.chunks import ChunkTask, Scratch, benchmark_rows, group_runs
-from backtest_batch.batch.executor import ComputesChunks, MakeTask, Setting, make_executor
+from backtest_batch.batch.executor import ComputesChunks, MakeTask
 from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
+from backtest_batch.batch.setup import Setting, make_executor
 from backtest_batch.comparison.scenarios import is_scenario_axis
 from backtest_batch.decisions import decision_label
 from backtest_batch.earlier import earlier_runs

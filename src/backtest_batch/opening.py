@@ -9,11 +9,11 @@ from typing import Any
 
 from backtest_batch.assignments import flatten
 from backtest_batch.batch.chunks import benchmark_rows
-from backtest_batch.batch.executor import Setting
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import provenance
+from backtest_batch.batch.setup import Setting
 from backtest_batch.batch.workspace import (
     BATCH_CONFIG,
     Workspace,

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask, group_runs
-from backtest_batch.batch.executor import ComputesChunks, Setting
+from backtest_batch.batch.executor import ComputesChunks
 from backtest_batch.batch.interrupt import exposed, shielded
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.setup import Setting
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking

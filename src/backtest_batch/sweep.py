@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from backtest_batch.batch.executor import make_executor
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
+from backtest_batch.batch.setup import make_executor
 from backtest_batch.batch_log import end_log
 from backtest_batch.best import read_winner
 from backtest_batch.comparison.conclusion import Conclusion

@@ -7,6 +7,7 @@ import pytest
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask, Scratch
 from backtest_batch.batch.executor import Executor
+from backtest_batch.batch.place import StartError
 from backtest_batch.batch.retry import RetryPolicy
 from backtest_batch.errors import WorkerDied
 from backtest_batch.records import RunFailure, RunResult, RunSpec
@@ -28,10 +29,12 @@ class Here:
     """A place that answers at once; some runs fail, end the process or leave it spent."""
 
     sent: list = field(default_factory=list)
+    sizes: list = field(default_factory=list)
     milliseconds: int = 1
     failing: frozenset = frozenset()
     deadly: frozenset = frozenset()
     spent: frozenset = frozenset()
+    unstarted: int = 0
     work: object = None
     started_ms: int = 0
     pids: tuple = ()
@@ -49,6 +52,7 @@ class Here:
     def give(self, work, task):
         self.work, self.task = work, task
         self.sent.append([run.index for run in task.runs])
+        self.sizes += task.sizes or [len(task.runs)]
 
     @property
     def waits_for(self):
@@ -67,6 +71,9 @@ class Here:
         return work
 
     def answer(self):
+        if self.unstarted and self.task.sizes:
+            self.unstarted -= 1
+            raise StartError("not yet")
         if self.deadly.intersection(run.index for run in self.task.runs):
             raise WorkerDied("gone")
         if not self.task.sizes:
@@ -169,6 +176,12 @@ def test_what_ends_a_process_is_found_among_what_was_sent_together(run):
 def test_what_a_spent_process_leaves_undone_goes_to_the_next(run):
     place = Here(spent=frozenset({2, 9}))
     assert executed(place, chunks(run, 40), sends_together=True) == dict.fromkeys(range(40), "")
+
+
+def test_what_was_sent_together_to_a_process_that_did_not_start_is_not_one_chunk(run):
+    place = Here(unstarted=1)
+    assert executed(place, chunks(run, 40), sends_together=True) == dict.fromkeys(range(40), "")
+    assert max(place.sizes) == 1
 
 
 def test_chunks_of_other_data_or_code_are_not_sent_together(run):

@@ -1,5 +1,9 @@
 import os
 
+import psutil
+
+from backtest_batch.batch.guard import Guard
+from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import (
     STEADY_SAMPLES,
     HostMonitor,
@@ -7,6 +11,7 @@ from backtest_batch.batch.monitor import (
     available_mb,
     total_mb,
 )
+from backtest_batch.batch.slot import Slot, make_setup, see_off
 
 SHORT = "memory is short (10 MiB available)"
 
@@ -58,3 +63,24 @@ def test_memory_of_the_host_and_of_a_process():
     assert memory.used_mb > 10
     assert memory.wanted_mb >= memory.used_mb
     assert ProcessMemory.of(2**22 + 1).used_mb == 0.0
+
+
+def test_a_worker_that_is_starting_is_known_to_the_monitor():
+    guard = Guard()
+    slot = Slot(
+        setup=make_setup(None, 1),
+        environment={},
+        guard=guard,
+        limits=Limits(timeout_seconds=None, memory_limit_mb=None),
+    )
+    guard.start()
+    try:
+        slot.start()
+        assert slot.pid is None
+        (pid,) = slot.pids
+        assert psutil.pid_exists(pid)
+    finally:
+        slot.kill()
+        see_off()
+        guard.close()
+    assert slot.pids == []

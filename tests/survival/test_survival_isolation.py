@@ -205,7 +205,7 @@ def test_a_memory_limit_below_what_a_worker_needs_is_refused(command: Command) -
 BROKEN = """
 import sys
 from backtest_batch.app import Task, run_command
-from backtest_batch.batch.executor import make_executor
+from backtest_batch.batch.setup import make_executor
 from backtest_batch.sweep import run
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 from backtest_batch.batch.chunks import ChunkTask
 from backtest_batch.batch.construct import TARGET
-from backtest_batch.batch.executor import (
-    Executor,
+from backtest_batch.batch.executor import Executor
+from backtest_batch.batch.limits import IDLE_WAIT_SECONDS
+from backtest_batch.batch.setup import (
     Setting,
     limits_of,
     make_executor,
     policy_of,
     sends_together,
 )
-from backtest_batch.batch.limits import IDLE_WAIT_SECONDS
 from backtest_batch.errors import ConfigurationError, Fault
 
 log = logging.getLogger("backtest_batch.batch")

@@ -10,23 +10,18 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from backtest_batch.batch.chunks import LARGEST_CHUNK, ChunkReply, ChunkTask
 from backtest_batch.batch.construct import TARGET
-from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.interrupt import exposed
-from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, make_setup, see_off
 from backtest_batch.errors import BacktestBatchError, BacktestError
-from backtest_batch.market.cache import cache_dir
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
 
 log = logging.getLogger("backtest_batch.batch")
@@ -47,25 +42,6 @@ LONGEST_MESSAGE = 300
 """Characters of an error that the log shows when a run is tried again."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What an executor is made from once the batch's folders are known.
-
-    Attributes
-    ----------
-    config
-        The configuration of the batch.
-    folder
-        Scratch folder of the batch.
-    logs
-        Folder of the log files.
-    """
-
-    config: Mapping[str, Any]
-    folder: Path
-    logs: Path
-
-
 class ComputesChunks(Protocol):
     """What a sweep asks of whatever computes its chunks."""
 
@@ -84,60 +60,6 @@ class ComputesChunks(Protocol):
 
     def close(self) -> None:
         """End every process."""
-
-
-def make_executor(setting: Setting) -> "Executor":
-    """Return the executor of processes on this machine that a configuration describes."""
-    config, limits, guard = setting.config, limits_of(setting.config), Guard()
-    environment = {"NUMBA_CACHE_DIR": str(cache_dir() / "numba")}
-
-    def make_slot(number: int) -> Slot:
-        guard.start()
-        return Slot(
-            setup=make_setup(setting.logs, number),
-            environment=environment,
-            guard=guard,
-            limits=limits,
-        )
-
-    def end() -> None:
-        see_off()
-        guard.close()
-
-    return Executor(
-        n_jobs=config["n_jobs"],
-        make_place=make_slot,
-        policy=policy_of(config),
-        wait_seconds=limits.wait_seconds,
-        monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),
-        sends_together=sends_together(config),
-        end=end,
-    )
-
-
-def limits_of(config: Mapping[str, Any]) -> Limits:
-    """Return what a configuration allows a run to take."""
-    return Limits(
-        timeout_seconds=config["timeout_seconds"], memory_limit_mb=config["memory_limit_mb"]
-    )
-
-
-def sends_together(config: Mapping[str, Any]) -> bool:
-    """Return whether a configuration lets several chunks be sent to a worker at once."""
-    limits, profiling = limits_of(config), config["profiling"]
-    limited = limits.timeout_seconds is not None or limits.memory_limit_mb is not None
-    return not (limited or profiling["enabled"] or profiling["runs"] is not None)
-
-
-def policy_of(config: Mapping[str, Any]) -> RetryPolicy:
-    """Return when a configuration lets failed runs be tried again."""
-    return RetryPolicy(
-        retries=config["retries"],
-        delay_seconds=config["retry_delay_seconds"],
-        backoff=config["retry_backoff"],
-        worker_failures=config["retry_worker_failures"],
-        seed=config["seed"],
-    )
 
 
 @dataclass
@@ -314,7 +236,8 @@ class Executor:
             yield from self._end(place, reason)
             return
         except StartError as error:
-            self._ready.appendleft(place.release())
+            work = place.release()
+            self._ready.extendleft(reversed(work.parts or (work,)))
             self._not_started(error)
             return
         self._failed_starts = 0

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
+_IDS_AT_ONCE = 1_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunQuery:
@@ -103,9 +105,14 @@ def query_artifact_uris(store: Store, run_ids: Sequence[str]) -> dict[str, str]:
     from sqlalchemy import select
 
     runs, *_ = run_tables()
-    rows = select(runs.c.run_uuid, runs.c.artifact_uri).where(runs.c.run_uuid.in_(run_ids))
+    found: dict[str, str] = {}
     with store.session() as session:
-        return {row.run_uuid: row.artifact_uri for row in session.execute(rows)}
+        # A database takes only so many values in one statement.
+        for start in range(0, len(run_ids), _IDS_AT_ONCE):
+            wanted = runs.c.run_uuid.in_(run_ids[start : start + _IDS_AT_ONCE])
+            rows = session.execute(select(runs.c.run_uuid, runs.c.artifact_uri).where(wanted))
+            found |= {row.run_uuid: row.artifact_uri for row in rows}
+    return found
 
 
 def _chosen(store: Store, query: RunQuery) -> "Select[Any]":

@@ -17,7 +17,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
-from backtest_batch.batch.executor import MakeTask, Setting
+from backtest_batch.batch.executor import MakeTask
+from backtest_batch.batch.setup import Setting
 from backtest_batch.batch.worker import run_chunk
 from backtest_batch.errors import ConfigurationError, Fault, WorkerDied
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
