@@ -182,7 +182,9 @@ def test_a_failure_ends_the_batch_where_that_is_asked_for(command: Command) -> N
     recorded = command.recorded()
     assert recorded.handle.status == "FAILED"
     assert recorded.statuses == {"run_good": "FINISHED", "run_error": "FAILED"}
-    again = command.run("resume=latest", "on_failure=continue")
+    assert "on_failure=stop: 1 of 3 runs were not computed" in done.stderr
+    _, _, advised = done.stderr.partition("python -m backtest_batch ")
+    again = command.run(*advised.split("\n")[0].split())
     assert again.returncode == 1, again.stderr
     recorded = command.recorded()
     assert recorded.handle.status == "FINISHED"

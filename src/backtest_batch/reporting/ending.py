@@ -45,7 +45,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
             session.workspace.close()
         forget_deferred()
     said = [text for text in (problem, lost, unwalked, unrecorded) if text]
-    for text in (*said, refused):
+    for text in (*said, refused, _stopped(session)):
         sys.stderr.write(text)
     if said:
         return NOT_RECORDED
@@ -104,6 +104,17 @@ def _move(file: Path, target: Path) -> None:
                 target.unlink()
             raise
         file.unlink()
+
+
+def _stopped(session: Session) -> str:
+    """Return what to say of runs that a failed run has kept from being computed."""
+    left, total = len(session.pending), len(session.plan.runs)
+    if not left:
+        return ""
+    return (
+        f"on_failure=stop: {left} of {total} runs were not computed. "
+        f"To compute them: python -m backtest_batch resume={session.batch_id} on_failure=continue\n"
+    )
 
 
 def _lost(session: Session) -> str:
