@@ -55,6 +55,20 @@ def test_what_is_watched_ends_with_the_guard(family):
     guard.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system has no process descriptors")
+def test_single_processes_end_with_the_guard_and_one_that_is_gone_is_no_trouble(family):
+    leader, child = family
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    guard = Guard()
+    guard.start()
+    guard.watch_process(gone.pid)
+    guard.watch_process(child.pid)
+    guard.close()
+    wait_until_gone([child])
+    assert not is_gone(leader)
+
+
 def test_what_was_released_lives_on(family):
     guard = Guard()
     guard.start()

@@ -4,7 +4,7 @@ The system ends a worker when its parent dies, but not the processes that a stra
 inside the worker. Each worker therefore leads a process group, and a guard kills the groups that
 it knows of as soon as its standard input ends: however the parent dies, its end of the pipe dies
 with it. What has left its group is found by a variable of its environment, where the system shows
-these (Linux).
+these (Linux). It ends single processes, too, that a cluster on this machine consists of.
 """
 
 import contextlib
@@ -17,10 +17,23 @@ from dataclasses import dataclass, field
 
 GUARD = """
 import os, signal, sys
-groups, mark = set(), sys.argv[1].encode()
+groups, processes, mark = set(), [], sys.argv[1].encode()
 for line in sys.stdin:
-    sign, group = line[0], int(line[1:])
-    (groups.add if sign == "+" else groups.discard)(group)
+    sign, number = line[0], int(line[1:])
+    if sign == "+":
+        groups.add(number)
+    elif sign == "-":
+        groups.discard(number)
+    else:
+        try:
+            processes.append(os.pidfd_open(number))
+        except (AttributeError, OSError):
+            pass
+for process in processes:
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+    except OSError:
+        pass
 for group in groups:
     try:
         os.killpg(group, signal.SIGKILL)
@@ -41,7 +54,7 @@ MARK = "BACKTEST_BATCH_WORKER_OF"
 
 @dataclass
 class Guard:
-    """Knows the process groups of the workers of one batch."""
+    """Knows what the workers of one batch consist of."""
 
     _token: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     _process: "subprocess.Popen[str] | None" = field(default=None, init=False)
@@ -68,12 +81,16 @@ class Guard:
         """Add a worker's group."""
         self._tell(f"+{group}\n")
 
+    def watch_process(self, pid: int) -> None:
+        """Add one process, where the system can tell it from a later one of its number (Linux)."""
+        self._tell(f"={pid}\n")
+
     def release(self, group: int) -> None:
         """Forget a group whose worker is gone; its number may come to belong to others."""
         self._tell(f"-{group}\n")
 
     def close(self) -> None:
-        """End the process, and what is left in the groups that it knows."""
+        """End the process, and what is left of those that it knows."""
         if self._process is None:
             return
         process, self._process = self._process, None

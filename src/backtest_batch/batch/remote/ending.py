@@ -24,6 +24,17 @@ def children() -> set[int]:
     return {item.pid for item in psutil.Process().children()}
 
 
+def descendants(*, besides: set[int]) -> list[int]:
+    """Return the numbers of the processes that this one and they have started, but for some."""
+    found = []
+    for item in psutil.Process().children():
+        if item.pid not in besides:
+            found.append(item.pid)
+            with contextlib.suppress(psutil.Error):
+                found += [child.pid for child in item.children(recursive=True)]
+    return found
+
+
 def end_children(named: str, *, besides: set[int]) -> None:
     """Kill processes that this one has started, and all that they have started.
 

@@ -20,8 +20,9 @@ from typing import Any
 import ray
 from ray import exceptions
 
+from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.remote import agent
-from backtest_batch.batch.remote.ending import children, end_children
+from backtest_batch.batch.remote.ending import children, descendants, end_children
 from backtest_batch.batch.remote.messages import Answer, Request
 from backtest_batch.batch.remote.panels import PanelCopy
 from backtest_batch.batch.remote.probe import check_probe, probe
@@ -73,6 +74,7 @@ class RayCluster:
     _folder: str | None = field(default=None, init=False)
     _stored: dict[str, Any] = field(default_factory=dict, init=False)
     _under_way: "dict[Future[Answer], Any]" = field(default_factory=dict, init=False)
+    _guard: Guard = field(default_factory=Guard, init=False)
 
     def open(self, n_places: int) -> None:
         """Connect, or start a cluster that computes so many chunks at once."""
@@ -113,6 +115,7 @@ class RayCluster:
         self._stored.clear()
         with contextlib.suppress(Exception), _own_signals():
             ray.shutdown()
+        self._guard.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -145,7 +148,12 @@ class RayCluster:
                         f"({_first_line(error)}); nothing was run"
                     ) from error
             else:
-                return
+                break
+        # When this command is killed, Ray's agents would wait a minute for an answer of its
+        # server, which has ended before them.
+        self._guard.start()
+        for pid in descendants(besides=before):
+            self._guard.watch_process(pid)
 
     def _connect(self, address: str, n_places: int) -> None:
         self._knock(address)
