@@ -14,7 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from backtest_batch.arguments import argument_value, divide, expand_arguments, option_value
-from backtest_batch.config import TrackingConfig
+from backtest_batch.config.schema import TrackingConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.masking import masked

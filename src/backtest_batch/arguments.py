@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from backtest_batch.assignments import Assignment, flatten, quote
-from backtest_batch.config import SWEEPABLE
+from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import ConfigurationError
 
 PROFILING_FLAG = "--with-profiling"

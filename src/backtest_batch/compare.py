@@ -26,7 +26,8 @@ from backtest_batch.command import leave
 from backtest_batch.comparison.conclusion import Conclusion, conclude
 from backtest_batch.comparison.metrics_choice import result_metrics
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
-from backtest_batch.config import CompareConfig, check_compare
+from backtest_batch.config.check import check_compare
+from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError, SelectionError
 from backtest_batch.masking import masked
 from backtest_batch.recorded_files import (

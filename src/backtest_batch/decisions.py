@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backtest_batch.batch.fingerprint import digest
-from backtest_batch.config import Role, roles
+from backtest_batch.config.key import Role
+from backtest_batch.config.schema import roles
 
 
 def decision_label(config: Mapping[str, Any], scenario_axes: Sequence[str] = ()) -> str:

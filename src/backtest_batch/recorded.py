@@ -12,7 +12,7 @@ from backtest_batch.comparison.levels import choice_name, plain_value, typed_val
 from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE, known_metrics
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import scenario_names
-from backtest_batch.config import NODES, SWEEPABLE
+from backtest_batch.config.schema import NODES, SWEEPABLE
 from backtest_batch.records import Scalar
 from backtest_batch.tracking.values import PARAM_LENGTH, safe_key
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from backtest_batch.best import Winner
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.config import SWEEPABLE
+from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.masking import masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult

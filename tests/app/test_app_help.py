@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.app import config_folder
-from backtest_batch.config import BatchConfig, roles
+from backtest_batch.config.schema import BatchConfig, roles
 
 pytestmark = pytest.mark.usefixtures("working_dir")
 

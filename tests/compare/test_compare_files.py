@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.config import SWEEPABLE
+from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.recorded import configuration, swept_values
 from backtest_batch.recorded_files import (
     batch_facts,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backtest_batch.config import BatchConfig, CompareConfig, Role
+from backtest_batch.config.key import Role
+from backtest_batch.config.schema import BatchConfig, CompareConfig
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text("utf-8")

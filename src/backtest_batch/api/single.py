@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.config import REBALANCES
+from backtest_batch.config.schema import REBALANCES
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import result_metrics
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate

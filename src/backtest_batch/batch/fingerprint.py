@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.config import SWEEPABLE
+from backtest_batch.config.schema import SWEEPABLE
 
 PACKAGE = Path(__file__).parents[1]
 RESULT_SOURCES = (

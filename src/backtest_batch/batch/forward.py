@@ -13,7 +13,7 @@ from backtest_batch.comparison.walk_forward.per_bar import in_sample_metrics
 from backtest_batch.comparison.walk_forward.settings import WalkForwardSettings
 from backtest_batch.comparison.walk_forward.split import SplitPlan
 from backtest_batch.comparison.walk_forward.splits import make_splits, moved
-from backtest_batch.config import SCENARIO_KEYS
+from backtest_batch.config.schema import SCENARIO_KEYS
 from backtest_batch.engine.metrics import periods_per_year_of
 from backtest_batch.engine.settings import SimulationSettings
 from backtest_batch.errors import ConfigurationError

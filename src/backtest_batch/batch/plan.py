@@ -22,7 +22,8 @@ from backtest_batch.batch.fingerprint import (
 from backtest_batch.batch.forward import with_fits
 from backtest_batch.batch.plan_texts import faults_text, plan_notes
 from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
-from backtest_batch.config import SWEEPABLE, check
+from backtest_batch.config.check import check
+from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.market.dates import one_spelling
 from backtest_batch.market.load import load_panel

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.config import SCENARIO_KEYS
+from backtest_batch.config.schema import SCENARIO_KEYS
 
 ONE_SCENARIO = "base"
 """Label of the scenario of a batch that sweeps no scenario axis."""

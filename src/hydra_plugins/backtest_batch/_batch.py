@@ -9,7 +9,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from backtest_batch.arguments import configuration_sources
-from backtest_batch.config import check_keys
+from backtest_batch.config.check import check_keys
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._compose import Composer

@@ -25,7 +25,8 @@ from omegaconf.errors import (
 )
 
 from backtest_batch.assignments import Assignment, flatten
-from backtest_batch.config import Role, roles
+from backtest_batch.config.key import Role
+from backtest_batch.config.schema import roles
 from backtest_batch.errors import Fault
 from backtest_batch.records import Composition, Scalar
 from hydra_plugins.backtest_batch._grid import Grid

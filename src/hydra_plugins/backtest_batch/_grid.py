@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import (
 )
 
 from backtest_batch.assignments import Assignment, flatten
-from backtest_batch.config import SWEEPABLE, roles
+from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 
 COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume"})

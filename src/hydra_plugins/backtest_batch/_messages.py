@@ -11,7 +11,7 @@ from typing import Any
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from backtest_batch.config import BatchConfig
+from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import Fault
 
 TYPE_NAMES: dict[Any, str] = {

@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from backtest_batch.config import NODES, BatchConfig
+from backtest_batch.config.schema import NODES, BatchConfig
 
 SCHEMA = "backtest_batch_schema"
 

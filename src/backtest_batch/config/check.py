@@ -1,0 +1,87 @@
+"""The one place that knows which configurations are allowed."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from backtest_batch.config.key import parse_date
+from backtest_batch.config.schema import NESTED, BatchConfig, CompareConfig
+from backtest_batch.errors import Fault
+
+
+def check(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the values of a resolved root configuration.
+
+    Parameters
+    ----------
+    config
+        Plain values by root key, as composed and type-checked by Hydra. The nodes ``data`` and
+        ``strategy`` are not looked into.
+    """
+    faults = list(check_keys(config))
+    yield from faults
+    if faults:
+        return
+    yield from _check_bounds(BatchConfig, config, prefix="")
+    for name, node in NESTED.items():
+        yield from _check_bounds(node, config[name], prefix=f"{name}.")
+    start, end = parse_date(config["start_date"]), parse_date(config["end_date"])
+    if start is not None and end is not None and start.date() >= end.date():
+        yield Fault(
+            key="start_date",
+            value=config["start_date"],
+            allowed="`start_date < end_date` must hold, but got "
+            f"start_date={config['start_date']}, end_date={config['end_date']}",
+        )
+    if config["verify"] and config["best"] is None:
+        yield Fault(
+            key="verify",
+            value="true",
+            allowed="needs best=path/to/best_params.json, whose first run is verified",
+        )
+
+
+def check_keys(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield the keys that a configuration has too many or too few: ``+key=...``, ``~key``."""
+    yield from _check_names(BatchConfig, config, prefix="")
+    for name, node in NESTED.items():
+        if isinstance(config.get(name), Mapping):
+            yield from _check_names(node, config[name], prefix=f"{name}.")
+
+
+def check_compare(config: CompareConfig) -> Iterator[Fault]:
+    """Yield what is wrong with the values of the comparison command."""
+    yield from _check_bounds(CompareConfig, vars(config), prefix="")
+    statuses = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+    for status in config.statuses:
+        if status.upper() not in statuses:
+            allowed = "must be one of " + ", ".join(statuses)
+            yield Fault(key="statuses", value=status, allowed=allowed)
+
+
+def _check_names(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:
+    known = _names(schema)
+    if values.keys() == known:
+        return
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), sorted(known), n=3)
+            hint = f"; did you mean {' or '.join(prefix + item for item in close)}?"
+            allowed = "is not a known key" + (hint if close else "")
+            yield Fault(key=f"{prefix}{name}", value=values[name], allowed=allowed)
+    for name in sorted(known - values.keys()):
+        yield Fault(key=prefix + name, value="(deleted)", allowed="cannot be left out")
+
+
+@cache
+def _names(schema: type) -> frozenset[str]:
+    return frozenset(item.name for item in fields(schema))
+
+
+def _check_bounds(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:
+    for item in fields(schema):
+        bounds = item.metadata["bounds"]
+        if bounds is not None and not bounds.admits(values[item.name]):
+            yield Fault(key=prefix + item.name, value=values[item.name], allowed=str(bounds))

@@ -1,0 +1,111 @@
+"""What is said of one key: its role, its meaning, and the values that it accepts."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+
+class Role(StrEnum):
+    """What a key is for; decides whether it can be swept and whether it enters the run key."""
+
+    LABEL = "label"
+    """Names and describes; no influence on results."""
+    SCENARIO = "scenario"
+    """Under which conditions a strategy is judged."""
+    DECISION = "decision"
+    """What a researcher chooses."""
+    EXECUTION = "execution"
+    """How the batch is computed."""
+    TRACKING = "tracking"
+    """Where and how much is recorded."""
+    REPORT = "report"
+    """How the finished runs are compared and shown."""
+
+    @property
+    def determines_results(self) -> bool:
+        """Whether keys of this role are part of the run key and may be swept."""
+        return self in (Role.SCENARIO, Role.DECISION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The values that a key accepts; open ends are None."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    date: bool = False
+    named: bool = False
+
+    def admits(self, value: Any) -> bool:
+        """Return whether ``value`` lies within the bounds; None (unset) always does."""
+        if value is None:
+            return True
+        if self.choices:
+            given = value if isinstance(value, list) else [value]
+            return all(item in self.choices for item in given)
+        if self.date:
+            return parse_date(value) is not None
+        if self.named:
+            return bool(str(value).strip())
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return not (
+            (self.at_least is not None and value < self.at_least)
+            or (self.above is not None and value <= self.above)
+            or (self.at_most is not None and value > self.at_most)
+        )
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "must be one of " + ", ".join(self.choices)
+        if self.date:
+            return "must be a date such as 2005-01-31"
+        if self.named:
+            return "must be text that is not empty"
+        words = [
+            f"{word} {bound:,g}"
+            for word, bound in (
+                (">=", self.at_least),
+                (">", self.above),
+                ("<=", self.at_most),
+            )
+            if bound is not None
+        ]
+        return "must be " + (" and ".join(words) or "finite")
+
+
+def key(
+    default: Any, role: Role, meaning: str, *, factory: Any = None, **bounds: Any
+) -> Any:  # Any: a dataclass field takes the type of its annotation
+    """Declare one root key: default, role, meaning in one line, and the bounds of its value."""
+    metadata = {"role": role, "meaning": meaning, "bounds": Bounds(**bounds) if bounds else None}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_DATE = re.compile(r"\d{4}(-\d{1,2})?|(\d{8}|\d{4}([-/])\d{1,2}\3\d{1,2})([T ].+)?")
+
+
+def parse_date(text: Any) -> pd.Timestamp | None:
+    """Return ``text`` as a timestamp, or None when it is not a date."""
+    return None if text is None else _parse_date(str(text))
+
+
+@cache
+def _parse_date(text: str) -> pd.Timestamp | None:
+    # pandas also reads `today`, which is another date tomorrow, and takes 200501 for 2020-05-01.
+    if not _DATE.fullmatch(text.strip()):
+        return None
+    try:
+        stamp = pd.Timestamp(text)
+    except ValueError:
+        return None
+    return None if pd.isna(stamp) else stamp
