@@ -32,6 +32,8 @@ log = logging.getLogger("backtest_batch.batch")
 
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 5
+OUTSPOKEN = ("distributed", "distributed.client", "tornado.application")
+"""Loggers to which Dask's own configuration gives levels; what matters is told by the batch."""
 LOCAL_LOSSES = 1
 """How often a local cluster runs a chunk again because its worker died; then it is sent anew."""
 
@@ -86,7 +88,8 @@ class DaskCluster:
 
     def open(self, n_places: int) -> None:
         """Connect, or start so many workers of one thread each."""
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in OUTSPOKEN:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.address is None:
             self._start(n_places)
         else:
