@@ -32,7 +32,7 @@ RunBatch = Callable[..., Any]
 
 def run_batch(request: BatchRequest, **options: Any) -> Any:
     """Run a batch; what that takes is imported now, since a misspelt key needs none of it."""
-    from backtest_batch.sweep import run
+    from backtest_batch.sweep.story import run
 
     return run(request, **options)
 
@@ -137,7 +137,7 @@ def _with_winner(arguments: list[str]) -> list[str]:
     """Return the arguments with those of the run that ``best`` names; others as they are."""
     if argument_value(arguments, "best") is None:
         return arguments
-    from backtest_batch.best import with_winner
+    from backtest_batch.sweep.best import with_winner
 
     return with_winner(arguments)
 
@@ -153,7 +153,7 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
     if batch is None:
         yield arguments
         return
-    from backtest_batch.resume import claimed, merged_arguments, recall, record_unrecorded
+    from backtest_batch.sweep.resume import claimed, merged_arguments, recall, record_unrecorded
 
     uri = argument_value(arguments, "tracking.uri")
     experiment = argument_value(arguments, "tracking.experiment") or TrackingConfig.experiment

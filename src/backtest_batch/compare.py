@@ -30,19 +30,19 @@ from backtest_batch.config.check import check_compare
 from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError, SelectionError
 from backtest_batch.masking import masked
-from backtest_batch.recorded_files import (
-    batch_facts,
-    details_of,
-    recorded_assessment,
-    recorded_returns,
-)
 from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.best_params import RunDetails, best_rows
 from backtest_batch.report.curves import MAX_CURVES, returns_curves
 from backtest_batch.report.documents import comparison_documents, report_data
 from backtest_batch.report.html import render_report
 from backtest_batch.report.terminal import print_leaderboard
-from backtest_batch.selection import Selection, select_runs
+from backtest_batch.stored.files import (
+    batch_facts,
+    details_of,
+    recorded_assessment,
+    recorded_returns,
+)
+from backtest_batch.stored.selection import Selection, select_runs
 from backtest_batch.tracking.store import Store, open_store, resolve_uri
 from hydra_plugins.backtest_batch._messages import explain
 

@@ -8,7 +8,7 @@ import pytest
 from backtest_batch.batch import returns as module
 from backtest_batch.batch.returns import BatchReturns, write_returns
 from backtest_batch.batch.rows import open_rows, row_writer
-from backtest_batch.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import let_go
 
 
 @pytest.fixture

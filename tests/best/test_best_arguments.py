@@ -3,8 +3,8 @@ import json
 import pytest
 
 from backtest_batch.arguments import configuration_sources, expand_arguments
-from backtest_batch.best import changed_arguments, read_winner, with_winner
 from backtest_batch.errors import ConfigurationError
+from backtest_batch.sweep.best import changed_arguments, read_winner, with_winner
 
 COMMAND = (
     "python -m backtest_batch data=synthetic strategy.fast=5 'strategy.name='\"'\"'a b'\"'\"''"

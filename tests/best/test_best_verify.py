@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.best import Winner
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.verify import verify
+from backtest_batch.sweep.best import Winner
+from backtest_batch.sweep.verify import verify
 
 FACTS = {
     "host": "here",

@@ -13,7 +13,7 @@ import pytest
 from backtest_batch.compare import main
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.engine.metrics import METRICS, RESULT_METRICS
-from backtest_batch.selection import select_runs
+from backtest_batch.stored.selection import select_runs
 
 
 def command(folder, *arguments, **variables):

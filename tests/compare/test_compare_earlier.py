@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.recorded_files import details_of
-from backtest_batch.selection import earlier_runs_with_tags, select_runs, with_earlier_runs
+from backtest_batch.stored.files import details_of
+from backtest_batch.stored.selection import earlier_runs_with_tags, select_runs, with_earlier_runs
 
 
 @pytest.fixture(scope="module")

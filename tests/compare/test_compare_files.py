@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from backtest_batch.config.schema import SWEEPABLE
-from backtest_batch.recorded import configuration, swept_values
-from backtest_batch.recorded_files import (
+from backtest_batch.stored.files import (
     batch_facts,
     details_of,
     recorded_assessment,
     recorded_returns,
 )
-from backtest_batch.selection import select_runs
+from backtest_batch.stored.recorded import configuration, swept_values
+from backtest_batch.stored.selection import select_runs
 
 
 def chosen(config):

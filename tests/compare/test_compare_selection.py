@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from backtest_batch.errors import ConfigurationError, SelectionError
-from backtest_batch.selection import select_runs, tag_filter
+from backtest_batch.stored.selection import select_runs, tag_filter
 
 
 def table_of(store, batch=None, **asked):
@@ -151,7 +151,7 @@ def test_values_beyond_every_limit_stay_apart(store):
 
 
 def test_without_a_record_of_what_was_swept_the_parameters_that_differ_are_taken(store):
-    from backtest_batch.recorded import table_of as as_table
+    from backtest_batch.stored.recorded import table_of as as_table
     from backtest_batch.tracking.search import find_batch, load_runs
 
     frame = load_runs(store, batches=[find_batch(store, "core").batch_id])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.resume import Recalled, claimed, merged_arguments
+from backtest_batch.sweep.resume import Recalled, claimed, merged_arguments
 
 RECALLED = Recalled(
     batch_id="20260101T000000Z-abcdef",

@@ -208,7 +208,7 @@ BROKEN = """
 import sys
 from backtest_batch.app import Task, run_command
 from backtest_batch.batch.setup import make_executor
-from backtest_batch.sweep import run
+from backtest_batch.sweep.story import run
 
 
 class Broken:

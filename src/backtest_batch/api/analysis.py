@@ -51,7 +51,7 @@ def load_runs(
     StoreError
         When the store cannot be read.
     """
-    from backtest_batch.selection import select_runs
+    from backtest_batch.stored.selection import select_runs
     from backtest_batch.tracking.store import open_store, resolve_uri
 
     opened = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)

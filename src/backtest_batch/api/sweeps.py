@@ -21,7 +21,7 @@ from hydra_plugins.backtest_batch._messages import explain
 
 if TYPE_CHECKING:
     from backtest_batch.comparison.conclusion import Conclusion
-    from backtest_batch.sweep import BatchOutcome
+    from backtest_batch.sweep.story import BatchOutcome
 
 INTERRUPTED = (130, 143)
 """Exit codes of a batch that was interrupted."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.workspace import Workspace
-from backtest_batch.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import let_go
 from backtest_batch.market.panel import FloatArray, Panel
 from backtest_batch.records import RunSpec
 

@@ -16,7 +16,7 @@ from hydra_plugins.backtest_batch._compose import Composer
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
 if TYPE_CHECKING:
-    from backtest_batch.sweep import BatchOutcome
+    from backtest_batch.sweep.story import BatchOutcome
 
 Run = Callable[..., Any]
 """Runs the batch of a request, with another executor if one is given."""
@@ -36,7 +36,7 @@ def sweep_arguments(
     context, config
         What Hydra gives to a sweeper.
     run
-        What runs a batch: :func:`backtest_batch.sweep.run`.
+        What runs a batch: :func:`backtest_batch.sweep.story.run`.
     """
     request = read_request(arguments, context.config_loader, config)
     launcher = config.hydra.launcher

@@ -1,8 +1,8 @@
 """The sweeper ``batch`` and the launcher ``batch``, both the default of the command.
 
 The sweeper turns the command line into a grid, composes its runs and hands them to
-:mod:`backtest_batch.sweep`; the launcher says where they are computed. Hydra imports this module
-at every start to find the classes, so that everything else is imported when it is needed.
+:mod:`backtest_batch.sweep.story`; the launcher says where they are computed. Hydra imports this
+module at every start to find the classes, so that everything else is imported when it is needed.
 """
 
 import functools

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trial, Trials
-from backtest_batch.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import let_go
 
 MIN_BARS = 30
 """Fewer (daily) bars than this give no figure at all."""

@@ -9,7 +9,7 @@ from backtest_batch.comparison.overfitting.bars import Sample, day_starts
 from backtest_batch.comparison.overfitting.cscv import block_sums
 from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trials
 from backtest_batch.comparison.threads import in_threads
-from backtest_batch.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import let_go
 
 # Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
 _COLUMNS_AT_ONCE = 128

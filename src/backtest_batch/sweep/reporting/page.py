@@ -8,7 +8,6 @@ import pandas as pd
 
 from backtest_batch.comparison.walk_forward import choices_table, compared_curves
 from backtest_batch.market.panel import FloatArray
-from backtest_batch.opening import user_tags
 from backtest_batch.records import RunSpec
 from backtest_batch.report.best_params import RunDetails
 from backtest_batch.report.curves import MAX_CURVES, returns_curves
@@ -19,8 +18,9 @@ from backtest_batch.report.html import (
     render_equity,
     render_report,
 )
-from backtest_batch.reporting.comparison import Compared
-from backtest_batch.session import Session
+from backtest_batch.sweep.opening import user_tags
+from backtest_batch.sweep.reporting.comparison import Compared
+from backtest_batch.sweep.session import Session
 
 
 def page(

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from backtest_batch.errors import SelectionError, StoreError
-from backtest_batch.extras import spool_extras
 from backtest_batch.records import RunFailure, RunRecord, Status
-from backtest_batch.resume import spool_places
-from backtest_batch.session import Session
+from backtest_batch.sweep.extras import spool_extras
+from backtest_batch.sweep.resume import spool_places
+from backtest_batch.sweep.session import Session
 from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
 from backtest_batch.tracking.spool import Spool, record_spool
 

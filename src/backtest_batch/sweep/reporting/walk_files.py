@@ -11,7 +11,7 @@ from backtest_batch.comparison.walk_forward import (
 from backtest_batch.report.best_params import json_text
 from backtest_batch.report.escaping import markdown_text
 from backtest_batch.report.tables import csv_text
-from backtest_batch.reporting.comparison import Compared
+from backtest_batch.sweep.reporting.comparison import Compared
 
 
 def walk_section(compared: Compared) -> str:

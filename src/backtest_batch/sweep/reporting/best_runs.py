@@ -9,12 +9,12 @@ import pandas as pd
 
 from backtest_batch.batch.returns import BatchReturns
 from backtest_batch.errors import StoreError
-from backtest_batch.extras import Extra, record_extras
 from backtest_batch.records import RunResult, RunSpec
-from backtest_batch.reporting.comparison import Compared
-from backtest_batch.reporting.files import best_first
-from backtest_batch.reporting.page import equity_page
-from backtest_batch.session import TOP_ARTIFACTS, Session
+from backtest_batch.sweep.extras import Extra, record_extras
+from backtest_batch.sweep.reporting.comparison import Compared
+from backtest_batch.sweep.reporting.files import best_first
+from backtest_batch.sweep.reporting.page import equity_page
+from backtest_batch.sweep.session import TOP_ARTIFACTS, Session
 from backtest_batch.tracking.entries import Curve
 
 TOP_CURVES = 20

@@ -16,7 +16,7 @@ from backtest_batch.comparison.levels import choice_name, format_value, typed_va
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.masking import is_masked, masked
-from backtest_batch.start_files import local_document, local_documents, parse_document
+from backtest_batch.sweep.start_files import local_document, local_documents, parse_document
 from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
 from backtest_batch.tracking.spool import record_spool

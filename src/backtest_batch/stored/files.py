@@ -15,8 +15,8 @@ from backtest_batch.assignments import Assignment
 from backtest_batch.batch.workspace import BATCH_CONFIG
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.errors import SelectionError, StoreError
-from backtest_batch.recorded import configuration, swept_values
 from backtest_batch.report.best_params import RunDetails
+from backtest_batch.stored.recorded import configuration, swept_values
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.paging import searched
 from backtest_batch.tracking.search import find_batch, read_artifact

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backtest_batch.best import Winner
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.masking import masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult
 from backtest_batch.report.best_params import ENVIRONMENT
+from backtest_batch.sweep.best import Winner
 from backtest_batch.tracking.values import flattened
 
 TOLERANCE = 1e-9

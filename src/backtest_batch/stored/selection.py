@@ -12,9 +12,9 @@ from backtest_batch.comparison.batches import join_tables, without_repeats
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import axes_without_effect, scenario_names
-from backtest_batch.empty_selection import why_empty
 from backtest_batch.errors import ConfigurationError, Fault, SelectionError
-from backtest_batch.recorded import table_of, text_values
+from backtest_batch.stored.empty import why_empty
+from backtest_batch.stored.recorded import table_of, text_values
 from backtest_batch.tracking.entries import params_of
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs
 from backtest_batch.tracking.store import Store

@@ -7,13 +7,13 @@ from pathlib import Path
 from backtest_batch.batch.files import write_json
 from backtest_batch.batch.interrupt import forget_deferred, shielded
 from backtest_batch.records import Status
-from backtest_batch.reporting.comparison import Compared
-from backtest_batch.reporting.files import benchmark_metrics, verdict_fails, write_reports
-from backtest_batch.reporting.parent import end_parent
-from backtest_batch.reporting.timings import timings
-from backtest_batch.reporting.walk_runs import record_walk
-from backtest_batch.session import Session
-from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.sweep.reporting.comparison import Compared
+from backtest_batch.sweep.reporting.files import benchmark_metrics, verdict_fails, write_reports
+from backtest_batch.sweep.reporting.parent import end_parent
+from backtest_batch.sweep.reporting.timings import timings
+from backtest_batch.sweep.reporting.walk_runs import record_walk
+from backtest_batch.sweep.session import Session
+from backtest_batch.sweep.stopwatch import Stopwatch
 
 NOT_RECORDED = 3
 """Exit code of a batch that was computed but is not completely recorded."""

@@ -22,9 +22,12 @@ from backtest_batch.batch.workspace import (
     open_workspace,
     unwritable,
 )
-from backtest_batch.batch_log import log_to
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.earlier import (
+from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
+from backtest_batch.masking import masked, masked_values
+from backtest_batch.records import BatchRequest
+from backtest_batch.sweep.batch_log import log_to
+from backtest_batch.sweep.earlier import (
     Earlier,
     earlier_runs,
     incomplete,
@@ -32,11 +35,8 @@ from backtest_batch.earlier import (
     restore_returns,
     with_in_sample,
 )
-from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
-from backtest_batch.masking import masked, masked_values
-from backtest_batch.records import BatchRequest
-from backtest_batch.session import MakeExecutor, Session
-from backtest_batch.start_files import local_document, parse_document, write_start_files
+from backtest_batch.sweep.session import MakeExecutor, Session
+from backtest_batch.sweep.start_files import local_document, parse_document, write_start_files
 from backtest_batch.tracking.background import BackgroundRecorder
 from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
 from backtest_batch.tracking.leftovers import mark_dead_runs

@@ -11,9 +11,9 @@ import yaml
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import git_diff
 from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace, default_output_dir
-from backtest_batch.decisions import decision_label, source_label
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
+from backtest_batch.sweep.decisions import decision_label, source_label
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.trials import TRIALS
 

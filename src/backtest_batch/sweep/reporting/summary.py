@@ -5,8 +5,8 @@ import sys
 from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.documents import skill_columns
 from backtest_batch.report.terminal import print_leaderboard
-from backtest_batch.reporting.comparison import Compared
-from backtest_batch.session import Session
+from backtest_batch.sweep.reporting.comparison import Compared
+from backtest_batch.sweep.session import Session
 
 
 def print_summary(session: Session, compared: Compared) -> None:

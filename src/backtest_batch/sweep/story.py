@@ -10,17 +10,17 @@ from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
 from backtest_batch.batch.setup import make_executor
-from backtest_batch.batch_log import end_log
-from backtest_batch.best import read_winner
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.walk_forward import check_ranking, metrics_with
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
-from backtest_batch.dry_run import describe
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
-from backtest_batch.opening import open_session
 from backtest_batch.records import BatchRequest, RunRecord
-from backtest_batch.reporting import (
+from backtest_batch.sweep.batch_log import end_log
+from backtest_batch.sweep.best import read_winner
+from backtest_batch.sweep.dry_run import describe
+from backtest_batch.sweep.opening import open_session
+from backtest_batch.sweep.reporting import (
     Compared,
     compare,
     end_parent,
@@ -28,10 +28,10 @@ from backtest_batch.reporting import (
     print_summary,
     publish,
 )
-from backtest_batch.reporting.best_runs import complete_best_runs
-from backtest_batch.session import MakeExecutor, Session
-from backtest_batch.stopwatch import Stopwatch
-from backtest_batch.verify import verify
+from backtest_batch.sweep.reporting.best_runs import complete_best_runs
+from backtest_batch.sweep.session import MakeExecutor, Session
+from backtest_batch.sweep.stopwatch import Stopwatch
+from backtest_batch.sweep.verify import verify
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import axes_without_effect
 from backtest_batch.comparison.walk_forward import sentences
-from backtest_batch.decisions import decision_label, source_label
-from backtest_batch.out_of_sample import BatchWalk, walk_batch
 from backtest_batch.records import RunResult
-from backtest_batch.selection import with_earlier_runs
-from backtest_batch.session import Session
-from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.stored.selection import with_earlier_runs
+from backtest_batch.sweep.decisions import decision_label, source_label
+from backtest_batch.sweep.out_of_sample import BatchWalk, walk_batch
+from backtest_batch.sweep.session import Session
+from backtest_batch.sweep.stopwatch import Stopwatch
 from backtest_batch.tracking.trials import earlier_decisions
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from backtest_batch.comparison.walk_forward import ScenarioWalk
 from backtest_batch.errors import StoreError
-from backtest_batch.reporting.comparison import Compared
-from backtest_batch.session import Session
+from backtest_batch.sweep.reporting.comparison import Compared
+from backtest_batch.sweep.session import Session
 from backtest_batch.tracking.search import load_runs
 from backtest_batch.tracking.walk_runs import SplitRun
 

@@ -17,12 +17,12 @@ from backtest_batch.batch.setup import Setting
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.earlier import Earlier, incomplete
-from backtest_batch.extras import Extra
 from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
 from backtest_batch.report.progress import ProgressDisplay
+from backtest_batch.sweep.earlier import Earlier, incomplete
+from backtest_batch.sweep.extras import Extra
 from backtest_batch.tracking.background import BackgroundRecorder
 
 log = logging.getLogger("backtest_batch")

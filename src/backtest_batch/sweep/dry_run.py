@@ -16,13 +16,13 @@ from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.setup import Setting, make_executor
 from backtest_batch.comparison.scenarios import is_scenario_axis
-from backtest_batch.decisions import decision_label
-from backtest_batch.earlier import earlier_runs
 from backtest_batch.errors import SelectionError
-from backtest_batch.opening import open_configured
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.progress import duration
-from backtest_batch.session import keeps_all_files
+from backtest_batch.sweep.decisions import decision_label
+from backtest_batch.sweep.earlier import earlier_runs
+from backtest_batch.sweep.opening import open_configured
+from backtest_batch.sweep.session import keeps_all_files
 from backtest_batch.tracking.store import StoreNotFoundError
 
 SHOWN_NAMES = 20

@@ -26,7 +26,7 @@ from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.engine.simulate import Simulation
 from backtest_batch.market.panel import FloatArray, Panel
 from backtest_batch.records import RunRecord, RunResult
-from backtest_batch.session import Session
+from backtest_batch.sweep.session import Session
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,15 +8,15 @@ from backtest_batch.batch.returns import write_returns
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.masking import masked_values
-from backtest_batch.recorded_files import details_of
 from backtest_batch.records import RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
 from backtest_batch.report.documents import comparison_documents
-from backtest_batch.reporting.comparison import Compared
-from backtest_batch.reporting.page import page
-from backtest_batch.reporting.walk_files import walk_documents, walk_section
-from backtest_batch.session import Session
-from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.stored.files import details_of
+from backtest_batch.sweep.reporting.comparison import Compared
+from backtest_batch.sweep.reporting.page import page
+from backtest_batch.sweep.reporting.walk_files import walk_documents, walk_section
+from backtest_batch.sweep.session import Session
+from backtest_batch.sweep.stopwatch import Stopwatch
 
 
 def verdict_fails(session: Session, conclusion: Conclusion) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from backtest_batch.records import RunRecord, RunResult
-from backtest_batch.stopwatch import Stopwatch
+from backtest_batch.sweep.stopwatch import Stopwatch
 
 MARKS = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 

@@ -1,0 +1,1 @@
+"""A sweep from its configurations to its reports: plan, execute, record, compare, report."""
