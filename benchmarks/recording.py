@@ -3,11 +3,11 @@
     python -m benchmarks.recording
     python -m benchmarks.recording --small
 
-Starts a PostgreSQL and an MLflow server of its own, as the tests do; without PostgreSQL the server
-stands on SQLite. Every run has 69 parameters, 33 metrics and 24 tags as one of the nine runs of the
-README has, once without files and once with its six (0.5 MB). Beside the wall time stand the
-milliseconds of processor time that a run costs each process, which say what saturates first, and do
-not depend on what else the machine does.
+Starts a PostgreSQL and MLflow servers of its own, as the tests do, one with a single process and
+one with two; without PostgreSQL the servers stand on SQLite. Every run has 69 parameters, 33
+metrics and 24 tags as one of the nine runs of the README has, once without files and once with its
+six (0.5 MB). Beside the wall time stand the milliseconds of processor time that a run costs each
+process, which say what saturates first, and do not depend on what else the machine does.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,44 +70,57 @@ def main() -> None:
     runs = 8 if arguments.small else arguments.runs
     missing = missing_for_postgres()
     if missing:
-        print(f"{missing}: the server stands on SQLite")
-    with tempfile.TemporaryDirectory(prefix="benchmark-recording-") as name:
-        folder = Path(name)
-        with servers(folder, None if missing else PostgreSQL()) as (postgres, server):
-            measure_all(folder, runs, postgres, server)
-
-
-@contextlib.contextmanager
-def servers(
-    folder: Path, postgres: PostgreSQL | None
-) -> Iterator[tuple[PostgreSQL | None, MlflowServer]]:
-    """Start the servers, and stop them at the end."""
-    with contextlib.ExitStack() as stack:
-        backend = f"sqlite:///{folder}/served.db"
-        if postgres is not None:
+        print(f"{missing}: the servers stand on SQLite")
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-recording-") as name,
+        contextlib.chdir(name),
+        contextlib.ExitStack() as stack,
+    ):
+        postgres = None
+        if not missing:
+            postgres = PostgreSQL()
             stack.callback(postgres.stop)
-            backend = postgres.start().new_database("served")
-        yield postgres, stack.enter_context(started(MlflowServer(backend, folder)))
-
-
-def measure_all(folder: Path, runs: int, postgres: PostgreSQL | None, server: MlflowServer) -> None:
-    """Print one line for each way of recording."""
-    databases = {"SQLite": f"sqlite:///{folder}/mlruns/mlflow.db"}
-    watched = {"client": psutil.Process(), "server": psutil.Process(server.pid)}
-    if postgres is not None:
-        databases["PostgreSQL"] = postgres.new_database("straight")
-        watched["PostgreSQL"] = psutil.Process(postgres.pid)
-    with contextlib.chdir(folder):
+            postgres.start()
         for with_files in (False, True):
             print("with six files a run" if with_files else "without files")
-            for name, uri in databases.items():
-                for writer, share in (("client", 1), ("bulk", 1 if with_files else 10)):
-                    timing = measure(folder, uri, runs * share, with_files, watched, writer)
-                    print(f"  {name + ', ' + writer:24}{timing}", flush=True)
-            for count in (1, 4, 8):
-                connections.CONNECTIONS = count
-                timing = measure(folder, server.uri, runs, with_files, watched, "auto")
-                print(f"  {f'server, {count} connections':24}{timing}", flush=True)
+            measure_databases(Path(name), runs, postgres, with_files)
+            for workers in (1, 2):
+                measure_server(Path(name), runs, postgres, with_files, workers)
+
+
+def measure_databases(
+    folder: Path, runs: int, postgres: PostgreSQL | None, with_files: bool
+) -> None:
+    """Print one line for each way into each database."""
+    databases = {"SQLite": f"sqlite:///{folder}/mlruns/mlflow.db"}
+    watched = {"client": psutil.Process()}
+    if postgres is not None:
+        databases["PostgreSQL"] = postgres.new_database(f"straight_{with_files}")
+        watched["PostgreSQL"] = psutil.Process(postgres.pid)
+    for name, uri in databases.items():
+        for writer, share in (("client", 1), ("bulk", 1 if with_files else 10)):
+            timing = measure(folder, uri, runs * share, with_files, watched, writer)
+            print(f"  {name + ', ' + writer:36}{timing}", flush=True)
+
+
+def measure_server(
+    folder: Path, runs: int, postgres: PostgreSQL | None, with_files: bool, workers: int
+) -> None:
+    """Print one line for each number of connections to a server."""
+    backend = f"sqlite:///{folder}/served_{with_files}_{workers}.db"
+    watched = {"client": psutil.Process()}
+    if postgres is not None:
+        backend = postgres.new_database(f"served_{with_files}_{workers}")
+        watched["PostgreSQL"] = psutil.Process(postgres.pid)
+    with started(MlflowServer(backend, folder, workers)) as server:
+        watched["server"] = psutil.Process(server.pid)
+        for count in (1, 4, 8):
+            connections.CONNECTIONS = count
+            timing = measure(folder, server.uri, runs, with_files, watched, "auto")
+            processes = "process" if workers == 1 else "processes"
+            made = "connection" if count == 1 else "connections"
+            name = f"server of {workers} {processes}, {count} {made}"
+            print(f"  {name:36}{timing}", flush=True)
 
 
 def measure(

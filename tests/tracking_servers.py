@@ -136,15 +136,17 @@ class MlflowServer:
         Its database.
     folder
         Where its log and the artifacts that it serves are.
+    workers
+        Its processes.
     """
 
-    def __init__(self, backend_uri: str, folder: Path) -> None:
+    def __init__(self, backend_uri: str, folder: Path, workers: int = 1) -> None:
         self.backend_uri = backend_uri
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.artifacts = folder / "served"
         self._arguments = [
-            *("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(workers)),
             *("--backend-store-uri", backend_uri),
             *("--artifacts-destination", self.artifacts.as_uri()),
         ]
