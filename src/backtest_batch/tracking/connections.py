@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from backtest_batch.tracking.store import Store
 
-CONNECTIONS = 4
-"""Requests that a server is sent at once."""
+CONNECTIONS = 8
+"""Requests that a server is sent at once; MLflow's client keeps up to ten connections open."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
