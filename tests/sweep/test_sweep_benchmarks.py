@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
         ("parallel", "times worker_busy_s / 2"),
         ("report", "runs"),
         ("backends", "ms a run alone"),
-        ("recording", "server, 8 connections"),
+        ("recording", "server of 2 processes, 8 connections"),
     ],
 )
 def test_the_small_benchmark_prints_its_table(name, said):
