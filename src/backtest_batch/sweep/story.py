@@ -16,6 +16,7 @@ from backtest_batch.comparison.walk_forward import check_ranking, metrics_with
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
 from backtest_batch.records import BatchRequest, RunRecord
+from backtest_batch.report.html.library import start_packing
 from backtest_batch.sweep.batch_log import end_log
 from backtest_batch.sweep.best import read_winner
 from backtest_batch.sweep.dry_run import describe
@@ -138,6 +139,7 @@ def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -
             session.executor.close()
     with watch.stage("recording"):
         session.recording.close()
+    start_packing()
     compared = _compare(session, ranking, watch)
     with watch.stage("recording"):
         compared = complete_best_runs(session, compared)

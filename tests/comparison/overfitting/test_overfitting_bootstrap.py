@@ -4,7 +4,11 @@ from arch.bootstrap import StationaryBootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.overfitting.bootstrap import bootstrapped_sharpe, stationary_counts
+from backtest_batch.comparison.overfitting.bootstrap import (
+    _draw,
+    bootstrapped_sharpe,
+    stationary_counts,
+)
 
 
 @settings(deadline=None, max_examples=40)
@@ -15,6 +19,18 @@ def test_every_resample_has_as_many_bars_as_the_sample(n_bars, mean_block, seed)
     assert counts.min() >= 0
     np.testing.assert_array_equal(counts.sum(axis=1), n_bars)
     np.testing.assert_array_equal(counts, stationary_counts(n_bars, 120, mean_block, seed))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 300), st.floats(1, 500), st.integers(0, 1_000))
+def test_a_bar_is_counted_once_for_each_block_that_covers_it(n_bars, mean_block, seed):
+    starts, lengths = _draw(n_bars, 30, mean_block, np.random.default_rng(seed))
+    covered = np.zeros((30, n_bars))
+    for draw, (first, long) in enumerate(zip(starts, lengths, strict=True)):
+        for start, length in zip(first, long, strict=True):
+            for bar in range(start, start + length):
+                covered[draw, bar % n_bars] += 1
+    np.testing.assert_array_equal(stationary_counts(n_bars, 30, mean_block, seed), covered)
 
 
 def test_every_bar_is_as_likely():

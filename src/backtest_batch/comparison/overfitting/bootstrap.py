@@ -6,7 +6,7 @@ it contains each bar: sums over all resamples and all runs are one matrix produc
 
 import numpy as np
 
-from backtest_batch.comparison.overfitting.trials import FloatArray
+from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray
 
 # Fixed: the stream of random numbers is cut here, so that another value gives other draws.
 _DRAWS_AT_ONCE = 100
@@ -42,27 +42,41 @@ def stationary_counts(n_bars: int, draws: int, mean_block: float, seed: int) -> 
     counts = np.empty((draws, n_bars))
     for first in range(0, draws, _DRAWS_AT_ONCE):
         rows = counts[first : first + _DRAWS_AT_ONCE]
-        rows[:] = _draw(n_bars, len(rows), mean_block, generator)
+        _count(*_draw(n_bars, len(rows), mean_block, generator), into=rows)
     return counts
 
 
-def _draw(n_bars: int, draws: int, mean_block: float, generator: np.random.Generator) -> FloatArray:
+def _draw(
+    n_bars: int, draws: int, mean_block: float, generator: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """Return where the blocks of each resample start, and how long they are."""
     lengths = np.empty((draws, 0), dtype=np.int64)
     while lengths.shape[1] == 0 or lengths.sum(axis=1).min() < n_bars:
         more = generator.geometric(1.0 / mean_block, (draws, int(1.2 * n_bars / mean_block) + 10))
         lengths = np.hstack([lengths, np.minimum(more, n_bars)])
     ends = np.minimum(lengths.cumsum(axis=1), n_bars)
     lengths = np.diff(ends, axis=1, prepend=0)
-    starts = generator.integers(0, n_bars, lengths.shape)
+    return generator.integers(0, n_bars, lengths.shape), lengths
 
-    # A block adds one to every bar it covers: +1 where it starts, -1 behind its end, summed up on
-    # twice the bars, whose second half is what wrapped around.
-    width = 2 * n_bars + 1
-    base = np.arange(draws)[:, None] * width
-    steps = np.bincount((base + starts).ravel(), minlength=draws * width)
-    steps -= np.bincount((base + starts + lengths).ravel(), minlength=draws * width)
-    covered = steps.reshape(draws, width).cumsum(axis=1)
-    return np.asarray(covered[:, :n_bars] + covered[:, n_bars : 2 * n_bars], dtype=np.float64)
+
+def _count(starts: IntArray, lengths: IntArray, into: FloatArray) -> None:
+    """Count how many blocks of each resample cover each bar.
+
+    A block adds one to every bar it covers: +1 where it starts, -1 behind its end, summed up along
+    the bars. One that wraps around ends among the first bars, and starts a second time at the
+    first.
+    """
+    draws, n_bars = into.shape
+    ends = starts + lengths
+    wraps = ends > n_bars
+    ends[wraps] -= n_bars
+    width = n_bars + 1  # one more, for blocks that end with the last bar
+    first_of_row = np.arange(draws)[:, None] * width
+    steps = np.bincount((first_of_row + starts).ravel(), minlength=draws * width)
+    steps -= np.bincount((first_of_row + ends).ravel(), minlength=draws * width)
+    steps = steps.reshape(draws, width)
+    steps[:, 0] += wraps.sum(axis=1)
+    np.cumsum(steps[:, :n_bars], axis=1, out=into)
 
 
 def bootstrapped_sharpe(returns: FloatArray, counts: FloatArray) -> FloatArray:
