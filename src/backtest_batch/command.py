@@ -12,8 +12,8 @@ from typing import NoReturn
 NEW_OBJECTS = 50_000
 """Objects that come about before the garbage collector looks at the youngest of them."""
 
-INTERRUPTED = (130, 143)
-"""Exit codes of a command that SIGINT or SIGTERM has ended."""
+INTERRUPTED = (129, 130, 143)
+"""Exit codes of a command that SIGHUP, SIGINT or SIGTERM has ended."""
 
 
 def begin() -> None:

@@ -20,12 +20,12 @@ SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 DEADLINE_SECONDS = 500.0
 """Longer than any command takes on a machine that is busy with others; what hangs ends here."""
 
-LIMITED = """
-import os, resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+AFTER = """
+import fcntl, os, resource, signal, sys, termios
+exec(sys.argv[1])
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Runs a command that may not write larger files."""
+"""Runs a command after a line of Python in the same process."""
 
 # Strategies that misbehave in one way each, chosen by ``mode``; every call leaves a line.
 HOSTILE = r'''
@@ -145,28 +145,30 @@ class Command:
         self,
         *arguments: str,
         folder: Path | None = None,
-        largest_file: int | None = None,
+        first: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the command to its end, if need be with a limit on the size of files."""
-        return self.end(self.start(*arguments, folder=folder, largest_file=largest_file))
+        """Run the command to its end, after a line of Python in its process, if given."""
+        return self.end(self.start(*arguments, folder=folder, first=first))
 
     def start(
         self,
         *arguments: str,
         folder: Path | None = None,
         start_new_session: bool = False,
-        largest_file: int | None = None,
+        first: str | None = None,
+        terminal: int | None = None,
     ) -> "subprocess.Popen[str]":
-        """Start the command."""
+        """Start the command, after a line of Python in its process, and on a terminal, if given."""
         program = [sys.executable, "-m", "backtest_batch"]
-        if largest_file is not None:
-            program = [sys.executable, "-c", LIMITED, str(largest_file), *program]
+        if first is not None:
+            program = [sys.executable, "-c", AFTER, first, *program]
         process = subprocess.Popen(
             [*program, *arguments],
             cwd=folder or self.folder,
             env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=start_new_session,
         )

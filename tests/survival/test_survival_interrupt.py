@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, whatever the batch is doing when they come."""
+"""Ctrl-C, SIGTERM and a closed terminal, whatever the batch is doing when they come."""
 
 import os
 import signal
@@ -13,7 +13,9 @@ GRID = ("strategy.number=range(0,12)", "strategy.seconds=0.3")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_an_interrupted_batch_is_recorded_and_can_go_on(
     command: Command, number: signal.Signals, code: int
 ) -> None:
@@ -54,6 +56,39 @@ def test_ctrl_c_on_a_terminal_reaches_the_whole_group_and_harms_nobody(command: 
     done = command.end(process)
     assert done.returncode == 130, done.stderr
     assert set(command.recorded().statuses.values()) == {"FINISHED", "KILLED"}
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_ends_the_batch_in_order(command: Command) -> None:
+    ours, theirs = os.openpty()
+    process = command.start(
+        *command.hostile(*GRID),
+        start_new_session=True,
+        terminal=theirs,
+        first="fcntl.ioctl(0, termios.TIOCSCTTY, 0)",
+    )
+    os.close(theirs)
+    wait_for(lambda: len(command.calls) >= 5)
+    workers = descendants(process.pid)
+    os.close(ours)
+    assert process.wait(timeout=60) == 129
+    wait_for(lambda: not alive(workers), seconds=3)
+    recorded = command.recorded()
+    assert recorded.handle.status == "KILLED"
+    assert set(recorded.statuses.values()) == {"FINISHED", "KILLED"}
+    again = command.run("resume=latest")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_under_nohup_a_closed_terminal_changes_nothing(command: Command) -> None:
+    arguments = command.hostile("strategy.number=range(0,4)", "strategy.seconds=0.3")
+    process = command.start(*arguments, first="signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    wait_for(lambda: len(command.calls) >= 1)
+    process.send_signal(signal.SIGHUP)
+    done = command.end(process)
+    assert done.returncode == 0, done.stderr
+    assert set(command.recorded().statuses.values()) == {"FINISHED"}
 
 
 @pytest.mark.slow

@@ -174,7 +174,8 @@ def test_files_that_may_not_grow(command: Command) -> None:
     """As on a full disk, where the test may not mount one: writing fails with an OSError."""
     database = command.folder / "mlruns" / "mlflow.db"
     most = database.stat().st_size + 300_000
-    done = command.run(*command.hostile("strategy.number=range(0,60)"), largest_file=most)
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))"
+    done = command.run(*command.hostile("strategy.number=range(0,60)"), first=limit)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     check_recorded_without_computing(command, command.folder, done.stderr, 60)

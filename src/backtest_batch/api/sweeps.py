@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backtest_batch.api.arguments import data_arguments, key_arguments, strategy_arguments
 from backtest_batch.app import Task, run_command
+from backtest_batch.command import INTERRUPTED
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.market.panel import Panel
@@ -22,9 +23,6 @@ from hydra_plugins.backtest_batch._messages import explain
 if TYPE_CHECKING:
     from backtest_batch.comparison.conclusion import Conclusion
     from backtest_batch.sweep.story import BatchOutcome
-
-INTERRUPTED = (130, 143)
-"""Exit codes of a batch that was interrupted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Turn Ctrl-C and SIGTERM into an exception that says which of them it was.
+"""Turn Ctrl-C, SIGTERM and SIGHUP into an exception that says which of them it was.
 
 An exception that may come between any two lines is hard to survive in order. So it comes only
 where the code says so: what must happen as a whole is :func:`shielded`, and what waits inside of
@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class Interrupted(BaseException):
     """The user, or the system, asked the batch to end.
@@ -21,7 +19,7 @@ class Interrupted(BaseException):
     Attributes
     ----------
     exit_code
-        130 after Ctrl-C, 143 after SIGTERM.
+        130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
 
     def __init__(self, number: int) -> None:
@@ -55,12 +53,20 @@ def interruptible() -> Iterator[None]:
         _State.deferred = number
 
     _State.depth, _State.seen, _State.deferred = 0, 0, None
-    previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in _heeded()}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _heeded() -> list[int]:
+    heeded: list[int] = [signal.SIGINT, signal.SIGTERM]
+    # Comes when the terminal is closed; under nohup that shall change nothing.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heeded.append(signal.SIGHUP)
+    return heeded
 
 
 @contextmanager

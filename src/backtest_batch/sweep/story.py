@@ -43,7 +43,7 @@ class BatchOutcome:
     ----------
     exit_code
         What the command returns: 0 when every run succeeded, 1 when a run failed, 3 when results
-        could not be recorded, 130 or 143 when it was interrupted.
+        could not be recorded, 129, 130 or 143 when it was interrupted.
     batch_id
         Unique name of the batch; empty after a dry run.
     output_dir
@@ -181,15 +181,21 @@ def _axes_text(request: BatchRequest) -> str:
 def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOutcome:
     """Record what has ended, and say how to go on; a second signal ends that, too."""
     if session is None:
-        sys.stderr.write(f"\nInterrupted ({interruption}); nothing was run.\n")
+        _say(f"\nInterrupted ({interruption}); nothing was run.\n")
         return BatchOutcome(exit_code=interruption.exit_code)
     try:
         said = _end_early(session)
     except Interrupted:
         session.executor.close()
         said = "Ended at once: what was not recorded by then is computed again.\n"
-    sys.stderr.write(f"\nInterrupted ({interruption}). {said}{_how_to_go_on(session)}")
+    _say(f"\nInterrupted ({interruption}). {said}{_how_to_go_on(session)}")
     return _outcome(session, interruption.exit_code, None)
+
+
+def _say(text: str) -> None:
+    # The terminal may be what has gone.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
 
 
 def _end_early(session: Session) -> str:

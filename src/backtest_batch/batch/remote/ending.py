@@ -24,33 +24,28 @@ def children() -> set[int]:
     return {item.pid for item in psutil.Process().children()}
 
 
-def descendants(*, besides: set[int]) -> list[int]:
-    """Return the numbers of the processes that this one and they have started, but for some."""
-    found = []
-    for item in psutil.Process().children():
-        if item.pid not in besides:
-            found.append(item.pid)
-            with contextlib.suppress(psutil.Error):
-                found += [child.pid for child in item.children(recursive=True)]
-    return found
-
-
-def end_children(named: str, *, besides: set[int]) -> None:
-    """Kill processes that this one has started, and all that they have started.
+def started(named: str, *, besides: set[int]) -> list[psutil.Process]:
+    """Return processes that this one has started, and all that they have started.
 
     Parameters
     ----------
     named
         What stands in their command lines.
     besides
-        The numbers of some that are spared.
+        The numbers of some that are left out, and with them what they have started.
     """
-    started = []
+    found = []
     for item in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             if item.pid not in besides and named in " ".join(item.cmdline()):
-                started += [item, *item.children(recursive=True)]
-    for item in started:
+                found += [item, *item.children(recursive=True)]
+    return found
+
+
+def end_children(named: str, *, besides: set[int]) -> None:
+    """Kill the processes that :func:`started` returns."""
+    processes = started(named, besides=besides)
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            item.kill()
-    psutil.wait_procs(started, timeout=5)
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)

@@ -22,7 +22,7 @@ from ray import exceptions
 
 from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.remote import agent
-from backtest_batch.batch.remote.ending import children, descendants, end_children
+from backtest_batch.batch.remote.ending import children, end_children, started
 from backtest_batch.batch.remote.messages import Answer, Request
 from backtest_batch.batch.remote.panels import PanelCopy
 from backtest_batch.batch.remote.probe import check_probe, probe
@@ -152,8 +152,8 @@ class RayCluster:
         # When this command is killed, Ray's agents would wait a minute for an answer of its
         # server, which has ended before them.
         self._guard.start()
-        for pid in descendants(besides=before):
-            self._guard.watch_process(pid)
+        for process in started("ray", besides=before):
+            self._guard.watch_process(process.pid)
 
     def _connect(self, address: str, n_places: int) -> None:
         self._knock(address)
