@@ -1,5 +1,6 @@
 """Several calls to a tracking server at once."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -43,16 +44,26 @@ def each(
         for index, item in enumerate(items):
             yield index, call(item)
         return
+    lost = threading.Event()
+
+    def attempt(item: Item) -> list[Result]:
+        # What has not begun when another call fails would only wait for the same server again.
+        if lost.is_set():
+            return []
+        try:
+            return [call(item)]
+        except BaseException:
+            lost.set()
+            raise
+
     failure: BaseException | None = None
     with ThreadPoolExecutor(min(CONNECTIONS, len(items))) as pool:
         # What is said of MLflow's log lines holds in these threads, too.
-        futures = [pool.submit(copy_context().run, call, item) for item in items]
+        futures = [pool.submit(copy_context().run, attempt, item) for item in items]
         for index, future in enumerate(futures):
-            if failure is not None and future.cancel():
-                continue
             error = future.exception()
             if error is None:
-                yield index, future.result()
+                yield from ((index, result) for result in future.result())
             failure = failure or error
     if failure is not None:
         raise failure
