@@ -154,14 +154,18 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
         yield arguments
         return
     from backtest_batch.sweep.resume import claimed, merged_arguments, recall, record_unrecorded
+    from backtest_batch.tracking.store import close_stores
 
     uri = argument_value(arguments, "tracking.uri")
     experiment = argument_value(arguments, "tracking.experiment") or TrackingConfig.experiment
-    recalled = recall(batch, uri=uri, experiment=experiment)
-    merged = merged_arguments(recalled, arguments)
-    with claimed(recalled.batch_id):
-        record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
-        yield merged
+    try:
+        recalled = recall(batch, uri=uri, experiment=experiment)
+        merged = merged_arguments(recalled, arguments)
+        with claimed(recalled.batch_id):
+            record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
+            yield merged
+    finally:
+        close_stores()
 
 
 def _run_hydra(arguments: Sequence[str], task: Task) -> None:

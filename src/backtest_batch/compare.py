@@ -43,7 +43,7 @@ from backtest_batch.stored.files import (
     recorded_returns,
 )
 from backtest_batch.stored.selection import Selection, select_runs
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
 from hydra_plugins.backtest_batch._messages import explain
 
 SCHEMA = "backtest_batch_compare"
@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
         _report(f"{type(error).__name__}: {error}\n{FULL_ERROR}=1 shows where it was raised.")
         return 2
+    finally:
+        close_stores()
     return 0
 
 

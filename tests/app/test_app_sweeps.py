@@ -33,6 +33,9 @@ class Fragile(Dice):
 def test_a_sweep_is_tracked_ranked_and_leaves_nothing_else(invoke, recorded_runs, with_store):
     ended = invoke(*SMALL, "commission_bps=1,0.5,0.50", "-m", "max_gross_exposure=0.5,1.0")
     assert ended.code == 0, ended.err
+    # The database is complete by itself: nothing of it is left in a log beside it.
+    entries = sorted(entry.name for entry in (with_store / "mlruns").iterdir())
+    assert entries == ["artifacts", "batches", "mlflow.db"]
     lines = ended.out.splitlines()
     assert lines[0].split()[:4] == ["rank", "run_id", "commission_bps", "max_gross_exposure"]
     (folder,) = [line.removeprefix("Reports: ") for line in lines if line.startswith("Reports: ")]

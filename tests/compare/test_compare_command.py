@@ -290,6 +290,8 @@ def test_what_cannot_be_compared_is_one_message_and_exit_code_2(in_store, capsys
 
 def test_the_exit_codes_are_those_of_the_process(recorded):
     assert command(recorded.folder, "batch=nix").returncode == 2
+    assert command(recorded.folder, "batch=long").returncode == 0
+    assert not [*recorded.folder.glob("mlruns/mlflow.db-*")]
     shown = command(recorded.folder, "--help")
     assert shown.returncode == 0
     assert "rank_by" in shown.stdout

@@ -1,5 +1,6 @@
 """Real commands in processes of their own, and what they leave behind."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -265,13 +266,22 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs."""
+    try:
+        return bool(alive([psutil.Process(pid)]))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those that still run."""
-    return [
-        process
-        for process in processes
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    """Return those that still run; what only waits to be cleared away by the system does not."""
+    running = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                running.append(process)
+    return running
 
 
 def interrupt(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> None:

@@ -4,9 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
-from survival_commands import Command
+from survival_commands import Command, is_alive
 
 FAILING = {
     "error": "ValueError",
@@ -80,7 +79,7 @@ def test_each_way_to_fail_has_its_name_and_spares_the_others(command: Command) -
     assert messages["run_crash"].endswith("was ended by SIGSEGV")
     assert messages["run_hang"] == "took longer than timeout_seconds=5"
     child = int((command.folder / "child.pid").read_text())
-    assert not psutil.pid_exists(child)
+    assert not is_alive(child)
     log = artifact(command, "run_error", "log.txt")
     assert "computing error" in log
     assert "run_error" in log

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
-from survival_commands import Command, alive, descendants, wait_for
+from survival_commands import Command, alive, descendants, is_alive, wait_for
 
 from backtest_batch.errors import SelectionError
 from backtest_batch.tracking.store import StoreNotFoundError
@@ -127,4 +126,4 @@ def test_no_worker_outlives_the_command_not_even_one_that_holds_the_interpreter(
     kill(process)
     for file in files:
         child = int(file.read_text())
-        wait_for(lambda pid=child: not psutil.pid_exists(pid), seconds=GONE_SECONDS)
+        wait_for(lambda pid=child: not is_alive(pid), seconds=GONE_SECONDS)

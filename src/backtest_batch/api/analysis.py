@@ -1,5 +1,6 @@
 """Runs that are there: read them from a store, rank them, and judge what they came to."""
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,16 @@ def load_runs(
     from backtest_batch.stored.selection import select_runs
     from backtest_batch.tracking.store import open_store, resolve_uri
 
-    opened = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
-    return select_runs(
-        opened,
-        batch=batch,
-        filter_tags=filter_tags,
-        filter_string=filter_string,
-        statuses=list(statuses),
-        scenario_axes=list(scenario_axes),
-    ).table
+    store = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
+    with contextlib.closing(store):
+        return select_runs(
+            store,
+            batch=batch,
+            filter_tags=filter_tags,
+            filter_string=filter_string,
+            statuses=list(statuses),
+            scenario_axes=list(scenario_axes),
+        ).table
 
 
 def rank(

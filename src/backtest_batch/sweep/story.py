@@ -33,6 +33,7 @@ from backtest_batch.sweep.reporting.best_runs import complete_best_runs
 from backtest_batch.sweep.session import MakeExecutor, Session
 from backtest_batch.sweep.stopwatch import Stopwatch
 from backtest_batch.sweep.verify import verify
+from backtest_batch.tracking.store import close_stores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
     try:
         return _run(request, make_executor)
     finally:
+        close_stores()
         end_log()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
     from sqlalchemy.orm import Session
 
-__all__ = ["Store", "StoreNotFoundError", "open_store", "resolve_uri"]
+__all__ = ["Store", "StoreNotFoundError", "close_stores", "open_store", "resolve_uri"]
 
 _DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 _CREATION_LOCK = 0x6261636B74657374
@@ -186,7 +187,7 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
             client = new_client(uri)
         found = _experiment(uri, client, experiment, database, create=create)
         files = _files_client(uri, client, found, required=create)
-    return Store(
+    store = Store(
         uri=uri,
         experiment=experiment,
         experiment_id=found.experiment_id,
@@ -195,6 +196,23 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
         files=files,
         file_identity=None if database is None else sqlite_file.identity(database),
     )
+    if store.engine is not None:
+        _opened.add(store.engine)
+    return store
+
+
+_opened: "weakref.WeakSet[sqlalchemy.Engine]" = weakref.WeakSet()
+
+
+def close_stores() -> None:
+    """Close the connections of the database stores that this process has opened.
+
+    SQLite writes what is left in its log into the database, and removes the files beside it, when
+    the last connection is closed: until then a copy of the database alone is incomplete. The
+    stores can be used again.
+    """
+    for engine in list(_opened):
+        engine.dispose()
 
 
 def _files_client(
