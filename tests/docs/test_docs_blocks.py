@@ -18,6 +18,7 @@ import contextlib
 import io
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,10 +121,20 @@ def run_python(block, namespace, page):
         assert line.rstrip() in {item.rstrip() for item in out.splitlines()}, out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_block_of_a_page_runs(page, with_store, monkeypatch):
+@pytest.fixture
+def importable(with_store, monkeypatch):
+    """A working directory whose modules are forgotten afterwards: pages use the same names."""
     monkeypatch.syspath_prepend(str(with_store))
+    yield with_store
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(with_store)):
+            del sys.modules[name]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("importable")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page):
     namespace = {"__name__": "page"}
     for block in blocks_of(page):
         if block.note.startswith("skip"):
