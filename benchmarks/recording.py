@@ -65,7 +65,9 @@ def main() -> None:
         default=200,
         help="runs to the server, ten times more into the databases",
     )
-    parser.add_argument("--small", action="store_true", help="8 runs")
+    parser.add_argument(
+        "--small", action="store_true", help="8 runs with files, a server of two processes; for CI"
+    )
     arguments = parser.parse_args()
     runs = 8 if arguments.small else arguments.runs
     missing = missing_for_postgres()
@@ -81,10 +83,10 @@ def main() -> None:
             postgres = PostgreSQL()
             stack.callback(postgres.stop)
             postgres.start()
-        for with_files in (False, True):
+        for with_files in (True,) if arguments.small else (False, True):
             print("with six files a run" if with_files else "without files")
             measure_databases(Path(name), runs, postgres, with_files)
-            for workers in (1, 2):
+            for workers in (2,) if arguments.small else (1, 2):
                 measure_server(Path(name), runs, postgres, with_files, workers)
 
 

@@ -149,8 +149,6 @@ def main() -> None:
     options = parser.parse_args()
     n_runs, n_stock = (100, 2) if options.small else (options.runs, options.stock_runs)
     sizes = [1_000, 3_000, 10_000, 30_000] if options.curve else [n_runs]
-    if options.small:
-        sizes = [20, n_runs]
     print(f"{os.cpu_count()} processors, Python {sys.version.split()[0]}")
     if not (options.no_warm_up or options.small):
         ours(200)  # compiles, unless that was done before
