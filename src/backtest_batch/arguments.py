@@ -120,6 +120,11 @@ def argument_key(argument: str) -> str:
     return argument.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
+def argument_text(argument: str) -> str:
+    """Return the value of ``key=value`` as it stands there."""
+    return argument.partition("=")[2]
+
+
 def determines_results(key: str) -> bool:
     """Return whether a key says what is computed, and not how, or what it is called."""
     return key.split(".", maxsplit=1)[0] in SWEEPABLE or key in PLAN_KEYS
@@ -127,7 +132,7 @@ def determines_results(key: str) -> bool:
 
 def argument_value(arguments: Sequence[str], key: str) -> str | None:
     """Return the unquoted text that the last argument of this key gives, or None."""
-    texts = [item.partition("=")[2] for item in arguments if argument_key(item) == key]
+    texts = [argument_text(item) for item in arguments if argument_key(item) == key]
     if not texts or texts[-1] in ("", "null"):
         return None
     text = texts[-1]

@@ -9,15 +9,16 @@ from typing import Any
 
 from backtest_batch.arguments import (
     argument_key,
+    argument_text,
     argument_value,
     determines_results,
     divide,
 )
 from backtest_batch.assignments import Assignment
-from backtest_batch.comparison.levels import choice_name, format_value
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import is_masked, masked
 from backtest_batch.report.best_params import COMMAND_KEYS
+from backtest_batch.sweep.configured import configured_text
 
 BEST_PARAMS = "best_params.json"
 
@@ -144,28 +145,12 @@ def changed_arguments(given: Sequence[str], recorded: Mapping[str, str], config:
         # The keys of a batch file stand beside it.
         if not determines_results(key) or key == "batch_file":
             continue
-        then = _value(recorded[key]) if key in recorded else _configured(config, key)
+        then = argument_text(recorded[key]) if key in recorded else configured_text(config, key)
         shown = masked(item)  # as it was recorded
-        accepted = {then, _configured(config, key)} - {None}
-        if accepted.isdisjoint((_value(shown), argument_value([shown], key))):
-            changed.append(f"{key} (given {_value(shown)}, recorded {then or 'nothing'})")
+        accepted = {then, configured_text(config, key)} - {None}
+        if accepted.isdisjoint((argument_text(shown), argument_value([shown], key))):
+            changed.append(f"{key} (given {argument_text(shown)}, recorded {then or 'nothing'})")
     return changed
-
-
-def _configured(config: Any, key: str) -> str | None:
-    """Return a configured value as it is typed; None where there is none."""
-    node = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    if isinstance(node, Mapping):
-        return choice_name(str(node["_target_"])) if "_target_" in node else None
-    return format_value(node)
-
-
-def _value(argument: str) -> str:
-    return argument.partition("=")[2]
 
 
 def _split(command: str) -> list[str]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.arguments import argument_key, argument_value, determines_results
+from backtest_batch.arguments import argument_key, argument_text, argument_value, determines_results
 from backtest_batch.batch.workspace import BATCH_CONFIG, default_output_dir, scratch_folder
-from backtest_batch.comparison.levels import choice_name, format_value, typed_value
+from backtest_batch.comparison.levels import typed_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.masking import is_masked, masked
+from backtest_batch.sweep.configured import configured_text
 from backtest_batch.sweep.start_files import local_document, local_documents, parse_document
 from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
@@ -154,7 +155,8 @@ def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
     differing = sorted(key for key, item in new.items() if _differs(item, old, recalled.config))
     if differing:
         named = ", ".join(
-            f"{key} (given {_value(new[key])}, recorded {_recorded(key, old, recalled.config)})"
+            f"{key} (given {argument_text(new[key])}, "
+            f"recorded {_recorded(key, old, recalled.config)})"
             for key in differing
         )
         raise ConfigurationError(
@@ -199,31 +201,15 @@ def _differs(item: str, old: Mapping[str, str], config: Mapping[str, Any]) -> bo
     if not determines_results(key) or key == "batch_file":  # its keys stand beside it
         return False
     if key in old:
-        return _value(old[key]) != _value(item)
+        return argument_text(old[key]) != argument_text(item)
     # It may be given with the value that it had by default.
-    configured = _configured(config, key)
+    configured = configured_text(config, key)
     given = argument_value([item], key) or "null"
     return configured is None or typed_value(given) != typed_value(configured)
 
 
 def _recorded(key: str, old: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    return _value(old[key]) if key in old else _configured(config, key) or "nothing"
-
-
-def _configured(config: Any, key: str) -> str | None:
-    """Return a configured value as it is typed; None where there is none."""
-    node = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    if isinstance(node, Mapping):
-        return choice_name(str(node["_target_"])) if "_target_" in node else None
-    return None if isinstance(node, list) else format_value(node)
-
-
-def _value(argument: str) -> str:
-    return argument.partition("=")[2]
+    return argument_text(old[key]) if key in old else configured_text(config, key) or "nothing"
 
 
 def spool_places(batch_id: str, output_dir: Path) -> list[Path]:
