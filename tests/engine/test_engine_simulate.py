@@ -355,6 +355,9 @@ def test_equity_of_exactly_zero_is_ruin() -> None:
     result = run([10, 10, 20, 5], [0], [[-1.0]])
     assert result.equity.tolist() == [1000, 1000, 0]
     assert result.ruined_bar == 2
+    # Without a warning of a division by what is left.
+    np.testing.assert_array_equal(result.gross_exposure, [0, 1, np.nan])
+    np.testing.assert_array_equal(result.net_exposure, [0, -1, np.nan])
 
 
 @pytest.mark.parametrize(

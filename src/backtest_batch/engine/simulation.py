@@ -217,10 +217,11 @@ class Simulation:
     def _exposure(self, units: FloatArray) -> FloatArray:
         offsets = np.append(self._order_offsets, self.n_measured)
         amount = np.repeat(np.concatenate(([0.0], self._amounts)), np.diff(offsets, prepend=0))
-        exposure = amount / self.equity * units[: self.n_measured]
-        if self.ruined_bar is not None:
-            exposure[-1] = np.nan
-        return _read_only(exposure)
+        equity = self.equity
+        if self.ruined_bar is not None:  # what is left then may be exactly nothing
+            equity = equity.copy()
+            equity[-1] = np.nan
+        return _read_only(amount / equity * units[: self.n_measured])
 
     def _per_bar(self, events: FloatArray) -> FloatArray:
         total = np.zeros(self.n_measured)
