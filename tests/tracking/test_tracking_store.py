@@ -136,6 +136,26 @@ def test_closing_leaves_one_file_and_the_store_can_be_used_again(store, tmp_path
     assert len(store.client.search_runs([store.experiment_id])) == 1
 
 
+def test_opening_a_store_takes_no_locks_from_other_connections_of_the_process(store, tmp_path):
+    database = database_of(tmp_path)
+    notebook = sqlite3.connect(database)  # in WAL mode, it holds a lock as long as it is open
+    notebook.execute("CREATE TABLE notes (text)")
+    for create in (True, False):
+        open_store(store.uri, "backtest_batch", create=create)
+    store.close()
+    # Whoever believes that it closes the last connection removes the log.
+    terminal = run_python(
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM notes').close()",
+        database,
+    )
+    assert terminal.communicate() == ("", "")
+    notebook.execute("INSERT INTO notes VALUES ('kept')")
+    notebook.commit()
+    assert database.with_name("mlflow.db-wal").exists()
+    assert query(database, "SELECT * FROM notes") == [("kept",)]
+    notebook.close()
+
+
 def test_a_store_that_was_deleted_and_made_again_in_one_process(make_store, tmp_path):
     first = make_store(tmp_path)
     first.client.create_run(first.experiment_id)

@@ -1,4 +1,10 @@
-"""A local SQLite store: created whole or not at all, checked before MLflow opens it, tuned."""
+"""A local SQLite store: created whole or not at all, checked before MLflow opens it, tuned.
+
+Nothing here opens the file of a store other than through SQLite. POSIX takes all locks that a
+process holds on a file from it as soon as it closes any handle of that file; what else the process
+has open there (a notebook's client, say) would then go on without locks, and other processes would
+remove the log that it writes into.
+"""
 
 import contextlib
 import os
@@ -13,7 +19,6 @@ from backtest_batch.tracking.address import ARTIFACTS_FOLDER, sqlite_uri
 from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.schema import check_revision
 
-_MAGIC = b"SQLite format 3\x00"
 _BUSY_SECONDS = 20.0
 _CHECKED_BYTES = 16 * 2**20
 """A database up to this size is checked as a whole; a larger one would delay every start."""
@@ -78,7 +83,6 @@ def check(database: Path) -> None:
         With what is wrong and what to do.
     """
     try:
-        _check_header(database)
         with contextlib.closing(_connect(database)) as connection:
             tables = {
                 row[0] for row in connection.execute("SELECT name FROM sqlite_master").fetchall()
@@ -168,6 +172,7 @@ def _companions(database: Path) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
+    # Of a file that has not got its name yet: nobody has a connection to it.
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -183,13 +188,6 @@ def _connect(database: Path) -> sqlite3.Connection:
         timeout=_BUSY_SECONDS,
         isolation_level=None,
     )
-
-
-def _check_header(database: Path) -> None:
-    with database.open("rb") as file:
-        start = file.read(len(_MAGIC))
-    if start != _MAGIC:
-        raise sqlite3.DatabaseError("file is not a database")
 
 
 def _check_pages(connection: sqlite3.Connection) -> None:
