@@ -1,5 +1,7 @@
 """One backtest on prices in memory."""
 
+from datetime import date, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,6 +102,17 @@ def test_ruin_ends_the_account(prices):
         ({"commission_bps": -1}, bb.ConfigurationError, "commission_bps=-1"),
         ({"rebalance": "X"}, bb.ConfigurationError, "rebalance=X: must be one of bar, D, W, M, Q"),
         ({"periods_per_year": 0}, bb.ConfigurationError, "periods_per_year=0: must be > 0"),
+        ({"periods_per_year": True}, bb.ConfigurationError, "periods_per_year=true: must be a num"),
+        ({"risk_free_rate": 20}, bb.ConfigurationError, "risk_free_rate=20: must be >= -1 and <="),
+        ({"execution_lag": 0, "execution_price": "open"}, bb.ConfigurationError, "execution_lag=0"),
+        ({"start_date": "03/02/2020"}, bb.ConfigurationError, "start_date=03/02/2020: must be a d"),
+        (
+            {"start_date": 2020.0},
+            bb.ConfigurationError,
+            "start_date=2020.0: must be a date such as",
+        ),
+        ({"start_date": pd.NaT}, bb.ConfigurationError, "start_date=NaT: must be a date such as"),
+        ({"end_date": True}, bb.ConfigurationError, "end_date=true: must be a date such as 2005"),
         ({"start_date": "2020-04-29"}, bb.DataError, "at least two bars must be measured"),
         ({"start_date": "2021-01-01"}, bb.DataError, "lies after the last bar"),
         ({"end_date": "2019-01-01"}, bb.DataError, "no bars in the date range"),
@@ -108,6 +121,32 @@ def test_ruin_ends_the_account(prices):
 def test_what_cannot_be_run_is_said(prices, settings, error, message):
     with pytest.raises(error, match=message):
         bb.backtest(EqualWeight(), prices, **settings)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "2020-02-10",
+        "2020/2/10",
+        20200210,
+        date(2020, 2, 10),
+        datetime(2020, 2, 10),
+        pd.Timestamp("2020-02-10"),
+        np.datetime64("2020-02-10"),
+        np.datetime64("2020-02-10T00:00:00.000000000"),
+    ],
+)
+def test_a_date_may_be_given_in_any_type(prices, start):
+    result = bb.backtest(EqualWeight(), prices, start_date=start, end_date=2020)
+    assert result.equity.index[0] == pd.Timestamp("2020-02-10")
+
+
+def test_a_year_is_its_first_day_and_its_last():
+    index = pd.bdate_range("2018-06-01", "2021-06-01")
+    prices = pd.DataFrame(np.linspace(1, 2, len(index)), index=index, columns=["A"])
+    result = bb.backtest(EqualWeight(), prices, start_date=2019, end_date=2020)
+    assert result.equity.index[0] == pd.Timestamp("2019-01-01")
+    assert result.equity.index[-1] == pd.Timestamp("2020-12-31")
 
 
 def test_what_is_no_strategy_or_no_prices_is_said(prices):

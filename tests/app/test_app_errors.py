@@ -65,6 +65,8 @@ RANGES = [
     ("execution_price=mid", "execution_price=mid: must be one of close, open"),
     ("strategy.fast=99", "`fast < slow` must hold, but got fast=99, slow=60."),
     ("start_date=yesterdayish", "start_date=yesterdayish: must be a date such as 2005-01-31"),
+    ("start_date=03/02/2006", "start_date=03/02/2006: must be a date such as 2005-01-31 (year,"),
+    ("execution_lag=0 execution_price=open", "execution_lag=0: must be >= 1 with execution_price"),
     ("start_date=today", "start_date=today: must be a date such as 2005-01-31"),
     ("end_date=200501", "end_date=200501: must be a date such as 2005-01-31"),
     ("start_date=2010-01-01 end_date=2005-01-01", "`start_date < end_date` must hold"),

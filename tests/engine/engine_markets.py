@@ -85,8 +85,18 @@ def cases(draw: st.DrawFn) -> Case:
                 cash_rate=rates,
                 borrow_rate=rates,
                 short_fee_rate=rates,
-                execution_lag=st.integers(0, 3),
-                execution_price=st.sampled_from(["close", "open"]),
+                # At the open of its own bar nothing can be executed.
+                **draw(
+                    st.sampled_from(
+                        [
+                            {"execution_lag": st.integers(0, 3)},
+                            {
+                                "execution_lag": st.integers(1, 3),
+                                "execution_price": st.just("open"),
+                            },
+                        ]
+                    )
+                ),
             ),
             min_size=1,
             max_size=4,

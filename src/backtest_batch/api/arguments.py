@@ -11,6 +11,7 @@ import pandas as pd
 from backtest_batch.arguments import WHOLE_NODES
 from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.batch.construct import TargetError, locate
+from backtest_batch.config.key import date_text
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.cache import store
 from backtest_batch.market.panel import Panel, panel_from_frames
@@ -84,14 +85,15 @@ def key_arguments(key: str, given: Any) -> list[str]:
 
 def _plain(value: Any, key: str) -> Any:
     """Return a value as a configuration holds it: numpy's numbers are Python's, dates are text."""
+    if isinstance(value, dt.date | np.datetime64):
+        text = date_text(value)
+        return str(value) if text is None else text
     if isinstance(value, np.generic):
         return _plain(value.item(), key)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
         return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, dt.date):
-        return value.isoformat()
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Sequence | np.ndarray | range | pd.Index | pd.Series):

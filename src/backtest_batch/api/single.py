@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.config.schema import REBALANCES
+from backtest_batch.config.values import checked
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import result_metrics
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
 from backtest_batch.kernel_cache import use_kernel_cache
+from backtest_batch.market.dates import Date
 from backtest_batch.market.panel import IntArray, Panel, panel_from_frames
 from backtest_batch.strategies import EqualWeight
 from backtest_batch.strategies.base import Strategy
@@ -63,8 +64,8 @@ def backtest(
     prices: pd.DataFrame | Panel,
     *,
     rebalance: str = "M",
-    start_date: str | None = None,
-    end_date: str | None = None,
+    start_date: Date | None = None,
+    end_date: Date | None = None,
     risk_free_rate: float | None = None,
     periods_per_year: float = 252.0,
     **settings: Any,
@@ -81,8 +82,9 @@ def backtest(
     rebalance
         Decide at each ``bar``, or at the end of each day, week, month or quarter: D, W, M, Q.
     start_date, end_date
-        First and last measured bar; without ``start_date`` measuring begins after the strategy's
-        ``warmup_bars``.
+        First and last measured bar: ISO text (``2006-01-31``; ``2006`` is the year), a date, a
+        datetime or a numpy.datetime64. Without ``start_date`` measuring begins after the
+        strategy's ``warmup_bars``.
     risk_free_rate
         Annual rate that sharpe and sortino subtract; by default ``cash_rate``.
     periods_per_year
@@ -108,28 +110,33 @@ def backtest(
     """
     use_kernel_cache()
     conditions = _conditions(settings)
-    if rebalance not in REBALANCES:
-        raise _wrong("rebalance", rebalance, "must be one of " + ", ".join(REBALANCES))
-    if not periods_per_year > 0:
-        raise _wrong("periods_per_year", periods_per_year, "must be > 0")
+    given = checked(
+        {
+            "rebalance": rebalance,
+            "start_date": start_date,
+            "end_date": end_date,
+            "periods_per_year": periods_per_year,
+            "risk_free_rate": conditions.cash_rate if risk_free_rate is None else risk_free_rate,
+        }
+    )
     chosen: Any = strategy() if isinstance(strategy, type) else strategy
     if not callable(getattr(chosen, "target_weights", None)):
         raise StrategyError(
             f"{type(chosen).__name__} has no method target_weights(panel, decisions)"
         )
     panel = prices if isinstance(prices, Panel) else panel_from_frames(prices)
-    if end_date is not None:
-        panel = panel.until(end_date)
-    first_bar = _first_bar(panel, chosen, start_date)
-    bars = decision_bars(panel.index, rebalance)
+    if given["end_date"] is not None:
+        panel = panel.until(given["end_date"])
+    first_bar = _first_bar(panel, chosen, given["start_date"])
+    bars = decision_bars(panel.index, given["rebalance"])
     decisions = bars[bars >= first_bar]
     simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
     unlevered = replace(conditions, max_gross_exposure=1.0, max_weight=None)
     reference = _simulate(EqualWeight(), panel, decisions, unlevered, first_bar)
     metrics, undefined = result_metrics(
         simulation,
-        periods_per_year=periods_per_year,
-        risk_free_rate=conditions.cash_rate if risk_free_rate is None else risk_free_rate,
+        periods_per_year=given["periods_per_year"],
+        risk_free_rate=given["risk_free_rate"],
         benchmark_returns=reference.net_return,
     )
     ruined = simulation.ruined_bar

@@ -91,7 +91,8 @@ def settings_of(config: Mapping[str, Any]) -> SimulationSettings:
 
 def benchmark_settings(config: Mapping[str, Any]) -> SimulationSettings:
     """Return the settings of a run's benchmark: the same costs, no leverage, no cap a symbol."""
-    return replace(settings_of(config), max_gross_exposure=1.0, max_weight=None)
+    values = {name: config[name] for name in SETTING_NAMES}
+    return SimulationSettings(**{**values, "max_gross_exposure": 1.0, "max_weight": None})
 
 
 def benchmark_key(run: RunSpec) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from backtest_batch.config.key import parse_date
 from backtest_batch.config.schema import NESTED, BatchConfig, CompareConfig
+from backtest_batch.config.values import contradictions
 from backtest_batch.errors import Fault
 
 
@@ -27,6 +28,7 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _check_bounds(BatchConfig, config, prefix="")
     for name, node in NESTED.items():
         yield from _check_bounds(node, config[name], prefix=f"{name}.")
+    yield from contradictions(config)
     start, end = parse_date(config["start_date"]), parse_date(config["end_date"])
     if start is not None and end is not None and start.date() >= end.date():
         yield Fault(
@@ -84,4 +86,5 @@ def _check_bounds(schema: type, values: Mapping[str, Any], *, prefix: str) -> It
     for item in fields(schema):
         bounds = item.metadata["bounds"]
         if bounds is not None and not bounds.admits(values[item.name]):
-            yield Fault(key=prefix + item.name, value=values[item.name], allowed=str(bounds))
+            value = values[item.name]
+            yield Fault(key=prefix + item.name, value=value, allowed=bounds.wanted(value))

@@ -3,10 +3,12 @@
 import math
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -62,11 +64,16 @@ class Bounds:
             or (self.at_most is not None and value > self.at_most)
         )
 
+    def wanted(self, value: Any) -> str:
+        """Return what is accepted in the place of a value that is not."""
+        beyond = isinstance(value, float) and not math.isfinite(value) and self.at_most is None
+        return f"{self} and finite" if beyond and str(self) != "must be finite" else str(self)
+
     def __str__(self) -> str:
         if self.choices:
             return "must be one of " + ", ".join(self.choices)
         if self.date:
-            return "must be a date such as 2005-01-31"
+            return "must be a date such as 2005-01-31 (year, month, day)"
         if self.named:
             return "must be text that is not empty"
         words = [
@@ -94,9 +101,29 @@ def key(
 _DATE = re.compile(r"\d{4}(-\d{1,2})?|(\d{8}|\d{4}([-/])\d{1,2}\3\d{1,2})([T ].+)?")
 
 
-def parse_date(text: Any) -> pd.Timestamp | None:
-    """Return ``text`` as a timestamp, or None when it is not a date."""
-    return None if text is None else _parse_date(str(text))
+def parse_date(value: Any) -> pd.Timestamp | None:
+    """Return a date as a timestamp, or None when it is none."""
+    text = date_text(value)
+    return None if text is None else _parse_date(text)
+
+
+def date_text(value: Any) -> str | None:
+    """Return a date as text in ISO 8601, or None when it is none.
+
+    Text stays as it is. 2006 is a year, as the text ``2006`` is; other numbers are dates where
+    their digits are (20060131). Midnight of a timestamp without a time zone is the whole day.
+    """
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    if isinstance(value, datetime):
+        if pd.isna(value):
+            return None
+        whole_day = value.tzinfo is None and value == pd.Timestamp(value).normalize()
+        value = value.date().isoformat() if whole_day else value.isoformat()
+    text = str(value)
+    return None if _parse_date(text) is None else text
 
 
 @cache

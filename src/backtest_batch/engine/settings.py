@@ -1,16 +1,17 @@
 """The conditions under which target weights are traded."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from backtest_batch.config.values import checked
 from backtest_batch.engine.costs import cost_rate
-from backtest_batch.errors import ConfigurationError, Fault
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
     """The conditions under which target weights are traded; one per run.
+
+    Each value is read and bounded as the configuration key of its name.
 
     Attributes
     ----------
@@ -28,14 +29,15 @@ class SimulationSettings:
         shorts; ACT/365.
     execution_lag
         Bars from decision to execution, at least 0. With 0, a decision made with a bar's close is
-        executed on that bar.
+        executed at that close.
     execution_price
-        Trades execute at the ``close`` or at the ``open`` of their bar.
+        Trades execute at the ``close`` or at the ``open`` of their bar; at the open only a bar
+        later than they were decided, or more.
 
     Raises
     ------
     ConfigurationError
-        When a value is out of its range.
+        When a value is of the wrong kind or out of its range; ``faults`` lists all of them.
     """
 
     initial_capital: float = 1_000_000.0
@@ -51,24 +53,10 @@ class SimulationSettings:
     execution_price: Literal["close", "open"] = "close"
 
     def __post_init__(self) -> None:
-        for key in ("initial_capital", "max_gross_exposure", "max_weight"):
-            value = getattr(self, key)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise _out_of_range(key, value, "must be finite and > 0")
-        for key in ("commission_bps", "spread_bps", "impact_bps"):
-            value = getattr(self, key)
-            if not (value >= 0 and math.isfinite(value)):
-                raise _out_of_range(key, value, "must be finite and >= 0")
-        for key in ("cash_rate", "borrow_rate", "short_fee_rate"):
-            value = getattr(self, key)
-            if not math.isfinite(value):
-                raise _out_of_range(key, value, "must be finite")
-        if self.execution_lag < 0:
-            raise _out_of_range("execution_lag", self.execution_lag, "must be >= 0")
-        if self.execution_price not in ("close", "open"):
-            raise _out_of_range(
-                "execution_price", self.execution_price, "must be one of close, open"
-            )
+        given = vars(self)
+        for name, value in checked(given).items():
+            if value is not given[name]:
+                object.__setattr__(self, name, value)
 
     @property
     def cost_rate(self) -> float:
@@ -83,8 +71,3 @@ class SimulationSettings:
     def accrues_interest(self) -> bool:
         """Whether cash or shorts bear interest."""
         return self.cash_rate != 0 or self.borrow_rate != 0 or self.short_fee_rate != 0
-
-
-def _out_of_range(key: str, value: object, allowed: str) -> ConfigurationError:
-    fault = Fault(key=key, value=value, allowed=allowed)
-    return ConfigurationError(f"{fault}.", [fault])

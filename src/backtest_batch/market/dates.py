@@ -2,13 +2,14 @@
 
 import re
 from datetime import date as calendar_date
-from datetime import datetime
 
+import numpy as np
 import pandas as pd
 
+from backtest_batch.config.key import date_text, parse_date
 from backtest_batch.errors import ConfigurationError
 
-Date = str | calendar_date | pd.Timestamp
+Date = str | int | calendar_date | pd.Timestamp | np.datetime64
 
 _TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")
 _YEAR = re.compile(r"^\s*\d{4}\s*$")
@@ -23,19 +24,18 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
     """Return the first moment of ``date`` and the first one after it, in the zone of ``index``.
 
     A date without a time is the whole day; ``2005`` is the year and ``2005-03`` the month. A time
-    that is spelt out is that moment. Midnight given as a timestamp object is the whole day.
+    that is spelt out is that moment. Midnight given as a timestamp object without a time zone is
+    the whole day.
 
     Raises
     ------
     ConfigurationError
         When ``date`` is no date, or has a time zone and the index has none.
     """
-    try:
-        stamp = pd.Timestamp(date)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31") from error
-    if pd.isna(stamp):
-        raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31")
+    text = date_text(date)
+    stamp = parse_date(text)
+    if text is None or stamp is None:
+        raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31 (year, month, day)")
     wall = stamp.tz_localize(None)
     if not _EARLIEST <= wall <= _LATEST:
         # Dates such as 9999-12-31 stand for "no end" and do not fit into nanoseconds.
@@ -45,11 +45,11 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
         raise ConfigurationError(
             f"'{date}' has a time zone, but the timestamps of the data have none"
         )
-    if _is_moment(date, stamp):
+    if _TIME_OF_DAY.search(text):
         stamp = _in_zone(stamp, index)
         return stamp, stamp + pd.Timedelta(1, "ns")
     day = stamp.tz_localize(None).normalize()
-    return _in_zone(day, index), _in_zone(day + _length(date), index)
+    return _in_zone(day, index), _in_zone(day + _length(text), index)
 
 
 def one_spelling(date: str) -> str:
@@ -63,16 +63,10 @@ def one_spelling(date: str) -> str:
         return date
 
 
-def _is_moment(date: Date, stamp: pd.Timestamp) -> bool:
-    if isinstance(date, str):
-        return _TIME_OF_DAY.search(date) is not None
-    return isinstance(date, datetime) and stamp != stamp.normalize()
-
-
-def _length(date: Date) -> pd.DateOffset:
-    if isinstance(date, str) and _YEAR.match(date):
+def _length(date: str) -> pd.DateOffset:
+    if _YEAR.match(date):
         return pd.DateOffset(years=1)
-    if isinstance(date, str) and _MONTH.match(date):
+    if _MONTH.match(date):
         return pd.DateOffset(months=1)
     return pd.DateOffset(days=1)
 
