@@ -19,6 +19,7 @@ from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest
+from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._messages import explain
 
 CONFIG_NAME = "config"
@@ -121,7 +122,7 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     # loky speaks of its own restarts, which cost nobody's work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     use_kernel_cache()
-    with resumed(_with_winner(expand_arguments(arguments))) as expanded:
+    with apart(), resumed(_with_winner(expand_arguments(arguments))) as expanded:
         try:
             _run_hydra(expanded, task)
         except BacktestBatchError:

@@ -44,6 +44,7 @@ from backtest_batch.stored.files import (
 )
 from backtest_batch.stored.selection import Selection, select_runs
 from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
+from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._messages import explain
 
 SCHEMA = "backtest_batch_compare"
@@ -95,8 +96,8 @@ def read_config(arguments: Sequence[str]) -> CompareConfig:
     HydraException
         When a key is unknown or a value has the wrong type.
     """
-    ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
-    with initialize(version_base="1.3", config_path=None):
+    with apart(), initialize(version_base="1.3", config_path=None):
+        ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
         try:
             composed = compose(SCHEMA, overrides=list(arguments))
         except ConfigCompositionException as error:

@@ -18,6 +18,7 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.market.panel import Panel
 from backtest_batch.report.tables import batch_summary_table, rankings_table
+from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._messages import explain
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) ->
 def _run(arguments: Sequence[str]) -> Sweep:
     task, printed = Task(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed):
+        # What another thread's sweep prints is not this one's summary.
+        with apart(), contextlib.redirect_stdout(printed):
             outcome = run_command(arguments, task)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(explain(error)) from error

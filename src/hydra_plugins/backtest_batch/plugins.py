@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from backtest_batch.config.schema import NODES, BatchConfig
+from hydra_plugins.backtest_batch._apart import PROVIDER
 
 SCHEMA = "backtest_batch_schema"
 
@@ -42,13 +43,13 @@ class BatchLauncherConfig:
 
 def _register() -> None:
     store = ConfigStore.instance()
-    store.store(group="hydra/sweeper", name="batch", node=BatchSweeperConfig, provider="batch")
-    store.store(group="hydra/launcher", name="batch", node=BatchLauncherConfig, provider="batch")
+    store.store(group="hydra/sweeper", name="batch", node=BatchSweeperConfig, provider=PROVIDER)
+    store.store(group="hydra/launcher", name="batch", node=BatchLauncherConfig, provider=PROVIDER)
     schema = OmegaConf.structured(BatchConfig)
     # These hold keys that the schema cannot know; what they accept is checked later.
     for name in ("tags", *NODES):
         OmegaConf.set_struct(schema[name], False)
-    store.store(name=SCHEMA, node=schema, provider="batch")
+    store.store(name=SCHEMA, node=schema, provider=PROVIDER)
 
 
 _register()
