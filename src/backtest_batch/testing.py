@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.errors import StrategyError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel, new_panel
+from backtest_batch.strategies.answers import target_weights
 from backtest_batch.strategies.base import Strategy
 
 # High and low stand around open and close.
@@ -187,12 +189,11 @@ def _warmup(strategy: Strategy) -> int:
 
 
 def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArray:
-    weights = np.array(strategy.target_weights(panel, decisions), dtype=np.float64)
-    wanted = (len(decisions), panel.n_assets)
-    assert weights.shape == wanted, (
-        f"the shape of the weights must be {wanted}, but got {weights.shape}"
-    )
-    return weights
+    try:
+        # A copy: a strategy may hand out an array that it changes at the next call.
+        return target_weights(strategy, panel, decisions).copy()
+    except StrategyError as error:
+        raise AssertionError(str(error)) from error
 
 
 def _random_market(n_bars: int, *, start_of_late: int, end_of_early: int) -> Panel:

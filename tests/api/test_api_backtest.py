@@ -76,6 +76,24 @@ def test_a_class_a_panel_and_dates(prices):
     assert whole.metrics["beta"] == pytest.approx(1.0)
 
 
+def test_weights_with_labels_are_those_of_their_symbols(prices):
+    class Labelled(HoldFirst):
+        def target_weights(self, panel, decisions):
+            return panel.close[["A"]].iloc[decisions] * 0 + 1
+
+    plain, labelled = bb.backtest(HoldFirst(), prices), bb.backtest(Labelled(), prices)
+    pd.testing.assert_frame_equal(plain.equity, labelled.equity, check_exact=True)
+
+
+def test_a_strategy_without_a_return_is_named(prices):
+    class Forgetful:
+        def target_weights(self, panel, decisions):
+            panel.close  # noqa: B018 - that is the fault
+
+    with pytest.raises(bb.StrategyError, match="returned None; is a `return` missing"):
+        bb.backtest(Forgetful(), prices)
+
+
 def test_warm_up_bars_are_not_measured(prices):
     result = bb.backtest(TrendBaseline(fast=5, slow=30), prices)
     assert result.equity.index[0] == prices.index[30]

@@ -142,7 +142,7 @@ def test_a_strategy_that_keeps_the_contract_passes(strategy):
         (
             OneRow,
             "test_weights_have_a_row_per_decision_and_a_column_per_asset",
-            r"must be (60, 8), but got (8,)",
+            r"= (60, 8), but got (8,)",
         ),
         (Cash, "test_it_trades", "all weights are 0 on 400 bars"),
         (Overwriting, "test_it_leaves_the_prices_alone", "changed the field 'close'"),

@@ -15,6 +15,7 @@ from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.market.dates import Date
 from backtest_batch.market.panel import IntArray, Panel, panel_from_frames
 from backtest_batch.strategies import EqualWeight
+from backtest_batch.strategies.answers import target_weights
 from backtest_batch.strategies.base import Strategy
 
 SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
@@ -184,9 +185,7 @@ def _simulate(
     conditions: SimulationSettings,
     first_bar: int,
 ) -> Simulation:
-    weights = np.zeros((0, panel.n_assets))
-    if len(decisions):
-        weights = strategy.target_weights(panel, decisions)
+    weights = target_weights(strategy, panel, decisions)
     return simulate(panel, decisions, weights, conditions, first_bar)
 
 

@@ -20,10 +20,11 @@ from backtest_batch.comparison.walk_forward.per_bar import metrics_from
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import RESULT_METRICS, result_metrics
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate_many
-from backtest_batch.errors import ConfigurationError, StrategyError
+from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
 from backtest_batch.records import RunSpec
 from backtest_batch.strategies import EqualWeight
+from backtest_batch.strategies.answers import target_weights
 
 SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
 
@@ -130,7 +131,7 @@ def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     Raises
     ------
     StrategyError
-        When the strategy returns weights of the wrong shape, or weights that are not finite.
+        When the strategy returns something that is not weights, or weights that are not finite.
     Exception
         Whatever the strategy itself raises.
     """
@@ -184,7 +185,7 @@ def _signals(
     """Ask the strategy, or fit it split by split where the batch walks forward."""
     first = runs[0]
     if first.fit_bars is None:
-        weights = _weights(_strategy(first), panel, decisions)
+        weights = target_weights(_strategy(first), panel, decisions)
         route = Route(decisions=decisions, weights=weights, first_bar=first.first_bar)
         return Fitted(route=route, in_sample=({},) * len(runs))
     # Each has its own, so that no run's figures depend on which others share its chunk.
@@ -202,7 +203,7 @@ def _benchmarks(
     return simulate_many(
         panel,
         measured,
-        EqualWeight().target_weights(panel, measured),
+        target_weights(EqualWeight(), panel, measured),
         [benchmark_settings(run.config) for run in runs],
         first_bar,
     )
@@ -213,31 +214,6 @@ def _strategy(run: RunSpec) -> Any:
     if faults:
         raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
     return strategy
-
-
-def _weights(strategy: Any, panel: Panel, decisions: IntArray) -> FloatArray:
-    if len(decisions) == 0:
-        return np.empty((0, panel.n_assets))
-    # What a strategy does to its prices and dates must not reach the simulation, nor other runs.
-    raw = strategy.target_weights(_copy(panel), decisions.copy())
-    try:
-        return np.ascontiguousarray(raw, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise StrategyError(
-            f"target_weights must return an array of numbers of shape "
-            f"({len(decisions)}, {panel.n_assets}), but got {type(raw).__name__}: {error}"
-        ) from error
-
-
-def _copy(panel: Panel) -> Panel:
-    """Return the panel with frames of its own; the arrays are read-only and shared."""
-    return Panel(
-        index=panel.index,
-        symbols=panel.symbols,
-        fields=dict(panel.fields),
-        fingerprint=panel.fingerprint,
-        base=panel.base,
-    )
 
 
 def _measure(

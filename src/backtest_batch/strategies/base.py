@@ -18,6 +18,9 @@ class Strategy(Protocol):
     def target_weights(self, panel: Panel, decisions: IntArray) -> FloatArray:
         """Return the weights wanted at each decision bar.
 
+        A DataFrame is taken by its labels: columns by symbol (those that it lacks have weight 0),
+        rows by the timestamps of the decisions.
+
         Parameters
         ----------
         panel

@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 from walk_forward_cases import market, no_weights, runs_of
 
@@ -272,6 +273,28 @@ def test_weights_of_the_wrong_shape_are_refused():
     panel = market()
     with pytest.raises(StrategyError, match=r"target weights must have shape"):
         fitted_weights(Narrow, panel, decisions_of(panel), plan_of(panel).splits, execution_lag=1)
+
+
+def test_labels_count_and_what_is_no_number_is_refused():
+    class Labelled(MostRisen):
+        def target_weights(self, panel, decisions):
+            weights = super().target_weights(panel, decisions)
+            frame = pd.DataFrame(weights, index=panel.index[decisions], columns=panel.symbols)
+            return frame[frame.columns[::-1]]
+
+    class Complex(MostRisen):
+        def target_weights(self, panel, decisions):
+            return super().target_weights(panel, decisions) + 1j
+
+    panel = market()
+    splits = plan_of(panel).splits
+    routes = [
+        fitted_weights(kind, panel, decisions_of(panel), splits, execution_lag=1).out_of_sample
+        for kind in (MostRisen, Labelled)
+    ]
+    assert routes[0].weights.tobytes() == routes[1].weights.tobytes()
+    with pytest.raises(StrategyError, match="the values are complex numbers"):
+        fitted_weights(Complex, panel, decisions_of(panel), splits, execution_lag=1)
 
 
 def test_no_decision_at_all_is_a_route_in_cash():

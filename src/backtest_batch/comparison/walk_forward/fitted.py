@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from backtest_batch.comparison.walk_forward.split import Split
-from backtest_batch.errors import ConfigurationError, StrategyError
+from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
+from backtest_batch.strategies.answers import target_weights
 from backtest_batch.strategies.base import Strategy
 
 
@@ -84,7 +85,7 @@ def fitted_weights(
     ConfigurationError
         When a split tests several windows: bars that are tested several times make no one route.
     StrategyError
-        When the strategy returns weights of the wrong shape.
+        When the strategy returns something that is not weights.
     """
     if any(len(split.test) > 1 or len(split.train) > 1 for split in splits):
         raise ConfigurationError(
@@ -143,15 +144,8 @@ def _in_sample(
 
 
 def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArray:
-    expected = (len(decisions), panel.n_assets)
     if len(decisions) == 0:
-        return np.empty(expected)
+        return target_weights(strategy, panel, decisions)
     n_seen = int(decisions[-1]) + 1
     seen = panel if n_seen == panel.n_bars else panel.window(0, n_seen)
-    weights = np.asarray(strategy.target_weights(seen, decisions), dtype=np.float64)
-    if weights.shape != expected:
-        raise StrategyError(
-            f"target weights must have shape (n_decisions, n_assets) = {expected}, "
-            f"but got {weights.shape}."
-        )
-    return weights
+    return target_weights(strategy, seen, decisions)
