@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.engine.arrays import real_numbers
 from backtest_batch.errors import StrategyError
+from backtest_batch.market.numbers import real_numbers
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
 from backtest_batch.strategies.base import Strategy
 
