@@ -4,6 +4,9 @@ MLflow's client spends several transactions and some twenty milliseconds on a ru
 that it would leave behind are inserted through MLflow's own SQLAlchemy tables, a thousand runs at
 a time. That is done only in databases whose schema the tests know, and the first runs are read
 back through the client and compared before any more are written.
+
+A run with files is RUNNING until they are where they belong: whatever ends the process in between,
+the store knows of the run, and never holds a finished one without its files.
 """
 
 import contextlib
@@ -87,25 +90,33 @@ class BulkWriter:
             str(append_to_uri_path(root, run_id, "artifacts"))  # type: ignore[no-untyped-call]
             for run_id in run_ids
         ]
+        places = list(zip(entries, uris, strict=True))
+        with_files = [item for item in places if _has_files(item[0])]
         placed = PlacedFiles()
         try:
-            # Before the rows, so that a finished run is never without its files.
-            self._place(entries, uris, placed)
             self._insert(entries, run_ids, uris)
+            if with_files:
+                self._place(with_files, placed)
+                self._end(entries, run_ids)
             if not self._is_verified:
                 self._verify(entries[0], run_ids, uris[0])
             self._store.require_file()
-        except BaseException:
-            if self._store.is_gone or not self._holds(run_ids[0]):
+        except BaseException as error:
+            if self._store.is_gone:
                 placed.undo()
+                raise
+            if isinstance(error, Exception) and self._holds(entries, run_ids):
+                return  # only the answer was lost
+            placed.undo()
+            # What cannot be taken back now is RUNNING, and is completed or retired later.
+            with contextlib.suppress(Exception):
+                self._delete(run_ids)
             raise
 
-    def _place(self, entries: Sequence[RunEntry], uris: Sequence[str], placed: PlacedFiles) -> None:
+    def _place(self, items: Sequence[tuple[RunEntry, str]], placed: PlacedFiles) -> None:
         """Put the files of runs where they belong."""
         remote: list[tuple[RunEntry, str]] = []
-        for entry, uri in zip(entries, uris, strict=True):
-            if entry.folder is None and not entry.texts:
-                continue
+        for entry, uri in items:
             place = local_folder(uri)
             if place is None:
                 remote.append((entry, uri))
@@ -122,9 +133,21 @@ class BulkWriter:
     ) -> None:
         rows = RunRows(int(self._store.experiment_id))
         for entry, run_id, uri in zip(entries, run_ids, uris, strict=True):
-            rows.add(entry, run_id, uri)
+            rows.add(entry, run_id, uri, status="RUNNING" if _has_files(entry) else entry.status)
         with self._engine.begin() as connection:
             rows.insert(connection)
+
+    def _end(self, entries: Sequence[RunEntry], run_ids: Sequence[str]) -> None:
+        """Give runs whose files are in place the status with which they ended."""
+        runs = run_tables().runs
+        ids: dict[str, list[str]] = {}
+        for entry, run_id in zip(entries, run_ids, strict=True):
+            if _has_files(entry):
+                ids.setdefault(entry.status, []).append(run_id)
+        with self._engine.begin() as connection:
+            for status, ended in ids.items():
+                chosen = runs.c.run_uuid.in_(ended)
+                connection.execute(runs.update().where(chosen).values(status=status))
 
     def _verify(self, entry: RunEntry, run_ids: Sequence[str], uri: str) -> None:
         client = self._store.client
@@ -155,14 +178,20 @@ class BulkWriter:
             for table in reversed(run_tables()):
                 connection.execute(table.delete().where(table.c.run_uuid.in_(run_ids)))
 
-    def _holds(self, run_id: str) -> bool:
-        """Return whether the transaction that wrote the run was committed."""
-        with contextlib.suppress(Exception):
-            runs = run_tables().runs
-            with self._engine.connect() as connection:
-                query = runs.select().where(runs.c.run_uuid == run_id)
-                return connection.execute(query).first() is not None
+    def _holds(self, entries: Sequence[RunEntry], run_ids: Sequence[str]) -> bool:
+        """Return whether the store has the runs as they were to be left."""
+        runs = run_tables().runs
+        query = runs.select().where(runs.c.run_uuid.in_(run_ids))
+        with contextlib.suppress(Exception), self._engine.connect() as connection:
+            found = {row.run_uuid: row.status for row in connection.execute(query)}
+            return found == {
+                run_id: entry.status for entry, run_id in zip(entries, run_ids, strict=True)
+            }
         return False
+
+
+def _has_files(entry: RunEntry) -> bool:
+    return entry.folder is not None or bool(entry.texts)
 
 
 def new_run_id() -> str:

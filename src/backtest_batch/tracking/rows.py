@@ -28,8 +28,10 @@ class RunRows:
         self._params: list[Row] = []
         self._metrics: list[Row] = []
 
-    def add(self, entry: RunEntry, run_id: str, artifact_uri: str) -> None:
-        """Add the rows of one run."""
+    def add(
+        self, entry: RunEntry, run_id: str, artifact_uri: str, *, status: str | None = None
+    ) -> None:
+        """Add the rows of one run; its status is that of the entry unless another is given."""
         self._runs.append(
             (
                 run_id,
@@ -38,7 +40,7 @@ class RunRows:
                 "",
                 "",
                 entry.tags["mlflow.user"],
-                entry.status,
+                status or entry.status,
                 entry.started_ms,
                 entry.ended_ms,
                 None,
