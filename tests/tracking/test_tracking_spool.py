@@ -1,5 +1,9 @@
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -108,6 +112,72 @@ def test_an_interrupted_recording_can_be_repeated(store, batch, make_record, mak
     report = record_spool(spool.folder)
     assert (report.n_recorded, report.n_known) == (0, 1)
     assert len(load_runs(store)) == 1
+
+
+RECORD = """
+    import os, signal, sys
+    from pathlib import Path
+    from backtest_batch.tracking.spool import record_spool
+
+    moved = 0
+
+    def die(event, arguments):
+        global moved
+        if event == "os.rename" and "mlruns/artifacts" in str(arguments[1]):
+            if moved == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            moved += 1
+
+    sys.addaudithook(die)
+    record_spool(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("writer", ["bulk", "client"])
+@pytest.mark.parametrize("moved", [3])
+def test_a_kill_while_files_are_moved_loses_none(
+    store, batch, make_record, make_spool, tmp_path, moved, writer
+):
+    spool = make_spool(Recorder(store, batch).start_parent())
+    for index in range(3):
+        files = tmp_path / f"files{index}"
+        (files / "profile").mkdir(parents=True)
+        (files / "run.json").write_text(str(index))
+        (files / "profile" / "timings.json").write_text("[]")
+        spool.add(make_record(index, artifacts=files))
+    spool.finish("FINISHED")
+    if writer == "client":  # runs that were begun are completed one by one
+        for index in range(3):
+            tags = {"batch_id": batch.batch_id, "batch_role": "run", "run_key": f"{index:064x}"}
+            store.client.create_run(store.experiment_id, tags=tags)
+    ending = subprocess.run([sys.executable, "-c", dedent(RECORD), spool.folder, str(moved)])
+    assert ending.returncode == -signal.SIGKILL
+    finished = load_runs(store, statuses=["FINISHED"])["mlflow_run_id"]
+    assert all(len(artifacts_of(store, run_id)) == 2 for run_id in finished)
+    record_spool(spool.folder)
+    frame = load_runs(store, batches=[batch.batch_id])
+    assert list(frame["status"]) == ["FINISHED"] * 3
+    for run_id, index in zip(frame["mlflow_run_id"], range(3), strict=True):
+        root = local_folder(store.client.get_run(run_id).info.artifact_uri)
+        assert (root / "run.json").read_text() == str(index)
+        assert artifacts_of(store, run_id) == {"run.json", "profile/timings.json"}
+    known = {*frame["mlflow_run_id"], find_batch(store, batch.batch_id).mlflow_run_id}
+    assert {path.name for path in local_folder(store.artifact_location).iterdir()} <= known
+    assert not spool.folder.exists()
+
+
+def test_a_run_that_the_store_has_without_its_files_gets_them(
+    store, batch, make_record, make_spool, files
+):
+    recorder = Recorder(store, batch)
+    recorder.start_parent()
+    (run_id,) = recorder.record([make_record(0)])
+    spool = make_spool(recorder.parent_run_id)
+    spool.add(make_record(0, artifacts=files))
+    report = record_spool(spool.folder)
+    assert (report.n_recorded, report.n_known) == (0, 1)
+    assert artifacts_of(store, run_id) == {"run.json", "profile/timings.json"}
+    assert not spool.folder.exists()
 
 
 def test_a_result_replaces_a_failure_of_the_same_run(store, batch, make_record, make_spool):

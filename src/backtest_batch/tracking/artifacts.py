@@ -1,9 +1,10 @@
 """Files of runs: put where MLflow serves them from, and read from there."""
 
 import contextlib
+import posixpath
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -109,6 +110,29 @@ def send(
     repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
     for place in _folders(folder, texts):
         repository.log_artifacts(str(place))  # type: ignore[no-untyped-call]
+
+
+def names_below(folder: Path) -> list[str]:
+    """Return the names of all files below a folder, relative to it; none when it is not there."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def missing(artifact_uri: str, tracking_uri: str, names: Iterable[str]) -> list[str]:
+    """Return which of the names are no file at an artifact address."""
+    place = local_folder(artifact_uri)
+    if place is not None:
+        return [name for name in names if not (place / name).is_file()]
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+    names = list(names)
+    held: set[str] = set()
+    for folder in {posixpath.dirname(name) for name in names}:
+        found = repository.list_artifacts(folder or None)
+        held.update(str(info.path) for info in found if not info.is_dir)
+    return [name for name in names if name not in held]
 
 
 def _folders(folder: Path | None, texts: Mapping[str, str]) -> Iterator[Path]:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from backtest_batch.errors import StoreError
 from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, Status
-from backtest_batch.tracking.artifacts import send, upload
+from backtest_batch.tracking.artifacts import missing, send, upload
 from backtest_batch.tracking.begin import Beginnings
 from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
 from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
-from backtest_batch.tracking.connections import call_each
+from backtest_batch.tracking.connections import call_each, each
 from backtest_batch.tracking.curves import insert_curves, log_curves
 from backtest_batch.tracking.entries import (
     BatchInfo,
@@ -208,6 +208,32 @@ class Recorder:
             if self._bulk_writer is not None:
                 uris = query_artifact_uris(self.store, [run_id for run_id, *_ in files])
             call_each(self.store, add, files, at_once=not self.store.is_local_sqlite)
+
+    def missing_files(self, names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Return which of the named files are not among the artifacts of runs.
+
+        Parameters
+        ----------
+        names
+            Names of files by MLflow run id.
+
+        Returns
+        -------
+        dict
+            The names that are missing, by MLflow run id; nothing for a run that has all.
+        """
+
+        def look(run_id: str) -> list[str]:
+            uri = uris.get(run_id) or self.store.client.get_run(run_id).info.artifact_uri
+            return missing(uri, self.store.files.tracking_uri, names[run_id])
+
+        uris: Mapping[str, str] = {}
+        run_ids = list(names)
+        with self.store.calling("look for artifacts", patient=True):
+            if self.store.engine is not None:
+                uris = query_artifact_uris(self.store, run_ids)
+            found = dict(each(self.store, look, run_ids, at_once=not self.store.is_local_sqlite))
+        return {run_ids[index]: absent for index, absent in found.items() if absent}
 
     def add_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a run."""

@@ -14,7 +14,7 @@ A spool is a folder::
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunRecord, RunSpec, Status
 from backtest_batch.tracking.address import has_secret
-from backtest_batch.tracking.artifacts import PlacedFiles
+from backtest_batch.tracking.artifacts import PlacedFiles, names_below
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import find_batch, run_states
@@ -171,7 +171,8 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
     """Record what a spool holds, and remove it.
 
     A run that the store has already, by its key, is not written again, so that this may be
-    interrupted and repeated.
+    interrupted and repeated. Nothing is removed before every file of every run is seen where it
+    belongs; a file that is nowhere any more is left to ``resume``, which computes it again.
 
     Parameters
     ----------
@@ -223,6 +224,7 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         n_recorded += len(new)
         n_known += len(group) - len(new)
     _add_later(recorder, folder, ids)
+    _place_files(recorder, folder, ids)
     # Of a run that a lost server was asked for twice, one is complete now.
     done = set(ids.values())
     recorder.retire(
@@ -233,7 +235,7 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         ]
     )
     _finish(recorder, folder)
-    shutil.rmtree(folder)
+    _remove(folder)
     return SpoolReport(
         batch_id=batch.batch_id,
         batch_name=batch.batch_name,
@@ -295,6 +297,51 @@ def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None
             files.append((run_id, {}, file.parent / "later"))
     recorder.add_files(files)
     recorder.log_curves(curves)
+
+
+def _place_files(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
+    """See that every file of every run is where it belongs, and bring it there otherwise.
+
+    A run that the store has already may lack files: a process that ended while it recorded this
+    spool, or a store that is an earlier copy of itself.
+
+    Raises
+    ------
+    StoreError
+        When a file does not arrive.
+    """
+    kept: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("runs/*/key.json")):
+        run_id = ids.get(read_json(file))
+        places = [file.parent / "artifacts", file.parent / "later"]
+        if run_id is not None and (found := [place for place in places if names_below(place)]):
+            kept[run_id] = found
+    missing = recorder.missing_files({run_id: _names(places) for run_id, places in kept.items()})
+    if not missing:
+        return
+    recorder.add_files([(run_id, {}, place) for run_id in missing for place in kept[run_id]])
+    missing = recorder.missing_files({run_id: _names(kept[run_id]) for run_id in missing})
+    if missing:
+        run_id, names = next(iter(missing.items()))
+        raise StoreError(
+            f"The tracking store {recorder.store.shown} took the files of {len(missing)} runs, but "
+            f"does not have them ({names[0]} of {run_id}). They stay in {folder}."
+        )
+
+
+def _names(places: Sequence[Path]) -> list[str]:
+    return [name for place in places for name in names_below(place)]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a spool; what makes it one goes last, so that this can be repeated."""
+    for item in folder.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item)
+        elif item.name != "batch.json":
+            item.unlink()
+    (folder / "batch.json").unlink()
+    folder.rmdir()
 
 
 def _finish(recorder: Recorder, folder: Path) -> None:
