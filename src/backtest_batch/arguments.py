@@ -165,7 +165,7 @@ def read_batch_file(path: Path) -> list[Assignment]:
     assignments: list[Assignment] = []
     for key, value in content.items():
         if isinstance(value, Mapping) and key not in WHOLE_NODES:
-            assignments += [Assignment(*leaf) for leaf in flatten(value, prefix=f"{key}.")]
+            assignments += [Assignment(*leaf) for leaf in flatten({key: value})]
         else:
             assignments.append(Assignment(str(key), value))
     return assignments

@@ -1,11 +1,7 @@
 import itertools
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backtest_batch.assignments import quote
 from backtest_batch.errors import ConfigurationError
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
@@ -126,22 +122,3 @@ def test_a_huge_grid_is_counted_without_being_made(read):
     axis = "range(0,1000)"
     grid = read(f"seed={axis}", f"strategy.fast={axis}", f"strategy.slow={axis}")
     assert grid.size == 10**9
-
-
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0$")),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.from_regex(r"[a-z_][a-z_.]{0,8}", fullmatch=True), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-@given(plain)
-def test_quoted_values_are_read_back_as_they_were(value):
-    assert OverridesParser.create().parse_override("key=" + quote(value)).value() == value

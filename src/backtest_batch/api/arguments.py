@@ -79,7 +79,7 @@ def key_arguments(key: str, given: Any) -> list[str]:
     """
     value = _plain(given, key)
     if isinstance(value, Mapping) and key not in WHOLE_NODES:
-        return [Assignment(*leaf).override for leaf in flatten(value, prefix=f"{key}.")]
+        return [Assignment(*leaf).override for leaf in flatten({key: value})]
     return [Assignment(key, value).override]
 
 
@@ -93,7 +93,7 @@ def _plain(value: Any, key: str) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
+        return {_name(name, key): _plain(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Sequence | np.ndarray | range | pd.Index | pd.Series):
@@ -101,3 +101,11 @@ def _plain(value: Any, key: str) -> Any:
     raise ConfigurationError(
         f"{key}={value!r}: must be a number, text, a date, a list or a mapping of these"
     )
+
+
+def _name(name: Any, key: str) -> str | int | float:
+    """Return a key of a mapping: text or a number, as OmegaConf takes them."""
+    plain = _plain(name, key)
+    if isinstance(plain, str | int | float):
+        return plain
+    raise ConfigurationError(f"{key}: its keys must be text or numbers, but got {name!r}")

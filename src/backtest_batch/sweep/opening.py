@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.assignments import flatten
 from backtest_batch.batch.chunks import benchmark_rows
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.kept import Kept
@@ -44,6 +43,7 @@ from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import read_artifact
 from backtest_batch.tracking.store import Store, StoreNotFoundError, open_store, resolve_uri
+from backtest_batch.tracking.values import flattened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
         When one has no name, or that of a tag of ours or of MLflow's.
     """
     named = {str(name): "true" for name in config["tag_names"]}
-    tags = named | {name: format_value(value) for name, value in flatten(config["tags"])}
+    tags = named | {name: format_value(value) for name, value in flattened(config["tags"])}
     if not all(name.strip() for name in tags):
         raise ConfigurationError("tags, tag_names: a tag must have a name, but got an empty one")
     taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))

@@ -38,7 +38,10 @@ from hydra_plugins.backtest_batch._messages import (
 )
 
 Assignments = tuple[Assignment, ...]
-Changes = dict[tuple[str, ...], Any]
+Path = tuple[Any, ...]
+"""Keys from the root to a value; those of a user's mapping may be numbers."""
+
+Changes = dict[Path, Any]
 """Values by path."""
 
 
@@ -258,10 +261,10 @@ def _set_leaves(item: Assignment, plain: dict[str, Any]) -> Changes:
     return {path: _value_at(plain, path) for path in _leaf_paths(item.value, _path(item.key))}
 
 
-def _leaf_paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _leaf_paths(value: Any, path: Path) -> Iterator[Path]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            yield from _leaf_paths(inner, (*path, str(key)))
+            yield from _leaf_paths(inner, (*path, key))
     else:
         yield path
 
@@ -269,7 +272,7 @@ def _leaf_paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
     """Return ``plain`` with the changes; what is not changed is shared, not copied."""
     result = dict(plain)
-    own: set[tuple[str, ...]] = set()
+    own: set[Path] = set()
     for changes in parts:
         for path, value in changes.items():
             node = result
@@ -341,11 +344,11 @@ def unknown_key(config: DictConfig, key: str) -> str:
     return "is not a known key" + resembling(key, known)
 
 
-def _path(key: str) -> tuple[str, ...]:
+def _path(key: str) -> Path:
     return tuple(key.split("."))
 
 
-def _value_at(plain: dict[str, Any], path: tuple[str, ...]) -> Any:
+def _value_at(plain: dict[str, Any], path: Path) -> Any:
     node: Any = plain
     for part in path:
         if not isinstance(node, dict) or part not in node:

@@ -249,7 +249,7 @@ def _listed_run(
         if key == "id":
             continue
         if isinstance(value, Mapping):
-            assignments += [Assignment(*leaf) for leaf in flatten(value, prefix=f"{key}.")]
+            assignments += [Assignment(*leaf) for leaf in flatten({key: value})]
         else:
             assignments.append(_assignment(key, value, options))
     given = "" if run_id is None else str(run_id).strip()
