@@ -167,6 +167,38 @@ def test_a_year_is_its_first_day_and_its_last():
     assert result.equity.index[-1] == pd.Timestamp("2020-12-31")
 
 
+@pytest.mark.parametrize(
+    ("freq", "n_bars", "per_year"),
+    [("h", 9_000, 8_766), ("min", 50_000, 525_960), ("MS", 240, 12), ("ME", 240, 12),
+     ("W", 600, 52), ("D", 900, 365)],
+)  # fmt: skip
+def test_growth_a_year_is_that_of_the_calendar(freq, n_bars, per_year, caplog):
+    index = pd.date_range("2015-01-01", periods=n_bars, freq=freq)
+    steps = np.random.default_rng(2).normal(0.0001, 0.004, (n_bars, 1))
+    prices = pd.DataFrame(100 * np.exp(steps.cumsum(axis=0)), index=index, columns=["A"])
+    result = bb.backtest(EqualWeight(), prices, rebalance="bar")
+    equity = result.equity["equity"]
+    years = (index[-1] - index[0]) / pd.Timedelta(days=365.25)
+    growth = (equity.iloc[-1] / equity.iloc[0]) ** (1 / years) - 1
+    assert result.metrics["cagr"] == pytest.approx(growth, rel=0.03)
+    assert result.periods_per_year == per_year
+    assert f"{per_year:,} bars a year" in repr(result)
+    (said,) = result.notes
+    assert said.startswith(f"periods_per_year={per_year:,} is taken from the index")
+    assert [record.message for record in caplog.records] == [said]
+
+
+def test_business_days_are_252_and_a_number_that_does_not_fit_is_said(prices, caplog):
+    business = prices.set_axis(pd.bdate_range("2020-01-01", periods=120))
+    result = bb.backtest(EqualWeight(), business, rebalance="bar")
+    assert (result.periods_per_year, result.notes) == (252, ())
+    assert not caplog.records
+    given = bb.backtest(EqualWeight(), prices, rebalance="bar", periods_per_year=252)
+    assert given.metrics["volatility"] == result.metrics["volatility"]
+    (said,) = given.notes
+    assert said.startswith("the data has about 365 bars a year, but periods_per_year is 252")
+
+
 def test_what_is_no_strategy_or_no_prices_is_said(prices):
     with pytest.raises(bb.StrategyError, match="int has no method target_weights"):
         bb.backtest(3, prices)  # type: ignore[arg-type]

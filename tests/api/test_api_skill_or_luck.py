@@ -28,6 +28,19 @@ def test_a_skilled_one_among_them_is_found_beyond_the_benchmark():
     assert bb.skill_or_luck(named) == found
 
 
+def test_months_are_annualised_as_months(caplog):
+    index = pd.date_range("2000-01-31", periods=240, freq="ME")
+    values = np.random.default_rng(3).normal(0.004, 0.012, (240, 4))
+    returns = pd.DataFrame(values, index=index, columns=list("ABCD"))
+    best = (returns.mean() / returns.std()).max() * 12**0.5
+    verdict = bb.skill_or_luck(returns, benchmark=returns.mean(axis=1))["verdict"]
+    assert f"(Sharpe ratio {best:.2f} a year)" in verdict["sentence"]
+    assert verdict["reasons"][0] == "240 monthly returns, 12 of them a year"
+    assert "periods_per_year=12 is taken from the index" in caplog.text
+    short = bb.skill_or_luck(returns.iloc[:59], benchmark=returns.mean(axis=1).iloc[:59])
+    assert "share 59 monthly returns, at least 60 are needed" in short["verdict"]["sentence"]
+
+
 def test_settings_are_those_of_the_sweep():
     settings = bb.OverfittingSettings(blocks=8, draws=200, seed=3)
     found = bb.skill_or_luck(noise(5), settings=settings)
@@ -44,3 +57,5 @@ def test_an_index_that_does_not_fit_is_refused():
         bb.skill_or_luck(noise(3).reset_index(drop=True))
     with pytest.raises(bb.DataError, match="the same index"):
         bb.skill_or_luck(noise(3), noise(1)["t0"].iloc[1:])
+    with pytest.raises(bb.ConfigurationError, match="periods_per_year=0: must be > 0"):
+        bb.skill_or_luck(noise(3), periods_per_year=0)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.api.annualisation import bars_a_year
 from backtest_batch.comparison.importance import importance as parameter_importance
 from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, assess
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sensitivity import sensitivity as parameter_sensitivity
 from backtest_batch.comparison.stability import with_neighbourhood
+from backtest_batch.config.values import checked
 from backtest_batch.errors import DataError
 from backtest_batch.report.tables import rankings_table
 
@@ -117,7 +119,7 @@ def skill_or_luck(
     benchmark: pd.Series | None = None,
     *,
     risk_free_rate: float = 0.0,
-    periods_per_year: float = 252.0,
+    periods_per_year: float | None = None,
     settings: OverfittingSettings | None = None,
 ) -> dict[str, Any]:
     """Say whether the best of several return series is skill or luck.
@@ -132,7 +134,7 @@ def skill_or_luck(
     risk_free_rate
         Annual rate that is subtracted, over ``periods_per_year`` a bar.
     periods_per_year
-        Bars a year.
+        Bars a year; by default taken from the index, and logged where they are not 252.
     settings
         Blocks, draws, mean block and seed of the statistics.
 
@@ -145,6 +147,8 @@ def skill_or_luck(
     ------
     DataError
         When the index holds no increasing timestamps, or the benchmark has another index.
+    ConfigurationError
+        When ``risk_free_rate`` or ``periods_per_year`` is out of its range.
     """
     index = returns.index
     if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
@@ -153,6 +157,8 @@ def skill_or_luck(
         benchmark = returns["benchmark"]
     if benchmark is not None and not benchmark.index.equals(index):
         raise DataError("`returns` and `benchmark` must have the same index, but differ")
+    rate = checked({"risk_free_rate": risk_free_rate})["risk_free_rate"]
+    per_year, _ = bars_a_year(periods_per_year, index)
     trials = returns.drop(columns="benchmark", errors="ignore")
     names = [str(name) for name in trials.columns]
     benchmarks = {} if benchmark is None else {"": benchmark.to_numpy(dtype=np.float64)}
@@ -162,8 +168,8 @@ def skill_or_luck(
             index=index,
             runs=[Trial(run_id=name, scenario="", decision=name) for name in names],
             benchmarks=benchmarks,
-            risk_free={"": risk_free_rate / periods_per_year},
-            periods_per_year=periods_per_year,
+            risk_free={"": rate / per_year},
+            periods_per_year=per_year,
         ),
         settings,
     )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.api.annualisation import bars_a_year
 from backtest_batch.config.values import checked
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import result_metrics
@@ -31,6 +32,10 @@ class Backtest:
         Result metrics by name; an undefined one is absent. docs/metrics.md has the formulas.
     undefined_metrics
         Names of the metrics that are not defined for this run.
+    periods_per_year
+        Bars a year that the metrics are annualised with.
+    notes
+        What to know before reading the figures; logged as warnings too.
     equity
         One row a measured bar, indexed by timestamp: equity, net_return, drawdown,
         gross_exposure, turnover, cost.
@@ -47,6 +52,8 @@ class Backtest:
 
     metrics: pd.Series
     undefined_metrics: tuple[str, ...]
+    periods_per_year: float
+    notes: tuple[str, ...]
     equity: pd.DataFrame
     target_weights: pd.DataFrame
     trades: pd.DataFrame
@@ -57,7 +64,8 @@ class Backtest:
         shown = ("sharpe", "cagr", "max_drawdown", "trades")
         figures = [f"{name}={self.metrics[name]:.4g}" for name in shown if name in self.metrics]
         first, last = self.equity.index[0], self.equity.index[-1]
-        return f"<Backtest: {first} to {last}, {', '.join(figures)}>"
+        bars = f"{self.periods_per_year:,g} bars a year"
+        return f"<Backtest: {first} to {last}, {bars}, {', '.join(figures)}>"
 
 
 def backtest(
@@ -68,7 +76,7 @@ def backtest(
     start_date: Date | None = None,
     end_date: Date | None = None,
     risk_free_rate: float | None = None,
-    periods_per_year: float = 252.0,
+    periods_per_year: float | None = None,
     **settings: Any,
 ) -> Backtest:
     """Backtest a strategy once. The numbers are those of the command, bit for bit.
@@ -89,7 +97,8 @@ def backtest(
     risk_free_rate
         Annual rate that sharpe and sortino subtract; by default ``cash_rate``.
     periods_per_year
-        Bars a year.
+        Bars a year; by default taken from the index: 252 for business days, 365 for all days, 12
+        for months, ... ``Backtest.periods_per_year`` has it, and what is not 252 is logged.
     **settings
         Conditions of :class:`~backtest_batch.engine.settings.SimulationSettings`:
         ``commission_bps``, ``max_gross_exposure``, ``execution_lag``, ...
@@ -116,7 +125,6 @@ def backtest(
             "rebalance": rebalance,
             "start_date": start_date,
             "end_date": end_date,
-            "periods_per_year": periods_per_year,
             "risk_free_rate": conditions.cash_rate if risk_free_rate is None else risk_free_rate,
         }
     )
@@ -129,6 +137,7 @@ def backtest(
     if given["end_date"] is not None:
         panel = panel.until(given["end_date"])
     first_bar = _first_bar(panel, chosen, given["start_date"])
+    per_year, notes = bars_a_year(periods_per_year, panel.index)
     bars = decision_bars(panel.index, given["rebalance"])
     decisions = bars[bars >= first_bar]
     simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
@@ -136,7 +145,7 @@ def backtest(
     reference = _simulate(EqualWeight(), panel, decisions, unlevered, first_bar)
     metrics, undefined = result_metrics(
         simulation,
-        periods_per_year=given["periods_per_year"],
+        periods_per_year=per_year,
         risk_free_rate=given["risk_free_rate"],
         benchmark_returns=reference.net_return,
     )
@@ -144,6 +153,8 @@ def backtest(
     return Backtest(
         metrics=pd.Series(metrics, name="value", dtype=np.float64),
         undefined_metrics=undefined,
+        periods_per_year=per_year,
+        notes=notes,
         equity=_equity(panel, simulation),
         target_weights=pd.DataFrame(
             simulation.target_weights,

@@ -4,15 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from backtest_batch.batch.forward import periods_per_year
-from backtest_batch.engine.calendar import observed_periods_per_year
+from backtest_batch.engine.frequency import disagreement
 from backtest_batch.errors import Fault
 from backtest_batch.market.panel import Panel
 from backtest_batch.records import RunSpec
 
 SHOWN_FAULTS = 20
-
-LARGEST_DISAGREEMENT = 0.05
-"""Fraction by which the bars a year of an index may differ from the configured number unsaid."""
 
 
 def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> str:
@@ -87,15 +84,5 @@ def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Itera
 def _frequency_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
     """Say where the index has other bars a year than the metrics assume."""
     assumed = dict.fromkeys((run.data_fingerprint, periods_per_year(run.config)) for run in runs)
-    said: set[tuple[float, float]] = set()
-    for fingerprint, configured in assumed:
-        observed = observed_periods_per_year(panels[fingerprint].index)
-        if observed is None or abs(observed / configured - 1) <= LARGEST_DISAGREEMENT:
-            continue
-        if (round(observed), configured) not in said:
-            said.add((round(observed), configured))
-            yield (
-                f"the data has about {observed:,.0f} bars a year, but periods_per_year is "
-                f"{configured:,g}: volatility, sharpe, cagr and all else that is annualised "
-                f"assumes the latter; periods_per_year={observed:.0f} would fit"
-            )
+    found = (disagreement(panels[data].index, per_year) for data, per_year in assumed)
+    yield from dict.fromkeys(note for note in found if note is not None)

@@ -71,7 +71,7 @@ def year_fractions(index: pd.DatetimeIndex) -> FloatArray:
         ACT/365 fractions; the first is 0.
     """
     years = np.zeros(len(index))
-    years[1:] = np.diff(index.asi8) / _ticks_per_day(index) / DAYS_PER_YEAR
+    years[1:] = np.diff(index.asi8) / ticks_per_day(index) / DAYS_PER_YEAR
     return years
 
 
@@ -91,11 +91,12 @@ def observed_periods_per_year(index: pd.DatetimeIndex) -> float | None:
     """
     if len(index) < 2:
         return None
-    days = float(index.asi8[-1] - index.asi8[0]) / _ticks_per_day(index)
+    days = float(index.asi8[-1] - index.asi8[0]) / ticks_per_day(index)
     if days < SHORTEST_SPAN_DAYS:
         return None
     return (len(index) - 1) / days * 365.25
 
 
-def _ticks_per_day(index: pd.DatetimeIndex) -> float:
+def ticks_per_day(index: pd.DatetimeIndex) -> float:
+    """Return how many units of the index a day has."""
     return _TICKS_PER_SECOND[index.unit] * _SECONDS_PER_DAY

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from backtest_batch.engine.arrays import kernel_input
 from backtest_batch.engine.costs import BASIS_POINT
+from backtest_batch.engine.frequency import SESSIONS_PER_YEAR
 from backtest_batch.engine.metric_table import EXECUTION, RESULT, Metric
 from backtest_batch.engine.simulation import Simulation
 from backtest_batch.market.panel import FloatArray
@@ -26,7 +27,6 @@ __all__ = [
     "result_metrics",
 ]
 
-SESSIONS_PER_YEAR = 252
 BARS_PER_SESSION = {"1d": 1, "5min": 78}
 
 METRICS: Mapping[str, Metric] = MappingProxyType(

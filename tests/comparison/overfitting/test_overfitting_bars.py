@@ -47,9 +47,9 @@ def test_what_cannot_be_tested_is_named_and_does_not_shorten_the_rest():
     assert sample.columns.tolist() == [0]
     assert sample.start == 0
     assert reasons(sample) == {
-        "run_1": "too short: 20 daily returns, at least 30 are needed",
+        "run_1": "too short: 20 returns, at least 30 are needed",
         "run_2": "ruined: its equity fell to zero",
-        "run_3": "too short: 10 daily returns, at least 30 are needed",
+        "run_3": "too short: 10 returns, at least 30 are needed",
         "run_4": "1 of its returns are missing",
         "run_5": "it has no returns",
         "run_6": "zero variance: its returns never vary",

@@ -14,6 +14,7 @@ SKILL = Evidence(
     n_counted=20,
     n_valid=20,
     n_bars=1_000,
+    bars_per_year=252.0,
     longest_warmup="run_9",
     run_id="run_3",
     annual_sharpe=2.38,
@@ -44,6 +45,7 @@ def test_skill():
         "survives"
     )
     assert verdict.reasons == (
+        "1,000 daily returns, 252 of them a year",
         "SPA test against zero: p = 0.002",
         "SPA test against the benchmark at equal beta: p = 0.004",
         "runs that survive both tests: 2 of 20",
@@ -74,6 +76,14 @@ def test_skill():
             "cannot_tell",
             "share 249 daily returns, at least 250 are needed (they start where run_9 does)",
         ),
+        ({"n_bars": 361, "bars_per_year": 365.0}, "cannot_tell", "at least 362 are needed"),
+        ({"n_bars": 60, "bars_per_year": 12.0}, "skill", ""),
+        (
+            {"n_bars": 59, "bars_per_year": 52.0},
+            "cannot_tell",
+            "share 59 weekly returns, at least 60 are needed",
+        ),
+        ({"n_bars": 59, "bars_per_year": 26.0}, "cannot_tell", "the trials share 59 returns, at"),
         ({"n_valid": 1}, "cannot_tell", "only 1 of 20 strategies can be tested"),
         ({"n_valid": 0}, "cannot_tell", "no run has returns"),
         (

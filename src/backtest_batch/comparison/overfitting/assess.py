@@ -186,6 +186,7 @@ def _evidence(
         n_counted=n_counted,
         n_valid=len(main.raw.names),
         n_bars=main.n_bars,
+        bars_per_year=days_per_year,
         longest_warmup=main.longest_warmup,
         run_id=winner,
         annual_sharpe=None if sharpe is None else sharpe * math.sqrt(days_per_year),

@@ -142,7 +142,8 @@ def _fault(
         return f"{end - first - count} of its returns are missing"
     n_days = count_days(first, end, days)
     if n_days < MIN_BARS:
-        return f"too short: {n_days} daily returns, at least {MIN_BARS} are needed"
+        kind = "returns" if days is None else "daily returns"
+        return f"too short: {n_days} {kind}, at least {MIN_BARS} are needed"
     low, high = float(coverage.low[column]), float(coverage.high[column])
     if high - low <= 1e-14 + 1e-9 * max(abs(low), abs(high)):
         return "zero variance: its returns never vary"

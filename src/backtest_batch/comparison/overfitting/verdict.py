@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backtest_batch.comparison.overfitting.superior import LEVEL
+from backtest_batch.engine.frequency import name_of_bars
 
-MIN_DAILY_BARS = 250
-"""Fewer daily bars than this are no basis for a verdict."""
+MIN_YEARS = 250 / 252
+"""A shorter time is no basis for a verdict: the error of an annual Sharpe ratio is about one over
+the root of the years, however often its returns are looked at."""
+
+MIN_RETURNS = 60
+"""Nor are fewer returns than this: the resamples of so few hardly differ."""
 
 Label = Literal["skill", "luck", "cannot_tell"]
 
@@ -54,8 +59,8 @@ class Evidence:
         Decisions tried in the batch, in the experiment, and testable in the scenario.
     n_counted
         N of the deflated Sharpe ratio: one of the first two, as the settings say.
-    n_bars
-        Daily bars that the trials share.
+    n_bars, bars_per_year
+        (Daily) bars that the trials share, and how many of them a year has.
     longest_warmup
         run_id of the trial that decides where they start.
     run_id, annual_sharpe, interval
@@ -91,6 +96,7 @@ class Evidence:
     n_counted: int
     n_valid: int
     n_bars: int
+    bars_per_year: float
     longest_warmup: str | None
     run_id: str | None
     annual_sharpe: float | None
@@ -141,10 +147,11 @@ def _cannot_tell(evidence: Evidence) -> str:
         )
     if evidence.all_equal:
         return f"all {evidence.n_valid} strategies have the same returns, nothing was selected"
-    if evidence.n_bars < MIN_DAILY_BARS:
+    least = max(MIN_RETURNS, round(MIN_YEARS * evidence.bars_per_year))
+    if evidence.n_bars < least:
         return (
-            f"the trials share {evidence.n_bars} daily returns, at least {MIN_DAILY_BARS} are "
-            f"needed (they start where {evidence.longest_warmup} does)"
+            f"the trials share {_returns(evidence)}, at least {least} are needed "
+            f"(they start where {evidence.longest_warmup} does)"
         )
     if _passes(evidence.spa_pvalue) and evidence.benchmark_spa_pvalue is None:
         return (
@@ -152,6 +159,10 @@ def _cannot_tell(evidence: Evidence) -> str:
             f"{evidence.no_benchmark}"
         )
     return ""
+
+
+def _returns(evidence: Evidence) -> str:
+    return f"{evidence.n_bars:,} {name_of_bars(evidence.bars_per_year)} returns".replace("  ", " ")
 
 
 def _own_test(evidence: Evidence) -> str:
@@ -244,6 +255,8 @@ def _excuse(opinions: Opinions) -> str:
 
 def _figures(evidence: Evidence) -> Iterator[str]:
     """Yield the figures behind the verdict, one line each."""
+    if evidence.n_valid:
+        yield f"{_returns(evidence)}, {evidence.bars_per_year:,.4g} of them a year"
     if evidence.spa_pvalue is not None:
         yield f"SPA test against zero: p = {evidence.spa_pvalue:.3f}"
     if evidence.benchmark_spa_pvalue is not None:
