@@ -127,7 +127,7 @@ def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):
     home = Home.here(tmp_path)
     assert home.is_seen_here(tmp_path)
     assert not replace(home, host="another machine").is_seen_here(tmp_path)
-    assert not Home(host=home.host, working_dir="/", token="other").is_seen_here(tmp_path)
+    assert not replace(home, token="other").is_seen_here(tmp_path)
     (tmp_path / TOKEN).unlink()
     assert not home.is_seen_here(tmp_path)
 

@@ -1,9 +1,12 @@
 """The README's command on every backend: the same bits, and nothing left behind."""
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
-from survival_commands import Command, alive, descendants, wait_for
+from survival_commands import SMALL_MARKET, Command, alive, descendants, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +58,50 @@ def test_a_local_cluster_gives_the_same_bits_and_leaves_nothing(
             assert one == (run.files / f"{name}.parquet").read_bytes()
     assert [entry.name for entry in folder.iterdir()] == ["mlruns"]
     wait_for(lambda: not alive(list(seen.values())), seconds=30)
+
+
+SETS = """
+import os
+import numpy as np
+
+NAMES = {"one", "two", "three", "four", "five", "six", "seven"}
+
+
+class Sets:
+    def target_weights(self, panel, decisions):
+        with open("orders.txt", "a") as file:
+            file.write(" ".join(NAMES) + "\\n")
+        return np.full((len(decisions), panel.n_assets), 0.5 / panel.n_assets)
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "used"), [("loky", "", "0"), ("dask", "", "0"), ("ray", "7", "7")]
+)
+def test_workers_have_one_order_of_sets_and_it_is_recorded(
+    tmp_path, recorded_runs, needs, backend, given, used
+):
+    """A strategy that goes through a set comes to the same result in every process."""
+    if backend != "loky":
+        needs(backend)
+    (tmp_path / "sets.py").write_text(SETS)
+    environment = {**os.environ, "PYTHONHASHSEED": given}
+    done = Command(tmp_path, environment).run(
+        *SMALL_MARKET,
+        "n_jobs=1",
+        "strategy=custom",
+        "strategy._target_=sets.Sets",
+        f"hydra.launcher.backend={backend}",
+    )
+    assert done.returncode == 0, done.stderr
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{SETS.split('class', maxsplit=1)[0]}\nprint(' '.join(NAMES))"],
+        env={**os.environ, "PYTHONHASHSEED": used},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set((tmp_path / "orders.txt").read_text().splitlines()) == {printed.stdout.strip()}
+    (run,) = recorded_runs(tmp_path).values()
+    document = json.loads((run.files / "run.json").read_text())
+    assert document["provenance"]["hash_seed"] == used

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from backtest_batch.batch.hash_seed import hash_seed
+
 PACKAGES = (
     "backtest-batch",
     "numpy",
@@ -39,6 +41,7 @@ def provenance(command: Sequence[str], seed: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
         "python": sys.version.split()[0],
+        "hash_seed": hash_seed(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         **git_state(Path.cwd()),
     }

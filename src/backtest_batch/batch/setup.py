@@ -7,11 +7,11 @@ from typing import Any
 
 from backtest_batch.batch.executor import Executor
 from backtest_batch.batch.guard import Guard
+from backtest_batch.batch.hash_seed import hash_seed
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, make_setup, see_off
-from backtest_batch.market.cache import cache_dir
+from backtest_batch.batch.slot import Slot, make_setup, see_off, worker_environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Setting:
 def make_executor(setting: Setting) -> Executor:
     """Return the executor of processes on this machine that a configuration describes."""
     config, limits, guard = setting.config, limits_of(setting.config), Guard()
-    environment = {"NUMBA_CACHE_DIR": str(cache_dir() / "numba")}
+    environment = worker_environment(hash_seed())
 
     def make_slot(number: int) -> Slot:
         guard.start()

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from joblib.externals.loky import ProcessPoolExecutor
 
+from backtest_batch.batch import hash_seed
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import Guard, kill_group
 from backtest_batch.batch.interrupt import interrupts_blocked
@@ -25,8 +26,11 @@ from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import ProcessMemory
 from backtest_batch.batch.output import text_since
 from backtest_batch.batch.place import StartError, Work
+from backtest_batch.batch.running_time import clock
 from backtest_batch.batch.worker import hello, run_chunk
 from backtest_batch.errors import BacktestError, ConfigurationError, WorkerDied
+from backtest_batch.kernel_cache import VARIABLE as KERNELS
+from backtest_batch.kernel_cache import kernel_folder
 
 ONE_THREAD = dict.fromkeys(
     (
@@ -40,6 +44,10 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 """n_jobs processes with a thread pool each would ask for more processors than there are."""
+
+LONGEST_STOP_SECONDS = 60.0
+"""While a run is computed its process may stand still for so long, stopped by somebody (SIGSTOP, a
+debugger), before that counts as time of the run: one that stops itself must not last for ever."""
 
 LONGEST_FAREWELL_SECONDS = 5.0
 """The pool learns so soon that its process has died, unless it waits for the rest of an answer."""
@@ -79,6 +87,8 @@ class Slot:
     _log_start: int = field(default=0, init=False)
     _spent: bool = field(default=False, init=False)
     _gone_since: float | None = field(default=None, init=False)
+    _looked: float = field(default=0.0, init=False)
+    _stood_still: float = field(default=0.0, init=False)
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
@@ -141,7 +151,10 @@ class Slot:
     def give(self, work: Work, task: ChunkTask) -> None:
         """Hand over work."""
         assert self._pool is not None
-        self.work, self.started = work, time.monotonic()
+        self.work = work
+        if self.limits.timeout_seconds is not None:
+            self.started = self._looked = clock.seconds()
+            self._stood_still = 0.0
         self.started_ms = time.time_ns() // 1_000_000
         self._log_start = self._log_size()
         with interrupts_blocked():
@@ -163,7 +176,16 @@ class Slot:
         """Return the limit that the process is breaking now, or None."""
         if self._is_lost():
             return WorkerDied("the worker process ended while it answered")
-        return self.limits.broken(time.monotonic() - self.started, self.memory)
+        seconds = 0.0 if self.limits.timeout_seconds is None else self._seconds()
+        return self.limits.broken(seconds, self.memory)
+
+    def _seconds(self) -> float:
+        """Return how long the process has computed; no time during which it, or this one, stood."""
+        now = clock.seconds()
+        passed, self._looked = now - self._looked, now
+        if any(_stands_still(pid) for pid in self.pids):
+            self._stood_still = min(self._stood_still + passed, LONGEST_STOP_SECONDS)
+        return now - self.started - self._stood_still
 
     def answer(self) -> ChunkReply:
         """Return the answer; a process that died, or used too much memory, raises."""
@@ -235,6 +257,13 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def _stands_still(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
+
+
 def _descendants(pid: int) -> list[psutil.Process]:
     """Return a process and all that it has started, also what has left its group."""
     with contextlib.suppress(psutil.Error):
@@ -291,6 +320,17 @@ def see_off() -> None:
         if last.thread.is_alive() and last.answers is not None:
             with contextlib.suppress(OSError):
                 last.answers.close()
+
+
+def worker_environment(seed: str) -> dict[str, str]:
+    """Return the variables with which workers start.
+
+    Parameters
+    ----------
+    seed
+        The seed of their hashes.
+    """
+    return {KERNELS: str(kernel_folder()), hash_seed.VARIABLE: seed}
 
 
 def make_setup(logs: Path | None, number: int) -> WorkerSetup:

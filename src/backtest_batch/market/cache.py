@@ -167,9 +167,15 @@ def save_link(key: str, panel: Panel, notes: tuple[str, ...]) -> None:
 def _places(*, create: bool = False) -> Iterator[Path]:
     """Yield the cache, then the temporary folder that stands in when it cannot be written."""
     yield cache_dir()
-    stand_in = Path(tempfile.gettempdir(), _own_name())
-    if _is_ours(stand_in, create=create):
-        yield stand_in
+    spare = stand_in(create=create)
+    if spare is not None:
+        yield spare
+
+
+def stand_in(*, create: bool = False) -> Path | None:
+    """Return the temporary folder that stands in for the cache; None where it is not ours."""
+    folder = Path(tempfile.gettempdir(), _own_name())
+    return folder if _is_ours(folder, create=create) else None
 
 
 def _own_name() -> str:

@@ -19,7 +19,7 @@ from backtest_batch.report.escaping import code_block, markdown_text, short_numb
 
 _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
 
-ENVIRONMENT = ("host", "platform", "machine", "python", "packages")
+ENVIRONMENT = ("host", "platform", "machine", "python", "hash_seed", "packages")
 """Facts of where a run was computed; where they are equal, its results are bit for bit."""
 
 COMMAND_KEYS = frozenset(("batch_file", "best", "dry_run", "output_dir", "resume", "verify"))

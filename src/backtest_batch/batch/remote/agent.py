@@ -27,9 +27,8 @@ from backtest_batch.batch.place import StartError, Work
 from backtest_batch.batch.remote import panels
 from backtest_batch.batch.remote.home import collect
 from backtest_batch.batch.remote.messages import Answer, Request
-from backtest_batch.batch.slot import Slot
+from backtest_batch.batch.slot import Slot, worker_environment
 from backtest_batch.errors import BacktestBatchError
-from backtest_batch.market.cache import cache_dir
 
 Fetch = Callable[[str], panels.PanelCopy | None]
 """Returns the data of a fingerprint, where the engine has it."""
@@ -242,7 +241,7 @@ class Crew:
         )
         slot = Slot(
             setup=setup,
-            environment={"NUMBA_CACHE_DIR": str(cache_dir() / "numba")},
+            environment=worker_environment(request.home.hash_seed),
             guard=self._guard,
             limits=request.limits,
             idle_seconds=IDLE_SECONDS,

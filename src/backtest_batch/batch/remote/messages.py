@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
+from backtest_batch.batch.hash_seed import hash_seed
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.place import StartError
 from backtest_batch.batch.remote.sources import Sources
@@ -30,11 +31,14 @@ class Home:
         Its folder.
     token
         Random letters, unique for this command.
+    hash_seed
+        The seed of hashes with which its workers start.
     """
 
     host: str
     working_dir: str
     token: str
+    hash_seed: str
 
     @classmethod
     def here(cls, scratch: Path) -> "Home":
@@ -43,7 +47,12 @@ class Home:
         # Where it cannot be written, nobody takes the folder for theirs.
         with contextlib.suppress(OSError):
             (scratch / TOKEN).write_text(token)
-        return cls(host=socket.gethostname(), working_dir=str(Path.cwd()), token=token)
+        return cls(
+            host=socket.gethostname(),
+            working_dir=str(Path.cwd()),
+            token=token,
+            hash_seed=hash_seed(),
+        )
 
     def is_seen_here(self, scratch: Path) -> bool:
         """Return whether this process has the files of the command under its eyes.

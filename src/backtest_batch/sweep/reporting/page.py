@@ -79,7 +79,10 @@ def _provenance(session: Session) -> dict[str, dict[str, str]]:
         "Machine": {
             name: str(facts[name]) for name in ("host", "platform", "machine", "cpu_count")
         },
-        "Versions": {"python": str(facts["python"]), **facts["packages"]},
+        "Versions": {
+            "python": f"{facts['python']}, PYTHONHASHSEED={facts['hash_seed']}",
+            **facts["packages"],
+        },
         "Version control": {
             "commit": facts["git_commit"] or "not a git repository",
             "uncommitted changes": {True: "yes", False: "no", None: ""}[facts["git_dirty"]],

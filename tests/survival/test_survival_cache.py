@@ -1,0 +1,66 @@
+"""A cache that takes no files costs time, and no run."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from survival_commands import Command
+
+from backtest_batch.kernel_cache import kernel_folder
+
+
+@pytest.fixture
+def full_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small file system without room."""
+    folder = tmp_path_factory.mktemp("full")
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount")
+    options = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        with (folder / "fill").open("wb", buffering=0) as file, pytest.raises(OSError):  # noqa: PT011
+            while True:
+                file.write(bytes(4096))
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_batch_does_without_a_cache_whose_disk_is_full(
+    command: Command, full_disk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    command.environment = {
+        **command.environment,
+        "BACKTEST_BATCH_CACHE": str(full_disk),
+        "NUMBA_CACHE_DIR": "",
+        "TMPDIR": str(temporary),
+    }
+    done = command.run(*command.hostile("strategy.number=0,1"))
+    assert done.returncode == 0, done.stderr
+    assert set(command.recorded().statuses.values()) == {"FINISHED"}
+    assert "takes no files (No space left on device)" in done.stderr
+    assert list(temporary.rglob("*.nbc"))
+
+
+def test_kernels_stand_where_files_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    assert kernel_folder() == tmp_path / "cache" / "numba"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "chosen"))
+    assert kernel_folder() == tmp_path / "chosen"
+    assert not list((tmp_path / "chosen").iterdir())
+    assert not caplog.text
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "kernels"))
+    found = kernel_folder()
+    assert found.parent.parent == tmp_path
+    assert found.is_dir()
+    assert "takes no files (Not a directory)" in caplog.text
