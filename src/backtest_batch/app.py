@@ -162,7 +162,11 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
     try:
         recalled = recall(batch, uri=uri, experiment=experiment)
         merged = merged_arguments(recalled, arguments)
-        with claimed(recalled.batch_id):
+        with claimed(
+            recalled,
+            uri=argument_value(merged, "tracking.uri"),
+            experiment=argument_value(merged, "tracking.experiment") or experiment,
+        ):
             record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
             yield merged
     finally:

@@ -4,6 +4,7 @@ import pytest
 
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.sweep.resume import Recalled, claimed, merged_arguments
+from backtest_batch.tracking.process import this_process
 
 RECALLED = Recalled(
     batch_id="20260101T000000Z-abcdef",
@@ -73,16 +74,29 @@ def test_all_that_differs_is_named():
 
 
 def test_two_cannot_go_on_with_one_batch_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path))
-    with claimed("mine"):
-        with claimed("another"):
+    monkeypatch.chdir(tmp_path)  # without a store: what is left of a batch is on this machine
+
+    def going_on(batch_id: str, output_dir: Path = tmp_path):
+        recalled = Recalled(
+            batch_id=batch_id,
+            arguments=(),
+            output_dir=output_dir,
+            process=this_process().tags,
+        )
+        return claimed(recalled, uri=None, experiment="backtest_batch")
+
+    with going_on("mine"):
+        with going_on("another"):
             pass
-        with pytest.raises(ConfigurationError, match="going on with this batch"), claimed("mine"):
+        with (
+            pytest.raises(ConfigurationError, match="going on with this batch"),
+            going_on("mine"),
+        ):
             pass
-    with claimed("mine"):
+    with going_on("mine"):
         pass
-    # Where the cache takes no files, nobody is kept from anything.
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "file"))
-    with claimed("mine"), claimed("mine"):
+    assert list(tmp_path.iterdir()) == []
+    # Where no file can be made, nobody is kept from anything.
+    with going_on("mine", tmp_path / "gone"), going_on("mine", tmp_path / "gone"):
         pass
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.masking import masked
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.tracking.claim import CLAIM, take
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
@@ -90,7 +91,7 @@ def earlier_runs(
         mark_dead_runs(store)
     handle = find_batch(store, batch_id)
     if handle.status == "RUNNING":
-        refuse_running(batch_id, _process_of(handle), _how_to_end(store, handle))
+        refuse_running(batch_id, _process_of(handle), how_to_end(store, handle))
     frame = load_runs(store, batches=[batch_id], parts=("metrics", "tags"))
     specs = {run.run_key: run for run in plan.runs}
     records: dict[str, RunRecord] = {}
@@ -127,7 +128,8 @@ def refuse_running(batch_id: str, process: Mapping[str, str], advice: str = "") 
         return
     if host != host_name():
         raise ConfigurationError(
-            f"resume={batch_id}: the batch is marked as running on {host} (process {pid}), and "
+            f"resume={batch_id}: the batch is marked as running on {host or 'an unknown host'} "
+            f"(process {pid or 'unknown'}), and "
             f"whether it is cannot be seen from {host_name()}. {advice}".rstrip()
         )
     if lives(pid, process.get("process_started", "")):
@@ -136,15 +138,34 @@ def refuse_running(batch_id: str, process: Mapping[str, str], advice: str = "") 
         )
 
 
+def claim_batch(store: Store, handle: BatchHandle) -> None:
+    """Take the claim of a batch.
+
+    Raises
+    ------
+    ConfigurationError
+        When another process works on the batch, or may do so.
+    """
+    advice = how_to_end(store, handle)
+    take(
+        store,
+        handle.batch_id,
+        handle.mlflow_run_id,
+        lambda process: refuse_running(handle.batch_id, process, advice),
+    )
+
+
 def _process_of(handle: BatchHandle) -> dict[str, str]:
     return {name: handle.tags.get(name, "") for name in this_process().tags}
 
 
-def _how_to_end(store: Store, handle: BatchHandle) -> str:
-    code = (
-        f"from mlflow import MlflowClient; MlflowClient('{masked(store.uri)}')"
-        f".set_terminated('{handle.mlflow_run_id}', 'KILLED')"
-    )
+def how_to_end(store: Store, handle: BatchHandle) -> str:
+    """Return what to do when a batch seems to be run by a process that has ended elsewhere."""
+    code = f"from mlflow import MlflowClient; c = MlflowClient('{masked(store.uri)}')"
+    if handle.status == "RUNNING":
+        code += f"; c.set_terminated('{handle.mlflow_run_id}', 'KILLED')"
+    if CLAIM in handle.tags:
+        code += f"; c.delete_tag('{handle.mlflow_run_id}', '{CLAIM}')"
     return f'If it has ended, say so first: python -c "{code}"'
 
 

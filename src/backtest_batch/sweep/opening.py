@@ -28,6 +28,7 @@ from backtest_batch.records import BatchRequest
 from backtest_batch.sweep.batch_log import log_to
 from backtest_batch.sweep.earlier import (
     Earlier,
+    claim_batch,
     earlier_runs,
     incomplete,
     refuse_running,
@@ -37,11 +38,12 @@ from backtest_batch.sweep.earlier import (
 from backtest_batch.sweep.session import MakeExecutor, Session
 from backtest_batch.sweep.start_files import local_document, parse_document, write_start_files
 from backtest_batch.tracking.background import BackgroundRecorder
+from backtest_batch.tracking.claim import holds
 from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import read_artifact
+from backtest_batch.tracking.search import find_batch, read_artifact
 from backtest_batch.tracking.store import Store, StoreNotFoundError, open_store, resolve_uri
 from backtest_batch.tracking.values import flattened
 
@@ -143,6 +145,9 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
     store, earlier = None, None
     try:
         store = open_configured(config, create=False)
+        handle = find_batch(store, batch_id)
+        if not holds(batch_id, handle.mlflow_run_id):  # its command names the store otherwise
+            claim_batch(store, handle)
         earlier = earlier_runs(store, batch_id, plan, rerun_failed=config["rerun_failed"])
     except (SelectionError, StoreNotFoundError):
         # Its process may have died before the store knew of it.

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.masking import is_masked, masked
 from backtest_batch.sweep.configured import configured_text
+from backtest_batch.sweep.earlier import claim_batch, refuse_running
 from backtest_batch.sweep.start_files import local_document, local_documents, parse_document
+from backtest_batch.tracking.claim import release
 from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
 from backtest_batch.tracking.spool import record_spool
-from backtest_batch.tracking.store import open_store, resolve_uri
+from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
 _FLAGS = ("-m", "--multirun")
 
@@ -40,12 +42,19 @@ class Recalled:
         Its configuration, every root key; what is swept has its first value.
     output_dir
         The folder that it was given.
+    is_local
+        Whether it was found in the working directory, rather than in the store alone.
+    process
+        The tags host, pid and process_started of the process that worked on it last, as far as
+        the working directory knows.
     """
 
     batch_id: str
     arguments: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     output_dir: Path
+    is_local: bool = True
+    process: Mapping[str, str] = field(default_factory=dict)
 
 
 def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
@@ -78,39 +87,65 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
     if handle is None:
         raise SelectionError(f"resume={batch}: nothing to resume. {why}") from why
     document = local_document(handle.batch_id)
-    if document is None:
-        document = parse_document(read_artifact(store, handle.mlflow_run_id, BATCH_CONFIG))
+    if document is not None:
+        return _recalled(document)
+    document = parse_document(read_artifact(store, handle.mlflow_run_id, BATCH_CONFIG))
     if document is None:
         raise SelectionError(
             f"resume={batch}: the command of the batch {handle.batch_id} was not recorded"
         )
-    return _recalled(document)
+    return replace(_recalled(document), is_local=False)
 
 
 @contextlib.contextmanager
-def claimed(batch_id: str) -> Iterator[None]:
-    """Keep other processes of this host from going on with the same batch during the block.
+def claimed(recalled: Recalled, *, uri: str | None, experiment: str) -> Iterator[None]:
+    """Keep all others from going on with the same batch during the block.
 
-    The store says that a batch is running only some seconds after a process has begun to go on
-    with it. Where the cache takes no files, nobody is kept from anything.
+    The store says who works on a batch. Of one that it does not know, all that is left is on this
+    machine, where a lock beside it guards it.
+
+    Parameters
+    ----------
+    recalled
+        The batch.
+    uri, experiment
+        The store of the batch, as its command names it.
 
     Raises
     ------
     ConfigurationError
-        When another process goes on with it already.
+        When another process works on the batch, or may do so.
+    StoreError
+        When the store cannot be read.
     """
+    batch_id = recalled.batch_id
     with contextlib.ExitStack() as held:
+        _lock_here(held, recalled)
+        held.callback(release, batch_id)
         try:
-            folder = cache_dir() / "locks"
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(folder / f"{batch_id}.lock", timeout_seconds=0.0))
-        except StoreError as error:
-            raise ConfigurationError(
-                f"resume={batch_id}: another process is going on with this batch already"
-            ) from error
-        except OSError:
-            pass
+            store = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
+            handle = find_batch(store, batch_id)
+        except (SelectionError, StoreNotFoundError):
+            refuse_running(batch_id, recalled.process)
+        else:
+            claim_batch(store, handle)
         yield
+
+
+def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
+    """Hold a lock beside the files of the batch; where none can be made, nobody is kept out."""
+    beside = recalled.output_dir if recalled.is_local else cache_dir() / "locks"
+    try:
+        if not recalled.is_local:
+            beside.mkdir(parents=True, exist_ok=True)
+        place = beside / f".lock-{recalled.batch_id}"
+        held.enter_context(locked(place, timeout_seconds=0.0))
+    except StoreError as error:
+        raise ConfigurationError(
+            f"resume={recalled.batch_id}: another process is going on with this batch already"
+        ) from error
+    except OSError:
+        pass
 
 
 def _begun_only(uri: str | None, experiment: str) -> dict[str, Any] | None:
@@ -137,6 +172,7 @@ def _recalled(document: Mapping[str, Any]) -> Recalled:
         arguments=tuple(document["arguments"]),
         config=document.get("config", {}),
         output_dir=Path(document.get("output_dir") or default_output_dir(batch_id)),
+        process=document.get("process", {}),
     )
 
 

@@ -33,6 +33,7 @@ from backtest_batch.sweep.reporting.best_runs import complete_best_runs
 from backtest_batch.sweep.session import MakeExecutor, Session
 from backtest_batch.sweep.stopwatch import Stopwatch
 from backtest_batch.sweep.verify import verify
+from backtest_batch.tracking.claim import release
 from backtest_batch.tracking.store import close_stores
 
 
@@ -124,6 +125,10 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
             if session is not None:
                 _abandon(session)
             raise
+        finally:
+            if session is not None:
+                with shielded():
+                    release(session.batch_id)
         with contextlib.suppress(Interrupted):
             print_summary(session, compared)
             if winner is not None:

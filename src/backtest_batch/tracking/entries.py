@@ -31,9 +31,9 @@ from backtest_batch.tracking.values import (
 
 RESERVED_TAGS = frozenset(
     {
-        "attempts", "batch_id", "batch_name", "batch_role", "chunk_runs", "code_fingerprint",
-        "config_hash", "data_fingerprint", "error_message", "error_type", "git_commit",
-        "chosen", "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
+        "attempts", "batch_id", "batch_name", "batch_role", "chosen", "chunk_runs", "claim",
+        "code_fingerprint", "config_hash", "data_fingerprint", "error_message", "error_type",
+        "git_commit", "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
         "process_started", "ruined", "run_id", "run_key", "split", "swept", "tracking_id",
         "undefined_metrics", "untradable_weights",
     }

@@ -12,6 +12,7 @@ from backtest_batch.records import RunRecord, Status
 from backtest_batch.tracking.artifacts import missing, send, upload
 from backtest_batch.tracking.begin import Beginnings
 from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
+from backtest_batch.tracking.claim import CLAIM, hold, new_claim
 from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
 from backtest_batch.tracking.connections import call_each, each
 from backtest_batch.tracking.curves import insert_curves, log_curves
@@ -110,9 +111,12 @@ class Recorder:
         """
         client = self.store.client
         with self.store.calling("begin the batch"):
+            claim = new_claim()
             run_id = self._beginnings.begin(
-                parent_tags(self.batch) | tags_of(tags or {}), self.batch.started_ms
+                parent_tags(self.batch) | tags_of(tags or {}) | {CLAIM: claim},
+                self.batch.started_ms,
             ).run_id
+            hold(self.store, self.batch.batch_id, run_id, claim)
             self.parent_run_id = run_id
             self._log(run_id, params=params_of(params or {}))
             if dataset is not None:
@@ -123,8 +127,9 @@ class Recorder:
     def continue_parent(self, parent_run_id: str, *, tags: Mapping[str, Any] | None = None) -> None:
         """Take up the parent run of an earlier process again."""
         with self.store.calling("continue the batch"):
-            self.store.client.update_run(parent_run_id, status="RUNNING")
+            # First, so that it never seems to be run by a process that is over.
             self._log(parent_run_id, tags=self.batch.process.tags | tags_of(tags or {}))
+            self.store.client.update_run(parent_run_id, status="RUNNING")
         self.parent_run_id = parent_run_id
 
     def record(
