@@ -94,6 +94,25 @@ class Hostile:
     def escape(self, panel, decisions):
         child = subprocess.Popen(["sleep", "100000"], start_new_session=True)
         pathlib.Path("escaped.pid").write_text(str(child.pid))
+    def daemon(self, panel, decisions):
+        code = (
+            "import os, time; os.setsid(); os.fork() and os._exit(0); "
+            "open('daemon.new', 'w').write(str(os.getpid())); "
+            "os.rename('daemon.new', 'daemon.pid'); time.sleep(100_000)"
+        )
+        subprocess.run([sys.executable, "-I", "-S", "-c", code], env={}, check=True)
+        while not os.path.exists("daemon.pid"):
+            time.sleep(0.01)
+    def abandon(self, panel, decisions):
+        self.daemon(panel, decisions)
+        os._exit(0)
+    def bereaved(self, panel, decisions):
+        pid = int(pathlib.Path("daemon.pid").read_text())
+        deadline = time.monotonic() + 60
+        while os.path.exists(f"/proc/{pid}/exe"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.unlink("daemon.pid")
     def spawn(self, panel, decisions):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             assert pool.map(abs, [-1]) == [1]

@@ -101,6 +101,18 @@ def test_what_a_run_leaves_of_its_process_is_not_left_to_the_next(command: Comma
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems show no marks of processes")
+def test_a_daemon_ends_with_its_worker_and_with_the_batch(command: Command) -> None:
+    """One that has left group, session, parent and environment."""
+    modes = "strategy.mode=abandon,bereaved,daemon"
+    done = command.run(*command.hostile(modes, "n_jobs=1"))
+    assert done.returncode == 1, done.stderr
+    recorded = command.recorded()
+    assert recorded.tag("error_type") == {"run_abandon": "WorkerDied"}
+    assert not is_alive(int((command.folder / "daemon.pid").read_text()))
+
+
+@pytest.mark.slow
 def test_a_group_whose_worker_dies_is_computed_run_by_run(command: Command) -> None:
     done = command.run(
         *command.hostile("strategy.mode=first", "commission_bps=0,1,2,3"), "n_jobs=1"

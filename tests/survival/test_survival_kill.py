@@ -1,6 +1,7 @@
 """kill -9 of the command, at any moment: at most what was not recorded yet is lost."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -119,10 +120,14 @@ def test_killed_at_its_beginning_and_at_its_end(
 def test_no_worker_outlives_the_command_not_even_one_that_holds_the_interpreter(
     command: Command,
 ) -> None:
-    process = command.start(*command.hostile("strategy.mode=hang,child,escape"))
+    modes = ["hang", "child", "escape"]
     files = [command.folder / name for name in ("child.pid", "escaped.pid")]
+    if sys.platform == "linux":
+        modes.append("daemon")
+        files.append(command.folder / "daemon.pid")
+    process = command.start(*command.hostile(f"strategy.mode={','.join(modes)}"))
     wait_for(lambda: all(file.exists() and file.read_text() for file in files))
-    wait_for(lambda: len(command.calls) == 3)
+    wait_for(lambda: len(command.calls) == len(modes))
     kill(process)
     for file in files:
         child = int(file.read_text())

@@ -3,27 +3,78 @@
 The system ends a worker when its parent dies, but not the processes that a strategy has started
 inside the worker. Each worker therefore leads a process group, and a guard kills the groups that
 it knows of as soon as its standard input ends: however the parent dies, its end of the pipe dies
-with it. What has left its group is found by a variable of its environment, where the system shows
-these (Linux). It ends single processes, too, that a cluster on this machine consists of.
+with it. What has left its group, its session and its parent is found by a mark, where the system
+shows such things (Linux). It ends single processes, too, of which a cluster on this machine
+consists.
+
+The mark is a number that processes inherit and have no reason to change: a limit of the time that
+a process with a real-time priority may take, set to more than thousands of years, and a variable of
+the environment, for systems on which that limit cannot be set.
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
-import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+MARK = "BACKTEST_BATCH_WORKER"
+"""The variable that holds a worker's mark."""
+MOST_MARKS = 1 << 20
+"""Processes that one guard may tell apart."""
+
 GUARD = """
-import os, signal, sys
-groups, processes, mark = set(), [], sys.argv[1].encode()
+import os, signal, sys, time
+
+first, last, variable = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
+
+def read(number, name):
+    with open(f"/proc/{number}/{name}", "rb") as file:
+        return file.read()
+
+def marks(number):
+    for line in read(number, "limits").splitlines():
+        if line.startswith(b"Max realtime timeout"):
+            yield line.split()[3]
+    for item in read(number, "environ").split(bytes(1)):
+        name, _, value = item.partition(b"=")
+        if name == variable:
+            yield value
+
+def is_meant(number, low, high):
+    try:
+        found = any(mark.isdigit() and low <= int(mark) <= high for mark in marks(number))
+        return found and read(number, "stat").rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+def end_marked(low, high):
+    if not os.path.isdir("/proc/self"):
+        return
+    for _ in range(20):
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        meant = [number for number in numbers if is_meant(number, low, high)]
+        if not meant:
+            return
+        for number in meant:
+            try:
+                os.kill(number, signal.SIGKILL)
+            except OSError:
+                pass
+        time.sleep(0.05)  # one may have been starting another
+
+groups, processes = set(), []
 for line in sys.stdin:
     sign, number = line[0], int(line[1:])
     if sign == "+":
         groups.add(number)
     elif sign == "-":
         groups.discard(number)
+    elif sign == "!":
+        end_marked(number, number)
     else:
         try:
             processes.append(os.pidfd_open(number))
@@ -39,37 +90,33 @@ for group in groups:
         os.killpg(group, signal.SIGKILL)
     except OSError:
         pass
-for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-    try:
-        with open(f"/proc/{int(name)}/environ", "rb") as file:
-            marked = mark in file.read().split(bytes(1))
-        if marked:
-            os.kill(int(name), signal.SIGKILL)
-    except (OSError, ValueError):
-        pass
+end_marked(first, last)
 """
-
-MARK = "BACKTEST_BATCH_WORKER_OF"
 
 
 @dataclass
 class Guard:
     """Knows what the workers of one batch consist of."""
 
-    _token: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+    _first: int = field(
+        # Further away than any limit that somebody sets on purpose.
+        default_factory=lambda: (1 << 62) + int.from_bytes(os.urandom(5)) * MOST_MARKS,
+        init=False,
+    )
+    _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
     _process: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
-    @property
-    def mark(self) -> dict[str, str]:
-        """The variable of the environment by which what a worker has started is found."""
-        return {MARK: self._token}
+    def new_mark(self) -> int:
+        """Return a number by which a worker, and what it will have started, is found."""
+        return self._first + next(self._numbers) % MOST_MARKS
 
     def start(self) -> None:
         """Start the process; nothing happens where the system knows no process groups."""
         if self._process is None and hasattr(os, "killpg"):
+            known = (self._first, self._first + MOST_MARKS - 1)
             # -I and -S: nothing of the user's is imported, and it starts in milliseconds.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", GUARD, f"{MARK}={self._token}"],
+                [sys.executable, "-I", "-S", "-c", GUARD, *map(str, known), MARK],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -88,6 +135,10 @@ class Guard:
     def release(self, group: int) -> None:
         """Forget a group whose worker is gone; its number may come to belong to others."""
         self._tell(f"-{group}\n")
+
+    def end_marked(self, mark: int) -> None:
+        """End what carries a mark, soon: what a worker that is gone has left behind."""
+        self._tell(f"!{mark}\n")
 
     def close(self) -> None:
         """End the process, and what is left of those that it knows."""

@@ -3,6 +3,7 @@
 Nothing heavy is imported here. Until this has run, a parent that dies leaves the process behind.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+
+from backtest_batch.batch.guard import MARK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ def start_worker(told: WorkerSetup) -> None:
     """Prepare this process: it dies with its parent and leaves Ctrl-C to it."""
     global setup  # noqa: PLW0603 - one worker a process
     setup = told
+    _carry_mark()
     # The parent alone decides what happens after Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -56,6 +60,18 @@ def start_worker(told: WorkerSetup) -> None:
         # What a strategy starts belongs to the group of its worker, and is ended with it.
         os.setsid()
     redirect(told.log)
+
+
+def _carry_mark() -> None:
+    """Let the guard find what this process will start; see :mod:`.guard`."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    kind = resource.RLIMIT_RTTIME
+    # Where the limit cannot be set, the variable alone tells.
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        resource.setrlimit(kind, (int(os.environ[MARK]), resource.getrlimit(kind)[1]))
 
 
 def _die_with(parent_pid: int) -> None:

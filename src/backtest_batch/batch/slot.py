@@ -19,7 +19,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from backtest_batch.batch import hash_seed
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
-from backtest_batch.batch.guard import Guard, kill_group
+from backtest_batch.batch.guard import MARK, Guard, kill_group
 from backtest_batch.batch.interrupt import interrupts_blocked
 from backtest_batch.batch.lifeline import WorkerSetup, start_worker
 from backtest_batch.batch.limits import Limits
@@ -85,6 +85,7 @@ class Slot:
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _hello: "Future[int] | None" = field(default=None, init=False)
     _log_start: int = field(default=0, init=False)
+    _mark: int = field(default=0, init=False)
     _spent: bool = field(default=False, init=False)
     _gone_since: float | None = field(default=None, init=False)
     _looked: float = field(default=0.0, init=False)
@@ -92,12 +93,13 @@ class Slot:
 
     def start(self) -> None:
         """Start the process, without waiting for it."""
+        self._mark = self.guard.new_mark()
         self._pool = ProcessPoolExecutor(
             max_workers=1,
             timeout=self.idle_seconds,
             initializer=start_worker,
             initargs=(self.setup,),
-            env={**ONE_THREAD, **self.environment, **self.guard.mark},
+            env={**ONE_THREAD, **self.environment, MARK: str(self._mark)},
         )
         self.pid, self._spent, self._gone_since = None, False, None
         self._log_start = self._log_size()
@@ -229,7 +231,13 @@ class Slot:
     def restart(self) -> None:
         """Replace the process."""
         self.kill()
+        self.clear_away()
         self.start()
+
+    def clear_away(self) -> None:
+        """End what the process, which is gone, has left behind."""
+        if self._mark:
+            self.guard.end_marked(self._mark)
 
     def kill(self) -> None:
         """End the process and what it has started, whatever they are doing."""

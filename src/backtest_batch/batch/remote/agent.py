@@ -121,6 +121,7 @@ class Member:
     def kill(self) -> None:
         """End the process."""
         self.slot.kill()
+        self.slot.clear_away()
         self.thread.shutdown(wait=False)
 
     def _compute(self, task: ChunkTask) -> Answer:
