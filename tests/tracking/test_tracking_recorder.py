@@ -2,6 +2,7 @@ import json
 import logging
 import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +256,51 @@ def test_the_parent_run(store, batch, folder):
     assert counts.items() <= done.data.tags.items()
     assert done.data.tags["mlflow.note.content"] == "# Summary"
     assert artifacts_of(store, parent_id)["run.json"] == "{}"
+
+
+PRICES = DatasetInfo(
+    name="sp500",
+    fingerprint=FINGERPRINT,
+    source="sp500",
+    n_bars=3,
+    symbols=("A",),
+    fields=("close",),
+    first="2020-01-01",
+    last="2020-01-03",
+)
+
+
+def test_two_batches_begin_on_the_same_new_data_at_once(store, batch):
+    faster = []
+
+    def be_faster(_connection, _cursor, statement, *_):
+        if statement.startswith("INSERT INTO datasets") and not faster:
+            faster.append(True)
+            Recorder(store, replace(batch, batch_id="faster")).start_parent(dataset=PRICES)
+
+    event.listen(store.engine, "before_cursor_execute", be_faster)
+    parent_id = Recorder(store, batch).start_parent(dataset=PRICES)
+    runs = store.client.search_runs([store.experiment_id])
+    assert len(runs) == 2
+    assert [len(run.inputs.dataset_inputs) for run in runs] == [1, 1]
+    assert store.client.get_run(parent_id).data.tags["batch_id"] == batch.batch_id
+
+
+def test_a_parent_that_cannot_be_begun_completely_is_taken_back(store, batch):
+    with sqlite3.connect(store.uri.removeprefix("sqlite:///")) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON datasets "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    connection.close()
+    from mlflow.entities import ViewType
+
+    recorder = Recorder(store, batch)
+    with pytest.raises(StoreError, match=r"failed to begin the batch: .*disk is full"):
+        recorder.start_parent(dataset=PRICES)
+    assert recorder.parent_run_id is None
+    (left,) = store.client.search_runs([store.experiment_id], run_view_type=ViewType.ALL)
+    assert (left.info.lifecycle_stage, left.info.status) == ("deleted", "FAILED")
 
 
 def test_a_long_note_says_that_it_goes_on_elsewhere(store, batch):

@@ -16,6 +16,8 @@ def mark_dead_runs(store: Store) -> int:
     int
         How many were marked.
     """
+    from mlflow.exceptions import MlflowException
+
     here = has_tag("host", host_name())
     with store.calling("mark the runs of dead processes"):
         dead = [
@@ -25,5 +27,10 @@ def mark_dead_runs(store: Store) -> int:
             and not lives(run.data.tags.get("pid", ""), run.data.tags.get("process_started", ""))
         ]
         for run_id in dead:
-            store.client.set_terminated(run_id, "KILLED", now_ms())
+            try:
+                store.client.set_terminated(run_id, "KILLED", now_ms())
+            except MlflowException as error:
+                # Another command may have moved it to the trash meanwhile.
+                if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                    raise
     return len(dead)

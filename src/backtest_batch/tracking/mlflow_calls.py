@@ -8,11 +8,13 @@ import contextlib
 import importlib
 import logging
 import os
+import random
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backtest_batch.errors import StoreError
 from backtest_batch.masking import masked
@@ -20,6 +22,8 @@ from backtest_batch.tracking.address import is_http, is_sqlite, shown
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+Result = TypeVar("Result")
 
 _AT_IMPORT = {
     # Without it, importing MLflow writes a file below the home directory and looks up its makers'
@@ -162,6 +166,32 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _size(value: str) -> float:
     return float(value) if value.isdecimal() else 0.0
+
+
+_COLLISIONS = ("unique constraint failed", "duplicate key", "duplicate entry", "deadlock")
+"""What databases say when two clients wrote the same at once."""
+_COLLISION_RETRIES = 8
+
+
+def again_after_collisions(call: Callable[[], Result]) -> Result:
+    """Call a function that adds what is not there, again when another process was faster.
+
+    MLflow looks whether a dataset, say, is there, and inserts it if not: two that begin at once
+    both insert it, and one of them is refused.
+    """
+    for attempt in range(_COLLISION_RETRIES):
+        try:
+            return call()
+        except Exception as error:
+            if not _is_collision(error):
+                raise
+            time.sleep((attempt + random.random()) * 0.05)
+    return call()
+
+
+def _is_collision(error: BaseException) -> bool:
+    text = " ".join(str(cause) for cause in _chain(error)).lower()
+    return any(words in text for words in _COLLISIONS)
 
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})

@@ -1,5 +1,6 @@
 """Writing a batch and its runs into the tracking store."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from backtest_batch.records import RunRecord, Status
 from backtest_batch.tracking.artifacts import missing, send, upload
 from backtest_batch.tracking.begin import Beginnings
 from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
-from backtest_batch.tracking.claim import CLAIM, hold, new_claim
+from backtest_batch.tracking.claim import CLAIM, hold, new_claim, release
 from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
 from backtest_batch.tracking.connections import call_each, each
 from backtest_batch.tracking.curves import insert_curves, log_curves
@@ -28,6 +29,7 @@ from backtest_batch.tracking.entries import (
     run_entry,
     tags_of,
 )
+from backtest_batch.tracking.mlflow_calls import again_after_collisions
 from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.store import Store
 from backtest_batch.tracking.values import TAG_LENGTH
@@ -108,6 +110,11 @@ class Recorder:
             The market data of the batch.
         artifacts
             Folder whose files are logged at once, so that they outlive a crash.
+
+        Raises
+        ------
+        StoreError
+            When the store fails; the parent run is in MLflow's trash then.
         """
         client = self.store.client
         with self.store.calling("begin the batch"):
@@ -117,12 +124,28 @@ class Recorder:
                 self.batch.started_ms,
             ).run_id
             hold(self.store, self.batch.batch_id, run_id, claim)
-            self.parent_run_id = run_id
-            self._log(run_id, params=params_of(params or {}))
-            if dataset is not None:
-                client.log_inputs(run_id, datasets=[_dataset_input(dataset)])
-            upload(self.store.files, run_id, folder=artifacts)
+            try:
+                again_after_collisions(lambda: self._log(run_id, params=params_of(params or {})))
+                if dataset is not None:
+                    data = [_dataset_input(dataset)]
+                    again_after_collisions(lambda: client.log_inputs(run_id, datasets=data))
+                upload(self.store.files, run_id, folder=artifacts)
+            except BaseException:
+                self._take_back(run_id)
+                raise
+        self.parent_run_id = run_id
         return run_id
+
+    def _take_back(self, run_id: str) -> None:
+        """Move a parent run that could not be begun completely to MLflow's trash.
+
+        Nothing of its batch counts as run. Where that fails as well, the next command on this host
+        marks it as killed.
+        """
+        with contextlib.suppress(Exception):
+            self.store.client.set_terminated(run_id, "FAILED")
+            self.store.client.delete_run(run_id)
+        release(self.batch.batch_id)
 
     def continue_parent(self, parent_run_id: str, *, tags: Mapping[str, Any] | None = None) -> None:
         """Take up the parent run of an earlier process again."""
