@@ -26,6 +26,7 @@ from backtest_batch.command import leave
 from backtest_batch.comparison.conclusion import Conclusion, conclude
 from backtest_batch.comparison.metrics_choice import result_metrics
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.check import check_compare
 from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError, SelectionError
@@ -133,7 +134,7 @@ def run_comparison(config: CompareConfig) -> Path:
         filter_tags=config.filter_tags,
         filter_string=config.filter or "",
         statuses=config.statuses,
-        scenario_axes=config.scenario_axes,
+        kinds=AxisKinds(tuple(config.scenario_axes), tuple(config.decision_axes)),
     )
     conclusion = conclude(
         selection.table,

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.stored.selection import select_runs, tag_filter
 
@@ -163,15 +164,15 @@ def test_without_a_record_of_what_was_swept_the_parameters_that_differ_are_taken
 
 
 def test_further_scenario_axes_are_taken(recorded, store):
-    table = table_of(store, recorded.core, scenario_axes=["strategy.slow"])
+    table = table_of(store, recorded.core, kinds=AxisKinds(scenario=("strategy.slow",)))
 
     assert table.scenario_axes == ("strategy.slow", "commission_bps")
 
 
 def test_a_scenario_axis_that_is_no_parameter_is_said(recorded, store):
-    asked = ["strategy.slo", "strategy.slow", "commission_bps"]
+    kinds = AxisKinds(scenario=("strategy.slo", "strategy.slow", "commission_bps"))
 
-    selection = select_runs(store, batch=recorded.core, scenario_axes=asked)
+    selection = select_runs(store, batch=recorded.core, kinds=kinds)
 
     assert selection.notes == (
         "scenario_axes=strategy.slo is no swept parameter (did you mean strategy.slow?): "

@@ -13,6 +13,7 @@ from backtest_batch.comparison.importance import importance as parameter_importa
 from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, assess
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.comparison.sensitivity import sensitivity as parameter_sensitivity
 from backtest_batch.comparison.stability import with_neighbourhood
 from backtest_batch.config.values import checked
@@ -27,6 +28,7 @@ def load_runs(
     filter_string: str = "",
     statuses: Collection[str] = ("FINISHED",),
     scenario_axes: Collection[str] = (),
+    decision_axes: Collection[str] = (),
     uri: str | None = None,
     experiment: str = "backtest_batch",
 ) -> RunTable:
@@ -42,8 +44,8 @@ def load_runs(
         Condition in MLflow's own language, such as ``"metrics.sharpe > 0.5"``.
     statuses
         MLflow statuses of the runs.
-    scenario_axes
-        Further keys that count as scenario axes.
+    scenario_axes, decision_axes
+        Further keys that count as scenario axes, and as decision axes.
     uri, experiment
         The store and its experiment; by default where the commands record.
 
@@ -65,7 +67,7 @@ def load_runs(
             filter_tags=filter_tags,
             filter_string=filter_string,
             statuses=list(statuses),
-            scenario_axes=list(scenario_axes),
+            kinds=AxisKinds(tuple(scenario_axes), tuple(decision_axes)),
         ).table
 
 
@@ -162,13 +164,16 @@ def skill_or_luck(
     trials = returns.drop(columns="benchmark", errors="ignore")
     names = [str(name) for name in trials.columns]
     benchmarks = {} if benchmark is None else {"": benchmark.to_numpy(dtype=np.float64)}
+    risk_free = rate / per_year
     return assess(
         Trials(
             returns=trials.to_numpy(dtype=np.float64),
             index=index,
-            runs=[Trial(run_id=name, scenario="", decision=name) for name in names],
+            runs=[
+                Trial(run_id=name, scenario="", decision=name, risk_free=risk_free)
+                for name in names
+            ],
             benchmarks=benchmarks,
-            risk_free={"": rate / per_year},
             periods_per_year=per_year,
         ),
         settings,

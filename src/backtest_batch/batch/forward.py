@@ -13,7 +13,7 @@ from backtest_batch.comparison.walk_forward.per_bar import in_sample_metrics
 from backtest_batch.comparison.walk_forward.settings import WalkForwardSettings
 from backtest_batch.comparison.walk_forward.split import SplitPlan
 from backtest_batch.comparison.walk_forward.splits import make_splits, moved
-from backtest_batch.config.schema import SCENARIO_KEYS
+from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
 from backtest_batch.engine.metrics import periods_per_year_of
 from backtest_batch.engine.settings import SimulationSettings
 from backtest_batch.errors import ConfigurationError
@@ -54,21 +54,22 @@ def periods_per_year(config: Mapping[str, Any]) -> float:
 
 
 def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:
-    """Return, for each run, the return bars that all runs of its scenario have.
+    """Return, for each run, the return bars that all runs have that are walked with it.
 
-    Scenarios are walked one by one: a later start_date of one says nothing about the others.
+    Scenarios, data and dates are walked one by one: a later start_date of one says nothing about
+    the others.
     """
-    scenarios = [_scenario(run) for run in runs]
+    scenarios = [_walk_group(run) for run in runs]
     starts: dict[str, int] = {}
     for run, scenario in zip(runs, scenarios, strict=True):
         starts[scenario] = max(starts.get(scenario, 0), run.first_bar + 1)
     return [(starts[scenario], run.n_bars) for run, scenario in zip(runs, scenarios, strict=True)]
 
 
-def _scenario(run: RunSpec) -> str:
-    """Return a hash of the conditions of a run: its scenario keys, and what was named as one."""
+def _walk_group(run: RunSpec) -> str:
+    """Return a hash of the conditions, data and dates of a run, and of what was named as one."""
     named = [_value(run.config, axis.split(".")) for axis in run.config["scenario_axes"]]
-    keys = [run.config[name] for name in sorted(SCENARIO_KEYS)]
+    keys = [run.config[name] for name in sorted({*SCENARIO_KEYS, *MARKET_KEYS})]
     return digest([run.data_fingerprint, keys, named])
 
 

@@ -1,7 +1,7 @@
 """The returns of all runs of a batch, side by side."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.market.mapped_pages import let_go
-from backtest_batch.market.panel import FloatArray, Panel
+from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
 from backtest_batch.records import RunSpec
 
 _CELLS_AT_ONCE = 20_000_000
@@ -34,11 +34,18 @@ class BatchReturns:
         row i. Mapped from the file where the data share their bars.
     benchmark_row
         Row of each run's benchmark, shape (n_runs,).
+    calendars
+        Which bars the data have, one row for data that have the same, shape (n_calendars, n_bars);
+        empty where all data have all bars.
+    calendar_of
+        Row of ``calendars`` of each run, shape (n_runs,), or empty.
     """
 
     index: pd.DatetimeIndex
     rows: FloatArray
     benchmark_row: tuple[int, ...]
+    calendars: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
+    calendar_of: tuple[int, ...] = ()
 
 
 def batch_returns(
@@ -68,15 +75,43 @@ def batch_returns(
         rows[list(lost)] = np.nan
     longest = max(panels.values(), key=lambda panel: panel.n_bars)
     if all(_begins_like(panel.index, longest.index) for panel in panels.values()):
-        return BatchReturns(index=longest.index, rows=rows, benchmark_row=benchmark_row)
+        lengths = {key: np.arange(panel.n_bars) for key, panel in panels.items()}
+        return _with_calendars(
+            BatchReturns(index=longest.index, rows=rows, benchmark_row=benchmark_row),
+            runs,
+            lengths,
+        )
     indexes = {key: _comparable(panel.index, panels) for key, panel in panels.items()}
     union = pd.DatetimeIndex(sorted(set().union(*indexes.values())))
     aligned = np.full((len(rows), len(union)), np.nan)
+    places = {key: union.get_indexer(index) for key, index in indexes.items()}
     for run, benchmark in zip(runs, benchmark_row, strict=True):
-        places = union.get_indexer(indexes[run.data_fingerprint])
         for row in (run.index, benchmark):
-            aligned[row, places] = rows[row, : run.n_bars]
-    return BatchReturns(index=union, rows=aligned, benchmark_row=benchmark_row)
+            aligned[row, places[run.data_fingerprint]] = rows[row, : run.n_bars]
+    found = BatchReturns(index=union, rows=aligned, benchmark_row=benchmark_row)
+    return _with_calendars(found, runs, places)
+
+
+def _with_calendars(
+    returns: BatchReturns, runs: Sequence[RunSpec], places: Mapping[str, IntArray]
+) -> BatchReturns:
+    """Add which bars the data of each run have, given their positions by fingerprint."""
+    n_bars = len(returns.index)
+    if all(len(bars) == n_bars for bars in places.values()):
+        return returns
+    # Data that have the same bars share one row.
+    numbers: dict[bytes, int] = {}
+    number_of = {
+        key: numbers.setdefault(bars.tobytes(), len(numbers)) for key, bars in places.items()
+    }
+    calendars = np.zeros((len(numbers), n_bars), dtype=np.bool_)
+    for key, bars in places.items():
+        calendars[number_of[key], bars] = True
+    return replace(
+        returns,
+        calendars=calendars,
+        calendar_of=tuple(number_of[run.data_fingerprint] for run in runs),
+    )
 
 
 def write_returns(

@@ -7,6 +7,7 @@ import pandas as pd
 
 from backtest_batch.comparison.levels import format_value, levels_of
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.scenarios import is_market
 
 
 def join_tables(tables: Sequence[RunTable]) -> RunTable:
@@ -90,9 +91,6 @@ def without_repeats(table: RunTable) -> tuple[RunTable, pd.DataFrame]:
 
 _VALUES_SHOWN = 6
 
-_CONDITIONS = ("data", "start_date", "end_date")
-"""Parameters that say on what the runs of a batch were computed."""
-
 _FINGERPRINT = 12
 """Characters of a fingerprint that tell batches apart."""
 
@@ -122,7 +120,7 @@ def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.
     known = [name for name in names if name in runs and (runs[name].fillna("") != "").all()]
     marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in known}
     labels = {name: f"param.{name}" if name in marks else name for name in table.params.columns}
-    params = table.params[sorted(table.params.columns, key=_conditions_first)]
+    params = table.params[sorted(table.params.columns, key=_market_first)]
     own = pd.DataFrame({"batch_id": runs["batch_id"], **marks, **params.rename(columns=labels)})
     found = [differences(own)]
     if facts is not None and len(facts):
@@ -130,9 +128,9 @@ def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.
     return pd.concat(found, ignore_index=True)
 
 
-def _conditions_first(name: Hashable) -> int:
+def _market_first(name: Hashable) -> int:
     """Return the sort key that puts the data and the dates before everything else."""
-    return 0 if str(name).partition(".")[0] in _CONDITIONS else 1
+    return 0 if is_market(str(name)) else 1
 
 
 def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:

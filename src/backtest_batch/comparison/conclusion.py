@@ -5,7 +5,7 @@ ended and for runs that were read back from the store.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sensitivity import sensitivity
 from backtest_batch.comparison.stability import edge_notes, with_neighbourhood
-from backtest_batch.market.panel import FloatArray
+from backtest_batch.market.panel import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,16 @@ class ReturnsOfRuns:
         Risk-free return a bar of each run, shape (n_runs,).
     periods_per_year
         Bars a year.
+    calendars
+        Which bars each calendar has, shape (n_calendars, n_bars); empty where all data have all
+        bars.
+    calendar_of
+        Row of ``calendars`` that belongs to each run of the table, shape (n_runs,), or empty.
     earlier_decisions
-        By run: decisions that earlier batches of the experiment tried on its data; runs of one
-        scenario have the same. Shape (n_runs,), or empty where nothing is known of them.
+        By run: decisions that earlier batches of the experiment tried on its data. Shape
+        (n_runs,), or empty where nothing is known of them.
+    judged_apart
+        Keys of the data and dates that are conditions here.
     """
 
     index: pd.DatetimeIndex
@@ -62,7 +69,10 @@ class ReturnsOfRuns:
     decisions: Sequence[str]
     risk_free: Sequence[float]
     periods_per_year: float
+    calendars: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
+    calendar_of: Sequence[int] = ()
     earlier_decisions: Sequence[frozenset[str]] = ()
+    judged_apart: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +92,9 @@ class Conclusion:
     assessment
         Skill or luck; None where there are no returns to judge by.
     skill
-        Columns of the assessment, indexed like the table: psr, dsr, spa_survivor and
-        benchmark_survivor, missing for runs that were not judged; None without an assessment.
+        Columns of the assessment, indexed like the table: psr, dsr, spa_survivor,
+        benchmark_survivor and skilled, missing for runs that were not judged; None without an
+        assessment.
     notes
         What the reader should know before trusting the first place.
     """
@@ -143,7 +154,8 @@ def conclude(
     facts
         Facts of the batches that the table does not hold; see :func:`.batch_differences`.
     walk_forward_t
-        By scenario: t-statistic of the mean of the stitched out-of-sample returns.
+        By run_id of the batch: t-statistic of the mean of the stitched out-of-sample returns of
+        the walk-forward that it took part in.
     """
     table = with_neighbourhood(table)
     ranked = rank_runs(table, ranking)
@@ -158,10 +170,8 @@ def conclude(
     assessment, skill = None, None
     if returns is not None and len(table):
         judged = table.subset(np.arange(len(table)) < len(returns.decisions))
-        stitched = None
-        if best is not None and walk_forward_t is not None:
-            stitched = walk_forward_t.get(table.scenario[best])
-        assessment = evaluate(_trials(judged, ranked, returns, stitched), settings)
+        trials = _trials(judged, ranked, returns, walk_forward_t or {})
+        assessment = evaluate(trials, settings)
         skill = assessment.columns.reindex(_distinct_ids(judged))
         skill = skill.set_axis(judged.runs.index).reindex(table.runs.index)
     return Conclusion(
@@ -181,7 +191,7 @@ def _trials(
     table: RunTable,
     ranked: pd.DataFrame,
     returns: ReturnsOfRuns,
-    walk_forward_t: float | None,
+    walk_forward_t: Mapping[str, float],
 ) -> Trials:
     """Return the runs of a table as the statistics take them."""
     scenarios = table.scenario.tolist()
@@ -196,14 +206,13 @@ def _trials(
             rank=None if pd.isna(ranks[row]) else int(ranks[row]),
             ruined=bool(ruined[row]),
             benchmark=str(returns.benchmark_of[row]),
+            calendar=str(returns.calendar_of[row]) if len(returns.calendar_of) else None,
+            risk_free=returns.risk_free[row],
         )
         for row in range(len(table))
     ]
     kept = np.flatnonzero(table.finished)
     lost = [trials[row] for row in np.flatnonzero(~table.finished)]
-    risk_free: dict[str, float] = {}
-    for row in kept.tolist():
-        risk_free.setdefault(scenarios[row], returns.risk_free[row])
     neighbours = table.metrics[NEIGHBOURHOOD].tolist()
     matrix = returns.returns
     if len(kept) < len(table):
@@ -217,16 +226,28 @@ def _trials(
             str(column): returns.benchmarks[:, column]
             for column in sorted({returns.benchmark_of[row] for row in kept.tolist()})
         },
-        risk_free=risk_free,
+        calendars={str(row): mask for row, mask in enumerate(returns.calendars)},
         periods_per_year=returns.periods_per_year,
-        earlier_decisions=dict(zip(scenarios, returns.earlier_decisions, strict=False)),
+        earlier_decisions=_by_scenario(scenarios, returns.earlier_decisions),
         walk_forward_t=walk_forward_t,
         neighbour_sharpe={
             run_ids[row]: float(neighbours[row])
             for row in kept.tolist()
             if not pd.isna(neighbours[row])
         },
+        judged_apart=returns.judged_apart,
     )
+
+
+def _by_scenario(
+    scenarios: Sequence[str], earlier: Sequence[frozenset[str]]
+) -> dict[str, frozenset[str]]:
+    """Return what earlier batches tried on the data of each scenario."""
+    # Runs with one source of prices share one set.
+    found: dict[str, dict[int, frozenset[str]]] = {}
+    for scenario, decisions in zip(scenarios, earlier, strict=False):
+        found.setdefault(scenario, {})[id(decisions)] = decisions
+    return {scenario: frozenset().union(*sets.values()) for scenario, sets in found.items()}
 
 
 def _distinct_ids(table: RunTable) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from backtest_batch.comparison.levels import Levels, choice_name, levels_of, plain_value
 from backtest_batch.comparison.metrics_choice import engine_metric
-from backtest_batch.comparison.scenarios import scenario_label, scenario_names
+from backtest_batch.comparison.scenarios import AxisKinds, is_market, scenario_label
 from backtest_batch.engine.metrics import METRICS
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import BoolArray, IntArray
@@ -102,6 +102,7 @@ class RunTable:
         params: Sequence[str],
         metrics: Sequence[str] | None = None,
         scenario_axes: Iterable[str] = (),
+        decision_axes: Iterable[str] = (),
     ) -> "RunTable":
         """Divide one flat frame, one row a run.
 
@@ -114,9 +115,10 @@ class RunTable:
             The columns that are swept parameters.
         metrics
             The columns that are metrics; by default every known metric that is no parameter.
-        scenario_axes
-            Further keys to count as scenario axes, beside those of the configuration.
+        scenario_axes, decision_axes
+            Further keys to count as the one or the other; see :class:`.AxisKinds`.
         """
+        kinds = AxisKinds(tuple(scenario_axes), tuple(decision_axes))
         if metrics is None:
             metrics = [
                 name for name in frame.columns if engine_metric(str(name)) and name not in params
@@ -135,12 +137,12 @@ class RunTable:
             runs=runs,
             params=frame[list(params)].astype(object),
             metrics=frame[list(metrics)],
-            scenario_axes=scenario_names(params, scenario_axes),
+            scenario_axes=kinds.scenario_names(params),
         )
 
     @classmethod
     def from_records(
-        cls, records: Iterable[RunRecord], *, batch_id: str, scenario_axes: Iterable[str] = ()
+        cls, records: Iterable[RunRecord], *, batch_id: str, kinds: AxisKinds | None = None
     ) -> "RunTable":
         """Return the table of the runs of a batch, in the order given.
 
@@ -151,9 +153,10 @@ class RunTable:
             configuration in the others.
         batch_id
             The batch that they belong to.
-        scenario_axes
-            Further keys to count as scenario axes, beside those of the configuration.
+        kinds
+            Which of the swept keys are conditions; by default those that the configuration says.
         """
+        kinds = kinds or AxisKinds()
         held = list(records)
         names = list(dict.fromkeys(name for record in held for name in record.spec.swept))
         index = pd.RangeIndex(len(held))
@@ -171,7 +174,7 @@ class RunTable:
             ),
             params=pd.DataFrame(params, index=index, columns=pd.Index(names, dtype=object)),
             metrics=metrics[order],
-            scenario_axes=scenario_names(names, scenario_axes),
+            scenario_axes=kinds.scenario_names(names),
         )
 
     @property
@@ -192,12 +195,30 @@ class RunTable:
     @cached_property
     def scenario(self) -> pd.Series:
         """Label of each run's scenario."""
+        return self._labels(self.scenario_axes)
+
+    @cached_property
+    def walk_group(self) -> pd.Series:
+        """Label of what a walk-forward keeps apart: scenarios, conditions, data and dates.
+
+        A walk chooses on windows of time, among runs that share their bars and their costs.
+        """
+        plain = AxisKinds()
+        return self._labels(
+            tuple(
+                name
+                for name in self.params.columns
+                if name in self.scenario_axes or is_market(name) or plain.is_scenario(name)
+            )
+        )
+
+    def _labels(self, axes: Sequence[str]) -> pd.Series:
         columns = []
-        for name in self.scenario_axes:
+        for name in axes:
             levels = self.levels[name]
             columns.append([levels.values[code] for code in levels.codes.tolist()])
         rows = zip(*columns, strict=True) if columns else [()] * len(self)
-        labels = [scenario_label(dict(zip(self.scenario_axes, row, strict=True))) for row in rows]
+        labels = [scenario_label(dict(zip(axes, row, strict=True))) for row in rows]
         return pd.Series(labels, index=self.runs.index, dtype=object, name="scenario")
 
     @cached_property

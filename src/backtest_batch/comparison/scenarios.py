@@ -2,70 +2,96 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.config.schema import SCENARIO_KEYS
+from backtest_batch.config.check import check_axes
+from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
+from backtest_batch.errors import ConfigurationError
 
 ONE_SCENARIO = "base"
 """Label of the scenario of a batch that sweeps no scenario axis."""
 
 
-def is_scenario_axis(name: str, scenario_axes: Iterable[str] = ()) -> bool:
-    """Return whether a swept key says under which conditions a strategy is judged.
+@dataclass(frozen=True)
+class AxisKinds:
+    """Which swept keys say under what conditions a strategy is judged, and which are choices.
+
+    Conditions are the scenario keys of the configuration; everything else that is swept is a
+    choice, what is traded and when among it.
 
     Parameters
     ----------
-    name
-        A swept key, such as ``commission_bps``, ``data.path`` or ``strategy.fast``.
-    scenario_axes
-        Further keys to count as scenario axes; each stands for the keys below it, too.
+    scenario, decision
+        Keys that are moved the one way and the other. Each stands for the keys below it, too
+        (``data.path`` is below ``data``); of several that apply to a key, the longest counts.
 
-    Returns
-    -------
-    bool
-        True for the scenario keys of the configuration, for ``scenario_axes`` and for everything
-        below one of them (``data.path`` is below ``data``).
+    Raises
+    ------
+    ConfigurationError
+        When a key is moved both ways.
     """
-    parts = name.split(".")
-    above = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-    return not above.isdisjoint({*SCENARIO_KEYS, *scenario_axes})
+
+    scenario: tuple[str, ...] = ()
+    decision: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        faults = list(check_axes(self.scenario, self.decision))
+        if faults:
+            raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "AxisKinds":
+        """Return those that a root configuration names."""
+        return cls(tuple(config["scenario_axes"]), tuple(config["decision_axes"]))
+
+    def is_scenario(self, name: str) -> bool:
+        """Return whether a key, such as ``commission_bps`` or ``data.path``, is a condition."""
+        parts = name.split(".")
+        for depth in range(len(parts), 0, -1):
+            above = ".".join(parts[:depth])
+            if above in self.scenario:
+                return True
+            if above in self.decision:
+                return False
+        return parts[0] in SCENARIO_KEYS
+
+    def scenario_names(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the swept keys that are scenario axes, in the order given."""
+        return tuple(name for name in names if self.is_scenario(name))
+
+    def divides(self, name: str) -> bool:
+        """Return whether a key that is named lies below this one."""
+        below = f"{name}."
+        return any(named.startswith(below) for named in (*self.scenario, *self.decision))
+
+    def without_effect(self, names: Sequence[str]) -> list[str]:
+        """Return one sentence for each key that is moved and that none of the swept keys is.
+
+        A slip in a name would otherwise count conditions as choices, or choices as conditions,
+        without a word.
+
+        Parameters
+        ----------
+        names
+            The swept keys.
+        """
+        said = []
+        effects = {"scenario_axes": "it divides no runs", "decision_axes": "it joins no runs"}
+        for key, axes in (("scenario_axes", self.scenario), ("decision_axes", self.decision)):
+            for axis in axes:
+                if any(f"{name}.".startswith(f"{axis}.") for name in names):
+                    continue
+                close = difflib.get_close_matches(axis, names, n=1)
+                meant = f" (did you mean {close[0]}?)" if close else ""
+                said.append(f"{key}={axis} is no swept parameter{meant}: {effects[key]}.")
+        return said
 
 
-def scenario_names(names: Iterable[str], scenario_axes: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return those of the swept keys that are scenario axes, in the order given.
-
-    Parameters
-    ----------
-    names
-        The swept keys.
-    scenario_axes
-        Further keys to count as scenario axes.
-    """
-    further = tuple(scenario_axes)
-    return tuple(name for name in names if is_scenario_axis(name, further))
-
-
-def axes_without_effect(names: Sequence[str], scenario_axes: Iterable[str]) -> list[str]:
-    """Return one sentence for each further scenario axis that none of the swept keys is.
-
-    A slip in a name would otherwise count conditions as choices without a word.
-
-    Parameters
-    ----------
-    names
-        The swept keys.
-    scenario_axes
-        Further keys to count as scenario axes.
-    """
-    said = []
-    for axis in scenario_axes:
-        if any(f"{name}.".startswith(f"{axis}.") for name in names):
-            continue
-        close = difflib.get_close_matches(axis, names, n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        said.append(f"scenario_axes={axis} is no swept parameter{meant}: it divides no runs.")
-    return said
+def is_market(name: str) -> bool:
+    """Return whether a key says what is traded, or when."""
+    return name.partition(".")[0] in MARKET_KEYS
 
 
 def scenario_label(values: Mapping[str, Any]) -> str:

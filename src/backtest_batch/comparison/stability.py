@@ -6,6 +6,7 @@ import pandas as pd
 from backtest_batch.comparison.levels import Levels, cells_of, format_value, levels_of
 from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD
 from backtest_batch.comparison.run_table import Label, RunTable, id_order
+from backtest_batch.comparison.scenarios import is_market
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray
 
 
@@ -13,7 +14,8 @@ def ordered_axes(table: RunTable) -> tuple[str, ...]:
     """Return the decision parameters along which a run has neighbours.
 
     These have at least two numbers as values (``null`` aside). Seeds are numbers without order:
-    ``seed`` and ``<anything>.seed`` are left out.
+    ``seed`` and ``<anything>.seed`` are left out. So are data and dates: runs on other bars are
+    no neighbours.
 
     Parameters
     ----------
@@ -26,6 +28,7 @@ def ordered_axes(table: RunTable) -> tuple[str, ...]:
         if table.levels[name].numeric
         and len(table.levels[name].values) > 1
         and name.rpartition(".")[2] != "seed"
+        and not is_market(name)
     )
 
 

@@ -1,7 +1,7 @@
 """The one place that knows which configurations are allowed."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -37,6 +37,7 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
             allowed="`start_date < end_date` must hold, but got "
             f"start_date={config['start_date']}, end_date={config['end_date']}",
         )
+    yield from check_axes(config["scenario_axes"], config["decision_axes"])
     if config["verify"] and config["best"] is None:
         yield Fault(
             key="verify",
@@ -53,9 +54,18 @@ def check_keys(config: Mapping[str, Any]) -> Iterator[Fault]:
             yield from _check_names(node, config[name], prefix=f"{name}.")
 
 
+def check_axes(scenario_axes: Collection[str], decision_axes: Collection[str]) -> Iterator[Fault]:
+    """Yield the keys that are named both as conditions and as choices."""
+    for name in dict.fromkeys(decision_axes):
+        if name in scenario_axes:
+            allowed = "stands in scenario_axes too; a key is a condition or a choice, never both"
+            yield Fault(key="decision_axes", value=name, allowed=allowed)
+
+
 def check_compare(config: CompareConfig) -> Iterator[Fault]:
     """Yield what is wrong with the values of the comparison command."""
     yield from _check_bounds(CompareConfig, vars(config), prefix="")
+    yield from check_axes(config.scenario_axes, config.decision_axes)
     statuses = ("FINISHED", "FAILED", "KILLED", "RUNNING")
     for status in config.statuses:
         if status.upper() not in statuses:

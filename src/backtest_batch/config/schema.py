@@ -74,15 +74,15 @@ class BatchConfig:
         None, Role.REPORT, "adds earlier runs with all these tags to the final comparison"
     )
 
-    data: dict[str, Any] = key(None, Role.SCENARIO, "the market data (group data)", factory=dict)
+    data: dict[str, Any] = key(None, Role.DECISION, "the market data (group data)", factory=dict)
     strategy: dict[str, Any] = key(
         None, Role.DECISION, "the strategy and its parameters (group strategy)", factory=dict
     )
     seed: int = key(42, Role.DECISION, "seed of every random number", at_least=0)
     start_date: str | None = key(
-        None, Role.SCENARIO, "first measured bar; earlier bars are history for signals", date=True
+        None, Role.DECISION, "first measured bar; earlier bars are history for signals", date=True
     )
-    end_date: str | None = key(None, Role.SCENARIO, "last bar", date=True)
+    end_date: str | None = key(None, Role.DECISION, "last bar", date=True)
     rebalance: str = key(
         "M", Role.DECISION, "decide at each bar, or at the end of each period", choices=REBALANCES
     )
@@ -194,6 +194,9 @@ class BatchConfig:
     scenario_axes: list[str] = key(
         None, Role.REPORT, "further keys that count as scenario axes", factory=list
     )
+    decision_axes: list[str] = key(
+        None, Role.REPORT, "further keys that count as decision axes", factory=list
+    )
     trials: str = key(
         "experiment",
         Role.REPORT,
@@ -244,6 +247,9 @@ class CompareConfig:
     scenario_axes: list[str] = key(
         None, Role.REPORT, "further keys that count as scenario axes", factory=list
     )
+    decision_axes: list[str] = key(
+        None, Role.REPORT, "further keys that count as decision axes", factory=list
+    )
     top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
     tracking: TrackingConfig = key(
         None, Role.TRACKING, "tracking.uri and tracking.experiment", factory=TrackingConfig
@@ -271,3 +277,6 @@ SWEEPABLE = frozenset(name for name, role in roles().items() if role.determines_
 
 SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role.SCENARIO)
 """Root keys that say under which conditions a strategy is judged."""
+
+MARKET_KEYS = ("data", "start_date", "end_date")
+"""Root keys that say what is traded, and when; whoever ranks over them chooses."""

@@ -125,9 +125,9 @@ def skill_columns(conclusion: Conclusion) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame of shape (n_runs, any) or None
-        Indexed like the table: psr and dsr; skilled (``yes`` where the run beats the benchmark
-        after all that was tried, ``no`` where it does not). Empty where undefined, and without the
-        columns that are undefined in every run; None when all are.
+        Indexed like the table: psr and dsr; skilled (``yes`` where the verdict on the run's
+        scenario is skill and the run is among those that it is said of, else ``no``). Empty where
+        undefined, and without the columns that are undefined in every run; None when all are.
     """
     if conclusion.skill is None:
         return None
@@ -137,7 +137,7 @@ def skill_columns(conclusion: Conclusion) -> pd.DataFrame | None:
         for name in ("psr", "dsr")
         if name in skill
     }
-    if "benchmark_survivor" in skill:
-        flags = skill["benchmark_survivor"]
+    if "skilled" in skill:
+        flags = skill["skilled"]
         columns["skilled"] = flags.map({True: "yes", False: "no"}).fillna("")
     return pd.DataFrame(columns, index=skill.index) if columns else None

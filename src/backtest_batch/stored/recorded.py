@@ -11,7 +11,7 @@ import pandas as pd
 from backtest_batch.comparison.levels import choice_name, plain_value, typed_value
 from backtest_batch.comparison.metrics_choice import OUT_OF_SAMPLE, known_metrics
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.scenarios import scenario_names
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.schema import NODES, SWEEPABLE
 from backtest_batch.records import Scalar
 from backtest_batch.tracking.values import PARAM_LENGTH, safe_key
@@ -31,7 +31,7 @@ _FACTS = (
 
 
 def table_of(
-    frame: pd.DataFrame, scenario_axes: Iterable[str] = (), *, params: Iterable[str] = ()
+    frame: pd.DataFrame, kinds: AxisKinds | None = None, *, params: Iterable[str] = ()
 ) -> RunTable:
     """Return recorded runs as a table to compare.
 
@@ -43,8 +43,8 @@ def table_of(
     ----------
     frame
         What :func:`.load_runs` returned, with metrics, params and tags; its index is kept.
-    scenario_axes
-        Further keys to count as scenario axes.
+    kinds
+        Which of the swept keys are conditions; by default those that the configuration says.
     params
         Further keys to have as parameters.
 
@@ -71,7 +71,7 @@ def table_of(
         runs=_runs(frame),
         params=pd.DataFrame(values, index=index, columns=pd.Index(names, dtype=object)),
         metrics=pd.DataFrame(metrics, index=index).astype(np.float64),
-        scenario_axes=scenario_names(names, scenario_axes),
+        scenario_axes=(kinds or AxisKinds()).scenario_names(names),
     )
 
 

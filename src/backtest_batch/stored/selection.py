@@ -1,7 +1,7 @@
 """Which recorded runs are compared."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from backtest_batch.comparison.batches import join_tables, without_repeats
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.scenarios import axes_without_effect, scenario_names
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.errors import ConfigurationError, Fault, SelectionError
 from backtest_batch.stored.empty import why_empty
 from backtest_batch.stored.recorded import table_of, text_values
@@ -46,7 +46,7 @@ def select_runs(
     filter_tags: Any = None,
     filter_string: str = "",
     statuses: Sequence[str] = ("FINISHED",),
-    scenario_axes: Iterable[str] = (),
+    kinds: AxisKinds | None = None,
 ) -> Selection:
     """Return the runs that a comparison is about.
 
@@ -63,8 +63,8 @@ def select_runs(
         A condition in MLflow's own language, such as ``metrics.sharpe > 0.5``.
     statuses
         MLflow's statuses of the runs to take.
-    scenario_axes
-        Further keys to count as scenario axes.
+    kinds
+        Which of the swept keys are conditions; by default those that the configuration says.
 
     Raises
     ------
@@ -76,6 +76,7 @@ def select_runs(
     StoreError
         When the store fails.
     """
+    kinds = kinds or AxisKinds()
     tags = tag_filter(filter_tags)
     names = _batch_names(batch)
     if names is None and not tags and not filter_string.strip():
@@ -93,7 +94,7 @@ def select_runs(
         raise SelectionError(
             f"statuses=[{','.join(wanted)}]: none of the selected runs ended so; they are {counted}"
         )
-    table, repeats = without_repeats(table_of(frame, scenario_axes))
+    table, repeats = without_repeats(table_of(frame, kinds))
     notes = [_unfinished(handle) for handle in batches or () if handle.status == "RUNNING"]
     if counted:
         every = ",".join([*wanted, *map(str, left_out.index)])
@@ -101,7 +102,7 @@ def select_runs(
     if len(repeats):
         runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
         notes.append(f"{runs} more than once (same run key) and count once.")
-    notes += axes_without_effect(list(table.params.columns), scenario_axes)
+    notes += kinds.without_effect(list(table.params.columns))
     return Selection(
         table=table,
         batches=tuple(batches or ()),
@@ -152,7 +153,7 @@ def earlier_runs_with_tags(
     filter_tags: Any,
     *,
     exclude_batch_id: str,
-    scenario_axes: Iterable[str] = (),
+    kinds: AxisKinds | None = None,
 ) -> RunTable | None:
     """Return the FINISHED runs of other batches that have these tags; None when there are none.
 
@@ -164,8 +165,8 @@ def earlier_runs_with_tags(
         The key of the configuration; see :func:`tag_filter`. Without any tag there are no runs.
     exclude_batch_id
         The batch whose runs are at hand already.
-    scenario_axes
-        Further keys to count as scenario axes.
+    kinds
+        Which of the swept keys are conditions; by default those that the configuration says.
 
     Raises
     ------
@@ -175,7 +176,7 @@ def earlier_runs_with_tags(
         When the store fails.
     """
     frame = _earlier_frame(store, filter_tags, exclude_batch_id)
-    return None if frame is None else without_repeats(table_of(frame, scenario_axes))[0]
+    return None if frame is None else without_repeats(table_of(frame, kinds))[0]
 
 
 def with_earlier_runs(
@@ -183,8 +184,7 @@ def with_earlier_runs(
     configs: Sequence[Mapping[str, Any]],
     store: Store,
     filter_tags: Any,
-    *,
-    scenario_axes: Iterable[str] = (),
+    kinds: AxisKinds | None = None,
 ) -> tuple[RunTable, tuple[str, ...]]:
     """Put the runs of earlier batches with these tags below those of a batch that just ended.
 
@@ -198,8 +198,8 @@ def with_earlier_runs(
         Where the others are.
     filter_tags
         Tags of the others; see :func:`tag_filter`.
-    scenario_axes
-        Further keys to count as scenario axes.
+    kinds
+        Which of the swept keys are conditions; by default those that the configuration says.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def with_earlier_runs(
     known = set(table.runs["run_key"])
     repeated = [key in known for key in text_values(earlier, "tags.run_key")]
     own = _as_recorded(table, configs)
-    both = table_of(pd.concat([own, earlier], ignore_index=True), scenario_axes)
+    both = table_of(pd.concat([own, earlier], ignore_index=True), kinds)
     names = list(dict.fromkeys([*table.params.columns, *both.params.columns]))
     params = both.params.iloc[: len(table)].set_axis(table.params.index).assign(**table.params)
     batch_names = [str(config.get("batch_name", "")) for config in configs]
@@ -231,7 +231,7 @@ def with_earlier_runs(
         runs=table.runs.assign(batch_name=batch_names),
         params=params[names],
         metrics=table.metrics,
-        scenario_axes=scenario_names(names, scenario_axes),
+        scenario_axes=(kinds or AxisKinds()).scenario_names(names),
     )
     new = np.array([False] * len(table) + [not again for again in repeated])
     others, _ = without_repeats(both.subset(new))

@@ -1,34 +1,58 @@
 """What a run tries, as the statistics count it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from backtest_batch.batch.fingerprint import digest
-from backtest_batch.config.key import Role
-from backtest_batch.config.schema import roles
+from backtest_batch.comparison.scenarios import AxisKinds
+from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.records import RunSpec
+
+_OURS = "backtest_batch."
 
 
-def decision_label(config: Mapping[str, Any], scenario_axes: Sequence[str] = ()) -> str:
+def decision_label(run: RunSpec, kinds: AxisKinds) -> str:
     """Return a hash of what the researcher chose: equal choices, equal label.
+
+    A strategy of the user's is another choice when its code is: whoever changes it and runs it
+    again has tried two.
 
     Parameters
     ----------
-    config
-        A resolved configuration.
-    scenario_axes
-        Keys that count as scenario although their role is decision.
+    run
+        A planned run.
+    kinds
+        Which keys are conditions, and no choices.
     """
-    chosen = {name: config[name] for name, role in roles().items() if role is Role.DECISION}
-    for axis in scenario_axes:
-        root, _, rest = axis.partition(".")
-        if root in chosen and not rest:
-            del chosen[root]
-        elif root in chosen and isinstance(chosen[root], Mapping):
-            chosen[root] = {key: item for key, item in chosen[root].items() if key != rest}
-    return digest(chosen)
+    chosen = {}
+    for name in sorted(SWEEPABLE):
+        value = run.config[name]
+        if kinds.divides(name) and isinstance(value, Mapping):
+            chosen[name] = _chosen(name, value, kinds)
+        elif not kinds.is_scenario(name):
+            chosen[name] = value
+    own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
+    return digest([chosen, run.code_fingerprint if own else None])
+
+
+def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, Any]:
+    """Return what of a node is chosen, where keys below it are named."""
+    kept = {}
+    for key, value in node.items():
+        below = f"{name}.{key}"
+        if kinds.divides(below) and isinstance(value, Mapping):
+            kept[key] = _chosen(below, value, kinds)
+        elif not kinds.is_scenario(below):
+            kept[key] = value
+    return kept
 
 
 def source_label(config: Mapping[str, Any]) -> str:
     """Return a hash of where the prices come from, whatever part of them is used."""
     node = config["data"]
     return digest({key: node.get(key) for key in ("_target_", "path", "seed")})
+
+
+def source_kind(config: Mapping[str, Any]) -> str:
+    """Return of what kind the source of the prices is, such as ``CsvFile``."""
+    return str(config["data"]["_target_"]).rpartition(".")[2]

@@ -15,7 +15,7 @@ from backtest_batch.batch.executor import ComputesChunks, MakeTask
 from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.setup import Setting, make_executor
-from backtest_batch.comparison.scenarios import is_scenario_axis
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.errors import SelectionError
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.progress import duration
@@ -61,8 +61,8 @@ def describe(request: BatchRequest) -> None:
     else:
         plan = make_plan(request.compositions)
         n_runs = len(plan.runs)
-        axes = tuple(config["scenario_axes"])
-        trials = len({decision_label(run.config, axes) for run in plan.runs})
+        kinds = AxisKinds.of(config)
+        trials = len({decision_label(run, kinds) for run in plan.runs})
         lines.append(f"Runs: {n_runs:,}.")
     lines.append(f"Trials for the statistics (distinct decisions): {trials:,}.")
     done = _done(request, plan)
@@ -86,10 +86,8 @@ def describe(request: BatchRequest) -> None:
 
 def _trials_of_axes(request: BatchRequest) -> int:
     """Return the number of decisions of a grid: the product of its axes that are no scenario."""
-    scenario_axes = request.config["scenario_axes"]
-    return math.prod(
-        count for key, count in request.axes.items() if not is_scenario_axis(key, scenario_axes)
-    )
+    kinds = AxisKinds.of(request.config)
+    return math.prod(count for key, count in request.axes.items() if not kinds.is_scenario(key))
 
 
 def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:

@@ -13,6 +13,7 @@ from backtest_batch.batch.forward import common_bars, is_on, periods_per_year, s
 from backtest_batch.batch.returns import BatchReturns
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.comparison.scenarios import is_market
 from backtest_batch.comparison.walk_forward import (
     Bootstrap,
     ScenarioRuns,
@@ -36,7 +37,7 @@ class BatchWalk:
     Attributes
     ----------
     walks
-        One for each scenario, in the order of its first run.
+        One for each scenario, data and dates, in the order of its first run.
     findings
         What each came to, as plain values.
     """
@@ -49,21 +50,22 @@ class BatchWalk:
         """Metrics oos_* of each run on all test bars, indexed by run_id."""
         return run_metrics(self.walks)
 
-    def first(self, scenario: str | None) -> int:
-        """Return the position of a scenario; 0 for one that was not walked."""
-        names = [walk.runs.scenario for walk in self.walks]
-        return names.index(scenario) if scenario in names else 0
+    def first(self, run_id: str) -> int:
+        """Return the position of the walk that a run took part in; 0 where it took part in none."""
+        places = (n for n, walk in enumerate(self.walks) if run_id in walk.runs.run_ids)
+        return next(places, 0)
 
     @property
     def t_statistics(self) -> dict[str, float]:
-        """The t-statistic of the stitched out-of-sample returns of each scenario that has one.
+        """The t-statistic of the stitched out-of-sample returns, by run_id of those walked.
 
         Choices of the combinatorial method have seen bars after the test; they judge nothing.
         """
         return {
-            walk.runs.scenario: float(finding["t_statistic"])
+            run_id: float(finding["t_statistic"])
             for walk, finding in zip(self.walks, self.findings, strict=True)
             if finding["t_statistic"] is not None and walk.settings.method != "combinatorial"
+            for run_id in walk.runs.run_ids
         }
 
 
@@ -93,7 +95,7 @@ def walk_batch(
         return None
     groups: dict[str, list[int]] = {}
     for row in np.flatnonzero(table.finished).tolist():
-        groups.setdefault(table.scenario.iloc[row], []).append(row)
+        groups.setdefault(table.walk_group.iloc[row], []).append(row)
     common = common_bars(session.plan.runs)
     walks = []
     for scenario, rows in groups.items():
@@ -136,7 +138,7 @@ def _scenario_runs(
             }
     of_runs = [returns.benchmark_row[place] for place in places]
     benchmark = stored[of_runs[0] if len(set(of_runs)) == 1 else of_runs, :n_bars].T
-    names = [name for name in table.params.columns if name not in table.scenario_axes]
+    names = [name for name in table.decision_axes if not is_market(name)]
     costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
     return ScenarioRuns(
         scenario=scenario,

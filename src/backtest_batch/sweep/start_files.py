@@ -11,9 +11,10 @@ import yaml
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import git_diff
 from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace, default_output_dir
+from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
-from backtest_batch.sweep.decisions import decision_label, source_label
+from backtest_batch.sweep.decisions import decision_label, source_kind, source_label
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.trials import TRIALS
 
@@ -59,17 +60,26 @@ def write_start_files(
     document = {**(begun or asked), **now}
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     folder = workspace.start_files
-    axes = tuple(request.config["scenario_axes"])
-    tried: dict[str, set[str]] = {}
-    for run in plan.runs:
-        decisions = tried.setdefault(source_label(run.config), set())
-        decisions.add(decision_label(run.config, axes))
-    labels = {"decisions": {source: sorted(found) for source, found in tried.items()}}
-    (folder / TRIALS).write_text(json.dumps(labels) + "\n", encoding="utf-8")
+    (folder / TRIALS).write_text(json.dumps(_tried(request, plan)) + "\n", encoding="utf-8")
     if facts["git_dirty"]:
         (folder / GIT_DIFF).write_text(masked(git_diff(Path.cwd())), encoding="utf-8")
     for place in (folder, workspace.output_dir):
         _write_whole(place / BATCH_CONFIG, text)
+
+
+def _tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
+    """Return what a batch tries, by the source of the prices, and of what kind each source is."""
+    kinds = AxisKinds.of(request.config)
+    tried: dict[str, set[str]] = {}
+    sources: dict[str, str] = {}
+    for run in plan.runs:
+        source = source_label(run.config)
+        tried.setdefault(source, set()).add(decision_label(run, kinds))
+        sources[source] = source_kind(run.config)
+    return {
+        "decisions": {source: sorted(found) for source, found in tried.items()},
+        "kinds": sources,
+    }
 
 
 def local_document(batch_id: str) -> dict[str, Any] | None:

@@ -34,11 +34,15 @@ RESERVED_TAGS = frozenset(
         "attempts", "batch_id", "batch_name", "batch_role", "chosen", "chunk_runs", "claim",
         "code_fingerprint", "config_hash", "data_fingerprint", "error_message", "error_type",
         "git_commit", "git_dirty", "host", "n_failed", "n_finished", "n_runs", "n_skipped", "pid",
-        "process_started", "ruined", "run_id", "run_key", "split", "swept", "tracking_id",
+        "process_started", "rerun_of", "ruined", "run_id", "run_key", "split", "swept",
+        "tracking_id",
         "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip
 """Tags of ours, which a user's tag must not be named like; nor may it begin with ``mlflow.``."""
+
+RERUN_OF = "rerun_of"
+"""Tag of a batch that computes the winner of another batch again: the batch_id of that."""
 
 NO_COMMIT = "none"
 """The tag git_commit outside a git repository."""

@@ -337,7 +337,7 @@ def test_many_earlier_trials_speak_against_skill():
 
 def test_second_opinions_of_the_caller():
     trials = make(n_bars=1_000, skill=(0.25,))
-    lost = assess(replace(trials, walk_forward_t=-0.5))
+    lost = assess(replace(trials, walk_forward_t={"run_0": -0.5, "run_1": 2.0}))
     assert "walk-forward loses" in lost["verdict"]["sentence"]
     lone = assess(replace(trials, neighbour_sharpe={"run_0": -1.5, "run_1": 9.0}))
     assert "neighbours in the grid lose" in lone["verdict"]["sentence"]
@@ -552,7 +552,9 @@ def test_columns_of_the_leaderboard():
     result = evaluate(replace(trials, returns=returns, runs=runs), QUICK)
     table = result.columns
     assert table.index.tolist() == [run.run_id for run in runs]
-    assert table.columns.tolist() == ["psr", "dsr", "spa_survivor", "benchmark_survivor"]
+    assert table.columns.tolist() == [
+        *("psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled")
+    ]
     assert table.loc["run_0", "psr"] == result.document["psr"]
     assert table["spa_survivor"].tolist()[:4] == [True, True, False, False]
     assert table["benchmark_survivor"].tolist()[:2] == [True, True]

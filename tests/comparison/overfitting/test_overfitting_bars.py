@@ -2,11 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.overfitting.bars import count_days, day_starts, samples
+from backtest_batch.comparison.overfitting.bars import (
+    common_periods,
+    count_days,
+    day_starts,
+    samples,
+)
 from backtest_batch.comparison.overfitting.trials import OverfittingSettings, Trial, Trials
 
 
-def trials(returns, index=None, failed=(), **changes):
+def trials(returns, index=None, failed=(), calendars=None, **changes):
     """Return trials named by their column, all in one scenario unless changed by column."""
     runs = []
     for column in range(returns.shape[1]):
@@ -14,7 +19,7 @@ def trials(returns, index=None, failed=(), **changes):
         runs.append(Trial(**{**facts, **changes.get(f"run_{column}", {})}))
     if index is None:
         index = pd.bdate_range("2000-01-03", periods=len(returns))
-    return Trials(returns=returns, index=index, runs=runs, failed=failed)
+    return Trials(returns=returns, index=index, runs=runs, failed=failed, calendars=calendars or {})
 
 
 def noise(n_bars, n_runs, seed=0):
@@ -62,6 +67,68 @@ def test_a_run_that_ends_early_is_named():
     returns[60:, 1] = np.nan
     (sample,) = samples(trials(returns))
     assert reasons(sample)["run_1"].startswith("its returns end early, at 2000-03-")
+
+
+def on_calendars(returns, masks, **changes):
+    """Return trials of which each has its own bars, and returns on these alone."""
+    named = {f"run_{k}": {"calendar": str(k)} for k in range(len(masks))}
+    returns = np.where(np.array(masks).T, returns, np.nan)
+    calendars = {str(k): mask for k, mask in enumerate(masks)}
+    return trials(returns, calendars=calendars, **named, **changes)
+
+
+def test_where_the_data_of_one_run_end_the_common_bars_do():
+    masks = np.ones((3, 200), dtype=bool)
+    masks[0, :20] = masks[1, 150:] = False
+    (sample,) = samples(on_calendars(noise(200, 3), masks))
+    assert sample.columns.tolist() == [0, 1, 2]
+    assert (sample.start, sample.stop, sample.n_periods) == (20, 150, 130)
+    assert (sample.longest_warmup, sample.first_end, sample.cut) == (0, 1, True)
+    assert sample.periods is None
+    assert sample.nothing == ""
+
+
+def test_data_without_common_bars_cannot_be_tested_together():
+    masks = np.zeros((2, 200), dtype=bool)
+    masks[0, :100] = masks[1, 100:] = True
+    (sample,) = samples(on_calendars(noise(200, 2), masks))
+    assert sample.columns.tolist() == [0, 1]
+    assert sample.nothing == (
+        "the trials share 0 returns, at least 30 are needed (run_1 starts at 2000-05-22 00:00:00, "
+        "run_0 ends at 2000-05-19 00:00:00)"
+    )
+    # Fewer than 30 are none.
+    masks[0, :120] = True
+    (sample,) = samples(on_calendars(noise(200, 2), masks))
+    assert sample.nothing.startswith("the trials share 20 returns, at least 30 are needed (run_1")
+
+
+def test_a_gap_is_one_only_where_the_data_have_a_bar():
+    masks = np.ones((2, 200), dtype=bool)
+    masks[1, ::5] = False
+    given = on_calendars(noise(200, 2), masks)
+    (sample,) = samples(given)
+    assert sample.excluded == ()
+    assert sample.n_periods == 160
+    given.returns[101, 1] = np.nan
+    (sample,) = samples(given)
+    assert reasons(sample) == {"run_1": "1 of its returns are missing"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "firsts", "end"),
+    [
+        # Weekdays beside all days; a holiday on either side; weeks that end on a Sunday.
+        (["1111001111001", "1111111111111"], [0, 1, 2, 3, 4, 7, 8, 9, 10], 13),
+        (["110111", "111011"], [0, 1, 2, 4, 5], 6),
+        (["11111001111100", "00000010000001"], [0, 7], 14),
+        (["1010", "0101"], [0, 2], 4),
+        (["1100", "0000"], [], 0),
+    ],
+)
+def test_periods_end_where_every_calendar_has_had_a_bar(rows, firsts, end):
+    found, after = common_periods(np.array([[cell == "1" for cell in row] for row in rows]))
+    assert (found.tolist(), after) == (firsts, end)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-4, -0.02])

@@ -16,7 +16,9 @@ from backtest_batch.comparison.overfitting.moments import (
 from backtest_batch.comparison.overfitting.trials import Trial, Trials
 
 
-def make(n_bars=301, n_runs=300, scenarios=("a", "b"), **changes):
+def make(n_bars=301, n_runs=300, scenarios=("a", "b"), rates=None, **changes):
+    """Return trials in alternating scenarios; ``rates`` are risk-free returns by scenario."""
+    rates = rates or {}
     generator = np.random.default_rng(n_runs)
     market = 0.0004 + 0.01 * generator.standard_normal(n_bars)
     returns = 0.6 * market[:, None] + 0.01 * generator.standard_t(5, (n_bars, n_runs))
@@ -26,7 +28,12 @@ def make(n_bars=301, n_runs=300, scenarios=("a", "b"), **changes):
             "index": pd.bdate_range("2000-01-03", periods=n_bars),
             # Scenarios alternate, as in a grid.
             "runs": [
-                Trial(run_id=f"run_{k}", scenario=scenarios[k % len(scenarios)], decision=f"d{k}")
+                Trial(
+                    run_id=f"run_{k}",
+                    scenario=(name := scenarios[k % len(scenarios)]),
+                    decision=f"d{k}",
+                    risk_free=rates.get(name, 0.0),
+                )
                 for k in range(n_runs)
             ],
             "benchmarks": {name: market * (k + 1) for k, name in enumerate(scenarios)},
@@ -99,7 +106,7 @@ def test_intraday_returns_are_compounded_to_days():
         returns=runs,
         index=hours,
         benchmarks={"a": market},
-        risk_free={"a": 0.0001},
+        rates={"a": 0.0001},
     )
     daily, counts, found = measured(trials)
     assert daily.n_bars == 40
@@ -112,9 +119,40 @@ def test_intraday_returns_are_compounded_to_days():
 
 def test_the_risk_free_rate_is_that_of_the_scenario():
     trials = make(n_runs=4)
-    paid = make(n_runs=4, risk_free={"b": 0.0002})
+    paid = make(n_runs=4, rates={"b": 0.0002})
     difference = measured(trials)[2].raw.mean - measured(paid)[2].raw.mean
     np.testing.assert_allclose(difference, [0, 0, 0.0002, 0.0002], atol=1e-15)
+
+
+def test_what_lies_between_two_common_bars_is_compounded_into_the_later_one():
+    days = pd.date_range("2024-01-01", periods=140)
+    weekday = np.asarray(days.dayofweek < 5)
+    always, weekly = 0.01 * np.random.default_rng(1).standard_normal((2, 140))
+    weekly[~weekday] = np.nan
+    market = 0.01 * np.random.default_rng(2).standard_normal(140)
+    rate = 0.0001
+    trials = Trials(
+        returns=np.column_stack([always, weekly]),
+        index=days,
+        runs=[
+            Trial(run_id="daily", scenario="a", decision="1", benchmark="b", calendar="all",
+                  risk_free=rate),
+            Trial(run_id="week", scenario="a", decision="2", benchmark="c", calendar="week"),
+        ],
+        benchmarks={"b": market, "c": np.where(weekday, market, np.nan)},
+        calendars={"all": np.ones(140, dtype=bool), "week": weekday},
+    )  # fmt: skip
+    daily, counts, found = measured(trials)
+    # The weekend belongs to the Monday; the last Friday is the last day that both have.
+    ends = np.flatnonzero(weekday)
+    starts = np.r_[0, ends[:-1] + 1]
+    pairs = list(zip(starts, ends, strict=True))
+    whole = [np.prod(1 + always[a : b + 1]) - (1 + rate) ** (b + 1 - a) for a, b in pairs]
+    assert daily.n_bars == 100
+    assert_moments(found.raw, np.column_stack([whole, weekly[ends]]), counts)
+    beside = [np.prod(1 + market[a : b + 1]) - (1 + rate) ** (b + 1 - a) for a, b in pairs]
+    assert found.beta[0] == pytest.approx(linregress(beside, whole).slope)
+    assert found.beta[1] == pytest.approx(linregress(market[ends], weekly[ends]).slope)
 
 
 def test_no_benchmark_no_adjusted_returns():

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from backtest_batch.comparison.overfitting.verdict import Evidence, Opinions, judge
+from backtest_batch.comparison.overfitting.scenario import ALL_SAME, ALL_SAME_WITHIN
+from backtest_batch.comparison.overfitting.verdict import Evidence, Opinions, judge, judged_apart
 
 FINE = Opinions(sharpe=0.15, noise_sharpe=0.08, dsr=0.99, pbo=0.05, p_oos_loss=0.02)
 
@@ -13,14 +14,16 @@ SKILL = Evidence(
     n_trials_experiment=20,
     n_counted=20,
     n_valid=20,
+    untested="",
     n_bars=1_000,
     bars_per_year=252.0,
     longest_warmup="run_9",
+    first_end=None,
     run_id="run_3",
     annual_sharpe=2.38,
     interval=(1.1, 3.6),
     ranked_first=None,
-    all_equal=False,
+    all_equal="",
     spa_pvalue=0.002,
     benchmark_spa_pvalue=0.004,
     no_benchmark="",
@@ -85,17 +88,39 @@ def test_skill():
         ),
         ({"n_bars": 59, "bars_per_year": 26.0}, "cannot_tell", "the trials share 59 returns, at"),
         ({"n_valid": 1}, "cannot_tell", "only 1 of 20 strategies can be tested"),
+        (
+            {"n_bars": 200, "first_end": "run_2"},
+            "cannot_tell",
+            "(they start where run_9 does and end where run_2 does)",
+        ),
         ({"n_valid": 0}, "cannot_tell", "no run has returns"),
         (
-            {"n_trials": 1, "n_valid": 1},
+            {"n_valid": 0, "untested": "the trials share 0 returns (a ends before b)"},
+            "cannot_tell",
+            "cannot tell: the trials share 0 returns (a ends before b)",
+        ),
+        (
+            {"n_trials": 1, "n_valid": 1, "n_trials_experiment": 60},
+            "cannot_tell",
+            "one strategy was tried, after 59 others in earlier batches: if it was picked among "
+            "these, that is not accounted for (its own",
+        ),
+        (
+            {"n_trials": 1, "n_valid": 1, "n_trials_experiment": 1},
             "cannot_tell",
             "cannot tell: one strategy was tried, nothing was selected (its own Sharpe ratio is "
             "2.38 a year, 1.10 to 3.60 at 95 %, beyond the benchmark at equal beta t = 4.2)",
         ),
         (
-            {"all_equal": True, "spa_pvalue": None, "benchmark_spa_pvalue": None},
+            {"all_equal": ALL_SAME, "spa_pvalue": None, "benchmark_spa_pvalue": None},
             "cannot_tell",
-            "all 20 strategies have the same returns",
+            "all 20 strategies have the same returns, nothing was selected",
+        ),
+        (
+            {"all_equal": ALL_SAME_WITHIN, "spa_pvalue": None, "benchmark_spa_pvalue": None},
+            "cannot_tell",
+            "all 20 strategies have the same returns on the bars that they share: what was "
+            "selected lies outside",
         ),
         (
             {"benchmark_spa_pvalue": None, "no_benchmark": "there is no benchmark"},
@@ -148,12 +173,45 @@ def test_a_low_deflated_sharpe_ratio_that_does_not_count_says_so():
     )
 
 
-def test_earlier_trials_are_mentioned():
+def test_earlier_trials_are_mentioned_and_whether_they_count():
+    said = "11 more strategies were tried in earlier batches: "
+    verdict = judge(replace(SKILL, n_trials_experiment=31, n_counted=31))
+    assert verdict.reasons[-1] == (f"{said}they enter the deflated Sharpe ratio, not the tests")
     verdict = judge(replace(SKILL, n_trials_experiment=31))
-    assert verdict.reasons[-1].startswith("11 more strategies were tried in earlier batches")
+    assert verdict.reasons[-1] == f"{said}with trials=batch they are not counted"
+
+
+def test_skill_is_said_of_the_survivors_and_luck_of_nobody():
+    verdict = judge(SKILL)
+    assert [verdict.calls_skilled(name) for name in ("run_3", "run_4", "run_5")] == [
+        True, True, False,
+    ]  # fmt: skip
+    # Another run may well pass the tests: no run is called skilled beside a verdict of luck.
+    verdict = judge(replace(SKILL, winner_beats_benchmark=False, survivors=("run_4",)))
+    assert verdict.label == "luck"
+    assert verdict.calls_skilled("run_4") is False
+    assert judge(replace(SKILL, n_bars=249)).calls_skilled("run_3") is None
+
+
+def test_data_that_were_judged_one_by_one_are_no_selection():
+    luck = judge(replace(SKILL, spa_pvalue=0.3))
+    verdict = judged_apart(judge(SKILL), ["data.symbols"], [judge(SKILL), luck, luck])
+    assert verdict.label == "skill"
+    assert (
+        "the values of data.symbols were judged one by one, nothing was selected over them"
+        in verdict.sentence
+    )
+    assert verdict.reasons[-1] == (
+        "of 3 scenarios, 1 of 3 that can be judged pass as skill; without any skill, up to 0.2 "
+        "would"
+    )
+    assert verdict.calls_skilled("run_3")
 
 
 def test_another_run_that_ranks_first_is_mentioned():
     verdict = judge(replace(SKILL, ranked_first="run_8"))
     assert verdict.label == "skill"
     assert verdict.reasons[-1] == "the ranking's first is another run, run_8"
+    assert verdict.sentence.endswith("; the ranking's first, run_8, is not among those that do")
+    verdict = judge(replace(SKILL, ranked_first="run_4"))
+    assert verdict.sentence.endswith("; the ranking's first, run_4, is among those that do")

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.overfitting.bars import day_starts
 from backtest_batch.comparison.overfitting.document import (
     document,
     ranked_first_figures,
     scenario_figures,
 )
 from backtest_batch.comparison.overfitting.scenario import (
+    ALL_SAME,
+    ALL_SAME_WITHIN,
     ScenarioResult,
     nothing_to_test,
     scenario_results,
@@ -26,7 +27,13 @@ from backtest_batch.comparison.overfitting.trials import (
     Trial,
     Trials,
 )
-from backtest_batch.comparison.overfitting.verdict import Evidence, Opinions, judge
+from backtest_batch.comparison.overfitting.verdict import (
+    Evidence,
+    Opinions,
+    Verdict,
+    judge,
+    judged_apart,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +46,9 @@ class Assessment:
         overfitting.json, ready to be written.
     columns
         By run_id, one row a run that has returns: ``psr``, ``dsr``, ``spa_survivor`` (StepM on
-        the returns names the run) and ``benchmark_survivor`` (StepM on the beta-adjusted ones
-        does), each within the run's own scenario; missing where undefined.
+        the returns names the run), ``benchmark_survivor`` (StepM on the beta-adjusted ones does)
+        and ``skilled`` (the verdict on the run's scenario is skill, and the run is among those
+        that it is said of), each within the run's own scenario; missing where undefined.
     logits
         lambda of every split of the cross-validation, in the scenario of the verdict; empty when
         undefined.
@@ -95,39 +103,37 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
         default=None,
     )
     main = _main(results, first, settings)
-    n_experiment = 0 if main.scenario is None else everything[main.scenario]
-    days_per_year = _days_per_year(trials)
-    figures = scenario_figures(main, settings, days_per_year=days_per_year)
     other = _other_than_winner(main, first)
-    verdict = judge(
-        _evidence(
-            main,
-            figures,
+    figures, verdicts = {}, {}
+    for result in results or [main]:
+        scenario = result.scenario
+        figures[scenario] = scenario_figures(result, settings)
+        evidence = _evidence(
+            result,
+            figures[scenario],
             trials,
-            ranked_first=other,
+            ranked_first=other if result is main else None,
             n_trials=len(tried),
-            n_trials_experiment=n_experiment,
-            n_counted=len(tried) if batch else n_experiment,
-            days_per_year=days_per_year,
+            n_trials_experiment=everything.get(scenario, 0),
+            n_counted=counted.get(scenario, 0),
         )
-    )
+        verdicts[scenario] = judge(evidence)
+    verdict = verdicts[main.scenario]
+    if trials.judged_apart:
+        verdict = judged_apart(verdict, trials.judged_apart, list(verdicts.values()))
     content = document(
-        figures,
-        [
-            scenario_figures(result, settings, days_per_year=days_per_year)
-            for result in results
-            if result is not main
-        ],
-        ranked_first=_ranked_first(main, other, days_per_year),
+        figures[main.scenario],
+        [figures[result.scenario] for result in results if result is not main],
+        ranked_first=_ranked_first(main, other),
         verdict=verdict,
         n_trials=len(tried),
-        n_trials_experiment=n_experiment,
+        n_trials_experiment=everything.get(main.scenario, 0),
         settings=settings,
     )
     validation, ability = main.raw.validation, main.raw.ability
     return Assessment(
         document=content,
-        columns=_columns(trials, results),
+        columns=_columns(trials, results, verdicts),
         logits=np.empty(0) if validation is None else validation.logits,
         null_maxima=np.empty(0) if ability is None else ability.null_maxima,
         statistic=None if ability is None else ability.statistic,
@@ -145,28 +151,20 @@ def _main(
     return next((result for result in results if result.winner is not None), results[0])
 
 
-def _days_per_year(trials: Trials) -> float:
-    """Return the (daily) bars a year: intraday, the given bars a year over those of a usual day."""
-    days = day_starts(trials.index)
-    if days is None:
-        return trials.periods_per_year
-    return trials.periods_per_year / float(np.median(np.diff(days, append=len(trials.index))))
-
-
 def _other_than_winner(main: ScenarioResult, first: Trial | None) -> str | None:
     """Return the ranking's first, or None when it is the winner or nothing is ranked."""
     return None if first is None or first.run_id == main.winner else first.run_id
 
 
-def _ranked_first(main: ScenarioResult, run_id: str | None, days_per_year: float) -> Figures | None:
+def _ranked_first(main: ScenarioResult, run_id: str | None) -> Figures | None:
     if run_id is None:
         return None
     reason = next((e.reason for e in main.excluded if e.run_id == run_id), "")
-    return ranked_first_figures(main, run_id, reason, days_per_year=days_per_year)
+    return ranked_first_figures(main, run_id, reason)
 
 
 def _evidence(
-    main: ScenarioResult,
+    result: ScenarioResult,
     figures: Figures,
     trials: Trials,
     *,
@@ -174,38 +172,39 @@ def _evidence(
     n_trials: int,
     n_trials_experiment: int,
     n_counted: int,
-    days_per_year: float,
 ) -> Evidence:
-    values, winner = figures.values, main.winner
+    values, winner = figures.values, result.winner
     sharpe, interval = values["sharpe_per_period"], values["sharpe_ci"]
     neighbours = trials.neighbour_sharpe.get(winner) if winner else None
-    beyond = set(main.adjusted.survivors or ())
+    survivors = result.survivors
     return Evidence(
         n_trials=n_trials,
         n_trials_experiment=n_trials_experiment,
         n_counted=n_counted,
-        n_valid=len(main.raw.names),
-        n_bars=main.n_bars,
-        bars_per_year=days_per_year,
-        longest_warmup=main.longest_warmup,
+        n_valid=len(result.raw.names),
+        untested=result.raw.nothing if result.winner is None else "",
+        n_bars=result.n_bars,
+        bars_per_year=result.bars_per_year,
+        longest_warmup=result.longest_warmup,
+        first_end=result.first_end,
         run_id=winner,
-        annual_sharpe=None if sharpe is None else sharpe * math.sqrt(days_per_year),
+        annual_sharpe=None if sharpe is None else sharpe * math.sqrt(result.bars_per_year),
         interval=interval and (interval["low"], interval["high"]),
         ranked_first=ranked_first,
-        all_equal=bool(main.raw.nothing),
+        all_equal=result.raw.nothing if result.raw.nothing in (ALL_SAME, ALL_SAME_WITHIN) else "",
         spa_pvalue=values["spa_pvalue"],
         benchmark_spa_pvalue=values["benchmark_spa_pvalue"],
-        no_benchmark=main.adjusted.nothing,
+        no_benchmark=result.adjusted.nothing,
         psr=values["psr"],
         benchmark_t=values["benchmark_adjusted"]["t_statistic"],
-        winner_beats_benchmark=winner in beyond,
-        survivors=tuple(name for name in main.raw.survivors or () if name in beyond),
-        raw=_opinions(main.raw, values, winner),
-        adjusted=_opinions(main.adjusted, values["benchmark_adjusted"], winner),
+        winner_beats_benchmark=winner in (result.adjusted.survivors or ()),
+        survivors=survivors,
+        raw=_opinions(result.raw, values, winner),
+        adjusted=_opinions(result.adjusted, values["benchmark_adjusted"], winner),
         neighbour_t=None
         if neighbours is None
-        else neighbours * math.sqrt(main.n_bars / days_per_year),
-        walk_forward_t=trials.walk_forward_t,
+        else neighbours * math.sqrt(result.n_bars / result.bars_per_year),
+        walk_forward_t=trials.walk_forward_t.get(winner) if winner else None,
         min_track_record_bars=values["min_track_record_length_bars"],
     )
 
@@ -223,10 +222,12 @@ def _opinions(selection: Selection, values: Mapping[str, Any], winner: str | Non
     )
 
 
-def _columns(trials: Trials, results: Sequence[ScenarioResult]) -> pd.DataFrame:
+def _columns(
+    trials: Trials, results: Sequence[ScenarioResult], verdicts: Mapping[str | None, Verdict]
+) -> pd.DataFrame:
     """Return the columns of the leaderboard; runs of one decision share those of one of them."""
     decisions = {run.run_id: (run.scenario, run.decision) for run in trials.runs}
-    rows: dict[tuple[str, str], tuple[float, float, bool | None, bool | None]] = {}
+    rows: dict[tuple[str, str], tuple[float, float, bool | None, bool | None, bool | None]] = {}
     left_out: set[str] = set()
     for result in results:
         left_out.update(exclusion.run_id for exclusion in result.excluded)
@@ -234,19 +235,26 @@ def _columns(trials: Trials, results: Sequence[ScenarioResult]) -> pd.DataFrame:
             continue
         raw, psr, dsr = result.raw, result.raw.psr(), result.raw.dsr()
         zero, beyond = _flags(raw), _flags(result.adjusted)
+        verdict = verdicts[result.scenario]
         for place, name in enumerate(raw.names):
-            rows[decisions[name]] = (psr[place], dsr[place], zero.get(name), beyond.get(name))
-    missing = (np.nan, np.nan, None, None)
+            rows[decisions[name]] = (
+                psr[place],
+                dsr[place],
+                zero.get(name),
+                beyond.get(name),
+                verdict.calls_skilled(name),
+            )
+    missing = (np.nan, np.nan, None, None, None)
     table = pd.DataFrame(
         [
             missing if run.run_id in left_out else rows.get((run.scenario, run.decision), missing)
             for run in trials.runs
         ],
         index=pd.Index([run.run_id for run in trials.runs], name="run_id", dtype="object"),
-        columns=["psr", "dsr", "spa_survivor", "benchmark_survivor"],
+        columns=["psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled"],
     )
-    kinds = {"psr": "float64", "dsr": "float64"}
-    return table.astype({**kinds, "spa_survivor": "boolean", "benchmark_survivor": "boolean"})
+    flags = dict.fromkeys(("spa_survivor", "benchmark_survivor", "skilled"), "boolean")
+    return table.astype({"psr": "float64", "dsr": "float64", **flags})
 
 
 def _flags(selection: Selection) -> dict[str, bool]:

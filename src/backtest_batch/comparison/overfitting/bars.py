@@ -1,16 +1,24 @@
 """Which runs and which bars the statistics of a scenario stand on."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trial, Trials
+from backtest_batch.comparison.overfitting.trials import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Trial,
+    Trials,
+)
 from backtest_batch.market.mapped_pages import let_go
 
 MIN_BARS = 30
 """Fewer (daily) bars than this give no figure at all."""
+
+NOTHING_TO_TEST = "no run can be tested"
 
 _VALUES_AT_ONCE = 4_000_000
 
@@ -35,18 +43,38 @@ class Sample:
         Columns of the matrix of returns: one run a decision, in the order of the plan.
     start, stop
         The common bars, half-open; the run with the longest warm-up decides where they start.
-    longest_warmup
-        Column of that run; None without runs.
+    periods
+        First bar of each (daily) period, counted from ``start``; None where each bar is one.
+    calendars
+        Names of the data's bars that the runs have, where these leave out some of the common
+        bars; what lies between two common periods is then compounded into the later one.
+    longest_warmup, first_end
+        Columns of the run that starts last, and of the one whose data end first, if any end
+        before others. None without runs.
+    cut
+        Whether some run has returns outside of the common bars.
     excluded
         Runs left out.
+    nothing
+        Why the runs cannot be tested together; empty when they can.
     """
 
     scenario: str
     columns: IntArray
     start: int
     stop: int
+    periods: IntArray | None
+    calendars: tuple[str, ...]
     longest_warmup: int | None
+    first_end: int | None
+    cut: bool
     excluded: tuple[Exclusion, ...]
+    nothing: str
+
+    @property
+    def n_periods(self) -> int:
+        """T, the number of (daily) returns that the runs share."""
+        return self.stop - self.start if self.periods is None else len(self.periods)
 
 
 @dataclass(frozen=True)
@@ -67,8 +95,7 @@ def samples(trials: Trials) -> list[Sample]:
     or whose returns never vary are excluded. Of runs that share a decision one stands for all: the
     best ranked, else the first.
     """
-    coverage = _cover(trials.returns)
-    days = day_starts(trials.index)
+    bars = _Bars(trials)
     members: dict[str, list[int]] = {}
     for column, run in enumerate(trials.runs):
         members.setdefault(run.scenario, []).append(column)
@@ -78,7 +105,7 @@ def samples(trials: Trials) -> list[Sample]:
         exclusion = Exclusion(run_id=run.run_id, reason="failed: it has no returns")
         failed.setdefault(run.scenario, []).append(exclusion)
     return [
-        _sample(scenario, columns, trials, coverage, days, failed.get(scenario, []))
+        bars.sample(scenario, columns, failed.get(scenario, []))
         for scenario, columns in members.items()
     ]
 
@@ -87,67 +114,14 @@ def day_starts(index: pd.DatetimeIndex) -> IntArray | None:
     """Return the first bar of each calendar day, or None when no day holds two bars."""
     if index.empty:
         return None
-    # The day of the exchange, not of UTC.
-    days = index.tz_localize(None).normalize().to_numpy()
-    starts = np.flatnonzero(np.r_[True, days[1:] != days[:-1]]).astype(np.int64)
+    starts = np.flatnonzero(_begins_day(index)).astype(np.int64)
     return None if len(starts) == len(index) else starts
 
 
-def _sample(
-    scenario: str,
-    columns: Sequence[int],
-    trials: Trials,
-    coverage: _Coverage,
-    days: IntArray | None,
-    failed: Sequence[Exclusion],
-) -> Sample:
-    end = max((int(coverage.last[column]) for column in columns), default=-1) + 1
-    valid, excluded = [], list(failed)
-    for column in columns:
-        reason = _fault(trials.runs[column], column, end, trials.index, coverage, days)
-        if reason:
-            excluded.append(Exclusion(run_id=trials.runs[column].run_id, reason=reason))
-        else:
-            valid.append(column)
-    chosen = _one_per_decision(valid, trials.runs)
-    longest = max(chosen, key=lambda column: int(coverage.first[column]), default=None)
-    return Sample(
-        scenario=scenario,
-        columns=np.array(chosen, dtype=np.int64),
-        start=0 if longest is None else int(coverage.first[longest]),
-        stop=0 if longest is None else end,
-        longest_warmup=longest,
-        excluded=tuple(excluded),
-    )
-
-
-def _fault(
-    run: Trial,
-    column: int,
-    end: int,
-    index: pd.DatetimeIndex,
-    coverage: _Coverage,
-    days: IntArray | None,
-) -> str | None:
-    """Return why a run cannot be tested, or None."""
-    if run.ruined:
-        return "ruined: its equity fell to zero"
-    count = int(coverage.count[column])
-    if count == 0:
-        return "it has no returns"
-    first, last = int(coverage.first[column]), int(coverage.last[column])
-    if last + 1 < end:
-        return f"its returns end early, at {index[last]}"
-    if count < end - first:
-        return f"{end - first - count} of its returns are missing"
-    n_days = count_days(first, end, days)
-    if n_days < MIN_BARS:
-        kind = "returns" if days is None else "daily returns"
-        return f"too short: {n_days} {kind}, at least {MIN_BARS} are needed"
-    low, high = float(coverage.low[column]), float(coverage.high[column])
-    if high - low <= 1e-14 + 1e-9 * max(abs(low), abs(high)):
-        return "zero variance: its returns never vary"
-    return None
+def _begins_day(index: pd.DatetimeIndex) -> BoolArray:
+    # The day of the exchange, not of UTC.
+    days = index.tz_localize(None).normalize().to_numpy()
+    return np.asarray(np.r_[True, days[1:] != days[:-1]], dtype=np.bool_)
 
 
 def count_days(start: int, stop: int, days: IntArray | None) -> int:
@@ -155,6 +129,160 @@ def count_days(start: int, stop: int, days: IntArray | None) -> int:
     if days is None or stop <= start:
         return stop - start
     return int(np.count_nonzero((days > start) & (days < stop))) + 1
+
+
+def common_periods(has_bar: BoolArray) -> tuple[IntArray, int]:
+    """Return the periods that several calendars share.
+
+    A period is the shortest run of days, after the one before it, in which each calendar has a
+    bar: beside one that trades on weekdays, a calendar of all days has its weekends compounded
+    into the Mondays.
+
+    Parameters
+    ----------
+    has_bar
+        Whether each calendar has a bar on each day, shape (n_calendars, n_days).
+
+    Returns
+    -------
+    tuple
+        First day of each period, shape (n_periods,), and the day after the last one.
+    """
+    n_days = has_bar.shape[1]
+    days = np.where(has_bar, np.arange(n_days), n_days)
+    # The next day, from each day on, on which a calendar has a bar; the last of them decides.
+    following = np.minimum.accumulate(days[:, ::-1], axis=1)[:, ::-1]
+    complete = following.max(axis=0).tolist()
+    first, firsts = 0, []
+    while first < n_days and complete[first] < n_days:
+        firsts.append(first)
+        first = complete[first] + 1
+    return np.array(firsts, dtype=np.int64), first
+
+
+class _Bars:
+    """The bars of all runs, and which of them the runs of a scenario share."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+        self._coverage = _cover(trials.returns)
+        self._days = day_starts(trials.index)
+        self._periods: dict[tuple[int, int, tuple[str, ...]], tuple[IntArray, int]] = {}
+
+    def sample(self, scenario: str, columns: Sequence[int], failed: Sequence[Exclusion]) -> Sample:
+        coverage, runs = self._coverage, self._trials.runs
+        last = max((int(coverage.last[column]) for column in columns), default=-1)
+        ends = {column: self._end(column, last + 1) for column in columns}
+        valid, excluded = [], list(failed)
+        for column in columns:
+            reason = self._fault(column, ends[column])
+            if reason:
+                excluded.append(Exclusion(run_id=runs[column].run_id, reason=reason))
+            else:
+                valid.append(column)
+        chosen = _one_per_decision(valid, runs)
+        longest = max(chosen, key=lambda column: int(coverage.first[column]), default=None)
+        shortest = min(chosen, key=ends.__getitem__, default=None)
+        start, stop = 0, 0
+        periods: IntArray | None = None
+        calendars: tuple[str, ...] = ()
+        ends_apart = len({ends[column] for column in chosen}) > 1
+        if longest is not None and shortest is not None:
+            start, stop = int(coverage.first[longest]), ends[shortest]
+            calendars = self._partial(chosen, start, stop)
+            periods, stop = self._divided(start, stop, calendars)
+        sample = Sample(
+            scenario=scenario,
+            columns=np.array(chosen, dtype=np.int64),
+            start=start,
+            stop=max(start, stop),
+            periods=periods,
+            calendars=calendars,
+            longest_warmup=longest,
+            first_end=shortest if ends_apart else None,
+            cut=ends_apart or len({int(coverage.first[column]) for column in chosen}) > 1,
+            excluded=tuple(excluded),
+            nothing="" if chosen else NOTHING_TO_TEST,
+        )
+        if not chosen or sample.n_periods >= MIN_BARS:
+            return sample
+        return replace(sample, nothing=self._too_little(sample, ends))
+
+    def _end(self, column: int, end: int) -> int:
+        """Return the bar after the last one that a run ought to have."""
+        own = self._trials.own_bars(column)
+        return end if own is None else int(np.flatnonzero(own)[-1]) + 1
+
+    def _partial(self, columns: Sequence[int], start: int, stop: int) -> tuple[str, ...]:
+        """Return the calendars of the runs where one of them leaves out a common bar."""
+        names = sorted({self._trials.runs[column].calendar or "" for column in columns})
+        given = self._trials.calendars
+        if all(name == "" or given[name][start:stop].all() for name in names):
+            return ()
+        return tuple(names)
+
+    def _divided(
+        self, start: int, stop: int, calendars: tuple[str, ...]
+    ) -> tuple[IntArray | None, int]:
+        """Return the periods of the common bars, and where the last of them ends."""
+        if stop <= start:
+            return None, start
+        if not calendars:
+            return None if self._days is None else day_starts(self._trials.index[start:stop]), stop
+        key = (start, stop, calendars)
+        if key not in self._periods:
+            begins = _begins_day(self._trials.index[start:stop])
+            days = np.flatnonzero(begins)
+            given = self._trials.calendars
+            masks = [
+                given[name][start:stop] if name else np.ones(stop - start, dtype=np.bool_)
+                for name in calendars
+            ]
+            has_bar = np.array([np.logical_or.reduceat(mask, days) for mask in masks])
+            firsts, end = common_periods(has_bar)
+            bounds = np.append(days, stop - start)
+            self._periods[key] = bounds[firsts].astype(np.int64), start + int(bounds[end])
+        return self._periods[key]
+
+    def _too_little(self, sample: Sample, ends: Mapping[int, int]) -> str:
+        """Say that runs which can be tested each by itself share too few bars."""
+        runs, index = self._trials.runs, self._trials.index
+        longest, shortest = sample.longest_warmup, sample.first_end
+        assert longest is not None
+        starts = f"{runs[longest].run_id} starts at {index[self._coverage.first[longest]]}"
+        kind = "returns" if self._days is None else "daily returns"
+        shared = f"the trials share {sample.n_periods} {kind}, at least {MIN_BARS} are needed"
+        if shortest is None:
+            return f"{shared} ({starts})"
+        ended = f"{runs[shortest].run_id} ends at {index[ends[shortest] - 1]}"
+        return f"{shared} ({starts}, {ended})"
+
+    def _fault(self, column: int, end: int) -> str | None:
+        """Return why a run cannot be tested, or None."""
+        run, coverage, index = self._trials.runs[column], self._coverage, self._trials.index
+        if run.ruined:
+            return "ruined: its equity fell to zero"
+        count = int(coverage.count[column])
+        if count == 0:
+            return "it has no returns"
+        first, last = int(coverage.first[column]), int(coverage.last[column])
+        if last + 1 < end:
+            return f"its returns end early, at {index[last]}"
+        own = self._trials.own_bars(column)
+        expected = end - first if own is None else int(np.count_nonzero(own[first:end]))
+        if count < expected:
+            return f"{expected - count} of its returns are missing"
+        days = self._days
+        n_days = count_days(first, end, days)
+        if own is not None and not own[first:end].all():
+            n_days = int(np.count_nonzero(_begins_day(index[first:end][own[first:end]])))
+        if n_days < MIN_BARS:
+            kind = "returns" if days is None else "daily returns"
+            return f"too short: {n_days} {kind}, at least {MIN_BARS} are needed"
+        low, high = float(coverage.low[column]), float(coverage.high[column])
+        if high - low <= 1e-14 + 1e-9 * max(abs(low), abs(high)):
+            return "zero variance: its returns never vary"
+        return None
 
 
 def _one_per_decision(columns: Iterable[int], runs: Sequence[Trial]) -> list[int]:

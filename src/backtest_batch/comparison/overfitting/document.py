@@ -22,17 +22,13 @@ from backtest_batch.comparison.overfitting.verdict import Verdict
 _NOT_POSITIVE = "infinite: the Sharpe ratio is not above zero"
 
 
-def scenario_figures(
-    result: ScenarioResult, settings: OverfittingSettings, *, days_per_year: float
-) -> Figures:
+def scenario_figures(result: ScenarioResult, settings: OverfittingSettings) -> Figures:
     """Return the figures of one scenario, under the names of overfitting.json.
 
     Parameters
     ----------
     result, settings
         The statistics, and how they were computed.
-    days_per_year
-        (Daily) bars a year, which annualise the confidence interval and the backtest length.
     """
     figures = Figures()
     raw, winner = result.raw, result.winner
@@ -40,8 +36,8 @@ def scenario_figures(
     figures.put("scenario", result.scenario, reason)
     figures.put("n_bars", result.n_bars)
     figures.put("run_id", winner, reason)
-    _put_single(figures, result, winner or "", reason, days_per_year)
-    _put_length(figures, result, days_per_year)
+    _put_single(figures, result, winner or "", reason)
+    _put_length(figures, result)
     raw.put_validation(figures, settings.blocks)
     figures.put("pbo_blocks", settings.blocks)
     raw.put_tests(figures)
@@ -55,9 +51,7 @@ def scenario_figures(
     return figures
 
 
-def ranked_first_figures(
-    result: ScenarioResult, run_id: str, reason: str, *, days_per_year: float
-) -> Figures:
+def ranked_first_figures(result: ScenarioResult, run_id: str, reason: str) -> Figures:
     """Return the figures of a single run: the ranking's first where it is not the winner.
 
     Parameters
@@ -68,12 +62,10 @@ def ranked_first_figures(
         The run.
     reason
         Why it cannot be tested, empty when it can.
-    days_per_year
-        (Daily) bars a year.
     """
     figures = Figures()
     figures.put("run_id", run_id)
-    _put_single(figures, result, run_id, reason, days_per_year)
+    _put_single(figures, result, run_id, reason)
     beyond = Figures()
     _put_beyond(beyond, result, run_id)
     figures.nest("benchmark_adjusted", beyond)
@@ -121,9 +113,7 @@ def _listed(names: tuple[str, ...] | None) -> list[str] | None:
     return None if names is None else list(names)
 
 
-def _put_single(
-    figures: Figures, result: ScenarioResult, run_id: str, reason: str, days_per_year: float
-) -> None:
+def _put_single(figures: Figures, result: ScenarioResult, run_id: str, reason: str) -> None:
     """Enter what is known of one run by itself, on r."""
     raw = result.raw
     raw.put_run(figures, run_id, reason)
@@ -140,7 +130,7 @@ def _put_single(
         )
     figures.put("min_track_record_length_bars", length, reason or _NOT_POSITIVE)
     interval = result.intervals.get(run_id)
-    scale = math.sqrt(days_per_year)
+    scale = math.sqrt(result.bars_per_year)
     figures.put(
         "sharpe_ci",
         interval and {"low": interval[0] * scale, "high": interval[1] * scale, "level": CONFIDENCE},
@@ -148,11 +138,12 @@ def _put_single(
     )
 
 
-def _put_length(figures: Figures, result: ScenarioResult, days_per_year: float) -> None:
+def _put_length(figures: Figures, result: ScenarioResult) -> None:
     sharpe = figures.values["sharpe_per_period"]
     length = None
     if sharpe is not None and not result.raw.nothing:
-        length = min_backtest_length_years(sharpe * math.sqrt(days_per_year), result.raw.n_trials)
+        annual = sharpe * math.sqrt(result.bars_per_year)
+        length = min_backtest_length_years(annual, result.raw.n_trials)
     figures.put("min_backtest_length_years", length, result.raw.nothing or _NOT_POSITIVE)
 
 

@@ -5,9 +5,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from backtest_batch.comparison.overfitting.bars import Sample, day_starts
+from backtest_batch.comparison.overfitting.bars import Sample
 from backtest_batch.comparison.overfitting.cscv import block_sums
-from backtest_batch.comparison.overfitting.trials import FloatArray, IntArray, Trials
+from backtest_batch.comparison.overfitting.trials import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Trials,
+)
 from backtest_batch.comparison.threads import in_threads
 from backtest_batch.market.mapped_pages import let_go
 
@@ -80,7 +85,7 @@ class DailyReturns:
     trials
         The runs.
     group
-        Samples with equal bars.
+        Samples with equal periods.
 
     Attributes
     ----------
@@ -89,7 +94,7 @@ class DailyReturns:
     scenarios
         Position in ``group`` of each run's scenario, shape (n_runs,).
     bases
-        Equal numbers for runs with equal scenario and benchmark, shape (n_runs,).
+        Equal numbers for runs with equal benchmark and risk-free rate, shape (n_runs,).
     n_bars
         Number of (daily) returns.
     """
@@ -97,21 +102,25 @@ class DailyReturns:
     def __init__(self, trials: Trials, group: Sequence[Sample]) -> None:
         self._trials = trials
         self._bars = slice(group[0].start, group[0].stop)
-        self._days = day_starts(trials.index[self._bars])
+        self._periods = group[0].periods
         self.columns = np.concatenate([sample.columns for sample in group])
         self.scenarios = np.repeat(np.arange(len(group)), [len(s.columns) for s in group])
-        self._rates = np.array([trials.risk_free.get(sample.scenario, 0.0) for sample in group])
-        pairs = [
-            (int(scenario), trials.benchmark_name(column))
-            for scenario, column in zip(self.scenarios, self.columns, strict=True)
+        self._calendars = group[0].calendars
+        runs = [trials.runs[column] for column in self.columns]
+        self._rates = np.array([run.risk_free for run in runs])
+        self._own = np.array(
+            [self._calendars.index(run.calendar or "") if self._calendars else 0 for run in runs],
+            dtype=np.int64,
+        )
+        bases = [
+            (trials.benchmark_name(column), float(rate), int(own))
+            for column, rate, own in zip(self.columns, self._rates, self._own, strict=True)
         ]
-        self._bases = tuple(dict.fromkeys(pairs))
-        number = {pair: place for place, pair in enumerate(self._bases)}
-        self.bases = np.array([number[pair] for pair in pairs], dtype=np.int64)
-        n_given = self._bars.stop - self._bars.start
-        bounds = np.arange(n_given) if self._days is None else self._days
-        self._bars_a_day = np.diff(bounds, append=n_given)[:, None]
-        self.n_bars = len(bounds)
+        self._bases = tuple(dict.fromkeys(bases))
+        number = {base: place for place, base in enumerate(self._bases)}
+        self.bases = np.array([number[base] for base in bases], dtype=np.int64)
+        self._n_own = self._bars_a_period()
+        self.n_bars = len(self._n_own)
 
     def runs(self, positions: slice | IntArray) -> FloatArray:
         """Return r of some of the runs, shape (n_bars, n_chosen)."""
@@ -123,28 +132,46 @@ class DailyReturns:
             part = bars[:, wanted]
         raw = np.array(part, dtype=np.float64, order="C")
         let_go(self._trials.returns)
-        return self._excess(raw, self.scenarios[positions])
+        return self._excess(raw, self._rates[positions], self._own[positions])
 
     def benchmarks(self, bases: IntArray) -> FloatArray:
         """Return the benchmarks of some bases, shape (n_bars, n_chosen); NaN where missing."""
         found = np.full((self.n_bars, len(bases)), np.nan)
         for column, base in enumerate(bases):
-            scenario, name = self._bases[base]
+            name, rate, own = self._bases[base]
             given = self._trials.benchmarks.get(name)
             if given is not None:
                 raw = np.array(given[self._bars], dtype=np.float64)[:, None]
                 # An infinite return would warn in every product; it is as good as none.
                 raw[~np.isfinite(raw)] = np.nan
-                found[:, [column]] = self._excess(raw, np.array([scenario]))
+                found[:, [column]] = self._excess(raw, np.array([rate]), np.array([own]))
         return found
 
-    def _excess(self, returns: FloatArray, scenarios: IntArray) -> FloatArray:
-        """Compound bars to days and subtract the risk-free return, likewise compounded."""
-        if self._days is not None:
-            returns = np.multiply.reduceat(1.0 + returns, self._days, axis=0) - 1.0
-        rates = self._rates[scenarios]
+    def _masks(self) -> list[BoolArray]:
+        """Return which of the common bars each calendar has."""
+        whole = np.ones(self._bars.stop - self._bars.start, dtype=np.bool_)
+        given = self._trials.calendars
+        return [given[name][self._bars] if name else whole for name in self._calendars]
+
+    def _bars_a_period(self) -> IntArray:
+        """Return how many bars each calendar has in each period, (n_periods, n_calendars)."""
+        n_given = self._bars.stop - self._bars.start
+        if self._periods is None:
+            return np.ones((n_given, 1), dtype=np.int64)
+        if not self._calendars:
+            return np.diff(self._periods, append=n_given)[:, None]
+        counts = [np.add.reduceat(mask.astype(np.int64), self._periods) for mask in self._masks()]
+        return np.column_stack(counts)
+
+    def _excess(self, returns: FloatArray, rates: FloatArray, own: IntArray) -> FloatArray:
+        """Compound bars to periods and subtract the risk-free return, likewise compounded."""
+        if self._periods is not None:
+            if self._calendars:
+                # Where a run's data have no bar, nothing was earned.
+                returns[~np.column_stack(self._masks())[:, own]] = 0.0
+            returns = np.multiply.reduceat(1.0 + returns, self._periods, axis=0) - 1.0
         if rates.any():
-            returns -= (1.0 + rates) ** self._bars_a_day - 1.0
+            returns -= (1.0 + rates) ** self._n_own[:, own] - 1.0
         return returns
 
 

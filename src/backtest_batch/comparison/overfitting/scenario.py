@@ -5,8 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
-from backtest_batch.comparison.overfitting.bars import Exclusion, Sample, samples
+from backtest_batch.comparison.overfitting.bars import (
+    NOTHING_TO_TEST,
+    Exclusion,
+    Sample,
+    day_starts,
+    samples,
+)
 from backtest_batch.comparison.overfitting.bootstrap import bootstrapped_sharpe, stationary_counts
 from backtest_batch.comparison.overfitting.moments import (
     DailyReturns,
@@ -33,6 +40,14 @@ _RUNS_AT_ONCE = 128
 
 ALL_BENCHMARK = "every trial's returns are a multiple of the benchmark's"
 ONE_STRATEGY = "one strategy was tried, nothing was selected"
+ALL_SAME = "all trials have the same returns, nothing was selected"
+ALL_SAME_WITHIN = (
+    "all trials have the same returns on the bars that they share: what was selected lies outside "
+    "of these, where it cannot be tested"
+)
+
+_ABOUT_AS_GIVEN = 0.05
+"""Up to this relative difference, the bars a year of several calendars are those given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +60,14 @@ class ScenarioResult:
         Its text; None when there are no runs at all.
     n_bars
         T, the number of common (daily) bars; 0 when no run can be tested.
+    bars_per_year
+        (Daily) bars a year.
     excluded
         Runs left out.
     longest_warmup
         run_id of the trial that decides where the common bars start.
+    first_end
+        run_id of the trial that decides where they end; None where all end together.
     winner
         run_id of the trial with the highest Sharpe ratio.
     raw, adjusted
@@ -65,8 +84,10 @@ class ScenarioResult:
 
     scenario: str | None
     n_bars: int
+    bars_per_year: float
     excluded: tuple[Exclusion, ...]
     longest_warmup: str | None
+    first_end: str | None
     winner: str | None
     raw: Selection
     adjusted: Selection
@@ -74,6 +95,12 @@ class ScenarioResult:
     no_benchmark: str
     intervals: dict[str, tuple[float, float]]
     effective_trials: float | None
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """run_ids of the trials that StepM names on r and on a alike."""
+        beyond = set(self.adjusted.survivors or ())
+        return tuple(name for name in self.raw.survivors or () if name in beyond)
 
 
 def scenario_results(
@@ -95,41 +122,51 @@ def scenario_results(
         N of the formulas, by scenario.
     """
     ordered = samples(trials)
+    days_per_year = _days_per_year(trials)
     found: dict[str | None, ScenarioResult] = {}
     for group in _groups(ordered):
-        if len(group[0].columns) == 0:
-            found.update(
-                (s.scenario, nothing_to_test(s.scenario, s.excluded, settings)) for s in group
-            )
+        if group[0].nothing:
+            found.update((s.scenario, _untested(s, settings)) for s in group)
             continue
         daily = DailyReturns(trials, group)
         counts = stationary_counts(daily.n_bars, settings.draws, settings.mean_block, settings.seed)
         measured = measure(daily, counts, settings.blocks)
-        context = _Context(trials, settings, daily, counts, measured, n_tried, n_counted)
+        context = _Context(
+            trials, settings, daily, counts, measured, n_tried, n_counted, days_per_year
+        )
         found.update((result.scenario, result) for result in context.results(group))
     return [found[sample.scenario] for sample in ordered]
 
 
 def _groups(ordered: Sequence[Sample]) -> list[list[Sample]]:
     """Return the samples by their bars: those with equal bars share resamples and products."""
-    groups: dict[tuple[int, int], list[Sample]] = {}
+    groups: dict[tuple[int, int, tuple[str, ...], bool], list[Sample]] = {}
     for sample in ordered:
-        groups.setdefault((sample.start, sample.stop), []).append(sample)
+        bars = (sample.start, sample.stop, sample.calendars, bool(sample.nothing))
+        groups.setdefault(bars, []).append(sample)
     return list(groups.values())
 
 
+def _untested(sample: Sample, settings: OverfittingSettings) -> ScenarioResult:
+    return nothing_to_test(sample.scenario, sample.excluded, settings, sample.nothing)
+
+
 def nothing_to_test(
-    scenario: str | None, excluded: tuple[Exclusion, ...], settings: OverfittingSettings
+    scenario: str | None,
+    excluded: tuple[Exclusion, ...],
+    settings: OverfittingSettings,
+    reason: str = NOTHING_TO_TEST,
 ) -> ScenarioResult:
     """Return the result of a scenario in which no run can be tested."""
-    reason = "no run can be tested"
     moments = empty_moments(0, settings.blocks, settings.draws)
     selection = select((), moments, n_bars=0, n_trials=1, nothing=reason)
     return ScenarioResult(
         scenario=scenario,
         n_bars=0,
+        bars_per_year=1.0,
         excluded=excluded,
         longest_warmup=None,
+        first_end=None,
         winner=None,
         raw=selection,
         adjusted=selection,
@@ -151,6 +188,7 @@ class _Context:
     measured: Measured
     n_tried: int
     n_counted: Mapping[str | None, int]
+    days_per_year: float
 
     def results(self, group: Sequence[Sample]) -> list[ScenarioResult]:
         """Return the statistics of each scenario of the group."""
@@ -200,17 +238,18 @@ class _Context:
         elif len(positions) == 1:
             nothing = f"only 1 of {self.n_tried} trials can be tested, at least 2 are needed"
         elif all_equal(raw.take(positions)):
-            nothing = "all trials have the same returns, nothing was selected"
+            nothing = ALL_SAME_WITHIN if sample.cut else ALL_SAME
         n_counted = self.n_counted[sample.scenario]
         selection = self._select(raw, positions, n_counted, nothing)
         names = selection.names
         winner = self._winner(selection.moments, positions)
-        longest = sample.longest_warmup
         return ScenarioResult(
             scenario=sample.scenario,
             n_bars=self.daily.n_bars,
+            bars_per_year=self._bars_per_year(sample),
             excluded=(*sample.excluded, *still),
-            longest_warmup=None if longest is None else self.trials.runs[longest].run_id,
+            longest_warmup=self._name(sample.longest_warmup),
+            first_end=self._name(sample.first_end),
             winner=names[winner],
             raw=selection,
             adjusted=self._select(
@@ -226,6 +265,19 @@ class _Context:
             if selection.nothing
             else effective_trials(self.daily, positions, self.settings.seed),
         )
+
+    def _bars_per_year(self, sample: Sample) -> float:
+        """Return the (daily) bars a year; of calendars that differ, what they have in common."""
+        given, index = self.days_per_year, self.trials.index
+        if not sample.calendars or sample.periods is None:
+            return given
+        first, last = sample.periods[[0, -1]] + sample.start
+        years = (index[last] - index[first]) / pd.Timedelta(days=365.25)
+        counted = float((len(sample.periods) - 1) / years)
+        return given if abs(counted / given - 1) <= _ABOUT_AS_GIVEN else counted
+
+    def _name(self, column: int | None) -> str | None:
+        return None if column is None else self.trials.runs[column].run_id
 
     def _names(self, positions: IntArray | slice) -> tuple[str, ...]:
         return tuple(self.trials.runs[column].run_id for column in self.daily.columns[positions])
@@ -243,12 +295,18 @@ class _Context:
 
     def _no_benchmark(self, sample: Sample) -> str:
         """Return why the trials cannot be adjusted: what is wrong with a benchmark of theirs."""
-        columns = sample.columns.tolist()
-        for name in dict.fromkeys(self.trials.benchmark_name(column) for column in columns):
-            given = self.trials.benchmarks.get(name)
+        trials, own = self.trials, slice(sample.start, sample.stop)
+        first_of: dict[str, int] = {}
+        for column in sample.columns.tolist():
+            first_of.setdefault(trials.benchmark_name(column), column)
+        for name, column in first_of.items():
+            given = trials.benchmarks.get(name)
             if given is None:
                 return "there is no benchmark for this scenario"
-            bars = np.asarray(given[sample.start : sample.stop], dtype=np.float64)
+            bars = np.asarray(given[own], dtype=np.float64)
+            has_bar = trials.own_bars(column)
+            if has_bar is not None:
+                bars = bars[has_bar[own]]
             missing = int(np.count_nonzero(~np.isfinite(bars)))
             if missing:
                 return f"the benchmark has no returns on {missing} of the {len(bars)} common bars"
@@ -283,3 +341,11 @@ class _Context:
                     low, high = np.quantile(finite, [tail, 1 - tail])
                     intervals[name] = (float(low), float(high))
         return intervals
+
+
+def _days_per_year(trials: Trials) -> float:
+    """Return the (daily) bars a year: intraday, the given bars a year over those of a usual day."""
+    days = day_starts(trials.index)
+    if days is None:
+        return trials.periods_per_year
+    return trials.periods_per_year / float(np.median(np.diff(days, append=len(trials.index))))

@@ -11,6 +11,7 @@ import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 MAX_BLOCKS = 20
 """S blocks make S! / (S/2)!^2 splits: 184,756 at 20, and 2.7 million at 24."""
@@ -81,6 +82,10 @@ class Trial:
     benchmark
         Name of its benchmark: that with its own costs, calendar and warm-up. None for the one
         named like the scenario.
+    calendar
+        Name of the bars that its data have; None for all of them.
+    risk_free
+        Risk-free return a bar, subtracted from the run and its benchmark.
     """
 
     run_id: str
@@ -89,6 +94,8 @@ class Trial:
     rank: int | None = None
     ruined: bool = False
     benchmark: str | None = None
+    calendar: str | None = None
+    risk_free: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +106,7 @@ class Trials:
     ----------
     returns
         Net simple returns of shape (n_bars, n_runs), may be memory-mapped; not finite before a
-        run's first return bar and after its ruin.
+        run's first return bar, after its ruin, and where its data have no bar.
     index
         Timestamps of the bars, increasing, shape (n_bars,). Where a calendar day holds several
         bars, returns are compounded to days.
@@ -110,8 +117,9 @@ class Trials:
     benchmarks
         Net returns of the benchmarks by name, each of shape (n_bars,); see
         :attr:`Trial.benchmark`.
-    risk_free
-        Risk-free return a bar by scenario, subtracted from runs and benchmark; 0 where absent.
+    calendars
+        Which bars the data of runs have, by name, each of shape (n_bars,); see
+        :attr:`Trial.calendar`.
     periods_per_year
         Bars a year.
     earlier_decisions
@@ -119,7 +127,10 @@ class Trials:
     neighbour_sharpe
         By run_id: mean annual Sharpe ratio of the run's neighbours in the grid.
     walk_forward_t
-        t-statistic of the mean of the stitched out-of-sample returns of a walk-forward.
+        By run_id: t-statistic of the mean of the stitched out-of-sample returns of the
+        walk-forward that the run took part in.
+    judged_apart
+        Keys of the data and dates that are conditions here: their values are judged one by one.
 
     Raises
     ------
@@ -132,11 +143,12 @@ class Trials:
     runs: Sequence[Trial]
     failed: Sequence[Trial] = ()
     benchmarks: Mapping[str, FloatArray] = field(default_factory=dict)
-    risk_free: Mapping[str, float] = field(default_factory=dict)
+    calendars: Mapping[str, BoolArray] = field(default_factory=dict)
     periods_per_year: float = 252.0
     earlier_decisions: Mapping[str, Collection[str]] = field(default_factory=dict)
     neighbour_sharpe: Mapping[str, float] = field(default_factory=dict)
-    walk_forward_t: float | None = None
+    walk_forward_t: Mapping[str, float] = field(default_factory=dict)
+    judged_apart: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.index), len(self.runs))
@@ -145,12 +157,13 @@ class Trials:
                 f"`returns.shape == (len(index), len(runs))` must hold, but got "
                 f"{self.returns.shape} and {expected}."
             )
-        for name, benchmark in self.benchmarks.items():
-            if np.shape(benchmark) != expected[:1]:
-                raise ValueError(
-                    f"a benchmark must have shape {expected[:1]}, but '{name}' has "
-                    f"{np.shape(benchmark)}."
-                )
+        for kind, arrays in (("benchmark", self.benchmarks), ("calendar", self.calendars)):
+            for name, array in arrays.items():
+                if np.shape(array) != expected[:1]:
+                    raise ValueError(
+                        f"a {kind} must have shape {expected[:1]}, but '{name}' has "
+                        f"{np.shape(array)}."
+                    )
         names = Counter(run.run_id for run in self.runs)
         twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
@@ -160,6 +173,11 @@ class Trials:
                 "`periods_per_year > 0` must hold, but got "
                 f"periods_per_year={self.periods_per_year}."
             )
+
+    def own_bars(self, column: int) -> BoolArray | None:
+        """Return which bars the data of a run have, shape (n_bars,); None for all of them."""
+        name = self.runs[column].calendar
+        return None if name is None else self.calendars[name]
 
     def benchmark_name(self, column: int) -> str:
         """Return the name of a run's benchmark."""

@@ -1,10 +1,11 @@
 """The verdict: skill, luck or cannot tell, by the rules written in docs/statistics.md."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from backtest_batch.comparison.overfitting.bars import NOTHING_TO_TEST
 from backtest_batch.comparison.overfitting.superior import LEVEL
 from backtest_batch.engine.frequency import name_of_bars
 
@@ -25,6 +26,12 @@ class Verdict:
     label: Label
     sentence: str
     reasons: tuple[str, ...]
+    skilled: frozenset[str] = frozenset()
+    """The runs that skill is said of; empty unless the label is skill."""
+
+    def calls_skilled(self, run_id: str) -> bool | None:
+        """Return whether skill is said of a run; None where it cannot be told."""
+        return None if self.label == "cannot_tell" else run_id in self.skilled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +66,19 @@ class Evidence:
         Decisions tried in the batch, in the experiment, and testable in the scenario.
     n_counted
         N of the deflated Sharpe ratio: one of the first two, as the settings say.
+    untested
+        Why no trial can be tested; empty when some can.
     n_bars, bars_per_year
         (Daily) bars that the trials share, and how many of them a year has.
-    longest_warmup
-        run_id of the trial that decides where they start.
+    longest_warmup, first_end
+        run_ids of the trials that decide where they start, and where they end, if the trials end
+        apart.
     run_id, annual_sharpe, interval
         The winner, its Sharpe ratio a year and its confidence interval.
     ranked_first
         The ranking's first where it is another run; None where it is the winner.
     all_equal
-        Whether all trials have the same returns.
+        What is to be said when all trials have the same returns; empty when they do not.
     spa_pvalue, benchmark_spa_pvalue
         p-values of the main test against zero and against the benchmark.
     no_benchmark
@@ -95,14 +105,16 @@ class Evidence:
     n_trials_experiment: int
     n_counted: int
     n_valid: int
+    untested: str
     n_bars: int
     bars_per_year: float
     longest_warmup: str | None
+    first_end: str | None
     run_id: str | None
     annual_sharpe: float | None
     interval: tuple[float, float] | None
     ranked_first: str | None
-    all_equal: bool
+    all_equal: str
     spa_pvalue: float | None
     benchmark_spa_pvalue: float | None
     no_benchmark: str
@@ -127,7 +139,37 @@ def judge(evidence: Evidence) -> Verdict:
     luck = _luck(evidence, against)
     if luck:
         return Verdict(label="luck", sentence=f"luck: {luck}", reasons=reasons)
-    return Verdict(label="skill", sentence=f"skill: {_skill(evidence)}", reasons=reasons)
+    return Verdict(
+        label="skill",
+        sentence=f"skill: {_skill(evidence)}",
+        reasons=reasons,
+        skilled=frozenset(evidence.survivors),
+    )
+
+
+def judged_apart(verdict: Verdict, keys: Sequence[str], scenarios: Sequence[Verdict]) -> Verdict:
+    """Return the verdict on one scenario with what it leaves out: the choice of its data or dates.
+
+    Parameters
+    ----------
+    verdict
+        On the scenario of the run that ranks first.
+    keys
+        Keys of the data and dates that were named as conditions.
+    scenarios
+        The verdicts on all scenarios.
+    """
+    names = " and ".join(keys)
+    told = [item.label for item in scenarios if item.label != "cannot_tell"]
+    sentence = (
+        f"{verdict.sentence}; the values of {names} were judged one by one, nothing was selected "
+        "over them: whoever picks one by its result has made a choice that is not accounted for"
+    )
+    counted = (
+        f"of {len(scenarios)} scenarios, {told.count('skill')} of {len(told)} that can be judged "
+        f"pass as skill; without any skill, up to {LEVEL * len(told):.1f} would"
+    )
+    return replace(verdict, sentence=sentence, reasons=(*verdict.reasons, counted))
 
 
 def _passes(pvalue: float | None) -> bool:
@@ -137,21 +179,24 @@ def _passes(pvalue: float | None) -> bool:
 def _cannot_tell(evidence: Evidence) -> str:
     """Return why there is no verdict, or an empty text."""
     if evidence.n_valid == 0:
-        return "no run has returns that can be tested"
+        if evidence.untested in ("", NOTHING_TO_TEST):
+            return "no run has returns that can be tested"
+        return evidence.untested
     if evidence.n_trials == 1:
-        return f"one strategy was tried, nothing was selected{_own_test(evidence)}"
+        return f"{_one_strategy(evidence)}{_own_test(evidence)}"
     if evidence.n_valid == 1:
         return (
             f"only 1 of {evidence.n_trials} strategies can be tested in this scenario, at least 2 "
             f"are needed{_own_test(evidence)}"
         )
     if evidence.all_equal:
-        return f"all {evidence.n_valid} strategies have the same returns, nothing was selected"
+        return evidence.all_equal.replace("all trials", f"all {evidence.n_valid} strategies")
     least = max(MIN_RETURNS, round(MIN_YEARS * evidence.bars_per_year))
     if evidence.n_bars < least:
+        ends = f" and end where {evidence.first_end} does" if evidence.first_end else ""
         return (
             f"the trials share {_returns(evidence)}, at least {least} are needed "
-            f"(they start where {evidence.longest_warmup} does)"
+            f"(they start where {evidence.longest_warmup} does{ends})"
         )
     if _passes(evidence.spa_pvalue) and evidence.benchmark_spa_pvalue is None:
         return (
@@ -163,6 +208,17 @@ def _cannot_tell(evidence: Evidence) -> str:
 
 def _returns(evidence: Evidence) -> str:
     return f"{evidence.n_bars:,} {name_of_bars(evidence.bars_per_year)} returns".replace("  ", " ")
+
+
+def _one_strategy(evidence: Evidence) -> str:
+    """Say that a batch tried one strategy, after what others have tried."""
+    earlier = evidence.n_trials_experiment - evidence.n_trials
+    if earlier <= 0:
+        return "one strategy was tried, nothing was selected"
+    return (
+        f"one strategy was tried, after {earlier} other{'s' * (earlier > 1)} in earlier batches: "
+        "if it was picked among these, that is not accounted for"
+    )
 
 
 def _own_test(evidence: Evidence) -> str:
@@ -216,6 +272,9 @@ def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
 def _skill(evidence: Evidence) -> str:
     others = len(evidence.survivors) - 1
     also = f"; {others} other run{'s survive' if others > 1 else ' survives'}" if others else ""
+    if evidence.ranked_first is not None:
+        among = "is" if evidence.ranked_first in evidence.survivors else "is not"
+        also += f"; the ranking's first, {evidence.ranked_first}, {among} among those that do"
     return (
         f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}) and the benchmark at "
         f"equal beta (p = {evidence.benchmark_spa_pvalue:.3f}), the selection accounted for{also}"
@@ -279,7 +338,10 @@ def _figures(evidence: Evidence) -> Iterator[str]:
         yield f"the ranking's first is another run, {evidence.ranked_first}"
     earlier = evidence.n_trials_experiment - evidence.n_trials
     if earlier > 0:
+        counted = "they enter the deflated Sharpe ratio, not the tests"
+        if evidence.n_counted == evidence.n_trials:
+            counted = "with trials=batch they are not counted"
         yield (
             f"{earlier} more strateg{'ies were' if earlier > 1 else 'y was'} tried in earlier "
-            "batches: they enter the deflated Sharpe ratio, not the tests"
+            f"batches: {counted}"
         )

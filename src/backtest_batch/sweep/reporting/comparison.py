@@ -13,11 +13,11 @@ from backtest_batch.comparison.conclusion import Conclusion, ReturnsOfRuns, conc
 from backtest_batch.comparison.overfitting import OverfittingSettings
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.scenarios import axes_without_effect
+from backtest_batch.comparison.scenarios import AxisKinds, is_market
 from backtest_batch.comparison.walk_forward import sentences
 from backtest_batch.records import RunResult
 from backtest_batch.stored.selection import with_earlier_runs
-from backtest_batch.sweep.decisions import decision_label, source_label
+from backtest_batch.sweep.decisions import decision_label, source_kind, source_label
 from backtest_batch.sweep.out_of_sample import BatchWalk, walk_batch
 from backtest_batch.sweep.session import Session
 from backtest_batch.sweep.stopwatch import Stopwatch
@@ -45,17 +45,21 @@ class Compared:
 
     @property
     def walk_order(self) -> list[int]:
-        """Positions of the scenarios walked, that of the run that ranks first before the others."""
+        """Positions of the walks, that of the run that ranks first before the others."""
         if self.walk is None:
             return []
         best = self.conclusion.best
-        first = self.walk.first(None if best is None else self.conclusion.table.scenario[best])
+        runs = self.conclusion.table.runs
+        first = 0
+        # Runs of earlier batches may be compared too; they are not walked.
+        if best is not None and runs["batch_id"][best] == runs["batch_id"].iloc[0]:
+            first = self.walk.first(str(runs["run_id"][best]))
         others = [place for place in range(len(self.walk.walks)) if place != first]
         return [first, *others]
 
     @property
     def walk_sentences(self) -> list[str]:
-        """What the walk-forward found in that scenario; empty without one."""
+        """What the first of these walks found; empty without one."""
         if self.walk is None:
             return []
         return sentences(self.walk.findings[self.walk_order[0]])
@@ -75,7 +79,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         walk = None if lost else walk_batch(session, table, returns, ranking)
         if walk is not None:
             table = _with_out_of_sample(table, walk)
-        axes = session.config["scenario_axes"]
+        kinds = AxisKinds.of(session.config)
         notes: Sequence[str] = session.notes
         if lost:
             notes = (*notes, f"The returns of {len(lost)} runs are missing: there is no verdict.")
@@ -83,10 +87,10 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         if session.config["filter_tags"] and recorder is not None and not session.recording.error:
             configs = [record.spec.config for record in session.in_order]
             table, said = with_earlier_runs(
-                table, configs, recorder.store, session.config["filter_tags"], scenario_axes=axes
+                table, configs, recorder.store, session.config["filter_tags"], kinds
             )
             notes = (*notes, *said)
-        notes = (*notes, *axes_without_effect(list(table.params.columns), axes))
+        notes = (*notes, *kinds.without_effect(list(table.params.columns)))
         conclusion = conclude(
             table,
             ranking,
@@ -106,7 +110,7 @@ def run_table(session: Session) -> RunTable:
     table = RunTable.from_records(
         records,
         batch_id=session.batch_id,
-        scenario_axes=session.config["scenario_axes"],
+        kinds=AxisKinds.of(session.config),
     )
     ruined = [
         isinstance(record.outcome, RunResult) and "ruined" in record.outcome.tags
@@ -141,26 +145,35 @@ def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
     n_runs = len(session.plan.runs)
     matrix = returns.rows[:n_runs] if len(rows) == n_runs else returns.rows[rows]
     configs = [record.spec.config for record in records]
-    axes = tuple(session.config["scenario_axes"])
+    kinds = AxisKinds.of(session.config)
+    swept = session.plan.swept
     return ReturnsOfRuns(
         index=returns.index,
         returns=matrix.T,
         benchmarks=returns.rows[n_runs:].T,
         benchmark_of=[returns.benchmark_row[row] - n_runs for row in rows],
-        decisions=[decision_label(config, axes) for config in configs],
+        decisions=[decision_label(record.spec, kinds) for record in records],
         risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
         periods_per_year=periods_per_year(session.plan.runs[0].config),
-        earlier_decisions=_tried_before(session, configs),
+        calendars=returns.calendars,
+        calendar_of=[returns.calendar_of[row] for row in rows] if returns.calendar_of else (),
+        earlier_decisions=_tried_before(session, configs, kinds),
+        judged_apart=[name for name in kinds.scenario_names(swept) if is_market(name)],
     )
 
 
 def _tried_before(
-    session: Session, configs: Sequence[Mapping[str, Any]]
+    session: Session, configs: Sequence[Mapping[str, Any]], kinds: AxisKinds
 ) -> Sequence[frozenset[str]]:
-    """Return what earlier batches of the experiment tried on the source of each run's prices."""
+    """Return what earlier batches of the experiment tried on data such as each run's.
+
+    Other files, or other seeds, are other data to choose from, unless they are judged one by one.
+    """
     recorder = session.recording.recorder
     if recorder is None or session.recording.error:
         return ()
-    sources = [source_label(config) for config in configs]
+    apart = any(kinds.is_scenario(f"data.{name}") for name in ("path", "seed"))
+    label = source_label if apart else source_kind
+    sources = [label(config) for config in configs]
     found = earlier_decisions(recorder.store, set(sources), batch_id=session.batch_id)
     return [found[source] for source in sources]
