@@ -138,8 +138,9 @@ def _with_winner(arguments: list[str]) -> list[str]:
     """Return the arguments with those of the run that ``best`` names; others as they are."""
     if argument_value(arguments, "best") is None:
         return arguments
-    from backtest_batch.sweep.best import with_winner
+    from backtest_batch.sweep.best import require_own_winner, with_winner
 
+    require_own_winner(arguments)
     return with_winner(arguments)
 
 
@@ -154,6 +155,7 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
     if batch is None:
         yield arguments
         return
+    from backtest_batch.stored.trust import require_trust
     from backtest_batch.sweep.resume import claimed, merged_arguments, recall, record_unrecorded
     from backtest_batch.tracking.store import close_stores
 
@@ -161,6 +163,8 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
     experiment = argument_value(arguments, "tracking.experiment") or TrackingConfig.experiment
     try:
         recalled = recall(batch, uri=uri, experiment=experiment)
+        if not recalled.is_own:
+            require_trust(f"resume={batch}", recalled.arguments, recalled.targets, arguments)
         merged = merged_arguments(recalled, arguments)
         with claimed(
             recalled,

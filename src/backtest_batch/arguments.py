@@ -162,6 +162,10 @@ def read_batch_file(path: Path) -> list[Assignment]:
         )
     if "batch_file" in content:
         raise ConfigurationError(f"batch_file={path}: must not name another batch_file")
+    if "trust" in content:
+        raise ConfigurationError(
+            f"batch_file={path}: must not hold trust; whoever trusts another's batch types it"
+        )
     assignments: list[Assignment] = []
     for key, value in content.items():
         if isinstance(value, Mapping) and key not in WHOLE_NODES:

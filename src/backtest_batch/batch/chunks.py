@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ class ChunkTask:
         files alone.
     sizes
         Numbers of runs of the chunks that are sent together; empty for one chunk.
+    signatures
+        The user's signatures for run.json, by run_id: workers elsewhere have no key of the user.
     """
 
     runs: tuple[RunSpec, ...]
@@ -95,6 +97,7 @@ class ChunkTask:
     provenance: Mapping[str, Any]
     with_rows: bool = True
     sizes: tuple[int, ...] = ()
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> "Iterator[ChunkTask]":

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from backtest_batch.batch.compute import Computed
 from backtest_batch.market.panel import Panel
 from backtest_batch.masking import masked_values
 from backtest_batch.records import RunSpec
+from backtest_batch.signature import Origin, origin, sign
+
+_SIGNED_OVERRIDES = "overrides of run.json"
 
 
 def write_run_files(
@@ -23,6 +26,7 @@ def write_run_files(
     panel: Panel,
     computed: Computed,
     provenance: Mapping[str, Any],
+    signature: str = "",
 ) -> None:
     """Write the files of a run into ``folder``, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +42,7 @@ def write_run_files(
         yaml.safe_dump(masked_values(run.config), sort_keys=False, allow_unicode=True),
         encoding="utf-8",
     )
-    write_json(folder / "run.json", run_document(run, provenance))
+    write_json(folder / "run.json", run_document(run, provenance, signature))
 
 
 def write_timings(folder: Path, timings: Mapping[str, float]) -> None:
@@ -47,7 +51,19 @@ def write_timings(folder: Path, timings: Mapping[str, float]) -> None:
     write_json(folder / "profile" / "timings.json", timings)
 
 
-def run_document(run: RunSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def signature_of(overrides: Sequence[str]) -> str:
+    """Return the user's signature under the arguments of a run; empty where there is none."""
+    return sign(_SIGNED_OVERRIDES, json.dumps(list(overrides)))
+
+
+def are_own(overrides: Sequence[str], signature: object) -> bool:
+    """Return whether the arguments of a run are those that this user has signed."""
+    return origin(_SIGNED_OVERRIDES, json.dumps(list(overrides)), signature) is Origin.OWN
+
+
+def run_document(
+    run: RunSpec, provenance: Mapping[str, Any], signature: str = ""
+) -> dict[str, Any]:
     """Return everything that is needed to repeat a run."""
     return {
         "run_id": run.run_id,
@@ -59,6 +75,7 @@ def run_document(run: RunSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "strategy_seed": run.strategy_seed,
         "swept": dict(run.swept),
         "overrides": list(run.overrides),
+        "signature": signature or None,
         "config": masked_values(run.config),
         "provenance": dict(provenance),
     }

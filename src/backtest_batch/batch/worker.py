@@ -220,7 +220,10 @@ def _write_into(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk
             _write_per_bar(place, task, panel, chunk)
     for run, computed in zip(task.runs, chunk.runs, strict=True):
         if run.index in task.with_files:
-            write_run_files(files_folder(place, run), run, panel, computed, task.provenance)
+            signature = task.signatures.get(run.run_id, "")
+            write_run_files(
+                files_folder(place, run), run, panel, computed, task.provenance, signature
+            )
 
 
 def _write_returns(place: Path, task: ChunkTask, chunk: ComputedChunk) -> None:

@@ -1,6 +1,7 @@
 """The folders of a batch."""
 
 import contextlib
+import re
 import secrets
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from backtest_batch.batch.chunks import RETURNS, Scratch, array_file
 from backtest_batch.batch.rows import copy_rows, open_rows
@@ -23,6 +25,17 @@ BATCH_CONFIG = "batch_config.yaml"
 def new_batch_id() -> str:
     """Return a batch_id: the UTC time and six random hexadecimal digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+_BATCH_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+
+
+def is_batch_id(text: Any) -> bool:
+    """Return whether a text that came from a store or a file can be a batch_id.
+
+    Batch ids name folders: nothing else may become one.
+    """
+    return isinstance(text, str) and _BATCH_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

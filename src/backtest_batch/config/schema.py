@@ -177,6 +177,9 @@ class BatchConfig:
     best: str | None = key(
         None, Role.EXECUTION, "best_params.json whose first run is computed again"
     )
+    trust: bool = key(
+        False, Role.EXECUTION, "run what a batch or file names that was recorded elsewhere"
+    )
     verify: bool = key(
         False, Role.EXECUTION, "compare the results of that run with the recorded ones"
     )

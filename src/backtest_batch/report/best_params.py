@@ -16,13 +16,19 @@ from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.comparison.stability import edges
 from backtest_batch.masking import masked_values
 from backtest_batch.report.escaping import code_block, markdown_text, short_numbers
+from backtest_batch.signature import sign
 
 _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
 
 ENVIRONMENT = ("host", "platform", "machine", "python", "hash_seed", "packages")
 """Facts of where a run was computed; where they are equal, its results are bit for bit."""
 
-COMMAND_KEYS = frozenset(("batch_file", "best", "dry_run", "output_dir", "resume", "verify"))
+SIGNED_COMMAND = "command of best_params.json"
+"""What the signature beside a command is for; see :func:`.signature.sign`."""
+
+COMMAND_KEYS = frozenset(
+    ("batch_file", "best", "dry_run", "output_dir", "resume", "trust", "verify")
+)
 """Keys of the command that computed a run which do not belong to the one that repeats it.
 
 A run's own arguments hold ``param_grid`` and ``runs`` only as null, where a file would set them.
@@ -44,12 +50,15 @@ class RunDetails:
         Its id in the store; None where it was not recorded.
     environment
         Where it was computed; of :data:`ENVIRONMENT` all that is known.
+    is_own
+        Whether the command is this user's own and not one that others may have recorded.
     """
 
     config: Mapping[str, Any]
     command: Sequence[str]
     mlflow_run_id: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    is_own: bool = False
 
     @property
     def shell_command(self) -> str:
@@ -108,7 +117,7 @@ def best_params(
         run_key, mlflow_run_id, params (swept, typed), score, pareto, metrics (result metrics that
         are defined), sharpe_neighbourhood (null without neighbours), edges (ordered parameters at
         the lowest or highest value tried), data_fingerprint, code_fingerprint, command
-        (shell-quoted), config.
+        (shell-quoted), command_signature (null where the command is not this user's own), config.
     """
     rows = best_rows(ranked, top_n)
     places, runs = _rows(ranked, rows), _rows(table.runs, rows)
@@ -141,6 +150,9 @@ def best_params(
                 name: about.environment[name] for name in ENVIRONMENT if name in about.environment
             },
             "command": about.shell_command,
+            "command_signature": (sign(SIGNED_COMMAND, about.shell_command) or None)
+            if about.is_own
+            else None,
             "config": masked_values(about.config),
         }
 

@@ -8,15 +8,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
-from backtest_batch.arguments import configuration_sources
 from backtest_batch.assignments import Assignment
-from backtest_batch.batch.workspace import BATCH_CONFIG
+from backtest_batch.batch.files import are_own
 from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.report.best_params import RunDetails
+from backtest_batch.stored.batch_document import BatchDocument, stored_document
 from backtest_batch.stored.recorded import configuration, swept_values
+from backtest_batch.stored.trust import is_place
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.paging import searched
 from backtest_batch.tracking.search import find_batch, read_artifact
@@ -59,7 +60,7 @@ def details_of(store: Store, table: RunTable, rows: Iterable[Label]) -> dict[Lab
     StoreError
         When the store fails.
     """
-    batch_overrides = cache(lambda batch_id: _batch_overrides(store, batch_id))
+    batch_document = cache(lambda batch_id: _batch_document(store, batch_id))
     ids = {row: str(table.runs.loc[row, "mlflow_run_id"]) for row in rows}
     documents = {row: _run_document(store, run_id) for row, run_id in ids.items()}
     missing = [ids[row] for row, document in documents.items() if document is None]
@@ -69,14 +70,19 @@ def details_of(store: Store, table: RunTable, rows: Iterable[Label]) -> dict[Lab
         document = documents[row]
         if document is None:
             run = recorded[run_id]
-            overrides = _repeating(batch_overrides(run["tags.batch_id"]), swept_values(run))
+            swept, batch = swept_values(run), batch_document(run["tags.batch_id"])
+            overrides = None if batch is None else _repeating(batch.overrides, swept)
             document = {"config": configuration(run), "overrides": overrides, "provenance": {}}
+            is_own = batch is not None and batch.is_own and not _names_code(swept or {})
+        else:
+            is_own = are_own(document["overrides"], document.get("signature"))
         given = document["overrides"]
         details[row] = RunDetails(
             config=document["config"],
             command=() if given is None else ("python", "-m", "backtest_batch", *given),
             mlflow_run_id=run_id,
             environment=document["provenance"],
+            is_own=is_own,
         )
     return details
 
@@ -233,19 +239,24 @@ def _recorded_runs(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, 
     return runs
 
 
-def _batch_overrides(store: Store, batch_id: str) -> tuple[str, ...] | None:
-    content = _batch_file(store, batch_id, BATCH_CONFIG)
-    if content is None:
+def _batch_document(store: Store, batch_id: str) -> BatchDocument | None:
+    try:
+        return stored_document(store, find_batch(store, batch_id))
+    except (SelectionError, StoreError):
         return None
-    document = yaml.safe_load(content)
-    return (*configuration_sources(document["arguments"]), *document["overrides"])
 
 
-def _repeating(
-    overrides: Sequence[str] | None, swept: Mapping[str, Any] | None
-) -> tuple[str, ...] | None:
+def _names_code(swept: Mapping[str, Any]) -> bool:
+    """Return whether swept values, which stand in the store unsigned, name code or a place."""
+    return any(
+        is_place(f"{key}=") or key.split(".")[0] not in SWEEPABLE or "_target_" in f"{key}={value}"
+        for key, value in swept.items()
+    )
+
+
+def _repeating(overrides: Sequence[str], swept: Mapping[str, Any] | None) -> tuple[str, ...] | None:
     """Return the arguments of one run of a batch: what all runs share, then what it swept."""
-    if overrides is None or swept is None:
+    if swept is None:
         return None
     prefixes = {}
     kept = []

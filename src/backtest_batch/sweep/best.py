@@ -17,7 +17,9 @@ from backtest_batch.arguments import (
 from backtest_batch.assignments import Assignment
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import is_masked, masked
-from backtest_batch.report.best_params import COMMAND_KEYS
+from backtest_batch.report.best_params import COMMAND_KEYS, SIGNED_COMMAND
+from backtest_batch.signature import Origin, origin
+from backtest_batch.stored.trust import is_in_own_mlruns, is_place, require_trust
 from backtest_batch.sweep.configured import configured_text
 
 BEST_PARAMS = "best_params.json"
@@ -48,6 +50,19 @@ class Winner:
         """Its name."""
         return str(self.entry.get("run_id", "the winner"))
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this user has recorded the command.
+
+        A file without a signature of this user is believed in the user's own ``mlruns`` of the
+        working directory only.
+        """
+        command = str(self.entry["command"])
+        recorded_by = origin(SIGNED_COMMAND, command, self.entry.get("command_signature"))
+        if recorded_by is Origin.UNKNOWN:
+            return is_in_own_mlruns(self.path)
+        return recorded_by is Origin.OWN
+
 
 def read_winner(path: str | Path) -> Winner:
     """Return the first entry of a best_params.json.
@@ -71,6 +86,22 @@ def read_winner(path: str | Path) -> Winner:
         run = entry.get("run_id", "its first run") if isinstance(entry, Mapping) else "its first"
         raise ConfigurationError(f"best={place}: the command of {run} was not recorded")
     return Winner(path=place, entry=entry, arguments=tuple(words[3:]))
+
+
+def require_own_winner(arguments: Sequence[str]) -> None:
+    """Refuse to run what a best_params.json of somebody else names, unless it is trusted.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is not trusted, or the file cannot be used.
+    """
+    path = argument_value(arguments, "best")
+    if path is None:
+        return
+    winner = read_winner(path)
+    if not winner.is_own:
+        require_trust(f"best={path}", winner.arguments, (), arguments)
 
 
 def with_winner(arguments: Sequence[str]) -> list[str]:
@@ -99,7 +130,7 @@ def with_winner(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     winner = read_winner(path)
     sources, items = divide(winner.arguments)
-    recorded = {argument_key(item): item for item in items}
+    recorded = {argument_key(item): item for item in items if winner.is_own or not is_place(item)}
     own = [item for item in arguments if "=" in item and not _names_best(item)]
     changed = changed_arguments(own, recorded, winner.entry.get("config"))
     if changed:

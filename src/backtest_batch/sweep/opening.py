@@ -14,9 +14,9 @@ from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import provenance
 from backtest_batch.batch.setup import Setting
 from backtest_batch.batch.workspace import (
-    BATCH_CONFIG,
     Workspace,
     default_output_dir,
+    is_batch_id,
     new_batch_id,
     open_workspace,
     unwritable,
@@ -25,6 +25,7 @@ from backtest_batch.comparison.levels import format_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
+from backtest_batch.stored.batch_document import BatchDocument, stored_document
 from backtest_batch.sweep.batch_log import log_to
 from backtest_batch.sweep.earlier import (
     Earlier,
@@ -36,14 +37,14 @@ from backtest_batch.sweep.earlier import (
     with_in_sample,
 )
 from backtest_batch.sweep.session import MakeExecutor, Session
-from backtest_batch.sweep.start_files import local_document, parse_document, write_start_files
+from backtest_batch.sweep.start_files import local_document, write_start_files
 from backtest_batch.tracking.background import BackgroundRecorder
 from backtest_batch.tracking.claim import holds
 from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import find_batch, read_artifact
+from backtest_batch.tracking.search import find_batch
 from backtest_batch.tracking.store import Store, StoreNotFoundError, open_store, resolve_uri
 from backtest_batch.tracking.values import flattened
 
@@ -53,17 +54,16 @@ class _Continued:
     """The batch that is taken up again: what the store has of it, and where its files are."""
 
     batch_id: str
-    document: dict[str, Any] | None
+    document: BatchDocument | None
     earlier: Earlier | None
     store: Store | None
 
     @property
     def output_dir(self) -> Path:
         """The folder that the batch had, when it is on this machine."""
-        recorded = None if self.document is None else self.document.get("output_dir")
-        if recorded and Path(recorded).is_dir():
-            return Path(recorded)
-        return default_output_dir(self.batch_id)
+        if self.document is None:
+            return default_output_dir(self.batch_id)
+        return self.document.output_dir
 
 
 def open_session(
@@ -91,7 +91,8 @@ def open_session(
     log_to(workspace.logs / "batch.log")
     facts = provenance([masked(item) for item in request.arguments], config["seed"])
     try:
-        begun = None if continued is None else continued.document
+        document = None if continued is None else continued.document
+        begun = None if document is None else document.as_begun
         write_start_files(workspace, request, plan, batch_id, facts, begun)
     except OSError as error:
         workspace.discard()
@@ -153,13 +154,14 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
         # Its process may have died before the store knew of it.
         if document is None:
             raise
-        refuse_running(batch_id, document.get("process", {}))
+        refuse_running(batch_id, document.process)
     if earlier is not None and store is not None:
         batch_id = earlier.handle.batch_id
+        if not is_batch_id(batch_id):
+            raise SelectionError(f"resume={batch_id!r}: is no batch_id of this package")
         if document is None:
             with contextlib.suppress(StoreError):
-                content = read_artifact(store, earlier.handle.mlflow_run_id, BATCH_CONFIG)
-                document = parse_document(content)
+                document = stored_document(store, earlier.handle)
     return _Continued(batch_id=batch_id, document=document, earlier=earlier, store=store)
 
 

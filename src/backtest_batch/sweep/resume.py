@@ -11,21 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.arguments import argument_key, argument_text, argument_value, determines_results
-from backtest_batch.batch.workspace import BATCH_CONFIG, default_output_dir, scratch_folder
+from backtest_batch.batch.workspace import (
+    BATCH_CONFIG,
+    default_output_dir,
+    is_batch_id,
+    scratch_folder,
+)
 from backtest_batch.comparison.levels import typed_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import cache_dir
 from backtest_batch.masking import is_masked, masked
+from backtest_batch.stored.batch_document import BatchDocument, stored_document, targets
+from backtest_batch.stored.trust import KEY as TRUST
 from backtest_batch.sweep.configured import configured_text
 from backtest_batch.sweep.earlier import claim_batch, refuse_running
-from backtest_batch.sweep.start_files import local_document, local_documents, parse_document
+from backtest_batch.sweep.start_files import local_document, local_documents
 from backtest_batch.tracking.claim import release
 from backtest_batch.tracking.file_lock import locked
-from backtest_batch.tracking.search import BatchHandle, find_batch, read_artifact
+from backtest_batch.tracking.search import BatchHandle, find_batch
 from backtest_batch.tracking.spool import record_spool
 from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
 _FLAGS = ("-m", "--multirun")
+_OF_ONE_COMMAND = ("resume", TRUST)
+"""Keys that count for the command that gives them alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +50,16 @@ class Recalled:
     config
         Its configuration, every root key; what is swept has its first value.
     output_dir
-        The folder that it was given.
+        Its folder.
     is_local
         Whether it was found in the working directory, rather than in the store alone.
     process
         The tags host, pid and process_started of the process that worked on it last, as far as
         the working directory knows.
+    is_own
+        Whether this user has asked for it.
+    targets
+        Classes and functions that its configuration names.
     """
 
     batch_id: str
@@ -55,6 +68,8 @@ class Recalled:
     output_dir: Path
     is_local: bool = True
     process: Mapping[str, str] = field(default_factory=dict)
+    is_own: bool = True
+    targets: tuple[str, ...] = ()
 
 
 def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
@@ -82,17 +97,23 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
         handle, why = None, error
     if batch == "latest":
         begun = _begun_only(uri, experiment)
-        if begun is not None and (handle is None or begun["batch_id"] > handle.batch_id):
+        if begun is not None and (handle is None or begun.batch_id > handle.batch_id):
             return _recalled(begun)
     if handle is None:
         raise SelectionError(f"resume={batch}: nothing to resume. {why}") from why
+    if not is_batch_id(handle.batch_id):
+        raise SelectionError(
+            f"resume={batch}: the store {store.shown} has a batch whose batch_id is "
+            f"{handle.batch_id!r}. It was not made by this package, and cannot go on"
+        )
     document = local_document(handle.batch_id)
     if document is not None:
         return _recalled(document)
-    document = parse_document(read_artifact(store, handle.mlflow_run_id, BATCH_CONFIG))
+    document = stored_document(store, handle)
     if document is None:
         raise SelectionError(
-            f"resume={batch}: the command of the batch {handle.batch_id} was not recorded"
+            f"resume={batch}: the command of the batch {handle.batch_id} was not recorded, or its "
+            f"{BATCH_CONFIG} is damaged"
         )
     return replace(_recalled(document), is_local=False)
 
@@ -148,31 +169,38 @@ def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
         pass
 
 
-def _begun_only(uri: str | None, experiment: str) -> dict[str, Any] | None:
+def _begun_only(uri: str | None, experiment: str) -> BatchDocument | None:
     """Return the newest batch of this folder that ended before the store knew of it, or did not.
 
     A batch that is complete has no scratch folder any more.
     """
     for document in local_documents():
-        tracking = document["config"]["tracking"]
-        batch_id = str(document["batch_id"])
+        tracking = document.config.get("tracking", {})
         if (
-            scratch_folder(Path(document["output_dir"]), batch_id).is_dir()
-            and tracking["experiment"] == experiment
-            and resolve_uri(tracking["uri"], Path.cwd()) == resolve_uri(uri, Path.cwd())
+            scratch_folder(document.output_dir, document.batch_id).is_dir()
+            and tracking.get("experiment") == experiment
+            and _address(tracking.get("uri")) == resolve_uri(uri, Path.cwd())
         ):
             return document
     return None
 
 
-def _recalled(document: Mapping[str, Any]) -> Recalled:
-    batch_id = str(document["batch_id"])
+def _address(recorded: object) -> str | None:
+    try:
+        return resolve_uri(None if recorded is None else str(recorded), Path.cwd())
+    except StoreError:
+        return None
+
+
+def _recalled(document: BatchDocument) -> Recalled:
     return Recalled(
-        batch_id=batch_id,
-        arguments=tuple(document["arguments"]),
-        config=document.get("config", {}),
-        output_dir=Path(document.get("output_dir") or default_output_dir(batch_id)),
-        process=document.get("process", {}),
+        batch_id=document.batch_id,
+        arguments=document.arguments,
+        config=document.config,
+        output_dir=document.output_dir,
+        is_own=document.is_own,
+        targets=tuple(targets(document)),
+        process=document.process,
     )
 
 
@@ -199,9 +227,9 @@ def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
             f"resume={recalled.batch_id}: what the batch computes cannot change, but these "
             f"differ: {named}. Leave them out to go on, or start a new batch."
         )
-    kept = [item for key, item in old.items() if key not in new and key != "resume"]
+    kept = [item for key, item in old.items() if key not in new and key not in _OF_ONE_COMMAND]
     kept = _without_lost_secrets(recalled.batch_id, kept)
-    own = [item for key, item in new.items() if key != "resume"]
+    own = [item for key, item in new.items() if key not in _OF_ONE_COMMAND]
     return ["-m", *kept, *own, f"resume={recalled.batch_id}"]
 
 

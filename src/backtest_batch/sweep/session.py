@@ -10,6 +10,7 @@ from typing import Any
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask, group_runs
 from backtest_batch.batch.executor import ComputesChunks
+from backtest_batch.batch.files import signature_of
 from backtest_batch.batch.interrupt import exposed, shielded
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
@@ -270,12 +271,16 @@ class Session:
         self.kept.add("unwritten", {record.spec.run_key: {"error": error} for record in records})
 
     def _task(self, runs: Sequence[RunSpec]) -> ChunkTask:
+        with_files = self.with_files.intersection(run.index for run in runs)
         return ChunkTask(
             runs=tuple(runs),
             scratch=self.workspace.scratch.of(runs),
-            with_files=self.with_files.intersection(run.index for run in runs),
+            with_files=with_files,
             profile=runs[0].index in self.profiled,
             provenance=self.facts,
+            signatures={
+                run.run_id: signature_of(run.overrides) for run in runs if run.index in with_files
+            },
         )
 
 

@@ -2,18 +2,27 @@
 
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import git_diff
-from backtest_batch.batch.workspace import BATCH_CONFIG, Workspace, default_output_dir
+from backtest_batch.batch.workspace import (
+    BATCH_CONFIG,
+    Workspace,
+    default_output_dir,
+    is_batch_id,
+)
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
+from backtest_batch.stored.batch_document import (
+    BatchDocument,
+    read_document_file,
+    signed_document,
+)
 from backtest_batch.sweep.decisions import decision_label, source_kind, source_label
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.trials import TRIALS
@@ -57,8 +66,7 @@ def write_start_files(
         "config": masked_values(request.config),
     }
     now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
-    document = {**(begun or asked), **now}
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    text = signed_document({**(begun or asked), **now})
     folder = workspace.start_files
     (folder / TRIALS).write_text(json.dumps(_tried(request, plan)) + "\n", encoding="utf-8")
     if facts["git_dirty"]:
@@ -82,32 +90,27 @@ def _tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
     }
 
 
-def local_document(batch_id: str) -> dict[str, Any] | None:
+def local_document(batch_id: str) -> BatchDocument | None:
     """Return how a batch of this working directory was asked for, or None when it is not here."""
-    return _read(default_output_dir(batch_id) / BATCH_CONFIG)
-
-
-def local_documents() -> list[dict[str, Any]]:
-    """Return how the batches of this working directory were asked for, the newest first."""
-    folder = default_output_dir("x").parent
-    found = (_read(path) for path in sorted(folder.glob(f"*/{BATCH_CONFIG}"), reverse=True))
-    return [document for document in found if document is not None]
-
-
-def parse_document(content: bytes) -> dict[str, Any] | None:
-    """Return a batch_config.yaml as plain values; None when it is none."""
-    try:
-        document = yaml.safe_load(content)
-    except yaml.YAMLError:
+    if not is_batch_id(batch_id):
         return None
-    return document if isinstance(document, dict) and "arguments" in document else None
+    found = read_document_file(default_output_dir(batch_id) / BATCH_CONFIG)
+    return found if found is not None and found.batch_id == batch_id else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return parse_document(path.read_bytes())
-    except OSError:
-        return None
+def local_documents() -> Iterator[BatchDocument]:
+    """Yield how the batches of this working directory were asked for, the newest first.
+
+    What is no document of a batch is skipped, which is said.
+    """
+    for path in sorted(default_output_dir("x").parent.glob(f"*/{BATCH_CONFIG}"), reverse=True):
+        found = local_document(path.parent.name)
+        if found is None:
+            sys.stderr.write(
+                f"{path} does not say how the batch of its folder was asked for: it is skipped.\n"
+            )
+        else:
+            yield found
 
 
 def _write_whole(path: Path, text: str) -> None:

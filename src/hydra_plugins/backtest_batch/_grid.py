@@ -22,7 +22,7 @@ from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 
-COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume"})
+COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume", "trust"})
 """Root keys that say which runs a command has; a run of it does not repeat them."""
 
 GroupOptions = Callable[[str], Sequence[str]]

@@ -81,6 +81,7 @@ def _details(session: Session, table: RunTable, row: Any) -> RunDetails:
         command=("python", "-m", "backtest_batch", *spec.overrides),
         mlflow_run_id=session.recording.recorded.get(spec.run_key),
         environment=session.facts,
+        is_own=True,
     )
 
 

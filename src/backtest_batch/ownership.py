@@ -1,0 +1,110 @@
+"""Whose a file or a folder is: what others may write is not believed, and nothing is put there.
+
+On systems without user ids (Windows) every file counts as the user's own: who may write to a
+user's folders is decided by the system there.
+"""
+
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+HAS_OWNERS = hasattr(os, "geteuid")
+"""Whether files have an owner by number."""
+
+
+def user_mark() -> str:
+    """Return what tells this user's folders from those of others in a place that all share."""
+    return str(os.geteuid()) if HAS_OWNERS else "user"
+
+
+def is_mine(found: os.stat_result) -> bool:
+    """Return whether this user owns a file or folder."""
+    return not HAS_OWNERS or found.st_uid == os.geteuid()
+
+
+def is_guarded(found: os.stat_result) -> bool:
+    """Return whether this user owns a file or folder and nobody else may change it."""
+    if not HAS_OWNERS:
+        return True
+    if not is_mine(found) or found.st_mode & stat.S_IWOTH:
+        return False
+    return not found.st_mode & stat.S_IWGRP or _is_group_of_one(found.st_gid)
+
+
+def is_own_file(path: Path) -> bool:
+    """Return whether ``path`` is a file, and no link, that nobody but this user can have written.
+
+    Its folder must be the user's, too: in one that others may write they could put another file
+    of the user's in its place.
+    """
+    try:
+        found, folder = path.lstat(), path.parent.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and is_guarded(found) and is_guarded(folder)
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Return whether ``folder`` is a folder, and no link, that nobody but this user may change."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and is_guarded(found)
+
+
+def make_own_folder(folder: Path) -> None:
+    """Make a folder that only this user may enter; one that is there must be the user's own.
+
+    Folders above it that are missing are made likewise.
+
+    Raises
+    ------
+    PermissionError
+        When somebody else made it, when others may write to it, or when it is a link.
+    OSError
+        When it cannot be made.
+    """
+    if not folder.parent.exists():
+        make_own_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not is_own_folder(folder):
+        raise PermissionError(
+            errno.EPERM, "it is not a folder that you alone may change; remove it", str(folder)
+        )
+
+
+def own_temporary_folder(*, create: bool = False) -> Path | None:
+    """Return the user's own folder in the temporary folder, which is open to all.
+
+    Parameters
+    ----------
+    create
+        Whether it is made when it is not there.
+
+    Returns
+    -------
+    Path or None
+        None when it is not there, cannot be made, or somebody else has made it.
+    """
+    folder = Path(tempfile.gettempdir(), f"backtest_batch-{user_mark()}")
+    if create:
+        try:
+            make_own_folder(folder)
+        except OSError:
+            return None
+    return folder if is_own_folder(folder) else None
+
+
+def _is_group_of_one(group_id: int) -> bool:
+    """Return whether a group is the one that many systems give each user for itself."""
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(group_id)
+    except KeyError:
+        return False
+    return group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
