@@ -227,7 +227,7 @@ def test_other_separators_and_decimals(tmp_path, close):
     assert load_panel(source) == panel_from_frames(close)
     text = (tmp_path / "de.csv").read_text().replace("\n2020-01-02;", "\n2020-01-02;k.A.")
     (tmp_path / "de.csv").write_text(text)
-    with pytest.raises(DataError, match=r"column 'AAA' holds 'k\.A\.\d+\.\d+' at 2020-01-02"):
+    with pytest.raises(DataError, match=r"column 'AAA' holds 'k\.A\.\d+,\d+' at 2020-01-02"):
         load_panel(source)
 
 
@@ -409,7 +409,7 @@ def test_no_column_of_timestamps(tmp_path):
 
 def test_no_header(tmp_path):
     path = write(tmp_path, "2020-01-01,1\n2020-01-02,1\n")
-    with pytest.raises(DataError, match="no column of timestamps: none of '2020-01-01', '1'"):
+    with pytest.raises(DataError, match=r"the first line names no columns, .* \(2020-01-01, 1\)"):
         load_panel(Csv(path=path))
 
 
@@ -484,7 +484,10 @@ def test_parquet_columns_that_are_no_numbers(tmp_path):
         ({"path": ""}, "`path` must name a file or folder, but got path=''"),
         ({"path": []}, "`path` must name a file or folder"),
         ({"path": [""]}, "`path` must name a file or folder"),
-        ({"separator": ";;"}, "`separator` must be one character, but got separator=';;'"),
+        (
+            {"separator": ";;"},
+            r"`separator` must be one character or its name .*, but got separator=';;'",
+        ),
         ({"separator": ","} | {"decimal": ","}, "`separator` and `decimal` must differ"),
         ({"timezone": "America/Gotham"}, "got timezone=America/Gotham"),
         ({"timezone": "/etc"}, "`timezone` must be an IANA name"),

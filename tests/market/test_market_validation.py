@@ -40,9 +40,11 @@ def test_prices_must_be_positive_and_finite(tmp_path, value):
     )
     with pytest.raises(DataError) as caught:
         load_panel(Csv(path=path))
+    reason = " (gains are ratios of prices: spreads, power and futures below zero have none)"
+    rule = f"{reason if float(value) < 0 else ''}; `'data.exclude=[BBB]'` leaves the symbol out"
     assert str(caught.value) == (
         f"{path}: BBB has a close of {float(value):g} at 2020-01-02 (2 bars): "
-        "a price must be positive and finite"
+        f"a price must be positive and finite{rule}"
     )
 
 
@@ -65,8 +67,9 @@ def test_faults_of_many_symbols_are_named_in_one_message():
     with pytest.raises(DataError) as caught:
         panel_from_frames(close)
     assert str(caught.value) == (
-        "S0 has a close of -1 at 2020-01-02 (2 bars): a price must be positive and finite; "
-        "also S1 (2, from 2020-01-02), S2 (2, from 2020-01-02), S3 (2, from 2020-01-02), "
+        "S0 has a close of -1 at 2020-01-02 (2 bars): a price must be positive and finite (gains "
+        "are ratios of prices: spreads, power and futures below zero have none); also S1 (2, "
+        "from 2020-01-02), S2 (2, from 2020-01-02), S3 (2, from 2020-01-02), "
         "S4 (2, from 2020-01-02), S5 (2, from 2020-01-02) and 3 more symbols"
     )
 
@@ -326,8 +329,8 @@ def test_gaps_of_other_fields_are_gaps():
     close = frame({"A": [10, 11, 12]})
     with pytest.raises(DataError, match="A has no open inside its series at 2020-01-02"):
         panel_from_frames(close, open=frame({"A": [10, NAN, 12]}))
-    with pytest.raises(DataError, match=r"A has no volume inside its series .*\(3 bars\)"):
-        panel_from_frames(close, volume=frame({"A": [NAN, NAN, NAN]}))
+    with pytest.raises(DataError, match=r"A has no volume inside its series .*\(1 bar\)"):
+        panel_from_frames(close, volume=frame({"A": [1, NAN, 1]}))
 
 
 def test_other_fields_outside_the_closes_are_dropped():
@@ -352,7 +355,8 @@ def test_columns_without_a_price(tmp_path):
     with pytest.raises(DataError) as caught:
         load_panel(Csv(path=path))
     assert str(caught.value) == (
-        f"{path}: BBB has no price on any of 2 bars (all-NaN column); neither have CCC"
+        f"{path}: BBB has no price on any of 2 bars (all-NaN column); nor have CCC; "
+        "`'data.exclude=[BBB,CCC]'` leaves them out"
     )
     assert load_panel(Csv(path=path, symbols=["AAA"])).symbols == ("AAA",)
 
@@ -490,7 +494,7 @@ def test_bars_of_a_minute_as_five(tmp_path):
     path = csv(
         tmp_path, "date,AAA", "2020-01-01 09:30,1", "2020-01-01 09:35,1", "2020-01-01 09:36,1"
     )
-    with pytest.raises(DataError, match="09:35:00 and 2020-01-01 09:36:00 are 1 minutes apart"):
+    with pytest.raises(DataError, match="09:35:00 and 2020-01-01 09:36:00 are 1 minute apart"):
         load_panel(Csv(path=path, freq="5min"))
 
 

@@ -1,6 +1,6 @@
 """Bars of many symbols put together into one panel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +61,13 @@ def assemble(
     tz = _common_zone(bars)
     check_order(bars)
     check_values(bars)
+    known = {name for item in bars for name in item.fields}
     series = _join_pieces(bars)
     check_order(series.values())
     symbols = tuple(series if order is None else order)
     files = {symbol: series[symbol].file for symbol in symbols}
     stamps = _union([series[symbol].stamps for symbol in symbols])
-    names, notes = _common_fields([series[symbol] for symbol in symbols])
+    names, notes = _common_fields([series[symbol] for symbol in symbols], known)
     fields = _matrices([series[symbol] for symbol in symbols], names, stamps)
     check_columns(fields["close"], symbols, files)
     index, fields = _trimmed(index_of(stamps, tz), fields)
@@ -134,18 +135,30 @@ def _union(stamps: Sequence[IntArray]) -> IntArray:
     return union
 
 
-def _common_fields(series: Sequence[SymbolBars]) -> tuple[list[str], list[str]]:
+def _common_fields(
+    series: Sequence[SymbolBars], known: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Return the fields that every symbol has values of, and notes on the others."""
     names, notes = [], []
     for name in FIELDS:
-        without = [item.symbol for item in series if name not in item.fields]
+        without = [item.symbol for item in series if _is_without(item, name)]
         if not without:
             names.append(name)
-        elif len(without) < len(series):
+        elif name in known:
             notes.append(
                 f"{name} is left out: {without[0]} has none "
                 f"({len(without):,} of {len(series):,} symbols)"
             )
     return names, notes
+
+
+def _is_without(item: SymbolBars, name: str) -> bool:
+    values = item.fields.get(name)
+    if values is None:
+        return True
+    # A symbol without a close is a fault that is named later.
+    empty = name != "close" and len(values) > 0 and np.isnan(values[[0, -1]]).all()
+    return bool(empty and np.isnan(values).all())
 
 
 def _matrices(

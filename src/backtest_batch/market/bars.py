@@ -8,6 +8,7 @@ import pandas as pd
 
 from backtest_batch.errors import DataError
 from backtest_batch.market.fields import BoolArray, FloatArray, IntArray
+from backtest_batch.market.wording import Wording
 from backtest_batch.market.zones import index_of
 
 
@@ -149,12 +150,14 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
     """
     prices: list[BarFault] = []
     volumes: list[BarFault] = []
+    rule = ""
     for item in bars:
         for name, values in item.fields.items():
             faults = volumes if name == "volume" else prices
             bad = _bad_volumes(values) if name == "volume" else _bad_prices(values)
             if bad.any():
                 row = int(bad.argmax())
+                rule = rule or _price_rule(item, name, float(values[row]))
                 faults.append(
                     BarFault(
                         symbol=item.symbol,
@@ -164,8 +167,25 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
                         file=item.file,
                     )
                 )
-    raise_faults(prices, "a price must be positive and finite")
-    raise_faults(volumes, "a volume must be finite and not negative")
+    raise_faults(prices, f"a price must be positive and finite{rule}")
+    raise_faults(volumes, f"a volume must be finite and not negative{rule}")
+
+
+def _price_rule(bars: SymbolBars, name: str, value: float) -> str:
+    """Return what to do about the value of a field that cannot be used."""
+    reason = ""
+    if name == "close" and value < 0:
+        reason = " (gains are ratios of prices: spreads, power and futures below zero have none)"
+    return reason + without(name, [bars.symbol], bars.file)
+
+
+def without(name: str, symbols: Sequence[str], file: str) -> str:
+    """Return what leaves out a field, or for ``close`` the symbols; empty for frames."""
+    if not file:
+        return ""
+    if name == "close":
+        return f"; {Wording(table=file).leave_out(list(symbols))} leaves the symbol out"
+    return f"; {Wording(table=file).setting(f'{name}_column', None)} leaves the field out"
 
 
 def _bad_prices(values: FloatArray) -> BoolArray:

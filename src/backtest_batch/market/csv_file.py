@@ -2,26 +2,34 @@
 
 import csv
 import gzip
+import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.tables import NULL_TOKENS
+from backtest_batch.market.cells import NULL_TOKENS
+from backtest_batch.market.column_names import CLOSE_LIKE, meaning
+from backtest_batch.market.formats import describe, not_utf8
+from backtest_batch.market.printable import printable
 
 SUFFIXES = (".csv", ".csv.gz")
 """Endings of the files that count in a folder."""
 
 # A row must fit into a block; rows of ten thousand symbols have some 100 kB.
 _BLOCK_BYTES = 1 << 24
+_LEVELS = ("", "ticker", "tickers", "symbol", "symbols", "price", "field", "attributes")
 
 
 class CsvFile:
     """A CSV file whose first line names the columns.
 
-    Every line must have as many fields as the first: a file that was cut off shows.
+    Every line must have as many fields as the first: a file that was cut off shows. Where pandas
+    wrote two levels of names, as for ``yfinance.download(...)``, the columns are named
+    ``('Close', 'AAPL')``, as in Parquet.
 
     Parameters
     ----------
@@ -33,29 +41,51 @@ class CsvFile:
 
     def __init__(self, path: Path, *, separator: str = ",", decimal: str = ".") -> None:
         self.path = path
+        self.decimal = decimal
         self._separator = separator
-        self._decimal = decimal
 
-    @cached_property
+    @property
     def columns(self) -> Sequence[str]:
         """Names of the columns, from the first line."""
-        try:
-            with self.path.open("rb") as start:
-                is_parquet = start.read(4) == b"PAR1"
-            if is_parquet:
-                raise DataError(f"{self.path} is a Parquet file; `data=parquet` reads it")
-            with self._open() as stream:
-                header = next(csv.reader(stream, delimiter=self._separator), None)
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-            raise self._unreadable(error) from error
-        if not header:
-            raise DataError(f"{self.path} is empty: its first line should name the columns")
-        return header
+        return self._header[0]
 
     @property
     def index_column(self) -> str | None:
         """None: CSV marks no column as index."""
         return None
+
+    @cached_property
+    def _header(self) -> tuple[list[str], int]:
+        """Names of the columns, and the number of lines that they take."""
+        try:
+            what = None if self._is_packed else describe(self.path)
+            if what is not None:
+                raise DataError(f"{printable(self.path)} is {what}")
+            with self._open() as stream:
+                rows = csv.reader(_lines(stream), delimiter=self._separator)
+                first, second, third = (next(rows, None) for _ in range(3))
+        except DataError:
+            raise
+        except UnicodeDecodeError as error:
+            raise self._unreadable(not_utf8(error)) from error
+        except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
+            raise self._unreadable(error) from error
+        if not first:
+            raise DataError(
+                f"{printable(self.path)} is empty: its first line should name the columns"
+            )
+        self._refuse_values(first)
+        levels = _two_levels(first, second, third)
+        return (first, 1) if levels is None else levels
+
+    def _refuse_values(self, cells: Sequence[str]) -> None:
+        if _is_value(cells[0]) and all(_is_value(cell) for cell in cells if cell.strip()):
+            shown = ", ".join(cell.strip()[:30] for cell in cells[:4])
+            raise DataError(
+                f"{printable(self.path)}: the first line names no columns, it holds values "
+                f"({shown}{', ...' if len(cells) > 4 else ''}): write a line of names above it, "
+                f"such as {self._separator.join(('timestamp', 'open', 'high', 'low', 'close'))}"
+            )
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         """Return a pyarrow Table of these columns; text where ``numbers`` are none."""
@@ -68,42 +98,85 @@ class CsvFile:
                 raise self._unreadable(error) from error
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
-        table = self._read([*text, *numbers], [])
-        return table if self._decimal == "." else self._with_points(table, numbers)
+        try:
+            return self._read([*text, *numbers], [])
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
 
     def _read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         import pyarrow as pa
         from pyarrow import csv as arrow
 
+        columns, n_lines = self._header
         types = dict.fromkeys(text, pa.string()) | dict.fromkeys(numbers, pa.float64())
-        return arrow.read_csv(
-            self.path,
-            read_options=arrow.ReadOptions(
-                block_size=_BLOCK_BYTES, column_names=list(self.columns), skip_rows=1
-            ),
-            parse_options=arrow.ParseOptions(delimiter=self._separator),
-            convert_options=arrow.ConvertOptions(
-                column_types=types,
-                include_columns=[*text, *numbers],
-                null_values=list(NULL_TOKENS),
-                strings_can_be_null=False,
-                decimal_point=self._decimal,
-            ),
-        )
+        with ExitStack() as stack:
+            source: Any = self.path
+            if printable(self.path) != os.fspath(self.path):
+                # Arrow cannot open names that are no UTF-8.
+                source = stack.enter_context(self.path.open("rb"))
+                if self._is_packed:
+                    source = stack.enter_context(gzip.GzipFile(fileobj=source))
+            return arrow.read_csv(
+                source,
+                read_options=arrow.ReadOptions(
+                    block_size=_BLOCK_BYTES, column_names=columns, skip_rows=n_lines
+                ),
+                parse_options=arrow.ParseOptions(delimiter=self._separator),
+                convert_options=arrow.ConvertOptions(
+                    column_types=types,
+                    include_columns=[*text, *numbers],
+                    null_values=list(NULL_TOKENS),
+                    strings_can_be_null=False,
+                    decimal_point=self.decimal,
+                ),
+            )
 
-    def _with_points(self, table: Any, numbers: Sequence[str]) -> Any:
-        import pyarrow.compute as pc
-
-        for name in numbers:
-            pointed = pc.replace_substring(table[name], self._decimal, ".")
-            table = table.set_column(table.schema.get_field_index(name), name, pointed)
-        return table
+    @property
+    def _is_packed(self) -> bool:
+        return self.path.name.lower().endswith(".gz")
 
     def _open(self) -> IO[str]:
-        if self.path.name.lower().endswith(".gz"):
+        if self._is_packed:
             return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
         return self.path.open(encoding="utf-8-sig", newline="")
 
-    def _unreadable(self, error: Exception) -> DataError:
+    def _unreadable(self, error: Exception | str) -> DataError:
         reason = str(error).strip() or type(error).__name__
-        return DataError(f"{self.path} cannot be read as CSV: {reason}")
+        return DataError(f"{printable(self.path)} cannot be read as CSV: {reason}")
+
+
+def _lines(stream: IO[str]) -> Iterator[str]:
+    """Yield the lines of a text; a file without ends of lines is not read whole."""
+    while line := stream.readline(_BLOCK_BYTES):
+        if len(line) == _BLOCK_BYTES:
+            raise ValueError(f"a line is longer than {_BLOCK_BYTES >> 20} MiB")
+        yield line
+
+
+def _is_value(cell: str) -> bool:
+    """Return whether a cell of the first line holds a number or a moment rather than a name."""
+    text = cell.strip()
+    return any(map(str.isdigit, text)) and all(sign in "0123456789 +-.,:/TZeE$" for sign in text)
+
+
+def _two_levels(
+    first: list[str], second: list[str] | None, third: list[str] | None
+) -> tuple[list[str], int] | None:
+    """Return the columns of a table below two lines of names, and the number of lines.
+
+    pandas writes the levels of the columns one a line, with the names of the levels before them,
+    and below these a line that holds the name of the index alone, when it has one.
+    """
+    if second is None or len(second) != len(first) or _is_value(second[0]):
+        return None
+    for labels, others in ((first[1:], second[1:]), (second[1:], first[1:])):
+        meanings = {meaning(label) for label in labels}
+        if None in meanings or not meanings & CLOSE_LIKE or not all(map(str.strip, others)):
+            continue
+        if second[0].strip().casefold() not in _LEVELS and any(map(_is_value, others)):
+            continue
+        named = third is not None and len(third) == len(first) and not any(third[1:])
+        index = third[0].strip() if named and third is not None else ""
+        pairs = [str(pair) for pair in zip(first[1:], second[1:], strict=True)]
+        return [index, *pairs], 3 if named else 2
+    return None

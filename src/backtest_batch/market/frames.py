@@ -6,9 +6,114 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.errors import DataError
+from backtest_batch.market.adjusted import Choice, adjusted_fields
 from backtest_batch.market.bars import SymbolBars
+from backtest_batch.market.column_names import fields_by_symbol, plain, split_names
+from backtest_batch.market.counts import check_are_prices
 from backtest_batch.market.fields import FloatArray
+from backtest_batch.market.layout import (
+    ColumnNames,
+    check_assets,
+    choices_by_symbol,
+    choose_fields,
+    unclear_levels,
+)
+from backtest_batch.market.tables import Reading
+from backtest_batch.market.wording import Wording
 from backtest_batch.market.zones import stamps_of
+
+_WORDING = Wording(table="the DataFrame", in_memory=True)
+
+
+def bars_of_frame(frame: pd.DataFrame, *, symbol: str, names: ColumnNames) -> Reading:
+    """Return the bars of one DataFrame, whose columns are told apart as those of a file are.
+
+    They are closes, one column a symbol; the fields of one asset (open, high, low, close, volume,
+    in any spelling that files may have); or fields of several symbols, on two levels of names.
+
+    Parameters
+    ----------
+    frame
+        Rows by a DatetimeIndex.
+    symbol
+        Symbol of an asset that the columns do not name.
+    names
+        Names of the columns of closes, and whether adjusted ones are used.
+
+    Raises
+    ------
+    DataError
+        When the frame has no DatetimeIndex, two columns of one name or a value that is no number,
+        or when its names do not tell what its columns are.
+    """
+    if isinstance(frame, pd.DataFrame) and frame.columns.nlevels > 2:
+        raise DataError(
+            f"the DataFrame names its columns on {frame.columns.nlevels} levels; it may have one "
+            "(symbols), or two (fields and symbols)"
+        )
+    _check_labels("close", frame)
+    two_levels = frame.columns.nlevels == 2
+    found: list[tuple[str, str]] | None = None
+    if two_levels:
+        levels = (frame.columns.get_level_values(level) for level in (0, 1))
+        pairs = list(zip(*(map(str, level) for level in levels), strict=True))
+        columns = [str(pair) for pair in pairs]
+        found = fields_by_symbol(pairs)
+        if found is None:
+            raise unclear_levels(pairs, _WORDING)
+    else:
+        columns = [str(label) for label in frame.columns]
+        _refuse_rows_by_symbol(columns)
+        choice = choose_fields(columns, names, _WORDING)
+        if choice is not None:
+            return _read_fields(frame, columns, {symbol: choice}, {}, names)
+        if names.close is not None:
+            found = split_names(columns)
+    if found is not None:
+        choices, places = choices_by_symbol(columns, found, names, _WORDING)
+        return _read_fields(frame, columns, choices, places, names)
+    notes: tuple[str, ...] = ()
+    bars = bars_of_frames({"close": frame})
+    if names.close is not None:
+        check_assets(columns, _WORDING)
+        closes = {item.symbol: item.fields["close"] for item in bars}
+        notes = check_are_prices(closes, _WORDING)
+    available = tuple(item.symbol for item in bars)
+    return Reading(available=available, bars=bars, in_order=True, notes=notes)
+
+
+def _read_fields(
+    frame: pd.DataFrame,
+    columns: list[str],
+    choices: Mapping[str, Choice],
+    places: Mapping[str, Mapping[str, str]],
+    names: ColumnNames,
+) -> Reading:
+    stamps, tz = stamps_of(pd.DatetimeIndex(frame.index))
+    position = {column: number for number, column in enumerate(columns)}
+    bars, notes = [], []
+    for symbol, choice in choices.items():
+        place = places.get(symbol, {})
+        values = {
+            field: _floats(frame.iloc[:, position[place.get(label, label)]], symbol, field)
+            for field, label in choice.columns.items()
+        }
+        fields, note = adjusted_fields(values, choice, adjusted=names.adjusted, wording=_WORDING)
+        bars.append(SymbolBars(symbol=symbol, stamps=stamps, tz=tz, fields=fields))
+        notes.extend([note] if note else [])
+    return Reading(
+        available=tuple(choices), bars=bars, in_order=True, notes=tuple(dict.fromkeys(notes))
+    )
+
+
+def _refuse_rows_by_symbol(columns: list[str]) -> None:
+    for column in columns:
+        if plain(column) in ("symbol", "ticker"):
+            raise DataError(
+                f"the DataFrame has a column '{column}': one row a symbol and bar is read from "
+                f"files; here each symbol is a column, as `frame.pivot(columns={column!r}, "
+                "values='close')` makes it"
+            )
 
 
 def bars_of_frames(frames: Mapping[str, pd.DataFrame]) -> list[SymbolBars]:

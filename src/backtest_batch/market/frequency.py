@@ -46,5 +46,11 @@ def check_frequency(index: pd.DatetimeIndex, freq: Literal["1d", "5min"]) -> Non
             raise DataError(
                 "`data.freq=5min` is bars at least 5 minutes apart, but those at "
                 f"{moment_text(index[row])} and {moment_text(index[row + 1])} are "
-                f"{steps[row] / _MINUTE:g} minutes apart"
+                f"{_minutes(steps[row] / _MINUTE)} apart; bars of another length are not read: "
+                "combine them, as `frame.resample('5min', closed='right', label='right').last()` "
+                "does with closes"
             )
+
+
+def _minutes(number: float) -> str:
+    return f"{number:g} minute{'' if number == 1 else 's'}"

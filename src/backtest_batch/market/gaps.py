@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.bars import BarFault, moment_text, raise_faults
+from backtest_batch.market.bars import BarFault, moment_text, raise_faults, without
 from backtest_batch.market.fields import BoolArray, FloatArray, IntArray
 
 LOG = logging.getLogger("backtest_batch.market")
@@ -51,10 +51,15 @@ def check_columns(close: FloatArray, symbols: Sequence[str], files: Mapping[str,
     empty = [symbols[column] for column in np.flatnonzero(np.isnan(close).all(axis=0)).tolist()]
     if empty:
         where = f"{files[empty[0]]}: " if files[empty[0]] else ""
-        others = f"; neither have {', '.join(empty[1:6])}" if len(empty) > 1 else ""
+        others = f"; nor have {', '.join(empty[1:6])}" if len(empty) > 1 else ""
         others += f" and {len(empty) - 6:,} more symbols" if len(empty) > 6 else ""
+        # All of them, so that one answer is enough.
+        out = without("close", empty, files[empty[0]])
+        if len(empty) > 1:
+            out = out.replace("leaves the symbol out", "leaves them out")
         raise DataError(
-            f"{where}{empty[0]} has no price on any of {len(close):,} bars (all-NaN column){others}"
+            f"{where}{empty[0]} has no price on any of {len(close):,} bars (all-NaN column)"
+            f"{others}{out}"
         )
 
 
@@ -111,15 +116,21 @@ def fill_or_refuse(
             else:
                 _fill(values, fields["close"], gap[:, column], column, name)
                 filled += int(gap[:, column].sum())
-        raise_faults(faults, _rule(gaps))
+        raise_faults(faults, _rule(gaps, name) + _advice(name, faults))
     if filled:
         LOG.info("filled %s missing values with the last close", f"{filled:,}")
 
 
-def _rule(gaps: Gaps) -> str:
+def _advice(name: str, faults: Sequence[BarFault]) -> str:
+    """Return how an optional field is left out: closes with gaps are a matter of the limit."""
+    return without(name, (), faults[0].file) if faults and name != "close" else ""
+
+
+def _rule(gaps: Gaps, name: str) -> str:
     if gaps.missing == "error":
+        fill = "0" if name == "volume" else "the last close"
         return (
-            "a series may have no gap; `data.missing=ffill` fills it with the last close, "
+            f"a series may have no gap; `data.missing=ffill` fills it with {fill}, "
             f"`data.missing_limit={gaps.missing_limit}` bars in a row at most"
         )
     return f"more than `data.missing_limit={gaps.missing_limit}` bars in a row are not filled"

@@ -2,12 +2,24 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from backtest_batch.errors import DataError
+from backtest_batch.market.adjusted import Adjusted, Choice, choose
+from backtest_batch.market.column_names import (
+    CLOSE_LIKE,
+    PRICES,
+    fields_by_symbol,
+    looks_like_bars,
+    meaning,
+    pair_of,
+    plain,
+    split_names,
+)
 from backtest_batch.market.fields import FIELDS
+from backtest_batch.market.wording import Wording
 
 _TIMESTAMP_NAMES = ("timestamp", "date", "datetime", "time")
 _SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
@@ -16,7 +28,7 @@ _UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnNames:
-    """Names of the columns of a file; compared exactly, then without regard to case.
+    """Names of the columns of a table; compared exactly, then without regard to case and spelling.
 
     Attributes
     ----------
@@ -25,8 +37,11 @@ class ColumnNames:
     symbol
         A table with this column is long: one row a symbol and bar. None says that there is none.
     open, high, low, close, volume
-        Columns of a table that is long or of one symbol. None leaves the field out. A name other
-        than the usual one must be there.
+        Columns of a table that is long or of one symbol. None leaves the field out; for ``close``
+        it says that every column holds the closes of a symbol. A name other than the usual one
+        must be there.
+    adjusted
+        Whether adjusted closes are used where closes as quoted stand beside them.
     """
 
     timestamp: str | None = None
@@ -34,8 +49,9 @@ class ColumnNames:
     open: str | None = "open"
     high: str | None = "high"
     low: str | None = "low"
-    close: str = "close"
+    close: str | None = "close"
     volume: str | None = "volume"
+    adjusted: Adjusted = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +62,38 @@ class Layout:
     ----------
     kind
         ``wide``: one column of closes a symbol. ``long``: a column of symbols. ``single``: the
-        bars of one symbol, which the file's name names.
+        bars of one symbol, which the file's name names. ``fields``: a column for each field of
+        each symbol.
     timestamp, symbol
         Names of these columns; ``symbol`` for long tables only.
     values
-        Columns of numbers and what they are: the symbol in a wide table, else the field.
+        Symbol by column, of a wide table.
+    choices
+        Which columns the fields come from, by symbol; by the empty text where the columns do not
+        name the symbol.
+    places
+        Name in the table of each column of ``choices``, by symbol; empty where they are the same.
+    left_out
+        Symbols of a wide table that were to be left out.
     """
 
-    kind: Literal["wide", "long", "single"]
+    kind: Literal["wide", "long", "single", "fields"]
     timestamp: str
-    symbol: str | None
-    values: dict[str, str]
+    symbol: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
+    places: dict[str, dict[str, str]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def find_layout(
-    columns: Sequence[str], names: ColumnNames, file: str, index_column: str | None = None
+    columns: Sequence[str],
+    names: ColumnNames,
+    file: str,
+    index_column: str | None = None,
+    *,
+    wanted: Collection[str] | None = None,
+    exclude: Collection[str] = (),
 ) -> Layout:
     """Return what the columns of a table are.
 
@@ -74,54 +107,210 @@ def find_layout(
         Name of the file, for messages.
     index_column
         Column that the file itself marks as its index (Parquet written by pandas).
+    wanted, exclude
+        Symbols that were asked for by name, and those to be left out: who names a column as a
+        symbol says that it is one.
 
     Raises
     ------
     DataError
-        When two columns have one name, or there is no column of timestamps or prices.
+        When two columns have one name, there is no column of timestamps or prices, or the names
+        do not tell whether the columns are assets or fields of one.
     """
-    stripped = [column.strip() for column in columns]
-    repeated = [(name, times) for name, times in Counter(stripped).items() if times > 1]
-    if repeated:
-        raise DataError(f"{file} has the column '{repeated[0][0]}' {repeated[0][1]} times")
-    timestamp = _timestamp_column(columns, names, file, index_column)
-    rest = [column for column in columns if column not in (timestamp, *_UNNAMED_INDEX)]
-    symbol = None if names.symbol is None else _matching(rest, names.symbol)
-    close = _matching(rest, names.close)
+    wording = Wording(table=file)
+    # A column above which one level of two is empty has the name that is there.
+    pairs = {column: pair for column in columns if (pair := pair_of(column)) is not None}
+    flat = {column: "".join(pair) for column, pair in pairs.items() if not all(pair)}
+    spelled = [flat.get(column, column) for column in columns]
+    _refuse_repeated(spelled, file)
+    timestamp = columns[spelled.index(_timestamp_column(spelled, names, file, index_column, flat))]
+    rest = [column for column in columns if column != timestamp and column not in _UNNAMED_INDEX]
+    if rest and all(column in pairs and column not in flat for column in rest):
+        found = fields_by_symbol([pairs[column] for column in rest])
+        if found is None:
+            raise unclear_levels([pairs[column] for column in rest], wording)
+        choices, places = choices_by_symbol(rest, found, names, wording)
+        return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
+    found_symbol = None if names.symbol is None else _matching(rest, names.symbol)
+    if found_symbol is None and names.symbol not in (None, ColumnNames().symbol):
+        raise _no_column(names.symbol, "symbol_column", rest, wording)
+    if found_symbol is not None:
+        held = [column for column in rest if column != found_symbol]
+        choice = choose_fields(held, names, wording)
+        if choice is None:
+            raise _no_close(held, names, wording)
+        return Layout(kind="long", timestamp=timestamp, symbol=found_symbol, choices={"": choice})
+    assets = [column for column in rest if column.strip() not in exclude]
+    return _without_symbols(rest, assets, timestamp, names, wording, wanted)
+
+
+def _without_symbols(
+    rest: list[str],
+    assets: list[str],
+    timestamp: str,
+    names: ColumnNames,
+    wording: Wording,
+    wanted: Collection[str] | None,
+) -> Layout:
+    """Return the layout of a table without a column of symbols."""
+    choice = choose_fields(rest, names, wording)
+    if choice is not None:
+        if names.symbol is not None:
+            _refuse_hidden_symbols(rest, wording.table)
+        return Layout(kind="single", timestamp=timestamp, choices={"": choice})
+    if not rest:
+        raise DataError(f"{wording.table} has no column of prices beside '{timestamp}'")
+    named = wanted is not None and set(wanted) <= {column.strip() for column in assets}
+    if names.close is not None and not named:
+        if names.symbol is not None and any(meaning(column) in PRICES for column in assets):
+            _refuse_hidden_symbols(assets, wording.table, and_close=_candidates(assets))
+        found = split_names(assets)
+        if found is not None:
+            choices, places = choices_by_symbol(assets, found, names, wording)
+            return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
+        check_assets(assets, wording)
+    return Layout(
+        kind="wide",
+        timestamp=timestamp,
+        values={column: column.strip() for column in assets},
+        left_out=tuple(column.strip() for column in rest if column not in assets),
+    )
+
+
+def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) -> Choice | None:
+    """Return which columns hold the fields of one asset; None without a column of closes.
+
+    Raises
+    ------
+    DataError
+        When a column that was named is not there, or the closes that are wanted are not.
+    """
     usual = ColumnNames()
-    if symbol is None and names.symbol not in (None, usual.symbol):
-        raise _no_column(names.symbol, "symbol_column", rest, file)
-    if close is None and (symbol is not None or names.close != usual.close):
-        raise _no_column(names.close, "close_column", rest, file)
-    if close is None:
-        if not rest:
-            raise DataError(f"{file} has no column of prices beside '{timestamp}'")
-        values = {column: column.strip() for column in rest}
-        return Layout(kind="wide", timestamp=timestamp, symbol=None, values=values)
-    if symbol is None and names.symbol is not None:
-        _refuse_hidden_symbols(rest, file)
-    values = {}
-    for field in FIELDS:
-        name = getattr(names, field)
-        column = None if name is None else _matching(rest, name)
+    found: dict[str, str] = {}
+    for name in FIELDS:
+        said = getattr(names, name)
+        column = None if said is None else _matching(columns, said)
+        if column is None and said is not None and said == getattr(usual, name):
+            column = _by_meaning(columns, name, wording)
         if column is not None:
-            values[column] = field
-        elif name is not None and name != getattr(usual, field):
-            raise _no_column(name, f"{field}_column", rest, file)
-    kind: Literal["long", "single"] = "single" if symbol is None else "long"
-    return Layout(kind=kind, timestamp=timestamp, symbol=symbol, values=values)
+            found[name] = column
+        elif said is not None and said != getattr(usual, name):
+            raise _no_column(said, f"{name}_column", columns, wording)
+        adjusted = None if said is None else _by_meaning(columns, f"adj_{name}", wording)
+        if adjusted is not None:
+            found[f"adj_{name}"] = adjusted
+    if names.close is None or not found.keys() & {"close", "adj_close"}:
+        return None
+    explicit = found["close"] if names.close != usual.close else None
+    if explicit is not None and explicit == found.get("adj_close"):
+        quoted = _by_meaning(columns, "close", wording)
+        found |= {"close": quoted} if quoted is not None else {}
+        if quoted is None:
+            del found["close"]
+    return choose(found, adjusted=names.adjusted, explicit=explicit, wording=wording)
+
+
+def choices_by_symbol(
+    columns: Sequence[str],
+    found: Sequence[tuple[str, str]],
+    names: ColumnNames,
+    wording: Wording,
+) -> tuple[dict[str, Choice], dict[str, dict[str, str]]]:
+    """Return which columns hold the fields of each symbol, and each column by its label.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns.
+    found
+        Field's label and symbol of each.
+    names, wording
+        As for :func:`choose_fields`.
+
+    Raises
+    ------
+    DataError
+        When a symbol has no closes, or two columns of one field.
+    """
+    held: dict[str, dict[str, str]] = {}
+    for column, (label, symbol) in zip(columns, found, strict=True):
+        columns_of = held.setdefault(symbol, {})
+        if label in columns_of:
+            raise DataError(f"{wording.table} has the column '{label}' of {symbol} 2 times")
+        columns_of[label] = column
+    choices = {}
+    for symbol, columns_of in held.items():
+        choice = choose_fields(list(columns_of), names, wording)
+        if choice is None:
+            raise DataError(
+                f"{wording.table} has no column of closes of {symbol} "
+                f"(it has {some(list(columns_of))}){_advice(list(columns_of), wording)}"
+            )
+        choices[symbol] = choice
+    return choices, held
+
+
+def check_assets(columns: Sequence[str], wording: Wording) -> None:
+    """Check that columns may be closes of assets, by their names.
+
+    Raises
+    ------
+    DataError
+        When they look like the fields of one asset, or one is named as what is no price.
+    """
+    if looks_like_bars(columns):
+        raise DataError(
+            f"{wording.table}: the columns {some(columns)} look like the bars of one asset, but "
+            f"none is named close{_advice(columns, wording)}; "
+            f"{wording.setting('close_column', None)} takes each column as an asset"
+        )
+    for column in columns:
+        if meaning(column) in ("no price", "volume") and len(columns) > 1:
+            raise DataError(
+                f"{wording.table}: the column '{column.strip()}' is no price by its name, but "
+                f"stands among closes: {wording.leave_out([column.strip()])} leaves it out, "
+                f"{wording.setting('close_column', None)} takes each column as an asset's closes"
+            )
+
+
+def _advice(columns: Sequence[str], wording: Wording) -> str:
+    """Return what to type where a column may hold the closes."""
+    candidates = _candidates(columns)
+    said = " or ".join(wording.setting("close_column", column) for column in candidates[:3])
+    return (
+        f": {said} reads the closes from it"
+        if said
+        else f": {wording.key('close_column')} names it"
+    )
+
+
+def _candidates(columns: Sequence[str]) -> list[str]:
+    return [column.strip() for column in columns if meaning(column) in CLOSE_LIKE]
+
+
+def unclear_levels(pairs: Sequence[tuple[str, str]], wording: Wording) -> DataError:
+    """Return what is wrong with columns on two levels of which neither names fields."""
+    return DataError(
+        f"{wording.table} names its columns on two levels, such as {pairs[0]}, but neither holds "
+        "fields alone (Open, High, Low, Close, Volume), with closes among them: write one level "
+        "of symbols, as in frame['Close']"
+    )
 
 
 def _timestamp_column(
-    columns: Sequence[str], names: ColumnNames, file: str, index_column: str | None
+    columns: Sequence[str],
+    names: ColumnNames,
+    file: str,
+    index_column: str | None,
+    flat: dict[str, str],
 ) -> str:
     if names.timestamp is not None:
         column = _matching(columns, names.timestamp)
         if column is None:
-            raise _no_column(names.timestamp, "timestamp_column", columns, file)
+            raise _no_column(names.timestamp, "timestamp_column", columns, Wording(table=file))
         return column
     if index_column is not None:
-        return index_column
+        return flat.get(index_column, index_column)
     for name in _TIMESTAMP_NAMES:
         column = _matching(columns, name)
         if column is not None:
@@ -129,36 +318,81 @@ def _timestamp_column(
     if columns and columns[0].strip() in _UNNAMED_INDEX:
         return columns[0]
     raise DataError(
-        f"{file} has no column of timestamps: none of {_some(columns)} is named "
+        f"{file} has no column of timestamps: none of {some(columns)} is named "
         f"{', '.join(_TIMESTAMP_NAMES)}; `data.timestamp_column` names another"
     )
 
 
-def _refuse_hidden_symbols(columns: Sequence[str], file: str) -> None:
+def _refuse_repeated(columns: Sequence[str], file: str) -> None:
+    stripped = [column.strip() for column in columns]
+    repeated = [(name, times) for name, times in Counter(stripped).items() if times > 1]
+    if repeated:
+        raise DataError(f"{file} has the column '{repeated[0][0]}' {repeated[0][1]} times")
+
+
+def _refuse_hidden_symbols(
+    columns: Sequence[str], file: str, *, and_close: Sequence[str] = ()
+) -> None:
     for column in columns:
-        if column.strip().casefold() in _SYMBOL_LIKE:
-            raise DataError(
-                f"{file} has no column 'symbol', but one named '{column}': "
-                f"`data.symbol_column={column}` reads the symbols from it, "
-                "`data.symbol_column=null` takes the file's name as the symbol"
-            )
+        short = plain(column)
+        if short not in _SYMBOL_LIKE:
+            continue
+        key = f"data.symbol_column={short}"
+        if and_close:
+            key += f"` with `data.close_column={and_close[0]}"
+        other = (
+            "" if and_close else (", `data.symbol_column=null` takes the file's name as the symbol")
+        )
+        raise DataError(
+            f"{file} has no column 'symbol', but one named '{column}': "
+            f"`{key}` reads the symbols from it{other}"
+        )
 
 
 def _matching(columns: Sequence[str], name: str) -> str | None:
     for column in columns:
         if column.strip() == name:
             return column
-    alike = [column for column in columns if column.strip().casefold() == name.casefold()]
-    return alike[0] if len(alike) == 1 else None
+    for same in (str.casefold, plain):
+        alike = [column for column in columns if same(column.strip()) == same(name.strip())]
+        if alike:
+            return alike[0] if len(alike) == 1 else None
+    return None
 
 
-def _no_column(name: str | None, key: str, columns: Sequence[str], file: str) -> DataError:
+def _by_meaning(columns: Sequence[str], name: str, wording: Wording) -> str | None:
+    found = [column for column in columns if meaning(column) == name]
+    if len(found) > 1:
+        key = f"{name.removeprefix('adj_')}_column"
+        said = " or ".join(wording.setting(key, column.strip()) for column in found[:3])
+        raise DataError(
+            f"{wording.table}: {some(found)} may each be the {name.removeprefix('adj_')}: {said} "
+            "chooses one"
+        )
+    return found[0] if found else None
+
+
+def _no_close(columns: Sequence[str], names: ColumnNames, wording: Wording) -> DataError:
+    if names.close is None:
+        return DataError(
+            f"{wording.table} has one row a symbol and bar, and needs a column of closes: "
+            f"{wording.setting('close_column', None)} fits tables without a column of symbols"
+        )
+    fault = _no_column(names.close, "close_column", columns, wording)
+    return DataError(f"{fault}{_advice(columns, wording) if _candidates(columns) else ''}")
+
+
+def _no_column(name: str | None, key: str, columns: Sequence[str], wording: Wording) -> DataError:
     close = difflib.get_close_matches(str(name), columns, n=3)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     return DataError(
-        f"{file} has no column '{name}'{hint}, as `data.{key}` says; it has {_some(columns)}"
+        f"{wording.table} has no column '{name}'{hint}, as {wording.key(key)} says; "
+        f"it has {some(columns)}"
     )
 
 
-def _some(columns: Sequence[str]) -> str:
-    return ", ".join(repr(column) for column in columns[:8]) + (", ..." if len(columns) > 8 else "")
+def some(columns: Sequence[str], most: int = 8) -> str:
+    """Return the first names of columns, in quotes."""
+    return ", ".join(repr(column) for column in columns[:most]) + (
+        ", ..." if len(columns) > most else ""
+    )

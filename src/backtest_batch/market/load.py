@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,14 +15,14 @@ from backtest_batch.market.bars import BarFault, moment_text, raise_faults
 from backtest_batch.market.dates import Date
 from backtest_batch.market.frequency import check_frequency
 from backtest_batch.market.gaps import lifetimes
-from backtest_batch.market.moves import warn_of_moves
+from backtest_batch.market.moves import describe_moves
 from backtest_batch.market.panel import Panel
 from backtest_batch.market.sources.base import Source
 from backtest_batch.market.symbols import check_known
 
 LOG = logging.getLogger("backtest_batch.market")
 
-_READER = 1
+_READER = 2
 """Version of reading and checking: raised whenever a source would lead to another panel."""
 
 
@@ -63,10 +65,17 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
         panel = panel if cut is panel else cache.store(cut)
     if source.delisting == "error":
         _refuse_ends(panel)
+    warn(panel, notes)
+    return panel
+
+
+def warn(panel: Panel, notes: Sequence[str]) -> None:
+    """Log the notes on a panel, and its moves that are more often a fault than a fact."""
     for note in notes:
         LOG.warning("%s", note)
-    warn_of_moves(panel.fields["close"], panel.index, panel.symbols)
-    return panel
+    moves = describe_moves(panel.fields["close"], panel.index, panel.symbols, fields=panel.fields)
+    if moves is not None:
+        LOG.warning("%s", moves)
 
 
 def _key(source: Source, identity: dict[str, object], wanted: tuple[str, ...] | None) -> str:
@@ -82,6 +91,8 @@ def _key(source: Source, identity: dict[str, object], wanted: tuple[str, ...] | 
 
 def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
     reading = source.read(wanted)
+    excluded = frozenset(source.exclude or ())
+    check_known(sorted(excluded), reading.available)
     if wanted is not None:
         check_known(wanted, reading.available)
         order = wanted
@@ -89,9 +100,13 @@ def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
         order = reading.available
     else:
         order = tuple(sorted(reading.available))
-    built = assemble(reading.bars, gaps=source.gaps, order=order)
+    order = tuple(symbol for symbol in order if symbol not in excluded)
+    if not order:
+        raise DataError(f"`data.exclude` leaves none of {len(excluded):,} symbols")
+    bars = [item for item in reading.bars if item.symbol not in excluded]
+    built = assemble(bars, gaps=source.gaps, order=order)
     check_frequency(built.panel.index, source.freq)
-    return built
+    return replace(built, notes=(*reading.notes, *built.notes))
 
 
 def _refuse_ends(panel: Panel) -> None:

@@ -228,6 +228,9 @@ def panel_from_frames(
     high: pd.DataFrame | None = None,
     low: pd.DataFrame | None = None,
     volume: pd.DataFrame | None = None,
+    symbol: str = "asset",
+    close_column: str | None = "close",
+    adjusted: Literal["auto", True, False] = "auto",
     missing: Literal["error", "ffill"] = "error",
     missing_limit: int = 5,
 ) -> Panel:
@@ -235,9 +238,19 @@ def panel_from_frames(
 
     Parameters
     ----------
-    close, open, high, low, volume
-        Frames of shape (n_bars, n_assets) on one DatetimeIndex, one column a symbol. The order of
-        the columns of ``close`` is kept; the others hold the same rows and symbols.
+    close
+        Closes of shape (n_bars, n_assets) on a DatetimeIndex, one column a symbol, in this order.
+        Without the other frames also the fields of one asset (Open, High, Low, Close, Volume), or
+        fields of several symbols on two levels of names, as ``yfinance.download`` returns them.
+    open, high, low, volume
+        Frames of the same rows and symbols.
+    symbol
+        Symbol of the asset, where the columns are fields of one.
+    close_column
+        Column of its closes; None says that every column holds the closes of a symbol.
+    adjusted
+        Closes where there are adjusted ones (``Adj Close``) beside those that were quoted:
+        ``auto`` uses the adjusted ones and says so, True demands them, False uses those quoted.
     missing, missing_limit
         What a NaN between an asset's first and last close is: an error, or filled with the last
         close for at most ``missing_limit`` bars in a row.
@@ -249,11 +262,19 @@ def panel_from_frames(
         symbol, first timestamp and count.
     """
     from backtest_batch.market.assembly import Gaps, assemble
-    from backtest_batch.market.frames import bars_of_frames
-    from backtest_batch.market.moves import warn_of_moves
+    from backtest_batch.market.frames import bars_of_frame, bars_of_frames
+    from backtest_batch.market.layout import ColumnNames
+    from backtest_batch.market.load import warn
+    from backtest_batch.market.tables import Reading
 
-    frames = {"open": open, "high": high, "low": low, "close": close, "volume": volume}
-    bars = bars_of_frames({name: frame for name, frame in frames.items() if frame is not None})
-    panel = assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit)).panel
-    warn_of_moves(panel.fields["close"], panel.index, panel.symbols)
-    return panel
+    frames = {"open": open, "high": high, "low": low, "volume": volume}
+    given = {name: frame for name, frame in frames.items() if frame is not None}
+    if given:
+        bars = bars_of_frames({**given, "close": close})
+        reading = Reading(available=(), bars=bars, in_order=True)
+    else:
+        names = ColumnNames(close=close_column, adjusted=adjusted)
+        reading = bars_of_frame(close, symbol=symbol, names=names)
+    built = assemble(reading.bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
+    warn(built.panel, (*reading.notes, *built.notes))
+    return built.panel

@@ -3,8 +3,10 @@
 import glob
 import hashlib
 from pathlib import Path
+from urllib.parse import unquote
 
 from backtest_batch.errors import DataError, DataNotFoundError
+from backtest_batch.market.printable import printable
 
 _CHUNK_BYTES = 1 << 20
 
@@ -15,8 +17,9 @@ def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
     Parameters
     ----------
     path
-        A file, a folder (its files with one of ``suffixes``, not those of its subfolders), a
-        pattern such as ``prices/*.csv``, or a list of these. Relative to the working directory.
+        A file, a folder (its files with one of ``suffixes``, not those of its subfolders unless
+        these are partitions, such as ``symbol=AAPL``), a pattern such as ``prices/*.csv``, or a
+        list of these. Relative to the working directory.
     suffixes
         Endings of file names that count in a folder. Hidden files never do.
 
@@ -24,6 +27,8 @@ def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
     ------
     DataNotFoundError
         When there is no such file or folder, or a folder or pattern has no file.
+    DataError
+        When a path is neither a file nor a folder: a device or a pipe, which may never end.
     """
     found: dict[Path, Path] = {}
     for item in [path] if isinstance(path, str) else path:
@@ -33,28 +38,65 @@ def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _expand(text: str, suffixes: tuple[str, ...]) -> list[Path]:
-    place = Path(text).expanduser()
-    if place.is_dir():
-        files = [
-            file
-            for file in place.iterdir()
-            if file.name.lower().endswith(suffixes)
-            and not file.name.startswith((".", "_"))
-            and file.is_file()
-        ]
-        if not files:
-            endings = " or *".join(suffixes)
-            raise DataNotFoundError(f"{text}: the folder has no file named *{endings}")
-        return sorted(files)
-    if place.exists():
-        return [place]
+    try:
+        place = Path(text).expanduser()
+        if place.is_dir():
+            return _in_folder(place, printable(text), suffixes)
+        if place.is_file():
+            return [place]
+        if place.exists():
+            raise DataError(f"{printable(text)} is neither a file nor a folder")
+    except DataError:
+        raise
+    except (ValueError, RuntimeError) as error:  # a NUL in it, the home of an unknown user
+        raise DataNotFoundError(f"{printable(text)}: no such file or folder ({error})") from error
+    except OSError as error:
+        raise DataError(f"{printable(text)} cannot be read: {error.strerror or error}") from error
     if glob.has_magic(text):
         matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns
         files = sorted(match for match in matches if match.is_file())
         if not files:
-            raise DataNotFoundError(f"{text}: the pattern matches no file")
+            raise DataNotFoundError(f"{printable(text)}: the pattern matches no file")
         return files
-    raise DataNotFoundError(f"{text}: no such file or folder (looked for {place.absolute()})")
+    raise DataNotFoundError(
+        f"{printable(text)}: no such file or folder (looked for {printable(place.absolute())})"
+    )
+
+
+def _in_folder(place: Path, text: str, suffixes: tuple[str, ...]) -> list[Path]:
+    held = sorted(item for item in place.iterdir() if not item.name.startswith((".", "_")))
+    files = [file for file in held if file.name.lower().endswith(suffixes) and file.is_file()]
+    if files:
+        return files
+    partitions = [folder for folder in held if "=" in folder.name and folder.is_dir()]
+    files = [
+        file
+        for folder in partitions
+        for file in _in_folder(folder, f"{text}/{printable(folder.name)}", suffixes)
+    ]
+    if files:
+        return files
+    endings = " or *".join(suffixes)
+    others = sorted({file.suffix for file in held if file.suffix and file.is_file()})
+    hint = f"; `data.path={text}/*{others[0]}` reads its {others[0]} files" if others else ""
+    raise DataNotFoundError(f"{text}: the folder has no file named *{endings}{hint}")
+
+
+def partition(file: Path, key: str) -> str | None:
+    """Return the value that the folders above a file give to a key: ``AAPL`` of symbol=AAPL.
+
+    Raises
+    ------
+    DataError
+        When it is the one that stands for a missing value.
+    """
+    for folder in reversed(file.parts[:-1]):
+        name, equals, value = folder.partition("=")
+        if equals and name.casefold() == key.casefold():
+            if value == "__HIVE_DEFAULT_PARTITION__":
+                raise DataError(f"{printable(file)}: the folder {folder} stands for no {key}")
+            return unquote(value)
+    return None
 
 
 def stem_of(file: Path, suffixes: tuple[str, ...]) -> str:
@@ -79,5 +121,5 @@ def hash_file(file: Path) -> str:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{printable(file)} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()

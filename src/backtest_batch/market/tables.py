@@ -1,6 +1,6 @@
 """A table out of a file, to bars by symbol."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,20 +8,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.bars import SymbolBars, moment_text
+from backtest_batch.market.adjusted import Choice, adjusted_fields
+from backtest_batch.market.bars import SymbolBars
+from backtest_batch.market.cells import Cells, floats
+from backtest_batch.market.counts import check_are_prices
 from backtest_batch.market.fields import FloatArray, IntArray
 from backtest_batch.market.layout import ColumnNames, Layout, find_layout
+from backtest_batch.market.printable import printable
 from backtest_batch.market.timestamps import TimestampRules, read_timestamps
-from backtest_batch.market.zones import index_of
-
-NULL_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "#N/A")
-"""Texts that stand for a missing value in a column of numbers."""
+from backtest_batch.market.wording import Wording
 
 
 class TableFile(Protocol):
     """A file that holds one table."""
 
     path: Path
+
+    @property
+    def decimal(self) -> str:
+        """Character before the fraction of a number that is text."""
+        ...
 
     @property
     def columns(self) -> Sequence[str]:
@@ -54,11 +60,14 @@ class Reading:
     in_order
         Whether the order of the symbols means something (columns of a wide table); else they are
         sorted by name.
+    notes
+        What a reader of the results should know: which of several columns was read.
     """
 
     available: tuple[str, ...]
     bars: list[SymbolBars]
     in_order: bool
+    notes: tuple[str, ...] = ()
 
 
 def read_table(
@@ -68,6 +77,7 @@ def read_table(
     names: ColumnNames,
     rules: TimestampRules,
     wanted: Collection[str] | None,
+    exclude: Collection[str] = (),
 ) -> Reading:
     """Return the bars that one file holds.
 
@@ -81,77 +91,180 @@ def read_table(
         Names of its columns, and how its timestamps are to be understood.
     wanted
         Symbols to read; None reads them all.
+    exclude
+        Symbols that are not read.
 
     Raises
     ------
     DataError
         When the table cannot be understood; the message names file, column and value.
     """
-    label = str(file.path)
-    layout = find_layout(file.columns, names, label, file.index_column)
+    label = printable(file.path)
+    layout = find_layout(
+        file.columns, names, label, file.index_column, wanted=wanted, exclude=exclude
+    )
+    selection = _Selection(wanted=wanted, exclude=exclude)
     if layout.kind == "single":
-        if wanted is not None and symbol not in wanted:
-            return Reading(available=(symbol,), bars=[], in_order=False)
-        bars = list(_single(file, symbol, layout, rules))
-        return Reading(available=(symbol,), bars=bars, in_order=False)
+        return _single(file, symbol, layout, names, rules, selection)
+    if layout.kind == "fields":
+        return _fields(file, layout, names, rules, selection)
     if layout.kind == "wide":
-        available = tuple(layout.values.values())
-        return Reading(
-            available=available, bars=list(_wide(file, layout, rules, wanted)), in_order=True
+        return _wide(file, layout, names, rules, selection)
+    return _long(file, layout, names, rules, selection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Selection:
+    wanted: Collection[str] | None
+    exclude: Collection[str]
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol not in self.exclude and (self.wanted is None or symbol in self.wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The columns of a table that were read."""
+
+    table: Any
+    cells: Cells
+
+    @property
+    def stamps(self) -> IntArray:
+        return self.cells.stamps
+
+    def floats(self, column: str) -> FloatArray:
+        return floats(self.table[column], column, self.cells)
+
+    def bars(self, symbol: str, fields: dict[str, FloatArray]) -> SymbolBars:
+        return SymbolBars(
+            symbol=symbol,
+            stamps=self.cells.stamps,
+            tz=self.cells.tz,
+            fields=fields,
+            file=self.cells.file,
         )
-    return _long(file, layout, rules, wanted)
+
+    def fields_of(
+        self, choice: Choice, names: ColumnNames, places: dict[str, str] | None = None
+    ) -> tuple[dict[str, FloatArray], str | None]:
+        values = {
+            field: self.floats((places or {}).get(column, column))
+            for field, column in choice.columns.items()
+        }
+        wording = Wording(table=self.cells.file)
+        return adjusted_fields(values, choice, adjusted=names.adjusted, wording=wording)
+
+
+def _read(
+    file: TableFile, text: Sequence[str], numbers: Iterable[str], rules: TimestampRules
+) -> _Rows:
+    label = printable(file.path)
+    table = file.read(text, list(dict.fromkeys(numbers)))
+    stamps, tz = read_timestamps(table[text[0]], rules, label)
+    return _Rows(table=table, cells=Cells(stamps=stamps, tz=tz, file=label, decimal=file.decimal))
 
 
 def _single(
-    file: TableFile, symbol: str, layout: Layout, rules: TimestampRules
-) -> Iterator[SymbolBars]:
-    label = str(file.path)
-    table = file.read([layout.timestamp], list(layout.values))
-    stamps, tz = read_timestamps(table[layout.timestamp], rules, label)
-    fields = {
-        field: _floats(table[column], column, stamps, tz, label)
-        for column, field in layout.values.items()
-    }
-    yield SymbolBars(symbol=symbol, stamps=stamps, tz=tz, fields=fields, file=label)
+    file: TableFile,
+    symbol: str,
+    layout: Layout,
+    names: ColumnNames,
+    rules: TimestampRules,
+    selection: _Selection,
+) -> Reading:
+    if symbol not in selection:
+        return Reading(available=(symbol,), bars=[], in_order=False)
+    choice = layout.choices[""]
+    rows = _read(file, [layout.timestamp], choice.columns.values(), rules)
+    fields, note = rows.fields_of(choice, names)
+    return Reading(
+        available=(symbol,),
+        bars=[rows.bars(symbol, fields)],
+        in_order=False,
+        notes=(note,) if note else (),
+    )
+
+
+def _fields(
+    file: TableFile,
+    layout: Layout,
+    names: ColumnNames,
+    rules: TimestampRules,
+    selection: _Selection,
+) -> Reading:
+    """Read a table with a column for each field of each symbol."""
+    available = tuple(layout.choices)
+    chosen = [symbol for symbol in available if symbol in selection]
+    if not chosen:
+        return Reading(available=available, bars=[], in_order=True)
+    numbers = [
+        layout.places[symbol][column]
+        for symbol in chosen
+        for column in layout.choices[symbol].columns.values()
+    ]
+    rows = _read(file, [layout.timestamp], numbers, rules)
+    bars, notes = [], []
+    for symbol in chosen:
+        fields, note = rows.fields_of(layout.choices[symbol], names, layout.places[symbol])
+        bars.append(rows.bars(symbol, fields))
+        notes.extend([note] if note else [])
+    return Reading(available=available, bars=bars, in_order=True, notes=tuple(dict.fromkeys(notes)))
 
 
 def _wide(
-    file: TableFile, layout: Layout, rules: TimestampRules, wanted: Collection[str] | None
-) -> Iterator[SymbolBars]:
-    label = str(file.path)
-    columns = [name for name, held in layout.values.items() if wanted is None or held in wanted]
+    file: TableFile,
+    layout: Layout,
+    names: ColumnNames,
+    rules: TimestampRules,
+    selection: _Selection,
+) -> Reading:
+    available = (*layout.values.values(), *layout.left_out)
+    columns = [column for column, symbol in layout.values.items() if symbol in selection]
     if not columns:
-        return
-    table = file.read([layout.timestamp], columns)
-    stamps, tz = read_timestamps(table[layout.timestamp], rules, label)
-    for column in columns:
-        close = _floats(table[column], column, stamps, tz, label)
-        symbol = layout.values[column]
-        yield SymbolBars(symbol=symbol, stamps=stamps, tz=tz, fields={"close": close}, file=label)
+        return Reading(available=available, bars=[], in_order=True)
+    rows = _read(file, [layout.timestamp], columns, rules)
+    closes = {layout.values[column]: rows.floats(column) for column in columns}
+    notes: tuple[str, ...] = ()
+    # Who names the symbols, or says that every column is one, is not asked again.
+    if selection.wanted is None and names.close is not None:
+        notes = check_are_prices(closes, Wording(table=rows.cells.file))
+    bars = [rows.bars(symbol, {"close": close}) for symbol, close in closes.items()]
+    return Reading(available=available, bars=bars, in_order=True, notes=notes)
 
 
 def _long(
-    file: TableFile, layout: Layout, rules: TimestampRules, wanted: Collection[str] | None
+    file: TableFile,
+    layout: Layout,
+    names: ColumnNames,
+    rules: TimestampRules,
+    selection: _Selection,
 ) -> Reading:
-    label = str(file.path)
-    table = file.read([layout.timestamp, str(layout.symbol)], list(layout.values))
-    codes, known = _coded(table[layout.symbol], label)
-    stamps, tz = read_timestamps(table[layout.timestamp], rules, label)
+    choice = layout.choices[""]
+    rows = _read(file, [layout.timestamp, str(layout.symbol)], choice.columns.values(), rules)
+    codes, known = _coded(rows.table[layout.symbol], rows.cells.file)
     by_symbol = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[by_symbol], np.arange(len(known) + 1))
-    values = {
-        field: _floats(table[column], column, stamps, tz, label)
-        for column, field in layout.values.items()
-    }
+    values, note = rows.fields_of(choice, names)
     bars = []
     for code, symbol in sorted(enumerate(known), key=lambda pair: pair[1]):
-        if wanted is None or symbol in wanted:
-            rows = by_symbol[edges[code] : edges[code + 1]]
-            fields = {field: column[rows] for field, column in values.items()}
+        if symbol in selection:
+            own = by_symbol[edges[code] : edges[code + 1]]
             bars.append(
-                SymbolBars(symbol=symbol, stamps=stamps[rows], tz=tz, fields=fields, file=label)
+                SymbolBars(
+                    symbol=symbol,
+                    stamps=rows.stamps[own],
+                    tz=rows.cells.tz,
+                    fields={field: column[own] for field, column in values.items()},
+                    file=rows.cells.file,
+                )
             )
-    return Reading(available=tuple(sorted(known)), bars=bars, in_order=False)
+    return Reading(
+        available=tuple(sorted(known)),
+        bars=bars,
+        in_order=False,
+        notes=(note,) if note else (),
+    )
 
 
 def _coded(column: Any, label: str) -> tuple[IntArray, list[str]]:
@@ -171,54 +284,3 @@ def _coded(column: Any, label: str) -> tuple[IntArray, list[str]]:
             f"({int(empty.sum()):,} such rows)"
         )
     return codes, known
-
-
-def _floats(column: Any, name: str, stamps: IntArray, tz: str | None, label: str) -> FloatArray:
-    """Return an arrow column as float64, NaN where it is null."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = _parsed_numbers(column, name, stamps, tz, label)
-    elif not (
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_null(kind)
-    ):
-        raise DataError(f"{label}: column '{name}' holds {kind}, not numbers")
-    values = column.cast(pa.float64(), safe=False).to_numpy()
-    return np.array(values, dtype=np.float64)
-
-
-def _parsed_numbers(column: Any, name: str, stamps: IntArray, tz: str | None, label: str) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim_whitespace(column.cast(pa.string())).combine_chunks()
-    missing = pc.is_in(text, value_set=pa.array(NULL_TOKENS))
-    text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-    if _is_numeric(text):
-        return text.cast(pa.float64())
-    good, bad = 0, len(text)  # the first `good` rows are numbers, the first `bad` are not all
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if _is_numeric(text[:middle]) else (good, middle)
-    when = moment_text(index_of(stamps[good : good + 1], tz)[0])
-    raise DataError(
-        f"{label}: column '{name}' holds {text[good].as_py()!r} at {when} (data row {good + 1}), "
-        "which is no number"
-    )
-
-
-def _is_numeric(text: Any) -> bool:
-    import pyarrow as pa
-
-    try:
-        text.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True

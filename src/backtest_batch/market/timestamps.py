@@ -13,6 +13,9 @@ from backtest_batch.market.zones import zone, zone_name
 # The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone has none: 2020-01-02.
 _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 
+EPOCHS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+"""Values of ``timestamp_format`` that count from 1970, and what they count."""
+
 _OUT_OF_BOUNDS = "timestamps must lie between 1677 and 2262"
 
 
@@ -23,7 +26,8 @@ class TimestampRules:
     Attributes
     ----------
     format
-        Their strptime format; None reads ISO 8601.
+        Their strptime format; None reads ISO 8601. ``s``, ``ms``, ``us`` and ``ns`` are whole
+        numbers of seconds, milliseconds, ... since 1970 (UTC).
     timezone
         The zone of the index: timestamps without a zone are taken as its wall clock, others are
         converted to it. None keeps what the file says.
@@ -55,6 +59,8 @@ def read_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntA
     import pyarrow.compute as pc
 
     kind = column.type
+    if rules.format in EPOCHS:
+        return _in_zone(_since_1970(column, rules.format, file), "UTC", rules, file)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         if column.null_count:
             row = int(np.argmax(column.is_null().to_numpy()))
@@ -71,7 +77,10 @@ def read_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntA
     elif pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise DataError(f"{file}: unparseable timestamps: the column holds {kind}, not timestamps")
+        hint = _unit_hint(str(column[0].as_py())) if len(column) else ""
+        raise DataError(
+            f"{file}: unparseable timestamps: the column holds {kind}, not timestamps{hint}"
+        )
     # Long files repeat each timestamp for every symbol: parse the distinct ones.
     coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False)
@@ -85,13 +94,21 @@ def _parsed(
     texts: pd.Series, codes: IntArray, rules: TimestampRules, file: str
 ) -> tuple[IntArray, str | None]:
     texts = texts.str.strip()
-    parsed = pd.to_datetime(texts, format=rules.format or "ISO8601", errors="coerce", utc=True)
+    try:
+        parsed = pd.to_datetime(texts, format=rules.format or "ISO8601", errors="coerce", utc=True)
+    except ValueError as error:  # a format that strptime does not know
+        raise DataError(
+            f"{file}: `data.timestamp_format={rules.format}` is no format of timestamps ({error}); "
+            f"%d/%m/%Y is one, and {', '.join(EPOCHS)} count from 1970"
+        ) from error
     wrong = parsed.isna().to_numpy()
     if wrong.any():
         rows = np.flatnonzero(wrong[codes])
         text = texts[codes[rows[0]]]
-        hint = "" if rules.format else "; `data.timestamp_format=%d/%m/%Y`, say, names another form"
-        raise DataError(_no_timestamp(file, int(rows[0]), repr(text), len(rows)) + hint)
+        hint = _unit_hint(text)
+        if not hint and not rules.format:
+            hint = "; `data.timestamp_format=%d/%m/%Y`, say, names another form"
+        raise DataError(_no_timestamp(file, int(rows[0]), repr(text[:60]), len(rows)) + hint)
     try:
         instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
     except pd.errors.OutOfBoundsDatetime as error:
@@ -117,6 +134,55 @@ def _parsed(
             "`data.timezone=America/New_York`, say, converts them to one"
         )
     return instants, names.iloc[0]
+
+
+def _since_1970(column: Any, unit: str, file: str) -> IntArray:
+    """Return nanoseconds of whole numbers of a unit, as integers or as text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        whole = pc.fill_null(pc.match_substring_regex(text, r"^-?\d{1,19}$"), False)
+        column = pc.if_else(whole, text, pa.scalar(None, pa.string()))
+        shown = text
+    elif pa.types.is_integer(column.type):
+        shown = column
+    else:
+        raise DataError(
+            f"{file}: `data.timestamp_format={unit}` reads whole numbers, but the timestamps are "
+            f"{column.type}"
+        )
+    if column.null_count:
+        missing = column.is_null().to_numpy()
+        row = int(np.argmax(missing))
+        raise DataError(
+            _no_timestamp(file, row, repr(shown[row].as_py()), int(missing.sum()))
+            + f"; `data.timestamp_format={unit}` reads whole numbers"
+        )
+    try:
+        numbers = column.cast(pa.int64())
+        return np.asarray(
+            numbers.cast(pa.timestamp(unit)).cast(pa.timestamp("ns")).cast(pa.int64())
+        )
+    except pa.ArrowInvalid as error:
+        hint = _unit_hint(str(shown[0].as_py()))
+        raise DataError(f"{file}: {_OUT_OF_BOUNDS}, read as {unit}{hint}") from error
+
+
+def _unit_hint(text: str) -> str:
+    """Return what reads a whole number that counts from 1970, or a day without separators."""
+    digits = text.strip().removesuffix(".0")
+    if not digits.isdecimal():
+        return ""
+    if len(digits) == 8:
+        return "; `data.timestamp_format=%Y%m%d` reads days such as 20200131"
+    unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(digits))
+    if unit is None:
+        return ""
+    return f"; `data.timestamp_format={unit}` reads {EPOCHS[unit]} since 1970"
 
 
 def _offset_name(offset: str) -> str | None:

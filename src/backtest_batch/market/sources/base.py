@@ -20,6 +20,8 @@ class Source(ABC):
         Symbols to use, in the order of the columns; None uses them all.
     symbols_file
         File that names them instead: one symbol a line, or a CSV file with a column ``symbol``.
+    exclude
+        Symbols to leave out.
     freq
         Length of a bar: ``1d`` is at most one bar a calendar day, ``5min`` one in five minutes.
     missing
@@ -38,6 +40,7 @@ class Source(ABC):
 
     symbols: list[str] | None = None
     symbols_file: str | None = None
+    exclude: list[str] | None = None
     freq: Literal["1d", "5min"] = "1d"
     missing: Literal["error", "ffill"] = "error"
     missing_limit: int = 5

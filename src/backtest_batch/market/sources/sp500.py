@@ -34,7 +34,7 @@ class Sp500(Source):
         return read_table(
             CsvFile(sp500_file()),
             symbol="",
-            names=ColumnNames(timestamp="Date"),
+            names=ColumnNames(timestamp="Date", close=None),
             rules=TimestampRules(),
             wanted=None if wanted is None else frozenset(wanted),
         )

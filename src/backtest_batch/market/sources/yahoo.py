@@ -57,7 +57,8 @@ class Yahoo(Source):
                 "data=yahoo needs the package yfinance: "
                 "`pip install 'backtest-batch[yahoo]'` installs it"
             ) from error
-        symbols = tuple(wanted or ())
+        excluded = frozenset(self.exclude or ())
+        symbols = tuple(symbol for symbol in wanted or () if symbol not in excluded)
         # Its own cache of time zones would otherwise appear in the user's home.
         yfinance.set_tz_cache_location(str(cache_dir() / "yfinance"))
         try:
@@ -76,7 +77,8 @@ class Yahoo(Source):
             raise DataError(
                 f"Yahoo Finance did not answer for {', '.join(symbols[:5])}: {error}"
             ) from error
-        return Reading(available=symbols, bars=yahoo_bars(table, symbols), in_order=True)
+        bars = yahoo_bars(table, symbols)
+        return Reading(available=tuple(wanted or ()), bars=bars, in_order=True)
 
 
 def yahoo_bars(table: pd.DataFrame | None, symbols: Sequence[str]) -> list[SymbolBars]:

@@ -1,0 +1,142 @@
+"""What the name of a column says that it holds, however a vendor spells it."""
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+
+CLOSE_LIKE = frozenset({"close", "adj_close", "price"})
+"""Meanings of columns that may be an asset's closes."""
+
+PRICES = frozenset({"open", "high", "low", "adj_open", "adj_high", "adj_low", *CLOSE_LIKE})
+"""Meanings of columns of prices of one asset."""
+
+_FIELD_WORDS = {
+    "open": "open|open price|opening price|price open",
+    "high": "high|high price|highest price|price high",
+    "low": "low|low price|lowest price|price low",
+    "close": "close|close price|closing price|price close|close last",
+    "volume": "volume|vol",
+}
+_OTHER_PRICES = (
+    "last|last price|price last|px last|price|trade price|settle|settle price|settlement|"
+    "settlement price|bid|ask|mid|vwap|prev close|previous close"
+)
+_NO_PRICES = (
+    "tick volume|tickvol|real volume|total volume|quote volume|quote asset volume|base volume|"
+    "taker buy volume|taker buy quote volume|taker buy base asset volume|"
+    "taker buy quote asset volume|total traded quantity|shares traded|quantity|turnover|"
+    "open interest|open int|openint|dividend|dividends|dividend amount|div cash|ex dividend|"
+    "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|capital gains|trades|trade count|"
+    "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
+    "market cap"
+)
+
+_MEANINGS = (
+    {word: field for field, words in _FIELD_WORDS.items() for word in words.split("|")}
+    | {
+        f"{adjusted} {word}": f"adj_{field}"
+        for field, words in _FIELD_WORDS.items()
+        for word in words.split("|")
+        for adjusted in ("adj", "adjusted")
+    }
+    | dict.fromkeys(("adjclose", "adjusted", "close adj", "close adjusted"), "adj_close")
+    | dict.fromkeys(_OTHER_PRICES.split("|"), "price")
+    | dict.fromkeys(_NO_PRICES.split("|"), "no price")
+)
+
+# 4. close (Alpha Vantage), <CLOSE> (Stooq, MetaTrader), Adj Close** (Yahoo's pages).
+_ORNAMENT = re.compile(r"^\d+[.:]\s*|[<>*]")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_GAP = re.compile(r"[\s_./-]+")
+
+
+def plain(name: str) -> str:
+    """Return a name in small letters and single spaces: ``adjClose`` is ``adj close``."""
+    return _GAP.sub(" ", _HUMP.sub(" ", _ORNAMENT.sub("", name.strip()))).strip().casefold()
+
+
+def meaning(name: str) -> str | None:
+    """Return what a column of this name holds; None when the name says nothing.
+
+    A field of a panel; ``adj_close`` and the other adjusted fields; ``price`` for a price that is
+    none of them by its name (last, settle, bid); ``no price`` for counts, dividends and the like.
+    """
+    short = plain(name)
+    found = _MEANINGS.get(short)
+    if found is None and short.startswith("volume "):  # Volume USDT
+        return "no price"
+    return found
+
+
+def pair_of(column: str) -> tuple[str, str] | None:
+    """Return the two labels of a column that pandas wrote as ``('Close', 'AAPL')``.
+
+    None when it is no such text. A level that says nothing is empty.
+    """
+    if not (column.startswith("(") and column.endswith(")")) or len(column) > 1_000:
+        return None
+    try:
+        labels = ast.literal_eval(column)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not (isinstance(labels, tuple) and len(labels) == 2):
+        return None
+    first, second = ("" if str(each).startswith("Unnamed: ") else str(each) for each in labels)
+    return first.strip(), second.strip()
+
+
+def fields_by_symbol(
+    pairs: Sequence[tuple[str, str]],
+) -> list[tuple[str, str]] | None:
+    """Return (field's label, symbol) of labels that pair fields with symbols, in either order.
+
+    None when neither level holds fields alone, or both do and cannot be told apart.
+    """
+    sides = []
+    for side in (0, 1):
+        meanings = {meaning(pair[side]) for pair in pairs}
+        if None not in meanings and meanings & CLOSE_LIKE:
+            sides.append(side)
+    if len(sides) != 1:
+        return None
+    (field,) = sides
+    return [(pair[field], pair[1 - field]) for pair in pairs]
+
+
+def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Return (field's label, symbol) of names such as ``AAPL.Close`` and ``Volume_MSFT``.
+
+    None when a name does not end, or not each begins, with a field, or there is but one field.
+    """
+    for at_front in (True, False):
+        pairs = [_split(column, at_front=at_front) for column in columns]
+        known = [pair for pair in pairs if pair is not None]
+        meanings = {meaning(field) for field, _ in known}
+        if len(known) == len(pairs) and len(meanings) > 1 and meanings & CLOSE_LIKE:
+            return known
+    return None
+
+
+def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
+    cuts: Iterable[re.Match[str]] = re.finditer(r"[\s_.|/:-]", column.strip())
+    # The longest field: Adj Close AAPL, not Adj.
+    for cut in sorted(cuts, key=lambda cut: cut.start(), reverse=at_front):
+        front, back = column.strip()[: cut.start()], column.strip()[cut.end() :]
+        field, symbol = (front, back) if at_front else (back, front)
+        if symbol and meaning(field) is not None:
+            return field, symbol
+    return None
+
+
+def looks_like_bars(columns: Sequence[str]) -> bool:
+    """Return whether the columns are fields of one asset rather than assets.
+
+    ``LOW`` and ``OPEN`` are symbols too: unless there are both a high and a low, most columns must
+    have names that say something, or half of them where one may hold closes.
+    """
+    meanings = [meaning(column) for column in columns]
+    known = [each for each in meanings if each is not None]
+    if {"high", "low"} <= set(known):
+        return True
+    most = len(columns) - (1 if CLOSE_LIKE.intersection(known) else 0)
+    return bool(PRICES.intersection(known)) and len(known) > 1 and 2 * len(known) > most

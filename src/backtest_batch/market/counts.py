@@ -1,0 +1,107 @@
+"""Columns among closes whose values look like counts: volumes, open interest, trades."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from backtest_batch.errors import DataError
+from backtest_batch.market.fields import FloatArray
+from backtest_batch.market.wording import Wording
+
+SMALLEST_COUNT = 1_000
+"""Median below which whole numbers are taken for prices."""
+
+TIMES_LARGER = 100
+"""How many times the median of the other columns it must be at least."""
+
+TIMES_ROUGHER = 3.0
+"""How many times further than the others it must move from bar to bar (median, in logs)."""
+
+SURELY_LARGE = 100_000
+"""Median from which on whole numbers that move as prices do are warned about."""
+
+_SAMPLE = 64
+
+
+def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tuple[str, ...]:
+    """Check that no column of closes looks like counts, and return what is worth a look.
+
+    A column looks like counts when all its values are whole numbers, their median is at least
+    1,000 and at least 100 times that of the other columns, most of which are not whole, and when
+    it moves from bar to bar over three times as far as they do (median of the absolute changes in
+    logs): Nikkei levels, BRK-A and bitcoin in whole dollars are large too, but move as prices do.
+
+    Parameters
+    ----------
+    columns
+        Values of each column, of shape (n_rows,).
+    wording
+        Names the table and its keys.
+
+    Returns
+    -------
+    tuple of str
+        Warnings about whole numbers from 100,000 on that move as prices do.
+
+    Raises
+    ------
+    DataError
+        When a column looks like counts.
+    """
+    large = [name for name, values in columns.items() if _is_large_and_whole(_sample(values))]
+    if not large or len(columns) < 2:
+        return ()
+    others = [
+        values for name, values in columns.items() if name not in large and not _is_whole(values)
+    ]
+    if not others or 2 * len(others) < len(columns):
+        return ()
+    level = float(np.median([np.nanmedian(values) for values in others]))
+    rough = float(np.median([_roughness(values) for values in others]))
+    counts, doubtful = [], []
+    for name in large:
+        values = columns[name]
+        if not _is_large_and_whole(values) or np.nanmedian(values) < TIMES_LARGER * level:
+            continue
+        if _roughness(values) > TIMES_ROUGHER * rough:
+            counts.append(name)
+        elif np.nanmedian(values) >= SURELY_LARGE:
+            doubtful.append(name)
+    if counts:
+        values = columns[counts[0]]
+        raise DataError(
+            f"{wording.table}: the column {_named(counts)} looks like counts (a volume, say), not "
+            f"like prices: whole numbers around {np.nanmedian(values):,.0f} among prices around "
+            f"{level:,.4g}, which move by {_roughness(values):.1%} from bar to bar, the prices by "
+            f"{rough:.1%}. {wording.leave_out(counts)} leaves it out; "
+            f"{wording.setting('close_column', None)} takes each column as an asset's closes"
+        )
+    return tuple(
+        f"{name} holds whole numbers around {np.nanmedian(columns[name]):,.0f} among prices "
+        f"around {level:,.4g}: is it a price? {wording.leave_out([name])} leaves it out"
+        for name in doubtful[:3]
+    )
+
+
+def _named(names: list[str]) -> str:
+    return f"'{names[0]}'" + (f" (and {len(names) - 1:,} more)" if len(names) > 1 else "")
+
+
+def _sample(values: FloatArray) -> FloatArray:
+    return values[:: max(1, len(values) // _SAMPLE)]
+
+
+def _is_whole(values: FloatArray) -> bool:
+    held = values[np.isfinite(values)]
+    return bool((held == np.floor(held)).all())
+
+
+def _is_large_and_whole(values: FloatArray) -> bool:
+    held = values[np.isfinite(values)]
+    return bool(len(held)) and _is_whole(held) and bool(np.median(held) >= SMALLEST_COUNT)
+
+
+def _roughness(values: FloatArray) -> float:
+    """Return the median of the absolute changes in logs; 0 without two positive values."""
+    held = np.log(values[np.isfinite(values) & (values > 0)])
+    return float(np.median(np.abs(np.diff(held)))) if len(held) > 1 else 0.0
