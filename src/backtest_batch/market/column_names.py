@@ -26,7 +26,8 @@ _NO_PRICES = (
     "taker buy volume|taker buy quote volume|taker buy base asset volume|"
     "taker buy quote asset volume|total traded quantity|shares traded|quantity|turnover|"
     "open interest|open int|openint|dividend|dividends|dividend amount|div cash|ex dividend|"
-    "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|capital gains|trades|trade count|"
+    "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|"
+    "capital gains|trades|trade count|"
     "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
     "market cap"
 )
