@@ -5,6 +5,20 @@ Everything that the two commands do is a function here, on plain objects and Dat
 ``skill_or_luck`` and ``rerun``. Names are imported when they are first used.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and any(
+    flag == "-m" and name.partition(".")[0] == __name__
+    for flag, name in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+):
+    # Python is looking for one of our commands, and no line of ours runs before these.
+    try:
+        from backtest_batch.command import begin
+
+        begin()
+    except KeyboardInterrupt:  # a moment before
+        sys.exit(130)
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -4,28 +4,23 @@ import contextlib
 import importlib.metadata
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import ConfigCompositionException
 
 from backtest_batch.arguments import argument_value, divide, expand_arguments, option_value
 from backtest_batch.config.schema import TrackingConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
+from backtest_batch.exit_code import FULL_ERROR, exit_code_of
+from backtest_batch.interrupt import heed, shielded
 from backtest_batch.kernel_cache import use_kernel_cache
-from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._apart import apart
-from hydra_plugins.backtest_batch._messages import explain
 
 CONFIG_NAME = "config"
-FULL_ERROR = "HYDRA_FULL_ERROR"
-BROKEN_PIPE = 141
-"""Exit code of a program whose output nobody reads: 128 + SIGPIPE."""
 
 RunBatch = Callable[..., Any]
 """What is done with the request of a batch."""
@@ -84,31 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         What follows the command's name; by default that of this process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given == ["--version"]:
-        sys.stdout.write(f"backtest_batch {importlib.metadata.version('backtest-batch')}\n")
-        return 0
     task = Task()
-    try:
+
+    def work() -> int:
+        if given == ["--version"]:
+            sys.stdout.write(f"backtest_batch {importlib.metadata.version('backtest-batch')}\n")
+            return 0
         outcome = run_command(given, task)
-        sys.stdout.flush()
-    except SystemExit as ending:  # --help, and options that do not exist
-        return ending.code if isinstance(ending.code, int) else 2
-    except BrokenPipeError:
-        # What reads the output has gone; Python would complain once more when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except (BacktestBatchError, HydraException, OmegaConfBaseException) as error:
-        _report(explain(error))
-        return error.exit_code if isinstance(error, BacktestBatchError) else 2
-    except KeyboardInterrupt:
-        if task.outcome is not None:  # it came after everything was done
-            return int(task.outcome.exit_code)
-        sys.stderr.write("Interrupted.\n" if task.started else "Interrupted; nothing was run.\n")
-        return 130
-    except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
-        _report(f"{type(error).__name__}: {error}\n{FULL_ERROR}=1 shows where it was raised.")
-        return 1 if task.started else 2
-    return 0 if outcome is None else int(outcome.exit_code)
+        return 0 if outcome is None else int(outcome.exit_code)
+
+    return exit_code_of(work, begun=lambda: task.started)
 
 
 def run_command(arguments: Sequence[str], task: Task) -> Any:
@@ -166,12 +146,16 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
         if not recalled.is_own:
             require_trust(f"resume={batch}", recalled.arguments, recalled.targets, arguments)
         merged = merged_arguments(recalled, arguments)
-        with claimed(
-            recalled,
-            uri=argument_value(merged, "tracking.uri"),
-            experiment=argument_value(merged, "tracking.experiment") or experiment,
+        with (
+            shielded(),
+            claimed(
+                recalled,
+                uri=argument_value(merged, "tracking.uri"),
+                experiment=argument_value(merged, "tracking.experiment") or experiment,
+            ),
         ):
             record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
+            heed()
             yield merged
     finally:
         close_stores()
@@ -225,9 +209,3 @@ def _raise_all_faults(arguments: Sequence[str], error: Exception) -> None:
     raise ConfigurationError(
         f"The configuration is invalid; nothing was run:\n{listed}", faults
     ) from error
-
-
-def _report(message: str) -> None:
-    if os.environ.get(FULL_ERROR) == "1":
-        sys.stderr.write(masked(traceback.format_exc()))
-    sys.stderr.write(masked(message) + "\n")

@@ -1,13 +1,15 @@
-"""What both commands do around their work: begin and end as fast as Python allows."""
+"""What a command does around its work: begin and end as fast as Python allows, and in order."""
 
 import atexit
 import contextlib
 import gc
-import logging
 import os
 import sys
 import threading
 from typing import NoReturn
+
+from backtest_batch import interrupt
+from backtest_batch.streams import open_missing
 
 NEW_OBJECTS = 50_000
 """Objects that come about before the garbage collector looks at the youngest of them."""
@@ -15,13 +17,23 @@ NEW_OBJECTS = 50_000
 INTERRUPTED = (129, 130, 143)
 """Exit codes of a command that SIGHUP, SIGINT or SIGTERM has ended."""
 
+_begun = False
+
 
 def begin() -> None:
-    """Let the collector look less often, before anything is imported.
+    """Take the process over, before anything is imported; again, this does nothing.
 
-    Modules make hundreds of thousands of objects that stay: to look at them again and again takes
-    a tenth of the time of importing MLflow.
+    The standard streams are there from now on, and a signal ends the command with its exit code
+    and without a traceback. The garbage collector looks less often: modules make hundreds of
+    thousands of objects that stay, and to look at them again and again takes a tenth of the time
+    of importing MLflow.
     """
+    global _begun  # noqa: PLW0603 - a process is taken over once
+    if _begun:
+        return
+    _begun = True
+    open_missing()
+    interrupt.watch()
     gc.set_threshold(NEW_OBJECTS, 20, 100)
 
 
@@ -38,11 +50,10 @@ def leave(code: int) -> NoReturn:
         sys.exit(code)
     if code not in INTERRUPTED:
         _wait_for_threads()
-    atexit._run_exitfuncs()
-    logging.shutdown()
+    atexit._run_exitfuncs()  # logging's among them
     for stream in (sys.stdout, sys.stderr):
         # What reads them may have gone.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
 

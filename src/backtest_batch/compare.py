@@ -5,10 +5,8 @@ python -m backtest_batch.compare 'filter_tags={suite: ai_tech}'
 python -m backtest_batch.compare batch=[core,core_ml] 'filter="metrics.sharpe > 0.5"'
 """
 
-import os
 import re
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -17,20 +15,19 @@ from typing import Any
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from backtest_batch.app import BROKEN_PIPE, FULL_ERROR
-from backtest_batch.command import leave
+from backtest_batch.command import begin, leave
 from backtest_batch.comparison.conclusion import Conclusion, conclude
 from backtest_batch.comparison.metrics_choice import result_metrics
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.check import check_compare
 from backtest_batch.config.schema import CompareConfig
-from backtest_batch.errors import BacktestBatchError, ConfigurationError, SelectionError
-from backtest_batch.masking import masked
+from backtest_batch.errors import ConfigurationError, SelectionError
+from backtest_batch.exit_code import exit_code_of
+from backtest_batch.interrupt import begun, finished
 from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.best_params import RunDetails, best_rows
 from backtest_batch.report.curves import MAX_CURVES, returns_curves
@@ -46,7 +43,6 @@ from backtest_batch.stored.files import (
 from backtest_batch.stored.selection import Selection, select_runs
 from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
 from hydra_plugins.backtest_batch._apart import apart
-from hydra_plugins.backtest_batch._messages import explain
 
 SCHEMA = "backtest_batch_compare"
 
@@ -57,34 +53,18 @@ _LISTED_REASONS = 5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if any(item in ("-h", "--help") for item in given):
-        sys.stdout.write(_help())
+
+    def work() -> int:
+        if any(item in ("-h", "--help") for item in given):
+            sys.stdout.write(_help())
+            return 0
+        try:
+            run_comparison(read_config(given))
+        finally:
+            close_stores()
         return 0
-    try:
-        run_comparison(read_config(given))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What reads the output has gone; Python would complain once more when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except (BacktestBatchError, HydraException, OmegaConfBaseException) as error:
-        _report(explain(error, CompareConfig))
-        return error.exit_code if isinstance(error, BacktestBatchError) else 2
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        return 130
-    except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
-        _report(f"{type(error).__name__}: {error}\n{FULL_ERROR}=1 shows where it was raised.")
-        return 2
-    finally:
-        close_stores()
-    return 0
 
-
-def _report(message: str) -> None:
-    if os.environ.get(FULL_ERROR) == "1":
-        sys.stderr.write(masked(traceback.format_exc()))
-    sys.stderr.write(masked(message) + "\n")
+    return exit_code_of(work, schema=CompareConfig)
 
 
 def read_config(arguments: Sequence[str]) -> CompareConfig:
@@ -146,9 +126,12 @@ def run_comparison(config: CompareConfig) -> Path:
         _refuse_unranked(conclusion)
     assessment = recorded_assessment(store, conclusion.table)
     documents = _documents(store, config, selection, conclusion, assessment)
+    begun()
     folder = _folder(config)
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
+    # All is there: a signal would only spoil the output.
+    finished(0)
     _print(store, config, conclusion, assessment, folder)
     return folder
 
@@ -300,4 +283,5 @@ def _help() -> str:
 
 
 if __name__ == "__main__":
+    begin()
     leave(main())

@@ -16,8 +16,10 @@ from backtest_batch.app import Task, run_command
 from backtest_batch.command import INTERRUPTED
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError, SelectionError
+from backtest_batch.interrupt import Interrupted
 from backtest_batch.market.panel import Panel
 from backtest_batch.report.tables import batch_summary_table, rankings_table
+from backtest_batch.streams import open_missing
 from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._messages import explain
 
@@ -207,12 +209,16 @@ def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) ->
 
 def _run(arguments: Sequence[str]) -> Sweep:
     task, printed = Task(), io.StringIO()
+    open_missing()  # a service may run without standard streams
     try:
         # What another thread's sweep prints is not this one's summary.
         with apart(), contextlib.redirect_stdout(printed):
             outcome = run_command(arguments, task)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(explain(error)) from error
+    except Interrupted:
+        raise KeyboardInterrupt from None
     if outcome.exit_code in INTERRUPTED:
-        raise KeyboardInterrupt(f"to go on: run_sweep(resume='{outcome.batch_id}')")
+        begun = outcome.batch_id
+        raise KeyboardInterrupt(f"to go on: run_sweep(resume='{begun}')" if begun else "")
     return Sweep(outcome=outcome, summary=printed.getvalue())

@@ -17,11 +17,11 @@ from typing import Protocol
 
 from backtest_batch.batch.chunks import LARGEST_CHUNK, ChunkReply, ChunkTask
 from backtest_batch.batch.construct import TARGET
-from backtest_batch.batch.interrupt import exposed
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
 from backtest_batch.errors import BacktestBatchError, BacktestError
+from backtest_batch.interrupt import NOTICE_SECONDS, heed
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
 
 log = logging.getLogger("backtest_batch.batch")
@@ -129,6 +129,7 @@ class Executor:
         self._ready.extend(Work(runs=list(chunk)) for chunk in chunks)
         self.start(len(chunks))
         while self._ready or self._delayed or self._busy:
+            heed()
             self._wake_delayed()
             self._dispatch(make_task)
             yield [], None
@@ -222,11 +223,16 @@ class Executor:
         # Places that are still starting take work as soon as they are up.
         places = self._places if self._ready else self._busy
         waiting = [future for place in places if (future := place.waits_for) is not None]
-        with exposed():
-            if waiting:
-                wait(waiting, timeout=pause, return_when=FIRST_COMPLETED)
-            elif pause > 0:
-                time.sleep(pause)
+        end = time.monotonic() + pause
+        while True:
+            heed()
+            left = max(0.0, end - time.monotonic())
+            if not waiting:
+                time.sleep(min(left, NOTICE_SECONDS))
+            elif wait(waiting, timeout=min(left, NOTICE_SECONDS), return_when=FIRST_COMPLETED).done:
+                return
+            if left <= NOTICE_SECONDS:
+                return
 
     def _settle(self, place: Place) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
         """Take the answer of a place."""

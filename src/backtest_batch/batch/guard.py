@@ -21,6 +21,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from backtest_batch.interrupt import signals_blocked
+
 MARK = "BACKTEST_BATCH_WORKER"
 """The variable that holds a worker's mark."""
 MOST_MARKS = 1 << 20
@@ -114,15 +116,17 @@ class Guard:
         """Start the process; nothing happens where the system knows no process groups."""
         if self._process is None and hasattr(os, "killpg"):
             known = (self._first, self._first + MOST_MARKS - 1)
-            # -I and -S: nothing of the user's is imported, and it starts in milliseconds.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", GUARD, *map(str, known), MARK],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                start_new_session=True,
-            )
+            # -I and -S: nothing of the user's is imported, and it starts in milliseconds. It never
+            # sees a signal: it ends when there is nothing left to guard.
+            with signals_blocked():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", GUARD, *map(str, known), MARK],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    start_new_session=True,
+                )
 
     def watch(self, group: int) -> None:
         """Add a worker's group."""

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 from backtest_batch.batch.guard import MARK
+from backtest_batch.interrupt import ENDING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,6 @@ def start_worker(told: WorkerSetup) -> None:
     global setup  # noqa: PLW0603 - one worker a process
     setup = told
     _carry_mark()
-    # The parent alone decides what happens after Ctrl-C.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with(told.parent_pid)
     # loky's own way to start processes is of no use to a strategy that asks for the usual one: its
     # processes would not know it.
@@ -59,6 +56,7 @@ def start_worker(told: WorkerSetup) -> None:
     if hasattr(os, "setsid"):
         # What a strategy starts belongs to the group of its worker, and is ended with it.
         os.setsid()
+    _leave_signals_to_parent()
     redirect(told.log)
 
 
@@ -72,6 +70,20 @@ def _carry_mark() -> None:
     # Where the limit cannot be set, the variable alone tells.
     with contextlib.suppress(OSError, ValueError, KeyError):
         resource.setrlimit(kind, (int(os.environ[MARK]), resource.getrlimit(kind)[1]))
+
+
+def _leave_signals_to_parent() -> None:
+    """Forget what has been sent to the group in which this process was born; see signals again.
+
+    The parent alone decides what happens after Ctrl-C.
+    """
+    for number in ENDING:
+        before = signal.getsignal(number)
+        signal.signal(number, signal.SIG_IGN)  # what waits is gone
+        if number != signal.SIGINT and before is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(ENDING))
 
 
 def _die_with(parent_pid: int) -> None:

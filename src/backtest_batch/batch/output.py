@@ -1,37 +1,16 @@
 """What a worker process prints and logs."""
 
 import contextlib
-import io
 import logging
 import os
 import sys
 from pathlib import Path
 
 from backtest_batch.batch import lifeline
+from backtest_batch.streams import forgiving
 
 LONGEST_LOG = 100_000
 """Characters of a run's log.txt; the last ones are kept."""
-
-
-class _ForgivingWriter(io.RawIOBase):
-    """Writes to a descriptor; a full disk costs the lines and not the run that printed them."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        size = len(data)
-        with contextlib.suppress(OSError):
-            rest = memoryview(data).cast("B")
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        return size
 
 
 class _ToStderr(logging.Handler):
@@ -59,8 +38,9 @@ def restore() -> None:
         sys.path.insert(0, setup.working_dir)
     lifeline.redirect(setup.log)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = _stream(1)
-    sys.stderr = _stream(2)
+    # A full disk costs lines, and not the run that printed them.
+    sys.stdout, _ = forgiving(1)
+    sys.stderr, _ = forgiving(2)
     root = logging.getLogger()
     if _handler not in root.handlers:
         root.addHandler(_handler)
@@ -100,10 +80,3 @@ def text_since(path: Path, start: int) -> str:
 def _path() -> Path | None:
     setup = lifeline.setup
     return None if setup is None or setup.log is None else Path(setup.log)
-
-
-def _stream(descriptor: int) -> io.TextIOWrapper:
-    writer = io.BufferedWriter(_ForgivingWriter(descriptor))  # type: ignore[type-var]
-    return io.TextIOWrapper(
-        writer, encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )

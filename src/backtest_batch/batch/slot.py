@@ -5,6 +5,7 @@ dies: it cannot say which run did it, and takes the others' work with it.
 """
 
 import contextlib
+import multiprocessing.resource_tracker
 import os
 import re
 import threading
@@ -16,11 +17,11 @@ from typing import Any
 
 import psutil
 from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
 from backtest_batch.batch import hash_seed
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.guard import MARK, Guard, kill_group
-from backtest_batch.batch.interrupt import interrupts_blocked
 from backtest_batch.batch.lifeline import WorkerSetup, start_worker
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import ProcessMemory
@@ -29,6 +30,7 @@ from backtest_batch.batch.place import StartError, Work
 from backtest_batch.batch.running_time import clock
 from backtest_batch.batch.worker import hello, run_chunk
 from backtest_batch.errors import BacktestError, ConfigurationError, WorkerDied
+from backtest_batch.interrupt import signals_blocked
 from backtest_batch.kernel_cache import VARIABLE as KERNELS
 from backtest_batch.kernel_cache import kernel_folder
 
@@ -94,16 +96,17 @@ class Slot:
     def start(self) -> None:
         """Start the process, without waiting for it."""
         self._mark = self.guard.new_mark()
-        self._pool = ProcessPoolExecutor(
-            max_workers=1,
-            timeout=self.idle_seconds,
-            initializer=start_worker,
-            initargs=(self.setup,),
-            env={**ONE_THREAD, **self.environment, MARK: str(self._mark)},
-        )
         self.pid, self._spent, self._gone_since = None, False, None
         self._log_start = self._log_size()
-        with interrupts_blocked():
+        _start_trackers()
+        with signals_blocked():
+            self._pool = ProcessPoolExecutor(
+                max_workers=1,
+                timeout=self.idle_seconds,
+                initializer=start_worker,
+                initargs=(self.setup,),
+                env={**ONE_THREAD, **self.environment, MARK: str(self._mark)},
+            )
             self._hello = self._pool.submit(hello)
 
     @property
@@ -159,7 +162,7 @@ class Slot:
             self._stood_still = 0.0
         self.started_ms = time.time_ns() // 1_000_000
         self._log_start = self._log_size()
-        with interrupts_blocked():
+        with signals_blocked():
             self.future = self._pool.submit(run_chunk, task)
 
     @property
@@ -339,6 +342,19 @@ def worker_environment(seed: str) -> dict[str, str]:
         The seed of their hashes.
     """
     return {KERNELS: str(kernel_folder()), hash_seed.VARIABLE: seed}
+
+
+def _start_trackers() -> None:
+    """Start the processes that clean up behind pools, before any pool does.
+
+    Python's own lets signals through again once it has started it, and so they would reach the
+    worker that is started next. Neither of the two ignores the end of a terminal.
+    """
+    if os.name == "posix":
+        with signals_blocked():
+            multiprocessing.resource_tracker.ensure_running()
+        with signals_blocked():
+            loky_tracker.ensure_running()
 
 
 def make_setup(logs: Path | None, number: int) -> WorkerSetup:

@@ -25,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from backtest_batch.errors import DataNotFoundError
+from backtest_batch.interrupt import shielded
 from backtest_batch.market.fields import FIELDS, FloatArray
 from backtest_batch.market.fingerprint import content_fingerprint
 from backtest_batch.market.panel import Panel
@@ -275,13 +276,15 @@ def _saver(values: np.ndarray[Any, Any]) -> Callable[[IO[bytes]], object]:
 def _write(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as out:
-            fill(out)
-        temporary.replace(file)
-    except BaseException:  # also Ctrl-C: no half-written file stays
-        temporary.unlink(missing_ok=True)
-        raise
+    # A signal waits, so that no half-written file stays.
+    with shielded():
+        try:
+            with temporary.open("xb") as out:
+                fill(out)
+            temporary.replace(file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _remove_stale(folder: Path) -> None:

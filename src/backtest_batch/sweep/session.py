@@ -11,7 +11,6 @@ from typing import Any
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask, group_runs
 from backtest_batch.batch.executor import ComputesChunks
 from backtest_batch.batch.files import signature_of
-from backtest_batch.batch.interrupt import exposed, shielded
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.setup import Setting
@@ -174,7 +173,7 @@ class Session:
         total = sum(len(chunk) for chunk in self.chunks)
         stop = self.config["on_failure"] == "stop"
         metric = None if ranking.weighted else ranking.metrics[0]
-        with ProgressDisplay(total=total) as progress, shielded():
+        with ProgressDisplay(total=total) as progress:
             for ended, reply in self.executor.execute(self.chunks, self._task):
                 if self.recording.opened:
                     self.recording.require_open()
@@ -185,8 +184,7 @@ class Session:
                 progress.show()
                 if stop and any(isinstance(item.outcome, RunFailure) for item in new):
                     break
-            with exposed():
-                self.recording.require_open()
+            self.recording.require_open()
 
     def recompute(self, runs: Sequence[RunSpec]) -> dict[str, RunResult | RunFailure | None]:
         """Compute runs again for their files alone, and return what came of it by run key."""
@@ -197,9 +195,8 @@ class Session:
         def task(chunk: Sequence[RunSpec]) -> ChunkTask:
             return replace(self._task(chunk), with_files=wanted, with_rows=False, profile=False)
 
-        with shielded():
-            for ended, _ in self.executor.execute(chunks, task):
-                outcomes |= {record.spec.run_key: record.outcome for record in ended}
+        for ended, _ in self.executor.execute(chunks, task):
+            outcomes |= {record.spec.run_key: record.outcome for record in ended}
         return outcomes
 
     def lost_returns(self) -> list[RunSpec]:

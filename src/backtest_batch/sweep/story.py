@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backtest_batch.batch.forward import is_on
-from backtest_batch.batch.interrupt import Interrupted, interruptible, shielded
 from backtest_batch.batch.plan import make_plan
 from backtest_batch.batch.setup import make_executor
 from backtest_batch.comparison.conclusion import Conclusion
@@ -15,6 +14,16 @@ from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.walk_forward import check_ranking, metrics_with
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
+from backtest_batch.interrupt import (
+    Interrupted,
+    begun,
+    finished,
+    heed,
+    interruptible,
+    remember,
+    shielded,
+    taken,
+)
 from backtest_batch.records import BatchRequest, RunRecord
 from backtest_batch.report.html.library import start_packing
 from backtest_batch.sweep.batch_log import end_log
@@ -35,6 +44,8 @@ from backtest_batch.sweep.stopwatch import Stopwatch
 from backtest_batch.sweep.verify import verify
 from backtest_batch.tracking.claim import release
 from backtest_batch.tracking.store import close_stores
+
+CUT_OFF = "Ended at once: what was not recorded by then is computed again.\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +117,25 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
         try:
             ranking = _ranking(request)
             if request.config["dry_run"]:
-                describe(request)
+                with shielded():
+                    describe(request)
                 return BatchOutcome(exit_code=0)
             _refuse_too_many(request)
             with watch.stage("planning"):
                 plan = make_plan(request.compositions)
                 # Before anything is written: the reports may replace the file.
                 winner = read_winner(request.config["best"]) if request.config["verify"] else None
-                with shielded():
-                    session = open_session(request, plan, make_executor, started_ms)
+                begun()
+                session = open_session(request, plan, make_executor, started_ms)
+            remember(f"\nInterrupted. {CUT_OFF}{_how_to_go_on(session)}")
             if session.complete:
                 return _already_complete(session)
             compared = _compute_and_compare(session, ranking, watch)
             exit_code = finish(session, compared, watch)
-        except Interrupted as interruption:
-            return _interrupted(session, interruption)
-        except BaseException:
+        except BaseException as error:
+            interruption = taken(error)
+            if interruption is not None:
+                return _interrupted(session, interruption)
             if session is not None:
                 _abandon(session)
             raise
@@ -140,18 +154,18 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
 
 def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
     with watch.stage("execution"):
+        heed()
         session.compute(ranking)
     if not session.keeps_top_files:
-        with shielded():
-            session.executor.close()
+        session.executor.close()
     with watch.stage("recording"):
         session.recording.close()
     start_packing()
+    heed()
     compared = _compare(session, ranking, watch)
     with watch.stage("recording"):
         compared = complete_best_runs(session, compared)
-    with shielded():
-        session.executor.close()
+    session.executor.close()
     return compared
 
 
@@ -186,7 +200,7 @@ def _axes_text(request: BatchRequest) -> str:
 
 
 def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOutcome:
-    """Record what has ended, and say how to go on; a second signal ends that, too."""
+    """Record what has ended, and say how to go on; what hangs may be cut off."""
     if session is None:
         _say(f"\nInterrupted ({interruption}); nothing was run.\n")
         return BatchOutcome(exit_code=interruption.exit_code)
@@ -194,7 +208,7 @@ def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOut
         said = _end_early(session)
     except Interrupted:
         session.executor.close()
-        said = "Ended at once: what was not recorded by then is computed again.\n"
+        said = CUT_OFF
     _say(f"\nInterrupted ({interruption}). {said}{_how_to_go_on(session)}")
     return _outcome(session, interruption.exit_code, None)
 
@@ -245,12 +259,12 @@ def _how_to_go_on(session: Session) -> str:
 
 
 def _already_complete(session: Session) -> BatchOutcome:
-    with shielded():
-        session.executor.close()
-        # Its process may have died just before it moved them.
-        sys.stderr.write(publish(session.workspace.reports, session.workspace.output_dir))
-        if not session.failed:  # failed runs may run again, and need the returns of the others
-            session.workspace.close()
+    session.executor.close()
+    # Its process may have died just before it moved them.
+    sys.stderr.write(publish(session.workspace.reports, session.workspace.output_dir))
+    if not session.failed:  # failed runs may run again, and need the returns of the others
+        session.workspace.close()
+    finished(0)
     sys.stdout.write(
         f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
         f"nothing is left to run.\nReports: {session.workspace.output_dir}\n"

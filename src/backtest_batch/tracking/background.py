@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backtest_batch.errors import StoreError
+from backtest_batch.interrupt import NOTICE_SECONDS, heed
 from backtest_batch.records import RunRecord
 from backtest_batch.tracking.recorder import Recorder, RecordingError
 
@@ -64,7 +65,8 @@ class BackgroundRecorder:
         StoreError
             When the store cannot be opened.
         """
-        self._opened.wait()
+        while not self._opened.wait(NOTICE_SECONDS):
+            heed()
         if self.recorder is not None:
             return self.recorder
         raise self.error or self._failure or StoreError("the store was not opened")

@@ -8,6 +8,7 @@ when its worker is lost, at most ``distributed.scheduler.allowed-failures`` time
 
 import contextlib
 import logging
+import signal
 import tempfile
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,13 +21,13 @@ import distributed
 from distributed.scheduler import KilledWorker
 
 from backtest_batch.batch import lifeline
-from backtest_batch.batch.interrupt import interrupts_blocked
 from backtest_batch.batch.remote import agent
 from backtest_batch.batch.remote.ending import children, end_children, within
 from backtest_batch.batch.remote.messages import Answer, Request
 from backtest_batch.batch.remote.panels import PanelCopy, keep
 from backtest_batch.batch.remote.probe import check_probe, probe
 from backtest_batch.errors import ClusterLostError, ConfigurationError, WorkerDied
+from backtest_batch.interrupt import signals_blocked
 
 log = logging.getLogger("backtest_batch.batch")
 
@@ -162,7 +163,7 @@ class DaskCluster:
         # A worker on this machine is not lost by chance as often as one of many machines.
         losses = {"distributed.scheduler.allowed-failures": LOCAL_LOSSES}
         # Ctrl-C on a terminal reaches the whole group; this command alone decides what it means.
-        with dask.config.set(losses), interrupts_blocked():
+        with dask.config.set(losses), signals_blocked(signal.SIGINT):
             self._local = self._local_cluster(n_workers)
         self._client = distributed.Client(self._local, set_as_default=False)
         self._client.register_plugin(

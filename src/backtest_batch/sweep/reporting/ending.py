@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from backtest_batch.batch.files import write_json
-from backtest_batch.batch.interrupt import forget_deferred, shielded
+from backtest_batch.interrupt import finished, heed
 from backtest_batch.records import Status
 from backtest_batch.sweep.reporting.comparison import Compared
 from backtest_batch.sweep.reporting.files import benchmark_metrics, verdict_fails, write_reports
@@ -30,26 +30,25 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     status: Status = "FAILED" if stopped else "KILLED" if lost or problem else "FINISHED"
     summary = folder / "batch_summary.md"
     # From here on the batch is as complete as it can be: a signal would only spoil it.
-    with shielded():
-        unrecorded = end_parent(
-            session,
-            status,
-            metrics=benchmark_metrics(session, compared.conclusion),
-            artifacts=folder,
-            note=summary.read_text(encoding="utf-8") if summary.exists() else "",
-        )
-        problem = problem or publish(folder, session.workspace.output_dir)
-        refused = verdict_fails(session, compared.conclusion)
-        # What is left to resume needs the returns of what has finished.
-        if not (session.failed or stopped or lost or problem):
-            session.workspace.close()
-        forget_deferred()
+    heed()
+    unrecorded = end_parent(
+        session,
+        status,
+        metrics=benchmark_metrics(session, compared.conclusion),
+        artifacts=folder,
+        note=summary.read_text(encoding="utf-8") if summary.exists() else "",
+    )
+    problem = problem or publish(folder, session.workspace.output_dir)
+    refused = verdict_fails(session, compared.conclusion)
+    # What is left to resume needs the returns of what has finished.
+    if not (session.failed or stopped or lost or problem):
+        session.workspace.close()
     said = [text for text in (problem, lost, unwalked, unrecorded) if text]
+    code = NOT_RECORDED if said else 1 if session.failed or stopped or refused else 0
+    finished(code)
     for text in (*said, refused, _stopped(session)):
         sys.stderr.write(text)
-    if said:
-        return NOT_RECORDED
-    return 1 if session.failed or stopped or refused else 0
+    return code
 
 
 def _make_reports(session: Session, compared: Compared, watch: Stopwatch) -> str:

@@ -1,0 +1,152 @@
+"""Standard streams that are there, and that nothing can fail by.
+
+A command may be started with streams closed (a daemon, ``2>&-``), on a full disk (``> log``), into
+a pipe whose reader leaves (``| head -1``), or on a terminal that is closed while it runs. None of
+this is a reason to lose a batch: what cannot be written is left out.
+"""
+
+import contextlib
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+STANDARD = ("stdin", "stdout", "stderr")
+
+
+class ForgivingWriter(io.RawIOBase):
+    """Writes to a descriptor; what it does not take is left out, and nobody is told.
+
+    Attributes
+    ----------
+    error
+        The first reason for which something was left out, or None.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def isatty(self) -> bool:
+        """Return whether the descriptor is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+        """Write what can be written, and return the length of all of it."""
+        size = len(data)
+        try:
+            self._write(memoryview(data).cast("B"))
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def _write(self, rest: memoryview) -> None:
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                # Somebody else who has the terminal or pipe open does not want to wait for it.
+                select.select([], [self._descriptor], [])
+
+
+def forgiving(
+    descriptor: int,
+    *,
+    encoding: str = "utf-8",
+    errors: str = "backslashreplace",
+    line_buffering: bool = True,
+    write_through: bool = False,
+) -> tuple[io.TextIOWrapper, ForgivingWriter]:
+    """Return a stream that writes text to a descriptor and never fails, and what it writes by."""
+    writer = ForgivingWriter(descriptor)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(writer),  # type: ignore[type-var]
+        encoding=encoding,
+        errors=errors,
+        line_buffering=line_buffering,
+        write_through=write_through,
+    )
+    return stream, writer
+
+
+def open_missing() -> None:
+    """Open the standard streams of this process that were closed when it started, on nothing.
+
+    Otherwise the next file to be opened takes the place of one, and what is printed ends in it.
+    """
+    for descriptor in range(len(STANDARD)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in STANDARD:
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+class Output:
+    """What became of what was printed.
+
+    Attributes
+    ----------
+    writer
+        What standard output writes by; None where it is not that of the process.
+    """
+
+    writer: ForgivingWriter | None = None
+
+    @property
+    def lost(self) -> str:
+        """Why not all of it could be written; empty when it was, or when the reader has gone."""
+        error = None if self.writer is None else self.writer.error
+        if error is None or isinstance(error, BrokenPipeError):
+            return ""
+        return str(error.strerror or error)
+
+
+@contextlib.contextmanager
+def forgiving_output() -> Iterator[Output]:
+    """Print to standard output and error that cannot fail during the block.
+
+    Streams that somebody has put in their place (a notebook, a test) stay.
+    """
+    open_missing()
+    output, before = Output(), (sys.stdout, sys.stderr)
+    ours = sys.__stdout__, sys.__stderr__
+    if ours[0] is not None and sys.stdout is ours[0]:
+        sys.stdout, output.writer = _like(ours[0], 1)
+    if ours[1] is not None and sys.stderr is ours[1]:
+        sys.stderr, _ = _like(ours[1], 2)
+    try:
+        yield output
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _like(stream: TextIO, descriptor: int) -> tuple[io.TextIOWrapper, ForgivingWriter]:
+    """Return a forgiving stream in place of one, after what that still holds."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+    return forgiving(
+        descriptor,
+        encoding=stream.encoding,
+        # A name that the terminal cannot show must not end a batch either.
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors or "strict",
+        line_buffering=bool(getattr(stream, "line_buffering", True)),
+        write_through=bool(getattr(stream, "write_through", False)),
+    )
