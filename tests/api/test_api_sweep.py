@@ -111,10 +111,18 @@ def _recorded_runs_are_ranked_alike(outcome):
 
 
 def _the_winner_runs_again(outcome):
-    again = bb.rerun(outcome, verify=True, batch_name="again", n_jobs=1)
+    again = bb.rerun(outcome, verify=True, n_jobs=1)
     assert again.exit_code == 0, again.summary
     assert again.batch_id != outcome.batch_id
     assert again.table["sharpe"].iloc[0] == outcome.rankings["sharpe"].iloc[0]
+    # The name of the sweep, and the latest batch, still mean the sweep.
+    assert len(bb.load_runs("notebook")) == len(bb.load_runs("latest")) == 6
+    for name in ("notebook (rerun)", again.batch_id):
+        assert bb.load_runs(name).runs["batch_id"].tolist() == [again.batch_id]
+    # Nor was the winner picked from nothing, now that it stands alone.
+    assert "one strategy was tried, after 2 others in earlier" in again.verdict["sentence"]
+    twice = bb.rerun(again, n_jobs=1)
+    assert bb.load_runs("notebook (rerun)").runs["batch_id"].tolist() == [twice.batch_id]
 
 
 def test_a_batch_gives_the_logger_back(outcome, prices, with_store, caplog):

@@ -1,14 +1,16 @@
 import json
+import shlex
 
 import pytest
 
-from backtest_batch.arguments import configuration_sources, expand_arguments
+from backtest_batch.arguments import argument_value, configuration_sources, expand_arguments
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.sweep.best import changed_arguments, read_winner, with_winner
 
 COMMAND = (
     "python -m backtest_batch data=synthetic strategy.fast=5 'strategy.name='\"'\"'a b'\"'\"''"
 )
+AGAIN = "batch_name='sweep (rerun)'"
 CONFIG = {
     "data": {"_target_": "backtest_batch.market.sources.Synthetic", "n_bars": 300},
     "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", "fast": 5, "name": "a b"},
@@ -45,7 +47,7 @@ def test_the_arguments_of_the_winner_take_the_place_of_best(best):
 
     assert expanded == [
         *("--config-dir", "conf", "n_jobs=1", f"best={path}"),
-        *("data=synthetic", "strategy.fast=5", "strategy.name='a b'", "tags.a=b"),
+        *("data=synthetic", "strategy.fast=5", "strategy.name='a b'", AGAIN, "tags.a=b"),
     ]
 
 
@@ -53,7 +55,7 @@ def test_where_the_configuration_was_found_comes_first(best):
     path = best(command="python -m backtest_batch --config-dir 'my conf' strategy=mine")
 
     assert with_winner([f"best={path}", "n_jobs=1"]) == [
-        *("--config-dir", "my conf", f"best={path}", "strategy=mine", "n_jobs=1"),
+        *("--config-dir", "my conf", f"best={path}", "strategy=mine", AGAIN, "n_jobs=1"),
     ]
 
 
@@ -75,7 +77,29 @@ def test_a_given_argument_replaces_the_recorded_one(best):
 
     expanded = with_winner([f"best={path}", "n_jobs=1"])
 
-    assert expanded == [f"best={path}", "rebalance=W", "n_jobs=1"]
+    assert expanded == [f"best={path}", "rebalance=W", AGAIN, "n_jobs=1"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "config", "name"),
+    [
+        ("", {}, "sweep (rerun)"),
+        ("batch_name=averages", {}, "averages (rerun)"),
+        ("batch_name='my first'", {"batch_name": "my first"}, "my first (rerun)"),
+        # The name may come from a file, and a winner may be run again from the files of its rerun.
+        ("", {"batch_name": "averages"}, "averages (rerun)"),
+        ("batch_name='a (rerun)'", {"batch_name": "a (rerun)"}, "a (rerun)"),
+    ],
+)
+def test_a_rerun_has_a_name_of_its_own(best, recorded, config, name):
+    path = best(command=f"{COMMAND} {shlex.quote(recorded) if recorded else ''}", config=config)
+
+    expanded = with_winner([f"best={path}"])
+
+    assert argument_value(expanded, "batch_name") == name
+    assert sum(item.startswith("batch_name=") for item in expanded) == 1
+    own = with_winner([f"best={path}", "batch_name=mine"])
+    assert [item for item in own if item.startswith("batch_name=")] == ["batch_name=mine"]
 
 
 def test_a_path_with_a_space_needs_no_quotes(tmp_path, best):

@@ -33,13 +33,16 @@ DATASET = DatasetInfo(
 def begin(store):
     """Begin a batch and return its recorder."""
 
-    def begin(batch_id: str, name: str, *, hours: int = 0, **tags: str) -> Recorder:
+    def begin(
+        batch_id: str, name: str, *, hours: int = 0, rerun_of: str = "", **tags: str
+    ) -> Recorder:
         batch = BatchInfo(
             batch_id=batch_id,
             batch_name=name,
             n_runs=1,
             started_ms=STARTED_MS + hours * 3_600_000,
             tags=tags,
+            rerun_of=rerun_of,
         )
         recorder = Recorder(store, batch)
         recorder.start_parent(dataset=DATASET if name == "core" else None)
@@ -69,6 +72,24 @@ def test_a_batch_is_found_by_id_then_by_name_then_as_the_latest(store, begin):
     assert find_batch(store, "odd").batch_id == "core"
     assert find_batch(store, "latest").batch_id == "b3"
     assert [handle.batch_id for handle in list_batches(store)] == ["b3", "b2", "b1", "core"]
+
+
+def test_a_winner_that_runs_again_is_not_what_the_name_of_its_batch_means(store, begin):
+    begin("b1", "core")
+    begin("b2", "core (rerun)", hours=1, rerun_of="b1")
+    # Even where the name was given by hand.
+    begin("b3", "core", hours=2, rerun_of="b1")
+    assert find_batch(store, "core").batch_id == "b1"
+    assert find_batch(store, "latest").batch_id == "b1"
+    assert find_batch(store, "b3").tags["rerun_of"] == "b1"
+    assert find_batch(store, "core (rerun)").batch_id == "b2"
+
+
+def test_there_is_no_latest_batch_among_winners_that_ran_again(store, begin):
+    begin("b2", "mine", rerun_of="b1")
+    assert find_batch(store, "mine").batch_id == "b2"
+    with pytest.raises(SelectionError, match=r"no latest batch: .* winners .*again \(b2\)"):
+        find_batch(store, "latest")
 
 
 def test_of_equal_names_the_newest_is_meant(store, begin):

@@ -15,6 +15,7 @@ from backtest_batch.arguments import (
     divide,
 )
 from backtest_batch.assignments import Assignment
+from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import is_masked, masked
 from backtest_batch.report.best_params import COMMAND_KEYS, SIGNED_COMMAND
@@ -23,6 +24,9 @@ from backtest_batch.stored.trust import is_in_own_mlruns, is_place, require_trus
 from backtest_batch.sweep.configured import configured_text
 
 BEST_PARAMS = "best_params.json"
+
+RERUN = " (rerun)"
+"""What the name of a batch that runs a winner again ends with."""
 
 _PROGRAM = ["python", "-m", "backtest_batch"]
 
@@ -62,6 +66,19 @@ class Winner:
         if recorded_by is Origin.UNKNOWN:
             return is_in_own_mlruns(self.path)
         return recorded_by is Origin.OWN
+
+    @property
+    def batch_id(self) -> str:
+        """The batch that it won; empty where that was not recorded."""
+        return str(self.entry.get("batch_id") or "")
+
+    @property
+    def rerun_name(self) -> str:
+        """Name of the batch that runs it again: that of its own batch, marked once."""
+        config = self.entry.get("config")
+        named = config.get("batch_name") if isinstance(config, Mapping) else None
+        name = named or argument_value(self.arguments, "batch_name") or BatchConfig.batch_name
+        return str(name).removesuffix(RERUN) + RERUN
 
 
 def read_winner(path: str | Path) -> Winner:
@@ -139,6 +156,8 @@ def with_winner(arguments: Sequence[str]) -> list[str]:
             f"{', '.join(changed)}. Leave them out, or run the changed configuration without best"
         )
     given = {argument_key(item) for item in own}
+    # Under the name of its batch, the winner alone would be what `batch=<name>` means from now on.
+    recorded["batch_name"] = Assignment("batch_name", winner.rerun_name).override
     kept = [item for key, item in recorded.items() if key not in given and key not in COMMAND_KEYS]
     # Quoted, because on the command line a path with a space may have come without quotes.
     masked_keys = [argument_key(item) for item in kept if is_masked(item)]

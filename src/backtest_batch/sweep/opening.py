@@ -67,9 +67,25 @@ class _Continued:
 
 
 def open_session(
-    request: BatchRequest, plan: Plan, make_executor: MakeExecutor, started_ms: int
+    request: BatchRequest,
+    plan: Plan,
+    make_executor: MakeExecutor,
+    started_ms: int,
+    *,
+    rerun_of: str = "",
 ) -> Session:
     """Make the folders, start the workers, and begin to open the store beside them.
+
+    Parameters
+    ----------
+    request, plan
+        The batch.
+    make_executor
+        Makes the workers.
+    started_ms
+        When it began, milliseconds since the epoch.
+    rerun_of
+        batch_id of the batch whose winner it runs again; empty for any other batch.
 
     Raises
     ------
@@ -106,6 +122,7 @@ def open_session(
         git_commit=facts["git_commit"],
         git_dirty=bool(facts["git_dirty"]),
         process=this_process(),
+        rerun_of=rerun_of,
     )
     earlier = None if continued is None else continued.earlier
     session = Session(

@@ -172,9 +172,12 @@ def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
 def _begun_only(uri: str | None, experiment: str) -> BatchDocument | None:
     """Return the newest batch of this folder that ended before the store knew of it, or did not.
 
-    A batch that is complete has no scratch folder any more.
+    A batch that is complete has no scratch folder any more. One that runs a winner again is never
+    the latest.
     """
     for document in local_documents():
+        if document.config.get("best"):
+            continue
         tracking = document.config.get("tracking", {})
         if (
             scratch_folder(document.output_dir, document.batch_id).is_dir()

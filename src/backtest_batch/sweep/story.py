@@ -27,7 +27,7 @@ from backtest_batch.interrupt import (
 from backtest_batch.records import BatchRequest, RunRecord
 from backtest_batch.report.html.library import start_packing
 from backtest_batch.sweep.batch_log import end_log
-from backtest_batch.sweep.best import read_winner
+from backtest_batch.sweep.best import Winner, read_winner
 from backtest_batch.sweep.dry_run import describe
 from backtest_batch.sweep.opening import open_session
 from backtest_batch.sweep.reporting import (
@@ -124,9 +124,15 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
             with watch.stage("planning"):
                 plan = make_plan(request.compositions)
                 # Before anything is written: the reports may replace the file.
-                winner = read_winner(request.config["best"]) if request.config["verify"] else None
+                winner = _winner(request)
                 begun()
-                session = open_session(request, plan, make_executor, started_ms)
+                session = open_session(
+                    request,
+                    plan,
+                    make_executor,
+                    started_ms,
+                    rerun_of="" if winner is None else winner.batch_id,
+                )
             remember(f"\nInterrupted. {CUT_OFF}{_how_to_go_on(session)}")
             if session.complete:
                 return _already_complete(session)
@@ -145,7 +151,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
                     release(session.batch_id)
         with contextlib.suppress(Interrupted):
             print_summary(session, compared)
-            if winner is not None:
+            if winner is not None and request.config["verify"]:
                 verification = verify(winner, session.in_order, session.facts)
                 sys.stdout.write(f"\n{verification}")
                 exit_code = exit_code or (0 if verification.agrees else 1)
@@ -176,6 +182,13 @@ def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         # Earlier batches cannot be read any more; this one needs none of them.
         session.recording.error = session.recording.error or error
         return compare(session, ranking, watch)
+
+
+def _winner(request: BatchRequest) -> Winner | None:
+    """Return the run that is computed again; None where there is none, or it is begun already."""
+    config = request.config
+    needed = config["verify"] or config["resume"] is None
+    return read_winner(config["best"]) if config["best"] is not None and needed else None
 
 
 def _ranking(request: BatchRequest) -> Ranking:

@@ -68,6 +68,8 @@ class BatchInfo:
         Whether the working directory differs from that commit.
     process
         The process that records.
+    rerun_of
+        batch_id of the batch whose winner is run again; empty for any other batch.
     """
 
     batch_id: str
@@ -78,6 +80,7 @@ class BatchInfo:
     git_commit: str | None = None
     git_dirty: bool = False
     process: ProcessIdentity = field(default_factory=this_process)
+    rerun_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +217,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
         {
             **common_tags(batch, shortened(batch.batch_name, RUN_NAME_LENGTH)),
             "batch_role": "batch",
+            **({RERUN_OF: batch.rerun_of} if batch.rerun_of else {}),
             "n_runs": str(batch.n_runs),
             "n_finished": "0",
             "n_failed": "0",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from backtest_batch.errors import SelectionError
 from backtest_batch.tracking.artifacts import local_folder
+from backtest_batch.tracking.entries import RERUN_OF
 from backtest_batch.tracking.paging import has_tag, searched
 from backtest_batch.tracking.run_query import RunQuery, query_database, query_keys
 from backtest_batch.tracking.run_table import RunTable
@@ -63,7 +64,8 @@ def find_batch(store: Store, batch: str) -> BatchHandle:
         Where to look.
     batch
         ``latest`` for the batch that started last; else a batch_id; else a batch_name, of whose
-        batches the one that started last is meant.
+        batches the one that started last is meant. A batch that runs the winner of another again
+        is never the latest, and is meant by a name only where no other batch has it.
 
     Raises
     ------
@@ -73,10 +75,11 @@ def find_batch(store: Store, batch: str) -> BatchHandle:
         When the store fails.
     """
     with store.calling("look for the batch"):
-        if batch == "latest":
-            found = _parents(store, {})
-        else:
-            found = _parents(store, {"batch_id": batch}) or _parents(store, {"batch_name": batch})
+        found = [] if batch == "latest" else _parents(store, {"batch_id": batch})
+        if not found:
+            found = _no_reruns(store, {} if batch == "latest" else {"batch_name": batch})
+        if not found and batch != "latest":
+            found = _parents(store, {"batch_name": batch})
         if found:
             return _handle(found[0])
         known = [_handle(run) for run in _parents(store, {}, limit=_NAMED_BATCHES)]
@@ -209,6 +212,17 @@ def read_artifact(
         return Path(store.files.download_artifacts(mlflow_run_id, path, copies)).read_bytes()
 
 
+def _no_reruns(store: Store, tags: Mapping[str, str]) -> "list[Run]":
+    """Return the newest parent run with these tags that computes no winner again."""
+    # MLflow's language cannot ask for a tag that is absent; one alone is nearly always enough.
+    for limit in (1, _NAMED_BATCHES):
+        found = _parents(store, tags, limit=limit)
+        first = [run for run in found if RERUN_OF not in run.data.tags]
+        if first or len(found) < limit:
+            break
+    return first[:1]
+
+
 def _parents(store: Store, tags: Mapping[str, str], *, limit: int = 1) -> "list[Run]":
     """Return parent runs with these tags, the one that started last first."""
     conditions = [has_tag(key, value) for key, value in {"batch_role": "batch", **tags}.items()]
@@ -242,6 +256,9 @@ def _no_batch_message(store: Store, batch: str, known: Sequence[BatchHandle]) ->
     where = f"the experiment '{store.experiment}' of {store.shown}"
     if not known:
         return f"There is no batch '{batch}': {where} holds no batches yet."
+    if batch == "latest":
+        again = ", ".join(handle.batch_id for handle in known[:5])
+        return f"There is no latest batch: {where} holds winners that were run again ({again})."
     names = list(dict.fromkeys(handle.batch_name for handle in known))
     ids = [handle.batch_id for handle in known]
     close = difflib.get_close_matches(batch, names + ids, n=5, cutoff=0.5)
