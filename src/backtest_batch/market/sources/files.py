@@ -129,12 +129,15 @@ class Files(Source):
                 wanted=wanted,
                 exclude=frozenset(self.exclude or ()),
             )
-        except DataError:
-            raise
+        except DataError as error:
+            if is_plain(str(error)):
+                raise
+            # Names and values of a damaged file may hold anything; a terminal would obey it.
+            raise DataError(printable(str(error))) from error
         except Exception as error:
             # Bytes that were damaged can lead anywhere in the libraries that read them.
             reason = f"{type(error).__name__}: {error}".strip(": ")
-            raise DataError(f"{label} cannot be read: {reason}") from error
+            raise DataError(printable(f"{label} cannot be read: {reason}")) from error
         for symbol in reading.available:
             if not is_plain(symbol):
                 raise DataError(
