@@ -1,14 +1,18 @@
 """Where numba keeps compiled kernels."""
 
+import atexit
 import contextlib
 import logging
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from backtest_batch.market.cache import cache_dir, stand_in
+from backtest_batch.market.cache import cache_dir, own_cache_dir, stand_in
+from backtest_batch.ownership import is_guarded, make_private
 
 LOG = logging.getLogger("backtest_batch.market")
 
@@ -31,16 +35,23 @@ def use_kernel_cache() -> None:
 def kernel_folder() -> Path:
     """Return the folder of compiled kernels: NUMBA_CACHE_DIR, else ``numba`` in the cache.
 
-    Where that takes no files (its disk is full, say), a temporary folder stands in, with a warning.
+    numba unpickles what lies there, which runs whatever code somebody has put into it. So it must
+    be this user's, and nobody else may write to it; of a cache that several users share, it lies in
+    a folder of this user's. Where it is not so, or takes no files (its disk is full, say), a
+    temporary folder stands in, with a warning.
     """
-    chosen = os.environ.get(VARIABLE)
-    wanted = Path(chosen) if chosen else cache_dir() / "numba"
+    chosen, own = os.environ.get(VARIABLE), own_cache_dir()
+    wanted = Path(chosen) if chosen else (own or cache_dir()) / "numba"
+    if not chosen and own is not None:
+        make_private(wanted)
     fault = _fault(wanted)
     if fault is None:
         return wanted
     spare = stand_in(create=True)
     if spare is None or _fault(spare / "numba") is not None:
-        return wanted
+        # Nothing of the user's own takes them: they are compiled in each process again.
+        spare = Path(tempfile.mkdtemp(prefix="backtest_batch-kernels-"))
+        atexit.register(shutil.rmtree, spare, ignore_errors=True)
     _warn_once(
         f"the folder of compiled kernels {wanted} takes no files ({fault}); {spare / 'numba'} is "
         "used instead"
@@ -52,7 +63,9 @@ def _fault(folder: Path) -> str | None:
     """Return why a folder takes no files, or None."""
     probe = folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_guarded(folder.stat()):
+            return "others may write there"
         try:
             probe.write_bytes(bytes(ROOM_BYTES))
         finally:

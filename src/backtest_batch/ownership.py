@@ -4,8 +4,10 @@ On systems without user ids (Windows) every file counts as the user's own: who m
 user's folders is decided by the system there.
 """
 
+import contextlib
 import errno
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -17,6 +19,11 @@ HAS_OWNERS = hasattr(os, "geteuid")
 def user_mark() -> str:
     """Return what tells this user's folders from those of others in a place that all share."""
     return str(os.geteuid()) if HAS_OWNERS else "user"
+
+
+def temporary_folder_name() -> Path:
+    """Return where this user's folder in the temporary folder belongs, whoever made it."""
+    return Path(tempfile.gettempdir(), f"backtest_batch-{user_mark()}")
 
 
 def is_mine(found: os.stat_result) -> bool:
@@ -55,10 +62,18 @@ def is_own_folder(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and is_guarded(found)
 
 
-def make_own_folder(folder: Path) -> None:
+def make_own_folder(folder: Path, *, above: int = 0) -> None:
     """Make a folder that only this user may enter; one that is there must be the user's own.
 
     Folders above it that are missing are made likewise.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    above
+        How many folders above it must be the user's own, too: whoever may write to one of them
+        could put another folder in its place.
 
     Raises
     ------
@@ -67,13 +82,48 @@ def make_own_folder(folder: Path) -> None:
     OSError
         When it cannot be made.
     """
-    if not folder.parent.exists():
-        make_own_folder(folder.parent)
+    if above or not folder.parent.exists():
+        make_own_folder(folder.parent, above=max(0, above - 1))
     folder.mkdir(mode=0o700, exist_ok=True)
     if not is_own_folder(folder):
         raise PermissionError(
             errno.EPERM, "it is not a folder that you alone may change; remove it", str(folder)
         )
+
+
+def is_free_or_own(folder: Path, *, above: int = 0) -> bool:
+    """Return whether a folder can be made, or is the user's own, and so many above it likewise."""
+    there = (part for part in (folder, *folder.parents[:above]) if os.path.lexists(part))
+    return all(is_own_folder(part) for part in there)
+
+
+def make_private(folder: Path) -> None:
+    """Let nobody but this user into a folder of this user's; others' stay as they are."""
+    with contextlib.suppress(OSError):
+        found = folder.lstat()
+        if HAS_OWNERS and is_mine(found) and stat.S_ISDIR(found.st_mode):
+            folder.chmod(0o700)
+
+
+def remove_links(folder: Path) -> None:
+    """Remove symbolic links from a folder of this user, so that nothing is written through them."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            item = Path(place, name)
+            if item.is_symlink():
+                item.unlink()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all; a link in its place is replaced."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:  # x: never through a link
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def own_temporary_folder(*, create: bool = False) -> Path | None:
@@ -89,7 +139,7 @@ def own_temporary_folder(*, create: bool = False) -> Path | None:
     Path or None
         None when it is not there, cannot be made, or somebody else has made it.
     """
-    folder = Path(tempfile.gettempdir(), f"backtest_batch-{user_mark()}")
+    folder = temporary_folder_name()
     if create:
         try:
             make_own_folder(folder)

@@ -1,10 +1,20 @@
+import os
+import tempfile
+
 import numpy as np
 import pytest
 
-from backtest_batch.batch.chunks import RETURNS, array_file
+from backtest_batch.batch.chunks import RETURNS, array_file, make_place
+from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.rows import is_whole, row_writer
-from backtest_batch.batch.workspace import new_batch_id, open_workspace
+from backtest_batch.batch.workspace import (
+    new_batch_id,
+    open_workspace,
+    scratch_folder,
+    spare_folders,
+)
 from backtest_batch.errors import ConfigurationError
+from backtest_batch.ownership import temporary_folder_name
 
 KEYS = ("a" * 64, "b" * 64)
 
@@ -92,3 +102,42 @@ def test_a_folder_that_cannot_be_made(tmp_path, cache):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"cannot be written .* nothing was run"):
         open_workspace("id", tmp_path / "file" / "batch", RUNS, {})
+
+
+# what others may have put there
+
+
+def test_links_that_were_planted_are_not_written_through(tmp_path, cache):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("mine")
+    output_dir = tmp_path / "mine"
+    scratch = scratch_folder(output_dir, "id")
+    scratch.mkdir(parents=True)
+    (scratch / "start").symlink_to(precious)
+    (scratch / "kept.jsonl").symlink_to(precious / "thesis")
+    (output_dir / "logs").symlink_to(precious)
+
+    workspace = open_workspace("id", output_dir, RUNS, {})
+    (workspace.start_files / "trials.json").write_text("x")
+    (workspace.logs / "batch.log").write_text("x")
+    Kept(workspace.scratch.places).add("benchmark", {"key": {"sharpe": 1.0}})
+
+    assert [path.name for path in precious.iterdir()] == ["thesis"]
+    assert (precious / "thesis").read_text() == "mine"
+    assert workspace.scratch.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_spare_folders_that_somebody_else_has_made_are_none(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    near, far = spare_folders("id")
+    assert far == temporary_folder_name() / "backtest_batch-scratch" / "id"
+    temporary_folder_name().mkdir()
+    temporary_folder_name().chmod(0o777)
+    assert spare_folders("id") == (near,)
+    # Nor is one that is put there meanwhile used.
+    with pytest.raises(PermissionError, match="you alone may change"):
+        make_place(far, is_spare=True)
+    make_place(near, is_spare=True)
+    assert near.stat().st_mode & 0o777 == 0o700

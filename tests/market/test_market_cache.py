@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.market import cache
-from backtest_batch.market.cache import cache_dir, open_panel, store
+from backtest_batch.kernel_cache import kernel_folder
+from backtest_batch.market.cache import cache_dir, open_panel, own_cache_dir, store
 from backtest_batch.market.load import load_panel
 from backtest_batch.market.panel import panel_from_frames
 from backtest_batch.market.sources import Csv, Synthetic
+from backtest_batch.ownership import temporary_folder_name
 
 
 @pytest.fixture
@@ -254,7 +255,37 @@ def damage_type(folder):
     np.save(folder / "close.npy", np.load(folder / "close.npy").astype(np.float32))
 
 
+def damage_header(folder):
+    content = (folder / "close.npy").read_bytes()
+    (folder / "close.npy").write_bytes(content.replace(b"}", b" ", 1))
+
+
+def damage_header_text(folder):
+    content = (folder / "index.npy").read_bytes()
+    (folder / "index.npy").write_bytes(content.replace(b"'descr'", b"\xff(((('", 1))
+
+
+def damage_view_of_itself(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    view = {"view_of": folder.name, "n_bars": 40}
+    (folder / "meta.json").write_text(json.dumps(meta | view))
+
+
+def damage_depth(folder):
+    (folder / "meta.json").write_text("[" * 100_000)
+
+
+def damage_field_names(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"fields": ["../../../close"]}))
+
+
 SHOWN_BY_SIZE = [
+    damage_header,
+    damage_header_text,
+    damage_view_of_itself,
+    damage_depth,
+    damage_field_names,
     damage_truncate,
     damage_lengthen,
     damage_remove_field,
@@ -317,6 +348,82 @@ def test_a_damaged_link_is_built_again(tmp_path, close, text):
     link.write_text(text)
     assert load_panel(source) == panel
     assert json.loads(link.read_text())["fingerprint"] == panel.fingerprint
+
+
+# what others may write
+
+is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+needs_root = pytest.mark.skipif(not is_root, reason="gives files to another user, as root may")
+
+
+def test_a_link_that_leads_to_another_panel_is_not_believed(tmp_path, close):
+    source = prices_file(tmp_path, close)
+    panel = load_panel(source)
+    (link,) = (cache_dir() / "sources").iterdir()
+    other = store(panel_from_frames(close.tz_localize(None) * 2))
+    signed = json.loads(link.read_text())
+
+    for changed in ({"fingerprint": other.fingerprint}, {"notes": ["\x1b[2J"]}, {"signature": ""}):
+        link.write_text(json.dumps(signed | changed))
+        assert load_panel(source) == panel
+        assert json.loads(link.read_text()) == signed
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_in_a_shared_cache_what_is_believed_lies_in_a_folder_of_ones_own(
+    cache_folder, close, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    cache_folder.mkdir()
+    cache_folder.chmod(0o1777)
+    own = cache_folder / f"user-{os.geteuid()}"
+    assert own_cache_dir() == own
+    assert own.stat().st_mode & 0o777 == 0o700
+
+    load_panel(prices_file(tmp_path, close))
+    assert list((own / "sources").iterdir())
+    assert not (cache_folder / "sources").exists()
+    assert list((cache_folder / "panels").iterdir())
+    # Where others could put another folder in its place, it lies elsewhere.
+    cache_folder.chmod(0o777)
+    assert own_cache_dir() == temporary_folder_name()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
+def test_kernels_lie_where_nobody_else_may_write(cache_folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert kernel_folder() == cache_folder / "numba"
+    cache_folder.chmod(0o1777)
+    own = kernel_folder()
+    assert own == cache_folder / f"user-{os.geteuid()}" / "numba"
+    assert own.stat().st_mode & 0o077 == 0
+    # Neither does a folder that was named for them count when others may write to it.
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(chosen))
+    assert kernel_folder() == chosen
+    chosen.chmod(0o777)
+    assert kernel_folder() == temporary_folder_name() / "numba"
+    assert "others may write there" in caplog.text
+
+
+@needs_root
+def test_the_panel_of_another_user_is_compared_before_it_is_used(close):
+    panel = store(panel_from_frames(close))
+    os.chown(entry(panel), 12_345, 12_345)
+    file = entry(panel) / "close.npy"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+    with pytest.raises(DataNotFoundError):
+        open_panel(panel.fingerprint)
+    content[-3] ^= 1
+    file.write_bytes(content)
+    assert open_panel(panel.fingerprint) == panel
 
 
 # kills and other processes
@@ -394,7 +501,7 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(close):
 def test_a_temporary_folder_stands_in_for_a_cache_that_cannot_be_written(no_cache, close, caplog):
     source = prices_file(no_cache, close)
     panel = load_panel(source)
-    stand_in = no_cache / "tmp" / cache._own_name()
+    stand_in = temporary_folder_name()
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("backtest_batch.market", logging.WARNING)
     assert "cannot be written" in record.message
@@ -443,7 +550,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file(tmp_path, cache_folder):
 def test_a_folder_that_somebody_else_planted_is_not_used(no_cache, close, caplog):
     elsewhere = no_cache / "elsewhere"
     elsewhere.mkdir()
-    (no_cache / "tmp" / cache._own_name()).symlink_to(elsewhere)
+    temporary_folder_name().symlink_to(elsewhere)
     load_panel(prices_file(no_cache, close))
     assert not list(elsewhere.iterdir())
     assert "this process alone" in caplog.text

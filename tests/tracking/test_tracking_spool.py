@@ -12,9 +12,14 @@ from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.recorder import BatchInfo, Curve, DatasetInfo, Recorder
-from backtest_batch.tracking.search import find_batch, load_runs
+from backtest_batch.tracking.search import find_batch, finished_keys, load_runs
 from backtest_batch.tracking.spool import Spool, record_spool
-from backtest_batch.tracking.spool_files import record_from_json, record_to_json
+from backtest_batch.tracking.spool_files import (
+    read_json,
+    record_from_json,
+    record_to_json,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -313,3 +318,34 @@ def test_of_a_run_that_was_begun_twice_one_remains(store, batch, make_record, ma
     spool.add(record)
     record_spool(spool.folder)
     assert load_runs(store, batches=[batch.batch_id])["status"].tolist() == ["FINISHED"]
+
+
+def test_an_address_that_is_not_ones_own_is_asked_for(make_spool, make_record, tmp_path):
+    spool = make_spool()
+    spool.add(make_record(0))
+    head = read_json(spool.folder / "batch.json")
+    write_json(spool.folder / "batch.json", head | {"store_uri": "http://127.0.0.1:9"})
+
+    with pytest.raises(StoreError, match="without your signature"):
+        record_spool(spool.folder)
+    assert (spool.folder / "runs" / make_record(0).spec.run_id / "record.json").exists()
+
+
+def test_a_spool_is_private_and_links_in_it_lead_nowhere(
+    store, batch, make_record, make_spool, files, tmp_path
+):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("mine")
+    parent_id = Recorder(store, batch).start_parent()
+    spool = make_spool(parent_id)
+    spool.add(make_record(1, artifacts=files))
+    assert spool.folder.stat().st_mode & 0o777 == 0o700
+    place = spool.folder / "runs" / make_record(1).spec.run_id / "artifacts"
+    (place / "taken").symlink_to(precious)
+
+    record_spool(spool.folder)
+
+    assert (precious / "thesis").read_text() == "mine"
+    (run_id,) = finished_keys(store, batch.batch_id).values()
+    assert artifacts_of(store, run_id) == {"run.json", "profile/timings.json"}

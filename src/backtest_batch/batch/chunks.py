@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.batch.compute import benchmark_key, chunk_key
+from backtest_batch.ownership import make_own_folder
 from backtest_batch.records import RunFailure, RunResult, RunSpec
 
 RETURNS = "returns"
@@ -48,10 +49,29 @@ class Scratch:
         """The folder and its spares."""
         return (self.folder, *self.spares)
 
+    def make(self, place: Path) -> None:
+        """Make one of its places where it is not there.
+
+        Raises
+        ------
+        OSError
+            When it cannot be made, or a spare one is not this user's alone.
+        """
+        make_place(place, is_spare=place != self.folder)
+
     def of(self, runs: Sequence[RunSpec]) -> "Scratch":
         """Return what the workers of some runs need to know of it."""
         keys = {benchmark_key(run) for run in runs}
         return replace(self, benchmark_rows={key: self.benchmark_rows[key] for key in keys})
+
+
+def make_place(place: Path, *, is_spare: bool) -> None:
+    """Make a folder of working files; see :meth:`Scratch.make`."""
+    if is_spare:
+        # Its own folder lies in one of this package's in the cache or the temporary folder.
+        make_own_folder(place, above=2)
+    else:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def array_file(place: Path, name: str) -> Path:

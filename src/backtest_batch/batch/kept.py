@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from backtest_batch.batch.chunks import make_place
+
 NAME = "kept.jsonl"
 
 Kind = Literal["benchmark", "in_sample", "unwritten"]
@@ -35,7 +37,7 @@ class Kept:
         text = "".join(f"{json.dumps([kind, key, dict(item)])}\n" for key, item in values.items())
         for place in self.places if text else ():
             with contextlib.suppress(OSError):
-                place.mkdir(parents=True, exist_ok=True)
+                make_place(place, is_spare=place != self.places[0])
                 # The line before may have been cut off by a crash.
                 with (place / NAME).open("a", encoding="utf-8") as file:
                     file.write(f"\n{text}")

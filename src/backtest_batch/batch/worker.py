@@ -213,7 +213,7 @@ def _write(
 
 
 def _write_into(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+    task.scratch.make(place)
     if task.with_rows:
         _write_returns(place, task, chunk)
         if is_on(task.runs[0].config):

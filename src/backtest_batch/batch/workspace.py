@@ -4,7 +4,6 @@ import contextlib
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +13,15 @@ from typing import Any
 from backtest_batch.batch.chunks import RETURNS, Scratch, array_file
 from backtest_batch.batch.rows import copy_rows, open_rows
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.market.cache import cache_dir
+from backtest_batch.market.cache import own_cache_dir
 from backtest_batch.market.panel import FloatArray
+from backtest_batch.ownership import (
+    is_free_or_own,
+    make_own_folder,
+    make_private,
+    remove_links,
+    temporary_folder_name,
+)
 from backtest_batch.records import RunSpec
 
 BATCH_CONFIG = "batch_config.yaml"
@@ -112,7 +118,8 @@ class Workspace:
         """Make another folder for the reports where theirs is full; return whether that worked."""
         for spare in self.scratch.spares:
             with contextlib.suppress(OSError):
-                (spare / "reports").mkdir(parents=True, exist_ok=True)
+                self.scratch.make(spare)
+                (spare / "reports").mkdir(exist_ok=True)
                 return True
         return False
 
@@ -148,9 +155,14 @@ def scratch_folder(output_dir: Path, batch_id: str) -> Path:
 
 
 def spare_folders(batch_id: str) -> tuple[Path, ...]:
-    """Return the folders that stand in where the output folder takes no more."""
-    name = Path("backtest_batch-scratch", batch_id)
-    return (cache_dir() / name, Path(tempfile.gettempdir()) / name)
+    """Return the folders that stand in where the output folder takes no more.
+
+    They are made when they are needed. One that somebody else has made is none of them.
+    """
+    own = own_cache_dir()
+    bases = (*(() if own is None else (own,)), temporary_folder_name())
+    places = (base / "backtest_batch-scratch" / batch_id for base in bases)
+    return tuple(place for place in places if is_free_or_own(place, above=2))
 
 
 def open_workspace(
@@ -182,9 +194,17 @@ def open_workspace(
         is_new=not scratch.folder.exists(),
     )
     try:
+        if not workspace.is_new:
+            make_private(scratch.folder)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        make_own_folder(scratch.folder)
+        remove_links(scratch.folder)
         for name in ("runs", "start", "reports"):
-            (scratch.folder / name).mkdir(parents=True, exist_ok=True)
+            (scratch.folder / name).mkdir(exist_ok=True)
+        if workspace.logs.is_symlink():
+            workspace.logs.unlink()
         workspace.logs.mkdir(exist_ok=True)
+        remove_links(workspace.logs)
     except OSError as error:
         workspace.discard()
         raise unwritable(output_dir, error) from error

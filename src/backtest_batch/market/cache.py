@@ -1,12 +1,15 @@
 """Panels on disk, named by their content and mapped into memory by every worker.
 
-Below :func:`cache_dir`, ``panels/<fingerprint>/`` holds ``index.npy``, one ``.npy`` file a field
-and ``meta.json``, which is written last: an entry without it does not exist. ``sources/<key>.json``
-leads from what a source said about itself to the fingerprint of its panel. Every file is written
+Below :func:`cache_dir`, which several users may share, ``panels/<fingerprint>/`` holds
+``index.npy``, one ``.npy`` file a field and ``meta.json``, which is written last: an entry without
+it does not exist. Below
+:func:`own_cache_dir`, ``sources/<key>.json`` leads from what a source said about itself to the
+fingerprint of its panel, with this user's signature. Every file is written
 under a temporary name and renamed, so that a kill or a second process at work leaves either the
 whole file or none. Anything in it may be deleted at any time.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +17,6 @@ import re
 import secrets
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,14 +32,25 @@ from backtest_batch.market.fields import FIELDS, FloatArray
 from backtest_batch.market.fingerprint import content_fingerprint
 from backtest_batch.market.panel import Panel
 from backtest_batch.market.zones import index_of, stamps_of
+from backtest_batch.ownership import (
+    is_mine,
+    is_own_file,
+    is_own_folder,
+    make_own_folder,
+    make_private,
+    own_temporary_folder,
+    temporary_folder_name,
+    user_mark,
+)
+from backtest_batch.signature import Origin, origin, sign
 
 LOG = logging.getLogger("backtest_batch.market")
 
 _FORMAT = 1
 _STALE_SECONDS = 3_600
 _HASH = re.compile(r"^[0-9a-f]{64}$")
-# What reading an entry that is missing, cut off or overwritten may raise.
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError)
+_LINK = "link from a source to a panel"
+"""What the signature under such a link is for; see :func:`.signature.sign`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +81,7 @@ def cache_dir() -> Path:
     try:
         home = Path.home()
     except RuntimeError:  # an account without a home
-        return Path(tempfile.gettempdir(), _own_name())
+        return temporary_folder_name()
     if sys.platform == "darwin":
         base = home / "Library" / "Caches"
     elif sys.platform == "win32":
@@ -78,6 +91,44 @@ def cache_dir() -> Path:
         # The specification of XDG_CACHE_HOME: relative paths are to be ignored.
         base = base if base.is_absolute() else home / ".cache"
     return base / "backtest_batch"
+
+
+def own_cache_dir() -> Path | None:
+    """Return the folder of the cache for what others must not write.
+
+    That are compiled kernels, whose index numba unpickles, the links from sources to panels,
+    source files for workers, results that could not be recorded, and working files.
+
+    Returns
+    -------
+    Path or None
+        The cache, where this user alone may write to it. Of one that is shared, a folder of this
+        user's in it, where nobody else can replace that; else one in the temporary folder. None
+        when that fails, too.
+    """
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        if not os.environ.get("BACKTEST_BATCH_CACHE") and not is_own_folder(folder):
+            make_private(folder)  # made when new folders were open to the user's group
+        if is_own_folder(folder):
+            return folder
+        if _keeps_what_is_in_it(folder):
+            own = folder / f"user-{user_mark()}"
+            make_own_folder(own)
+            return own
+    except OSError:
+        pass
+    return own_temporary_folder(create=True)
+
+
+def _keeps_what_is_in_it(folder: Path) -> bool:
+    """Return whether nobody but this user and the system's can replace a folder in this one."""
+    found = folder.stat()
+    open_to_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    trusted = is_mine(found) or found.st_uid == 0
+    return trusted and (not open_to_others or bool(found.st_mode & stat.S_ISVTX))
 
 
 def store(panel: Panel) -> Panel:
@@ -108,7 +159,8 @@ def open_panel(fingerprint: str) -> Panel:
     """Return the panel of a fingerprint, mapped read-only from the cache.
 
     The sizes of its files are checked, not their bytes: :func:`~backtest_batch.market.load
-    .load_panel` has compared these with the fingerprint.
+    .load_panel` has compared these with the fingerprint. Where others may have written since, a
+    process compares them again before it uses the panel for the first time.
 
     Raises
     ------
@@ -117,7 +169,7 @@ def open_panel(fingerprint: str) -> Panel:
     """
     for place in _places():
         panel = _open(place, fingerprint)
-        if panel is not None:
+        if panel is not None and _is_believed(place, panel):
             return panel
     raise DataNotFoundError(
         f"the cache has no panel {fingerprint} (looked in "
@@ -138,31 +190,46 @@ def find_panel(fingerprint: str) -> Panel | None:
 def find_link(key: str) -> Link | None:
     """Return the panel that a source's key leads to; None when there is none that is intact.
 
-    All bytes of the panel are compared with its fingerprint.
+    A link counts when this user has signed it, or where this user has no key, when nobody else
+    can have written it. All bytes of the panel are compared with its fingerprint.
     """
+    file = _link_file(key)
+    if file is None:
+        return None
+    try:
+        link = json.loads(file.read_text(encoding="utf-8"))
+        fingerprint, notes = str(link["fingerprint"]), tuple(map(str, link["notes"]))
+        recorded_by = origin(_LINK, _link_text(key, fingerprint, notes), link.get("signature"))
+    except Exception:  # noqa: BLE001 - whatever a damaged file makes of it
+        return None
+    if recorded_by is not Origin.OWN and (sign(_LINK, "") or not is_own_file(file)):
+        return None
     for place in _places():
-        try:
-            link = json.loads((place / "sources" / f"{key}.json").read_text(encoding="utf-8"))
-            fingerprint, notes = str(link["fingerprint"]), tuple(map(str, link["notes"]))
-        except _DAMAGE:
-            continue
         panel = _open(place, fingerprint)
         if panel is not None and _genuine(panel):
             return Link(panel=panel, notes=notes)
-        LOG.info("the cache entry %s is missing or damaged: it is built again", fingerprint)
+    LOG.info("the cache entry %s is missing or damaged: it is built again", fingerprint)
     return None
 
 
 def save_link(key: str, panel: Panel, notes: tuple[str, ...]) -> None:
     """Remember that a source's key leads to a panel that is stored."""
-    text = json.dumps({"fingerprint": panel.fingerprint, "notes": notes})
-    for place in _places():
-        if _open(place, panel.fingerprint) is not None:
-            try:
-                _write(place / "sources" / f"{key}.json", lambda out: out.write(text.encode()))
-            except OSError:
-                continue
-            return
+    file = _link_file(key)
+    if file is None or all(_open(place, panel.fingerprint) is None for place in _places()):
+        return
+    signature = sign(_LINK, _link_text(key, panel.fingerprint, notes))
+    link = {"fingerprint": panel.fingerprint, "notes": notes, "signature": signature}
+    with contextlib.suppress(OSError):
+        _write(file, lambda out: out.write(json.dumps(link).encode()))
+
+
+def _link_file(key: str) -> Path | None:
+    own = own_cache_dir()
+    return None if own is None else own / "sources" / f"{key}.json"
+
+
+def _link_text(key: str, fingerprint: str, notes: tuple[str, ...]) -> str:
+    return json.dumps([key, fingerprint, *notes])
 
 
 def _places(*, create: bool = False) -> Iterator[Path]:
@@ -175,24 +242,7 @@ def _places(*, create: bool = False) -> Iterator[Path]:
 
 def stand_in(*, create: bool = False) -> Path | None:
     """Return the temporary folder that stands in for the cache; None where it is not ours."""
-    folder = Path(tempfile.gettempdir(), _own_name())
-    return folder if _is_ours(folder, create=create) else None
-
-
-def _own_name() -> str:
-    return f"backtest_batch-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
-
-
-def _is_ours(folder: Path, *, create: bool) -> bool:
-    """Return whether nobody else made this folder: the temporary folder is open to all."""
-    try:
-        if create:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return False
-    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return stat.S_ISDIR(found.st_mode) and mine
+    return own_temporary_folder(create=create)
 
 
 @lru_cache(maxsize=128)
@@ -200,11 +250,25 @@ def _warn_once(message: str) -> None:
     LOG.warning("%s", message)
 
 
+_compared: set[tuple[Path, str]] = set()
+"""Panels of others that this process has compared with their fingerprints."""
+
+
+def _is_believed(place: Path, panel: Panel) -> bool:
+    whole = panel.fingerprint if panel.base is None else panel.base
+    known = (place, panel.fingerprint)
+    if known not in _compared and not is_own_folder(place / "panels" / whole):
+        if not _genuine(panel):
+            return False
+        _compared.add(known)
+    return True
+
+
 def _genuine(panel: Panel) -> bool:
     return content_fingerprint(panel.index, panel.symbols, panel.fields) == panel.fingerprint
 
 
-def _open(place: Path, fingerprint: str) -> Panel | None:
+def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel | None:
     if not _HASH.match(fingerprint):
         return None
     folder = place / "panels" / fingerprint
@@ -213,22 +277,25 @@ def _open(place: Path, fingerprint: str) -> Panel | None:
         if meta["format"] != _FORMAT:
             return None
         if "view_of" in meta:
-            return _open_view(place, fingerprint, meta["view_of"], int(meta["n_bars"]))
+            # A view is one of a whole panel, never of a view, or of itself.
+            return _open_view(place, fingerprint, meta) if may_be_view else None
         symbols = tuple(map(str, meta["symbols"]))
         stamps = np.load(folder / "index.npy", allow_pickle=False)
         shape = (len(stamps), len(symbols))
-        fields = {name: _mapped(folder / f"{name}.npy", shape) for name in meta["fields"]}
+        names = [name for name in FIELDS if name in meta["fields"]]
+        fields = {name: _mapped(folder / f"{name}.npy", shape) for name in names}
         index = index_of(stamps, meta["tz"])
-    except _DAMAGE:
+        if "close" not in fields:
+            return None
+        return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint)
+    except Exception:  # noqa: BLE001 - whatever a damaged file makes of it: it is built again
         return None
-    if "close" not in fields:
-        return None
-    return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint)
 
 
-def _open_view(place: Path, fingerprint: str, base: str, n_bars: int) -> Panel | None:
-    whole = _open(place, base)
-    if whole is None or whole.n_bars < n_bars:
+def _open_view(place: Path, fingerprint: str, meta: dict[str, Any]) -> Panel | None:
+    base, n_bars = str(meta["view_of"]), int(meta["n_bars"])
+    whole = _open(place, base, may_be_view=False)
+    if whole is None or not 0 < n_bars <= whole.n_bars:
         return None
     return Panel(
         index=whole.index[:n_bars],

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +18,14 @@ from backtest_batch.batch.workspace import (
 )
 from backtest_batch.comparison.levels import typed_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
-from backtest_batch.market.cache import cache_dir
+from backtest_batch.market.cache import own_cache_dir
 from backtest_batch.masking import is_masked, masked
+from backtest_batch.ownership import (
+    is_free_or_own,
+    is_own_folder,
+    make_own_folder,
+    temporary_folder_name,
+)
 from backtest_batch.stored.batch_document import BatchDocument, stored_document, targets
 from backtest_batch.stored.trust import KEY as TRUST
 from backtest_batch.sweep.configured import configured_text
@@ -33,6 +38,7 @@ from backtest_batch.tracking.spool import record_spool
 from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
 _FLAGS = ("-m", "--multirun")
+_SPOOLS = "backtest_batch-spool"
 _OF_ONE_COMMAND = ("resume", TRUST)
 """Keys that count for the command that gives them alone."""
 
@@ -155,10 +161,13 @@ def claimed(recalled: Recalled, *, uri: str | None, experiment: str) -> Iterator
 
 def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
     """Hold a lock beside the files of the batch; where none can be made, nobody is kept out."""
-    beside = recalled.output_dir if recalled.is_local else cache_dir() / "locks"
+    own = own_cache_dir()
+    if own is None and not recalled.is_local:
+        return
+    beside = recalled.output_dir if recalled.is_local or own is None else own / "locks"
     try:
         if not recalled.is_local:
-            beside.mkdir(parents=True, exist_ok=True)
+            make_own_folder(beside)
         place = beside / f".lock-{recalled.batch_id}"
         held.enter_context(locked(place, timeout_seconds=0.0))
     except StoreError as error:
@@ -281,8 +290,21 @@ def _recorded(key: str, old: Mapping[str, str], config: Mapping[str, Any]) -> st
 
 def spool_places(batch_id: str, output_dir: Path) -> list[Path]:
     """Return the folders in which unrecorded results may be kept, the best first."""
-    spools = Path("backtest_batch-spool", batch_id)
-    return [output_dir / "spool", cache_dir() / spools, Path(tempfile.gettempdir()) / spools]
+    own = own_cache_dir()
+    bases = (*(() if own is None else (own,)), temporary_folder_name())
+    spares = (base / _SPOOLS / batch_id for base in bases)
+    return [output_dir / "spool", *(place for place in spares if is_free_or_own(place, above=2))]
+
+
+def make_spool_place(place: Path) -> None:
+    """Make one of these folders.
+
+    Raises
+    ------
+    OSError
+        When it cannot be made, or is not this user's alone.
+    """
+    make_own_folder(place, above=2 if place.parent.name == _SPOOLS else 0)
 
 
 def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) -> None:
@@ -298,6 +320,12 @@ def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) ->
     store_uri = resolve_uri(uri, Path.cwd()) if configured else None
     for place in spool_places(batch_id, folder):
         if not (place / "batch.json").is_file():
+            continue
+        if not is_own_folder(place):
+            sys.stderr.write(
+                f"{place} holds results that are not recorded, but others may have put them there: "
+                "it is skipped.\n"
+            )
             continue
         reports = place / "parent"
         if reports.is_dir():

@@ -1,7 +1,6 @@
 """What must outlive a crash: how a batch was asked for, and what it tries."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from backtest_batch.batch.workspace import (
 )
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.masking import masked, masked_values
+from backtest_batch.ownership import replace_text
 from backtest_batch.records import BatchRequest
 from backtest_batch.stored.batch_document import (
     BatchDocument,
@@ -68,11 +68,11 @@ def write_start_files(
     now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
     text = signed_document({**(begun or asked), **now})
     folder = workspace.start_files
-    (folder / TRIALS).write_text(json.dumps(_tried(request, plan)) + "\n", encoding="utf-8")
+    replace_text(folder / TRIALS, json.dumps(_tried(request, plan)) + "\n")
     if facts["git_dirty"]:
-        (folder / GIT_DIFF).write_text(masked(git_diff(Path.cwd())), encoding="utf-8")
+        replace_text(folder / GIT_DIFF, masked(git_diff(Path.cwd())))
     for place in (folder, workspace.output_dir):
-        _write_whole(place / BATCH_CONFIG, text)
+        replace_text(place / BATCH_CONFIG, text)
 
 
 def _tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
@@ -111,14 +111,3 @@ def local_documents() -> Iterator[BatchDocument]:
             )
         else:
             yield found
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -37,11 +37,16 @@ class PlacedFiles:
         self._made: list[Path] = []
 
     def move(self, source: Path, target: Path) -> None:
-        """Move the content of ``source`` into ``target``; a file that is there is replaced."""
+        """Move the content of ``source`` into ``target``; a file that is there is replaced.
+
+        Links are removed: what they lead to is none of the files of a run.
+        """
         self._make(target)
         for item in sorted(source.iterdir()):
             place = target / item.name
-            if item.is_dir():
+            if item.is_symlink():
+                item.unlink()
+            elif item.is_dir():
                 self.move(item, place)
             else:
                 _move_file(item, place)

@@ -21,8 +21,10 @@ from typing import Any
 
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.masking import masked, masked_values
+from backtest_batch.ownership import is_own_file, make_own_folder
 from backtest_batch.records import RunRecord, RunSpec, Status
-from backtest_batch.tracking.address import has_secret
+from backtest_batch.signature import Origin, origin, sign
+from backtest_batch.tracking.address import has_secret, resolve_uri
 from backtest_batch.tracking.artifacts import PlacedFiles, names_below
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
 from backtest_batch.tracking.recorder import Recorder
@@ -41,6 +43,8 @@ from backtest_batch.tracking.spool_files import (
 from backtest_batch.tracking.store import Store, open_store
 
 FORMAT = 1
+_SIGNED_STORE = "store of a spool"
+"""What the signature in batch.json is for; see :func:`.signature.sign`."""
 _GROUP = 500
 """Runs recorded at once; what is recorded leaves the spool."""
 
@@ -78,7 +82,8 @@ class Spool:
         dataset: DatasetInfo | None = None,
     ) -> None:
         self.folder = folder
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        make_own_folder(folder)
+        (folder / "runs").mkdir(exist_ok=True)
         if dataset is not None:
             write_json(folder / "dataset.json", masked_values(fields_of(dataset)))
         write_json(
@@ -87,6 +92,7 @@ class Spool:
                 "format": FORMAT,
                 "store_uri": masked(store_uri),
                 "needs_uri": has_secret(store_uri),
+                "signature": sign(_SIGNED_STORE, _address_text(store_uri, batch.batch_id)),
                 "experiment": experiment,
                 "parent_run_id": parent_run_id,
                 "batch": masked_values(dataclasses.asdict(batch)),
@@ -195,6 +201,11 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
             f"The spool {folder} belongs to {head['store_uri']}, whose password it does not keep. "
             "Set tracking.uri or MLFLOW_TRACKING_URI to the whole address."
         )
+    if store_uri is None and not _is_own_address(folder, head):
+        raise StoreError(
+            f"The spool {folder} belongs to {head['store_uri']}, an address without your "
+            "signature. If you know it, set tracking.uri or MLFLOW_TRACKING_URI to it."
+        )
     store = open_store(store_uri or head["store_uri"], head["experiment"])
     batch = batch_from_json(head["batch"])
     recorder = Recorder(store, batch)
@@ -244,6 +255,21 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         n_known=n_known,
         store=store,
     )
+
+
+def _is_own_address(folder: Path, head: Mapping[str, Any]) -> bool:
+    """Return whether results may go, with the user's token, to the address that a spool names."""
+    recorded = str(head["store_uri"])
+    text = _address_text(recorded, str(head["batch"]["batch_id"]))
+    if origin(_SIGNED_STORE, text, head.get("signature")) is Origin.OWN:
+        return True
+    if not sign(_SIGNED_STORE, "") and is_own_file(folder / "batch.json"):  # there is no key here
+        return True
+    return recorded == resolve_uri(None, Path.cwd())
+
+
+def _address_text(store_uri: str, batch_id: str) -> str:
+    return f"{masked(store_uri)}\n{batch_id}"
 
 
 def _is_known(record: RunRecord, finished: Mapping[str, str], failed: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
 """Bring home what a worker wrote into a folder that the command does not see."""
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def unpack(answer: Answer, task: ChunkTask) -> ChunkReply:
 
 
 def _write(place: Path, answer: Answer, task: ChunkTask) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+    task.scratch.make(place)
     assert answer.rows is not None
     assert answer.files is not None
     for name in dict.fromkeys(row[0] for row in answer.rows):
@@ -65,6 +65,8 @@ def _write(place: Path, answer: Answer, task: ChunkTask) -> None:
             for _, row, key, values in (item for item in answer.rows if item[0] == name):
                 write(row, key, 0, values)
     for relative, content in answer.files.items():
+        if ".." in PurePath(relative).parts or PurePath(relative).is_absolute():
+            raise OSError(f"a worker has answered with a file called {relative}")
         target = place / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)

@@ -8,13 +8,13 @@ workers, too; the fingerprint that each worker computes again says when it is no
 import functools
 import hashlib
 import secrets
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backtest_batch.batch.fingerprint import user_modules
-from backtest_batch.market.cache import cache_dir
+from backtest_batch.market.cache import own_cache_dir
+from backtest_batch.ownership import make_own_folder, own_temporary_folder
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,11 @@ class Sources:
         OSError
             When neither the cache nor the temporary directory takes them.
         """
-        for base in (cache_dir(), Path(tempfile.gettempdir(), "backtest_batch-sources")):
+        # They are imported from there: nobody else may be able to add to them.
+        failed: OSError = PermissionError("no folder of one's own")
+        for base in (own_cache_dir(), own_temporary_folder(create=True)):
+            if base is None:
+                continue
             folder = base / "sources-shipped" / self.digest
             try:
                 if not folder.is_dir() or not self.stand_in(folder):
@@ -58,7 +62,7 @@ class Sources:
         raise failed
 
     def _write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_own_folder(folder, above=2)
         for name, text in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from backtest_batch.errors import DataError, DataNotFoundError
 from backtest_batch.market.bars import SymbolBars
-from backtest_batch.market.cache import cache_dir
+from backtest_batch.market.cache import cache_dir, own_cache_dir
 from backtest_batch.market.fields import FIELDS
 from backtest_batch.market.frames import bars_of_frames
 from backtest_batch.market.sources.base import Source
@@ -60,7 +60,7 @@ class Yahoo(Source):
         excluded = frozenset(self.exclude or ())
         symbols = tuple(symbol for symbol in wanted or () if symbol not in excluded)
         # Its own cache of time zones would otherwise appear in the user's home.
-        yfinance.set_tz_cache_location(str(cache_dir() / "yfinance"))
+        yfinance.set_tz_cache_location(str((own_cache_dir() or cache_dir()) / "yfinance"))
         try:
             table = yfinance.download(
                 list(symbols),

@@ -97,6 +97,7 @@ def _move(file: Path, target: Path) -> None:
         file.replace(target)
     except OSError:  # another disk
         try:
+            target.unlink(missing_ok=True)  # it may be a link to somewhere else
             target.write_bytes(file.read_bytes())
         except OSError:
             with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import RunFailure, RunRecord, Status
 from backtest_batch.sweep.extras import spool_extras
-from backtest_batch.sweep.resume import spool_places
+from backtest_batch.sweep.resume import make_spool_place, spool_places
 from backtest_batch.sweep.session import Session
 from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
 from backtest_batch.tracking.spool import Spool, record_spool
@@ -73,6 +73,7 @@ def spool(
     assert recording.recorder is not None
     for place in spool_places(session.batch_id, session.workspace.output_dir):
         try:
+            make_spool_place(place)
             kept = Spool(
                 place,
                 store_uri=recording.recorder.store.uri,
