@@ -19,6 +19,7 @@ from backtest_batch.app import Task, main, run_command
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.records import BatchRequest
+from hydra_plugins.backtest_batch._typed import readable
 
 CACHE = "BACKTEST_BATCH_CACHE"
 KERNELS = "NUMBA_CACHE_DIR"
@@ -140,7 +141,7 @@ def read_request(*arguments: str) -> BatchRequest:
         object.__setattr__(request, "compositions", tuple(request.compositions))
         return SimpleNamespace(exit_code=0)
 
-    run_command(list(arguments), Task(keep))
+    run_command(readable(arguments), Task(keep))
     return kept[0]
 
 

@@ -11,14 +11,17 @@ from typing import Any
 
 from hydra.errors import ConfigCompositionException
 
-from backtest_batch.arguments import argument_value, divide, expand_arguments, option_value
+from backtest_batch.arguments import argument_value, divide, option_value
+from backtest_batch.batch_file import expand_arguments
 from backtest_batch.config.schema import TrackingConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.exit_code import FULL_ERROR, exit_code_of
 from backtest_batch.interrupt import heed, shielded
 from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.records import BatchRequest
+from backtest_batch.repeats import refuse_repeats
 from hydra_plugins.backtest_batch._apart import apart
+from hydra_plugins.backtest_batch._typed import given_keys, readable
 
 CONFIG_NAME = "config"
 
@@ -85,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given == ["--version"]:
             sys.stdout.write(f"backtest_batch {importlib.metadata.version('backtest-batch')}\n")
             return 0
-        outcome = run_command(given, task)
+        outcome = run_command(readable(given), task)
         return 0 if outcome is None else int(outcome.exit_code)
 
     return exit_code_of(work, begun=lambda: task.started)
@@ -93,6 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(arguments: Sequence[str], task: Task) -> Any:
     """Run the command and return the outcome of its batch; None when there was none to run.
+
+    Parameters
+    ----------
+    arguments
+        Options and keys, as Hydra reads them.
+    task
+        What runs the batch.
 
     Raises
     ------
@@ -102,6 +112,7 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     # loky speaks of its own restarts, which cost nobody's work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     use_kernel_cache()
+    refuse_repeats(given_keys(arguments))
     with apart(), resumed(_with_winner(expand_arguments(arguments))) as expanded:
         try:
             _run_hydra(expanded, task)

@@ -60,7 +60,8 @@ def quote(value: Any) -> str:
             # these quotes both are the same text.
             escaped = _yaml(value).replace('"', '\\"')
             return "'${oc.create:\"" + escaped + "\"}'"
-        return "{" + ",".join(f"{_key(key)}:{quote(item)}" for key, item in value.items()) + "}"
+        items = (f"{plain_key(key)}:{quote(item)}" for key, item in value.items())
+        return "{" + ",".join(items) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(quote(item) for item in value) + "]"
     text = str(value)
@@ -79,17 +80,19 @@ def _keys_are_plain(value: Any) -> bool:
     """Return whether Hydra's grammar can write every key below."""
     if isinstance(value, Mapping):
         return all(
-            (not isinstance(key, str) or _is_plain_key(key)) and _keys_are_plain(item)
+            (not isinstance(key, str) or is_plain_key(key)) and _keys_are_plain(item)
             for key, item in value.items()
         )
     return not isinstance(value, list | tuple) or all(map(_keys_are_plain, value))
 
 
-def _is_plain_key(key: str) -> bool:
+def is_plain_key(key: str) -> bool:
+    """Return whether Hydra's grammar can write a key of a mapping so that it stays text."""
     return PLAIN_KEY.match(key) is not None and key.lower() not in RESERVED_WORDS
 
 
-def _key(key: Any) -> str:
+def plain_key(key: Any) -> str:
+    """Return a plain key of a mapping in Hydra's override grammar."""
     # Quotes would stand in the key itself; whatever separates is escaped.
     return re.sub(r"([ :=,()\[\]{}])", r"\\\1", key) if isinstance(key, str) else quote(key)
 

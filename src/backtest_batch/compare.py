@@ -28,6 +28,7 @@ from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.exit_code import exit_code_of
 from backtest_batch.interrupt import begun, finished
+from backtest_batch.repeats import refuse_repeats
 from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.best_params import RunDetails, best_rows
 from backtest_batch.report.curves import MAX_CURVES, returns_curves
@@ -43,6 +44,7 @@ from backtest_batch.stored.files import (
 from backtest_batch.stored.selection import Selection, select_runs
 from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
 from hydra_plugins.backtest_batch._apart import apart
+from hydra_plugins.backtest_batch._typed import given_keys, readable
 
 SCHEMA = "backtest_batch_compare"
 
@@ -77,10 +79,12 @@ def read_config(arguments: Sequence[str]) -> CompareConfig:
     HydraException
         When a key is unknown or a value has the wrong type.
     """
+    overrides = readable(arguments)
+    refuse_repeats(given_keys(overrides))
     with apart(), initialize(version_base="1.3", config_path=None):
         ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
         try:
-            composed = compose(SCHEMA, overrides=list(arguments))
+            composed = compose(SCHEMA, overrides=overrides)
         except ConfigCompositionException as error:
             listed = re.match(r"Ambiguous value for argument '([^=']+)=(.*)'", str(error))
             if listed is None:

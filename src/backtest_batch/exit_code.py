@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import BacktestBatchError
@@ -50,7 +51,7 @@ def _code(work: Callable[[], int], schema: type, begun: Callable[[], bool]) -> i
         return work()
     except SystemExit as ending:  # --help, and options that do not exist
         return ending.code if isinstance(ending.code, int) else 2
-    except (BacktestBatchError, HydraException, OmegaConfBaseException) as error:
+    except (BacktestBatchError, HydraException, OmegaConfBaseException, YAMLError) as error:
         _report(explain(error, schema))
         return error.exit_code if isinstance(error, BacktestBatchError) else 2
     except Interrupted as interruption:

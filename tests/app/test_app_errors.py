@@ -38,7 +38,24 @@ KEYS = [
     ("strategy=[custom,equal_weight]", "must be one of: custom, equal_weight"),
     ("word", "word: is not key=value"),
     ("=3", "'=3': is not key=value"),
-    ("constraints={sharpe:>1}", "constraints={sharpe:>1}: cannot be read"),
+    ("constraints={sharpe:>1", "constraints={sharpe:>1: { is not closed"),
+    ("seed=1 seed=2", "seed is given twice, as 1 and as 2: leave one out; seed=1,2 runs both"),
+    ("strategy=custom strategy=equal_weight", "strategy is given twice, as custom and as equal_w"),
+    ("strategy={fast:5} strategy.fast=7", "strategy.fast is given twice, as 5 and as 7"),
+    ("seed=1,2 seed=3", "seed is given twice, as 1,2 and as 3"),
+    ("+strategy=custom", "strategy: has a choice already; to choose another, leave out the +"),
+    ("+seed=3", "seed: is a known key; leave out the +"),
+    ("~foo", "~foo: is not a known key"),
+    ("strategy=", "strategy=: there is no such choice; choose one of: custom, equal_weight"),
+    ("strategy=it's/mine", "strategy=it's/mine: there is no such choice; choose one of: custom"),
+    ("hydra.sweeper.params.seed=1", "a grid is written param_grid: {strategy.fast: [10, 20]}"),
+    ("+hydra.sweeper.params={seed:1}", "a grid is written param_grid: {strategy.fast: [10, 20]}"),
+    ("description=a,b", "description cannot be swept, since it belongs to the whole batch"),
+    ("description=a,b", "one text is written 'description=\"a,b\"'"),
+    ("tags={2024:x}", "tags: its keys must be text; a number in quotes is text"),
+    ("--package x", "--package: says what --cfg shows, and needs --cfg job"),
+    ("--config-dir", "--config-dir: needs a value"),
+    ("--n-jobs 4", "--n-jobs: is no option; keys are written without dashes: n_jobs=..."),
 ]
 TYPES = [
     ("commission_bps=abc", "commission_bps=abc: must be a number"),
@@ -136,6 +153,47 @@ def test_all_keys_that_do_not_compose_are_listed(invoke, working_dir):
     ]
 
 
+EXPERIMENTS = {
+    "unknown": (
+        "# @package _global_\nsed: 3\n",
+        "experiment/unknown: sed: is not a known key; did",
+    ),
+    "type": ("# @package _global_\nseed: a\n", "experiment/type: seed: must be a whole number"),
+    "twice": ("# @package _global_\nseed: 1\nseed: 2\n", "found duplicate key seed (line 3)"),
+    "broken": ("# @package _global_\nseed: [\n", "broken.yaml: is not valid YAML: "),
+    "list": ("# @package _global_\n- 1\n", "experiment/list: must hold a mapping of keys"),
+    "scalar": ("# @package _global_\ntracking: 5\n", "must hold a mapping of keys, not 5"),
+    "package": ("seed: 5\n", "experiment/package: its first line must be `# @package _global_`"),
+    "params": (
+        "# @package _global_\nhydra:\n  sweeper:\n    params: {seed: '1,2'}\n",
+        "hydra.sweeper: has no keys of its own; a grid is written param_grid: {strategy.fast: [10",
+    ),
+}
+
+
+def test_what_is_wrong_in_a_file_of_one_s_own_is_said(invoke, working_dir):
+    Path("conf/experiment").mkdir(parents=True)
+    for name, (text, said) in EXPERIMENTS.items():
+        Path(f"conf/experiment/{name}.yaml").write_text(text)
+        ended = invoke("--config-dir", "conf", f"experiment={name}", "data=synthetic")
+        assert ended.code == 2
+        assert said in ended.err
+        assert len(ended.err.splitlines()) == 1
+    assert [entry.name for entry in working_dir.iterdir()] == ["conf"]
+
+
+def test_what_the_shell_leaves_of_a_dialect_reads_it(invoke, working_dir):
+    rows = [f"2020-01-{day:02};{day},5;2{day}" for day in range(1, 29)]
+    Path("eu.csv").write_text("Date;^AA;B&B\n" + "\n".join(rows) + "\n")
+    Path("tab.csv").write_text(Path("eu.csv").read_text().replace(";", "\t"))
+    for file, separator in (("eu.csv", ";"), ("tab.csv", "\t"), ("tab.csv", r"\t")):
+        ended = invoke(
+            *("data=csv", f"data.path={file}", f"data.separator={separator}", "data.decimal=,"),
+            *("data.symbols=[^AA,B&B,^CC]", "description=profit & loss!", "batch_name=run#1"),
+        )
+        assert "unknown symbol ^CC; the data have 2 symbols: B&B, ^AA" in ended.err
+
+
 def test_a_user_sees_one_message_and_asks_for_the_traceback(command, working_dir):
     quiet = command("max_gross_exposure=0")
     assert (quiet.code, quiet.out) == (2, "")
@@ -171,7 +229,7 @@ def test_a_folder_that_cannot_be_made_is_named(invoke, working_dir):
 def test_options_that_do_not_exist(invoke, working_dir):
     ended = invoke("--forever")
     assert ended.code == 2
-    assert "unrecognized arguments: --forever" in ended.err
+    assert ended.err.startswith("--forever: is no option")
     ended = invoke("--config-dir", "nowhere")
     assert ended.code == 2
     assert "nowhere' not found" in ended.err

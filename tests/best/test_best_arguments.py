@@ -3,7 +3,8 @@ import shlex
 
 import pytest
 
-from backtest_batch.arguments import argument_value, configuration_sources, expand_arguments
+from backtest_batch.arguments import argument_value, configuration_sources
+from backtest_batch.batch_file import expand_arguments
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.sweep.best import changed_arguments, read_winner, with_winner
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from backtest_batch.api.arguments import data_arguments, key_arguments, strategy_arguments
 from backtest_batch.app import Task, run_command
@@ -18,6 +19,7 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.interrupt import Interrupted
 from backtest_batch.market.panel import Panel
+from backtest_batch.repeats import refuse_repeats
 from backtest_batch.report.tables import batch_summary_table, rankings_table
 from backtest_batch.streams import open_missing
 from hydra_plugins.backtest_batch._apart import apart
@@ -178,6 +180,7 @@ def run_sweep(
     >>> outcome.verdict["sentence"]
     """
     given: dict[str, Any] = {"param_grid": param_grid, "runs": runs, **config}
+    refuse_repeats(config.items(), grid=param_grid)
     arguments = [*data_arguments(data), *strategy_arguments(strategy)]
     for key, value in given.items():
         if value is not None or key in config:
@@ -214,7 +217,7 @@ def _run(arguments: Sequence[str]) -> Sweep:
         # What another thread's sweep prints is not this one's summary.
         with apart(), contextlib.redirect_stdout(printed):
             outcome = run_command(arguments, task)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigurationError(explain(error)) from error
     except Interrupted:
         raise KeyboardInterrupt from None

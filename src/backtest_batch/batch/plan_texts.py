@@ -32,6 +32,11 @@ def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) ->
     hidden = len(counted) - SHOWN_FAULTS
     if hidden > 0:
         lines.append(f"  ... and {hidden} more")
+    if n_invalid < n_combinations:
+        lines.append(
+            "Take out the values that fit in no combination, or list the combinations that are "
+            "valid: `runs` in a batch file."
+        )
     return "\n".join([head, *lines])
 
 

@@ -42,6 +42,8 @@ class Bounds:
     above: float | None = None
     at_most: float | None = None
     choices: tuple[str, ...] = ()
+    special: tuple[float, str] | None = None
+    """A value beyond the bounds, and what it stands for."""
     date: bool = False
     named: bool = False
 
@@ -56,6 +58,8 @@ class Bounds:
             return parse_date(value) is not None
         if self.named:
             return bool(str(value).strip())
+        if self.special is not None and value == self.special[0]:
+            return True
         if isinstance(value, float) and not math.isfinite(value):
             return False
         return not (
@@ -85,7 +89,10 @@ class Bounds:
             )
             if bound is not None
         ]
-        return "must be " + (" and ".join(words) or "finite")
+        said = "must be " + (" and ".join(words) or "finite")
+        if self.special is not None:
+            said += f", or {self.special[0]:g} ({self.special[1]})"
+        return said
 
 
 def key(

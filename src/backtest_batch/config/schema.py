@@ -12,14 +12,21 @@ from typing import Any
 
 from backtest_batch.config.key import Role, key
 
+ALL = -1
+"""``n_jobs`` for one worker a processor, as joblib and scikit-learn write it."""
+
+
+def processors() -> int:
+    """Return the number of processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
 
 def default_n_jobs() -> int:
     """Return the number of processors this process may use, at most 4."""
-    try:
-        available = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        available = os.cpu_count() or 1
-    return min(available, 4)
+    return min(processors(), 4)
 
 
 REBALANCES = ("bar", "D", "W", "M", "Q")
@@ -129,7 +136,13 @@ class BatchConfig:
     )
 
     n_jobs: int = key(
-        None, Role.EXECUTION, "worker processes", factory=default_n_jobs, at_least=1, at_most=1_024
+        None,
+        Role.EXECUTION,
+        "worker processes",
+        factory=default_n_jobs,
+        at_least=1,
+        at_most=1_024,
+        special=(ALL, "all processors"),
     )
     retries: int = key(
         0, Role.EXECUTION, "how often a run that failed is tried again", at_least=0, at_most=100

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from backtest_batch.arguments import configuration_sources
 from backtest_batch.config.check import check_keys
+from backtest_batch.config.schema import ALL, processors
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._compose import Composer
@@ -70,8 +71,9 @@ def make_request(
     grid: Grid, composer: Composer, batch: dict[str, Any], arguments: Sequence[str]
 ) -> BatchRequest:
     """Return the request of a grid."""
+    n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
     return BatchRequest(
-        config=batch,
+        config={**batch, "n_jobs": n_jobs},
         compositions=composer.compose(grid),
         size=grid.size,
         axes={axis.key: len(axis) for axis in grid.axes},
@@ -101,7 +103,8 @@ def launch_jobs(
     arguments = OmegaConf.to_container(config.hydra.overrides.task)
     assert isinstance(arguments, list)
     outcome = run(make_request(grid, make_composer(loader, config, batch), batch, arguments))
-    return outcome, outcome.values
+    # A dry run has none.
+    return outcome, outcome.values or [None] * len(job_overrides)
 
 
 def make_composer(loader: ConfigLoader, config: DictConfig, batch: Mapping[str, Any]) -> Composer:

@@ -3,8 +3,8 @@
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,9 +18,12 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
+from backtest_batch.arguments import argument_text
 from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
+from backtest_batch.repeats import refuse_repeats
+from hydra_plugins.backtest_batch._typed import typed_text
 
 COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume", "trust"})
 """Root keys that say which runs a command has; a run of it does not repeat them."""
@@ -89,6 +92,7 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
     axes: dict[str, Axis] = {}
     constants: dict[str, Assignment] = {}
     given: set[str] = set()
+    texts: dict[str, str] = {}
 
     options = group_options(loader)
     for axis in _grid_axes(param_grid, options):
@@ -99,11 +103,12 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
         given.add(axis.key)
         if override.is_sweep_override():
             axes[axis.key] = axis
+            texts[axis.key] = argument_text(str(override.input_line))
         elif axis.key not in COMMAND_KEYS:
-            constants[axis.key] = axis.assignments[0]
+            constants[axis.key] = _merged(constants.get(axis.key), axis.assignments[0])
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
         constants[key] = axes.pop(key).assignments[0]
-    _refuse_unsweepable(axes)
+    _refuse_unsweepable(axes, texts)
     # A grid that stands in a file (experiment=...) would come back with that file.
     for key, grid in (("param_grid", param_grid), ("runs", runs)):
         if grid is not None and key not in given:
@@ -117,6 +122,21 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
             + ": list the combinations in runs, or use param_grid"
         )
     return Grid(constants=tuple(constants.values()), listed=_listed_runs(runs, options))
+
+
+def _merged(earlier: Assignment | None, later: Assignment) -> Assignment:
+    """Return what two assignments of one key set together, as Hydra merges mappings."""
+    if earlier is None or not (
+        isinstance(earlier.value, Mapping) and isinstance(later.value, Mapping)
+    ):
+        return later
+    return replace(later, value=_merged_values(earlier.value, later.value))
+
+
+def _merged_values(earlier: Any, later: Any) -> Any:
+    if not (isinstance(earlier, Mapping) and isinstance(later, Mapping)):
+        return later
+    return {**earlier, **{key: _merged_values(earlier.get(key), later[key]) for key in later}}
 
 
 def group_options(loader: ConfigLoader) -> GroupOptions:
@@ -214,7 +234,14 @@ def _grid_axes(param_grid: Any, options: GroupOptions) -> Iterator[Axis]:
         )
     if not param_grid:
         raise ConfigurationError("param_grid={}: holds no key; nothing to run")
-    for key, values in flatten(param_grid):
+    axes = list(flatten(param_grid))
+    refuse_repeats(axes, where="param_grid: ")
+    for key, values in axes:
+        if isinstance(values, Mapping) and values:
+            raise ConfigurationError(
+                f"param_grid.{key}={values}: its keys are no names, so that none can be an axis; "
+                f"give a list of mappings: {key}: [{values}]"
+            )
         listed = list(values) if isinstance(values, list | tuple) else [values]
         if not listed:
             raise ConfigurationError(f"param_grid.{key}=[]: holds no value; nothing to run")
@@ -236,7 +263,7 @@ def _listed_runs(
     if repeated:
         named = ", ".join(repeated)
         raise ConfigurationError(f"runs: each id must be unique, but got {named} more than once")
-    _refuse_unsweepable({item.key: None for _, items in listed for item in items})
+    _refuse_unsweepable(dict.fromkeys(item.key for _, items in listed for item in items))
     return tuple(listed)
 
 
@@ -245,24 +272,27 @@ def _listed_run(
 ) -> tuple[str | None, tuple[Assignment, ...]]:
     run_id = run.get("id")
     assignments = []
+    where = "runs: " if run_id is None else f"runs, id={run_id}: "
+    refuse_repeats(((str(key), value) for key, value in run.items()), where=where)
     for key, value in run.items():
         if key == "id":
             continue
         if isinstance(value, Mapping):
             assignments += [Assignment(*leaf) for leaf in flatten({key: value})]
         else:
-            assignments.append(_assignment(key, value, options))
+            assignments.append(_assignment(str(key), value, options))
     given = "" if run_id is None else str(run_id).strip()
     return given or None, tuple(assignments)
 
 
-def _refuse_unsweepable(axes: Mapping[str, Any]) -> None:
-    known = roles()
+def _refuse_unsweepable(axes: Iterable[str], texts: Mapping[str, str] | None = None) -> None:
+    known, typed = roles(), texts or {}
     faults = [
         Fault(
             key=key,
             value="(swept)",
-            allowed="cannot be swept, since it belongs to the whole batch and not to a run",
+            allowed="cannot be swept, since it belongs to the whole batch and not to a run"
+            + (f"; one text is written {typed_text(key, typed[key])}" if key in typed else ""),
         )
         for key in axes
         if (root := key.split(".")[0]) in known and root not in SWEEPABLE

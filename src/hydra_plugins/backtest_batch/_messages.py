@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import yaml
 from hydra.errors import OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import Fault
@@ -43,6 +44,16 @@ def explain(error: BaseException, schema: type = BatchConfig) -> str:
     text = str(error).strip()
     cause = error.__cause__
     unknown = re.match(r"Could not override '([^']+)'", text)
+    if "BatchSweeper" in text or (unknown and unknown[1].startswith("hydra.sweeper.")):
+        return (
+            "hydra.sweeper: has no keys of its own; a grid is written "
+            "param_grid: {strategy.fast: [10, 20]}"
+        )
+    if isinstance(error, yaml.YAMLError):
+        return _not_yaml(error)
+    if isinstance(cause, KeyValidationError):
+        key = text.partition("Error merging override ")[2].partition("=")[0]
+        return f'{key}: its keys must be text; a number in quotes is text: {{"2024": ...}}'
     if unknown:
         return f"{unknown[1]}: is not a known key{close_keys(unknown[1], schema)}"
     merging = re.match(r"Error merging override (.+)", text, re.DOTALL)
@@ -52,22 +63,63 @@ def explain(error: BaseException, schema: type = BatchConfig) -> str:
     choice = choice_fault(error)
     if choice is not None:
         return str(choice)
+    plain = _in_plain_words(text, schema)
+    if plain is not None:
+        return plain
     if not text and cause is not None:
         return explain(cause, schema)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {_first_line(error)}"
-    return re.sub(r"\nSee https?://\S+.*", "", text) or type(error).__name__
+    return re.sub(r"\n(See https?://|Config search path:)(?s:.*)", "", text) or type(error).__name__
+
+
+def _in_plain_words(text: str, schema: type) -> str | None:
+    """Return what Hydra says about ``+``, ``~`` and files, in our words; None for the rest."""
+    chosen = re.match(r"Multiple values for (\S+)\.", text)
+    if chosen:
+        return f"{chosen[1]}: has a choice already; to choose another, leave out the +"
+    present = re.match(r"Could not append to config\. An item is already at '([^']+)'", text)
+    if present:
+        return f"{present[1]}: is a known key; leave out the +"
+    absent = re.match(r"Could not delete from config\. '([^']+)' does not exist", text)
+    if absent:
+        return f"~{absent[1]}: is not a known key{close_keys(absent[1], schema)}"
+    within = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text)
+    named = re.search(r"^ *full_key: (\S+)$", text, re.MULTILINE)
+    if within is None:
+        return None
+    where, problem = within.groups()
+    if named is None:
+        value = re.match("Merge error: .* value: (.+)", problem)
+        return f"{where}: must hold a mapping of keys" + (f", not {value[1]}" if value else "")
+    key = named[1]
+    if where.startswith("experiment/") and key == "experiment":
+        return f"{where}: its first line must be `# @package _global_`"
+    if re.match("Key .* not in ", problem):
+        return f"{where}: {key}: is not a known key{close_keys(key, schema)}"
+    return f"{where}: {key}: {expected_type(key, schema) or problem}"
+
+
+def _not_yaml(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
+    if mark is None:
+        return f"{getattr(error, 'name', 'a file')}: is not valid YAML: {problem}"
+    return f"{mark.name}: is not valid YAML: {problem} (line {mark.line + 1})"
 
 
 def choice_fault(error: BaseException) -> Fault | None:
     """Return the group, the choice that it does not have, and those that it has."""
-    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
+    missing = re.search(r"Could not find '(.+)/(.*)'(\n|$)", str(error))
     if missing is None:
         return None
-    available = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", str(error))
-    names = available[1].split() if available else []
+    group, choice = missing[1], missing[2]
+    available = re.search(r"Available options in '([^']+)':\n((?:\t.+\n?)+)", str(error))
+    names = available[2].split() if available else []
+    if available and group.startswith(f"{available[1]}/"):  # the choice holds a slash
+        group, choice = available[1], f"{group}/{choice}".removeprefix(f"{available[1]}/")
     listed = f"; choose one of: {', '.join(names)}" if names else ""
-    return Fault(key=missing[1], value=missing[2], allowed=f"there is no such choice{listed}")
+    return Fault(key=group, value=choice, allowed=f"there is no such choice{listed}")
 
 
 def close_keys(key: str, schema: type) -> str:
@@ -115,13 +167,7 @@ def _type_message(key: str, value: str, schema: type) -> str | None:
 
 
 def _unreadable(error: OverrideParseException) -> str:
-    override = error.override
-    if "=" not in override:
-        return f"{override}: is not key=value"
-    return (
-        f"{override}: cannot be read; a value with one of ,:=<>(){{}}[] or quotes needs quotes of "
-        "its own within those of the shell, such as 'description=\"costs, exposure\"'"
-    )
+    return f"{error.override}: cannot be read as key=value"
 
 
 def _known_keys(schema: type, prefix: str = "") -> typing.Iterator[str]:

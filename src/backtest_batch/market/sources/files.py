@@ -162,7 +162,7 @@ def _joint_notes(files: Sequence[Path], readings: Sequence[Reading]) -> tuple[st
 
 @dataclass(frozen=True, kw_only=True)
 class Csv(Files):
-    """Prices in CSV files (``.csv``, ``.csv.gz``) whose first line names the columns.
+    r"""Prices in CSV files (``.csv``, ``.csv.gz``) whose first line names the columns.
 
     Three layouts are told apart by their columns. Wide: timestamps and one column of closes a
     symbol. Long: a column ``symbol``, with close and any of open, high, low, volume. One file a
