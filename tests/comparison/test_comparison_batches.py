@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.agreement import contradictions
 from backtest_batch.comparison.batches import (
     batch_differences,
     differences,
@@ -56,6 +57,65 @@ def test_a_run_that_occurs_twice_counts_once():
         {"run_id": "run_k2", "batch_id": "a", "kept_run_id": "run_k2", "kept_batch_id": "b"},
         {"run_id": "run_k1", "batch_id": "b", "kept_run_id": "run_k1", "kept_batch_id": "a"},
     ]
+
+
+def results(**sharpe):
+    """Return runs of one key by batch, of which each has a Sharpe ratio."""
+    frames = [
+        batch(name, ["k1"], sharpe=value, cagr=0.1, runtime_s=float(place))
+        for place, (name, value) in enumerate(sharpe.items())
+    ]
+    return RunTable.from_frame(pd.concat(frames, ignore_index=True), params=[])
+
+
+def test_results_of_one_key_that_differ_all_stay():
+    # What is different within rounding is the same: it may come from another machine.
+    table = results(a=0.83, b=0.91, c=0.83 * (1 + 1e-12), d=np.nan)
+
+    kept, repeats = without_repeats(table)
+
+    assert kept.runs["batch_id"].tolist() == ["a", "b", "d"]
+    assert repeats["kept_batch_id"].tolist() == ["a"]
+    (sentence,) = contradictions(kept)
+    assert sentence.startswith(
+        "run_key k1 has three results: sharpe 0.83 in batch a, 0.91 in batch b, undefined in batch "
+        "d. Each keeps its row"
+    )
+    assert contradictions(without_repeats(results(a=0.83, b=0.83))[0]) == []
+
+
+def test_what_differs_is_shown_with_the_digits_that_tell_it_apart():
+    (sentence,) = contradictions(results(a=0.123456, b=0.123457))
+    assert "has two results: sharpe 0.123456 in batch a, 0.123457 in batch b." in sentence
+    alike = results(a=1.0, b=1.0)
+    alike.metrics["cagr"] = [0.1, 0.2]
+    assert "has two results: cagr 0.1 in batch a, 0.2 in batch b." in contradictions(alike)[0]
+    many = pd.concat(
+        [
+            batch(name, [f"k{k}" for k in range(5)], sharpe=value)
+            for name, value in zip("ab", (1, 2), strict=True)
+        ],
+        ignore_index=True,
+    )
+    said = contradictions(RunTable.from_frame(many, params=[]))
+    assert len(said) == 4
+    assert said[-1] == "2 more run keys have results that differ; each keeps its row."
+
+
+def test_runs_of_one_s_own_stay_whatever_the_others_are():
+    frame = pd.concat(
+        [
+            batch("own", ["k1", "k2"], sharpe=[np.nan, 1.0], status=["FAILED", "FINISHED"]),
+            batch("b", ["k1", "k2"], sharpe=[1.0, 2.0], status="FINISHED"),
+            batch("c", ["k1", "k2"], sharpe=[1.0, 2.0], status="FINISHED"),
+        ],
+        ignore_index=True,
+    )
+
+    kept, repeats = without_repeats(RunTable.from_frame(frame, params=[]), own=2)
+
+    assert kept.runs.index.tolist() == [0, 1, 3]
+    assert repeats["kept_batch_id"].tolist() == ["own", "own", "b"]
 
 
 def test_runs_without_a_key_never_repeat():

@@ -1,6 +1,7 @@
 """Runs that are there: read them from a store, rank them, and judge what they came to."""
 
 import contextlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from backtest_batch.comparison.stability import with_neighbourhood
 from backtest_batch.config.values import checked
 from backtest_batch.errors import DataError
 from backtest_batch.report.tables import rankings_table
+
+log = logging.getLogger("backtest_batch")
 
 
 def load_runs(
@@ -61,14 +64,17 @@ def load_runs(
 
     store = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
     with contextlib.closing(store):
-        return select_runs(
+        selection = select_runs(
             store,
             batch=batch,
             filter_tags=filter_tags,
             filter_string=filter_string,
             statuses=list(statuses),
             kinds=AxisKinds(tuple(scenario_axes), tuple(decision_axes)),
-        ).table
+        )
+    for text in selection.contradictions:
+        log.warning("%s", text)
+    return selection.table
 
 
 def rank(

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.agreement import agree
 from backtest_batch.comparison.levels import format_value, levels_of
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import is_market
@@ -53,40 +54,69 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
     )
 
 
-def without_repeats(table: RunTable) -> tuple[RunTable, pd.DataFrame]:
-    """Keep one run of each run key.
+def without_repeats(table: RunTable, *, own: int = 0) -> tuple[RunTable, pd.DataFrame]:
+    """Keep one run of each run key, and of each result where one key has several.
 
     Parameters
     ----------
     table
         The runs, with the column ``run_key``. Without it, or where a key is missing, nothing is
         known to repeat.
+    own
+        So many runs at the beginning stay, whatever the others are.
 
     Returns
     -------
     tuple
-        The table with the first FINISHED run of each key (the first run where none finished), in
-        its order; and one row a run left out: run_id, batch_id, kept_run_id, kept_batch_id.
+        The table with the first FINISHED run of each key and result (the first run where none
+        finished), in its order; and one row a run left out: run_id, batch_id, kept_run_id,
+        kept_batch_id.
     """
     columns = ["run_id", "batch_id", "kept_run_id", "kept_batch_id"]
     if "run_key" not in table.runs:
         return table, pd.DataFrame(columns=columns)
     keys = table.runs["run_key"].tolist()
-    kept: dict[str, int] = {}
+    alike: dict[str, list[int]] = {}
     for position, key in enumerate(keys):
-        if not isinstance(key, str) or not key:
-            continue
-        if key not in kept or (table.finished[position] and not table.finished[kept[key]]):
-            kept[key] = position
-    stays = np.array([kept.get(key, position) == position for position, key in enumerate(keys)])
+        if isinstance(key, str) and key:
+            alike.setdefault(key, []).append(position)
+    kept_for: dict[int, int] = {}
+    for positions in alike.values():
+        if len(positions) > 1:
+            kept_for |= _repeats(table, positions, own)
+    stays = np.array([position not in kept_for for position in range(len(keys))], dtype=np.bool_)
     names = table.runs["run_id"].tolist()
     batches = table.runs["batch_id"].tolist() if "batch_id" in table.runs else [""] * len(names)
     repeats = [
-        (names[position], batches[position], names[kept[key]], batches[kept[key]])
-        for position, key in enumerate(keys)
-        if not stays[position]
+        (names[position], batches[position], names[kept], batches[kept])
+        for position, kept in sorted(kept_for.items())
     ]
-    return table.subset(stays.astype(np.bool_)), pd.DataFrame(repeats, columns=columns)
+    return table.subset(stays), pd.DataFrame(repeats, columns=columns)
+
+
+def _repeats(table: RunTable, positions: Sequence[int], own: int) -> dict[int, int]:
+    """Return which of the runs of one key are left out, and the run that is kept for each."""
+    finished = [place for place in positions if table.finished[place]]
+    first = positions[0] if positions[0] < own or not finished else finished[0]
+    kept, left_out = [first], {}
+    for place in positions:
+        if place == first:
+            continue
+        same = next((item for item in kept if _is_repeated(table, item, place)), None)
+        if same is None or place < own:
+            kept.append(place)
+        else:
+            left_out[place] = same
+    return left_out
+
+
+def _is_repeated(table: RunTable, kept: int, place: int) -> bool:
+    """Return whether a run adds nothing to the one of its key that is kept."""
+    if not (table.finished[kept] and table.finished[place]):
+        return True
+    one, other = table.result_values[kept], table.result_values[place]
+    # Nearly all repeats are equal to the last bit, and there may be thousands.
+    return one.tobytes() == other.tobytes() or bool(agree(one, other).all())
 
 
 _VALUES_SHOWN = 6

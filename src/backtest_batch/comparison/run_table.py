@@ -11,9 +11,9 @@ import pandas as pd
 from backtest_batch.comparison.levels import Levels, choice_name, levels_of, plain_value
 from backtest_batch.comparison.metrics_choice import engine_metric
 from backtest_batch.comparison.scenarios import AxisKinds, is_market, scenario_label
-from backtest_batch.engine.metrics import METRICS
+from backtest_batch.engine.metrics import METRICS, RESULT_METRICS
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.market.panel import BoolArray, IntArray
+from backtest_batch.market.panel import BoolArray, FloatArray, IntArray
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Scalar
 
 Label = int | str
@@ -186,6 +186,12 @@ class RunTable:
     def finished(self) -> BoolArray:
         """Which runs are FINISHED, shape (n_runs,)."""
         return np.asarray(self.runs["status"].to_numpy() == "FINISHED", dtype=np.bool_)
+
+    @cached_property
+    def result_values(self) -> FloatArray:
+        """The engine's result metrics that the table has, shape (n_runs, n_metrics)."""
+        names = [name for name in RESULT_METRICS if name in self.metrics]
+        return self.metrics[names].to_numpy(dtype=np.float64)
 
     @cached_property
     def levels(self) -> Mapping[str, Levels]:

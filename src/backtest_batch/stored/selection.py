@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.comparison.agreement import contradictions
 from backtest_batch.comparison.batches import join_tables, without_repeats
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.errors import ConfigurationError, Fault, SelectionError
 from backtest_batch.stored.empty import why_empty
-from backtest_batch.stored.recorded import table_of, text_values
+from backtest_batch.stored.recorded import table_of
 from backtest_batch.tracking.entries import params_of
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs
 from backtest_batch.tracking.store import Store
@@ -27,16 +28,19 @@ class Selection:
     Attributes
     ----------
     table
-        The runs, each run key once.
+        The runs, each run key and result once.
     batches
         The batches that were asked for; empty when runs were chosen by tags or a filter alone.
     notes
-        What was left out.
+        What was left out, and the contradictions.
+    contradictions
+        Which run keys have results that differ.
     """
 
     table: RunTable
     batches: tuple[BatchHandle, ...]
     notes: tuple[str, ...]
+    contradictions: tuple[str, ...] = ()
 
 
 def select_runs(
@@ -102,11 +106,13 @@ def select_runs(
     if len(repeats):
         runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
         notes.append(f"{runs} more than once (same run key) and count once.")
-    notes += kinds.without_effect(list(table.params.columns))
+    differing = contradictions(table)
+    notes += [*differing, *kinds.without_effect(list(table.params.columns))]
     return Selection(
         table=table,
         batches=tuple(batches or ()),
         notes=tuple(notes),
+        contradictions=tuple(differing),
     )
 
 
@@ -220,8 +226,6 @@ def with_earlier_runs(
     if earlier is None:
         none = f"No earlier run has filter_tags={filter_tags}; this batch is compared alone."
         return table, (none,) if tag_filter(filter_tags) else ()
-    known = set(table.runs["run_key"])
-    repeated = [key in known for key in text_values(earlier, "tags.run_key")]
     own = _as_recorded(table, configs)
     both = table_of(pd.concat([own, earlier], ignore_index=True), kinds)
     names = list(dict.fromkeys([*table.params.columns, *both.params.columns]))
@@ -233,12 +237,14 @@ def with_earlier_runs(
         metrics=table.metrics,
         scenario_axes=(kinds or AxisKinds()).scenario_names(names),
     )
-    new = np.array([False] * len(table) + [not again for again in repeated])
-    others, _ = without_repeats(both.subset(new))
-    said = [f"{len(others):,} earlier runs with filter_tags are compared too."] * bool(len(others))
-    if any(repeated):
-        said.append(f"{sum(repeated):,} earlier runs are runs of this batch and count once.")
-    return join_tables([whole, others]), tuple(said)
+    others = both.subset(np.arange(len(both)) >= len(table))
+    kept, repeats = without_repeats(join_tables([whole, others]), own=len(table))
+    n_others = len(kept) - len(table)
+    said = [f"{n_others:,} earlier runs with filter_tags are compared too."] * bool(n_others)
+    n_own = int((repeats["kept_batch_id"] == batch_id).sum())
+    if n_own:
+        said.append(f"{n_own:,} earlier runs are runs of this batch and count once.")
+    return join_tables([kept]), (*said, *contradictions(kept))
 
 
 def _batch_names(batch: Any) -> list[str] | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backtest_batch.comparison.agreement import NEAR_ZERO, TOLERANCE
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.engine.metrics import RESULT_METRICS
@@ -13,12 +14,6 @@ from backtest_batch.records import RunFailure, RunRecord, RunResult
 from backtest_batch.report.best_params import ENVIRONMENT
 from backtest_batch.sweep.best import Winner
 from backtest_batch.tracking.values import flattened
-
-TOLERANCE = 1e-9
-"""Relative difference that another machine or other packages may cause."""
-
-NEAR_ZERO = 1e-12
-"""Below it, a metric whose exact value is zero differs by rounding alone."""
 
 _MACHINE = "machine and packages"
 
