@@ -1,5 +1,6 @@
 import pytest
 
+from backtest_batch.assignments import quote_text
 from backtest_batch.masking import is_masked, masked, masked_values
 
 
@@ -49,3 +50,41 @@ def test_what_was_masked_is_told_from_what_was_not():
     assert is_masked(masked("tracking.uri=postgresql://me:pw@h/db"))
     assert is_masked(masked("data.password=pw"))
     assert not is_masked(masked("tracking.uri=sqlite:////tmp/a@b.db"))
+
+
+N = 2_000_000
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see https://example.org\n" + "a" * N,
+        "9" * N + "://a@b",
+        "a://" * (N // 4),
+        "a://b:" * (N // 6) + "@",
+        "a://" + "@" * N,
+        "a://" + "/@:" * (N // 3),
+        "?token" * (N // 6) + " =",
+        "?token" * (N // 6) + "=x",
+        "?token=x" * (N // 8),
+        "?" * N + "=token",
+        "x=?" * (N // 3) + "token",
+        "&a=" * (N // 3) + "token",
+        "?token='" * (N // 8),
+        "?odbc_connect" * (N // 13) + "=",
+        "token" + "." * N + "=",
+        "a.token=" + "1" * N + "x",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_on_no_text_it_takes_longer_than_the_text_is(text):
+    """In proportion to its length: two million characters would take hours otherwise."""
+    assert masked(text)
+    assert masked_values({"api_key": text}) == {"api_key": "***"}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("text", ["\\" * N, "'" * N, "\\'" * (N // 2)])
+def test_quoting_takes_no_longer_than_the_text_is(text):
+    assert len(quote_text(text)) > N

@@ -72,8 +72,8 @@ def quote(value: Any) -> str:
 def quote_text(text: str) -> str:
     """Return text within quotes, as Hydra and OmegaConf read it."""
     # A backslash escapes only in front of a quote, and those that stand there are doubled.
-    escaped = re.sub(r"(\\*)(')", lambda found: found[1] * 2 + "\\'", text)
-    return "'" + re.sub(r"(\\+)\Z", lambda found: found[1] * 2, escaped) + "'"
+    escaped = re.sub(r"(?<!\\)(\\*)(')", lambda found: found[1] * 2 + "\\'", text)
+    return "'" + re.sub(r"(?<!\\)(\\+)\Z", lambda found: found[1] * 2, escaped) + "'"
 
 
 def _keys_are_plain(value: Any) -> bool:

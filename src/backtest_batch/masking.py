@@ -2,6 +2,7 @@
 
 import os
 import re
+import string
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
@@ -9,13 +10,16 @@ from urllib.parse import unquote, unquote_plus
 MASK = "***"
 
 _WORDS = r"password|passwd|pwd|secret|token|credential|credentials|api[_-]?key|access[_-]?key"
-_SECRET_QUERY = re.compile(
-    rf"([?&;](?:[^=&;\s]*(?:{_WORDS})[^=&;\s]*|odbc_connect)=)[^&;\s'\"]+", re.IGNORECASE
-)
-_USER_INFO = re.compile(
-    # A password may hold a slash when a colon stands before it; else a slash ends the host.
-    r"([A-Za-z][A-Za-z0-9+.-]*://)(?!/)(?:[^\s'\"/:]*:[^\s'\"]*|[^\s'\"/]*)@"
-)
+_WORD = re.compile(_WORDS, re.IGNORECASE)
+_SECRET_WORD = re.compile(rf"{_WORDS}|odbc_connect", re.IGNORECASE)
+# Texts of others are searched, so that the patterns below are possessive, and begin only where a
+# name begins: on any text they take as long as the text is.
+_NAME = re.compile(r"(?<![^=&;\s])[^=&;\s]*+=")
+_REST_OF_NAME = re.compile(r"[^=&;\s]*+=")
+_QUERY_VALUE = re.compile(r"[^&;\s'\"]++")
+_END_OF_ADDRESS = re.compile(r"[\s'\"]|\Z")
+_END_OF_USER = re.compile(r"[/:\s'\"]|\Z")
+_SCHEME = frozenset(string.ascii_letters + string.digits + "+.-")
 _SECRET_KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS})$", re.IGNORECASE)
 _SECRET_ARGUMENT = re.compile(
     # A number is a setting of something that is called token, rather than one.
@@ -38,9 +42,9 @@ def masked(text: str, *, uri: str = "") -> str:
     for secret in _secrets(uri) if uri else ():
         text = text.replace(secret, MASK)
     if "://" in text:
-        text = _USER_INFO.sub(rf"\1{MASK}@", text)
-    if "=" in text:
-        text = _SECRET_QUERY.sub(rf"\1{MASK}", text)
+        text = _without_user_info(text)
+    if "=" in text and _SECRET_WORD.search(text):
+        text = _without_secret_queries(text)
         text = _SECRET_ARGUMENT.sub(rf"\1{MASK}", text)
     return text
 
@@ -65,6 +69,78 @@ def masked_values(value: Any, key: str = "") -> Any:
     if isinstance(value, list | tuple):
         return type(value)(masked_values(item, key) for item in value)
     return value
+
+
+def _without_user_info(text: str) -> str:
+    """Mask what stands between ``://`` and ``@``, in time that grows with the text alone.
+
+    A password may hold a slash when a colon stands before it; else a slash ends the host.
+    """
+    parts: list[str] = []
+    done, end, last = 0, 0, -1
+    place = text.find("://")
+    while place >= 0:
+        begin = place + 3
+        if begin > end:
+            end = _END_OF_ADDRESS.search(text, begin).start()  # type: ignore[union-attr]
+            last = text.rfind("@", begin, end)
+        if _has_scheme(text, done, place) and not text.startswith("/", begin):
+            sign = _end_of_user_info(text, begin, end, last)
+            if sign >= 0:
+                parts += [text[done:begin], MASK]
+                done = begin = sign
+        place = text.find("://", begin)
+    return "".join(parts) + text[done:]
+
+
+def _has_scheme(text: str, done: int, end: int) -> bool:
+    """Return whether a letter stands in what a scheme may hold, directly before ``end``."""
+    for place in range(end - 1, done - 1, -1):
+        char = text[place]
+        if char not in _SCHEME:
+            return False
+        if char.isalpha():
+            return True
+    return False
+
+
+def _end_of_user_info(text: str, begin: int, end: int, last: int) -> int:
+    """Return where the ``@`` after a name or a name and a password is, or -1."""
+    user = _END_OF_USER.search(text, begin).start()  # type: ignore[union-attr]
+    if text.startswith(":", user) and last > user:
+        return last
+    slash = text.find("/", begin, end)
+    return text.rfind("@", begin, end if slash < 0 else slash)
+
+
+def _without_secret_queries(text: str) -> str:
+    """Mask values as in ``?token=...``, in time that grows with the text alone."""
+    parts: list[str] = []
+    done = 0
+    name = _NAME.search(text)
+    while name is not None:
+        place = name.end()
+        if _is_secret_query(text, name):
+            value = _QUERY_VALUE.match(text, place)
+            if value is not None:
+                parts += [text[done:place], MASK]
+                done = place = value.end()
+                # A quote ends a value, and may stand in a name.
+                name = _REST_OF_NAME.match(text, place) or _NAME.search(text, place)
+                continue
+        name = _NAME.search(text, place)
+    return "".join(parts) + text[done:]
+
+
+def _is_secret_query(text: str, name: re.Match[str]) -> bool:
+    """Return whether a name with its ``=`` stands in a query, and is that of a secret."""
+    key = name[0][:-1]
+    if text[max(0, name.start() - 1) : name.start()] not in ("&", ";"):
+        mark = key.find("?")
+        if mark < 0:
+            return False
+        key = key[mark + 1 :]
+    return _WORD.search(key) is not None or key.rpartition("?")[2].lower() == "odbc_connect"
 
 
 def is_masked(text: str) -> bool:

@@ -111,6 +111,11 @@ def test_runs_keep_their_ids_and_order(read):
         (("commission_bps=interval(0,1)",), None, None, "interval"),
         (("seed=range(3,3)",), None, None, "no value"),
         (("seed=range(1,3,0)",), None, None, "step"),
+        (("seed=range(0,inf)",), None, None, "must be finite"),
+        (("commission_bps=range(0,nan)",), None, None, "must be finite"),
+        (("commission_bps=range(-inf,1)",), None, None, "must be finite"),
+        (("commission_bps=range(0,1,nan)",), None, None, "must be finite"),
+        (("commission_bps=range(0,1e308,1e-308)",), None, None, "than can be counted"),
     ],
 )
 def test_what_spans_nothing_is_refused(read, arguments, param_grid, runs, message):
@@ -122,3 +127,19 @@ def test_a_huge_grid_is_counted_without_being_made(read):
     axis = "range(0,1000)"
     grid = read(f"seed={axis}", f"strategy.fast={axis}", f"strategy.slow={axis}")
     assert grid.size == 10**9
+
+
+def test_the_values_of_a_huge_range_are_made_one_by_one(read):
+    grid = read("commission_bps=range(0,1e12,0.1)", "seed=range(1000000000)", "rebalance=M,W")
+    assert grid.size == 2 * 10**22
+    first = [
+        {item.key: item.value for item in items}
+        for _, items in itertools.islice(grid.combinations(), 3)
+    ]
+    assert first == [
+        {"commission_bps": 0.0, "seed": 0, "rebalance": "M"},
+        {"commission_bps": 0.0, "seed": 0, "rebalance": "W"},
+        {"commission_bps": 0.0, "seed": 1, "rebalance": "M"},
+    ]
+    assert grid.axes[0].assignments[10**13 - 1].value == 999_999_999_999.9
+    assert [len(axis) for axis in grid.axes] == [10**13, 10**9, 2]

@@ -48,7 +48,7 @@ LOG = logging.getLogger("backtest_batch.market")
 
 _FORMAT = 1
 _STALE_SECONDS = 3_600
-_HASH = re.compile(r"^[0-9a-f]{64}$")
+_HASH = re.compile(r"[0-9a-f]{64}")
 _LINK = "link from a source to a panel"
 """What the signature under such a link is for; see :func:`.signature.sign`."""
 
@@ -269,7 +269,7 @@ def _genuine(panel: Panel) -> bool:
 
 
 def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel | None:
-    if not _HASH.match(fingerprint):
+    if not _HASH.fullmatch(fingerprint):
         return None
     folder = place / "panels" / fingerprint
     try:

@@ -1,6 +1,7 @@
 """Find every key of a command that is wrong, where Hydra stops at the first."""
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def faults_of(
         return []
 
 
+MOST_VALUES = 1_000
+"""So many values of a key are looked at for faults."""
+
+
 def _faults(
     overrides: Sequence[Override], loader: ConfigLoader, config_name: str, hidden: Sequence[str]
 ) -> Iterator[Fault]:
@@ -57,7 +62,8 @@ def _faults(
     assignments: list[Assignment] = []
     for override in overrides:
         if not override.is_hydra_override():
-            assignments += axis_of(override, options).assignments
+            values = axis_of(override, options).assignments
+            assignments += itertools.islice(values, MOST_VALUES)
     chosen = []
     for item in assignments:
         if item.is_group:

@@ -1,12 +1,14 @@
 """What a command line, a parameter grid or a list of runs spans."""
 
 import functools
-import itertools
 import math
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from fractions import Fraction
+from typing import Any, overload
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
@@ -32,12 +34,63 @@ GroupOptions = Callable[[str], Sequence[str]]
 """The choices of a config group; none for a key that is no group."""
 
 
+LISTED_VALUES = 100_000
+"""A range of more values is counted, and its values are made one by one when they are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeValues(Sequence[int | float]):
+    """The values of ``range(start, stop, step)``, computed in decimals when they are asked for.
+
+    Repeated binary addition would make 0.7999999999999999 of range(0.6,1.0,0.1).
+    """
+
+    start: Decimal
+    step: Decimal
+    n_values: int
+    whole: bool
+
+    def __len__(self) -> int:
+        return self.n_values
+
+    @overload
+    def __getitem__(self, position: int) -> int | float: ...
+    @overload
+    def __getitem__(self, position: slice) -> "list[int | float]": ...
+    def __getitem__(self, position: int | slice) -> "int | float | list[int | float]":
+        if isinstance(position, slice):
+            return [self[place] for place in range(*position.indices(self.n_values))]
+        value = self.start + self.step * range(self.n_values)[position]
+        return int(value) if self.whole else float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateAssignments(Sequence[Assignment]):
+    """A key with each of very many values, made when they are asked for."""
+
+    key: str
+    values: Sequence[Any]
+    prefix: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, position: int) -> Assignment: ...
+    @overload
+    def __getitem__(self, position: slice) -> "list[Assignment]": ...
+    def __getitem__(self, position: int | slice) -> "Assignment | list[Assignment]":
+        if isinstance(position, slice):
+            return [self[place] for place in range(*position.indices(len(self)))]
+        return Assignment(self.key, self.values[position], prefix=self.prefix)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Axis:
     """One swept key and its values; a group's values are names of choices."""
 
     key: str
-    assignments: tuple[Assignment, ...]
+    assignments: Sequence[Assignment]
 
     def __len__(self) -> int:
         return len(self.assignments)
@@ -73,8 +126,18 @@ class Grid:
         if self.listed is not None:
             yield from self.listed
             return
-        for choice in itertools.product(*(axis.assignments for axis in self.axes)):
+        for choice in _combined([axis.assignments for axis in self.axes]):
             yield None, choice
+
+
+def _combined(axes: Sequence[Sequence[Assignment]]) -> Iterator[tuple[Assignment, ...]]:
+    """Yield what itertools.product does, which would make all values of each axis first."""
+    if not axes:
+        yield ()
+        return
+    for first in axes[0]:
+        for others in _combined(axes[1:]):
+            yield (first, *others)
 
 
 def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: ConfigLoader) -> Grid:
@@ -168,8 +231,12 @@ def axis_of(override: Override, options: GroupOptions) -> Axis:
 
 
 def _axis(key: str, values: Sequence[Any], options: GroupOptions, prefix: str = "") -> Axis:
-    assignments = (_assignment(key, value, options, prefix) for value in values)
-    return Axis(key=key, assignments=tuple(assignments))
+    # The first value tells whether the key takes values at all, and not choices.
+    first = _assignment(key, values[0], options, prefix)
+    if isinstance(values, RangeValues) and len(values) > LISTED_VALUES:
+        return Axis(key=key, assignments=LateAssignments(key=key, values=values, prefix=prefix))
+    assignments = (_assignment(key, value, options, prefix) for value in values[1:])
+    return Axis(key=key, assignments=(first, *assignments))
 
 
 def _assignment(key: str, value: Any, options: GroupOptions, prefix: str = "") -> Assignment:
@@ -182,13 +249,14 @@ def _assignment(key: str, value: Any, options: GroupOptions, prefix: str = "") -
     return Assignment(key, value, is_choice, prefix)
 
 
-def _sweep_values(override: Override) -> list[Any]:
+def _sweep_values(override: Override) -> Sequence[Any]:
     if not override.is_discrete_sweep():
         raise ConfigurationError(
             f"{override.input_line}: an interval has no end of values; use range(start,stop,step) "
             "or a list"
         )
     swept = override.value()
+    values: Sequence[Any]
     if isinstance(swept, RangeSweep):
         values = _range_values(swept, str(override.input_line))
     else:
@@ -198,20 +266,32 @@ def _sweep_values(override: Override) -> list[Any]:
     return values
 
 
-def _range_values(sweep: RangeSweep, text: str) -> list[Any]:
-    """Return the values of ``range(start, stop, step)``, computed in decimals.
+def _range_values(sweep: RangeSweep, text: str) -> RangeValues:
+    """Return the values of ``range(start, stop, step)``, counted and not yet made.
 
-    Repeated binary addition would make 0.7999999999999999 of range(0.6,1.0,0.1).
+    Raises
+    ------
+    ConfigurationError
+        When there is no end of them, or no number of them that a computer knows.
     """
-    start, stop, step = (Decimal(str(part)) for part in (sweep.start or 0, sweep.stop, sweep.step))
+    given = (sweep.start or 0, sweep.stop, sweep.step)
+    start, stop, step = (Decimal(str(part)) for part in given)
+    if not all(part.is_finite() for part in (start, stop, step)):
+        raise ConfigurationError(
+            f"{text}: start, stop and step must be finite, but got start={start}, stop={stop}, "
+            f"step={step}"
+        )
     if step == 0:
         raise ConfigurationError(f"{text}: `step != 0` must hold, but got step=0")
-    count = max(0, math.ceil((stop - start) / step))
-    whole = all(isinstance(part, int) for part in (sweep.start or 0, sweep.stop, sweep.step))
-    return [
-        int(start + step * position) if whole else float(start + step * position)
-        for position in range(count)
-    ]
+    count = max(0, math.ceil((Fraction(stop) - Fraction(start)) / Fraction(step)))
+    if count > sys.maxsize:
+        raise ConfigurationError(f"{text}: holds more values than can be counted; nothing was run")
+    return RangeValues(
+        start=start,
+        step=step,
+        n_values=count,
+        whole=all(isinstance(part, int) for part in given),
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -258,8 +338,8 @@ def _listed_runs(
     if not runs:
         raise ConfigurationError("runs=[]: holds no run; nothing to run")
     listed = [_listed_run(run, options) for run in runs]
-    ids = [run_id for run_id, _ in listed if run_id is not None]
-    repeated = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
+    ids = Counter(run_id for run_id, _ in listed if run_id is not None)
+    repeated = sorted(run_id for run_id, count in ids.items() if count > 1)
     if repeated:
         named = ", ".join(repeated)
         raise ConfigurationError(f"runs: each id must be unique, but got {named} more than once")
