@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import re
 import zipfile
 
 import numpy as np
@@ -312,7 +311,7 @@ def test_mutated_bytes_end_in_a_panel_or_in_one_readable_message(
     except DataError as error:
         message = str(error)
         assert is_plain(message)
-        assert re.search(r"mutated|`data\.freq|a panel needs at least 2 bars", message), message
+        assert str(file) in message, message
         assert len(message) < 2_000
     else:
         assert isinstance(panel, Panel)

@@ -476,8 +476,8 @@ def test_intraday_bars_as_daily(tmp_path):
     with pytest.raises(DataError) as caught:
         load_panel(Csv(path=path))
     assert str(caught.value) == (
-        "`data.freq=1d` is at most one bar a day, but 2020-01-01 has 7 bars (2 of 3 days have "
-        "several); `data.freq=5min` is for intraday bars"
+        f"{path}: `data.freq=1d` is at most one bar a day, but 2020-01-01 has 7 bars (2 of 3 days "
+        "have several); `data.freq=5min` is for intraday bars"
     )
     assert load_panel(Csv(path=path, freq="5min")).n_bars == 15
 

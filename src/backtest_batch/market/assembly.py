@@ -72,7 +72,8 @@ def assemble(
     check_columns(fields["close"], symbols, files)
     index, fields = _trimmed(index_of(stamps, tz), fields)
     if len(index) < 2:
-        raise DataError(f"a panel needs at least 2 bars, but the data have {len(index)}")
+        where = f"{files[symbols[0]]}: " if files[symbols[0]] else ""
+        raise DataError(f"{where}a panel needs at least 2 bars, but the data have {len(index)}")
     fill_or_refuse(fields, index, symbols, files, gaps or Gaps())
     return Assembly(panel=new_panel(index, symbols, fields), notes=tuple(notes))
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -92,9 +93,9 @@ def _key(source: Source, identity: dict[str, object], wanted: tuple[str, ...] | 
 def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
     reading = source.read(wanted)
     excluded = frozenset(source.exclude or ())
-    check_known(sorted(excluded), reading.available)
+    with _named(source):
+        check_known((*(wanted or ()), *sorted(excluded)), reading.available)
     if wanted is not None:
-        check_known(wanted, reading.available)
         order = wanted
     elif reading.in_order:
         order = reading.available
@@ -102,11 +103,23 @@ def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
         order = tuple(sorted(reading.available))
     order = tuple(symbol for symbol in order if symbol not in excluded)
     if not order:
-        raise DataError(f"`data.exclude` leaves none of {len(excluded):,} symbols")
+        raise DataError(f"`data.exclude` leaves none of {len(reading.available):,} symbols")
     bars = [item for item in reading.bars if item.symbol not in excluded]
     built = assemble(bars, gaps=source.gaps, order=order)
-    check_frequency(built.panel.index, source.freq)
+    with _named(source):
+        check_frequency(built.panel.index, source.freq)
     return replace(built, notes=(*reading.notes, *built.notes))
+
+
+@contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Put the place of the data before what is wrong with them as a whole."""
+    try:
+        yield
+    except DataError as error:
+        if not source.place:
+            raise
+        raise DataError(f"{source.place}: {error}") from error
 
 
 def _refuse_ends(panel: Panel) -> None:

@@ -65,6 +65,11 @@ class Source(ABC):
             raise ValueError(f"`{name}` must be {' or '.join(allowed)}, but got {name}={value}.")
 
     @property
+    def place(self) -> str:
+        """Where the data are, for messages; empty when that says nothing."""
+        return ""
+
+    @property
     def gaps(self) -> Gaps:
         """What to do about gaps."""
         return Gaps(missing=self.missing, missing_limit=self.missing_limit)

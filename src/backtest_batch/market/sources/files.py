@@ -75,6 +75,13 @@ class Files(Source):
     def table(self, file: Path) -> TableFile:
         """Return the table in a file."""
 
+    @property
+    def place(self) -> str:
+        """The path, or the first of several."""
+        paths = [self.path] if isinstance(self.path, str) else self.path
+        others = len(paths) - 1
+        return printable(paths[0]) + (f" and {others:,} more paths" if others else "")
+
     def symbol_of(self, file: Path) -> str:
         """Return the symbol of a file that names none: that of its folder, else its own name."""
         held = None if self.symbol_column is None else partition(file, self.symbol_column)
@@ -104,7 +111,7 @@ class Files(Source):
         readings = [self._read_file(file, names, rules, keep) for file in files]
         available = dict.fromkeys(symbol for item in readings for symbol in item.available)
         if not available:
-            raise DataError(f"{printable(str(self.path))} holds no bars")
+            raise DataError(f"{self.place} holds no bars")
         return Reading(
             available=tuple(available),
             bars=[bars for item in readings for bars in item.bars],
