@@ -1,6 +1,7 @@
 """What the name of a column says that it holds, however a vendor spells it."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -51,6 +52,7 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GAP = re.compile(r"[\s_./-]+")
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def plain(name: str) -> str:
     """Return a name in small letters and single spaces: ``adjClose`` is ``adj close``."""
     return _GAP.sub(" ", _HUMP.sub(" ", _ORNAMENT.sub("", name.strip()))).strip().casefold()

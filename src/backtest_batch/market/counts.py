@@ -48,7 +48,7 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
     DataError
         When a column looks like counts.
     """
-    large = [name for name, values in columns.items() if _is_large_and_whole(_sample(values))]
+    large = [name for name, values in columns.items() if _may_be_counts(values)]
     if not large or len(columns) < 2:
         return ()
     others = [
@@ -87,8 +87,11 @@ def _named(names: list[str]) -> str:
     return f"'{names[0]}'" + (f" (and {len(names) - 1:,} more)" if len(names) > 1 else "")
 
 
-def _sample(values: FloatArray) -> FloatArray:
-    return values[:: max(1, len(values) // _SAMPLE)]
+def _may_be_counts(values: FloatArray) -> bool:
+    """Return whether a sample is whole and large: most columns need no more than a look."""
+    if not len(values) or float(values[-1]) % 1 > 0:
+        return False
+    return _is_large_and_whole(values[:: max(1, len(values) // _SAMPLE)])
 
 
 def _is_whole(values: FloatArray) -> bool:

@@ -141,7 +141,7 @@ def find_layout(
             raise _no_close(held, names, wording)
         return Layout(kind="long", timestamp=timestamp, symbol=found_symbol, choices={"": choice})
     assets = [column for column in rest if column.strip() not in exclude]
-    return _without_symbols(rest, assets, timestamp, names, wording, wanted)
+    return _without_symbols(rest, assets, timestamp, names, wording, wanted, exclude)
 
 
 def _without_symbols(
@@ -151,6 +151,7 @@ def _without_symbols(
     names: ColumnNames,
     wording: Wording,
     wanted: Collection[str] | None,
+    exclude: Collection[str],
 ) -> Layout:
     """Return the layout of a table without a column of symbols."""
     choice = choose_fields(rest, names, wording)
@@ -173,7 +174,7 @@ def _without_symbols(
         kind="wide",
         timestamp=timestamp,
         values={column: column.strip() for column in assets},
-        left_out=tuple(column.strip() for column in rest if column not in assets),
+        left_out=tuple(column.strip() for column in rest if column.strip() in exclude),
     )
 
 
