@@ -143,7 +143,8 @@ class RunResult:
     undefined_metrics
         Names of the metrics that are not defined for this run.
     tags
-        Facts of the simulation that are no metrics (``ruined``, ``untradable_weights``).
+        Facts that are no metrics (``ruined``, ``untradable_weights``, ``strategy_inputs``,
+        ``inputs_unknown``).
     runtime_s, cpu_s
         Wall and processor seconds; runs computed together share the chunk's time evenly.
     peak_rss_mb

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from backtest_batch.batch import lifeline, output
+from backtest_batch.batch import lifeline, output, watch
 from backtest_batch.batch.chunks import (
     RETURNS,
     ChunkReply,
@@ -60,6 +60,7 @@ def hello() -> int:
     global _is_own_process  # noqa: PLW0603 - one worker a process
     output.restore()
     warm_up()
+    watch.install()
     _is_own_process = True
     return os.getpid()
 
@@ -109,16 +110,22 @@ def _run_one(task: ChunkTask) -> ChunkReply:
 
 def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     _reset_peak_rss()
+    target = str(task.runs[0].config["strategy"][TARGET])
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
         panel = _open(task.runs[0].data_fingerprint)
         loaded = time.perf_counter()
-        with profiled(profile / "profile") if profile else nullcontext():
+        with (
+            profiled(profile / "profile") if profile else nullcontext(),
+            watch.strategy_at_work(target),
+        ):
             chunk = compute(task.runs, panel)
     count = len(task.runs)
     steps = {
         step: seconds / count for step, seconds in {"load": loaded - wall, **chunk.timings}.items()
     }
+    inputs = watch.input_tags(target)
+    task = replace(task, provenance={**task.provenance, **inputs})
     place, write_error = _write(task, panel, chunk, steps)
     whole = RunResult(
         metrics={},
@@ -128,6 +135,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
         peak_rss_mb=_peak_rss_mb(),
         chunk_runs=count,
         timings=steps,
+        tags=inputs,
     )
     results = tuple(
         _result(task, run, computed, panel, whole, place)
@@ -164,7 +172,7 @@ def _result(
 ) -> RunResult:
     """Return the result of one run: its share of what the chunk took, and what is its own."""
     simulation = computed.simulation
-    tags = {}
+    tags = dict(whole.tags)
     if simulation.ruined_bar is not None:
         tags["ruined"] = panel.index[simulation.ruined_bar].isoformat()
     if simulation.untradable_weights:
@@ -277,7 +285,8 @@ def _code_here(target: str) -> str | None:
     """Return the fingerprint of the code that this process has loaded; None where it has none."""
     module = target.rpartition(".")[0]
     try:
-        importlib.import_module(module)
+        with watch.strategy_at_work(target):
+            importlib.import_module(module)
     except Exception:  # noqa: BLE001 - the strategy is imported again, and its error recorded
         return None
     return None if module == "__main__" else code_fingerprint(target)

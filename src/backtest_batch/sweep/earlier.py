@@ -11,6 +11,7 @@ import pandas as pd
 from backtest_batch.batch.chunks import RETURNS, array_file
 from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.forward import is_on
+from backtest_batch.batch.inputs import INPUTS, UNKNOWN, Checked
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.rows import is_whole, row_writer
@@ -20,11 +21,15 @@ from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.masking import masked
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.report.escaping import one_line
 from backtest_batch.tracking.claim import CLAIM, take
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
 from backtest_batch.tracking.store import Store
+
+RESULT_TAGS = ("ruined", "untradable_weights", INPUTS, UNKNOWN)
+"""Tags of a run that belong to its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,11 @@ class Earlier:
         MLflow's ids of the runs that run again, or that belong to other data or code.
     n_stale
         How many finished ones belong to other data or code.
+    n_unsure
+        How many finished ones read other files than the prices, which are not the same any more or
+        cannot be checked.
+    unsure
+        What it was with the first of these.
     """
 
     handle: BatchHandle
@@ -50,16 +60,25 @@ class Earlier:
     run_ids: Mapping[str, str]
     retired: tuple[str, ...]
     n_stale: int
+    n_unsure: int = 0
+    unsure: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of it."""
-        if not self.n_stale:
-            return ()
-        return (
-            f"{self.n_stale} finished runs of an earlier attempt belong to other data or code: "
-            "they are retired, and run again.",
-        )
+        notes = []
+        if self.n_stale:
+            notes.append(
+                f"{self.n_stale} finished runs of an earlier attempt belong to other data or code: "
+                "they are retired, and run again."
+            )
+        if self.n_unsure:
+            notes.append(
+                f"{self.n_unsure} finished runs of an earlier attempt do not count as done, "
+                f"because of what their strategy read besides the prices ({self.unsure}): they "
+                "are retired, and run again."
+            )
+        return tuple(notes)
 
 
 def earlier_runs(
@@ -96,7 +115,8 @@ def earlier_runs(
     specs = {run.run_key: run for run in plan.runs}
     records: dict[str, RunRecord] = {}
     run_ids: dict[str, str] = {}
-    retired, n_stale = [], 0
+    retired, n_stale, unsure = [], 0, list[str]()
+    checked = Checked()
     for row in frame.to_dict("records"):
         spec = specs.get(str(row.get("tags.run_key")))
         keeps = row["status"] == "FINISHED" or (row["status"] == "FAILED" and not rerun_failed)
@@ -104,7 +124,13 @@ def earlier_runs(
             retired.append(str(row["mlflow_run_id"]))
             n_stale += spec is None and row["status"] == "FINISHED"
             continue
-        records[spec.run_key] = _record(spec, row)
+        record = _record(spec, row)
+        fault = _fault(record, checked)
+        if fault is not None:
+            retired.append(str(row["mlflow_run_id"]))
+            unsure.append(fault)
+            continue
+        records[spec.run_key] = record
         run_ids[spec.run_key] = str(row["mlflow_run_id"])
     return Earlier(
         handle=handle,
@@ -112,7 +138,17 @@ def earlier_runs(
         run_ids=run_ids,
         retired=tuple(retired),
         n_stale=n_stale,
+        n_unsure=len(unsure),
+        unsure=unsure[0] if unsure else "",
     )
+
+
+def _fault(record: RunRecord, checked: Checked) -> str | None:
+    """Return why a result does not count as that of the run now, or None."""
+    if not isinstance(record.outcome, RunResult):
+        return None
+    fault = checked.fault(record.outcome.tags)
+    return None if fault is None else one_line(fault)
 
 
 def refuse_running(batch_id: str, process: Mapping[str, str], advice: str = "") -> None:
@@ -185,7 +221,7 @@ def _record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
         outcome = RunResult(
             metrics={name: value for name, value in found.items() if value is not None},
             undefined_metrics=tuple(undefined.split(",")) if undefined else (),
-            tags={name: tag(name) for name in ("ruined", "untradable_weights") if tag(name)},
+            tags={name: tag(name) for name in RESULT_TAGS if tag(name)},
             runtime_s=metric("runtime_s") or 0.0,
             cpu_s=metric("cpu_s") or 0.0,
             peak_rss_mb=metric("peak_rss_mb") or 0.0,

@@ -11,6 +11,7 @@ from typing import Any
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask, group_runs
 from backtest_batch.batch.executor import ComputesChunks
 from backtest_batch.batch.files import signature_of
+from backtest_batch.batch.inputs import UNKNOWN
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.setup import Setting
@@ -96,6 +97,7 @@ class Session:
     recorded_extras: dict[str, Extra] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _in_order: list[RunRecord] = field(default_factory=list)
+    _unknown: list[str] = field(default_factory=list)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -255,11 +257,26 @@ class Session:
         if new:
             self.recording.put(new)
         for record in new:
+            if isinstance(record.outcome, RunResult):
+                self._say_unknown(record.outcome)
             if isinstance(record.outcome, RunFailure):
                 shown = one_line(masked(record.outcome.error_message))
                 cut = f"{shown[:LONGEST_MESSAGE]}…" if len(shown) > LONGEST_MESSAGE else shown
                 log.warning("%s failed: %s: %s", record.spec.run_id, record.outcome.error_type, cut)
         return new
+
+    def _say_unknown(self, result: RunResult) -> None:
+        """Say once that a strategy reads what cannot be recorded."""
+        reason = result.tags.get(UNKNOWN)
+        if reason is None or self._unknown:
+            return
+        self._unknown.append(reason)
+        log.warning(
+            "what the strategy reads besides the prices cannot be recorded (%s): such runs have "
+            "the tag %s, and resume computes them again",
+            one_line(reason),
+            UNKNOWN,
+        )
 
     def _unwritten(self, records: Sequence[RunRecord], error: str) -> None:
         if not self.unwritten:
