@@ -28,6 +28,7 @@ from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.exit_code import exit_code_of
 from backtest_batch.interrupt import begun, finished
+from backtest_batch.printing import tell
 from backtest_batch.repeats import refuse_repeats
 from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.best_params import RunDetails, best_rows
@@ -221,7 +222,7 @@ def _print(
         notes=conclusion.notes,
         heading=batch_lines(conclusion.table, conclusion.differences),
     )
-    sys.stdout.write(f"\nTables: {folder}\nBrowse: {store.ui_command}\n")
+    tell(f"\nTables: {folder}\nBrowse: {store.ui_command}\n")
 
 
 def _sentence(assessment: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from yaml import YAMLError
 from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import BacktestBatchError
 from backtest_batch.interrupt import Interrupted, finished
-from backtest_batch.masking import masked
+from backtest_batch.printing import say
 from backtest_batch.streams import forgiving_output
 from hydra_plugins.backtest_batch._messages import explain
 
@@ -67,5 +67,5 @@ def _code(work: Callable[[], int], schema: type, begun: Callable[[], bool]) -> i
 
 def _report(message: str) -> None:
     if os.environ.get(FULL_ERROR) == "1":
-        sys.stderr.write(masked(traceback.format_exc()))
-    sys.stderr.write(masked(message) + "\n")
+        say(traceback.format_exc())
+    say(message + "\n")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from backtest_batch.batch import lifeline
+from backtest_batch.printing import LOG_FORMAT, PrintableFormatter
 from backtest_batch.streams import forgiving
 
 LONGEST_LOG = 100_000
@@ -22,7 +23,7 @@ class _ToStderr(logging.Handler):
 
 
 _handler = _ToStderr()
-_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+_handler.setFormatter(PrintableFormatter(LOG_FORMAT))
 
 
 def restore() -> None:

@@ -2,8 +2,9 @@
 
 import contextlib
 import logging
-import sys
 from pathlib import Path
+
+from backtest_batch.printing import LOG_FORMAT, PrintableFormatter, say
 
 MOST_WARNINGS = 50
 """So many warnings of a batch are shown; all of them are in its log file."""
@@ -29,7 +30,7 @@ class WarningsToStderr(logging.Handler):
             text = f"... further warnings are in {self._file}"
         # A terminal that has gone must not end the batch.
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"{text}\n")
+            say(f"{text}\n")
 
 
 class _LogFile(logging.FileHandler):
@@ -41,7 +42,7 @@ def log_to(path: Path) -> None:
     """Send the log of a batch to a file, and its warnings to standard error."""
     end_log()
     file = _LogFile(path, encoding="utf-8", delay=True)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(PrintableFormatter(LOG_FORMAT))
     log.addHandler(file)
     log.addHandler(WarningsToStderr(path))
     log.setLevel(logging.INFO)

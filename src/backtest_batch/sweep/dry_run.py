@@ -17,6 +17,7 @@ from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.setup import Setting, make_executor
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.errors import SelectionError
+from backtest_batch.printing import tell
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.progress import duration
 from backtest_batch.sweep.decisions import decision_label
@@ -76,12 +77,12 @@ def describe(request: BatchRequest) -> None:
     if done:
         lines.append(f"Done already: {len(done):,} of {n_runs:,} runs.")
     lines += list(plan.notes)
-    sys.stdout.write("\n".join(lines) + "\n")
+    tell("\n".join(lines) + "\n")
     sys.stdout.flush()
     left = [run for run in plan.runs if run.run_key not in done]
     if left:
         size = (n_runs, trials) if too_many else None
-        sys.stdout.write("\n".join(_estimate(request, plan, left, size)) + "\n")
+        tell("\n".join(_estimate(request, plan, left, size)) + "\n")
 
 
 def _trials_of_axes(request: BatchRequest) -> int:

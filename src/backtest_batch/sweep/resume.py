@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from backtest_batch.ownership import (
     make_own_folder,
     temporary_folder_name,
 )
+from backtest_batch.printing import say, tell
 from backtest_batch.stored.batch_document import BatchDocument, stored_document, targets
 from backtest_batch.stored.trust import KEY as TRUST
 from backtest_batch.sweep.configured import configured_text
@@ -322,7 +322,7 @@ def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) ->
         if not (place / "batch.json").is_file():
             continue
         if not is_own_folder(place):
-            sys.stderr.write(
+            say(
                 f"{place} holds results that are not recorded, but others may have put them there: "
                 "it is skipped.\n"
             )
@@ -333,7 +333,7 @@ def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) ->
             with contextlib.suppress(OSError):
                 shutil.copytree(reports, folder, dirs_exist_ok=True)
         report = record_spool(place, store_uri=store_uri)
-        sys.stdout.write(
+        tell(
             f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
             "earlier.\n"
         )

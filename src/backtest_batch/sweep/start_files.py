@@ -1,7 +1,6 @@
 """What must outlive a crash: how a batch was asked for, and what it tries."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from backtest_batch.batch.workspace import (
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.ownership import replace_text
+from backtest_batch.printing import say
 from backtest_batch.records import BatchRequest
 from backtest_batch.stored.batch_document import (
     BatchDocument,
@@ -106,8 +106,6 @@ def local_documents() -> Iterator[BatchDocument]:
     for path in sorted(default_output_dir("x").parent.glob(f"*/{BATCH_CONFIG}"), reverse=True):
         found = local_document(path.parent.name)
         if found is None:
-            sys.stderr.write(
-                f"{path} does not say how the batch of its folder was asked for: it is skipped.\n"
-            )
+            say(f"{path} does not say how the batch of its folder was asked for: it is skipped.\n")
         else:
             yield found

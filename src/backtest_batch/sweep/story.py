@@ -1,7 +1,6 @@
 """A sweep on one page: plan, execute, record, compare, report."""
 
 import contextlib
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from backtest_batch.interrupt import (
     shielded,
     taken,
 )
+from backtest_batch.printing import say, tell
 from backtest_batch.records import BatchRequest, RunRecord
 from backtest_batch.report.html.library import start_packing
 from backtest_batch.sweep.batch_log import end_log
@@ -153,7 +153,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
             print_summary(session, compared)
             if winner is not None and request.config["verify"]:
                 verification = verify(winner, session.in_order, session.facts)
-                sys.stdout.write(f"\n{verification}")
+                tell(f"\n{verification}")
                 exit_code = exit_code or (0 if verification.agrees else 1)
     return _outcome(session, exit_code, compared.conclusion)
 
@@ -229,7 +229,7 @@ def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOut
 def _say(text: str) -> None:
     # The terminal may be what has gone.
     with contextlib.suppress(OSError):
-        sys.stderr.write(text)
+        say(text)
 
 
 def _end_early(session: Session) -> str:
@@ -261,8 +261,8 @@ def _abandon(session: Session) -> None:
         session.workspace.discard()
         return
     with contextlib.suppress(Exception):
-        sys.stderr.write(end_parent(session, "FAILED"))
-    sys.stderr.write(_how_to_go_on(session))
+        say(end_parent(session, "FAILED"))
+    say(_how_to_go_on(session))
 
 
 def _how_to_go_on(session: Session) -> str:
@@ -274,11 +274,11 @@ def _how_to_go_on(session: Session) -> str:
 def _already_complete(session: Session) -> BatchOutcome:
     session.executor.close()
     # Its process may have died just before it moved them.
-    sys.stderr.write(publish(session.workspace.reports, session.workspace.output_dir))
+    say(publish(session.workspace.reports, session.workspace.output_dir))
     if not session.failed:  # failed runs may run again, and need the returns of the others
         session.workspace.close()
     finished(0)
-    sys.stdout.write(
+    tell(
         f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
         f"nothing is left to run.\nReports: {session.workspace.output_dir}\n"
     )

@@ -1,11 +1,11 @@
 """The end of a batch: its reports, its parent run, its exit code."""
 
 import contextlib
-import sys
 from pathlib import Path
 
 from backtest_batch.batch.files import write_json
 from backtest_batch.interrupt import finished, heed
+from backtest_batch.printing import say
 from backtest_batch.records import Status
 from backtest_batch.sweep.reporting.comparison import Compared
 from backtest_batch.sweep.reporting.files import benchmark_metrics, verdict_fails, write_reports
@@ -47,7 +47,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     code = NOT_RECORDED if said else 1 if session.failed or stopped or refused else 0
     finished(code)
     for text in (*said, refused, _stopped(session)):
-        sys.stderr.write(text)
+        say(text)
     return code
 
 

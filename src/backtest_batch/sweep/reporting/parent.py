@@ -2,12 +2,12 @@
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.printing import say
 from backtest_batch.records import RunFailure, RunRecord, Status
 from backtest_batch.sweep.extras import spool_extras
 from backtest_batch.sweep.resume import make_spool_place, spool_places
@@ -51,7 +51,7 @@ def end_parent(
             )
         if _recorded_now(kept, session):
             if begun_anew:
-                sys.stderr.write(f"{error} A new one was made, and {lost} runs recorded in it.\n")
+                say(f"{error} A new one was made, and {lost} runs recorded in it.\n")
             return ""
         return (
             f"{error}\n{lost} runs are computed but not recorded; they are kept in {kept}.\n"

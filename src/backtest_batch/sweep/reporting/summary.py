@@ -1,7 +1,6 @@
 """The last words of a sweep in the terminal."""
 
-import sys
-
+from backtest_batch.printing import tell
 from backtest_batch.report.batch_lines import batch_lines
 from backtest_batch.report.documents import skill_columns
 from backtest_batch.report.terminal import print_leaderboard
@@ -23,7 +22,7 @@ def print_summary(session: Session, compared: Compared) -> None:
         heading=batch_lines(conclusion.table, conclusion.differences),
     )
     if compared.walk_sentences:
-        sys.stdout.write("\nWalk-forward. " + "\n  ".join(compared.walk_sentences) + "\n")
+        tell("\nWalk-forward. " + "\n  ".join(compared.walk_sentences) + "\n")
     lines = [f"Reports: {session.workspace.output_dir}"]
     recorder = session.recording.recorder
     if recorder is not None:
@@ -31,4 +30,4 @@ def print_summary(session: Session, compared: Compared) -> None:
             f"Browse:  {recorder.store.ui_command}",
             f"Filter:  tags.batch_id = '{session.batch_id}' and tags.batch_role = 'run'",
         ]
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    tell("\n" + "\n".join(lines) + "\n")
