@@ -43,6 +43,8 @@ IDLE_SHARE = 0.01
 LONGEST_END_SECONDS = 60.0
 """So long may the end take once it was asked for again."""
 
+SHOW_CURSOR = "\x1b[?25h"
+
 
 class Interrupted(BaseException):
     """The user, or the system, asked the work to end.
@@ -333,7 +335,9 @@ def _end_in_time() -> NoReturn:
 def _leave(code: int, said: str) -> NoReturn:
     """End the process at once; what it has started ends with it."""
     with contextlib.suppress(OSError, ValueError):
+        if os.isatty(2):
+            said = f"{SHOW_CURSOR}{said}"  # a progress bar has hidden it
         # A terminal that is held, or a pipe that nobody empties, must not keep it.
-        if select.select([], [2], [], 1.0)[1]:
+        if said and select.select([], [2], [], 1.0)[1]:
             os.write(2, said.encode(errors="backslashreplace"))
     os._exit(code)

@@ -25,6 +25,7 @@ from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
 from backtest_batch.config.check import check
 from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import ConfigurationError, DataError, Fault
+from backtest_batch.interrupt import heed
 from backtest_batch.market.dates import one_spelling
 from backtest_batch.market.load import load_panel
 from backtest_batch.market.panel import Panel
@@ -156,6 +157,7 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
     keys: list[str] = []
     n_combinations = n_invalid = 0
     for composed in compositions:
+        heed()
         composition = planner.typed(composed)
         n_combinations += 1
         spec, panel, wrong = _plan_one(composition, planner, index=len(runs), taken=taken)

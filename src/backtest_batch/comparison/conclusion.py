@@ -26,6 +26,7 @@ from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sensitivity import sensitivity
 from backtest_batch.comparison.stability import edge_notes, with_neighbourhood
+from backtest_batch.interrupt import heed
 from backtest_batch.market.panel import BoolArray, FloatArray
 
 
@@ -174,6 +175,7 @@ def conclude(
         assessment = evaluate(trials, settings)
         skill = assessment.columns.reindex(_distinct_ids(judged))
         skill = skill.set_axis(judged.runs.index).reindex(table.runs.index)
+    heed()
     return Conclusion(
         table=table,
         ranking=ranking,

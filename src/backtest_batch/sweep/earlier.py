@@ -19,6 +19,7 @@ from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.errors import ConfigurationError, StoreError
+from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
@@ -298,6 +299,7 @@ def restore_returns(
     scratch = workspace.scratch
     with row_writer(array_file(scratch.folder, RETURNS), scratch.row_bars) as write:
         for spec in missing:
+            heed()
             for first, values in _recorded_returns(spec, plan, earlier, store):
                 write(spec.index, spec.run_key, first, values)
 

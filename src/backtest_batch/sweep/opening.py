@@ -23,6 +23,7 @@ from backtest_batch.batch.workspace import (
 )
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
+from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest
 from backtest_batch.stored.batch_document import BatchDocument, stored_document
@@ -98,6 +99,7 @@ def open_session(
     config = request.config
     tags = user_tags(config)
     continued = None if config["resume"] is None else _continued(config, plan)
+    heed()
     batch_id = new_batch_id() if continued is None else continued.batch_id
     if config["output_dir"]:
         output_dir = Path(config["output_dir"]).absolute()

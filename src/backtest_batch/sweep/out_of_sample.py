@@ -25,6 +25,7 @@ from backtest_batch.comparison.walk_forward import (
 )
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.engine.simulate import Simulation
+from backtest_batch.interrupt import heed
 from backtest_batch.market.panel import FloatArray, Panel
 from backtest_batch.records import RunRecord, RunResult
 from backtest_batch.sweep.session import Session
@@ -99,6 +100,7 @@ def walk_batch(
     common = common_bars(session.plan.runs)
     walks = []
     for scenario, rows in groups.items():
+        heed()
         chosen = [records[row] for row in rows]
         panel = session.plan.panels[chosen[0].spec.data_fingerprint]
         bars = common[chosen[0].spec.index]

@@ -32,6 +32,7 @@ from backtest_batch.comparison.overfitting.trials import (
     Trials,
 )
 from backtest_batch.comparison.threads import in_threads
+from backtest_batch.interrupt import heed
 
 CONFIDENCE = 0.95
 """Level of the confidence interval and of the minimum track record length."""
@@ -125,12 +126,14 @@ def scenario_results(
     days_per_year = _days_per_year(trials)
     found: dict[str | None, ScenarioResult] = {}
     for group in _groups(ordered):
+        heed()
         if group[0].nothing:
             found.update((s.scenario, _untested(s, settings)) for s in group)
             continue
         daily = DailyReturns(trials, group)
         counts = stationary_counts(daily.n_bars, settings.draws, settings.mean_block, settings.seed)
         measured = measure(daily, counts, settings.blocks)
+        heed()
         context = _Context(
             trials, settings, daily, counts, measured, n_tried, n_counted, days_per_year
         )
@@ -333,6 +336,7 @@ class _Context:
         tail = (1 - CONFIDENCE) / 2
         intervals = {}
         for first in range(0, len(positions), _RUNS_AT_ONCE):
+            heed()
             part = positions[first : first + _RUNS_AT_ONCE]
             resampled = bootstrapped_sharpe(self.daily.runs(part), self.counts)
             for name, values in zip(self._names(part), resampled.T, strict=True):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from backtest_batch.batch.returns import BatchReturns
 from backtest_batch.errors import StoreError
+from backtest_batch.interrupt import heed
 from backtest_batch.records import RunResult, RunSpec
 from backtest_batch.sweep.extras import Extra, record_extras
 from backtest_batch.sweep.reporting.comparison import Compared
@@ -34,6 +35,7 @@ def complete_best_runs(session: Session, compared: Compared) -> Compared:
         if (folder := folders.get(spec.run_key)) is not None
     }
     for spec in best[:TOP_CURVES]:
+        heed()
         extras[spec.run_key] = Extra(
             spec=spec,
             curve=curve_of(compared.returns, spec),

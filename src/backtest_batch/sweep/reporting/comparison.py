@@ -15,6 +15,7 @@ from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import AxisKinds, is_market
 from backtest_batch.comparison.walk_forward import sentences
+from backtest_batch.interrupt import heed
 from backtest_batch.records import RunResult
 from backtest_batch.stored.selection import with_earlier_runs
 from backtest_batch.sweep.decisions import decision_label, source_kind, source_label
@@ -91,6 +92,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
             )
             notes = (*notes, *said)
         notes = (*notes, *kinds.without_effect(list(table.params.columns)))
+        heed()
         conclusion = conclude(
             table,
             ranking,

@@ -7,6 +7,7 @@ from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.returns import write_returns
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked_values
 from backtest_batch.records import RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
@@ -43,13 +44,16 @@ def write_reports(session: Session, compared: Compared, watch: Stopwatch) -> Non
     if conclusion.assessment is not None:
         documents["overfitting.json"] = json_text(conclusion.assessment.document)
     documents["batch_summary.md"] += walk_section(compared)
+    heed()
     documents |= walk_documents(folder, compared)
     benchmark = session_benchmark(session, conclusion)
     documents["report.html"] = page(session, compared, details, benchmark, watch.seconds)
+    heed()
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
     for file in session.workspace.start_files.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
+    heed()
     _write_returns(session, compared)
 
 
