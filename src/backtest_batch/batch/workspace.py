@@ -54,6 +54,9 @@ class Workspace:
         What stays: reports and logs.
     scratch
         What workers leave for the parent; removed when nothing is left to resume.
+    pointer
+        The folder where the working directory looks for the batch when its output folder is
+        elsewhere; removed with the scratch folder. None when it is the output folder itself.
     keys
         The key of each row of an array of bars: the run keys, then the benchmark keys.
     made
@@ -65,6 +68,7 @@ class Workspace:
     output_dir: Path
     scratch: Scratch
     keys: tuple[str, ...]
+    pointer: Path | None = None
     made: tuple[Path, ...] = ()
     is_new: bool = True
 
@@ -127,6 +131,11 @@ class Workspace:
         """Remove the scratch folders."""
         for place in self.scratch.places:
             shutil.rmtree(place, ignore_errors=True)
+        if self.pointer is not None:
+            with contextlib.suppress(OSError):
+                (self.pointer / BATCH_CONFIG).unlink(missing_ok=True)
+                for folder in (self.pointer, *self.pointer.parents[:2]):
+                    folder.rmdir()  # as long as nothing else is in it
 
     def discard(self) -> None:
         """Remove what a new batch has made; a folder that was there before keeps its content."""
@@ -190,6 +199,9 @@ def open_workspace(
         output_dir=output_dir,
         scratch=scratch,
         keys=keys,
+        pointer=None
+        if output_dir == default_output_dir(batch_id)
+        else default_output_dir(batch_id),
         made=made,
         is_new=not scratch.folder.exists(),
     )

@@ -1,7 +1,7 @@
 """What an earlier attempt at a batch has left: its runs in the store, its returns on disk."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,14 +23,19 @@ from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
+from backtest_batch.tracking.artifacts import local_folder, missing
 from backtest_batch.tracking.claim import CLAIM, take
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
+from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
 from backtest_batch.tracking.store import Store
 
 RESULT_TAGS = ("ruined", "untradable_weights", INPUTS, UNKNOWN)
 """Tags of a run that belong to its result."""
+
+KEPT_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
+"""Files that every run has which has files at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +292,39 @@ def incomplete(
             if key not in benchmarks or not is_whole(arrays[0][rows_of[key]], key):
                 missing[record.spec.run_key] = record.spec
     return list(missing.values())
+
+
+def without_files(
+    done: Sequence[RunRecord], with_files: Collection[int], earlier: Earlier, store: Store
+) -> list[RunSpec]:
+    """Return the finished runs whose files are not where the store says that they are.
+
+    Somebody may have deleted them, or replaced the store by a copy of itself. Only of a database
+    whose artifacts are in a folder this is asked: a server is asked when it has taken them.
+
+    Parameters
+    ----------
+    done
+        Runs that are recorded.
+    with_files
+        Indices of the runs that have files.
+    earlier, store
+        Where they are recorded.
+    """
+    if local_folder(store.artifact_location) is None or store.engine is None:
+        return []
+    specs = {
+        earlier.run_ids[record.spec.run_key]: record.spec
+        for record in done
+        if record.status == "FINISHED" and record.spec.index in with_files
+    }
+    with store.calling("look for artifacts"):
+        uris = query_artifact_uris(store, list(specs))
+    return [
+        spec
+        for run_id, spec in specs.items()
+        if run_id in uris and missing(uris[run_id], store.uri, KEPT_FILES)
+    ]
 
 
 def restore_returns(

@@ -36,6 +36,7 @@ from backtest_batch.sweep.earlier import (
     refuse_running,
     restore_returns,
     with_in_sample,
+    without_files,
 )
 from backtest_batch.sweep.session import MakeExecutor, Session
 from backtest_batch.sweep.start_files import local_document, write_start_files
@@ -191,7 +192,8 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
     session.records.update({record.spec.run_key: record for record in done})
     session.recording.recorded.update(earlier.run_ids)
     session.notes.extend(earlier.notes)
-    if session.complete:
+    bare = without_files(done, session.with_files, earlier, store)
+    if session.complete and not bare:
         return
     session.benchmarks.update(kept.read("benchmark"))
     workspace.gather()
@@ -205,6 +207,8 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
         for record in done
         if record.spec.run_key in unwritten and record.status == "FINISHED"
     ]
+    known = {spec.run_key for spec in missing}
+    missing += [spec for spec in bare if spec.run_key not in known]
     session.again.extend(missing)
     if missing:
         session.notes.append(
@@ -257,13 +261,14 @@ def _open_recorder(
     mark_dead_runs(recorder.store)
     recorder.start_parent(
         tags={"description": config["description"]} if config["description"] else {},
-        dataset=_dataset(plan),
+        dataset=dataset_info(plan),
         artifacts=workspace.start_files,
     )
     return recorder
 
 
-def _dataset(plan: Plan) -> DatasetInfo:
+def dataset_info(plan: Plan) -> DatasetInfo:
+    """Return what the store is told of the market data of a batch."""
     first = plan.runs[0]
     panel, node = plan.panels[first.data_fingerprint], first.config["data"]
     path = node.get("path")

@@ -116,6 +116,7 @@ class Session:
             self.earlier is not None
             and not self.pending
             and not self.earlier.retired
+            and not self.again
             and self.earlier.handle.status == "FINISHED"
         )
 

@@ -1,5 +1,6 @@
 """What must outlive a crash: how a batch was asked for, and what it tries."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,6 +72,11 @@ def write_start_files(
     replace_text(folder / TRIALS, json.dumps(_tried(request, plan)) + "\n")
     if facts["git_dirty"]:
         replace_text(folder / GIT_DIFF, masked(git_diff(Path.cwd())))
+    if workspace.pointer is not None:
+        # Without it, resume=latest would not find a batch that the store does not know yet.
+        with contextlib.suppress(OSError):
+            workspace.pointer.mkdir(parents=True, exist_ok=True)
+            replace_text(workspace.pointer / BATCH_CONFIG, text)
     for place in (folder, workspace.output_dir):
         replace_text(place / BATCH_CONFIG, text)
 

@@ -53,6 +53,15 @@ def holds(batch_id: str, run_id: str) -> bool:
         return any(run_id == held for _, held, _ in _held.get(batch_id, ()))
 
 
+def follow(store: "Store", batch_id: str, run_id: str) -> None:
+    """Remember that a claim which this process holds is in another store: a copy of the first."""
+    with _lock:
+        _held[batch_id] = [
+            (store, held, text) if held == run_id else (before, held, text)
+            for before, held, text in _held.get(batch_id, ())
+        ]
+
+
 def take(
     store: "Store", batch_id: str, run_id: str, refuse: Callable[[Mapping[str, str]], None]
 ) -> None:

@@ -3,7 +3,7 @@
 A spool is a folder::
 
     batch.json                    the batch, and the store that it belongs to
-    dataset.json                  its market data, when the parent run was not begun
+    dataset.json                  its market data, in case that the parent run is begun anew
     finish.json, parent/          how the parent run ends, and its files
     runs/<run_id>/key.json        the run key of one run
     runs/<run_id>/record.json     how it ended
@@ -26,6 +26,7 @@ from backtest_batch.records import RunRecord, RunSpec, Status
 from backtest_batch.signature import Origin, origin, sign
 from backtest_batch.tracking.address import has_secret, resolve_uri
 from backtest_batch.tracking.artifacts import PlacedFiles, names_below
+from backtest_batch.tracking.claim import follow
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import find_batch, run_states
@@ -63,7 +64,7 @@ class Spool:
     parent_run_id
         MLflow's id of the parent run, or None when there is none yet.
     dataset
-        The market data, needed when there is no parent run yet.
+        The market data, in case that there is no parent run yet, or no longer.
 
     Raises
     ------
@@ -210,7 +211,9 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
     batch = batch_from_json(head["batch"])
     recorder = Recorder(store, batch)
     recorder.parent_run_id = _parent(store, head["parent_run_id"], batch.batch_id)
-    if recorder.parent_run_id is None:
+    if recorder.parent_run_id is not None:
+        follow(store, batch.batch_id, recorder.parent_run_id)
+    else:
         held = folder / "dataset.json"
         dataset = dataset_from_json(read_json(held)) if held.exists() else None
         recorder.start_parent(dataset=dataset)

@@ -10,6 +10,7 @@ from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.printing import say
 from backtest_batch.records import RunFailure, RunRecord, Status
 from backtest_batch.sweep.extras import spool_extras
+from backtest_batch.sweep.opening import dataset_info
 from backtest_batch.sweep.resume import make_spool_place, spool_places
 from backtest_batch.sweep.session import Session
 from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
@@ -80,11 +81,13 @@ def spool(
                 experiment=recording.recorder.store.experiment,
                 batch=recording.recorder.batch,
                 parent_run_id=recording.recorder.parent_run_id,
+                dataset=dataset_info(session.plan),
             )
             for record in recording.unrecorded:
                 kept.add(record)
             spool_extras(kept, session.extras)
-            if recording.recorder.parent_run_id is None:
+            # Also when the parent run has them: the store may have to be made anew.
+            if session.workspace.start_files.is_dir():
                 shutil.copytree(session.workspace.start_files, place / "parent", dirs_exist_ok=True)
             kept.finish(
                 status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
