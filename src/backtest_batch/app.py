@@ -165,7 +165,7 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
                 experiment=argument_value(merged, "tracking.experiment") or experiment,
             ),
         ):
-            record_unrecorded(recalled.batch_id, argument_value(merged, "output_dir"), uri)
+            record_unrecorded(recalled, argument_value(merged, "output_dir"), uri)
             heed()
             yield merged
     finally:

@@ -77,3 +77,12 @@ def test_whether_an_address_holds_a_secret():
     assert has_secret("postgresql://me:pw@h/db")
     assert not has_secret("postgresql://h/db")
     assert not has_secret("sqlite:////tmp/a@b/c.db")
+
+
+def test_a_path_that_an_address_must_quote_names_the_driver(tmp_path):
+    # MLflow makes the folder of `sqlite:///...` as the text says: a twin with an encoded name.
+    folder = tmp_path / "c#50% ä"
+    uri = resolve_uri(None, folder)
+    assert uri.startswith("sqlite+pysqlite:////")
+    assert sqlite_path(uri) == folder / "mlruns" / "mlflow.db"
+    assert resolve_uri(uri.replace("+pysqlite", ""), tmp_path) == uri

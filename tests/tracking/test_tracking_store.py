@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from backtest_batch.errors import StoreError
+from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
 OPEN = """
@@ -154,6 +155,110 @@ def test_opening_a_store_takes_no_locks_from_other_connections_of_the_process(st
     assert database.with_name("mlflow.db-wal").exists()
     assert query(database, "SELECT * FROM notes") == [("kept",)]
     notebook.close()
+
+
+def test_a_folder_whose_name_an_address_must_quote(tmp_path):
+    folder = tmp_path / "c#50% ä ü"
+    folder.mkdir()
+    store = open_store(resolve_uri(None, folder), "backtest_batch")
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    store.client.log_text(run_id, "text", "note.txt")
+    copy = store.client.download_artifacts(run_id, "note.txt", str(tmp_path))
+    assert Path(copy).read_text() == "text"
+    assert local_folder(store.artifact_location) == folder / "mlruns" / "artifacts"
+    assert [info.path for info in store.client.list_artifacts(run_id)] == ["note.txt"]
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c#50% ä ü", "note.txt"]
+
+
+def with_a_note(store) -> str:
+    """Record a run with a file, and return its id."""
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    store.client.log_text(run_id, run_id, "note.txt")
+    return run_id
+
+
+def note_of(store, run_id, copies: Path) -> str:
+    copies.mkdir(exist_ok=True)
+    return Path(store.client.download_artifacts(run_id, "note.txt", str(copies))).read_text()
+
+
+def test_artifacts_lie_beside_the_database_of_a_project_that_was_copied_and_renamed(
+    make_store, tmp_path, caplog
+):
+    first = make_store(tmp_path / "one")
+    old = with_a_note(first)
+    first.close()
+    caplog.clear()
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    (tmp_path / "one").rename(tmp_path / "new # name")
+    shutil.copytree(tmp_path / "copy", tmp_path / "one")  # the original is there still, too
+    for name in ("copy", "new # name"):
+        artifacts = tmp_path / name / "mlruns" / "artifacts"
+        store = make_store(tmp_path / name)
+        assert f"was made in {tmp_path / 'one' / 'mlruns'}" in caplog.text
+        caplog.clear()
+        assert local_folder(store.artifact_location) == artifacts
+        new = with_a_note(store)
+        assert sorted(path.name for path in artifacts.iterdir()) == sorted([old, new])
+        (artifacts / old / "artifacts" / "note.txt").write_text(name)
+        assert note_of(store, old, tmp_path / "copies") == name
+        assert note_of(store, new, tmp_path / "copies") == new
+        make_store(tmp_path / name).close()
+        assert caplog.text == ""
+    assert [path.name for path in (tmp_path / "one/mlruns/artifacts").iterdir()] == [old]
+
+
+def test_a_store_of_an_earlier_version_that_was_renamed(tmp_path):
+    first = open_store(resolve_uri(None, tmp_path / "one"), "backtest_batch")
+    old = with_a_note(first)
+    first.close()
+    query(database_of(tmp_path / "one"), "DELETE FROM experiment_tags")
+    (tmp_path / "one").rename(tmp_path / "two")
+    store = open_store(resolve_uri(None, tmp_path / "two"), "backtest_batch", create=False)
+    assert note_of(store, old, tmp_path / "copies") == old
+    root = (tmp_path / "two/mlruns/artifacts").as_uri()
+    addresses = [item.artifact_location for item in store.client.search_experiments()]
+    assert sorted(addresses) == [root, f"{root}/0"]
+    store.close()
+
+
+def test_a_database_that_was_moved_alone_leaves_files_where_they_are(make_store, tmp_path):
+    first = make_store(tmp_path / "one")
+    old = with_a_note(first)
+    first.close()
+    (tmp_path / "two" / "mlruns").mkdir(parents=True)
+    database_of(tmp_path / "one").rename(database_of(tmp_path / "two"))
+    store = make_store(tmp_path / "two")
+    new = with_a_note(store)
+    assert note_of(store, old, tmp_path / "copies") == old
+    assert (tmp_path / "two/mlruns/artifacts" / new / "artifacts/note.txt").exists()
+    assert not (tmp_path / "one/mlruns/artifacts" / new).exists()
+
+
+def test_an_experiment_with_a_place_of_its_own_keeps_it_and_that_is_said(
+    make_store, tmp_path, caplog
+):
+    store = make_store(tmp_path)
+    place = (tmp_path / "large disk" / "artifacts").as_uri()
+    store.client.create_experiment("own", place)
+    assert open_store(store.uri, "own").artifact_location == place
+    assert f"go to {tmp_path / 'large disk' / 'artifacts'}" in caplog.text
+
+
+def test_an_experiment_in_a_store_that_mlflow_made_moves_as_well(tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    database_of(tmp_path / "one").parent.mkdir(parents=True)
+    MlflowClient(tracking_uri=resolve_uri(None, tmp_path / "one")).search_experiments()
+    first = open_store(resolve_uri(None, tmp_path / "one"), "backtest_batch")
+    old = with_a_note(first)
+    first.close()
+    (tmp_path / "one").rename(tmp_path / "two")
+    store = open_store(resolve_uri(None, tmp_path / "two"), "backtest_batch", create=False)
+    assert local_folder(store.artifact_location) == tmp_path / "two" / "mlruns" / "artifacts"
+    assert note_of(store, old, tmp_path / "copies") == old
+    store.close()
 
 
 def test_a_store_that_was_deleted_and_made_again_in_one_process(make_store, tmp_path):

@@ -8,7 +8,7 @@ machine died, or belong to other data or code, are told apart.
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,7 @@ def mark(values: FloatArray, key: str) -> float:
 
 def open_rows(path: Path, n_rows: int, row_bars: int) -> FloatArray:
     """Map a file of rows read-only, shape (n_rows, row_bars + 1); missing rows are zeros."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have deleted it
     size = n_rows * (row_bars + 1) * 8
     with path.open("ab") as file:
         if file.tell() < size:
@@ -81,6 +82,11 @@ def open_rows(path: Path, n_rows: int, row_bars: int) -> FloatArray:
 def is_whole(row: FloatArray, key: str) -> bool:
     """Return whether a row was written, as a whole, for this key."""
     return bool(row[-1] == mark(row[:-1], key))
+
+
+def are_written(rows: FloatArray, wanted: Sequence[int]) -> bool:
+    """Return whether some rows were written; unlike :func:`is_whole` it reads only marks."""
+    return bool((rows[:, -1][list(wanted)] >= 1 << 32).all())
 
 
 def copy_rows(source: Path, target: Path, rows: Iterable[tuple[int, str]], row_bars: int) -> None:

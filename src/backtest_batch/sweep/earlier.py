@@ -14,7 +14,7 @@ from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.inputs import INPUTS, UNKNOWN, Checked
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
-from backtest_batch.batch.rows import is_whole, row_writer
+from backtest_batch.batch.rows import are_written, is_whole, row_writer
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.engine.metrics import RESULT_METRICS
@@ -292,6 +292,22 @@ def incomplete(
             if key not in benchmarks or not is_whole(arrays[0][rows_of[key]], key):
                 missing[record.spec.run_key] = record.spec
     return list(missing.values())
+
+
+def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bool:
+    """Return whether rows of finished runs are missing, which somebody must have deleted."""
+    finished = [record.spec for record in done if record.status == "FINISHED"]
+    if not finished:
+        return False
+    rows = [spec.index for spec in finished]
+    rows_of = workspace.scratch.benchmark_rows
+    wanted = {RETURNS: [*rows, *{rows_of[benchmark_key(spec)] for spec in finished}]}
+    if is_on(plan.runs[0].config):
+        wanted |= dict.fromkeys(PER_BAR, rows)
+    n_rows = len(workspace.keys)
+    return not all(
+        are_written(workspace.whole_rows(name, n_rows), held) for name, held in wanted.items()
+    )
 
 
 def without_files(

@@ -31,10 +31,11 @@ from backtest_batch.stored.trust import KEY as TRUST
 from backtest_batch.sweep.configured import configured_text
 from backtest_batch.sweep.earlier import claim_batch, refuse_running
 from backtest_batch.sweep.start_files import local_document, local_documents
+from backtest_batch.tracking.address import DEFAULT_DATABASE, is_sqlite, sqlite_path
 from backtest_batch.tracking.claim import release
 from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.search import BatchHandle, find_batch
-from backtest_batch.tracking.spool import record_spool
+from backtest_batch.tracking.spool import record_spool, spool_store
 from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
 _FLAGS = ("-m", "--multirun")
@@ -307,7 +308,7 @@ def make_spool_place(place: Path) -> None:
     make_own_folder(place, above=2 if place.parent.name == _SPOOLS else 0)
 
 
-def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) -> None:
+def record_unrecorded(recalled: Recalled, output_dir: str | None, uri: str | None) -> None:
     """Record the results that could not be recorded when they were computed, if there are any.
 
     Raises
@@ -315,9 +316,9 @@ def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) ->
     StoreError
         When the store still fails; what is not recorded is kept.
     """
+    batch_id = recalled.batch_id
     folder = Path(output_dir).absolute() if output_dir else default_output_dir(batch_id)
     configured = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    store_uri = resolve_uri(uri, Path.cwd()) if configured else None
     for place in spool_places(batch_id, folder):
         if not (place / "batch.json").is_file():
             continue
@@ -332,8 +333,22 @@ def record_unrecorded(batch_id: str, output_dir: str | None, uri: str | None) ->
             # They are recorded as well; a disk that is still full costs the copy here.
             with contextlib.suppress(OSError):
                 shutil.copytree(reports, folder, dirs_exist_ok=True)
-        report = record_spool(place, store_uri=store_uri)
+        here = configured or _was_beside(place, recalled)
+        report = record_spool(place, store_uri=resolve_uri(uri, Path.cwd()) if here else None)
         tell(
             f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
             "earlier.\n"
         )
+
+
+def _was_beside(spool: Path, recalled: Recalled) -> bool:
+    """Return whether results were kept for the store of their working directory.
+
+    That is the one here, also when the directory was moved or copied since.
+    """
+    database = sqlite_path(spool_store(spool)) if is_sqlite(spool_store(spool)) else None
+    return (
+        database is not None
+        and database.as_posix().endswith(f"/{DEFAULT_DATABASE}")
+        and recalled.config.get("tracking", {}).get("uri") is None
+    )

@@ -22,7 +22,7 @@ from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
 from backtest_batch.report.progress import ProgressDisplay
-from backtest_batch.sweep.earlier import Earlier, incomplete
+from backtest_batch.sweep.earlier import Earlier, have_gaps, incomplete
 from backtest_batch.sweep.extras import Extra
 from backtest_batch.tracking.background import BackgroundRecorder
 
@@ -34,6 +34,9 @@ FULL_ARTIFACTS_RUNS = 500
 """Up to so many runs keep their files with tracking.artifacts=auto."""
 TOP_ARTIFACTS = 50
 """So many of the best runs keep theirs in a larger batch."""
+
+DELETED = "they were deleted while the batch ran"
+"""Why returns and files are missing that had been written."""
 
 LONGEST_MESSAGE = 300
 """Characters of an error that are shown when a run fails; the run itself has all of it."""
@@ -69,7 +72,7 @@ class Session:
     benchmarks
         Metrics of the benchmarks, by benchmark key.
     unwritten
-        Why returns and files of runs could not be written, by run key.
+        Why returns and files of runs are missing, by run key.
     late_files
         Folders with files of runs that were recorded without them, by run key.
     extras, recorded_extras
@@ -206,9 +209,15 @@ class Session:
         """Return the finished runs, and one for each benchmark, whose returns are not at hand."""
         spread = self.workspace.is_spread
         self.workspace.gather()
-        if not (spread or self.unwritten or self.again):
+        deleted = have_gaps(self.workspace, self.plan, self.in_order)
+        if not (spread or self.unwritten or self.again or deleted):
             return []
-        return incomplete(self.workspace, self.plan, self.in_order, self.benchmarks)
+        lost = incomplete(self.workspace, self.plan, self.in_order, self.benchmarks)
+        if deleted:
+            gone = {spec.run_key: DELETED for spec in lost if spec.run_key not in self.unwritten}
+            self.unwritten.update(gone)
+            self.kept.add("unwritten", {key: {"error": error} for key, error in gone.items()})
+        return lost
 
     def counts(self) -> dict[str, str]:
         """Return the parent's tags that count its runs."""

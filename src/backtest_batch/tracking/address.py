@@ -78,7 +78,9 @@ def sqlite_uri(path: Path) -> str:
     # Whether an address is unquoted differs between SQLAlchemy 2.0 and 2.1; it knows itself.
     from sqlalchemy.engine import URL, make_url
 
-    uri = URL.create("sqlite", database=text).render_as_string()
+    # With the name of the driver, because MLflow makes the folder of `sqlite:///...` as the text
+    # says, without unquoting it.
+    uri = URL.create("sqlite+pysqlite", database=text).render_as_string()
     if make_url(uri).database != text:
         raise StoreError(
             f"The path {text} cannot be the place of an SQLite store: a database address must not "
@@ -119,7 +121,7 @@ def _absolute_sqlite_uri(source: str, given: str, working_dir: Path) -> str:
             f"Give it a file, such as sqlite:///{DEFAULT_DATABASE}."
         )
     if path.is_absolute():
-        return given
+        return sqlite_uri(path) if "%" in given else given
     return sqlite_uri(working_dir.absolute() / path)
 
 

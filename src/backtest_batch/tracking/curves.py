@@ -82,5 +82,6 @@ def insert_curves(engine: "Engine", curves: Mapping[str, Curve]) -> None:
                     table.c.run_uuid.in_(list(curves)), table.c.key.in_(["equity", "drawdown"])
                 )
             )
-        insert_rows(connection, tables.metrics, METRIC_COLUMNS, rows)
+        # A point that stands twice is one to MLflow, and would be refused here.
+        insert_rows(connection, tables.metrics, METRIC_COLUMNS, list(dict.fromkeys(rows)))
         insert_rows(connection, tables.latest_metrics, METRIC_COLUMNS, latest)

@@ -275,6 +275,17 @@ def _address_text(store_uri: str, batch_id: str) -> str:
     return f"{masked(store_uri)}\n{batch_id}"
 
 
+def spool_store(folder: Path) -> str:
+    """Return the address of the store that a spool was made for, without its secrets.
+
+    Raises
+    ------
+    SelectionError
+        When ``folder`` is no spool.
+    """
+    return str(_read_head(folder)["store_uri"])
+
+
 def _is_known(record: RunRecord, finished: Mapping[str, str], failed: Mapping[str, str]) -> bool:
     key = record.spec.run_key
     return key in finished or (record.status == "FAILED" and key in failed)

@@ -83,7 +83,7 @@ def check(database: Path) -> None:
         With what is wrong and what to do.
     """
     try:
-        with contextlib.closing(_connect(database)) as connection:
+        with contextlib.closing(connect(database)) as connection:
             tables = {
                 row[0] for row in connection.execute("SELECT name FROM sqlite_master").fetchall()
             }
@@ -132,7 +132,7 @@ def _create(database: Path) -> None:
     temporary = database.with_name(f".{database.name}.{uuid.uuid4().hex[:8]}.creating")
     try:
         _migrate(temporary, artifact_root(database))
-        with contextlib.closing(_connect(temporary)) as connection:
+        with contextlib.closing(connect(temporary)) as connection:
             _use_wal(connection)
         _flush(temporary)
         # Of a database that was deleted: SQLite would apply their content to the new one.
@@ -180,7 +180,8 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _connect(database: Path) -> sqlite3.Connection:
+def connect(database: Path) -> sqlite3.Connection:
+    """Return a connection that waits for others; its statements begin and end transactions."""
     # isolation_level None: the statements below begin and end their transactions themselves.
     return sqlite3.connect(
         f"{database.absolute().as_uri()}?mode=rw",

@@ -1,6 +1,7 @@
 """Opening the tracking store: the first thing that a command does with MLflow."""
 
 import contextlib
+import logging
 import os
 import shlex
 import weakref
@@ -20,7 +21,9 @@ from backtest_batch.tracking.address import (
     sqlite_path,
     sqlite_uri,
 )
+from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.mlflow_calls import calling, import_mlflow, new_client
+from backtest_batch.tracking.moved import BESIDE, bring_artifacts_along
 from backtest_batch.tracking.schema import check_revision
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Store", "StoreNotFoundError", "close_stores", "open_store", "resolve_uri"]
 
 _DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
+_log = logging.getLogger(__name__)
+
 _CREATION_LOCK = 0x6261636B74657374
 """Number of the PostgreSQL advisory lock under which a store is created."""
 
@@ -237,6 +242,7 @@ def _open_sqlite(uri: str, database: Path) -> "MlflowClient":
     import_mlflow()
     sqlite_file.create_if_missing(database)
     sqlite_file.check(database)
+    bring_artifacts_along(database)
     client = new_client(uri)
     sqlite_file.tune(_backend(client).engine)
     return client
@@ -289,9 +295,11 @@ def _experiment(
         raise StoreNotFoundError(f"There is no experiment '{name}' in the store {shown(uri)}.")
     if found is None:
         # Elsewhere the store itself knows where artifacts belong.
-        location = sqlite_file.artifact_root(database).as_uri() if database is not None else None
+        location, tags = None, None
+        if database is not None:
+            location, tags = sqlite_file.artifact_root(database).as_uri(), {BESIDE: "true"}
         try:
-            found = client.get_experiment(client.create_experiment(name, location))
+            found = client.get_experiment(client.create_experiment(name, location, tags))
         except MlflowException as error:
             # Another process may have been faster.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -306,7 +314,23 @@ def _experiment(
             f"MLFLOW_TRACKING_URI={shlex.quote(masked(uri))}), or set tracking.experiment to "
             "another name."
         )
+    if create and database is not None:
+        _say_where_artifacts_go(found, database)
     return found
+
+
+def _say_where_artifacts_go(experiment: "Experiment", database: Path) -> None:
+    """Say when somebody gave an experiment a folder that is not beside the database."""
+    folder = local_folder(experiment.artifact_location)
+    beside = database.parent.resolve()
+    if folder is not None and not folder.resolve().is_relative_to(beside):
+        _log.warning(
+            "The artifacts of the experiment '%s' go to %s, for so it was made, and not beside the "
+            "database %s.",
+            experiment.name,
+            folder,
+            database,
+        )
 
 
 def _backend(client: "MlflowClient") -> Any:  # Any: one of MLflow's stores, each of another type

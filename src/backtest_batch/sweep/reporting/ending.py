@@ -118,12 +118,12 @@ def _stopped(session: Session) -> str:
 
 
 def _lost(session: Session) -> str:
-    """Return what to say of runs whose returns or files could not be written."""
+    """Return what to say of runs whose returns or files are missing."""
     if not session.unwritten:
         return ""
     reason = next(iter(session.unwritten.values()))
     return (
-        f"The returns and files of {len(session.unwritten)} runs could not be written: {reason}. "
+        f"The returns and files of {len(session.unwritten)} runs are missing: {reason}. "
         "Their metrics are recorded. To compute the rest again: "
         f"python -m backtest_batch resume={session.batch_id}\n"
     )

@@ -52,7 +52,7 @@ def end_parent(
             )
         if _recorded_now(kept, session):
             if begun_anew:
-                say(f"{error} A new one was made, and {lost} runs recorded in it.\n")
+                say(f"{error} The one that is there now has all {lost} runs of the batch.\n")
             return ""
         return (
             f"{error}\n{lost} runs are computed but not recorded; they are kept in {kept}.\n"
