@@ -13,7 +13,6 @@ from hydra.errors import ConfigCompositionException
 
 from backtest_batch.arguments import argument_value, divide, option_value
 from backtest_batch.batch_file import expand_arguments
-from backtest_batch.config.schema import TrackingConfig
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.exit_code import FULL_ERROR, exit_code_of
 from backtest_batch.interrupt import heed, shielded
@@ -148,10 +147,11 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
         return
     from backtest_batch.stored.trust import require_trust
     from backtest_batch.sweep.resume import claimed, merged_arguments, recall, record_unrecorded
+    from backtest_batch.tracking.address import resolve_experiment
     from backtest_batch.tracking.store import close_stores
 
     uri = argument_value(arguments, "tracking.uri")
-    experiment = argument_value(arguments, "tracking.experiment") or TrackingConfig.experiment
+    experiment = resolve_experiment(argument_value(arguments, "tracking.experiment"))
     try:
         recalled = recall(batch, uri=uri, experiment=experiment)
         if not recalled.is_own:

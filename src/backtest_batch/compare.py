@@ -43,6 +43,7 @@ from backtest_batch.stored.files import (
     recorded_returns,
 )
 from backtest_batch.stored.selection import Selection, select_runs
+from backtest_batch.tracking.address import resolve_experiment
 from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
 from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._typed import given_keys, readable
@@ -112,7 +113,7 @@ def run_comparison(config: CompareConfig) -> Path:
     """
     ranking = Ranking.parse(config.rank_by, config.constraints, config.normalise)
     uri = resolve_uri(config.tracking.uri, Path.cwd())
-    store = open_store(uri, config.tracking.experiment, create=False)
+    store = open_store(uri, resolve_experiment(config.tracking.experiment), create=False)
     selection = select_runs(
         store,
         batch=config.batch,

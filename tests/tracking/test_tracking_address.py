@@ -5,6 +5,7 @@ import pytest
 from backtest_batch.errors import StoreError
 from backtest_batch.tracking.address import (
     has_secret,
+    resolve_experiment,
     resolve_uri,
     shown,
     sqlite_path,
@@ -86,3 +87,19 @@ def test_a_path_that_an_address_must_quote_names_the_driver(tmp_path):
     assert uri.startswith("sqlite+pysqlite:////")
     assert sqlite_path(uri) == folder / "mlruns" / "mlflow.db"
     assert resolve_uri(uri.replace("+pysqlite", ""), tmp_path) == uri
+
+
+@pytest.mark.parametrize(
+    ("configured", "variable", "expected"),
+    [
+        ("mine", "theirs", "mine"),
+        (None, "theirs", "theirs"),
+        (None, " ", "backtest_batch"),
+        (None, None, "backtest_batch"),
+    ],
+)
+def test_which_experiment_is_meant(monkeypatch, configured, variable, expected):
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", variable)
+    assert resolve_experiment(configured) == expected

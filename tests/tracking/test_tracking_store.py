@@ -410,6 +410,20 @@ def test_a_server_that_cannot_be_reached_fails_soon_and_without_noise(tmp_path, 
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0.2"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "perhaps"),
+    ],
+)
+def test_a_variable_that_mlflow_refuses(tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=f"refuses the environment variable {name}={value}: "):
+        open_store("http://127.0.0.1:9", "backtest_batch")
+
+
 def test_an_address_of_no_known_kind(tmp_path):
     with pytest.raises(StoreError, match="ftp://h/x failed to open"):
         open_store(resolve_uri("ftp://h/x", tmp_path), "backtest_batch")

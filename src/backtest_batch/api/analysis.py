@@ -20,6 +20,7 @@ from backtest_batch.comparison.stability import with_neighbourhood
 from backtest_batch.config.values import checked
 from backtest_batch.errors import DataError
 from backtest_batch.report.tables import rankings_table
+from backtest_batch.tracking.address import resolve_experiment
 
 log = logging.getLogger("backtest_batch")
 
@@ -33,7 +34,7 @@ def load_runs(
     scenario_axes: Collection[str] = (),
     decision_axes: Collection[str] = (),
     uri: str | None = None,
-    experiment: str = "backtest_batch",
+    experiment: str | None = None,
 ) -> RunTable:
     """Read recorded runs from an MLflow store.
 
@@ -62,7 +63,7 @@ def load_runs(
     from backtest_batch.stored.selection import select_runs
     from backtest_batch.tracking.store import open_store, resolve_uri
 
-    store = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
+    store = open_store(resolve_uri(uri, Path.cwd()), resolve_experiment(experiment), create=False)
     with contextlib.closing(store):
         selection = select_runs(
             store,

@@ -47,7 +47,12 @@ class TrackingConfig:
     uri: str | None = key(
         None, Role.TRACKING, "MLflow store; else MLFLOW_TRACKING_URI, else mlruns/mlflow.db"
     )
-    experiment: str = key("backtest_batch", Role.TRACKING, "MLflow experiment", named=True)
+    experiment: str | None = key(
+        None,
+        Role.TRACKING,
+        "MLflow experiment; else MLFLOW_EXPERIMENT_NAME, else backtest_batch",
+        named=True,
+    )
     artifacts: str = key(
         "auto",
         Role.TRACKING,

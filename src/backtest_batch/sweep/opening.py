@@ -40,6 +40,7 @@ from backtest_batch.sweep.earlier import (
 )
 from backtest_batch.sweep.session import MakeExecutor, Session
 from backtest_batch.sweep.start_files import local_document, write_start_files
+from backtest_batch.tracking.address import resolve_experiment
 from backtest_batch.tracking.background import BackgroundRecorder
 from backtest_batch.tracking.claim import holds
 from backtest_batch.tracking.entries import RESERVED_TAGS, BatchInfo, DatasetInfo
@@ -242,7 +243,7 @@ def open_configured(config: Mapping[str, Any], *, create: bool) -> Store:
     """Open the store that a configuration names."""
     tracking = config["tracking"]
     uri = resolve_uri(tracking["uri"], Path.cwd())
-    return open_store(uri, tracking["experiment"], create=create)
+    return open_store(uri, resolve_experiment(tracking["experiment"]), create=create)
 
 
 def _open_recorder(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.arguments import argument_key, argument_text, argument_value, determines_results
+from backtest_batch.assignments import Assignment
 from backtest_batch.batch.workspace import (
     BATCH_CONFIG,
     default_output_dir,
@@ -31,7 +32,12 @@ from backtest_batch.stored.trust import KEY as TRUST
 from backtest_batch.sweep.configured import configured_text
 from backtest_batch.sweep.earlier import claim_batch, refuse_running
 from backtest_batch.sweep.start_files import local_document, local_documents
-from backtest_batch.tracking.address import DEFAULT_DATABASE, is_sqlite, sqlite_path
+from backtest_batch.tracking.address import (
+    DEFAULT_DATABASE,
+    is_sqlite,
+    resolve_experiment,
+    sqlite_path,
+)
 from backtest_batch.tracking.claim import release
 from backtest_batch.tracking.file_lock import locked
 from backtest_batch.tracking.search import BatchHandle, find_batch
@@ -191,7 +197,7 @@ def _begun_only(uri: str | None, experiment: str) -> BatchDocument | None:
         tracking = document.config.get("tracking", {})
         if (
             scratch_folder(document.output_dir, document.batch_id).is_dir()
-            and tracking.get("experiment") == experiment
+            and resolve_experiment(tracking.get("experiment")) == experiment
             and _address(tracking.get("uri")) == resolve_uri(uri, Path.cwd())
         ):
             return document
@@ -242,6 +248,10 @@ def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
         )
     kept = [item for key, item in old.items() if key not in new and key not in _OF_ONE_COMMAND]
     kept = _without_lost_secrets(recalled.batch_id, kept)
+    named = recalled.config.get("tracking", {}).get("experiment")
+    if named and "tracking.experiment" not in old.keys() | new.keys():
+        # It may have come from the environment, which may be another one now.
+        kept.append(Assignment("tracking.experiment", str(named)).override)
     own = [item for key, item in new.items() if key not in _OF_ONE_COMMAND]
     return ["-m", *kept, *own, f"resume={recalled.batch_id}"]
 

@@ -10,6 +10,9 @@ from backtest_batch.masking import masked
 DEFAULT_DATABASE = "mlruns/mlflow.db"
 """The store under the working directory, used when none is configured."""
 
+DEFAULT_EXPERIMENT = "backtest_batch"
+"""The experiment that is used when none is configured."""
+
 ARTIFACTS_FOLDER = "artifacts"
 """Folder of a local SQLite store's artifacts, beside the database."""
 
@@ -52,6 +55,19 @@ def resolve_uri(configured: str | None, working_dir: Path) -> str:
     if is_sqlite(given):
         return _absolute_sqlite_uri(source, given, working_dir)
     return given.rstrip("/") if is_http(given) else given
+
+
+def resolve_experiment(configured: str | None) -> str:
+    """Return the name of the experiment.
+
+    Parameters
+    ----------
+    configured
+        The key ``tracking.experiment``. When it is unset the variable ``MLFLOW_EXPERIMENT_NAME``
+        counts, and without that ``backtest_batch``.
+    """
+    named = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
+    return configured or named or DEFAULT_EXPERIMENT
 
 
 def is_sqlite(uri: str) -> bool:

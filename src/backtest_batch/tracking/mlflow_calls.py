@@ -73,6 +73,30 @@ def import_mlflow() -> None:
     _install_filters()
 
 
+def require_variables() -> None:
+    """Check the values of MLflow's own environment variables.
+
+    MLflow reads each of them when it needs it, and raises in the middle of something else.
+
+    Raises
+    ------
+    StoreError
+        When MLflow refuses a value.
+    """
+    from mlflow import environment_variables
+
+    for name in sorted(name for name in os.environ if name.startswith("MLFLOW_")):
+        variable = getattr(environment_variables, name, None)
+        if variable is not None and hasattr(variable, "get"):
+            try:
+                variable.get()
+            except ValueError as error:
+                raise StoreError(
+                    f"MLflow refuses the environment variable {name}={masked(os.environ[name])}: "
+                    f"{masked(str(error))}. Correct it, or unset it."
+                ) from error
+
+
 def new_client(uri: str) -> "MlflowClient":
     """Return a client of the store at ``uri``; a database without tables gets them."""
     import_mlflow()

@@ -22,7 +22,12 @@ from backtest_batch.tracking.address import (
     sqlite_uri,
 )
 from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.mlflow_calls import calling, import_mlflow, new_client
+from backtest_batch.tracking.mlflow_calls import (
+    calling,
+    import_mlflow,
+    new_client,
+    require_variables,
+)
 from backtest_batch.tracking.moved import BESIDE, bring_artifacts_along
 from backtest_batch.tracking.schema import check_revision
 
@@ -183,6 +188,8 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
     database = sqlite_path(uri) if is_sqlite(uri) else None
     if database is not None and not create and not sqlite_file.holds_store(database):
         raise StoreNotFoundError(f"There is no tracking store at {database}.")
+    import_mlflow()
+    require_variables()
     with calling(uri, "open"):
         if database is not None:
             client = _open_sqlite(uri, database)

@@ -13,7 +13,7 @@ from backtest_batch.config.check import check_keys
 from backtest_batch.config.schema import ALL, processors
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import BatchRequest
-from hydra_plugins.backtest_batch._compose import Composer
+from hydra_plugins.backtest_batch._compose import Composer, name_experiment
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def batch_config(config: DictConfig) -> dict[str, Any]:
     OmegaConf.set_struct(own, False)
     for path in OmegaConf.missing_keys(own):
         OmegaConf.update(own, path, None, force_add=True)
+    name_experiment(own)
     plain = OmegaConf.to_container(own, resolve=True)
     assert isinstance(plain, dict)
     batch = {str(key): value for key, value in plain.items()}

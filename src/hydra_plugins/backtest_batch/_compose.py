@@ -29,6 +29,7 @@ from backtest_batch.config.key import Role
 from backtest_batch.config.schema import roles
 from backtest_batch.errors import Fault
 from backtest_batch.records import Composition, Scalar
+from backtest_batch.tracking.address import resolve_experiment
 from hydra_plugins.backtest_batch._grid import Grid
 from hydra_plugins.backtest_batch._messages import (
     choice_fault,
@@ -162,6 +163,7 @@ class Composer:
         )
         OmegaConf.set_struct(config, False)
         del config["hydra"]
+        name_experiment(config)
         OmegaConf.set_struct(config, True)
         return config
 
@@ -301,6 +303,15 @@ def apply(config: DictConfig, item: Assignment) -> Fault | None:
         allowed = expected_type(item.key) or "has the wrong type"
         return Fault(key=item.key, value=item.value, allowed=allowed)
     return None
+
+
+def name_experiment(config: DictConfig) -> None:
+    """Write the name of the experiment into a configuration that leaves it open.
+
+    What is recorded then says where it is, whatever the environment will be when it goes on.
+    """
+    if OmegaConf.select(config, "tracking.experiment", default="") is None:
+        config.tracking.experiment = resolve_experiment(None)
 
 
 def resolve(config: DictConfig) -> tuple[dict[str, Any] | None, list[Fault]]:
