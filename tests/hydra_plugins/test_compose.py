@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from backtest_batch.app import CONFIG_NAME, config_folder
 from backtest_batch.batch.construct import build
+from backtest_batch.tracking.address import resolve_experiment
 from hydra_plugins.backtest_batch._batch import batch_config
 from hydra_plugins.backtest_batch._compose import Composer
 from hydra_plugins.backtest_batch._grid import read_grid
@@ -70,6 +71,9 @@ def by_hydra(loader, overrides: list[str]) -> dict[str, Any] | None:
     except Exception:  # noqa: BLE001 - Hydra refuses with errors of many kinds
         return None
     assert isinstance(plain, dict)
+    # Left open in the files: it may come from the environment.
+    assert plain["tracking"]["experiment"] is None
+    plain["tracking"]["experiment"] = resolve_experiment(None)
     return {str(key): value for key, value in plain.items()}
 
 
