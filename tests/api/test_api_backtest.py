@@ -234,3 +234,22 @@ def test_the_numbers_are_those_of_the_command_bit_for_bit(invoke, recorded_runs,
     pd.testing.assert_frame_equal(
         result.trades, trades, check_exact=True, check_dtype=False, check_index_type=False
     )
+
+
+def test_bars_of_one_asset_are_one_asset(prices, caplog):
+    close = prices["A"]
+    bars = pd.DataFrame(
+        {"Open": close, "High": close * 1.01, "Low": close * 0.99, "Close": close, "Volume": 5e6}
+    )
+    result = bb.backtest(HoldFirst(), bars, commission_bps=0)
+    assert set(result.trades["symbol"]) == {"asset"}
+    alone = bb.backtest(HoldFirst(), prices[["A"]], commission_bps=0)
+    assert result.metrics["total_return"] == alone.metrics["total_return"]
+    levels = pd.concat({"AAA": bars, "BBB": bars}, axis=1).swaplevel(axis=1)
+    assert set(bb.backtest(EqualWeight(), levels).trades["symbol"]) == {"AAA", "BBB"}
+    bb.backtest(HoldFirst(), bars.assign(**{"Adj Close": close * 0.9}))
+    assert "closes are those of 'Adj Close', not of 'Close'" in caplog.text
+    with pytest.raises(bb.DataError, match=r"close_column='Last'"):
+        bb.backtest(HoldFirst(), bars.rename(columns={"Close": "Last"}))
+    with pytest.raises(bb.DataError, match="'Volume' is no price"):
+        bb.backtest(HoldFirst(), prices.assign(Volume=5e6))

@@ -157,6 +157,12 @@ def test_a_class_in_a_module_and_listed_runs(prices, with_store):
     sys.path.remove(str(with_store))
 
 
+def test_a_batch_says_what_was_said_about_its_frame(prices, working_dir):
+    bars = pd.DataFrame({"Close": prices["V"], "Adj Close": prices["V"] * 0.9})
+    outcome = bb.run_sweep({"strategy.fast": [5]}, data=bars, dry_run=True)
+    assert "closes are those of 'Adj Close', not of 'Close'" in outcome.summary
+
+
 def test_a_dry_run_compares_nothing(prices, working_dir):
     outcome = bb.run_sweep({"seed": [1, 2]}, data=prices, dry_run=True)
     assert "Dry run" in outcome.summary

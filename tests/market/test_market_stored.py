@@ -1,9 +1,12 @@
+import pandas as pd
 import pytest
 
 from backtest_batch.errors import DataError, DataNotFoundError
 from backtest_batch.market.cache import store
 from backtest_batch.market.load import load_panel
+from backtest_batch.market.panel import panel_from_frames
 from backtest_batch.market.sources import Stored, Synthetic
+from backtest_batch.market.sources.stored import store_with_notes
 
 
 @pytest.fixture
@@ -36,3 +39,13 @@ def test_what_is_not_in_the_cache_is_said():
         load_panel(Stored(fingerprint="0" * 64))
     with pytest.raises(ValueError, match="`fingerprint` must be 64 hexadecimal digits"):
         Stored(fingerprint="abc")
+
+
+def test_what_was_said_about_a_frame_is_said_of_its_panel(caplog):
+    days = pd.bdate_range("2020-01-01", periods=5)
+    bars = pd.DataFrame({"Close": 10.0, "Adj Close": 9.0}, index=days)
+    fingerprint = store_with_notes(panel_from_frames(bars)).fingerprint
+    for _ in ("read", "cached"):
+        caplog.clear()
+        load_panel(Stored(fingerprint=fingerprint))
+        assert "closes are those of 'Adj Close', not of 'Close'" in caplog.text

@@ -13,8 +13,8 @@ from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.batch.construct import TargetError, locate
 from backtest_batch.config.key import date_text
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.market.cache import store
 from backtest_batch.market.panel import Panel, panel_from_frames
+from backtest_batch.market.sources.stored import store_with_notes
 
 
 def data_arguments(data: pd.DataFrame | Panel | str | None) -> list[str]:
@@ -23,7 +23,7 @@ def data_arguments(data: pd.DataFrame | Panel | str | None) -> list[str]:
         return []
     if isinstance(data, str):
         return [Assignment("data", data).override]
-    panel = store(data if isinstance(data, Panel) else panel_from_frames(data))
+    panel = store_with_notes(data if isinstance(data, Panel) else panel_from_frames(data))
     return ["data=stored", f"data.fingerprint={panel.fingerprint}"]
 
 

@@ -87,7 +87,8 @@ def backtest(
         An object with ``target_weights(panel, decisions)``, or a class that needs no arguments.
     prices
         Closes of shape (n_bars, n_assets), one column a symbol, on a DatetimeIndex; or a panel
-        with further fields (:func:`panel_from_frames`).
+        with further fields (:func:`panel_from_frames`). A frame of the fields of one asset, or of
+        fields by symbol as yfinance gives them, is read as that.
     rebalance
         Decide at each ``bar``, or at the end of each day, week, month or quarter: D, W, M, Q.
     start_date, end_date

@@ -1,7 +1,7 @@
 """The market data that one run sees."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -34,6 +34,8 @@ class Panel:
         symbols is content; the unit of the index and the file it was read from are not.
     base
         Fingerprint of the panel whose first bars these are; None when it is no part of another.
+    notes
+        What was said when the panel was made of DataFrames: which closes were used, say.
     """
 
     index: pd.DatetimeIndex
@@ -41,6 +43,7 @@ class Panel:
     fields: Mapping[str, FloatArray]
     fingerprint: str
     base: str | None = None
+    notes: tuple[str, ...] = ()
     _frames: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -276,5 +279,6 @@ def panel_from_frames(
         names = ColumnNames(close=close_column, adjusted=adjusted)
         reading = bars_of_frame(close, symbol=symbol, names=names)
     built = assemble(reading.bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
-    warn(built.panel, (*reading.notes, *built.notes))
-    return built.panel
+    panel = replace(built.panel, notes=(*reading.notes, *built.notes))
+    warn(panel, panel.notes)
+    return panel

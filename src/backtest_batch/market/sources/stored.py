@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backtest_batch.market.cache import open_panel
+from backtest_batch.market.cache import find_link, open_panel, save_link, store
 from backtest_batch.market.frames import bars_of_frames
+from backtest_batch.market.panel import Panel
 from backtest_batch.market.sources.base import Source
 from backtest_batch.market.tables import Reading
 
@@ -35,8 +36,8 @@ class Stored(Source):
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return the options, the fingerprint among them."""
-        return self.parameters()
+        """Return the options, the fingerprint among them, and what was said about the panel."""
+        return {**self.parameters(), "notes": list(self._notes())}
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of the panel."""
@@ -46,4 +47,25 @@ class Stored(Source):
             symbol for symbol in (panel.symbols if wanted is None else wanted) if symbol in known
         ]
         frames = {name: panel.frame(name)[columns] for name in panel.fields}
-        return Reading(available=panel.symbols, bars=bars_of_frames(frames), in_order=True)
+        return Reading(
+            available=panel.symbols,
+            bars=bars_of_frames(frames),
+            in_order=True,
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        link = find_link(_notes_key(self.fingerprint))
+        return () if link is None else link.notes
+
+
+def store_with_notes(panel: Panel) -> Panel:
+    """Put a panel into the cache, and with it what was said about it; return it mapped."""
+    stored = store(panel)
+    if panel.notes:
+        save_link(_notes_key(stored.fingerprint), stored, panel.notes)
+    return stored
+
+
+def _notes_key(fingerprint: str) -> str:
+    return f"notes-{fingerprint}"
