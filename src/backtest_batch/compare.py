@@ -243,6 +243,8 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
     kinds = [f"{reason} ({count:,})" for reason, count in counts.items()]
     listed = "; ".join(kinds[:_LISTED_REASONS])
     said = f"none of the {len(table):,} selected runs can be ranked: {listed}"
+    if len(table) == 1:
+        said = f"the only selected run cannot be ranked: {'; '.join(counts)}"
     present = table.metrics.notna().any()
     lacking = [name for name in ranking.metrics if not present.get(name, default=False)]
     held = [name for name in result_metrics(present.index) if present[name]]

@@ -84,6 +84,47 @@ def test_only_runs_with_returns_are_judged():
     assert found.skill["psr"].tolist()[:3] == alone.skill["psr"].tolist()
 
 
+def test_a_parameter_without_effect_has_no_better_values_beyond_its_grid():
+    table = RunTable.from_frame(
+        pd.DataFrame(
+            {"run_id": list("abcd"), "fast": [1, 1, 2, 2], "slow": [3, 4, 3, 4],
+             "sharpe": [1.0, 1.0, 0.5, 0.5]}
+        ),
+        params=["fast", "slow"],
+    )  # fmt: skip
+
+    notes = conclude(table, Ranking.parse("sharpe")).notes
+
+    assert [note for note in notes if "slow" in note] == [
+        "slow changes no result: its 2 values (3, 4) give the same metrics, bit for bit. It is "
+        "not connected, or it is a cap that does not bind."
+    ]
+    assert any("The best run has fast=1, the lowest value tried" in note for note in notes)
+
+
+def test_the_leaderboard_calls_skilled_what_the_verdict_does():
+    generator = np.random.default_rng(5)
+    market = 0.01 * generator.standard_normal(N_BARS)
+    for skill in (0.0, 0.004):
+        own = 0.01 * generator.standard_normal((N_BARS, 4)) + market[:, None]
+        own[:, 2] += skill
+        returns = replace(returns_of(4), returns=own, benchmarks=market[:, None])
+        found = conclude(
+            batch("new", [0.1, 0.2, 0.9, 0.3]), Ranking.parse("sharpe"), returns=returns
+        )
+        assert found.verdict is not None
+        assert found.skill is not None
+        label = found.verdict["label"]
+        assert label == ("skill" if skill else "luck")
+        assert found.skill["skilled"].tolist() == [False, False, label == "skill", False]
+        # 200 bars are no basis for either.
+        short = replace(returns, index=returns.index[:200], returns=own[:200],
+                        benchmarks=market[:200, None])  # fmt: skip
+        found = conclude(batch("new", [0.1, 0.2, 0.9, 0.3]), Ranking.parse("sharpe"), returns=short)
+        assert found.skill is not None
+        assert found.skill["skilled"].isna().all()
+
+
 def test_without_returns_there_is_no_verdict():
     found = conclude(batch("new", [0.5, 1.0]), Ranking.parse("sharpe"))
 

@@ -34,9 +34,8 @@ def test_a_parameter_that_is_not_connected_is_reported():
         "fast": "changes results",
     }
     assert found.loc["max_gross_exposure", "comparisons"] == 4
-    assert warnings_about_parameters(
-        RunTable.from_frame(frame, params=["max_gross_exposure", "fast"])
-    ) == [
+    table = RunTable.from_frame(frame, params=["max_gross_exposure", "fast"])
+    assert warnings_about_parameters(effect_of_parameters(table)) == [
         (
             "max_gross_exposure changes no result: its 3 values (0.8, 1.0, 1.2) give the same "
             "metrics, bit for bit. It is not connected, or it is a cap that does not bind."

@@ -51,6 +51,23 @@ def printed_on_terminal(table, columns, monkeypatch, **options):
     return text.decode()
 
 
+def test_what_is_said_is_true_of_one_run_and_of_none():
+    one = printed(sweep().subset(np.arange(8) == 0))
+    assert "1 of 1 run ranked by sharpe (more is better).\n" in one
+    # Nothing is best among one, so that there is no star to explain.
+    assert "*" not in one
+    assert "; the best one is shown." in printed(sweep(), top_n=1)
+    failed = printed(sweep(status="FAILED", error_type="ValueError"))
+    assert failed == (
+        "0 of 8 runs ranked by sharpe (more is better).\nUnranked: 8 FAILED (ValueError).\n"
+    )
+    assert printed(sweep(sharpe=np.nan)) == (
+        "0 of 8 runs ranked by sharpe (more is better).\nUnranked: 8 sharpe is missing.\n"
+    )
+    nothing = printed(sweep().subset(np.zeros(8, dtype=bool)))
+    assert nothing == "0 of 0 runs ranked by sharpe (more is better).\n"
+
+
 def test_the_best_runs_are_printed_in_order():
     lines = printed(sweep(), top_n=3).splitlines()
 

@@ -13,7 +13,11 @@ import pandas as pd
 
 from backtest_batch.comparison.batches import batch_differences
 from backtest_batch.comparison.importance import importance
-from backtest_batch.comparison.ineffective import warnings_about_parameters
+from backtest_batch.comparison.ineffective import (
+    CHANGES_NOTHING,
+    effect_of_parameters,
+    warnings_about_parameters,
+)
 from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD
 from backtest_batch.comparison.overfitting import (
     Assessment,
@@ -162,9 +166,11 @@ def conclude(
     ranked = rank_runs(table, ranking)
     placed = ranked.index[ranked["rank"].notna()]
     best = placed[0] if len(placed) else None
-    said = [*notes, *warnings_about_parameters(table)]
+    effects = effect_of_parameters(table)
+    said = [*notes, *warnings_about_parameters(effects)]
     if best is not None:
-        said += edge_notes(table, best)
+        idle = effects.loc[effects["effect"] == CHANGES_NOTHING, "parameter"].tolist()
+        said += edge_notes(table, best, without=idle)
     if ranking.out_of_sample_metrics:
         names = ", ".join(ranking.out_of_sample_metrics)
         said.append(f"Runs are selected by {names}, which is therefore no longer out-of-sample.")

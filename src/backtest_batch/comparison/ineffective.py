@@ -42,15 +42,15 @@ def effect_of_parameters(table: RunTable) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def warnings_about_parameters(table: RunTable) -> list[str]:
+def warnings_about_parameters(effects: pd.DataFrame) -> list[str]:
     """Return one sentence for each parameter that changes nothing, or nothing between values.
 
     Parameters
     ----------
-    table
-        The runs.
+    effects
+        What :func:`effect_of_parameters` returned for the runs.
     """
-    return [text for text in effect_of_parameters(table)["message"] if text]
+    return [text for text in effects["message"] if text]
 
 
 def _fingerprints(metrics: pd.DataFrame) -> IntArray:

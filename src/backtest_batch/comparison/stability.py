@@ -1,5 +1,7 @@
 """Whether a good run stands among good neighbours, or alone."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -108,7 +110,7 @@ def edges(table: RunTable) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.runs.index, columns=pd.Index(axes, dtype=object))
 
 
-def edge_notes(table: RunTable, best: Label) -> list[str]:
+def edge_notes(table: RunTable, best: Label, without: Collection[str] = ()) -> list[str]:
     """Return one sentence for each ordered parameter in which a run lies on the edge of the grid.
 
     Parameters
@@ -117,6 +119,8 @@ def edge_notes(table: RunTable, best: Label) -> list[str]:
         The runs.
     best
         Index label of the run, such as the first of the ranking.
+    without
+        Parameters to leave out, such as those that change nothing: no value of them is better.
     """
     sides = edges(table).loc[best].to_dict()
     values = table.params.loc[best].to_dict()
@@ -124,7 +128,7 @@ def edge_notes(table: RunTable, best: Label) -> list[str]:
         f"The best run has {name}={format_value(values[name])}, the {side} value tried: better "
         "ones may lie beyond the grid."
         for name, side in sides.items()
-        if side
+        if side and name not in without
     ]
 
 

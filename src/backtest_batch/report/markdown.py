@@ -79,7 +79,8 @@ def _counts(table: RunTable, ranked: pd.DataFrame, ranking: Ranking) -> str:
     by_status = table.runs["status"].astype(str).value_counts().sort_index()
     ended = ", ".join(f"{count} {status}" for status, count in by_status.items())
     n_ranked = int(ranked["rank"].notna().sum())
-    head = f"{len(table)} runs" + (f" ({ended})" if ended else "")
+    runs = "run" if len(table) == 1 else "runs"
+    head = f"{len(table)} {runs}" + (f" ({ended})" if ended else "")
     return f"{head}; {n_ranked} ranked by {markdown_text(str(ranking))}."
 
 

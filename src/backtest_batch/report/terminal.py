@@ -78,7 +78,10 @@ def print_leaderboard(
         console.width = max(_width(console, _board(columns, colours=colours)), 1)
     fitting = _fitting(console, columns, ranking, colours=colours)
     board = _board(fitting, colours=colours)
-    lines = _lines(table, ranked, ranking, len(best), verdict, notes, starred=not colours)
+    marked = any(place for column in fitting for place in column.places)
+    lines = _lines(
+        table, ranked, ranking, len(best), verdict, notes, starred=marked and not colours
+    )
     if len(fitting) < len(columns):
         lines.insert(
             0,
@@ -151,12 +154,15 @@ def _lines(
 ) -> list[str]:
     """Return the sentences below the table."""
     n_ranked = int(ranked["rank"].notna().sum())
-    shown = f"; the best {n_shown} are shown" if n_shown < n_ranked else ""
-    lines = [f"{n_ranked} of {len(table)} runs ranked by {ranking}{shown}."]
+    best = "the best one is" if n_shown == 1 else f"the best {n_shown} are"
+    shown = f"; {best} shown" if n_shown < n_ranked else ""
+    runs = "run" if len(table) == 1 else "runs"
+    lines = [f"{n_ranked} of {len(table)} {runs} ranked by {ranking}{shown}."]
     counts = unranked_counts(ranked)
     if counts:
         kinds = [f"{count} {kind}" for kind, count in counts.items()][:_KINDS_SHOWN]
-        more = [f"and {len(counts) - _KINDS_SHOWN} more reasons"] * (len(counts) > _KINDS_SHOWN)
+        n_more = len(counts) - _KINDS_SHOWN
+        more = [f"and {n_more} more reason{'s' * (n_more > 1)}"] * (n_more > 0)
         lines.append(f"Unranked: {'; '.join([*kinds, *more])}.")
     if starred and n_shown:
         lines.append("* among the best three of all runs.")

@@ -105,7 +105,8 @@ def select_runs(
         notes.append(f"Left out: {counted} (statuses=[{every}] takes them in).")
     if len(repeats):
         runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
-        notes.append(f"{runs} more than once (same run key) and count once.")
+        counts = "counts" if len(repeats) == 1 else "count"
+        notes.append(f"{runs} more than once (same run key) and {counts} once.")
     differing = contradictions(table)
     notes += [*differing, *kinds.without_effect(list(table.params.columns))]
     return Selection(
@@ -240,9 +241,15 @@ def with_earlier_runs(
     others = both.subset(np.arange(len(both)) >= len(table))
     kept, repeats = without_repeats(join_tables([whole, others]), own=len(table))
     n_others = len(kept) - len(table)
-    said = [f"{n_others:,} earlier runs with filter_tags are compared too."] * bool(n_others)
+    said = []
+    if n_others:
+        runs = "1 earlier run" if n_others == 1 else f"{n_others:,} earlier runs"
+        are = "is" if n_others == 1 else "are"
+        said.append(f"{runs} with filter_tags {are} compared too.")
     n_own = int((repeats["kept_batch_id"] == batch_id).sum())
-    if n_own:
+    if n_own == 1:
+        said.append("1 earlier run is a run of this batch and counts once.")
+    elif n_own:
         said.append(f"{n_own:,} earlier runs are runs of this batch and count once.")
     return join_tables([kept]), (*said, *contradictions(kept))
 

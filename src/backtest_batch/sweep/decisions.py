@@ -1,6 +1,6 @@
 """What a run tries, as the statistics count it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backtest_batch.batch.fingerprint import digest
@@ -11,28 +11,39 @@ from backtest_batch.records import RunSpec
 _OURS = "backtest_batch."
 
 
-def decision_label(run: RunSpec, kinds: AxisKinds) -> str:
-    """Return a hash of what the researcher chose: equal choices, equal label.
+def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
+    """Return a hash of what the researcher chose in each run: equal choices, equal label.
 
     A strategy of the user's is another choice when its code is: whoever changes it and runs it
     again has tried two.
 
     Parameters
     ----------
-    run
-        A planned run.
+    runs
+        Planned runs.
     kinds
         Which keys are conditions, and no choices.
     """
-    chosen = {}
-    for name in sorted(SWEEPABLE):
-        value = run.config[name]
-        if kinds.divides(name) and isinstance(value, Mapping):
-            chosen[name] = _chosen(name, value, kinds)
-        elif not kinds.is_scenario(name):
-            chosen[name] = value
-    own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
-    return digest([chosen, run.code_fingerprint if own else None])
+    names = [
+        name for name in sorted(SWEEPABLE) if kinds.divides(name) or not kinds.is_scenario(name)
+    ]
+    # Runs share the nodes of their data, of which there may be ten thousand.
+    nodes: dict[int, str] = {}
+    labels = []
+    for run in runs:
+        chosen: dict[str, Any] = {}
+        for name in names:
+            value = run.config[name]
+            if isinstance(value, Mapping):
+                if id(value) not in nodes:
+                    kept = _chosen(name, value, kinds) if kinds.divides(name) else value
+                    nodes[id(value)] = digest(kept)
+                chosen[name] = nodes[id(value)]
+            elif not kinds.is_scenario(name):
+                chosen[name] = value
+        own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
+        labels.append(digest([chosen, run.code_fingerprint if own else None]))
+    return labels
 
 
 def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from backtest_batch.errors import SelectionError
 from backtest_batch.printing import tell
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.progress import duration
-from backtest_batch.sweep.decisions import decision_label
+from backtest_batch.sweep.decisions import decision_labels
 from backtest_batch.sweep.earlier import earlier_runs
 from backtest_batch.sweep.opening import open_configured
 from backtest_batch.sweep.session import keeps_all_files
@@ -63,7 +63,7 @@ def describe(request: BatchRequest) -> None:
         plan = make_plan(request.compositions)
         n_runs = len(plan.runs)
         kinds = AxisKinds.of(config)
-        trials = len({decision_label(run, kinds) for run in plan.runs})
+        trials = len(set(decision_labels(plan.runs, kinds)))
         lines.append(f"Runs: {n_runs:,}.")
     lines.append(f"Trials for the statistics (distinct decisions): {trials:,}.")
     done = _done(request, plan)

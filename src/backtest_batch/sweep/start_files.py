@@ -24,7 +24,7 @@ from backtest_batch.stored.batch_document import (
     read_document_file,
     signed_document,
 )
-from backtest_batch.sweep.decisions import decision_label, source_kind, source_label
+from backtest_batch.sweep.decisions import decision_labels, source_kind, source_label
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.trials import TRIALS
 
@@ -83,12 +83,12 @@ def write_start_files(
 
 def _tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
     """Return what a batch tries, by the source of the prices, and of what kind each source is."""
-    kinds = AxisKinds.of(request.config)
+    labels = decision_labels(plan.runs, AxisKinds.of(request.config))
     tried: dict[str, set[str]] = {}
     sources: dict[str, str] = {}
-    for run in plan.runs:
+    for run, label in zip(plan.runs, labels, strict=True):
         source = source_label(run.config)
-        tried.setdefault(source, set()).add(decision_label(run, kinds))
+        tried.setdefault(source, set()).add(label)
         sources[source] = source_kind(run.config)
     return {
         "decisions": {source: sorted(found) for source, found in tried.items()},

@@ -18,7 +18,7 @@ from backtest_batch.comparison.walk_forward import sentences
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunResult
 from backtest_batch.stored.selection import with_earlier_runs
-from backtest_batch.sweep.decisions import decision_label, source_kind, source_label
+from backtest_batch.sweep.decisions import decision_labels, source_kind, source_label
 from backtest_batch.sweep.out_of_sample import BatchWalk, walk_batch
 from backtest_batch.sweep.session import Session
 from backtest_batch.sweep.stopwatch import Stopwatch
@@ -154,7 +154,7 @@ def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
         returns=matrix.T,
         benchmarks=returns.rows[n_runs:].T,
         benchmark_of=[returns.benchmark_row[row] - n_runs for row in rows],
-        decisions=[decision_label(record.spec, kinds) for record in records],
+        decisions=decision_labels([record.spec for record in records], kinds),
         risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
         periods_per_year=periods_per_year(session.plan.runs[0].config),
         calendars=returns.calendars,
