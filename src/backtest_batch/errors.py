@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backtest_batch.masking import masked
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
@@ -49,10 +51,12 @@ class Fault:
 
     @property
     def shown(self) -> str:
-        """The value as it is typed: ``null`` and ``true``, not Python's words."""
+        """The value as it is typed: ``null`` and ``true``, not Python's words; no secrets."""
         if self.value is None:
             return "null"
-        return str(self.value).lower() if isinstance(self.value, bool) else str(self.value)
+        if isinstance(self.value, bool):
+            return str(self.value).lower()
+        return masked(f"{self.key}={self.value}").removeprefix(f"{self.key}=")
 
 
 class BacktestBatchError(Exception):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backtest_batch.errors import Fault
+from backtest_batch.masking import masked_values
 
 Scalar = str | int | float | bool | None
 
@@ -41,7 +42,8 @@ class Composition:
     @property
     def name(self) -> str:
         """What people read: ``commission_bps=0.5 max_gross_exposure=0.8``."""
-        return " ".join(f"{key}={format_value(value)}" for key, value in self.swept.items())
+        shown = masked_values(self.swept)
+        return " ".join(f"{key}={format_value(value)}" for key, value in shown.items())
 
 
 def format_value(value: Any) -> str:

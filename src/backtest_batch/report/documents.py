@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from backtest_batch.comparison.conclusion import Conclusion
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.report.best_params import (
     RunDetails,
     best_params,
@@ -67,6 +68,10 @@ def comparison_documents(
     }
 
 
+_TEXTS = ("description", "tags", "facts", "provenance")
+"""What of a report people have written."""
+
+
 def report_data(
     conclusion: Conclusion, *, title: str, details: Mapping[Any, RunDetails], **further: Any
 ) -> ReportData:
@@ -101,8 +106,10 @@ def report_data(
             null_maxima=assessment.null_maxima,
             statistic=assessment.statistic,
         )
+    # A comparison has its labels from a store, where others may have written them.
+    shown = {name: masked_values(further[name]) for name in _TEXTS if name in further}
     return ReportData(
-        title=title,
+        title=masked(title),
         table=conclusion.table,
         ranked=conclusion.ranked,
         ranking=conclusion.ranking,
@@ -110,7 +117,7 @@ def report_data(
         differences=conclusion.differences,
         sensitivity=conclusion.sensitivity,
         importance=conclusion.importance,
-        **known | further,
+        **known | further | shown,
     )
 
 

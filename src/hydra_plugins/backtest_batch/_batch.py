@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from backtest_batch.arguments import configuration_sources
 from backtest_batch.config.check import check_keys
-from backtest_batch.config.schema import ALL, processors
+from backtest_batch.config.key import Role
+from backtest_batch.config.schema import ALL, processors, roles
 from backtest_batch.errors import ConfigurationError
+from backtest_batch.masking import masked_values
 from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._compose import Composer, name_experiment
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 Run = Callable[..., Any]
 """Runs the batch of a request, with another executor if one is given."""
+
+LABELS = tuple(name for name, role in roles().items() if role is Role.LABEL)
 
 BATCH_LAUNCHER = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
 
@@ -72,8 +76,10 @@ def make_request(
 ) -> BatchRequest:
     """Return the request of a grid."""
     n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
+    # Nothing is computed by a label, so that no secret in one needs to go any further.
+    labels = {name: masked_values(batch[name], name) for name in LABELS}
     return BatchRequest(
-        config={**batch, "n_jobs": n_jobs},
+        config={**batch, **labels, "n_jobs": n_jobs},
         compositions=composer.compose(grid),
         size=grid.size,
         axes={axis.key: len(axis) for axis in grid.axes},
