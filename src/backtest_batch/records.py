@@ -145,8 +145,11 @@ class RunResult:
     undefined_metrics
         Names of the metrics that are not defined for this run.
     tags
-        Facts that are no metrics (``ruined``, ``untradable_weights``, ``strategy_inputs``,
-        ``inputs_unknown``).
+        Facts of the run (``ruined``, ``untradable_weights``, ``scaled_decisions``,
+        ``strategy_inputs``, ``inputs_unknown``).
+    n_decisions, scaled_by
+        How many decisions were executed, and how many of them each cap made smaller; unknown of
+        a run of an earlier attempt.
     runtime_s, cpu_s
         Wall and processor seconds; runs computed together share the chunk's time evenly.
     peak_rss_mb
@@ -164,6 +167,8 @@ class RunResult:
     metrics: Mapping[str, float]
     undefined_metrics: tuple[str, ...]
     tags: Mapping[str, str] = field(default_factory=dict)
+    n_decisions: int = 0
+    scaled_by: Mapping[str, int] = field(default_factory=dict)
     runtime_s: float
     cpu_s: float
     peak_rss_mb: float

@@ -70,6 +70,10 @@ def cases(draw: st.DrawFn) -> Case:
     if draw(st.booleans()):
         weights = np.abs(weights)
     weights *= draw(st.sampled_from([0.1, 1.0, 5.0]))
+    if draw(st.booleans()):
+        # All in one symbol for a while: what costs took is all that stands between decisions.
+        chosen = np.cumsum(rng.random(len(decisions)) < 0.2) % n_assets
+        weights = np.eye(n_assets)[chosen]
     rates = st.sampled_from([0.0, 0.0, 0.05, -0.01])
     costs = st.sampled_from([0.0, 0.5, 30.0, 2_000.0])
     settings = draw(

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from engine_markets import Case, cases, make_panel
 from hypothesis import given, settings
 from numpy.testing import assert_allclose
@@ -31,6 +32,14 @@ def assert_equal_to_reference(simulation: Simulation, expected: ReferencePath) -
     rows = np.reshape(expected.target_weights, (-1, n_assets))
     assert_allclose(simulation.target_weights, rows, rtol=1e-12)
     assert simulation.untradable_weights == expected.untradable_weights
+    assert simulation.scaled_decisions == expected.scaled_decisions
+    trips = simulation.trips
+    assert trips.n_trips == len(expected.trips)
+    assert trips.held_bars == sum(trip.held_bars for trip in expected.trips)
+    gains = np.array([trip.gain for trip in expected.trips])
+    for found, sign in ((trips.gained, 1.0), (trips.lost, -1.0)):
+        assert found == pytest.approx(np.maximum(sign * gains, 0.0).sum(), rel=1e-7, abs=1e-8)
+    assert abs(trips.n_wins - np.sum(gains > 0)) <= np.sum(np.abs(gains) < 1e-10 * capital)
     trades = simulation.trades()
     assert simulation.n_trades == len(trades.bar) == len(expected.trades)
     assert trades.bar.tolist() == [trade.bar for trade in expected.trades]

@@ -66,6 +66,11 @@ def test_every_metric_of_the_contract_is_there_in_order() -> None:
         "alpha",
         "information_ratio",
         "breakeven_cost_bps",
+        "scaled_decisions",
+        "round_trips",
+        "win_rate",
+        "profit_factor",
+        "avg_holding_bars",
     )
     assert EXECUTION_METRICS == ("runtime_s", "cpu_s", "peak_rss_mb", "attempts")
     assert tuple(METRICS) == RESULT_METRICS + EXECUTION_METRICS
@@ -121,10 +126,19 @@ def test_metrics_by_hand() -> None:
         "total_costs": 10,
         "n_periods": 4,
         "breakeven_cost_bps": (returns.sum() + 0.01) * 1e4,
+        "scaled_decisions": 0,
+        "round_trips": 0,
     }
     assert metrics == pytest.approx(expected, rel=1e-12)
     assert tuple(metrics) == tuple(name for name in RESULT_METRICS if name in expected)
-    assert undefined == ("beta", "alpha", "information_ratio")
+    assert undefined == (
+        "beta",
+        "alpha",
+        "information_ratio",
+        "win_rate",
+        "profit_factor",
+        "avg_holding_bars",
+    )
 
 
 @settings(deadline=None, max_examples=150)
@@ -206,6 +220,8 @@ def test_one_bar_defines_no_return() -> None:
         "trades": 1.0,
         "total_costs": 0.0,
         "n_periods": 0.0,
+        "scaled_decisions": 0.0,
+        "round_trips": 0.0,
     }
     assert set(metrics) | set(undefined) == set(RESULT_METRICS)
 
@@ -261,6 +277,9 @@ def test_an_idle_run() -> None:
         "kurtosis",
         "hit_rate",
         "breakeven_cost_bps",
+        "win_rate",
+        "profit_factor",
+        "avg_holding_bars",
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.api.annualisation import bars_a_year
+from backtest_batch.api.annualisation import LOG, bars_a_year
+from backtest_batch.comparison.caps import scaled_text
 from backtest_batch.config.values import checked
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import result_metrics
@@ -155,7 +156,7 @@ def backtest(
         metrics=pd.Series(metrics, name="value", dtype=np.float64),
         undefined_metrics=undefined,
         periods_per_year=per_year,
-        notes=notes,
+        notes=(*notes, *_scaled(simulation)),
         equity=_equity(panel, simulation),
         target_weights=pd.DataFrame(
             simulation.target_weights,
@@ -199,6 +200,19 @@ def _simulate(
 ) -> Simulation:
     weights = target_weights(strategy, panel, decisions)
     return simulate(panel, decisions, weights, conditions, first_bar)
+
+
+def _scaled(simulation: Simulation) -> list[str]:
+    """Say which caps made decisions smaller."""
+    n_decisions = len(simulation.decision_bars)
+    said = [
+        scaled_text(cap, getattr(simulation.settings, cap), scaled, n_decisions)
+        for cap, scaled in simulation.scaled_by.items()
+        if scaled
+    ]
+    for text in said:
+        LOG.warning("%s", text)
+    return said
 
 
 def _measured(panel: Panel, simulation: Simulation) -> pd.DatetimeIndex:

@@ -177,6 +177,10 @@ def _result(
         tags["ruined"] = panel.index[simulation.ruined_bar].isoformat()
     if simulation.untradable_weights:
         tags["untradable_weights"] = str(simulation.untradable_weights)
+    scaled_by: dict[str, int] = {}
+    if simulation.scaled_decisions:
+        tags["scaled_decisions"] = str(simulation.scaled_decisions)
+        scaled_by = simulation.scaled_by
     artifacts = None
     if place is not None and run.index in task.with_files:
         artifacts = files_folder(place, run)
@@ -185,6 +189,8 @@ def _result(
         metrics=computed.metrics,
         undefined_metrics=computed.undefined,
         tags=tags,
+        n_decisions=len(simulation.decision_bars),
+        scaled_by=scaled_by,
         artifacts=artifacts,
         in_sample=computed.in_sample,
     )

@@ -6,16 +6,21 @@ so its account needs no loop over assets but where it trades: O(bars + orders * 
 
 import numpy as np
 
-from backtest_batch.engine.costs import ROUNDING, TRADE_THRESHOLD
-from backtest_batch.engine.kernels import Orders, UnitPath, compiled
+from backtest_batch.engine.costs import DUST, ROUNDING, TRADE_THRESHOLD
+from backtest_batch.engine.kernels import Orders, RoundTrips, UnitPath, compiled
 from backtest_batch.market.panel import FloatArray, IntArray
 
-GROSS, NET, MAX_GROSS, TURNOVER, COST, COST_RATIO = range(6)
+GROSS, NET, MAX_GROSS, TURNOVER, COST, COST_RATIO, GAINED, LOST = range(8)
 """Columns of ``totals``: sums of gross and net exposure, the largest gross exposure, sums of
-turnover, of cost, and of cost over the equity of the bar before."""
+turnover, of cost, and of cost over the equity of the bar before; what round trips gained and lost,
+each at least 0."""
 
-BARS, ORDERS, SALES, TRADES, RUINED = range(5)
-"""Columns of ``counts``; RUINED is 0 or 1."""
+BARS, ORDERS, SALES, TRADES, RUINED, SCALED, TRIPS, WINS, HELD_BARS = range(9)
+"""Columns of ``counts``; RUINED is 0 or 1. SCALED are the orders that a cap made smaller; TRIPS the
+round trips, WINS those that gained, HELD_BARS the bars of all of them."""
+
+BEFORE, TRADED, AMOUNT = range(3)
+"""Rows of ``events``: equity before, the value traded, and the units then held."""
 
 
 @compiled
@@ -117,50 +122,99 @@ def _charge(
 def _execute(
     targets: FloatArray,
     drifted: FloatArray,
-    gross: float,
     order: int,
     held: float,
     before: float,
-    cap: float,
-    events: FloatArray,
-) -> tuple[float, float, int]:
-    """Trade from ``held`` units of the last order to this one.
+    wanted: float,
+    rate: float,
+    values: FloatArray,
+    paid: FloatArray,
+) -> tuple[float, int]:
+    """Trade from ``held`` units of the last order to ``wanted`` ones of this one.
 
-    Returns the units then held, the value of the trades and their number.
+    Returns the value of the trades and their number. ``values`` takes that of each symbol, and
+    ``paid`` what its position has cost, less what it has brought.
     """
-    wanted = before * min(1.0, cap / gross) if gross > 0.0 else 0.0
     threshold = TRADE_THRESHOLD * before
+    for asset in range(len(values)):
+        change = wanted * targets[order, asset] - held * drifted[order, asset]
+        value = abs(change)
+        value = value if value > threshold else 0.0
+        values[asset] = value
+        paid[asset] += change + rate * value
     traded = 0.0
     n_trades = 0
-    for asset in range(targets.shape[1]):
-        value = abs(wanted * targets[order, asset] - held * drifted[order, asset])
-        traded += value if value > threshold else 0.0
-        n_trades += value > threshold
-    events[0, order] = before
-    events[1, order] = traded
-    return wanted, traded, n_trades
+    for asset in range(len(values)):
+        traded += values[asset]
+        n_trades += values[asset] > 0.0
+    return traded, n_trades
+
+
+@compiled
+def _end_trips(
+    assets: IntArray,
+    first: int,
+    stop: int,
+    targets: FloatArray,
+    order: int,
+    wanted: float,
+    before: float,
+    rate: float,
+    paid: FloatArray,
+) -> tuple[int, float, float]:
+    """End the round trips that an order closes; return the winners, and what all gain and lose."""
+    n_wins = 0
+    gained = lost = 0.0
+    for i in range(first, stop):
+        asset = assets[i]
+        # Where the sign changes, a part of the trade and of its cost belongs to what it opens.
+        opened = wanted * targets[order, asset]
+        opened += rate * abs(opened)
+        gain = opened - paid[asset]
+        paid[asset] = opened
+        # Rounding is neither a gain nor a loss.
+        n_wins += gain > ROUNDING * before
+        gained += gain if gain > ROUNDING * before else 0.0
+        lost -= gain if gain < -ROUNDING * before else 0.0
+    return n_wins, gained, lost
 
 
 @compiled
 def _sell_ended(
-    values: FloatArray,
+    path: UnitPath,
+    sold_after_bars: IntArray,
     first_sale: int,
     sale: int,
     amount: float,
     before: float,
+    rate: float,
     events: FloatArray,
+    paid: FloatArray,
+    total: FloatArray,
+    count: IntArray,
 ) -> tuple[float, int]:
     """Sell the series that end on this bar; return the value of the trades and their number."""
-    first_event = events.shape[1] - len(values)
+    first_event = events.shape[1] - len(path.sale_values)
     traded = 0.0
     n_trades = 0
     for i in range(first_sale, sale):
-        value = abs(amount * values[i])
+        brought = amount * path.sale_values[i]
+        value = abs(brought)
         value = value if value > TRADE_THRESHOLD * before else 0.0
         traded += value
         n_trades += value > 0.0
-        events[0, first_event + i] = before
-        events[1, first_event + i] = value
+        events[BEFORE, first_event + i] = before
+        events[TRADED, first_event + i] = value
+        events[AMOUNT, first_event + i] = amount
+        asset = path.sale_assets[i]
+        gain = brought - rate * value - paid[asset]
+        paid[asset] = 0.0
+        if sold_after_bars[i] >= 0:
+            count[TRIPS] += 1
+            count[HELD_BARS] += sold_after_bars[i]
+            count[WINS] += gain > ROUNDING * before
+            total[GAINED] += gain if gain > ROUNDING * before else 0.0
+            total[LOST] -= gain if gain < -ROUNDING * before else 0.0
     return traded, n_trades
 
 
@@ -168,6 +222,7 @@ def _sell_ended(
 def run_accounts(
     orders: Orders,
     path: UnitPath,
+    trips: RoundTrips,
     first_bar: int,
     years: FloatArray,
     conditions: FloatArray,
@@ -180,7 +235,7 @@ def run_accounts(
 
     Parameters
     ----------
-    orders, path
+    orders, path, trips
         What the runs have in common.
     first_bar
         The first measured bar.
@@ -192,25 +247,31 @@ def run_accounts(
     equity
         Filled, shape (n_runs, n_measured).
     events
-        Filled for the last run: equity before each order and each sale, and the value traded;
-        orders stand first. Shape (2, n_orders + n_sales).
+        Filled for the last run, a column for each order and then for each sale, shape
+        (3, n_orders + n_sales).
     totals, counts
-        Filled, a row for each run; the columns are named above.
+        Filled, a row for each run. Rows and columns are named above.
     """
     n_runs, n_measured = equity.shape
     n_orders = len(orders.bars)
     n_sales = len(path.sale_bars)
     # Taken out of their tuples: handing those to inner functions costs more than the functions.
     long, short = path.long, path.short
-    targets = orders.targets
+    targets, drifted = orders.targets, path.drifted
+    values = np.empty(targets.shape[1])
+    paid = np.empty(targets.shape[1])
     for run in range(n_runs):
         capital, cap, rate, cash_rate, borrow_rate, short_fee_rate = conditions[run]
         rates = (cash_rate, borrow_rate, short_fee_rate)
         accrues = cash_rate != 0.0 or borrow_rate != 0.0 or short_fee_rate != 0.0
         worth = equity[run]
-        total = totals[run]
+        total, count = totals[run], counts[run]
         for column in range(len(total)):
             total[column] = 0.0
+        for column in range(len(count)):
+            count[column] = 0
+        for asset in range(len(paid)):
+            paid[asset] = 0.0
         cash = capital
         amount = 0.0
         # As plain literals these would compile the inner functions once more.
@@ -249,16 +310,41 @@ def run_accounts(
                 ruined = value <= _spent_at(cash)
                 if not ruined:
                     before = cash + value
-                    amount, traded, n_traded = _execute(
-                        targets,
-                        path.drifted,
-                        orders.gross[order],
-                        order,
-                        amount,
-                        before,
-                        cap,
-                        events,
+                    gross = orders.gross[order]
+                    wanted = before * min(1.0, cap / gross) if gross > 0.0 else 0.0
+                    net = orders.net[order]
+                    missing = value - before
+                    if (
+                        path.kept[order] != 0
+                        and 0.0 < missing <= DUST * value
+                        and abs(wanted * net - before) <= TRADE_THRESHOLD * before
+                    ):
+                        # Nothing is to be in cash, and what is missing there is what costs took.
+                        wanted = value / net
+                    traded, n_traded = _execute(
+                        targets, drifted, order, amount, before, wanted, rate, values, paid
                     )
+                    won, gained, lost = _end_trips(
+                        trips.assets,
+                        trips.starts[order],
+                        trips.starts[order + 1],
+                        targets,
+                        order,
+                        wanted,
+                        before,
+                        rate,
+                        paid,
+                    )
+                    count[WINS] += won
+                    total[GAINED] += gained
+                    total[LOST] += lost
+                    events[BEFORE, order] = before
+                    events[TRADED, order] = traded
+                    events[AMOUNT, order] = wanted
+                    count[SCALED] += orders.clipped[order] > 0 or gross > cap * (
+                        1.0 + TRADE_THRESHOLD
+                    )
+                    amount = wanted
                     value = amount * orders.net[order]
                     cash = before - value - _charge(traded, before, previous, rate, total)
                     n_trades += n_traded
@@ -277,7 +363,17 @@ def run_accounts(
                 if not ruined:
                     before = cash + value
                     traded, n_traded = _sell_ended(
-                        path.sale_values, sale, sale + n_ended, amount, before, events
+                        path,
+                        trips.sold_after_bars,
+                        sale,
+                        sale + n_ended,
+                        amount,
+                        before,
+                        rate,
+                        events,
+                        paid,
+                        total,
+                        count,
                     )
                     cash += sold - _charge(traded, before, previous, rate, total)
                     n_trades += n_traded
@@ -292,8 +388,10 @@ def run_accounts(
             if ruined:
                 break
             bar += 1
-        counts[run, BARS] = bar + ruined
-        counts[run, ORDERS] = order
-        counts[run, SALES] = sale
-        counts[run, TRADES] = n_trades
-        counts[run, RUINED] = ruined
+        count[TRIPS] += trips.starts[order]
+        count[HELD_BARS] += trips.held_bars[order]
+        count[BARS] = bar + ruined
+        count[ORDERS] = order
+        count[SALES] = sale
+        count[TRADES] = n_trades
+        count[RUINED] = ruined

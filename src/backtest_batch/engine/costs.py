@@ -6,6 +6,10 @@ TRADE_THRESHOLD = 1e-9
 """A change of position up to this fraction of equity is no trade: it is neither charged nor
 counted. Otherwise rounding alone would trade at each rebalance."""
 
+DUST = 1e-4
+"""Cash that costs took is not fetched back from the positions up to this fraction of them. Selling
+4 to pay for a cost of 4, and then 0.008 for the cost of that, is nothing that anybody would do."""
+
 ROUNDING = 1e-12
 """Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
 

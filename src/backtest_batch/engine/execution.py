@@ -17,7 +17,7 @@ from backtest_batch.errors import DataError, StrategyError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
 
 if TYPE_CHECKING:
-    from backtest_batch.engine.kernels import Orders, UnitPath
+    from backtest_batch.engine.kernels import Orders, RoundTrips, UnitPath
 
 
 class Accounts(NamedTuple):
@@ -51,6 +51,8 @@ class Execution:
         What is to be held from each execution on.
     path
         What becomes of one unit of currency.
+    trips
+        Where positions are closed.
     """
 
     price: FloatArray
@@ -62,6 +64,7 @@ class Execution:
     max_weight: float
     orders: "Orders"
     path: "UnitPath"
+    trips: "RoundTrips"
 
     @cached_property
     def years(self) -> FloatArray:
@@ -89,14 +92,14 @@ class Execution:
         n_events = len(self.orders.bars) + len(self.path.sale_bars)
         accounts = Accounts(
             equity=np.empty((len(settings), len(self.path.long))),
-            events=np.empty((2, n_events)),
-            totals=np.empty((len(settings), 6)),
-            counts=np.empty((len(settings), 5), dtype=np.int64),
+            events=np.empty((3, n_events)),
+            totals=np.empty((len(settings), 8)),
+            counts=np.empty((len(settings), 9), dtype=np.int64),
         )
         # Without rates the time between bars is never read.
         years = self.years if any(item.accrues_interest for item in settings) else np.empty(0)
         account_kernels.run_accounts(
-            self.orders, self.path, self.first_bar, years, conditions, *accounts
+            self.orders, self.path, self.trips, self.first_bar, years, conditions, *accounts
         )
         for array in accounts:
             array.flags.writeable = False
@@ -168,6 +171,9 @@ def execute(
             f"a position can only be traded at a price, but {panel.symbols[asset]} is held and "
             f"has no {execution_price} price at {panel.index[bars[row]]}."
         )
+    path = kernels.walk_prices(
+        orders, price, close, last_bars, first_bar, at_close, drifted, long, short
+    )
     return Execution(
         price=price,
         close=close,
@@ -177,9 +183,8 @@ def execute(
         weights=weights[: len(bars)],
         max_weight=max_weight,
         orders=orders,
-        path=kernels.walk_prices(
-            orders, price, close, last_bars, first_bar, at_close, drifted, long, short
-        ),
+        path=path,
+        trips=kernels.find_round_trips(orders, path),
     )
 
 

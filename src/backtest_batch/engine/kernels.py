@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from backtest_batch.engine.costs import TRADE_THRESHOLD
 from backtest_batch.market.panel import FloatArray, IntArray
 
 _UnsignedArray = npt.NDArray[np.uint64]
@@ -60,6 +61,8 @@ class Orders(NamedTuple):
         Sum of ``targets``.
     untradable
         How many weights other than 0 were set aside.
+    clipped
+        How many weights ``max_weight`` made smaller.
     """
 
     bars: IntArray
@@ -67,6 +70,7 @@ class Orders(NamedTuple):
     gross: FloatArray
     net: FloatArray
     untradable: IntArray
+    clipped: IntArray
 
 
 class UnitPath(NamedTuple):
@@ -82,6 +86,8 @@ class UnitPath(NamedTuple):
         (n_orders, n_assets).
     drifted_net
         Sum of ``drifted`` over assets.
+    kept
+        1 where an order asks for what is held already, each symbol's part of the whole, else 0.
     sale_bars, sale_assets, sale_orders
         Series that end while held: last bar, asset, and the order that opened the position, by
         bar; shape (n_sales,).
@@ -93,10 +99,37 @@ class UnitPath(NamedTuple):
     short: FloatArray
     drifted: FloatArray
     drifted_net: FloatArray
+    kept: IntArray
     sale_bars: IntArray
     sale_assets: IntArray
     sale_orders: IntArray
     sale_values: FloatArray
+
+
+class RoundTrips(NamedTuple):
+    """Where positions are closed; the same for every run, but for what they earn.
+
+    A round trip begins where a symbol leaves 0 or changes its sign, and ends where it is back at 0
+    or changes its sign. Weights up to TRADE_THRESHOLD are 0.
+
+    Attributes
+    ----------
+    starts
+        Where the closings of each order begin in ``assets``, shape (n_orders + 1,).
+    assets
+        What is closed, shape (n_closings,).
+    held_bars
+        Bars from entry to exit, summed over what is closed before each order, shape
+        (n_orders + 1,).
+    sold_after_bars
+        Bars from entry to exit of each series that ends while held, -1 where its weight was 0;
+        shape (n_sales,).
+    """
+
+    starts: IntArray
+    assets: IntArray
+    held_bars: IntArray
+    sold_after_bars: IntArray
 
 
 @compiled
@@ -149,12 +182,18 @@ def size_orders(
     gross = np.empty(n_orders)
     net = np.empty(n_orders)
     untradable = np.zeros(n_orders, np.int64)
-    orders = Orders(bars, targets, gross, net, untradable)
+    clipped = np.zeros(n_orders, np.int64)
+    orders = Orders(bars, targets, gross, net, untradable, clipped)
+    # A cap that rounding alone exceeds has changed nothing.
+    largest = max_weight * (1.0 + TRADE_THRESHOLD)
     some_end = False
     for asset in range(n_assets):
         some_end |= last_bars[asset] < len(close)
     for order in range(n_orders):
         bar = bars[order]
+        if max_weight < np.inf:
+            for asset in range(n_assets):
+                clipped[order] += abs(weights[order, asset]) > largest
         total = 0.0
         # These two are NaN where a weight is not finite, or a price is missing.
         weights_sum = 0.0
@@ -254,6 +293,18 @@ def _drift(
 
 
 @compiled
+def _is_kept(targets: FloatArray, net: float, drifted: FloatArray, drifted_net: float) -> bool:
+    if not (net > 0.0 and drifted_net > 0.0):
+        return False
+    units = drifted_net / net
+    threshold = TRADE_THRESHOLD * drifted_net
+    for asset in range(len(targets)):
+        if abs(units * targets[asset] - drifted[asset]) > threshold:
+            return False
+    return True
+
+
+@compiled
 def walk_prices(
     orders: Orders,
     price: FloatArray,
@@ -290,6 +341,7 @@ def walk_prices(
         for asset in range(n_assets):
             drifted[order, asset] = 0.0
     drifted_net = np.zeros(n_orders)
+    kept = np.zeros(n_orders, np.int64)
     sale_bars = np.empty(n_assets, np.int64)
     sale_assets = np.empty(n_assets, np.int64)
     sale_orders = np.empty(n_assets, np.int64)
@@ -355,13 +407,63 @@ def walk_prices(
             drifted_net[order + 1] = _drift(
                 price, longs, long_units, n_long, end, drifted[order + 1]
             ) + _drift(price, shorts, short_units, n_short, end, drifted[order + 1])
+            kept[order + 1] = _is_kept(
+                targets[order + 1],
+                orders.net[order + 1],
+                drifted[order + 1],
+                drifted_net[order + 1],
+            )
     return UnitPath(
         long,
         short,
         drifted,
         drifted_net,
+        kept,
         sale_bars[:n_sales],
         sale_assets[:n_sales],
         sale_orders[:n_sales],
         sale_values[:n_sales],
     )
+
+
+@compiled
+def find_round_trips(orders: Orders, path: UnitPath) -> RoundTrips:
+    """Return where positions are closed."""
+    n_orders, n_assets = orders.targets.shape
+    starts = np.zeros(n_orders + 1, np.int64)
+    held_bars = np.zeros(n_orders + 1, np.int64)
+    sold_after_bars = np.empty(len(path.sale_bars), np.int64)
+    # At most, and one that is written in vain; what is not written to takes no memory.
+    assets = np.empty(n_orders * n_assets + 1, np.int64)
+    sides = np.zeros(n_assets, np.int64)
+    entries = np.zeros(n_assets, np.int64)
+    closes = np.zeros(n_assets, np.int64)
+    found = np.uint64(0)  # unsigned, as above
+    sale = int(np.int64(0))
+    for order in range(n_orders):
+        bar = orders.bars[order]
+        weights = orders.targets[order]
+        held = int(np.int64(0))
+        # Without branches: whether a position is closed cannot be foretold.
+        for asset in range(n_assets):
+            weight = weights[asset]
+            side = np.int64(weight > TRADE_THRESHOLD) - np.int64(weight < -TRADE_THRESHOLD)
+            changed = np.int64(side != sides[asset])
+            closed = changed * np.int64(sides[asset] != 0)
+            since = bar - entries[asset]
+            held += since * closed
+            closes[asset] = closed
+            sides[asset] = side
+            entries[asset] += since * changed
+        for asset in range(n_assets):
+            assets[found] = asset
+            found += np.uint64(closes[asset])
+        starts[order + 1] = np.int64(found)
+        held_bars[order + 1] = held_bars[order] + held
+        while sale < len(path.sale_bars) and path.sale_orders[sale] == order:
+            asset = path.sale_assets[sale]
+            after = path.sale_bars[sale] - entries[asset]
+            sold_after_bars[sale] = after if sides[asset] != 0 else -1
+            sides[asset] = 0
+            sale += 1
+    return RoundTrips(starts, assets[:found].copy(), held_bars, sold_after_bars)

@@ -212,6 +212,41 @@ RESULT = (
         meaning="cost of traded value at which nothing would be left",
         formula="mean(g) / mean turnover a bar * 1e4",
     ),
+    Metric(
+        name="scaled_decisions",
+        direction=0,
+        unit="count",
+        meaning="decisions whose weights a cap made smaller",
+        formula="count(some |w| > max_weight, or sum |w| > max_gross_exposure)",
+    ),
+    Metric(
+        name="round_trips",
+        direction=0,
+        unit="count",
+        meaning="positions that were closed, symbol by symbol",
+        formula="count(from 0 or a change of sign to the next of either)",
+    ),
+    Metric(
+        name="win_rate",
+        direction=1,
+        unit="fraction",
+        meaning="share of round trips that gained after their costs of trading",
+        formula="count(gain > 0) / round_trips",
+    ),
+    Metric(
+        name="profit_factor",
+        direction=1,
+        unit="",
+        meaning="what round trips gained over what they lost",
+        formula="sum(gain > 0) / |sum(gain < 0)|",
+    ),
+    Metric(
+        name="avg_holding_bars",
+        direction=0,
+        unit="bars",
+        meaning="mean time from entry to exit of a round trip",
+        formula="mean(bar of exit - bar of entry)",
+    ),
 )
 """About the result of a run; the same run key gives the same bits."""
 

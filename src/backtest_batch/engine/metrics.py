@@ -125,7 +125,15 @@ def result_metrics(
     )
     n_periods = simulation.n_measured - 1
     totals = simulation.totals
+    trips = simulation.trips
     values["trades"] = float(simulation.n_trades)
+    values["scaled_decisions"] = float(simulation.scaled_decisions)
+    values["round_trips"] = float(trips.n_trips)
+    if trips.n_trips > 0:
+        values["win_rate"] = trips.n_wins / trips.n_trips
+        values["avg_holding_bars"] = trips.held_bars / trips.n_trips
+        if trips.lost > 0:
+            values["profit_factor"] = trips.gained / trips.lost
     values["total_costs"] = totals.cost
     if n_periods > 0:
         values["turnover_annual"] = totals.turnover * periods_per_year / n_periods

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backtest_batch.engine.calendar import year_fractions
-from backtest_batch.engine.costs import ROUNDING, TRADE_THRESHOLD
+from backtest_batch.engine.costs import DUST, ROUNDING, TRADE_THRESHOLD
 from backtest_batch.engine.settings import SimulationSettings
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
 
@@ -26,6 +26,15 @@ class ReferenceTrade:
     cost: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReferenceTrip:
+    """One round trip: ``gain`` in currency after the costs of trading."""
+
+    asset: int
+    held_bars: int
+    gain: float
+
+
 @dataclass(kw_only=True)
 class ReferencePath:
     """The path of one account; see :class:`backtest_batch.engine.simulate.Simulation`."""
@@ -39,6 +48,8 @@ class ReferencePath:
     target_weights: list[FloatArray] = field(default_factory=list)
     decision_bars: list[int] = field(default_factory=list)
     trades: list[ReferenceTrade] = field(default_factory=list)
+    trips: list[ReferenceTrip] = field(default_factory=list)
+    scaled_decisions: int = 0
     ruined_bar: int | None = None
     untradable_weights: int = 0
 
@@ -53,6 +64,9 @@ class _Account:
         self.shares = np.zeros(n_assets)
         self.turnover = 0.0
         self.cost = 0.0
+        # Since each position was opened: what was paid for it, less what it brought, and when.
+        self.paid = np.zeros(n_assets)
+        self.entries = np.zeros(n_assets, dtype=np.int64)
 
     def value(self, prices: FloatArray) -> float:
         held = self.shares != 0
@@ -73,14 +87,29 @@ class _Account:
         shorted = float(np.sum(-self.shares[short] * close_before[short]))
         self.cash += (self.cash * rate - shorted * settings.short_fee_rate) * years
 
+    def undoes_costs(self, row: FloatArray, prices: FloatArray) -> bool:
+        """Return whether weights ask for what is held, and only costs stand between them.
+
+        They leave nothing in cash, what is missing there is dust, and each symbol has its part.
+        """
+        equity, value = self.equity(prices), self.value(prices)
+        if not 0 < value - equity <= DUST * value or abs(row.sum() - 1) > TRADE_THRESHOLD:
+            return False
+        change = np.where(np.isnan(prices), 0.0, row * value - self.shares * np.nan_to_num(prices))
+        return bool(np.all(np.abs(change) <= TRADE_THRESHOLD * equity))
+
     def trade_to(self, shares: FloatArray, assets: BoolArray, bar: int, prices: FloatArray) -> None:
         """Hold ``shares`` of ``assets``; the costs come out of cash and resize nothing."""
         equity = self.equity(prices)
         for asset in np.flatnonzero(assets):
-            change = shares[asset] - self.shares[asset]
+            held = self.shares[asset]
+            change = shares[asset] - held
             value = change * prices[asset] if change != 0 else 0.0
             self.cash -= value
             self.shares[asset] = shares[asset]
+            charged = abs(value) > TRADE_THRESHOLD * equity
+            rate = self.settings.cost_rate if charged else 0.0
+            self._book_trip(int(asset), held, bar, prices[asset], rate)
             if abs(value) > TRADE_THRESHOLD * equity:
                 cost = self.settings.cost_rate * abs(value)
                 self.cash -= cost
@@ -96,6 +125,19 @@ class _Account:
                         cost=cost,
                     )
                 )
+
+    def _book_trip(self, asset: int, held: float, bar: int, price: float, rate: float) -> None:
+        """End the round trip of what was held, or add to it; begin another."""
+        now = self.shares[asset]
+        if np.sign(held) == np.sign(now):
+            self.paid[asset] += (now - held) * price + rate * abs(now - held) * price
+            return
+        if held != 0:
+            gain = (held - rate * abs(held)) * price - self.paid[asset]
+            held_bars = bar - int(self.entries[asset])
+            self.path.trips.append(ReferenceTrip(asset=asset, held_bars=held_bars, gain=gain))
+        self.paid[asset] = (now + rate * abs(now)) * price if now != 0 else 0.0
+        self.entries[asset] = bar
 
 
 def capped(weights: FloatArray, settings: SimulationSettings) -> FloatArray:
@@ -128,7 +170,7 @@ def simulate_reference(
     last_priced = np.array([_last_priced(close[:, asset]) for asset in range(panel.n_assets)])
     ends = last_priced < panel.n_bars - 1
     rows = {
-        decision + settings.execution_lag: (int(decision), capped(row, settings))
+        decision + settings.execution_lag: (int(decision), capped(row, settings), row)
         for decision, row in zip(decisions, weights, strict=True)
         if decision >= first_bar
     }
@@ -143,15 +185,19 @@ def simulate_reference(
             marks = price[bar]
             spent = account.is_spent(marks)
             if not spent:
-                decision, row = rows[bar]
+                decision, row, given = rows[bar]
                 path.decision_bars.append(decision)
                 path.target_weights.append(row)
+                path.scaled_decisions += bool(np.any(np.abs(row - given) > TRADE_THRESHOLD))
                 tradable = ~(np.isnan(price[bar]) | np.isnan(close[bar]))
                 if at_close:
                     tradable &= ~(ends & (last_priced == bar))
                 path.untradable_weights += int(np.sum((row != 0) & ~tradable))
                 wanted = np.zeros(panel.n_assets)
-                wanted[tradable] = row[tradable] * account.equity(marks) / marks[tradable]
+                row = np.where(tradable, row, 0.0)
+                undoes = account.undoes_costs(row, marks)
+                worth = account.value(marks) if undoes else account.equity(marks)
+                wanted[tradable] = row[tradable] * worth / marks[tradable]
                 account.trade_to(wanted, (wanted != 0) | (account.shares != 0), bar, marks)
                 spent = account.is_spent(marks)
         else:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from backtest_batch.engine.arrays import kernel_input
 from backtest_batch.engine.execution import Accounts, Execution, execute
 from backtest_batch.engine.settings import SimulationSettings
-from backtest_batch.engine.simulation import Simulation, Totals, Trades
+from backtest_batch.engine.simulation import Simulation, Totals, Trades, Trips
 from backtest_batch.errors import StrategyError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
 
@@ -133,8 +133,9 @@ def _checked_shape(panel: Panel, decisions: IntArray, weights: npt.ArrayLike) ->
 def _simulation(
     execution: Execution, settings: SimulationSettings, accounts: Accounts, run: int
 ) -> Simulation:
-    n_bars, n_orders, n_sales, n_trades, ruined = accounts.counts[run].tolist()
-    gross, net, max_gross, turnover, cost, cost_ratio = accounts.totals[run].tolist()
+    n_bars, n_orders, n_sales, n_trades, ruined, *counted = accounts.counts[run].tolist()
+    n_scaled, n_trips, n_wins, held_bars = counted
+    gross, net, max_gross, turnover, cost, cost_ratio, gained, lost = accounts.totals[run].tolist()
     return Simulation(
         settings=settings,
         first_bar=execution.first_bar,
@@ -142,6 +143,8 @@ def _simulation(
         n_trades=n_trades,
         ruined_bar=execution.first_bar + n_bars - 1 if ruined else None,
         untradable_weights=int(execution.orders.untradable[:n_orders].sum()),
+        scaled_decisions=n_scaled,
+        trips=Trips(n_trips, n_wins, held_bars, gained, lost),
         totals=Totals(
             gross_exposure=gross,
             net_exposure=net,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,6 +63,28 @@ class Totals:
     n_exposure_bars: int
 
 
+class Trips(NamedTuple):
+    """The round trips of one account: from 0, or a change of sign, to the next one of either.
+
+    Positions that are open at the end are none.
+
+    Attributes
+    ----------
+    n_trips, n_wins
+        How many there are, and how many gained after their costs of trading.
+    held_bars
+        Sum of the bars from entry to exit.
+    gained, lost
+        What they gained and lost, in currency, each at least 0.
+    """
+
+    n_trips: int
+    n_wins: int
+    held_bars: int
+    gained: float
+    lost: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Simulation:
     """The path of one account over the measured bars.
@@ -85,6 +108,10 @@ class Simulation:
         Position in the panel of the bar on which equity fell to 0 or below; None without ruin.
     untradable_weights
         How many weights other than 0 had no price to trade at.
+    scaled_decisions
+        How many executed decisions a cap made smaller.
+    trips
+        The round trips.
     totals
         Sums over the bars.
     """
@@ -95,6 +122,8 @@ class Simulation:
     n_trades: int
     ruined_bar: int | None
     untradable_weights: int
+    scaled_decisions: int
+    trips: Trips
     totals: Totals
     _execution: Execution = field(repr=False)
     _n_orders: int = field(repr=False)
@@ -109,6 +138,16 @@ class Simulation:
     def decision_bars(self) -> IntArray:
         """Bars of the decisions that were traded, shape (n_traded,)."""
         return self._execution.decision_bars[: self._n_orders]
+
+    @property
+    def scaled_by(self) -> dict[str, int]:
+        """How many executed decisions each cap made smaller, by the name of the cap."""
+        orders, cap = self._execution.orders, self.settings.max_gross_exposure
+        above = orders.gross[: self._n_orders] > cap * (1.0 + TRADE_THRESHOLD)
+        return {
+            "max_weight": int(np.count_nonzero(orders.clipped[: self._n_orders])),
+            "max_gross_exposure": int(np.count_nonzero(above)),
+        }
 
     @cached_property
     def net_return(self) -> FloatArray:
@@ -141,19 +180,19 @@ class Simulation:
     @cached_property
     def turnover(self) -> FloatArray:
         """Sum of absolute traded values over the equity before the trade."""
-        equity, traded = self._events
+        equity, traded, _ = self._events
         return self._per_bar(traded / equity)
 
     @cached_property
     def cost(self) -> FloatArray:
         """Trading costs of each bar, in currency."""
-        _, traded = self._events
+        traded = self._events[1]
         return self._per_bar(self.settings.cost_rate * traded)
 
     def trades(self) -> Trades:
         """Work out the single trades."""
         orders, path = self._execution.orders, self._execution.path
-        equity, traded = self._events
+        equity, traded, _ = self._events
         held = np.concatenate(([0.0], self._amounts))[: self._n_orders]
         values = self._amounts[:, None] * orders.targets[: self._n_orders]
         values -= held[:, None] * path.drifted[: self._n_orders]
@@ -187,7 +226,9 @@ class Simulation:
 
     @cached_property
     def _events(self) -> FloatArray:
-        """Equity before each order and then each sale, and the value traded, shape (2, n_events).
+        """Equity before each order and then each sale, the value traded, and the units then held.
+
+        Shape (3, n_events).
 
         Computed again, which takes less time than to write it for every run of a batch.
         """
@@ -208,7 +249,7 @@ class Simulation:
     @cached_property
     def _amounts(self) -> FloatArray:
         """Currency put into the targets of each order."""
-        return self._events[0, : self._n_orders] * self._scales
+        return self._events[2, : self._n_orders]
 
     @cached_property
     def _order_offsets(self) -> IntArray:

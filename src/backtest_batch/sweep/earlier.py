@@ -31,7 +31,7 @@ from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
 from backtest_batch.tracking.store import Store
 
-RESULT_TAGS = ("ruined", "untradable_weights", INPUTS, UNKNOWN)
+RESULT_TAGS = ("ruined", "untradable_weights", "scaled_decisions", INPUTS, UNKNOWN)
 """Tags of a run that belong to its result."""
 
 KEPT_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")

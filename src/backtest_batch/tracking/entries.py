@@ -34,8 +34,8 @@ RESERVED_TAGS = frozenset(
         "attempts", "batch_id", "batch_name", "batch_role", "chosen", "chunk_runs", "claim",
         "code_fingerprint", "config_hash", "data_fingerprint", "error_message", "error_type",
         "git_commit", "git_dirty", "host", "inputs_unknown", "n_failed", "n_finished", "n_runs",
-        "n_skipped", "pid", "process_started", "rerun_of", "ruined", "run_id", "run_key", "split",
-        "strategy_inputs", "swept", "tracking_id",
+        "n_skipped", "pid", "process_started", "rerun_of", "ruined", "run_id", "run_key",
+        "scaled_decisions", "split", "strategy_inputs", "swept", "tracking_id",
         "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip

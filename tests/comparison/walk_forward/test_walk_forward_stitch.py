@@ -104,6 +104,24 @@ def test_only_the_first_bar_after_a_switch_pays_for_it():
     assert curve.splits.tolist() == [0] * 10 + [1] * 10 + [2] * 10
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "turnover"),
+    [
+        # All in the same symbol; the costs of the one were higher.
+        ([1.00004, 0.0], [1.00001, 0.0], 0.0),
+        ([1.0002, 0.0], [1.0, 0.0], 0.0002),
+        ([0.90004, 0.0], [0.90001, 0.0], 0.00003),
+        ([1.00004, 0.0], [0.90001, 0.1], 0.20003),
+    ],
+)
+def test_a_switch_fetches_no_dust_back(before, after, turnover):
+    runs = runs_of(random_returns(40, 2), cost_rate=0.001)
+    curve = stitch(runs, PATH, [0, 0, 1], lambda run, bar: np.array((before, after)[run]))
+    (switch,) = curve.switches
+    assert switch.turnover == pytest.approx(turnover, abs=1e-12)
+    assert (curve.switch_trades.sum() == 0) == (turnover == 0)
+
+
 def test_where_no_run_qualifies_the_curve_is_in_cash():
     runs = runs_of(random_returns(40, 1), cost_rate=0.01, cash_rate=0.0365)
     curve = stitch(runs, PATH, [0, None, 0], lambda run, bar: np.array([0.5, -0.3]))

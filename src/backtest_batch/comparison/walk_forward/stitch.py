@@ -8,7 +8,7 @@ import numpy as np
 from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Segment, positions
 from backtest_batch.engine.calendar import year_fractions
-from backtest_batch.engine.costs import TRADE_THRESHOLD
+from backtest_batch.engine.costs import DUST, TRADE_THRESHOLD
 from backtest_batch.market.panel import FloatArray, IntArray
 
 DriftedWeights = Callable[[int, int], FloatArray]
@@ -93,8 +93,9 @@ def stitch(
 
     Where the choice changes, ``cost_rate * sum |new drifted weights - old drifted weights|`` at the
     close before the first test bar is subtracted from that bar's return, beside the chosen run's
-    own costs. The first segment pays nothing. Where no run qualifies, the curve is in cash at
-    ``cash_rate`` (ACT/365).
+    own costs; nothing is, where both hold the same and differ by the cash that costs took. The
+    first segment pays nothing. Where no run qualifies, the curve is in cash at ``cash_rate``
+    (ACT/365).
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def _switch(
         0.0 if run == CASH else np.asarray(drifted_weights(run, bar), dtype=np.float64)
         for run in (before, after)
     )
-    change = np.abs(np.asarray(new - old))
+    change = np.zeros(1) if _differ_by_costs(old, new) else np.abs(np.asarray(new - old))
     turnover = float(change.sum())
     switch = Switch(
         bar=bar,
@@ -159,6 +160,18 @@ def _switch(
         cost=runs.cost_rate * turnover,
     )
     return switch, int(np.count_nonzero(change > TRADE_THRESHOLD))
+
+
+def _differ_by_costs(old: FloatArray | float, new: FloatArray | float) -> bool:
+    """Return whether both hold the same, all of it invested, and only paid other costs for it.
+
+    As the engine leaves dust alone: rule 8 of docs/semantics.md.
+    """
+    before, after = float(np.sum(old)), float(np.sum(new))
+    if min(before, after) < 1.0 - TRADE_THRESHOLD or abs(after - before) > DUST * before:
+        return False
+    change = np.asarray(new) / after - np.asarray(old) / before
+    return bool(np.all(np.abs(change) <= TRADE_THRESHOLD))
 
 
 def _curve(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from backtest_batch.batch.forward import periods_per_year
 from backtest_batch.batch.returns import BatchReturns, batch_returns
+from backtest_batch.comparison.caps import cap_notes
 from backtest_batch.comparison.conclusion import Conclusion, ReturnsOfRuns, conclude
 from backtest_batch.comparison.overfitting import OverfittingSettings
 from backtest_batch.comparison.ranking import Ranking
@@ -91,6 +92,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
                 table, configs, recorder.store, session.config["filter_tags"], kinds
             )
             notes = (*notes, *said)
+        notes = (*notes, *cap_notes(session.in_order, session.plan.swept))
         notes = (*notes, *kinds.without_effect(list(table.params.columns)))
         heed()
         conclusion = conclude(
