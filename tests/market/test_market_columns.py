@@ -246,3 +246,45 @@ def test_a_field_without_any_value_is_left_out_and_that_is_said(tmp_path, one, c
     late["open"] = late["open"].fillna(0)
     with pytest.raises(DataError, match=r"an open of 0 .*`data\.open_column=null` leaves"):
         read_csv(late, tmp_path)
+
+
+def test_columns_beside_a_close_that_are_not_read_are_named(tmp_path, market, caplog):
+    frame = market["close"].assign(Close=market["close"]["KO"])
+    said = "'KO', 'PEP' are not read beside 'Close', the closes of one asset ("
+    for read in (lambda: read_csv(frame, tmp_path), lambda: panel_from_frames(frame)):
+        caplog.clear()
+        assert read().n_assets == 1
+        assert said in caplog.text
+    assert panel_from_frames(frame, close_column=None).symbols == ("KO", "PEP", "Close")
+
+
+@pytest.mark.parametrize("flat", ["{1} {0}", "{0}_{1}"])
+def test_names_of_fields_and_symbols_without_a_close(tmp_path, market, flat):
+    frame = two_levels(market, fields=("Open", "High", "Low"))
+    flattened = frame.set_axis([flat.format(*pair) for pair in frame.columns], axis=1)
+    for read in (lambda: read_csv(flattened, tmp_path), lambda: panel_from_frames(flattened)):
+        with pytest.raises(DataError, match=r"no column of closes of KO .*close_column"):
+            read()
+    beside = market["close"].assign(**{flat.format("Volume", "KO"): 5.0})
+    with pytest.raises(DataError, match="is no price by its name"):
+        panel_from_frames(beside)
+
+
+def test_names_of_companies_are_no_fields(market):
+    names = ["Change Healthcare", "Open Text"]
+    assert panel_from_frames(market["close"].set_axis(names, axis=1)).symbols == tuple(names)
+
+
+def test_labels_of_two_levels_as_text(market):
+    frame = two_levels(market)
+    flattened = frame.set_axis([str(pair) for pair in frame.columns], axis=1)
+    assert panel_from_frames(flattened) == panel_from_frames(**market)
+    with pytest.raises(DataError, match="may have one level of names, but has 2"):
+        panel_from_frames(frame, volume=frame)
+
+
+def test_columns_of_text_can_be_left_out(tmp_path, market):
+    frame = market["close"].assign(weekday="Monday")
+    with pytest.raises(DataError, match=r"holds 'Monday' .*`'data\.exclude=\[weekday\]'` leaves"):
+        read_csv(frame, tmp_path)
+    assert read_csv(frame, tmp_path, exclude=["weekday"]).symbols == ("KO", "PEP")

@@ -316,3 +316,10 @@ def test_mutated_bytes_end_in_a_panel_or_in_one_readable_message(
     else:
         assert isinstance(panel, Panel)
         assert np.isfinite(panel.fields["close"]).any()
+
+
+def test_a_file_of_another_separator_is_told(tmp_path):
+    (tmp_path / "a.csv").write_text("date;A\n2020-01-02;1\n2020-01-03;2\n")
+    source = Csv(path=str(tmp_path / "a.csv"))
+    assert "the first line is one column, 'date;A': `data.separator=semicolon`" in refusal(source)
+    assert load_panel(Csv(path=source.path, separator="semicolon")).n_bars == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.bars import SymbolBars, check_order, check_values
+from backtest_batch.market.bars import SymbolBars, check_order, check_values, without
 from backtest_batch.market.fields import FIELDS, FloatArray, IntArray
 from backtest_batch.market.gaps import Gaps, check_columns, fill_or_refuse
 from backtest_batch.market.panel import Panel, new_panel
@@ -104,7 +104,8 @@ def _join_pieces(bars: Sequence[SymbolBars]) -> dict[str, SymbolBars]:
     for item in bars:
         if not pieces[item.symbol]:
             where = f"{item.file}: " if item.file else ""
-            raise DataError(f"{where}{item.symbol} has no bars")
+            out = without("close", [item.symbol], item.file)
+            raise DataError(f"{where}{item.symbol} has no bars{out}")
     return {symbol: _joined(found) for symbol, found in pieces.items()}
 
 
@@ -142,13 +143,13 @@ def _common_fields(
     """Return the fields that every symbol has values of, and notes on the others."""
     names, notes = [], []
     for name in FIELDS:
-        without = [item.symbol for item in series if _is_without(item, name)]
-        if not without:
+        lacking = [item.symbol for item in series if _is_without(item, name)]
+        if not lacking:
             names.append(name)
         elif name in known:
             notes.append(
-                f"{name} is left out: {without[0]} has none "
-                f"({len(without):,} of {len(series):,} symbols)"
+                f"{name} is left out: {lacking[0]} has none "
+                f"({len(lacking):,} of {len(series):,} symbols)"
             )
     return names, notes
 

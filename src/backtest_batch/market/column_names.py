@@ -30,7 +30,7 @@ _NO_PRICES = (
     "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|"
     "capital gains|trades|trade count|"
     "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
-    "market cap"
+    "market cap|ignore|time|open time|close time|per|period|unix"
 )
 
 _MEANINGS = (
@@ -109,15 +109,28 @@ def fields_by_symbol(
 def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
     """Return (field's label, symbol) of names such as ``AAPL.Close`` and ``Volume_MSFT``.
 
-    None when a name does not end, or not each begins, with a field, or there is but one field.
+    None when not all names begin, or end, with a field, or there is but one field.
     """
     for at_front in (True, False):
         pairs = [_split(column, at_front=at_front) for column in columns]
         known = [pair for pair in pairs if pair is not None]
         meanings = {meaning(field) for field, _ in known}
-        if len(known) == len(pairs) and len(meanings) > 1 and meanings & CLOSE_LIKE:
+        # Open Text and Change Healthcare are companies: one field each tells nothing.
+        several = len({symbol for _, symbol in known}) < len(known)
+        if len(known) == len(pairs) and len(meanings) > 1 and (several or meanings & CLOSE_LIKE):
             return known
     return None
+
+
+def is_no_price(column: str) -> bool:
+    """Return whether a column holds no prices by its name: ``Dividends``, ``AAPL_Volume``."""
+    if meaning(column) in ("volume", "no price"):
+        return True
+    front, back = (_split(column, at_front=at_front) for at_front in (True, False))
+    # Change Healthcare is a company.
+    return (front is not None and meaning(front[0]) == "volume") or (
+        back is not None and meaning(back[0]) in ("volume", "no price")
+    )
 
 
 def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:

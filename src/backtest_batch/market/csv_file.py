@@ -75,6 +75,8 @@ class CsvFile:
                 f"{printable(self.path)} is empty: its first line should name the columns"
             )
         self._refuse_values(first)
+        if len(first) == 1:
+            self._refuse_one_column(first[0])
         levels = _two_levels(first, second, third)
         return (first, 1) if levels is None else levels
 
@@ -86,6 +88,14 @@ class CsvFile:
                 f"({shown}{', ...' if len(cells) > 4 else ''}): write a line of names above it, "
                 f"such as {self._separator.join(('timestamp', 'open', 'high', 'low', 'close'))}"
             )
+
+    def _refuse_one_column(self, cell: str) -> None:
+        for name, character in (("semicolon", ";"), ("tab", "\t"), ("pipe", "|"), ("comma", ",")):
+            if character in cell:
+                raise DataError(
+                    f"{printable(self.path)}: the first line is one column, {cell[:60]!r}: "
+                    f"`data.separator={name}` takes it apart"
+                )
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         """Return a pyarrow Table of these columns; text where ``numbers`` are none."""

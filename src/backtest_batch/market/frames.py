@@ -1,6 +1,7 @@
 """DataFrames as bars."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from backtest_batch.errors import DataError
 from backtest_batch.market.adjusted import Choice, adjusted_fields
 from backtest_batch.market.bars import SymbolBars
-from backtest_batch.market.column_names import fields_by_symbol, plain, split_names
+from backtest_batch.market.column_names import fields_by_symbol, pair_of, plain, split_names
 from backtest_batch.market.counts import check_are_prices
 from backtest_batch.market.fields import FloatArray
 from backtest_batch.market.layout import (
@@ -17,6 +18,7 @@ from backtest_batch.market.layout import (
     choices_by_symbol,
     choose_fields,
     unclear_levels,
+    unread,
 )
 from backtest_batch.market.tables import Reading
 from backtest_batch.market.wording import Wording
@@ -52,21 +54,23 @@ def bars_of_frame(frame: pd.DataFrame, *, symbol: str, names: ColumnNames) -> Re
             "(symbols), or two (fields and symbols)"
         )
     _check_labels("close", frame)
-    two_levels = frame.columns.nlevels == 2
     found: list[tuple[str, str]] | None = None
-    if two_levels:
-        levels = (frame.columns.get_level_values(level) for level in (0, 1))
-        pairs = list(zip(*(map(str, level) for level in levels), strict=True))
-        columns = [str(pair) for pair in pairs]
+    columns = [str(label) for label in frame.columns]
+    pairs = [pair for column in columns if (pair := pair_of(column)) is not None and all(pair)]
+    if frame.columns.nlevels == 2 or (pairs and len(pairs) == len(columns)):
+        if frame.columns.nlevels == 2:
+            levels = (frame.columns.get_level_values(level) for level in (0, 1))
+            pairs = list(zip(*(map(str, level) for level in levels), strict=True))
         found = fields_by_symbol(pairs)
         if found is None:
             raise unclear_levels(pairs, _WORDING)
     else:
-        columns = [str(label) for label in frame.columns]
         _refuse_rows_by_symbol(columns)
         choice = choose_fields(columns, names, _WORDING)
         if choice is not None:
-            return _read_fields(frame, columns, {symbol: choice}, {}, names)
+            reading = _read_fields(frame, columns, {symbol: choice}, {}, names)
+            note = unread(columns, choice, _WORDING)
+            return replace(reading, notes=(*reading.notes, *([note] if note else [])))
         if names.close is not None:
             found = split_names(columns)
     if found is not None:
@@ -127,6 +131,10 @@ def bars_of_frames(frames: Mapping[str, pd.DataFrame]) -> list[SymbolBars]:
     """
     for name, frame in frames.items():
         _check_labels(name, frame)
+        if frame.columns.nlevels > 1:
+            raise DataError(
+                f"`{name}` may have one level of names, but has {frame.columns.nlevels}"
+            )
     close = frames["close"]
     for name, frame in frames.items():
         if not frame.index.equals(close.index):

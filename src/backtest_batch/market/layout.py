@@ -12,6 +12,7 @@ from backtest_batch.market.column_names import (
     CLOSE_LIKE,
     PRICES,
     fields_by_symbol,
+    is_no_price,
     looks_like_bars,
     meaning,
     pair_of,
@@ -75,6 +76,8 @@ class Layout:
         Name in the table of each column of ``choices``, by symbol; empty where they are the same.
     left_out
         Symbols of a wide table that were to be left out.
+    note
+        What a reader should know about columns that are not read.
     """
 
     kind: Literal["wide", "long", "single", "fields"]
@@ -84,6 +87,7 @@ class Layout:
     choices: dict[str, Choice] = field(default_factory=dict)
     places: dict[str, dict[str, str]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    note: str | None = None
 
 
 def find_layout(
@@ -158,7 +162,8 @@ def _without_symbols(
     if choice is not None:
         if names.symbol is not None:
             _refuse_hidden_symbols(rest, wording.table)
-        return Layout(kind="single", timestamp=timestamp, choices={"": choice})
+        note = unread(rest, choice, wording)
+        return Layout(kind="single", timestamp=timestamp, choices={"": choice}, note=note)
     if not rest:
         raise DataError(f"{wording.table} has no column of prices beside '{timestamp}'")
     named = wanted is not None and set(wanted) <= {column.strip() for column in assets}
@@ -209,6 +214,19 @@ def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) 
         if quoted is None:
             del found["close"]
     return choose(found, adjusted=names.adjusted, explicit=explicit, wording=wording)
+
+
+def unread(columns: Sequence[str], choice: Choice, wording: Wording) -> str | None:
+    """Return a sentence on columns beside the fields of one asset that may be assets too."""
+    others = [column for column in columns if meaning(column) is None]
+    others = [column for column in others if column not in choice.columns.values()]
+    if not others:
+        return None
+    verb = "is" if len(others) == 1 else "are"
+    return (
+        f"{some(others, 3)} {verb} not read beside '{choice.columns['close']}', the closes of one "
+        f"asset ({wording.setting('close_column', None)} takes each column as an asset)"
+    )
 
 
 def choices_by_symbol(
@@ -266,7 +284,7 @@ def check_assets(columns: Sequence[str], wording: Wording) -> None:
             f"{wording.setting('close_column', None)} takes each column as an asset"
         )
     for column in columns:
-        if meaning(column) in ("no price", "volume") and len(columns) > 1:
+        if is_no_price(column) and len(columns) > 1:
             raise DataError(
                 f"{wording.table}: the column '{column.strip()}' is no price by its name, but "
                 f"stands among closes: {wording.leave_out([column.strip()])} leaves it out, "

@@ -182,7 +182,7 @@ def _single(
         available=(symbol,),
         bars=[rows.bars(symbol, fields)],
         in_order=False,
-        notes=(note,) if note else (),
+        notes=tuple(filter(None, (note, layout.note))),
     )
 
 
@@ -224,11 +224,19 @@ def _wide(
     if not columns:
         return Reading(available=available, bars=[], in_order=True)
     rows = _read(file, [layout.timestamp], columns, rules)
-    closes = {layout.values[column]: rows.floats(column) for column in columns}
+    wording = Wording(table=rows.cells.file)
+    closes = {}
+    for column in columns:
+        symbol = layout.values[column]
+        try:
+            closes[symbol] = rows.floats(column)
+        except DataError as error:
+            advice = f"; {wording.leave_out([symbol])} leaves the column out"
+            raise DataError(f"{error}{advice}") from error
     notes: tuple[str, ...] = ()
     # Who names the symbols, or says that every column is one, is not asked again.
     if selection.wanted is None and names.close is not None:
-        notes = check_are_prices(closes, Wording(table=rows.cells.file))
+        notes = check_are_prices(closes, wording)
     bars = [rows.bars(symbol, {"close": close}) for symbol, close in closes.items()]
     return Reading(available=available, bars=bars, in_order=True, notes=notes)
 
