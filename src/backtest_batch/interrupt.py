@@ -105,7 +105,8 @@ def watch() -> None:
     """
     global _watching  # noqa: PLW0603 - a process is a command, or is not
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    if os.name == "posix":
+        os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     _install(_leave_to_watcher)
     _watching = True
@@ -338,6 +339,6 @@ def _leave(code: int, said: str) -> NoReturn:
         if os.isatty(2):
             said = f"{SHOW_CURSOR}{said}"  # a progress bar has hidden it
         # A terminal that is held, or a pipe that nobody empties, must not keep it.
-        if said and select.select([], [2], [], 1.0)[1]:
+        if said and (os.name != "posix" or select.select([], [2], [], 1.0)[1]):
             os.write(2, said.encode(errors="backslashreplace"))
     os._exit(code)
