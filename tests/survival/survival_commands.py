@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,7 +183,7 @@ class Command:
         if first is not None:
             program = [sys.executable, "-c", AFTER, first, *program]
         process = subprocess.Popen(
-            [*program, *arguments],
+            [*program, *last_of_each(arguments)],
             cwd=folder or self.folder,
             env=self.environment,
             stdin=terminal,
@@ -240,6 +240,12 @@ class Command:
         finally:
             store.close()
         return Recorded(handle=handle, runs=frame, artifacts=artifacts, batch_artifacts=own)
+
+
+def last_of_each(arguments: Sequence[str]) -> list[str]:
+    """Return arguments without those whose key is given again: a test changes what is usual."""
+    last = {argument.partition("=")[0]: argument for argument in arguments}
+    return list(last.values())
 
 
 @dataclass(frozen=True)
