@@ -13,6 +13,7 @@ from hydra.errors import ConfigCompositionException
 
 from backtest_batch.arguments import argument_value, divide, option_value
 from backtest_batch.batch_file import expand_arguments
+from backtest_batch.config.texts import require_written_arguments
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.exit_code import FULL_ERROR, exit_code_of
 from backtest_batch.interrupt import heed, shielded
@@ -110,6 +111,7 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     """
     # loky speaks of its own restarts, which cost nobody's work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    require_written_arguments(arguments)
     use_kernel_cache()
     refuse_repeats(given_keys(arguments))
     with apart(), resumed(_with_winner(expand_arguments(arguments))) as expanded:

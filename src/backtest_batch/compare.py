@@ -25,6 +25,7 @@ from backtest_batch.comparison.ranking import Ranking, unranked_counts
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.check import check_compare
 from backtest_batch.config.schema import CompareConfig
+from backtest_batch.config.texts import require_written_arguments
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.exit_code import exit_code_of
 from backtest_batch.interrupt import begun, finished
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any(item in ("-h", "--help") for item in given):
             sys.stdout.write(_help())
             return 0
+        require_written_arguments(given)
         try:
             run_comparison(read_config(given))
         finally:

@@ -18,6 +18,7 @@ from backtest_batch.batch.setup import Setting
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking
+from backtest_batch.config.texts import as_text
 from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
@@ -314,15 +315,15 @@ def keeps_all_files(policy: str, n_runs: int) -> bool:
 
 
 def _masked(record: RunRecord) -> RunRecord:
-    """Return a run without the secrets that its error may name."""
+    """Return a run without the secrets that its error may name, and as it can be written."""
     failure = record.outcome
     if not isinstance(failure, RunFailure):
         return record
     shown = replace(
         failure,
-        error_message=masked(failure.error_message),
-        traceback=masked(failure.traceback),
-        log=masked(failure.log),
+        error_message=masked(as_text(failure.error_message)),
+        traceback=masked(as_text(failure.traceback)),
+        log=masked(as_text(failure.log)),
     )
     return replace(record, outcome=shown)
 

@@ -12,6 +12,7 @@ from backtest_batch.arguments import configuration_sources
 from backtest_batch.config.check import check_keys
 from backtest_batch.config.key import Role
 from backtest_batch.config.schema import ALL, processors, roles
+from backtest_batch.config.texts import require_texts
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import masked_values
 from backtest_batch.records import BatchRequest
@@ -74,7 +75,14 @@ def read_request(
 def make_request(
     grid: Grid, composer: Composer, batch: dict[str, Any], arguments: Sequence[str]
 ) -> BatchRequest:
-    """Return the request of a grid."""
+    """Return the request of a grid.
+
+    Raises
+    ------
+    ConfigurationError
+        When a text of it cannot be recorded.
+    """
+    require_texts([*grid.texts, *batch.items()])
     n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
     # Nothing is computed by a label, so that no secret in one needs to go any further.
     labels = {name: masked_values(batch[name], name) for name in LABELS}

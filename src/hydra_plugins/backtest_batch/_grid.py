@@ -121,6 +121,17 @@ class Grid:
             return len(self.listed)
         return math.prod(len(axis) for axis in self.axes)
 
+    @property
+    def texts(self) -> Iterator[tuple[str, Any]]:
+        """Its keys and values, as far as these are no numbers of a range."""
+        for axis in self.axes:
+            if isinstance(axis.assignments, tuple):
+                yield from ((item.key, item.value) for item in axis.assignments)
+        yield from ((item.key, item.value) for item in self.constants)
+        for run_id, assignments in self.listed or ():
+            yield "runs", run_id or ""
+            yield from ((item.key, item.value) for item in assignments)
+
     def combinations(self) -> Iterator[tuple[str | None, tuple[Assignment, ...]]]:
         """Yield id (or None) and assignments of each run, the last axis fastest."""
         if self.listed is not None:
