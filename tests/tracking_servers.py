@@ -213,8 +213,9 @@ class Asked:
         return self.path.endswith("/mlflow/runs/create")
 
 
-Behaviour = Callable[[Asked], str | int]
-"""What a proxy does with a request: ``pass``, ``lose`` its answer, or answer a status itself."""
+Behaviour = Callable[[Asked], str | int | bytes]
+"""What a proxy does with a request: ``pass``, ``lose`` its answer, or answer a status, or 200 and
+some bytes, itself."""
 
 
 @dataclass
@@ -239,7 +240,7 @@ class Proxy:
     behaviour: Behaviour = field(default=lambda _: "pass")
     credentials: str | None = None
     certificate: Path | None = None
-    seen: list[tuple[Asked, str | int]] = field(default_factory=list)
+    seen: list[tuple[Asked, str | int | bytes]] = field(default_factory=list)
 
     def __enter__(self) -> "Proxy":
         proxy = self
@@ -262,6 +263,8 @@ class Proxy:
                     self.answer(401, b"who are you?")
                 elif isinstance(does, int):
                     self.answer(does, b"not now", {"Retry-After": "0"})
+                elif isinstance(does, bytes):
+                    self.answer(200, does)
                 else:
                     self.forward(body, does)
 

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from backtest_batch.tracking.address import is_http
+from backtest_batch.tracking.answers import unbelievable
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+_SERVED = ("mlflow-artifacts:", "http:", "https:")
+"""Addresses of files that a tracking server keeps; other stores of files check what they get."""
 
 
 def local_folder(artifact_uri: str) -> Path | None:
@@ -101,6 +108,9 @@ def upload(
     """Copy files to the artifact store of a run through MLflow's client."""
     for place in _folders(folder, texts or {}):
         client.log_artifacts(run_id, str(place))
+        if is_http(client.tracking_uri):
+            uri = str(client.get_run(run_id).info.artifact_uri)
+            _require_arrived(uri, client.tracking_uri, place)
 
 
 def send(
@@ -115,6 +125,24 @@ def send(
     repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
     for place in _folders(folder, texts):
         repository.log_artifacts(str(place))  # type: ignore[no-untyped-call]
+        _require_arrived(artifact_uri, tracking_uri, place)
+
+
+def _require_arrived(artifact_uri: str, tracking_uri: str, folder: Path) -> None:
+    """Check that a server has the files of a folder that were sent to it.
+
+    Raises
+    ------
+    StoreError
+        When it has not: it, or what stands before it, answered something else.
+    """
+    if artifact_uri.startswith(_SERVED):
+        sizes = {name: (folder / name).stat().st_size for name in names_below(folder)}
+        absent = missing(artifact_uri, tracking_uri, sizes, sizes)
+        if absent:
+            raise unbelievable(
+                tracking_uri, f"does not have the file {absent[0]} that was sent to {artifact_uri}"
+            )
 
 
 def names_below(folder: Path) -> list[str]:
@@ -124,20 +152,38 @@ def names_below(folder: Path) -> list[str]:
     )
 
 
-def missing(artifact_uri: str, tracking_uri: str, names: Iterable[str]) -> list[str]:
-    """Return which of the names are no file at an artifact address."""
-    place = local_folder(artifact_uri)
+def missing(
+    artifact_uri: str,
+    tracking_uri: str,
+    names: Iterable[str],
+    sizes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Return which of the names are no file at an artifact address, or one of another size.
+
+    Raises
+    ------
+    StoreError
+        When a server answers something else than it was asked.
+    """
+    place, sizes = local_folder(artifact_uri), sizes or {}
     if place is not None:
         return [name for name in names if not (place / name).is_file()]
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
     names = list(names)
-    held: set[str] = set()
-    for folder in {posixpath.dirname(name) for name in names}:
-        found = repository.list_artifacts(folder or None)
-        held.update(str(info.path) for info in found if not info.is_dir)
-    return [name for name in names if name not in held]
+    held: dict[str, int | None] = {}
+    try:
+        for folder in {posixpath.dirname(name) for name in names}:
+            found = repository.list_artifacts(folder or None)
+            held |= {str(info.path): info.file_size for info in found if not info.is_dir}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise unbelievable(tracking_uri, "not with a list of files") from error
+    return [
+        name
+        for name in names
+        if name not in held or (name in sizes and held[name] not in (None, sizes[name]))
+    ]
 
 
 def _folders(folder: Path | None, texts: Mapping[str, str]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backtest_batch.masking import masked
+from backtest_batch.tracking.answers import unbelievable
 from backtest_batch.tracking.mlflow_calls import is_transient
 from backtest_batch.tracking.paging import has_tag, searched
 
@@ -119,7 +120,7 @@ class Beginnings:
             response: Response | None = None
             try:
                 response = self._send(tags, started_ms)
-                begun = _answered(response)
+                begun = self._answered(response, tags, started_ms)
             except Exception as error:
                 if attempt == retries or not is_transient(error):
                     raise
@@ -149,6 +150,26 @@ class Beginnings:
         )
         return answer
 
+    def _answered(self, response: "Response", tags: Mapping[str, str], started_ms: int) -> Begun:
+        """Return the run that an answer names, if that is the one that was asked for."""
+        from mlflow.utils.rest_utils import verify_rest_response
+
+        verify_rest_response(response, _CREATE)
+        try:
+            run: dict[str, Any] = response.json()["run"]
+            info: dict[str, Any] = run["info"]
+            begun = Begun(str(info["run_id"]), str(info.get("artifact_uri", "")))
+            named = {tag["key"]: tag["value"] for tag in run.get("data", {}).get("tags", [])}
+            is_asked = (info["experiment_id"], info["start_time"]) == (
+                self._store.experiment_id,
+                started_ms,
+            ) and all(named.get(key, tags[key]) == tags[key] for key in _IDENTITY if key in tags)
+        except (AttributeError, KeyError, TypeError):
+            is_asked = False
+        if not is_asked:
+            raise unbelievable(self._store.shown, "did not begin the run that it was asked for")
+        return begun
+
     def _alike(self, identity: Identity) -> "Iterator[Run]":
         """Yield the runs of the experiment that are what ``identity`` says, the oldest first."""
         conditions = [has_tag(key, value) for key, value in identity]
@@ -160,17 +181,6 @@ class Beginnings:
         with self._lock:
             self._doubtful[identity] = begun.run_id
         return begun
-
-
-def _answered(response: "Response") -> Begun:
-    from mlflow.exceptions import MlflowException
-    from mlflow.utils.rest_utils import verify_rest_response
-
-    verify_rest_response(response, _CREATE)
-    info: dict[str, Any] = response.json().get("run", {}).get("info", {})
-    if "run_id" not in info:
-        raise MlflowException(f"the answer to {_CREATE} names no run")
-    return Begun(str(info["run_id"]), str(info.get("artifact_uri", "")))
 
 
 def _begun(run: "Run") -> Begun:

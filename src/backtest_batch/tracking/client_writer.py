@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backtest_batch.tracking.answers import end_run, require_recorded
 from backtest_batch.tracking.artifacts import PlacedFiles, local_folder, send, upload
 from backtest_batch.tracking.begin import Beginnings, Begun
 from backtest_batch.tracking.connections import each
@@ -48,8 +49,15 @@ class ClientWriter:
             try:
                 self._log(run.run_id, entry, tags=entry.tags if existing else {})
                 self._place(run, entry, placed)
+                require_recorded(
+                    self._store,
+                    run.run_id,
+                    params=entry.params,
+                    metrics=entry.metrics,
+                    tags=entry.tags,
+                )
                 # Last, so that FINISHED means complete.
-                self._store.client.set_terminated(run.run_id, entry.status, entry.ended_ms)
+                end_run(self._store, run.run_id, entry.status, entry.ended_ms)
                 self._store.require_file()
             except BaseException:
                 placed.undo()

@@ -249,7 +249,7 @@ def _is_of_the_store(error: Exception) -> bool:
     if isinstance(error, Warning):
         return False
     origin = type(error).__module__.partition(".")[0]
-    return origin in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3")
+    return origin in ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "google")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

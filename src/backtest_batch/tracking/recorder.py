@@ -10,6 +10,7 @@ from typing import Any, Literal
 from backtest_batch.errors import StoreError
 from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, Status
+from backtest_batch.tracking.answers import end_run, require_recorded
 from backtest_batch.tracking.artifacts import missing, send, upload
 from backtest_batch.tracking.begin import Beginnings
 from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
@@ -130,6 +131,7 @@ class Recorder:
                     data = [_dataset_input(dataset)]
                     again_after_collisions(lambda: client.log_inputs(run_id, datasets=data))
                 upload(self.store.files, run_id, folder=artifacts)
+                require_recorded(self.store, run_id, tags={CLAIM: claim})
             except BaseException:
                 self._take_back(run_id)
                 raise
@@ -313,8 +315,9 @@ class Recorder:
                 timestamp_ms=ended_ms,
             )
             upload(self.store.files, self.parent_run_id, folder=artifacts)
+            require_recorded(self.store, self.parent_run_id, tags=all_tags)
             self._beginnings.retire_doubles()
-            self.store.client.set_terminated(self.parent_run_id, status, ended_ms)
+            end_run(self.store, self.parent_run_id, status, ended_ms)
 
     def _write(
         self,

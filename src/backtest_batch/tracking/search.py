@@ -3,13 +3,14 @@
 import difflib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from backtest_batch.errors import SelectionError
+from backtest_batch.tracking.answers import unbelievable
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.entries import RERUN_OF
 from backtest_batch.tracking.paging import has_tag, searched
@@ -149,14 +150,25 @@ def load_runs(
 
 
 def run_states(store: Store, batch_id: str) -> list[tuple[str, str, str]]:
-    """Return run key, status and MLflow run id of a batch's runs, in the order of their start."""
+    """Return run key, status and MLflow run id of a batch's runs, in the order of their start.
+
+    Raises
+    ------
+    StoreError
+        When the store fails, or a server does not know the batch, which has its parent run there.
+    """
     query = RunQuery(batches=(batch_id,), tags={"batch_role": "run"}, statuses=None, parts=())
     with store.calling("read the batch's runs"):
         if store.engine is not None:
             return query_keys(store, query)
+        everything = replace(query, tags={})
+        found = list(searched(store, _filter(everything, batch_id, ""), ["start_time ASC"]))
+        if not any(run.data.tags.get("batch_role") == "batch" for run in found):
+            raise unbelievable(store.shown, f"knows nothing of the batch {batch_id}")
         return [
             (run.data.tags.get("run_key", ""), run.info.status, run.info.run_id)
-            for run in searched(store, _filter(query, batch_id, ""), ["start_time ASC"])
+            for run in found
+            if run.data.tags.get("batch_role") == "run"
         ]
 
 

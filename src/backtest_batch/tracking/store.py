@@ -21,6 +21,7 @@ from backtest_batch.tracking.address import (
     sqlite_path,
     sqlite_uri,
 )
+from backtest_batch.tracking.answers import unbelievable
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.mlflow_calls import (
     calling,
@@ -33,7 +34,7 @@ from backtest_batch.tracking.schema import check_revision
 
 if TYPE_CHECKING:
     import sqlalchemy
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, RunInfo
     from mlflow.tracking import MlflowClient
     from sqlalchemy.orm import Session
 
@@ -155,6 +156,15 @@ class Store:
     def host_credentials(self) -> Any:  # Any: an entity of MLflow, which loads late
         """Return with what MLflow's client addresses the server of an HTTP store."""
         return _backend(self.client).get_host_creds()
+
+    def update_run(self, run_id: str, status: str, ended_ms: int) -> "RunInfo":
+        """End a run, and return what the store answers, which MLflow's client keeps to itself."""
+        from mlflow.entities import RunStatus
+
+        info: RunInfo = _backend(self.client).update_run_info(
+            run_id, RunStatus.from_string(status), ended_ms, None
+        )
+        return info
 
     def close(self) -> None:
         """Close the connections of a database store; the store can be used again afterwards."""
@@ -314,6 +324,8 @@ def _experiment(
             found = client.get_experiment_by_name(name)
     if found is None:
         raise StoreError(f"The store {shown(uri)} does not keep the experiment '{name}'.")
+    if found.name != name or not found.experiment_id:
+        raise unbelievable(shown(uri), f"not about the experiment '{name}' that it was asked for")
     if found.lifecycle_stage != "active":
         raise StoreError(
             f"The experiment '{name}' of the store {shown(uri)} was deleted. Restore it (mlflow "
