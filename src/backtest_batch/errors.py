@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backtest_batch.masking import masked
+from backtest_batch.printing import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,11 @@ class BacktestBatchError(Exception):
     """Root of all errors that this package raises on purpose."""
 
     exit_code = 2
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # Values of files and stores stand in messages, and a terminal obeys what they hold.
+        self.args = tuple(printable(item) if isinstance(item, str) else item for item in args)
 
 
 class ConfigurationError(BacktestBatchError, ValueError):

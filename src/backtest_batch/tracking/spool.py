@@ -16,6 +16,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from backtest_batch.tracking.spool_files import (
     curve_to_json,
     dataset_from_json,
     fields_of,
-    read_json,
+    read_as,
     record_from_json,
     record_to_json,
     write_json,
@@ -48,6 +49,9 @@ _SIGNED_STORE = "store of a spool"
 """What the signature in batch.json is for; see :func:`.signature.sign`."""
 _GROUP = 500
 """Runs recorded at once; what is recorded leaves the spool."""
+
+_HEAD = ("store_uri", "needs_uri", "experiment", "parent_run_id", "batch")
+"""What the head of a spool has."""
 
 
 class Spool:
@@ -208,14 +212,14 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
             "signature. If you know it, set tracking.uri or MLFLOW_TRACKING_URI to it."
         )
     store = open_store(store_uri or head["store_uri"], head["experiment"])
-    batch = batch_from_json(head["batch"])
+    batch = read_as(folder / "batch.json", lambda values: batch_from_json(values["batch"]))
     recorder = Recorder(store, batch)
     recorder.parent_run_id = _parent(store, head["parent_run_id"], batch.batch_id)
     if recorder.parent_run_id is not None:
         follow(store, batch.batch_id, recorder.parent_run_id)
     else:
         held = folder / "dataset.json"
-        dataset = dataset_from_json(read_json(held)) if held.exists() else None
+        dataset = read_as(held, dataset_from_json) if held.exists() else None
         recorder.start_parent(dataset=dataset)
     states = run_states(store, batch.batch_id)
     known: dict[str, dict[str, str]] = {}
@@ -229,7 +233,7 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
     places = sorted(path.parent for path in folder.glob("runs/*/record.json"))
     for start in range(0, len(places), _GROUP):
         group = [
-            record_from_json(read_json(place / "record.json"), place / "artifacts")
+            read_as(place / "record.json", partial(record_from_json, artifacts=place / "artifacts"))
             for place in places[start : start + _GROUP]
         ]
         new = [record for record in group if not _is_known(record, finished, failed)]
@@ -292,16 +296,18 @@ def _is_known(record: RunRecord, finished: Mapping[str, str], failed: Mapping[st
 
 
 def _read_head(folder: Path) -> dict[str, Any]:
+    def checked(values: dict[str, Any]) -> dict[str, Any]:
+        if values["format"] != FORMAT:
+            raise SelectionError(
+                f"The results in {folder} were kept by another version of this package (format "
+                f"{values['format']}; this one reads {FORMAT})."
+            )
+        return {name: values[name] for name in _HEAD} | {"signature": values.get("signature")}
+
     try:
-        head: dict[str, Any] = read_json(folder / "batch.json")
-    except (OSError, ValueError) as error:
+        return read_as(folder / "batch.json", checked)
+    except FileNotFoundError as error:
         raise SelectionError(f"There are no unrecorded results in {folder}.") from error
-    if head.get("format") != FORMAT:
-        raise SelectionError(
-            f"The results in {folder} were kept by another version of this package (format "
-            f"{head.get('format')}; this one reads {FORMAT})."
-        )
-    return head
 
 
 def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | None:
@@ -328,11 +334,11 @@ def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None
     curves = {}
     files: list[tuple[str, Mapping[str, str], Path | None]] = []
     for file in sorted(folder.glob("runs/*/key.json")):
-        run_id = ids.get(read_json(file))
+        run_id = ids.get(read_as(file, str))
         if run_id is None:
             continue
         if (file.parent / "curve.json").exists():
-            curves[run_id] = curve_from_json(read_json(file.parent / "curve.json"))
+            curves[run_id] = read_as(file.parent / "curve.json", curve_from_json)
         if (file.parent / "later").exists():
             files.append((run_id, {}, file.parent / "later"))
     recorder.add_files(files)
@@ -352,7 +358,7 @@ def _place_files(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> No
     """
     kept: dict[str, list[Path]] = {}
     for file in sorted(folder.glob("runs/*/key.json")):
-        run_id = ids.get(read_json(file))
+        run_id = ids.get(read_as(file, str))
         places = [file.parent / "artifacts", file.parent / "later"]
         if run_id is not None and (found := [place for place in places if names_below(place)]):
             kept[run_id] = found
@@ -388,5 +394,15 @@ def _finish(recorder: Recorder, folder: Path) -> None:
     if (folder / "finish.json").exists():
         artifacts = folder / "parent"
         recorder.finish_parent(
-            **read_json(folder / "finish.json"), artifacts=artifacts if artifacts.exists() else None
+            **read_as(folder / "finish.json", _ending),
+            artifacts=artifacts if artifacts.exists() else None,
         )
+
+
+def _ending(values: dict[str, Any]) -> dict[str, Any]:
+    if values["status"] not in ("FINISHED", "FAILED", "KILLED"):
+        raise ValueError
+    numbers = {name: float(value) for name, value in values["metrics"].items()}
+    texts = {str(name): value for name, value in values["tags"].items()}
+    ending = {"tags": texts, "metrics": numbers, "ended_ms": int(values["ended_ms"])}
+    return {"status": values["status"], "note": str(values["note"]), **ending}

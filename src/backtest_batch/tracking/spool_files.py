@@ -2,21 +2,41 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.tracking.curves import thinned
 from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo
 from backtest_batch.tracking.process import ProcessIdentity
 
+T = TypeVar("T")
+
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_as(path: Path, convert: Callable[[Any], T]) -> T:
+    """Return what a JSON file of a spool stands for.
+
+    Raises
+    ------
+    StoreError
+        When the file is damaged, or is not what it was written as.
+    """
+    try:
+        return convert(read_json(path))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is damaged, so that the results that were kept there are not recorded. Move "
+            f"{path.parent} away to go on; what it held is then computed again."
+        ) from error
 
 
 def write_json(path: Path, values: Any) -> None:

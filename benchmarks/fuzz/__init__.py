@@ -1,0 +1,1 @@
+"""Inputs that nobody meant: each is used, or refused with one readable message."""
