@@ -61,6 +61,12 @@ def test_quoted_closes_are_used_when_they_are_asked_for(path, bars, caplog):
     assert load_panel(Csv(path=path)) == expected
     with pytest.raises(DataError, match=r"no column of adjusted closes .*`data\.adjusted=true`"):
         load_panel(Csv(path=path, adjusted=True))
+    wide = quoted[["Close"]].set_axis(["KO"], axis=1)
+    with pytest.raises(DataError, match="no column of adjusted closes"):
+        panel_from_frames(wide, adjusted=True)
+    wide.to_csv(path)
+    with pytest.raises(DataError, match="no column of adjusted closes"):
+        load_panel(Csv(path=path, adjusted=True))
     with pytest.raises(ValueError, match="`adjusted` must be auto, true or false, but got"):
         Csv(path=path, adjusted="yes")
 

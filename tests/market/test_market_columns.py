@@ -172,6 +172,13 @@ def test_a_column_that_is_no_price_by_its_name(tmp_path, market, name):
     assert panel_from_frames(frame, close_column=None).symbols == ("KO", "PEP", name)
 
 
+def test_a_lone_column_that_is_no_price(tmp_path, market):
+    frame = market["volume"][["KO"]].set_axis(["Volume"], axis=1)
+    for read in (lambda: read_csv(frame, tmp_path), lambda: panel_from_frames(frame)):
+        with pytest.raises(DataError, match="the column 'Volume' is no price by its name: "):
+            read()
+
+
 def counts(n_bars, low, high, seed=3):
     return np.random.default_rng(seed).integers(low, high, n_bars)
 
@@ -197,6 +204,7 @@ def test_prices_that_are_large_whole_numbers(market, caplog):
         "index levels": prices.assign(NIKKEI=(38_000 * walk).round()),
         "against currencies": (prices / 100).assign(NIKKEI=(38_000 * walk).round()),
         "whole dollars": (prices / 50).assign(BTC=(65_000 * walk).round()),
+        "still": pd.DataFrame({"A": 1.5, "B": 2.5, "C": counts(40, 5000, 5040)}, DAYS),
         "satoshis": pd.DataFrame({"A": (1e7 * walk).round(), "B": (3e3 * walk).round()}, DAYS),
     }
     for name, frame in passes.items():

@@ -127,6 +127,10 @@ def test_whole_numbers_since_1970(tmp_path, unit, per_second):
         panel = load_panel(kind(path=str(path), timestamp_format=unit))
         assert str(panel.index[0]) == "2020-01-01 00:00:00+00:00"
         assert panel.n_bars == 3
+    (tmp_path / "b.csv").write_text("open_time,open,close\n1577836800,1,1\n")
+    assert "`data.timestamp_column=open_time` names another" in refusal(
+        Csv(path=str(tmp_path / "b.csv"))
+    )
     message = refusal(Csv(path=str(tmp_path / "a.csv"), timestamp_format="%Q"))
     assert "`data.timestamp_format=%Q` is no format" in message
 

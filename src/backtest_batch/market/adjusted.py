@@ -62,10 +62,7 @@ def choose(
     """
     quoted, other = found.get("close"), found.get("adj_close")
     if adjusted is True and other is None:
-        raise DataError(
-            f"{wording.table} has no column of adjusted closes such as 'Adj Close', as "
-            f"{wording.setting('adjusted', True)} demands"
-        )
+        raise none_adjusted(wording)
     if adjusted is False and quoted is None and explicit is None:
         raise DataError(
             f"{wording.table} has adjusted closes alone ('{other}'), but "
@@ -84,6 +81,14 @@ def choose(
     if quoted is not None:
         columns[QUOTED] = quoted
     return Choice(columns=columns, to_scale=to_scale, adjusted=other)
+
+
+def none_adjusted(wording: Wording) -> DataError:
+    """Return what is wrong where adjusted closes are demanded and there are none."""
+    return DataError(
+        f"{wording.table} has no column of adjusted closes such as 'Adj Close', as "
+        f"{wording.setting('adjusted', True)} demands"
+    )
 
 
 def adjusted_fields(

@@ -17,6 +17,9 @@ TIMES_LARGER = 100
 TIMES_ROUGHER = 3.0
 """How many times further than the others it must move from bar to bar (median, in logs)."""
 
+LEAST_ROUGHNESS = 0.02
+"""Median change in logs below which it moves as prices do, however still the others stand."""
+
 SURELY_LARGE = 100_000
 """Median from which on whole numbers that move as prices do are warned about."""
 
@@ -29,7 +32,8 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
     A column looks like counts when all its values are whole numbers, their median is at least
     1,000 and at least 100 times that of the other columns, most of which are not whole, and when
     it moves from bar to bar over three times as far as they do (median of the absolute changes in
-    logs): Nikkei levels, BRK-A and bitcoin in whole dollars are large too, but move as prices do.
+    logs) and over 2 %: Nikkei levels, BRK-A and bitcoin in whole dollars are large too, but move
+    as prices do.
 
     Parameters
     ----------
@@ -63,7 +67,7 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
         values = columns[name]
         if not _is_large_and_whole(values) or np.nanmedian(values) < TIMES_LARGER * level:
             continue
-        if _roughness(values) > TIMES_ROUGHER * rough:
+        if _roughness(values) > max(TIMES_ROUGHER * rough, LEAST_ROUGHNESS):
             counts.append(name)
         elif np.nanmedian(values) >= SURELY_LARGE:
             doubtful.append(name)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.adjusted import Choice, adjusted_fields
+from backtest_batch.market.adjusted import Choice, adjusted_fields, none_adjusted
 from backtest_batch.market.bars import SymbolBars
 from backtest_batch.market.column_names import fields_by_symbol, pair_of, plain, split_names
 from backtest_batch.market.counts import check_are_prices
@@ -76,6 +76,8 @@ def bars_of_frame(frame: pd.DataFrame, *, symbol: str, names: ColumnNames) -> Re
     if found is not None:
         choices, places = choices_by_symbol(columns, found, names, _WORDING)
         return _read_fields(frame, columns, choices, places, names)
+    if names.adjusted is True:
+        raise none_adjusted(_WORDING)
     notes: tuple[str, ...] = ()
     bars = bars_of_frames({"close": frame})
     if names.close is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.adjusted import Adjusted, Choice, choose
+from backtest_batch.market.adjusted import Adjusted, Choice, choose, none_adjusted
 from backtest_batch.market.column_names import (
     CLOSE_LIKE,
     PRICES,
@@ -166,6 +166,8 @@ def _without_symbols(
         return Layout(kind="single", timestamp=timestamp, choices={"": choice}, note=note)
     if not rest:
         raise DataError(f"{wording.table} has no column of prices beside '{timestamp}'")
+    if names.adjusted is True:
+        raise none_adjusted(wording)
     named = wanted is not None and set(wanted) <= {column.strip() for column in assets}
     if names.close is not None and not named:
         if names.symbol is not None and any(meaning(column) in PRICES for column in assets):
@@ -284,10 +286,11 @@ def check_assets(columns: Sequence[str], wording: Wording) -> None:
             f"{wording.setting('close_column', None)} takes each column as an asset"
         )
     for column in columns:
-        if is_no_price(column) and len(columns) > 1:
+        if is_no_price(column):
+            among = ", but stands among closes" if len(columns) > 1 else ""
             raise DataError(
-                f"{wording.table}: the column '{column.strip()}' is no price by its name, but "
-                f"stands among closes: {wording.leave_out([column.strip()])} leaves it out, "
+                f"{wording.table}: the column '{column.strip()}' is no price by its name{among}: "
+                f"{wording.leave_out([column.strip()])} leaves it out, "
                 f"{wording.setting('close_column', None)} takes each column as an asset's closes"
             )
 
@@ -336,9 +339,11 @@ def _timestamp_column(
             return column
     if columns and columns[0].strip() in _UNNAMED_INDEX:
         return columns[0]
+    others = [column for column in columns if {"time", "date"} & set(plain(column).split())]
+    key = Wording(table=file).setting("timestamp_column", others[0].strip()) if others else ""
     raise DataError(
         f"{file} has no column of timestamps: none of {some(columns)} is named "
-        f"{', '.join(_TIMESTAMP_NAMES)}; `data.timestamp_column` names another"
+        f"{', '.join(_TIMESTAMP_NAMES)}; {key or '`data.timestamp_column`'} names another"
     )
 
 
