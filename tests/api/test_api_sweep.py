@@ -230,3 +230,27 @@ def test_only_what_can_be_imported_has_an_import_path():
     assert import_path(MeanReversion) == "backtest_batch.strategies.mean_reversion.MeanReversion"
     with pytest.raises(bb.ConfigurationError, match="cannot be imported under this name"):
         import_path(Local)
+
+
+POOL = """
+import multiprocessing
+import backtest_batch as bb
+
+
+def sweep(_):
+    swept = bb.run_sweep({"commission_bps": [0, 1]}, data="synthetic", n_jobs=1)
+    return swept.exit_code, multiprocessing.current_process().daemon
+
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(sweep, [0]))
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_inside_a_worker_of_a_pool(working_dir, recorded_runs):
+    (working_dir / "pool.py").write_text(POOL)
+    done = subprocess.run([sys.executable, "pool.py"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[(0, True)]", done.stderr
+    assert [run.status for run in recorded_runs(working_dir).values()] == ["FINISHED"] * 2

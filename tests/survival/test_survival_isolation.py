@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from survival_commands import Command, is_alive
+from survival_commands import Command, is_alive, last_of_each
 
 FAILING = {
     "error": "ValueError",
@@ -245,7 +245,7 @@ run_command(sys.argv[1:], Task(lambda request, **options: run(request, make_exec
 def test_a_fault_of_ours_leaves_no_batch_that_seems_to_run(command: Command) -> None:
     arguments = command.hostile("strategy.number=0,1,2", "n_jobs=1")
     done = subprocess.run(
-        [sys.executable, "-c", BROKEN, *arguments],
+        [sys.executable, "-c", BROKEN, *last_of_each(arguments)],
         cwd=command.folder,
         env=command.environment,
         capture_output=True,

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from backtest_batch.batch.chunks import LARGEST_CHUNK, ChunkReply, ChunkTask
 from backtest_batch.batch.construct import TARGET
+from backtest_batch.batch.daemonic import allow_children, forbid_children
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
@@ -100,6 +101,7 @@ class Executor:
     _delayed: list[tuple[float, int, Work]] = field(default_factory=list, init=False)
     _order: Iterator[int] = field(default_factory=itertools.count, init=False)
     _failed_starts: int = field(default=0, init=False)
+    _was_daemon: bool = field(default=False, init=False)
     _run_seconds: float | None = field(default=None, init=False)
     """What a run has taken of late."""
 
@@ -107,11 +109,15 @@ class Executor:
         """Start processes, so that they are up when the first chunk is there."""
         wanted = self.n_jobs if count is None else min(count, self.n_jobs)
         if not self._places:
+            self._was_daemon = allow_children() or self._was_daemon
             self.begin(wanted)
         while len(self._places) < wanted:
             place = self.make_place(len(self._places) + 1)
             self._places.append(place)
-            place.start()
+            try:
+                place.start()
+            except OSError as error:
+                raise BacktestBatchError(f"worker processes do not start: {error}") from error
 
     def execute(
         self, chunks: Sequence[Sequence[RunSpec]], make_task: MakeTask
@@ -156,6 +162,9 @@ class Executor:
             place.kill()
         self._places.clear()
         self.end()
+        if self._was_daemon:
+            forbid_children()
+            self._was_daemon = False
 
     @property
     def _busy(self) -> list[Place]:

@@ -8,7 +8,6 @@ or when someone ends it, and what it was computing is nobody's fault.
 import atexit
 import contextlib
 import functools
-import multiprocessing
 import os
 import shutil
 import socket
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.batch.chunks import ChunkTask
+from backtest_batch.batch.daemonic import allow_children
 from backtest_batch.batch.guard import Guard
 from backtest_batch.batch.lifeline import WorkerSetup
 from backtest_batch.batch.place import StartError, Work
@@ -229,9 +229,7 @@ class Crew:
             return member
 
     def _make(self, request: Request, working_dir: str) -> Member:
-        # Engines mark their workers as daemons, which may not start processes; this one must.
-        if multiprocessing.current_process().daemon:
-            multiprocessing.current_process().daemon = False
+        allow_children()
         self._guard.start()
         self._made += 1
         setup = WorkerSetup(
