@@ -71,9 +71,8 @@ def by_hydra(loader, overrides: list[str]) -> dict[str, Any] | None:
     except Exception:  # noqa: BLE001 - Hydra refuses with errors of many kinds
         return None
     assert isinstance(plain, dict)
-    # Left open in the files: it may come from the environment.
-    assert plain["tracking"]["experiment"] is None
-    plain["tracking"]["experiment"] = resolve_experiment(None)
+    if plain["tracking"]["experiment"] is None:  # then it comes from the environment
+        plain["tracking"]["experiment"] = resolve_experiment(None)
     return {str(key): value for key, value in plain.items()}
 
 
