@@ -177,6 +177,11 @@ class DaskCluster:
             processes=True,
             # Of the process that computes, memory_limit_mb is the limit.
             memory_limit=0,
+            # Whoever may talk to a scheduler runs code as its user: nobody else on this machine
+            # has the certificate of this command, and other machines do not reach it.
+            host="127.0.0.1",
+            protocol="tls://",
+            security=_own_security(),
             dashboard_address=None,
             # Its web server listens in any case; on a fixed port two batches would quarrel.
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
@@ -231,6 +236,18 @@ class DaskCluster:
     def _lost(self) -> ClusterLostError:
         where = "on this machine" if self.address is None else f"at {self.address}"
         return ClusterLostError(f"the Dask cluster {where} is gone")
+
+
+def _own_security() -> Any:
+    """Return keys and certificates that live as long as this command, and only in its memory."""
+    try:
+        return distributed.Security.temporary()
+    except ImportError as error:
+        raise ConfigurationError(
+            "hydra.launcher.backend=dask: a cluster on this machine needs the package "
+            "cryptography, so that nobody else can use it: "
+            "`pip install 'backtest-batch[dask]'` installs it"
+        ) from error
 
 
 def _told(error: BaseException) -> str:

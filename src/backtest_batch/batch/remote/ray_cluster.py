@@ -8,6 +8,7 @@ or its node is lost, at most ``max_retries`` times.
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -121,6 +122,9 @@ class RayCluster:
             self._folder = None
 
     def _start(self, n_workers: int) -> None:
+        # Ray would write a token into the home, where others may read it. Versions that know none
+        # ask for none: docs/scaling.md says so.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         folder = tempfile.mkdtemp(prefix="ray-")
         if len(folder) > LONGEST_FOLDER:
             shutil.rmtree(folder)
