@@ -167,7 +167,10 @@ class _Bars:
         self._trials = trials
         self._coverage = _cover(trials.returns)
         self._days = day_starts(trials.index)
-        self._periods: dict[tuple[int, int, tuple[str, ...]], tuple[IntArray, int]] = {}
+        self._periods: dict[tuple[int, int, tuple[str, ...]], tuple[IntArray | None, int]] = {}
+        self._ends = {
+            name: int(np.flatnonzero(own)[-1]) + 1 for name, own in trials.calendars.items()
+        }
 
     def sample(self, scenario: str, columns: Sequence[int], failed: Sequence[Exclusion]) -> Sample:
         coverage, runs = self._coverage, self._trials.runs
@@ -210,8 +213,8 @@ class _Bars:
 
     def _end(self, column: int, end: int) -> int:
         """Return the bar after the last one that a run ought to have."""
-        own = self._trials.own_bars(column)
-        return end if own is None else int(np.flatnonzero(own)[-1]) + 1
+        name = self._trials.runs[column].calendar
+        return end if name is None else self._ends[name]
 
     def _partial(self, columns: Sequence[int], start: int, stop: int) -> tuple[str, ...]:
         """Return the calendars of the runs where one of them leaves out a common bar."""
@@ -227,22 +230,28 @@ class _Bars:
         """Return the periods of the common bars, and where the last of them ends."""
         if stop <= start:
             return None, start
-        if not calendars:
-            return None if self._days is None else day_starts(self._trials.index[start:stop]), stop
+        if not calendars and self._days is None:
+            return None, stop
+        # Scenarios by the thousand have the same bars.
         key = (start, stop, calendars)
         if key not in self._periods:
-            begins = _begins_day(self._trials.index[start:stop])
-            days = np.flatnonzero(begins)
-            given = self._trials.calendars
-            masks = [
-                given[name][start:stop] if name else np.ones(stop - start, dtype=np.bool_)
-                for name in calendars
-            ]
-            has_bar = np.array([np.logical_or.reduceat(mask, days) for mask in masks])
-            firsts, end = common_periods(has_bar)
-            bounds = np.append(days, stop - start)
-            self._periods[key] = bounds[firsts].astype(np.int64), start + int(bounds[end])
+            self._periods[key] = self._periods_of(*key)
         return self._periods[key]
+
+    def _periods_of(
+        self, start: int, stop: int, calendars: tuple[str, ...]
+    ) -> tuple[IntArray | None, int]:
+        index = self._trials.index[start:stop]
+        if not calendars:
+            return day_starts(index), stop
+        days = np.flatnonzero(_begins_day(index))
+        given = self._trials.calendars
+        whole = np.ones(stop - start, dtype=np.bool_)
+        masks = [given[name][start:stop] if name else whole for name in calendars]
+        has_bar = np.array([np.logical_or.reduceat(mask, days) for mask in masks])
+        firsts, end = common_periods(has_bar)
+        bounds = np.append(days, stop - start)
+        return bounds[firsts].astype(np.int64), start + int(bounds[end])
 
     def _too_little(self, sample: Sample, ends: Mapping[int, int]) -> str:
         """Say that runs which can be tested each by itself share too few bars."""
