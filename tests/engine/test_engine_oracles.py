@@ -38,6 +38,7 @@ def long_only(panel: Panel, decisions: IntArray) -> FloatArray:
     rng = np.random.default_rng(7)
     weights = rng.dirichlet(np.ones(panel.n_assets), len(decisions))
     weights[:, rng.integers(0, panel.n_assets, 3)] = 0.0
+    weights[rng.random(weights.shape) < 0.2] = 0.0
     return 0.9 * weights
 
 
@@ -82,6 +83,16 @@ def test_equity_equals_vectorbt(
     fees = theirs.orders.records["fees"]
     assert ours.cost.sum() == pytest.approx(fees.sum(), rel=1e-9)
     assert ours.n_trades == pytest.approx(len(fees), abs=2)
+    # Their positions are round trips: a change of sign ends one, fees are a part of it.
+    positions = theirs.positions.records
+    closed = positions[positions["status"] == 1]
+    assert len(closed) > 100
+    trips, pnl = ours.trips, closed["pnl"]
+    assert trips.n_trips == len(closed)
+    assert trips.held_bars == (closed["exit_idx"] - closed["entry_idx"]).sum()
+    assert trips.n_wins == (pnl > 0).sum()
+    assert trips.gained == pytest.approx(pnl[pnl > 0].sum(), rel=1e-9)
+    assert trips.lost == pytest.approx(-pnl[pnl < 0].sum(), rel=1e-9)
 
 
 @pytest.mark.parametrize("rebalance", ["M", "W"])

@@ -185,7 +185,7 @@ def test_null_is_the_default_and_whole_numbers_may_be_text():
         (
             {"splits": [YEARS | {"test": ["2004-01-01", "later"]}]},
             "splits[0]",
-            "'later' is not a date such as 2005-01-31",
+            "'later' is not a date such as 2005-01-31 (year, month, day)",
         ),
         (
             {"splits": [YEARS | {"test": ["2005-01-01", "2004-12-31"]}]},
