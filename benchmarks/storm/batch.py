@@ -157,7 +157,7 @@ def _one_command(
     spoiled = spoiled or any(kind.spoils for kind in applied)
     wrong = _judge(sandbox, command, code, applied, known=bool(known))
     if not spoiled:
-        wrong += _computed_again(sandbox, applied, done, calls)
+        wrong += _computed_again(sandbox, grid, applied, done, calls)
     outcome.story += story
     outcome.wrong += [f"command {outcome.n_commands}: {text}" for text in wrong]
     return code, spoiled
@@ -178,7 +178,7 @@ def _apply_all(
     applied: list[Kind] = []
     for fault in faults:
         reached = {
-            "start": command.can_be_signalled,
+            "start": lambda: True,
             "begun": lambda: sandbox.scratches,
             "running": lambda f=fault: sandbox.calls.total() > calls + f.share * left,
             "recording": lambda: sandbox.n_artifact_folders > folders,
@@ -187,7 +187,7 @@ def _apply_all(
         }[fault.moment]
         if fault.kind.shell:
             happened = fault.kind.shell == command.shell
-        elif wait_until(reached, command):
+        elif wait_until(lambda r=reached: command.can_be_signalled() and r(), command):
             time.sleep(fault.delay)
             happened = not command.has_ended() and fault.kind.apply(target)
         else:
@@ -226,12 +226,19 @@ def _judge(
 
 
 def _computed_again(
-    sandbox: Sandbox, applied: Sequence[Kind], done: frozenset[str], calls: Counter[int]
+    sandbox: Sandbox,
+    grid: Grid,
+    applied: Sequence[Kind],
+    done: frozenset[str],
+    calls: Counter[int],
 ) -> list[str]:
-    """Return which runs were computed although they were recorded, or twice by one command."""
+    """Return which choices were computed although they were recorded, or twice by one command.
+
+    A choice is asked for its weights once for all its scenarios that are still to be computed.
+    """
     new = sandbox.calls - calls
-    finished = {int(name.split("_")[1]) for name in done if name.startswith("run_")}
-    again = sorted(number for number in new if number in finished)
+    finished = Counter(int(name.split("_")[1]) for name in done if name.startswith("run_"))
+    again = sorted(number for number in new if finished[number] == grid.n_scenarios)
     wrong = [f"computed again although FINISHED: {again}"] if again else []
     twice = sorted(number for number, times in new.items() if times > 1)
     if twice and not any(kind.kills_workers for kind in applied):
