@@ -263,7 +263,8 @@ class Sandbox:
         names = self.query(
             "select i.value from tags i join tags n on n.run_uuid = i.run_uuid and n.key ="
             " 'batch_name' and n.value = 'sweep' join tags r on r.run_uuid = i.run_uuid and"
-            " r.key = 'batch_role' and r.value = 'batch' where i.key = 'batch_id'"
+            " r.key = 'batch_role' and r.value = 'batch' join runs on runs.run_uuid = i.run_uuid"
+            " and runs.lifecycle_stage = 'active' where i.key = 'batch_id'"
         )
         found = {name for (name,) in names}
         for scratch in self.scratches:
