@@ -156,9 +156,9 @@ def _replace_database(target: Target) -> bool:
     copy = target.sandbox.database.with_name("mlflow.db.copy")
     with (
         contextlib.closing(sqlite3.connect(target.sandbox.database, timeout=20)) as store,
-        contextlib.closing(sqlite3.connect(copy)) as target,
+        contextlib.closing(sqlite3.connect(copy)) as other,
     ):
-        store.backup(target)
+        store.backup(other)
     copy.replace(target.sandbox.database)
     return True
 
@@ -296,7 +296,7 @@ KINDS = (
     Kind(
         name="database deleted",
         apply=_delete_database,
-        codes=(3,),
+        codes=(2, 3),
         moments=("running", "recording"),
         spoils=True,
     ),
