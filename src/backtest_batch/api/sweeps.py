@@ -21,7 +21,7 @@ from backtest_batch.interrupt import Interrupted
 from backtest_batch.market.panel import Panel
 from backtest_batch.repeats import refuse_repeats
 from backtest_batch.report.tables import batch_summary_table, rankings_table
-from backtest_batch.streams import open_missing
+from backtest_batch.streams import forgiving_output
 from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._messages import explain
 
@@ -212,10 +212,10 @@ def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) ->
 
 def _run(arguments: Sequence[str]) -> Sweep:
     task, printed = Task(), io.StringIO()
-    open_missing()  # a service may run without standard streams
     try:
         # What another thread's sweep prints is not this one's summary.
-        with apart(), contextlib.redirect_stdout(printed):
+        # A service may run without standard streams.
+        with apart(), forgiving_output(), contextlib.redirect_stdout(printed):
             outcome = run_command(arguments, task)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigurationError(explain(error)) from error
