@@ -89,6 +89,35 @@ def test_symbols_that_are_words_for_fields(tmp_path, market):
     assert panel_from_frames(alone[["LOW"]]).symbols == ("LOW",)
 
 
+def test_single_letters_and_words_of_other_languages(tmp_path, one):
+    letters = one.set_axis(list("ohlcv"), axis=1)
+    with pytest.raises(DataError, match=r"look like the bars of one .*`data\.close_column=c`"):
+        read_csv(letters, tmp_path)
+    named = read_csv(letters, tmp_path, close_column="c", open_column="o", volume_column="v")
+    assert list(named.fields) == ["open", "close", "volume"]
+    words = one[["open", "high", "low", "close"]].set_axis(
+        ["Erster", "Hoch", "Tief", "Schluss"], axis=1
+    )
+    for read in (lambda: read_csv(words, tmp_path), lambda: panel_from_frames(words)):
+        with pytest.raises(DataError, match="'Hoch' is the highest and 'Tief' the lowest of all"):
+            read()
+    close = one["close"]
+    made_up = pd.DataFrame({"E": close, "H": close * 1.02, "T": close * 0.98, "S": close * 1.01})
+    with pytest.raises(DataError, match="they look like the bars of one asset"):
+        panel_from_frames(made_up)
+    assert read_csv(words, tmp_path, close_column="Schluss").symbols == ("KO",)
+    assert panel_from_frames(words, close_column=None).n_assets == 4
+
+
+def test_assets_in_a_fixed_order_are_assets(market):
+    level = {"A": 100.0, "B": 101.0, "C": 101.5, "D": 104.0}
+    noise = np.random.default_rng(6).normal(0, 0.002, (40, 4)).cumsum(axis=0) / 10
+    bonds = pd.DataFrame(np.exp(noise) * list(level.values()), DAYS, list(level))
+    assert panel_from_frames(bonds).n_assets == 4
+    apart = pd.DataFrame({name: market["close"]["KO"] * 2**n for n, name in enumerate("ABCD")})
+    assert panel_from_frames(apart).n_assets == 4
+
+
 # fields of several symbols
 
 

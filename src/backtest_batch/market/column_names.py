@@ -150,6 +150,8 @@ def looks_like_bars(columns: Sequence[str]) -> bool:
     ``LOW`` and ``OPEN`` are symbols too: unless there are both a high and a low, most columns must
     have names that say something, or half of them where one may hold closes.
     """
+    if {"o", "h", "l", "c"} <= {column.strip().casefold() for column in columns}:
+        return True
     meanings = [meaning(column) for column in columns]
     known = [each for each in meanings if each is not None]
     if {"high", "low"} <= set(known):

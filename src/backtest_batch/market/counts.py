@@ -1,6 +1,7 @@
-"""Columns among closes whose values look like counts: volumes, open interest, trades."""
+"""Columns among closes whose values tell that they are none: counts, and bars of one asset."""
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 
@@ -24,10 +25,19 @@ SURELY_LARGE = 100_000
 """Median from which on whole numbers that move as prices do are warned about."""
 
 _SAMPLE = 64
+_MOST_FIELDS = 8
+_LEAST_BARS = 20
+_WIDEST_BAR = 0.1
+_ROUNDING = 1e-6
 
 
 def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tuple[str, ...]:
-    """Check that no column of closes looks like counts, and return what is worth a look.
+    """Check by their values that columns are closes, and return what is worth a look.
+
+    Four to eight columns look like the bars of one asset when on every bar (20 at least) one is
+    the highest and another the lowest, within 10 % (median), when this range comes and goes
+    instead of wandering (its changes have half of its own variance or more), and two of the
+    others, open and close, cross. So do columns a fixed share apart.
 
     A column looks like counts when all its values are whole numbers, their median is at least
     1,000 and at least 100 times that of the other columns, most of which are not whole, and when
@@ -50,8 +60,9 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
     Raises
     ------
     DataError
-        When a column looks like counts.
+        When columns look like the bars of one asset, or one like counts.
     """
+    _refuse_bars(columns, wording)
     large = [name for name, values in columns.items() if _may_be_counts(values)]
     if not large or len(columns) < 2:
         return ()
@@ -85,6 +96,38 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
         f"around {level:,.4g}: is it a price? {wording.leave_out([name])} leaves it out"
         for name in doubtful[:3]
     )
+
+
+def _refuse_bars(columns: Mapping[str, FloatArray], wording: Wording) -> None:
+    if not 4 <= len(columns) <= _MOST_FIELDS:
+        return
+    names, table = list(columns), np.column_stack(list(columns.values()))
+    table = table[np.isfinite(table).all(axis=1) & (table > 0).all(axis=1)]
+    if len(table) < _LEAST_BARS:
+        return
+    highest = [bool((table[:, [k]] >= table).all()) for k in range(len(names))]
+    lowest = [bool((table[:, [k]] <= table).all()) for k in range(len(names))]
+    if sum(highest) != 1 or sum(lowest) != 1:
+        return
+    high, low = highest.index(True), lowest.index(True)
+    width = np.log(table[:, high] / table[:, low])
+    # The range of a bar is another one on the next; the distance of two assets wanders.
+    still = bool(np.std(width) < _ROUNDING)
+    wanders = not still and np.var(np.diff(width)) < np.var(width) / 2
+    if wanders or np.median(width) > _WIDEST_BAR:
+        return
+    between = np.delete(table, [high, low], axis=1)
+    if still or any(_cross(first, second) for first, second in combinations(between.T, 2)):
+        raise DataError(
+            f"{wording.table}: on every bar '{names[high]}' is the highest and '{names[low]}' the "
+            "lowest of all columns: they look like the bars of one asset. "
+            f"{wording.key('close_column')} names its closes; "
+            f"{wording.setting('close_column', None)} takes each column as an asset"
+        )
+
+
+def _cross(first: FloatArray, second: FloatArray) -> bool:
+    return bool((first > second).any() and (first < second).any())
 
 
 def _named(names: list[str]) -> str:

@@ -307,7 +307,8 @@ def _advice(columns: Sequence[str], wording: Wording) -> str:
 
 
 def _candidates(columns: Sequence[str]) -> list[str]:
-    return [column.strip() for column in columns if meaning(column) in CLOSE_LIKE]
+    named = [column.strip() for column in columns if meaning(column) in CLOSE_LIKE]
+    return named or [column.strip() for column in columns if column.strip() in ("c", "C")]
 
 
 def unclear_levels(pairs: Sequence[tuple[str, str]], wording: Wording) -> DataError:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.adjusted import Choice, adjusted_fields
-from backtest_batch.market.bars import SymbolBars
+from backtest_batch.market.adjusted import QUOTED, Choice, adjusted_fields
+from backtest_batch.market.bars import SymbolBars, without
 from backtest_batch.market.cells import Cells, floats
 from backtest_batch.market.counts import check_are_prices
 from backtest_batch.market.fields import FloatArray, IntArray
@@ -148,10 +148,14 @@ class _Rows:
     def fields_of(
         self, choice: Choice, names: ColumnNames, places: dict[str, str] | None = None
     ) -> tuple[dict[str, FloatArray], str | None]:
-        values = {
-            field: self.floats((places or {}).get(column, column))
-            for field, column in choice.columns.items()
-        }
+        values = {}
+        for field, column in choice.columns.items():
+            try:
+                values[field] = self.floats((places or {}).get(column, column))
+            except DataError as error:
+                if field in ("close", QUOTED):
+                    raise
+                raise DataError(f"{error}{without(field, (), self.cells.file)}") from error
         wording = Wording(table=self.cells.file)
         return adjusted_fields(values, choice, adjusted=names.adjusted, wording=wording)
 
