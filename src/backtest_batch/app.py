@@ -21,7 +21,7 @@ from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.records import BatchRequest
 from backtest_batch.repeats import refuse_repeats
 from hydra_plugins.backtest_batch._apart import apart
-from hydra_plugins.backtest_batch._typed import given_keys, readable
+from hydra_plugins.backtest_batch._typed import given_keys, merged, readable
 
 CONFIG_NAME = "config"
 
@@ -114,7 +114,7 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     require_written_arguments(arguments)
     use_kernel_cache()
     refuse_repeats(given_keys(arguments))
-    with apart(), resumed(_with_winner(expand_arguments(arguments))) as expanded:
+    with apart(), resumed(_with_winner(merged(expand_arguments(arguments)))) as expanded:
         try:
             _run_hydra(expanded, task)
         except BacktestBatchError:

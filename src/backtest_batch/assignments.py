@@ -133,5 +133,12 @@ def flatten(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
+def put_together(earlier: Any, later: Any) -> Any:
+    """Return what two values of one key are together: the later one, but mappings are merged."""
+    if not (isinstance(earlier, Mapping) and isinstance(later, Mapping)):
+        return later
+    return {**earlier, **{key: put_together(earlier.get(key), later[key]) for key in later}}
+
+
 def _is_step(key: Any, path: str) -> bool:
     return isinstance(key, str) and (PATH if "." not in path else NAME).match(key) is not None

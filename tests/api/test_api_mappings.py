@@ -2,7 +2,9 @@
 
 import pytest
 
+import backtest_batch as bb
 from backtest_batch.api.arguments import key_arguments
+from backtest_batch.config.schema import processors
 from backtest_batch.errors import ConfigurationError
 
 ODD = {
@@ -62,3 +64,37 @@ def test_listed_runs_hold_mappings(composed, fast):
 def test_a_key_that_is_no_name_is_refused():
     with pytest.raises(ConfigurationError, match="keys must be text or numbers, but got None"):
         key_arguments("tags", {None: 1})
+
+
+def test_a_key_with_two_values_is_refused_before_anything_is_looked_for():
+    with pytest.raises(ConfigurationError, match="commission_bps is given twice, as 1 and in par"):
+        bb.run_sweep({"commission_bps": [0, 2]}, data="synthetic", commission_bps=1)
+    with pytest.raises(ConfigurationError, match=r"tracking\.uri is given twice, as a and as b"):
+        bb.run_sweep(data="synthetic", tracking={"uri": "a"}, **{"tracking.uri": "b"})
+    with pytest.raises(ConfigurationError, match=r"strategy\.fast is given twice"):
+        bb.run_sweep({"strategy.fast": [5], "strategy": {"fast": [6]}}, data="synthetic")
+    with pytest.raises(ConfigurationError, match=r"runs, id=a: strategy\.fast is given twice"):
+        bb.run_sweep(
+            runs=[{"id": "a", "strategy.fast": 5, "strategy": {"fast": 6}}], data="synthetic"
+        )
+
+
+def test_mappings_of_one_node_are_one(requested):
+    request = requested(
+        *("data=synthetic", "strategy=custom", "strategy={_target_: mine.A, x: {BRK.B: 1}}"),
+        *("strategy={x: {BRK.B: 1, C: 2}}", "tags={a: 1}", "tags={b: {c: 2}}", "seed=1", "seed=1"),
+    )
+    (run,) = request.compositions
+    assert run.config["strategy"] == {"_target_": "mine.A", "x": {"BRK.B": 1, "C": 2}}
+    assert run.config["tags"] == {"a": 1, "b": {"c": 2}}
+    # What resumes the batch knows an argument by its key.
+    assert request.arguments == (
+        *("data=synthetic", "strategy=custom", "strategy._target_=mine.A"),
+        *("strategy.x={BRK.B:1,C:2}", "tags={a:1,b:{c:2}}", "seed=1"),
+    )
+
+
+def test_minus_one_is_every_processor(requested):
+    request = requested("data=synthetic", "n_jobs=-1", "strategy=trend_baseline,equal_weight")
+    assert request.config["n_jobs"] == processors()
+    assert [run.faults for run in request.compositions] == [(), ()]

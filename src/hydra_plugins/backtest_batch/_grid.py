@@ -5,7 +5,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, overload
@@ -179,7 +179,7 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
             axes[axis.key] = axis
             texts[axis.key] = argument_text(str(override.input_line))
         elif axis.key not in COMMAND_KEYS:
-            constants[axis.key] = _merged(constants.get(axis.key), axis.assignments[0])
+            constants[axis.key] = axis.assignments[0]
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
         constants[key] = axes.pop(key).assignments[0]
     _refuse_unsweepable(axes, texts)
@@ -196,21 +196,6 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
             + ": list the combinations in runs, or use param_grid"
         )
     return Grid(constants=tuple(constants.values()), listed=_listed_runs(runs, options))
-
-
-def _merged(earlier: Assignment | None, later: Assignment) -> Assignment:
-    """Return what two assignments of one key set together, as Hydra merges mappings."""
-    if earlier is None or not (
-        isinstance(earlier.value, Mapping) and isinstance(later.value, Mapping)
-    ):
-        return later
-    return replace(later, value=_merged_values(earlier.value, later.value))
-
-
-def _merged_values(earlier: Any, later: Any) -> Any:
-    if not (isinstance(earlier, Mapping) and isinstance(later, Mapping)):
-        return later
-    return {**earlier, **{key: _merged_values(earlier.get(key), later[key]) for key in later}}
 
 
 def group_options(loader: ConfigLoader) -> GroupOptions:
