@@ -114,6 +114,7 @@ def test_assets_in_a_fixed_order_are_assets(market):
     noise = np.random.default_rng(6).normal(0, 0.002, (40, 4)).cumsum(axis=0) / 10
     bonds = pd.DataFrame(np.exp(noise) * list(level.values()), DAYS, list(level))
     assert panel_from_frames(bonds).n_assets == 4
+    assert panel_from_frames(pd.DataFrame(level, DAYS)).n_assets == 4
     apart = pd.DataFrame({name: market["close"]["KO"] * 2**n for n, name in enumerate("ABCD")})
     assert panel_from_frames(apart).n_assets == 4
 

@@ -103,7 +103,7 @@ def _refuse_bars(columns: Mapping[str, FloatArray], wording: Wording) -> None:
         return
     names, table = list(columns), np.column_stack(list(columns.values()))
     table = table[np.isfinite(table).all(axis=1) & (table > 0).all(axis=1)]
-    if len(table) < _LEAST_BARS:
+    if len(table) < _LEAST_BARS or not np.ptp(table, axis=0).all():
         return
     highest = [bool((table[:, [k]] >= table).all()) for k in range(len(names))]
     lowest = [bool((table[:, [k]] <= table).all()) for k in range(len(names))]
