@@ -249,7 +249,7 @@ def test_bars_of_one_asset_are_one_asset(prices, caplog):
     assert set(bb.backtest(EqualWeight(), levels).trades["symbol"]) == {"AAA", "BBB"}
     bb.backtest(HoldFirst(), bars.assign(**{"Adj Close": close * 0.9}))
     assert "closes are those of 'Adj Close', not of 'Close'" in caplog.text
-    with pytest.raises(bb.DataError, match=r"close_column='Last'"):
-        bb.backtest(HoldFirst(), bars.rename(columns={"Close": "Last"}))
+    with pytest.raises(bb.DataError, match=r"close_column='VWAP'"):
+        bb.backtest(HoldFirst(), bars.rename(columns={"Close": "VWAP"}))
     with pytest.raises(bb.DataError, match="'Volume' is no price"):
         bb.backtest(HoldFirst(), prices.assign(Volume=5e6))

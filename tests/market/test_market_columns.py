@@ -61,7 +61,22 @@ def test_bars_of_one_asset_however_they_are_spelled(tmp_path, one, names):
     np.testing.assert_array_equal(from_file.close["KO"], one["close"])
 
 
-@pytest.mark.parametrize("last", ["Last", "price", "Settle", "VWAP"])
+@pytest.mark.parametrize("last", ["Last", "price", "Settle"])
+def test_bars_whose_closes_have_another_name(tmp_path, one, last, caplog):
+    spelled = one.rename(columns={"close": last})
+    expected = panel_from_frames(one, symbol="KO")
+    assert not caplog.records
+    assert read_csv(spelled, tmp_path) == panel_from_frames(spelled, symbol="KO") == expected
+    said = f"closes are those of '{last}' ("
+    assert f"KO.csv: {said}`data.close_column` names others)" in caplog.text
+    assert f"{said}`close_column` names others)" in caplog.text
+    assert list(panel_from_frames(spelled[[last, "volume"]]).fields) == ["close", "volume"]
+    two = spelled.assign(**{"Last price": one["close"]})
+    with pytest.raises(DataError, match=f"close_column={last}` or .*reads the closes"):
+        read_csv(two, tmp_path)
+
+
+@pytest.mark.parametrize("last", ["VWAP", "bid"])
 def test_bars_without_a_close_are_refused_until_it_is_named(tmp_path, one, last):
     spelled = one.rename(columns={"close": last})
     for columns in (list(spelled), [last, "volume"], ["open", last], ["high", "low", last]):

@@ -32,11 +32,14 @@ class Choice:
         Fields that stand on the scale of the closes as quoted, while the closes are adjusted.
     adjusted
         Column of the adjusted closes, where there is one, used or not.
+    note
+        What a reader should know about the closes.
     """
 
     columns: dict[str, str]
     to_scale: tuple[str, ...] = ()
     adjusted: str | None = None
+    note: str | None = None
 
 
 def choose(
@@ -114,7 +117,7 @@ def adjusted_fields(
         When a close as quoted is no price, so that nothing can be scaled by it.
     """
     if choice.adjusted is None:
-        return values, None
+        return values, choice.note
     if choice.columns.get("close") != choice.adjusted:
         return values, (
             f"closes are those of '{choice.columns['close']}', not of '{choice.adjusted}' "

@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
-CLOSE_LIKE = frozenset({"close", "adj_close", "price"})
+CLOSE_LIKE = frozenset({"close", "adj_close", "last", "price"})
 """Meanings of columns that may be an asset's closes."""
 
 PRICES = frozenset({"open", "high", "low", "adj_open", "adj_high", "adj_low", *CLOSE_LIKE})
@@ -18,10 +18,11 @@ _FIELD_WORDS = {
     "close": "close|close price|closing price|price close|close last",
     "volume": "volume|vol",
 }
-_OTHER_PRICES = (
+_LAST = (
     "last|last price|price last|px last|price|trade price|settle|settle price|settlement|"
-    "settlement price|bid|ask|mid|vwap|prev close|previous close"
+    "settlement price"
 )
+_OTHER_PRICES = "bid|ask|mid|vwap|prev close|previous close"
 _NO_PRICES = (
     "tick volume|tickvol|real volume|total volume|quote volume|quote asset volume|base volume|"
     "taker buy volume|taker buy quote volume|taker buy base asset volume|"
@@ -42,6 +43,7 @@ _MEANINGS = (
         for adjusted in ("adj", "adjusted")
     }
     | dict.fromkeys(("adjclose", "adjusted", "close adj", "close adjusted"), "adj_close")
+    | dict.fromkeys(_LAST.split("|"), "last")
     | dict.fromkeys(_OTHER_PRICES.split("|"), "price")
     | dict.fromkeys(_NO_PRICES.split("|"), "no price")
 )
@@ -61,8 +63,9 @@ def plain(name: str) -> str:
 def meaning(name: str) -> str | None:
     """Return what a column of this name holds; None when the name says nothing.
 
-    A field of a panel; ``adj_close`` and the other adjusted fields; ``price`` for a price that is
-    none of them by its name (last, settle, bid); ``no price`` for counts, dividends and the like.
+    A field of a panel; ``adj_close`` and the other adjusted fields; ``last`` for what may be closes
+    by another name (last, price, settle); ``price`` for other prices (bid, vwap); ``no price`` for
+    counts, dividends and the like.
     """
     short = plain(name)
     found = _MEANINGS.get(short)

@@ -3,7 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from backtest_batch.errors import DataError
@@ -207,6 +207,12 @@ def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) 
         adjusted = None if said is None else _by_meaning(columns, f"adj_{name}", wording)
         if adjusted is not None:
             found[f"adj_{name}"] = adjusted
+    note = None
+    if names.close == usual.close and not found.keys() & {"close", "adj_close"}:
+        others = [column for column in columns if meaning(column) == "last"]
+        if len(others) == 1 and looks_like_bars(columns):
+            found["close"] = others[0]
+            note = f"closes are those of '{others[0]}' ({wording.key('close_column')} names others)"
     if names.close is None or not found.keys() & {"close", "adj_close"}:
         return None
     explicit = found["close"] if names.close != usual.close else None
@@ -215,7 +221,8 @@ def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) 
         found |= {"close": quoted} if quoted is not None else {}
         if quoted is None:
             del found["close"]
-    return choose(found, adjusted=names.adjusted, explicit=explicit, wording=wording)
+    choice = choose(found, adjusted=names.adjusted, explicit=explicit, wording=wording)
+    return choice if note is None else replace(choice, note=note)
 
 
 def unread(columns: Sequence[str], choice: Choice, wording: Wording) -> str | None:
