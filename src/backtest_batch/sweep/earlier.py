@@ -1,8 +1,10 @@
 """What an earlier attempt at a batch has left: its runs in the store, its returns on disk."""
 
+import contextlib
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,13 @@ from backtest_batch.tracking.claim import CLAIM, take
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
 from backtest_batch.tracking.run_query import query_artifact_uris
-from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs, read_artifact
+from backtest_batch.tracking.search import (
+    BatchHandle,
+    find_batch,
+    list_artifacts,
+    load_runs,
+    read_artifact,
+)
 from backtest_batch.tracking.store import Store
 
 RESULT_TAGS = ("ruined", "untradable_weights", "scaled_decisions", INPUTS, UNKNOWN)
@@ -341,6 +349,22 @@ def without_files(
         for run_id, spec in specs.items()
         if run_id in uris and missing(uris[run_id], store.uri, KEPT_FILES)
     ]
+
+
+def restore_reports(workspace: Workspace, earlier: Earlier, store: Store) -> None:
+    """Bring reports of a complete batch that were deleted back from its artifacts."""
+    handle = earlier.handle
+    with contextlib.suppress(StoreError):
+        for name in list_artifacts(store, handle.mlflow_run_id):
+            target = workspace.output_dir / name
+            if Path(name).name != name or target.exists() or target.is_symlink():
+                continue
+            with contextlib.suppress(StoreError, OSError):
+                target.write_bytes(
+                    read_artifact(
+                        store, handle.mlflow_run_id, name, artifact_uri=handle.artifact_uri
+                    )
+                )
 
 
 def restore_returns(

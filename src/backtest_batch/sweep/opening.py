@@ -34,6 +34,7 @@ from backtest_batch.sweep.earlier import (
     earlier_runs,
     incomplete,
     refuse_running,
+    restore_reports,
     restore_returns,
     with_in_sample,
     without_files,
@@ -195,6 +196,7 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
     session.notes.extend(earlier.notes)
     bare = without_files(done, session.with_files, earlier, store)
     if session.complete and not bare:
+        restore_reports(workspace, earlier, store)
         return
     session.benchmarks.update(kept.read("benchmark"))
     workspace.gather()
