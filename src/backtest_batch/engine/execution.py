@@ -155,8 +155,13 @@ def execute(
     bars = decisions + execution_lag
     bars = bars[bars < panel.n_bars]
     n_measured = panel.n_bars - first_bar
-    targets, drifted, long, short = _workspace(
-        (len(bars), panel.n_assets), (len(bars), panel.n_assets), (n_measured,), (n_measured,)
+    n_weights = len(bars) * panel.n_assets
+    targets, drifted, long, short, closings = _workspace(
+        (len(bars), panel.n_assets),
+        (len(bars), panel.n_assets),
+        (n_measured,),
+        (n_measured,),
+        (n_weights + 1,),
     )
     orders, (reason, row, asset) = kernels.size_orders(
         weights, price, close, bars, last_bars, max_weight, at_close, targets
@@ -184,7 +189,7 @@ def execute(
         max_weight=max_weight,
         orders=orders,
         path=path,
-        trips=kernels.find_round_trips(orders, path),
+        trips=kernels.find_round_trips(orders, path, closings.view(np.int64)),
     )
 
 

@@ -427,14 +427,21 @@ def walk_prices(
 
 
 @compiled
-def find_round_trips(orders: Orders, path: UnitPath) -> RoundTrips:
-    """Return where positions are closed."""
+def find_round_trips(orders: Orders, path: UnitPath, assets: IntArray) -> RoundTrips:
+    """Return where positions are closed.
+
+    Parameters
+    ----------
+    orders, path
+        As :func:`size_orders` and :func:`walk_prices` return them.
+    assets
+        Filled, and in part the result: room for n_orders * n_assets + 1, since one is written in
+        vain.
+    """
     n_orders, n_assets = orders.targets.shape
     starts = np.zeros(n_orders + 1, np.int64)
     held_bars = np.zeros(n_orders + 1, np.int64)
     sold_after_bars = np.empty(len(path.sale_bars), np.int64)
-    # At most, and one that is written in vain; what is not written to takes no memory.
-    assets = np.empty(n_orders * n_assets + 1, np.int64)
     sides = np.zeros(n_assets, np.int64)
     entries = np.zeros(n_assets, np.int64)
     closes = np.zeros(n_assets, np.int64)
@@ -466,4 +473,4 @@ def find_round_trips(orders: Orders, path: UnitPath) -> RoundTrips:
             sold_after_bars[sale] = after if sides[asset] != 0 else -1
             sides[asset] = 0
             sale += 1
-    return RoundTrips(starts, assets[:found].copy(), held_bars, sold_after_bars)
+    return RoundTrips(starts, assets[:found], held_bars, sold_after_bars)
