@@ -5,7 +5,6 @@ import hashlib
 from pathlib import Path
 from urllib.parse import unquote
 
-from backtest_batch.config.texts import as_text, is_text
 from backtest_batch.errors import DataError, DataNotFoundError
 from backtest_batch.market.printable import printable
 
@@ -34,11 +33,6 @@ def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
     found: dict[Path, Path] = {}
     for item in [path] if isinstance(path, str) else path:
         for file in _expand(item, suffixes):
-            if not is_text(str(file)):
-                raise DataError(
-                    f"{as_text(str(file))}: the name of the file is no UTF-8 text, and cannot be "
-                    "recorded; rename it"
-                )
             found.setdefault(file.resolve(), file)
     return list(found.values())
 
