@@ -14,6 +14,16 @@ from backtest_batch.masking import masked_values
 
 Scalar = str | int | float | bool | None
 
+RUN_FILES = (
+    "equity.parquet",
+    "target_weights.parquet",
+    "trades.parquet",
+    "metrics.csv",
+    "config.yaml",
+    "run.json",
+)
+"""Files that each run has which keeps its files."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:

@@ -34,6 +34,11 @@ class WarningsToStderr(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; its folder may have been deleted before the first one."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Lose the line: on a full disk there is no place for it, and no use in a traceback."""
 

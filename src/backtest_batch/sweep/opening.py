@@ -152,6 +152,7 @@ def open_session(
         if earlier is not None and continued is not None and continued.store is not None:
             _take_up(session, earlier, continued.store)
         if not session.complete:
+            session.recording.lost_files = session.files_were_deleted
             session.executor.start(len(session.chunks))
             session.recording.start()
     except BaseException:

@@ -240,6 +240,14 @@ class Session:
         if killed:
             self.recording.put(killed)
 
+    def files_were_deleted(self, record: RunRecord) -> None:
+        """Remember a run that is recorded without its files, for resume; called in any thread."""
+        key = record.spec.run_key
+        if not self.unwritten:
+            log.warning("the files of %s are missing: %s", record.spec.run_id, DELETED)
+        self.unwritten[key] = DELETED
+        self.kept.add("unwritten", {key: {"error": DELETED}})
+
     def _take(self, ended: Sequence[RunRecord], reply: ChunkReply | None) -> list[RunRecord]:
         """Remember and hand on what has ended; return the runs that had not ended before."""
         ended = [_masked(record) for record in ended]

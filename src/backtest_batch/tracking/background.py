@@ -4,11 +4,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backtest_batch.errors import StoreError
 from backtest_batch.interrupt import NOTICE_SECONDS, heed
-from backtest_batch.records import RunRecord
+from backtest_batch.records import RUN_FILES, RunRecord, RunResult
 from backtest_batch.tracking.recorder import Recorder, RecordingError
 
 LONGEST_QUEUE = 64
@@ -29,9 +29,13 @@ class BackgroundRecorder:
     open_recorder
         Opens the store and the batch's parent run in it; called in the thread, since importing
         MLflow alone takes seconds.
+    lost_files
+        Told of each run whose files have been deleted before they could be recorded; the run is
+        recorded without them. Called in the thread.
     """
 
     open_recorder: Callable[[], Recorder]
+    lost_files: Callable[[RunRecord], object] = lambda _: None
     recorder: Recorder | None = field(default=None, init=False)
     recorded: dict[str, str] = field(default_factory=dict, init=False)
     """MLflow's id of each recorded run, by run key."""
@@ -131,6 +135,7 @@ class BackgroundRecorder:
         if self.recorder is None or self.error is not None or self._failure is not None:
             self.unrecorded += group
             return
+        group = [self._without_lost_files(record) for record in group]
         try:
             ids = self.recorder.record(group)
         except RecordingError as error:
@@ -146,3 +151,15 @@ class BackgroundRecorder:
         else:
             keys = (item.spec.run_key for item in group)
             self.recorded |= dict(zip(keys, ids, strict=True))
+
+    def _without_lost_files(self, record: RunRecord) -> RunRecord:
+        """Return a run as it can be recorded: a folder of files may have been deleted meanwhile."""
+        outcome = record.outcome
+        if outcome is None or outcome.artifacts is None:
+            return record
+        expected = RUN_FILES if isinstance(outcome, RunResult) else ()
+        if outcome.artifacts.is_dir() and all((outcome.artifacts / n).exists() for n in expected):
+            return record
+        self.lost_files(record)
+        # What is left of them would pass for all of them.
+        return replace(record, outcome=replace(outcome, artifacts=None))
