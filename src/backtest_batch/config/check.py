@@ -1,7 +1,7 @@
 """The one place that knows which configurations are allowed."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -79,12 +79,27 @@ def _check_names(schema: type, values: Mapping[str, Any], *, prefix: str) -> Ite
         return
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(str(name), sorted(known), n=3)
+            close = close_names(str(name), sorted(known))
             hint = f"; did you mean {' or '.join(prefix + item for item in close)}?"
             allowed = "is not a known key" + (hint if close else "")
             yield Fault(key=f"{prefix}{name}", value=values[name], allowed=allowed)
     for name in sorted(known - values.keys()):
         yield Fault(key=prefix + name, value="(deleted)", allowed="cannot be left out")
+
+
+def close_names(name: str, known: Sequence[str]) -> list[str]:
+    """Return the known names that a name may be meant as, but none much further off than another.
+
+    To somebody who typed ``comission_bps``, ``decision_axes`` is of no use.
+    """
+    close = difflib.get_close_matches(name, known, n=3)
+    matcher = difflib.SequenceMatcher(b=name)
+
+    def likeness(item: str) -> float:
+        matcher.set_seq1(item)
+        return matcher.ratio()
+
+    return [item for item in close if likeness(item) > likeness(close[0]) - 0.2]
 
 
 @cache

@@ -1,6 +1,5 @@
 """One readable message for what Hydra and OmegaConf have to say."""
 
-import difflib
 import re
 import types
 import typing
@@ -12,6 +11,7 @@ import yaml
 from hydra.errors import OverrideParseException
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
+from backtest_batch.config.check import close_names
 from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import Fault
 
@@ -131,7 +131,7 @@ def close_keys(key: str, schema: type) -> str:
 
 def resembling(key: str, known: Sequence[str]) -> str:
     """Return those of the known keys that resemble ``key``, as the end of a sentence."""
-    close = difflib.get_close_matches(key, known, n=3)
+    close = close_names(key, known)
     if close:
         return f"; did you mean {' or '.join(close)}?"
     if not known or len(known) > LONGEST_LIST:
