@@ -17,7 +17,9 @@ def tree(folder):
 
 
 @pytest.mark.slow
-def test_nothing_is_written_outside_mlruns_output_dir_and_the_cache(tmp_path, ended_command):
+def test_nothing_but_a_key_is_written_outside_mlruns_output_dir_and_the_cache(
+    tmp_path, ended_command
+):
     places = {name: tmp_path / name for name in ("home", "temporary", "working dir é", "cache")}
     for place in places.values():
         place.mkdir()
@@ -38,7 +40,10 @@ def test_nothing_is_written_outside_mlruns_output_dir_and_the_cache(tmp_path, en
     assert names(working_dir) == ["mlruns", "my reports", "prices.csv"]
     assert names(working_dir / "mlruns") == ["artifacts", "mlflow.db"]
     assert tree(places["temporary"]) == []
-    assert tree(places["home"]) == []
+    # What tells the user's own batches from those of others; else nothing.
+    key = ".local/state/backtest_batch/signing_key"
+    assert [name for name in tree(places["home"]) if not key.startswith(name)] == []
+    assert (places["home"] / key).stat().st_mode & 0o777 == 0o600
     assert names(places["cache"]) == ["numba", "panels", "sources"]
     assert any(name.endswith(".nbc") for name in tree(places["cache"] / "numba"))
 
