@@ -117,7 +117,7 @@ def best_params(
         run_key, mlflow_run_id, params (swept, typed), score, pareto, metrics (result metrics that
         are defined), sharpe_neighbourhood (null without neighbours), edges (ordered parameters at
         the lowest or highest value tried), data_fingerprint, code_fingerprint, command
-        (shell-quoted), command_signature (null where the command is not this user's own), config.
+        (shell-quoted), command_signature (only where the command is this user's own), config.
     """
     rows = best_rows(ranked, top_n)
     places, runs = _rows(ranked, rows), _rows(table.runs, rows)
@@ -150,9 +150,7 @@ def best_params(
                 name: about.environment[name] for name in ENVIRONMENT if name in about.environment
             },
             "command": about.shell_command,
-            "command_signature": (sign(SIGNED_COMMAND, about.shell_command) or None)
-            if about.is_own
-            else None,
+            **_signature(about),
             "config": masked_values(about.config),
         }
 
@@ -169,6 +167,11 @@ def best_params(
         "top": [item for item in entries.values() if item["rank"] <= top_n],
         "scenarios": [item for item in entries.values() if item["rank_in_scenario"] == 1],
     }
+
+
+def _signature(about: RunDetails) -> dict[str, str]:
+    signature = sign(SIGNED_COMMAND, about.shell_command) if about.is_own else ""
+    return {"command_signature": signature} if signature else {}
 
 
 def _rows(frame: pd.DataFrame, rows: Sequence[Label]) -> dict[Label, dict[str, Any]]:
