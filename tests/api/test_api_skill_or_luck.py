@@ -49,7 +49,45 @@ def test_settings_are_those_of_the_sweep():
 
 
 def test_one_series_is_no_selection():
-    assert bb.skill_or_luck(noise(1))["verdict"]["label"] == "cannot_tell"
+    found = bb.skill_or_luck(noise(1))
+    assert found["verdict"]["label"] == "cannot_tell"
+    assert bb.skill_or_luck(noise(1)["t0"]) == found
+
+
+def test_a_benchmark_may_be_a_frame_of_one_column():
+    returns, benchmark = noise(3), noise(1, seed=3)
+    assert bb.skill_or_luck(returns, benchmark) == bb.skill_or_luck(returns, benchmark["t0"])
+    for other in (benchmark["t0"].to_numpy(), noise(2)):
+        with pytest.raises(bb.DataError, match="`benchmark` must be a Series, but is a "):
+            bb.skill_or_luck(returns, other)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda returns: 100 * (1 + returns).cumprod(), "look like prices, equity or percent"),
+        (lambda returns: (1 + returns).cumprod(), "0.01 is 1 %"),
+        (lambda returns: 100 * returns, "look like prices, equity or percent"),
+        (lambda returns: returns * 1j, "the returns of t0 must be numbers: .*complex"),
+        (lambda returns: returns > 0, "are true and false"),
+        (lambda returns: returns.astype(object).assign(t1="x"), "the returns of t1 must be num"),
+        (lambda returns: returns.replace(returns.iloc[7, 2], np.inf), "of t2 .* infinite at 2010"),
+        (lambda returns: returns.set_axis(["a", "b", "a"], axis=1), "the column a twice"),
+        (lambda returns: returns.set_axis(INDEX[[0, *range(999)]]), "2010-01-01 00:00:00 twice"),
+        (lambda returns: returns.to_numpy(), "must be a DataFrame, but is a ndarray"),
+    ],
+)
+def test_what_are_no_returns_is_refused(make, message):
+    with pytest.raises(bb.DataError, match=message):
+        bb.skill_or_luck(make(noise(3)))
+
+
+def test_returns_that_are_rare_or_ruinous_are_returns():
+    returns = noise(3).astype("Float64")
+    returns.iloc[:990, 0] = 0.0
+    returns.iloc[:100, 1] = pd.NA
+    returns.iloc[999, 2] = -1.5  # a short that lost more than there was
+    assert bb.skill_or_luck(returns)["verdict"]["label"] in ("luck", "cannot_tell")
 
 
 def test_an_index_that_does_not_fit_is_refused():

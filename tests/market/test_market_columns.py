@@ -261,6 +261,18 @@ def test_prices_that_are_large_whole_numbers(market, caplog):
     assert "is it a price?" in caplog.text
 
 
+def test_whole_numbers_that_move_far_but_wander_are_doubtful(tmp_path, caplog):
+    index = pd.bdate_range("2019-01-01", periods=250)
+    steps = np.random.default_rng(8).normal(0, [0.004, 0.004, 0.04], (250, 3))
+    frame = pd.DataFrame(np.exp(steps.cumsum(axis=0)), index, columns=["EUR", "GBP", "BTC"])
+    frame["BTC"] = (30_000 * frame["BTC"]).round()
+    assert panel_from_frames(frame) == read_csv(frame, tmp_path)
+    assert "BTC holds whole numbers around" in caplog.text
+    growing = np.exp(steps[:, 2] * 10) * np.linspace(30_000, 90_000, 250)
+    with pytest.raises(DataError, match="the column 'BTC' looks like counts"):
+        panel_from_frames(frame.assign(BTC=growing.round()))
+
+
 # symbols to leave out
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.api.annualisation import bars_a_year
+from backtest_batch.api.returns import returns_of_benchmark, returns_of_trials
 from backtest_batch.comparison.importance import importance as parameter_importance
 from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, assess
 from backtest_batch.comparison.ranking import Ranking, rank_runs
@@ -18,7 +19,6 @@ from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.comparison.sensitivity import sensitivity as parameter_sensitivity
 from backtest_batch.comparison.stability import with_neighbourhood
 from backtest_batch.config.values import checked
-from backtest_batch.errors import DataError
 from backtest_batch.report.tables import rankings_table
 from backtest_batch.tracking.address import resolve_experiment
 
@@ -124,7 +124,7 @@ def importance(runs: RunTable) -> pd.DataFrame:
 
 
 def skill_or_luck(
-    returns: pd.DataFrame,
+    returns: pd.DataFrame | pd.Series,
     benchmark: pd.Series | None = None,
     *,
     risk_free_rate: float = 0.0,
@@ -137,7 +137,8 @@ def skill_or_luck(
     ----------
     returns
         Net simple returns of shape (n_bars, n_trials), one column for everything that was tried,
-        on a DatetimeIndex. A column ``benchmark`` is taken as the benchmark.
+        on a DatetimeIndex; 0.01 is 1 %. A Series is one trial. A column ``benchmark`` is taken as
+        the benchmark.
     benchmark
         Net returns of what could have been held instead, on the same index.
     risk_free_rate
@@ -155,22 +156,19 @@ def skill_or_luck(
     Raises
     ------
     DataError
-        When the index holds no increasing timestamps, or the benchmark has another index.
+        When the index holds no increasing timestamps, the benchmark has another index, or values
+        are no returns (text, prices, percent).
     ConfigurationError
         When ``risk_free_rate`` or ``periods_per_year`` is out of its range.
     """
-    index = returns.index
-    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
-        raise DataError("`returns` must have a DatetimeIndex that increases")
-    if benchmark is None and "benchmark" in returns:
-        benchmark = returns["benchmark"]
-    if benchmark is not None and not benchmark.index.equals(index):
-        raise DataError("`returns` and `benchmark` must have the same index, but differ")
+    trials = returns_of_trials(returns)
+    index = pd.DatetimeIndex(trials.index)
+    if benchmark is None and "benchmark" in trials:
+        benchmark = trials["benchmark"]
+    benchmarks = {} if benchmark is None else {"": returns_of_benchmark(benchmark, index)}
     rate = checked({"risk_free_rate": risk_free_rate})["risk_free_rate"]
     per_year, _ = bars_a_year(periods_per_year, index)
-    trials = returns.drop(columns="benchmark", errors="ignore")
-    names = [str(name) for name in trials.columns]
-    benchmarks = {} if benchmark is None else {"": benchmark.to_numpy(dtype=np.float64)}
+    trials = trials.drop(columns="benchmark", errors="ignore")
     risk_free = rate / per_year
     return assess(
         Trials(
@@ -178,7 +176,7 @@ def skill_or_luck(
             index=index,
             runs=[
                 Trial(run_id=name, scenario="", decision=name, risk_free=risk_free)
-                for name in names
+                for name in trials.columns
             ],
             benchmarks=benchmarks,
             periods_per_year=per_year,

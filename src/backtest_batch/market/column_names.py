@@ -31,7 +31,7 @@ _NO_PRICES = (
     "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|"
     "capital gains|trades|trade count|"
     "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
-    "market cap|ignore|time|open time|close time|per|period|unix"
+    "market cap|marketcap|total assets|net assets|ignore|time|open time|close time|per|period|unix"
 )
 
 _MEANINGS = (

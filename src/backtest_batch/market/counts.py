@@ -24,6 +24,12 @@ LEAST_ROUGHNESS = 0.02
 SURELY_LARGE = 100_000
 """Median from which on whole numbers that move as prices do are warned about."""
 
+STEPS_APART = 10
+"""Bars over which a price, which wanders, has come much further than over one."""
+
+LEAST_WANDERING = 4.0
+"""Variance over ten bars, in that over one, from which on a column wanders (a random walk: 10)."""
+
 _SAMPLE = 64
 _MOST_FIELDS = 8
 _LEAST_BARS = 20
@@ -42,8 +48,9 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
     A column looks like counts when all its values are whole numbers, their median is at least
     1,000 and at least 100 times that of the other columns, most of which are not whole, and when
     it moves from bar to bar over three times as far as they do (median of the absolute changes in
-    logs) and over 2 %: Nikkei levels, BRK-A and bitcoin in whole dollars are large too, but move
-    as prices do.
+    logs) and over 2 %: Nikkei levels and BRK-A are large too, but move as prices do. One that
+    moves so far but wanders, as bitcoin in whole dollars does among currencies, is doubtful:
+    volumes come back to their level.
 
     Parameters
     ----------
@@ -55,7 +62,8 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
     Returns
     -------
     tuple of str
-        Warnings about whole numbers from 100,000 on that move as prices do.
+        Warnings about whole numbers from 100,000 on that move as prices do, and about others that
+        move further and wander.
 
     Raises
     ------
@@ -78,9 +86,10 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
         values = columns[name]
         if not _is_large_and_whole(values) or np.nanmedian(values) < TIMES_LARGER * level:
             continue
-        if _roughness(values) > max(TIMES_ROUGHER * rough, LEAST_ROUGHNESS):
+        is_rough = _roughness(values) > max(TIMES_ROUGHER * rough, LEAST_ROUGHNESS)
+        if is_rough and not _wanders(values):
             counts.append(name)
-        elif np.nanmedian(values) >= SURELY_LARGE:
+        elif is_rough or np.nanmedian(values) >= SURELY_LARGE:
             doubtful.append(name)
     if counts:
         values = columns[counts[0]]
@@ -155,3 +164,12 @@ def _roughness(values: FloatArray) -> float:
     """Return the median of the absolute changes in logs; 0 without two positive values."""
     held = np.log(values[np.isfinite(values) & (values > 0)])
     return float(np.median(np.abs(np.diff(held)))) if len(held) > 1 else 0.0
+
+
+def _wanders(values: FloatArray) -> bool:
+    """Return whether a column goes where a price may go, instead of coming back to its level."""
+    held = np.log(values[np.isfinite(values) & (values > 0)])
+    if len(held) < 3 * STEPS_APART:
+        return False
+    far = np.mean((held[STEPS_APART:] - held[:-STEPS_APART]) ** 2)
+    return bool(far >= LEAST_WANDERING * np.mean(np.diff(held) ** 2) > 0)

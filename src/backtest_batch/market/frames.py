@@ -168,7 +168,9 @@ def bars_of_frames(frames: Mapping[str, pd.DataFrame]) -> list[SymbolBars]:
 
 def _check_labels(name: str, frame: pd.DataFrame) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"`{name}` must be a DataFrame, but is a {type(frame).__name__}")
+        what = f"`{name}` must be a DataFrame, but is a {type(frame).__name__}"
+        one = "; `series.to_frame('KO')` makes one" if isinstance(frame, pd.Series) else ""
+        raise DataError(what + one)
     if not isinstance(frame.index, pd.DatetimeIndex):
         raise DataError(
             f"`{name}` must have a DatetimeIndex, but its index is {type(frame.index).__name__} "
