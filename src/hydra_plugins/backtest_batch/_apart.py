@@ -50,9 +50,10 @@ def apart() -> Iterator[None]:
             for name, node in stored.items()
             if name == "hydra" or getattr(node, "provider", None) in ("hydra", PROVIDER)
         }
-        # Programs configure their Hydra by storing this one anew.
         own.repo["hydra"] = dict(stored["hydra"])
-        own.store(group="hydra", name="config", node=HydraConf, provider="hydra")
+        if getattr(stored["hydra"]["config.yaml"], "provider", None) != "hydra":
+            # Programs configure their Hydra by storing this one anew. It takes time to make.
+            own.store(group="hydra", name="config", node=HydraConf, provider="hydra")
         try:
             yield
         finally:
