@@ -110,6 +110,7 @@ def _with(value: Any) -> np.ndarray:
         ("weights", "str: the values are text"),
         (WEIGHTS[:1], r"must have shape \(n_decisions, n_assets\) = \(2, 3\), but got \(1, 3\)"),
         (WEIGHTS[0], r"but got \(3,\)"),
+        (np.zeros((10, 3)), r"got \(10, 3\), a row for each bar: .* are weights\[decisions\], "),
         (0.3, r"but got \(1,\)"),
     ],
 )

@@ -128,9 +128,12 @@ def _numbers(answer: Any, panel: Panel, decisions: IntArray) -> FloatArray:
 def _shaped(values: FloatArray, panel: Panel, decisions: IntArray) -> FloatArray:
     expected = (len(decisions), panel.n_assets)
     if values.shape != expected:
+        every_bar = values.shape == (panel.n_bars, panel.n_assets)
+        rows = "weights[decisions], of a DataFrame weights.iloc[decisions]"
         raise StrategyError(
             f"target weights must have shape (n_decisions, n_assets) = {expected}, "
-            f"but got {values.shape}."
+            f"but got {values.shape}"
+            + (f", a row for each bar: those of the decisions are {rows}" if every_bar else ".")
         )
     return values
 
