@@ -56,6 +56,15 @@ def test_a_wild_series_is_not_suspected():
     assert said(closes(-1 / 3, volatility=0.08)) is None
 
 
+def test_a_step_or_two_of_a_price_in_cents_is_no_split():
+    cents = np.array([0.03, 0.03, 0.03, 0.02, 0.02, 0.02, 0.02, 0.04, 0.04, 0.04, 0.04, 0.03] * 6)
+    index = pd.bdate_range("2021-03-01", periods=len(cents))
+    assert "look" not in str(describe_moves(cents[:, None], index, ["PENNY"]))
+    still = np.r_[np.full(40, 20.0), 20.01, np.full(40, 10.0)]  # cents, too, but a thousand of them
+    index = pd.bdate_range("2021-03-01", periods=len(still))
+    assert "(2 for 1?)" in str(describe_moves(still[:, None], index, ["FUND"]))
+
+
 def test_the_range_of_the_bar_must_lie_on_the_new_level():
     close = closes(-0.498)
     old, new = close[49], close[50]

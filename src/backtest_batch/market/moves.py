@@ -23,6 +23,9 @@ CLOSE_SPLIT_DAY = 0.01
 TIMES_USUAL = 10.0
 """A split moves a price at least this many times as far as it usually moves."""
 
+FEWEST_STEPS = 5.0
+"""A split is at least so many of the smallest steps that the price makes: 0.03 to 0.02 is one."""
+
 _SMALLEST_SPLIT = 0.3  # 3 for 2 takes a third off
 _ROWS_AT_ONCE = 512
 _NAMED = 3
@@ -49,8 +52,9 @@ def describe_moves(
 
     A move of any size looks like a split of a for b that is not adjusted for when the close is
     b / a of the last one within 3.5 % (in logs), the way to it is ten times the asset's usual move
-    or more (the median of all but the largest), and, where open, high and low are known, all of
-    them lie nearer to the new level than to the old one. For 3 for 2 and closes alone, within 1 %.
+    or more (the median of all but the largest) and five of its smallest steps or more, and, where
+    open, high and low are known, all of them lie nearer to the new level than to the old one. For
+    3 for 2 and closes alone, within 1 %.
 
     Parameters
     ----------
@@ -122,13 +126,21 @@ def _splits(
     for price in ranges:
         # The whole bar must live on the new level: a crash begins on the old one.
         alike &= np.abs(np.log(price / before) - way) <= np.abs(way) / 2
-    usual = {column: _usual_move(close[:, column]) for column in np.unique(columns[alike]).tolist()}
+    distance = np.abs(close[rows, columns] - before)
+    named = np.unique(columns[alike]).tolist()
+    usual = {column: _usual_move(close[:, column]) for column in named}
+    step = {column: _smallest_step(close[:, column]) for column in named}
     return [
         (row, column, number)
-        for row, column, number in zip(
-            rows[alike].tolist(), columns[alike].tolist(), nearest[alike].tolist(), strict=True
+        for row, column, number, far in zip(
+            rows[alike].tolist(),
+            columns[alike].tolist(),
+            nearest[alike].tolist(),
+            distance[alike].tolist(),
+            strict=True,
         )
         if abs(_WAYS[number][2]) >= TIMES_USUAL * usual[column]
+        and far >= FEWEST_STEPS * step[column]
     ]
 
 
@@ -137,6 +149,13 @@ def _usual_move(close: FloatArray) -> float:
     moves = np.abs(np.diff(np.log(close)))
     moves = np.sort(moves[np.isfinite(moves)])[:-1]
     return float(np.median(moves)) if len(moves) else 0.0
+
+
+def _smallest_step(close: FloatArray) -> float:
+    """Return the smallest change of a close but the largest; 0 when there is no other."""
+    steps = np.abs(np.diff(close))
+    steps = np.sort(steps[np.isfinite(steps) & (steps > 0)])[:-1]
+    return float(steps[0]) if len(steps) else 0.0
 
 
 def _named(
