@@ -64,3 +64,23 @@ def test_names_that_a_terminal_cannot_show_are_shown_as_they_can(tmp_path):
         text=True,
     )
     assert (done.returncode, done.stdout) == (0, "caf\\xe9 \\udce4\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_goes_wrong_is_said_before_what_is_printed_later(unbuffered):
+    program = (
+        "import sys\n"
+        "from backtest_batch.streams import forgiving_output\n"
+        "with forgiving_output():\n"
+        "    print('first', file=sys.stderr)\n"
+        "    print('second', flush=True)\n"
+        "    print('third', file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.stdout.split() == ["first", "second", "third"]

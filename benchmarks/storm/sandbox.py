@@ -244,12 +244,13 @@ class Sandbox:
             return []
 
     def finished(self) -> frozenset[str]:
-        """Return the run_id of each run that the store has as FINISHED."""
+        """Return the run_id of each run of the batch that the store has as FINISHED."""
         return frozenset(
             name
             for (name,) in self.query(
                 "select t.value from runs r join tags t on t.run_uuid = r.run_uuid"
-                " and t.key = 'run_id' where r.status = 'FINISHED' and"
+                " and t.key = 'run_id' join tags n on n.run_uuid = r.run_uuid and n.key ="
+                " 'batch_name' and n.value = 'sweep' where r.status = 'FINISHED' and"
                 " r.lifecycle_stage = 'active'"
             )
         )

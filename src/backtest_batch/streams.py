@@ -11,7 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 STANDARD = ("stdin", "stdout", "stderr")
 
@@ -69,8 +69,10 @@ def forgiving(
 ) -> tuple[io.TextIOWrapper, ForgivingWriter]:
     """Return a stream that writes text to a descriptor and never fails, and what it writes by."""
     writer = ForgivingWriter(descriptor)
+    # A buffer keeps what is written through to it (PYTHONUNBUFFERED) until somebody flushes.
+    buffer: Any = writer if write_through else io.BufferedWriter(writer)
     stream = io.TextIOWrapper(
-        io.BufferedWriter(writer),  # type: ignore[type-var]
+        buffer,
         encoding=encoding,
         errors=errors,
         line_buffering=line_buffering,
