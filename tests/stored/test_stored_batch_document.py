@@ -118,6 +118,23 @@ def test_its_folder_counts_only_when_it_holds_the_batch(tmp_path, monkeypatch):
     assert read_document(signed_document(values).encode()).output_dir == chosen
 
 
+@pytest.mark.parametrize("own", [None, "out/mine"])
+def test_in_a_copy_of_a_project_its_folder_is_that_of_the_copy(tmp_path, monkeypatch, own):
+    below = own or f"mlruns/batches/{VALUES['batch_id']}"
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    values = VALUES | {"output_dir": str(original / below), "config": {"output_dir": own}}
+    text = signed_document(values)
+    (original / below).mkdir(parents=True)
+    (original / below / "batch_config.yaml").write_text(text)
+    shutil.copytree(original, copy)
+    for project in (original, copy):
+        monkeypatch.chdir(project)
+        assert read_document(text.encode()).output_dir == project / below
+    # A folder that is elsewhere, as one that was chosen when the batch went on, stays.
+    monkeypatch.chdir(tmp_path)
+    assert read_document(text.encode()).output_dir == original / below
+
+
 def test_the_code_that_it_names():
     bomb = "a: &a [x]\n" + "".join(
         f"{new}: &{new} [*{old}, *{old}]\n" for old, new in itertools.pairwise("abcdefghijklmn")

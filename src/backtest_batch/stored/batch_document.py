@@ -88,18 +88,30 @@ class BatchDocument:
 
     @property
     def output_dir(self) -> Path:
-        """The folder that it had, if that is the user's and holds this batch; else the default."""
+        """The folder that it had, if that is the user's and holds this batch; else the default.
+
+        Of one below the working directory it is that of the working directory now, where it is
+        there, too: in a copy of a project, what was recorded is the original's.
+        """
+        default = default_output_dir(self.batch_id)
         recorded = self.values.get("output_dir")
-        if recorded and self.is_own:
-            file = Path(recorded) / BATCH_CONFIG
-            found = read_document_file(file)
-            if (
-                found is not None
-                and found.batch_id == self.batch_id
-                and (found.origin is Origin.OWN or is_own_file(file))
-            ):
-                return Path(recorded)
-        return default_output_dir(self.batch_id)
+        if not recorded or not self.is_own:
+            return default
+        places = [Path(recorded)]
+        below = Path(str(self.config.get("output_dir") or default.relative_to(Path.cwd())))
+        if not below.is_absolute() and places[0].parts[-len(below.parts) :] == below.parts:
+            places.insert(0, below.absolute())
+        return next((place for place in places if self._is_folder(place)), default)
+
+    def _is_folder(self, place: Path) -> bool:
+        """Return whether a folder holds this batch, and is the user's."""
+        file = place / BATCH_CONFIG
+        found = read_document_file(file)
+        return (
+            found is not None
+            and found.batch_id == self.batch_id
+            and (found.origin is Origin.OWN or is_own_file(file))
+        )
 
     def _usable(self, name: str) -> tuple[str, ...]:
         return tuple(item for item in self.values.get(name, []) if self._may_stand(item))
