@@ -87,6 +87,7 @@ RANGES = [
     ("start_date=today", "start_date=today: must be a date such as 2005-01-31"),
     ("end_date=200501", "end_date=200501: must be a date such as 2005-01-31"),
     ("start_date=2010-01-01 end_date=2005-01-01", "`start_date < end_date` must hold"),
+    ("start_date=2010 end_date=2009", "`start_date < end_date` must hold"),
     ("start_date=2050-01-01", "start_date=2050-01-01: "),
     ("n_jobs=0", "n_jobs=0: must be >= 1"),
     ("top_n=0", "top_n=0: must be >= 1"),

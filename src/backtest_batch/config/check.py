@@ -6,7 +6,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from backtest_batch.config.key import parse_date
+from backtest_batch.config.key import are_in_order
 from backtest_batch.config.schema import NESTED, BatchConfig, CompareConfig
 from backtest_batch.config.values import contradictions
 from backtest_batch.errors import Fault
@@ -29,8 +29,7 @@ def check(config: Mapping[str, Any]) -> Iterator[Fault]:
     for name, node in NESTED.items():
         yield from _check_bounds(node, config[name], prefix=f"{name}.")
     yield from contradictions(config)
-    start, end = parse_date(config["start_date"]), parse_date(config["end_date"])
-    if start is not None and end is not None and start.date() >= end.date():
+    if not are_in_order(config["start_date"], config["end_date"]):
         yield Fault(
             key="start_date",
             value=config["start_date"],

@@ -105,6 +105,9 @@ def key(
     return field(default=default, metadata=metadata)
 
 
+_TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")
+_YEAR = re.compile(r"^\s*\d{4}\s*$")
+_MONTH = re.compile(r"^\s*\d{4}-\d{1,2}\s*$")
 _DATE = re.compile(r"\d{4}(-\d{1,2})?|(\d{8}|\d{4}([-/])\d{1,2}\3\d{1,2})([T ].+)?")
 
 
@@ -112,6 +115,37 @@ def parse_date(value: Any) -> pd.Timestamp | None:
     """Return a date as a timestamp, or None when it is none."""
     text = date_text(value)
     return None if text is None else _parse_date(text)
+
+
+def date_length(text: str) -> pd.DateOffset | pd.Timedelta:
+    """Return how long a date is: a year, a month or a day; a time that is spelt out is a moment."""
+    if has_time(text):
+        return pd.Timedelta(1, "ns")
+    if _YEAR.match(text):
+        return pd.DateOffset(years=1)
+    return pd.DateOffset(months=1) if _MONTH.match(text) else pd.DateOffset(days=1)
+
+
+def has_time(text: str) -> bool:
+    """Return whether a date spells out a time of day."""
+    return _TIME_OF_DAY.search(text) is not None
+
+
+def are_in_order(start: Any, end: Any) -> bool:
+    """Return whether something of ``end`` lies after the first moment of ``start``.
+
+    ``end`` counts to its own end: 2020-06 to 2020 is half a year, 2020 to 2020 is a year.
+    """
+    first, last, text = parse_date(start), parse_date(end), date_text(end)
+    if first is None or last is None or text is None:
+        return True
+    if first.tzinfo is not None and last.tzinfo is not None:
+        first, last = first.tz_convert("UTC"), last.tz_convert("UTC")
+    first, last = first.tz_localize(None), last.tz_localize(None)
+    if has_time(text) or first < last:
+        return bool(first < last)
+    # 9999-12-31 stands for "no end", and no calendar knows the day after it.
+    return last.year == 9999 or bool(first < last + date_length(text))
 
 
 def date_text(value: Any) -> str | None:

@@ -6,14 +6,10 @@ from datetime import date as calendar_date
 import numpy as np
 import pandas as pd
 
-from backtest_batch.config.key import date_text, parse_date
+from backtest_batch.config.key import date_length, date_text, has_time, parse_date
 from backtest_batch.errors import ConfigurationError
 
 Date = str | int | calendar_date | pd.Timestamp | np.datetime64
-
-_TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")
-_YEAR = re.compile(r"^\s*\d{4}\s*$")
-_MONTH = re.compile(r"^\s*\d{4}-\d{1,2}\s*$")
 
 _DAY = re.compile(r"^\s*(\d{8}|\d{4}([-/])\d{1,2}\2\d{1,2})\s*$")
 
@@ -45,11 +41,11 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
         raise ConfigurationError(
             f"'{date}' has a time zone, but the timestamps of the data have none"
         )
-    if _TIME_OF_DAY.search(text):
+    if has_time(text):
         stamp = _in_zone(stamp, index)
-        return stamp, stamp + pd.Timedelta(1, "ns")
+        return stamp, stamp + date_length(text)
     day = stamp.tz_localize(None).normalize()
-    return _in_zone(day, index), _in_zone(day + _length(text), index)
+    return _in_zone(day, index), _in_zone(day + date_length(text), index)
 
 
 def one_spelling(date: str) -> str:
@@ -61,14 +57,6 @@ def one_spelling(date: str) -> str:
         return pd.Timestamp(date).date().isoformat()
     except ValueError:
         return date
-
-
-def _length(date: str) -> pd.DateOffset:
-    if _YEAR.match(date):
-        return pd.DateOffset(years=1)
-    if _MONTH.match(date):
-        return pd.DateOffset(months=1)
-    return pd.DateOffset(days=1)
 
 
 def _in_zone(stamp: pd.Timestamp, index: pd.DatetimeIndex) -> pd.Timestamp:
