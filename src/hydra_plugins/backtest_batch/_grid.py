@@ -1,6 +1,7 @@
 """What a command line, a parameter grid or a list of runs spans."""
 
 import functools
+import itertools
 import math
 import sys
 from collections import Counter
@@ -142,9 +143,9 @@ class Grid:
 
 
 def _combined(axes: Sequence[Sequence[Assignment]]) -> Iterator[tuple[Assignment, ...]]:
-    """Yield what itertools.product does, which would make all values of each axis first."""
-    if not axes:
-        yield ()
+    """Yield what itertools.product does, which would make all values of late ones first."""
+    if all(isinstance(axis, tuple) for axis in axes):
+        yield from itertools.product(*axes)
         return
     for first in axes[0]:
         for others in _combined(axes[1:]):
