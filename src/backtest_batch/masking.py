@@ -9,6 +9,8 @@ from urllib.parse import unquote, unquote_plus
 
 MASK = "***"
 
+_NUMBERS = frozenset((bool, int, float))
+
 _WORDS = r"password|passwd|pwd|secret|token|credential|credentials|api[_-]?key|access[_-]?key"
 _WORD = re.compile(_WORDS, re.IGNORECASE)
 _SECRET_WORD = re.compile(rf"{_WORDS}|odbc_connect", re.IGNORECASE)
@@ -65,7 +67,10 @@ def masked_values(value: Any, key: str = "") -> Any:
             return MASK
         return masked(value)
     if isinstance(value, Mapping):
-        return {name: masked_values(item, str(name)) for name, item in value.items()}
+        return {
+            name: item if type(item) in _NUMBERS else masked_values(item, str(name))
+            for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return type(value)(masked_values(item, key) for item in value)
     return value

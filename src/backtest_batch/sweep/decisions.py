@@ -27,6 +27,8 @@ def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
     names = [
         name for name in sorted(SWEEPABLE) if kinds.divides(name) or not kinds.is_scenario(name)
     ]
+    divided = frozenset(filter(kinds.divides, names))
+    conditions = frozenset(filter(kinds.is_scenario, names))
     # Runs share the nodes of their data, of which there may be ten thousand.
     nodes: dict[int, str] = {}
     labels = []
@@ -36,10 +38,10 @@ def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
             value = run.config[name]
             if isinstance(value, Mapping):
                 if id(value) not in nodes:
-                    kept = _chosen(name, value, kinds) if kinds.divides(name) else value
+                    kept = _chosen(name, value, kinds) if name in divided else value
                     nodes[id(value)] = digest(kept)
                 chosen[name] = nodes[id(value)]
-            elif not kinds.is_scenario(name):
+            elif name not in conditions:
                 chosen[name] = value
         own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
         labels.append(digest([chosen, run.code_fingerprint if own else None]))
