@@ -52,6 +52,7 @@ KEYS = [
     ("+hydra.sweeper.params={seed:1}", "a grid is written param_grid: {strategy.fast: [10, 20]}"),
     ("description=a,b", "description cannot be swept, since it belongs to the whole batch"),
     ("description=a,b", "one text is written 'description=\"a,b\"'"),
+    ("description=(50%),b", "one text is written 'description=\"...\"'"),
     ("tags={2024:x}", "tags: its keys must be text; a number in quotes is text"),
     ("--package x", "--package: says what --cfg shows, and needs --cfg job"),
     ("--config-dir", "--config-dir: needs a value"),

@@ -48,7 +48,8 @@ def describe(request: BatchRequest) -> None:
         When the batch could not be run.
     """
     config = request.config
-    lines = [f"Dry run of '{config['batch_name']}': {request.size:,} combinations."]
+    combinations = "1 combination" if request.size == 1 else f"{request.size:,} combinations"
+    lines = [f"Dry run of '{config['batch_name']}': {combinations}."]
     lines += [f"  {key}: {count:,} values" for key, count in request.axes.items()]
     too_many = request.size > config["max_runs"]
     if too_many:

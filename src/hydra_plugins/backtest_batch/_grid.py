@@ -369,7 +369,7 @@ def _refuse_unsweepable(axes: Iterable[str], texts: Mapping[str, str] | None = N
             key=key,
             value="(swept)",
             allowed="cannot be swept, since it belongs to the whole batch and not to a run"
-            + (f"; one text is written {typed_text(key, typed[key])}" if key in typed else ""),
+            + (f"; one text is written {_one_text(key, typed[key])}" if key in typed else ""),
         )
         for key in axes
         if (root := key.split(".")[0]) in known and root not in SWEEPABLE
@@ -377,3 +377,8 @@ def _refuse_unsweepable(axes: Iterable[str], texts: Mapping[str, str] | None = N
     if faults:
         message = "\n".join(f"{fault.key} {fault.allowed}" for fault in faults)
         raise ConfigurationError(message, faults)
+
+
+def _one_text(key: str, text: str) -> str:
+    # Quotes may have been added to what was typed, to parts of it: it is not repeated as typed.
+    return f"'{key}=\"...\"'" if "'" in text or '"' in text else typed_text(key, text)
