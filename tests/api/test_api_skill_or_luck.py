@@ -84,7 +84,8 @@ def test_what_are_no_returns_is_refused(make, message):
 
 def test_returns_that_are_rare_or_ruinous_are_returns():
     returns = noise(3).astype("Float64")
-    returns.iloc[:990, 0] = 0.0
+    returns.iloc[:, 0] = 0.0
+    returns.iloc[7, 0] = 0.9  # it traded once
     returns.iloc[:100, 1] = pd.NA
     returns.iloc[999, 2] = -1.5  # a short that lost more than there was
     assert bb.skill_or_luck(returns)["verdict"]["label"] in ("luck", "cannot_tell")

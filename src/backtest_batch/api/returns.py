@@ -10,6 +10,9 @@ from backtest_batch.market.numbers import real_numbers
 LARGEST_USUAL = 0.5
 """Median of the absolute returns above which a column holds something else."""
 
+FEWEST_MOVES = 20
+"""Returns other than 0 below which nothing is said: what trades twice may gain 80 % in a bar."""
+
 
 def returns_of_trials(returns: pd.DataFrame | pd.Series) -> pd.DataFrame:
     """Return a table of returns as float64, one column a trial; a Series is one of them.
@@ -68,7 +71,7 @@ def _numbers(column: pd.Series, name: str) -> FloatArray:
         moment = column.index[int(np.isinf(values).argmax())]
         raise DataError(f"the returns of {name} must be finite, but one is infinite at {moment}")
     moves = np.abs(values[np.isfinite(values) & (values != 0)])
-    if len(moves) and float(np.median(moves)) > LARGEST_USUAL:
+    if len(moves) >= FEWEST_MOVES and float(np.median(moves)) > LARGEST_USUAL:
         raise DataError(
             f"the returns of {name} are around {np.median(moves):,.4g} a bar, which look like "
             "prices, equity or percent: returns are fractions (0.01 is 1 %), as "
