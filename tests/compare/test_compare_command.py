@@ -259,7 +259,7 @@ def test_parameters_that_change_nothing_are_reported_loudly(in_store, capsys):
         (["rank_by=oos_sharpe"], ["rank_by=oos_sharpe:", "oos_sharpe is missing (4)", "They have"]),
         (
             ["batch=failing", "statuses=[FAILED]"],
-            ["rank_by=sharpe:", "FAILED (RuntimeError) (1)\n"],
+            ["rank_by=sharpe:", "the only selected run cannot be ranked: FAILED (RuntimeError)\n"],
         ),
         (["constraints={trades: lots}"], ["constraints.trades=lots:", ">="]),
         (["constraints={trade: '> 1'}"], ["constraints.trade=> 1:", "did you mean trades"]),
