@@ -10,11 +10,10 @@ FINISHED exactly once and with its files, rankings.csv is that of an undisturbed
 byte, each command has ended with a documented exit code and without a traceback, no process
 outlived it by more than 4 s, and no file is where it does not belong. What is wrong is printed with
 the folder, which is then kept. The seed fixes kinds and moments; what a moment meets depends on
-the machine.
+the machine. Ctrl-C ends the storm after the batches under way.
 """
 
 import argparse
-import contextlib
 import os
 import random
 import shutil
@@ -101,6 +100,10 @@ class Storm:
                 print(*(f"  WRONG {text}" for text in outcome.wrong), sep="\n", flush=True)
             print(f"{len(self.outcomes)} batches, {self.applied.total()} faults", flush=True)
 
+    def abate(self) -> None:
+        """Begin no further batch; those under way come to their end."""
+        self.n_faults = 0
+
     def report(self) -> bool:
         """Print what happened; return whether all was well."""
         wrong = [outcome for outcome in self.outcomes if outcome.wrong]
@@ -131,12 +134,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Let the storm loose."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="storm-shared-") as folder:
         storm = Storm(Path(folder), options.faults, options.kind)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: storm.abate())
         rng = random.Random(options.seed)
-        with ThreadPoolExecutor(options.jobs) as pool, contextlib.suppress(KeyboardInterrupt):
+        with ThreadPoolExecutor(options.jobs) as pool:
             if options.batch is not None:
                 seeds = [options.batch]
             else:
