@@ -318,6 +318,14 @@ def make_spool_place(place: Path) -> None:
     make_own_folder(place, above=2 if place.parent.name == _SPOOLS else 0)
 
 
+def remove_spool_place(place: Path) -> None:
+    """Remove what is left of one of these folders, and the one above it when that is then empty."""
+    shutil.rmtree(place, ignore_errors=True)
+    if place.parent.name == _SPOOLS:
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
+
+
 def record_unrecorded(recalled: Recalled, output_dir: str | None, uri: str | None) -> None:
     """Record the results that could not be recorded when they were computed, if there are any.
 
@@ -345,6 +353,7 @@ def record_unrecorded(recalled: Recalled, output_dir: str | None, uri: str | Non
                 shutil.copytree(reports, folder, dirs_exist_ok=True)
         here = configured or _was_beside(place, recalled)
         report = record_spool(place, store_uri=resolve_uri(uri, Path.cwd()) if here else None)
+        remove_spool_place(place)
         tell(
             f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
             "earlier.\n"

@@ -11,7 +11,7 @@ from backtest_batch.printing import say
 from backtest_batch.records import RunFailure, RunRecord, Status
 from backtest_batch.sweep.extras import spool_extras
 from backtest_batch.sweep.opening import dataset_info
-from backtest_batch.sweep.resume import make_spool_place, spool_places
+from backtest_batch.sweep.resume import make_spool_place, remove_spool_place, spool_places
 from backtest_batch.sweep.session import Session
 from backtest_batch.tracking.artifacts import PlacedFiles, local_folder
 from backtest_batch.tracking.spool import Spool, record_spool
@@ -142,7 +142,7 @@ def _give_back(place: Path, records: Sequence[RunRecord]) -> None:
         if folder is not None and moved.is_dir():
             with contextlib.suppress(OSError):
                 PlacedFiles().move(moved, folder)
-    shutil.rmtree(place, ignore_errors=True)
+    remove_spool_place(place)
 
 
 def _recorded_now(kept: Path, session: Session) -> bool:
