@@ -32,7 +32,9 @@ class Training:
 @pytest.fixture
 def program(working_dir, monkeypatch):
     """A folder of configuration, and nodes that a program stores under names that we use, too."""
-    monkeypatch.setattr(Singleton, "_instances", dict(Singleton._instances))
+    # A program has just started: no Hydra that another test has begun is there.
+    others = {kind: held for kind, held in Singleton._instances.items() if kind is not GlobalHydra}
+    monkeypatch.setattr(Singleton, "_instances", others)
     monkeypatch.setattr(BaseContainer, "_resolvers", dict(BaseContainer._resolvers))
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", {**store.repo, "hydra": dict(store.repo["hydra"])})
