@@ -11,12 +11,17 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import psutil
+
 from backtest_batch.market.cache import cache_dir, own_cache_dir, stand_in
 from backtest_batch.ownership import is_guarded, make_private
 
 LOG = logging.getLogger("backtest_batch.market")
 
 VARIABLE = "NUMBA_CACHE_DIR"
+PREFIX = "backtest_batch-kernels-"
+"""Of a temporary folder of compiled kernels; the process that made it follows."""
+
 ROOM_BYTES = 2 * 1024 * 1024
 """What a folder must take: numba ends a process that cannot write what it has compiled."""
 
@@ -47,16 +52,28 @@ def kernel_folder() -> Path:
     fault = _fault(wanted)
     if fault is None:
         return wanted
-    spare = stand_in(create=True)
-    if spare is None or _fault(spare / "numba") is not None:
-        # Nothing of the user's own takes them: they are compiled in each process again.
-        spare = Path(tempfile.mkdtemp(prefix="backtest_batch-kernels-"))
-        atexit.register(shutil.rmtree, spare, ignore_errors=True)
+    # Where somebody else holds the name of the user's own temporary folder, each process compiles
+    # again. A full disk is no reason to: another folder would lie on the same one.
+    spare = stand_in(create=True) or _folder_of_this_process()
+    instead = spare / "numba"
+    with contextlib.suppress(OSError):
+        instead.mkdir(mode=0o700, exist_ok=True)
     _warn_once(
-        f"the folder of compiled kernels {wanted} takes no files ({fault}); {spare / 'numba'} is "
-        "used instead"
+        f"the folder of compiled kernels {wanted} takes no files ({fault}); {instead} is used "
+        "instead"
     )
-    return spare / "numba"
+    return instead
+
+
+def _folder_of_this_process() -> Path:
+    """Make a temporary folder that goes with this process, and remove those of killed ones."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = left.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _fault(folder: Path) -> str | None:

@@ -3,13 +3,15 @@
 import contextlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from survival_commands import Command
 
-from backtest_batch.kernel_cache import kernel_folder
+from backtest_batch.kernel_cache import PREFIX, kernel_folder
+from backtest_batch.ownership import temporary_folder_name
 
 
 @pytest.fixture
@@ -65,3 +67,24 @@ def test_kernels_stand_where_files_can_be_written(
     assert found.parent.parent == tmp_path
     assert found.is_dir()
     assert "takes no files (Not a directory)" in caplog.text
+
+
+def test_a_killed_process_leaves_no_folder_of_kernels_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a process that could not tidy up goes with the next that needs one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "kernels"))
+    temporary_folder_name().touch()  # somebody else holds the name of our own folder
+    killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    left = tmp_path / f"{PREFIX}{killed.pid}-left" / "numba"
+    left.mkdir(parents=True)
+    first = kernel_folder()
+    assert first.is_dir()
+    assert left.is_dir()
+    killed.kill()
+    killed.wait()
+    assert kernel_folder().is_dir()
+    assert first.is_dir()
+    assert not left.parent.exists()
