@@ -20,6 +20,7 @@ from backtest_batch.tracking.process import ProcessIdentity, this_process
 from backtest_batch.tracking.values import (
     PARAM_LENGTH,
     RUN_NAME_LENGTH,
+    SCALARS,
     TAG_LENGTH,
     as_text,
     flattened,
@@ -230,10 +231,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
 
 def params_of(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a configuration as MLflow's parameters: dotted keys, values as text."""
-    return safe_keys(
-        (key, shortened(as_text(masked_values(value, key)), PARAM_LENGTH))
-        for key, value in flattened(config)
-    )
+    return {safe_key(key): _text_of(key, value, PARAM_LENGTH) for key, value in flattened(config)}
 
 
 def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -243,10 +241,24 @@ def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def tags_of(tags: Mapping[str, Any]) -> dict[str, str]:
     """Return tags as MLflow accepts them."""
-    return safe_keys(
-        (key, shortened(masked_values(as_text(value), key), TAG_LENGTH))
-        for key, value in tags.items()
-    )
+    return {
+        safe_key(key): _masked_text(key, as_text(value), TAG_LENGTH) for key, value in tags.items()
+    }
+
+
+def _text_of(key: str, value: Any, length: int) -> str:
+    kind = type(value)
+    if kind is str:
+        return _masked_text(key, value, length)
+    if kind in SCALARS:
+        return as_text(value)
+    return shortened(as_text(masked_values(value, key)), length)
+
+
+@lru_cache(maxsize=20_000)
+def _masked_text(key: str, text: str, length: int) -> str:
+    """Return a text that may be stored; remembered, as the runs of a batch share most of theirs."""
+    return shortened(masked_values(text, key), length)
 
 
 def now_ms() -> int:

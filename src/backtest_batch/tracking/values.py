@@ -19,7 +19,7 @@ TAG_LENGTH = 8_000
 KEY_LENGTH = 250
 RUN_NAME_LENGTH = 250
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+SCALARS = frozenset({str, int, float, bool, type(None)})
 """What nearly all values are. To see that first costs far less than to ask for a Mapping, which
 matters where a run has a hundred values and a batch has ten thousand runs."""
 
@@ -63,7 +63,7 @@ def shortened(text: str, length: int) -> str:
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested mappings under dotted keys; an empty mapping is a leaf."""
     for name, value in values.items():
-        if type(value) not in _SCALARS and isinstance(value, Mapping) and value:
+        if type(value) not in SCALARS and isinstance(value, Mapping) and value:
             yield from flattened(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
