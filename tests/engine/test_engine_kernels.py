@@ -5,10 +5,10 @@ import pytest
 from engine_markets import Case, cases, make_panel
 from hypothesis import given, settings
 from numpy.testing import assert_allclose
+from reference_engine import ReferencePath, simulate_reference
 
 from backtest_batch.engine import account_kernels, kernels, metric_kernels
 from backtest_batch.engine.metrics import equity_metrics, result_metrics
-from backtest_batch.engine.reference import ReferencePath, simulate_reference
 from backtest_batch.engine.simulate import (
     Simulation,
     SimulationSettings,

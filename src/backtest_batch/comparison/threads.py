@@ -1,9 +1,10 @@
 """Work on arrays shared among threads: numpy and compiled loops let go of the interpreter."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from backtest_batch.config.schema import processors
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -11,7 +12,7 @@ Result = TypeVar("Result")
 
 def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """Return ``work`` of each part, in the order of the parts; a thread a processor shares them."""
-    threads = min(len(parts), _processors())
+    threads = min(len(parts), processors())
     if threads <= 1:
         return [work(part) for part in parts]
     from threadpoolctl import threadpool_limits  # not needed by a small batch
@@ -19,10 +20,3 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Re
     # Threads of BLAS within these would wait for each other, which costs as much as working does.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1

@@ -3,7 +3,7 @@
 :func:`size_orders` turns weights into the targets that can be traded, :func:`walk_prices` follows
 one unit of currency put into each row of targets until the next row is executed. Both are called
 once for all runs that share data, weights and execution; ``account_kernels.py`` does the rest.
-Together they equal ``reference.py`` up to rounding.
+The tests hold the same in readable numpy, which they equal up to rounding.
 
 Every sum is one sequential loop over assets or bars: its bits depend on nothing but its terms,
 not on how many runs are computed together.

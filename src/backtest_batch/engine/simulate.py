@@ -1,7 +1,7 @@
 """From target weights to the path of an account: the public face of the simulation.
 
-``docs/semantics.md`` states the rules, ``reference.py`` is their readable form, and the kernels
-compute them.
+``docs/semantics.md`` states the rules, and the kernels compute them; the tests hold the same in
+readable numpy.
 """
 
 import math

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.setup import Setting, make_executor
 from backtest_batch.comparison.scenarios import AxisKinds
+from backtest_batch.config.schema import processors
 from backtest_batch.errors import SelectionError
 from backtest_batch.printing import tell
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
@@ -169,21 +169,14 @@ def _estimate(
     assert isinstance(record.outcome, RunResult)
     pilot = Pilot.of(record.outcome)
     seconds = pilot.wall_seconds(n_runs, max(n_groups, min(n_jobs, n_runs)), n_jobs)
-    processors, available = _processors(), available_mb()
-    bearable = max(1, min(processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
+    n_processors, available = processors(), available_mb()
+    bearable = max(1, min(n_processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
     return [
         f"Pilot run: {record.outcome.runtime_s:.4f} s a run, {pilot.peak_mb:,.0f} MiB.",
         f"Estimated wall time: about {duration(seconds)} with n_jobs={n_jobs}.",
         f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine bears n_jobs={bearable} "
-        f"({processors} processors, {available:,.0f} MiB available).",
+        f"({n_processors} processors, {available:,.0f} MiB available).",
     ]
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: int) -> RunRecord:
