@@ -1,0 +1,179 @@
+"""What a batch has written, as tables of text in which nothing is left that differs each time."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+VARYING: Mapping[str, str] = MappingProxyType(
+    {
+        "runtime_s": "seconds, of this computation",
+        "cpu_s": "seconds, of this computation",
+        "peak_rss_mb": "memory, of this computation",
+        "started": "a time",
+        "ended": "a time",
+        "batch_id": "a time and a random number",
+        "mlflow_run_id": "a random number",
+        "run_key": "a hash of the code too: it changes whenever a module does",
+        "code_fingerprint": "a hash of the code",
+        "command_signature": "signed with a key of this machine",
+        "environment": "names the machine, and the versions of what is installed",
+    }
+)
+"""Columns and keys whose values are different each time, and why."""
+
+LEFT_OUT: Mapping[str, str] = MappingProxyType(
+    {
+        "batch_timings.json": "seconds",
+        "trials.json": "hashes of configurations, which name modules",
+    }
+)
+"""Files that are not compared, and why; nor are texts and pages that are made of the others."""
+
+OF_THE_BEST_RUN = ("equity.parquet", "trades.parquet", "target_weights.parquet", "metrics.csv")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file as columns of text.
+
+    Parameters
+    ----------
+    columns
+        Values by name, in order. Those of a JSON document are named by their path: that of
+        ``{"top": [{"rank": 1}, {"rank": 2}]}`` is ``top[].rank``, with two values.
+    file_digest
+        sha256 of the file as it is, where nothing was taken out of it.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    file_digest: str | None
+
+
+def read_outputs(folder: Path, name: str) -> dict[str, Table]:
+    """Return the tables of a batch, and those of its best run, by file name.
+
+    Parameters
+    ----------
+    folder
+        Where the batches ran.
+    name
+        Name of the batch.
+    """
+    reports = folder / "reports" / name
+    paths = {
+        path.name: path
+        for path in sorted(reports.iterdir())
+        if path.suffix in (".csv", ".json", ".parquet") and path.name not in LEFT_OUT
+    }
+    artifacts = _artifacts_of_the_best(folder, reports)
+    paths |= {f"best run, {file}": artifacts / file for file in OF_THE_BEST_RUN}
+    return {file: read_table(path) for file, path in paths.items()}
+
+
+def _artifacts_of_the_best(folder: Path, reports: Path) -> Path:
+    rankings = pd.read_csv(reports / "rankings.csv", dtype=str)
+    summary = pd.read_csv(reports / "batch_summary.csv", dtype=str, index_col="run_id")
+    best = summary.loc[rankings["run_id"].iloc[0], "mlflow_run_id"]
+    return folder / "mlruns" / "artifacts" / str(best) / "artifacts"
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV, JSON or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+    columns = {
+        ".csv": _csv_columns,
+        ".json": _json_columns,
+        ".parquet": _parquet_columns,
+    }[path.suffix](path)
+    kept = without_what_varies(columns)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if kept == columns else None
+    return Table(kept, digest)
+
+
+def without_what_varies(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Blank what is different each time, or wherever the code lies.
+
+    Parameters
+    ----------
+    columns
+        Values by name of the column or path of the key.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        The same columns. Those of `VARYING` are empty: that they are there is compared, what they
+        say is not. A class of the product is named without its module, since which one it lies in
+        is no result.
+    """
+    kept = {}
+    for name, values in columns.items():
+        if any(part.removesuffix("[]") in VARYING for part in name.split(".")):
+            kept[name] = ()
+        elif name.rpartition(".")[2] == "_target_":
+            kept[name] = tuple(_without_module(value) for value in values)
+        else:
+            kept[name] = values
+    return kept
+
+
+def _without_module(target: str) -> str:
+    # JSON texts have their quotation marks.
+    if target.startswith('"backtest_batch.'):
+        return f'"{target.rpartition(".")[2]}'
+    return target
+
+
+def _csv_columns(path: Path) -> dict[str, tuple[str, ...]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        names, *rows = csv.reader(file)
+    assert len(set(names)) == len(names)
+    if "metric" in names:
+        return _by_metric(names, rows)
+    return {name: tuple(row[place] for row in rows) for place, name in enumerate(names)}
+
+
+def _by_metric(names: list[str], rows: list[list[str]]) -> dict[str, tuple[str, ...]]:
+    # One column a metric, its rows one after the other: a change of one metric is seen as that.
+    place = names.index("metric")
+    columns = {"columns": names, "metrics": [row[place] for row in rows]}
+    for row in rows:
+        columns.setdefault(row[place], []).extend(row[:place] + row[place + 1 :])
+    return {name: tuple(values) for name, values in columns.items()}
+
+
+def _parquet_columns(path: Path) -> dict[str, tuple[str, ...]]:
+    frame = pd.read_parquet(path)
+    return {
+        str(name): tuple("" if pd.isna(value) else str(value) for value in column.tolist())
+        for name, column in frame.items()
+    }
+
+
+def _json_columns(path: Path) -> dict[str, tuple[str, ...]]:
+    columns: dict[str, list[str]] = {}
+    for name, value in _leaves("", json.loads(path.read_text(encoding="utf-8"))):
+        columns.setdefault(name, []).append(value)
+    return {name: tuple(values) for name, values in columns.items()}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(f"{path}.{name}" if path else name, item)
+    elif isinstance(value, list) and value:
+        for item in value:
+            yield from _leaves(f"{path}[]", item)
+    else:
+        yield path, json.dumps(value, ensure_ascii=False)
