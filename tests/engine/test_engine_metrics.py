@@ -1,3 +1,9 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from engine_markets import Case, cases, make_panel
@@ -6,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 from numpy.testing import assert_allclose
 
+from backtest_batch.engine.metric_kernels import PathMetrics
+from backtest_batch.engine.metric_table import AccountSums
 from backtest_batch.engine.metrics import (
     EQUITY_METRICS,
     EXECUTION_METRICS,
@@ -19,6 +27,7 @@ from backtest_batch.engine.simulate import Simulation, SimulationSettings, simul
 from backtest_batch.market.panel import FloatArray
 
 PPY = 252.0
+ROOT = Path(__file__).parents[2]
 
 PATHS = hypothesis_numpy.arrays(
     np.float64,
@@ -88,6 +97,100 @@ def test_every_metric_says_what_it_is() -> None:
     assert METRICS["max_drawdown"].direction == 1
     assert METRICS["volatility"].direction == -1
     assert METRICS["beta"].direction == 0
+
+
+def test_every_value_takes_what_its_metric_says_it_needs() -> None:
+    known = {
+        "turnover": {"turnover": 2.0},
+        "cost_ratio": {"cost_ratio": 0.1, "cost": 10.0},
+        "gross_exposure": {
+            "gross_exposure": 3.0,
+            "max_gross_exposure": 1.5,
+            "n_exposure_bars": 4.0,
+        },
+        "net_exposure": {"net_exposure": 1.0, "n_exposure_bars": 4.0},
+        "trades": {"n_trades": 5.0},
+        "orders": {"n_scaled": 1.0},
+        "round_trips": {
+            "n_trips": 2.0,
+            "n_wins": 1.0,
+            "held_bars": 7.0,
+            "gained": 3.0,
+            "lost": 1.0,
+        },
+    }
+    for name in RESULT_METRICS:
+        metric = METRICS[name]
+        assert set(metric.needs) <= {*known, "benchmark"}
+        if metric.value is None:
+            assert name in PathMetrics._fields
+            assert set(metric.needs) <= {"benchmark"}
+            continue
+        given = {key: value for need in metric.needs for key, value in known[need].items()}
+        of = AccountSums(periods_per_year=PPY, n_periods=9.0, mean_return=0.001, **given)
+        assert np.isfinite(metric.value(of)), name
+        for need in metric.needs:
+            without = {key: value for key, value in given.items() if key not in known[need]}
+            of = AccountSums(periods_per_year=PPY, n_periods=9.0, mean_return=0.001, **without)
+            assert np.isnan(metric.value(of)), name
+    in_kernel = {name for name in RESULT_METRICS if METRICS[name].value is None}
+    assert set(PathMetrics._fields) == in_kernel | {"mean_return"}
+
+
+def test_a_metric_is_one_entry_in_the_table(tmp_path: Path) -> None:
+    """The recipe of docs/extending.md, on a copy of the package: runs and windows have it then."""
+    page = (ROOT / "docs" / "extending.md").read_text("utf-8").split("## A metric")[1]
+    entry = page.split("```python\n")[1].split("```")[0].split("Metric\n\n")[1]
+    package = tmp_path / "backtest_batch"
+    shutil.copytree(
+        ROOT / "src" / "backtest_batch", package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    table = package / "engine" / "metric_table.py"
+    start, end = table.read_text("utf-8").split(')\n"""About the result of a run;')
+    table.write_text(
+        start + entry.rstrip() + ',\n)\n"""About the result of a run;' + end, encoding="utf-8"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", RECIPE, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+RECIPE = """
+import sys
+import numpy as np
+import pandas as pd
+import backtest_batch
+from backtest_batch.comparison.metrics_choice import direction_of
+from backtest_batch.comparison.walk_forward import ScenarioRuns, measure, per_bar_arrays
+from backtest_batch.engine.metrics import METRICS, result_metrics
+from backtest_batch.engine.simulate import SimulationSettings, simulate
+from backtest_batch.market.panel import panel_from_frames
+
+assert backtest_batch.__file__.startswith(sys.argv[1])
+assert METRICS["cost_drag"].direction == direction_of("cost_drag") == -1
+index = pd.bdate_range("2020-01-01", periods=5)
+panel = panel_from_frames(pd.DataFrame({"A": [100.0, 110, 99, 99, 108.9]}, index=index))
+settings = SimulationSettings(commission_bps=100.0, execution_lag=0)
+run = simulate(panel, np.array([0]), np.array([[1.0]]), settings)
+metrics, _ = result_metrics(run, periods_per_year=4)
+assert abs(metrics["cost_drag"] - 0.01) < 1e-12, metrics
+runs = ScenarioRuns(
+    scenario="",
+    run_ids=("run",),
+    index=index,
+    parameters=pd.DataFrame(index=range(1)),
+    periods_per_year=4,
+    **per_bar_arrays([run], 5),
+)
+found = measure(runs, [(range(1, 5),), (range(3, 5),)]).of("cost_drag")
+assert np.allclose(found[:, 0], (0.01, 0.0)), found
+"""
 
 
 def test_periods_per_year() -> None:

@@ -4,15 +4,15 @@ What each is called, which way is better and how it is worked out stands in ``me
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
 import numpy.typing as npt
 
 from backtest_batch.engine.arrays import kernel_input
-from backtest_batch.engine.costs import BASIS_POINT
 from backtest_batch.engine.frequency import SESSIONS_PER_YEAR
-from backtest_batch.engine.metric_table import EXECUTION, RESULT, Metric
+from backtest_batch.engine.metric_table import EXECUTION, RESULT, AccountSums, Metric, Numbers
 from backtest_batch.engine.simulation import Simulation
 from backtest_batch.market.panel import FloatArray
 
@@ -21,10 +21,13 @@ __all__ = [
     "EXECUTION_METRICS",
     "METRICS",
     "RESULT_METRICS",
+    "AccountSums",
     "Metric",
     "equity_metrics",
+    "metrics_given",
     "periods_per_year_of",
     "result_metrics",
+    "worked_out",
 ]
 
 BARS_PER_SESSION = {"1d": 1, "5min": 78}
@@ -37,30 +40,26 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 RESULT_METRICS = tuple(metric.name for metric in RESULT)
 """Names of the metrics of a run's result, in order; the same run key gives the same bits."""
 
-EQUITY_METRICS = (
-    "final_pf",
-    "total_return",
-    "cagr",
-    "volatility",
-    "sharpe",
-    "sortino",
-    "calmar",
-    "max_drawdown",
-    "max_drawdown_duration",
-    "var_95",
-    "cvar_95",
-    "skew",
-    "kurtosis",
-    "hit_rate",
-    "n_periods",
-    "beta",
-    "alpha",
-    "information_ratio",
-)
-"""Those result metrics that need no more than the path of equity."""
+BENCHMARK = "benchmark"
+"""What a metric needs that compares with the benchmark."""
 
 EXECUTION_METRICS = tuple(metric.name for metric in EXECUTION)
 """Names of the metrics of a run's computation."""
+
+
+def metrics_given(known: Collection[str]) -> tuple[str, ...]:
+    """Return the result metrics that can be worked out, in the order of the reports.
+
+    Parameters
+    ----------
+    known
+        What is known beside the path of equity, in the words of :attr:`Metric.needs`.
+    """
+    return tuple(metric.name for metric in RESULT if set(metric.needs) <= set(known))
+
+
+EQUITY_METRICS = metrics_given((BENCHMARK,))
+"""Those result metrics that need no more than the paths of equity and of a benchmark."""
 
 
 def periods_per_year_of(freq: str) -> float:
@@ -116,35 +115,31 @@ def result_metrics(
     ValueError
         When ``periods_per_year`` is not above 0.
     """
-    values = _equity_values(
+    path = _path_values(
         simulation.equity,
         periods_per_year,
         risk_free_rate,
         benchmark_returns,
         simulation.ruined_bar is not None,
     )
-    n_periods = simulation.n_measured - 1
-    totals = simulation.totals
-    trips = simulation.trips
-    values["trades"] = float(simulation.n_trades)
-    values["scaled_decisions"] = float(simulation.scaled_decisions)
-    values["round_trips"] = float(trips.n_trips)
-    if trips.n_trips > 0:
-        values["win_rate"] = trips.n_wins / trips.n_trips
-        values["avg_holding_bars"] = trips.held_bars / trips.n_trips
-        if trips.lost > 0:
-            values["profit_factor"] = trips.gained / trips.lost
-    values["total_costs"] = totals.cost
-    if n_periods > 0:
-        values["turnover_annual"] = totals.turnover * periods_per_year / n_periods
-        if totals.turnover > 0:
-            gross_return = values["mean_return"] * n_periods + totals.cost_ratio
-            values["breakeven_cost_bps"] = gross_return / totals.turnover / BASIS_POINT
-    if totals.n_exposure_bars > 0:
-        values["avg_gross_exposure"] = totals.gross_exposure / totals.n_exposure_bars
-        values["avg_net_exposure"] = totals.net_exposure / totals.n_exposure_bars
-        values["max_gross_exposure_realised"] = totals.max_gross_exposure
-    return _defined(values, RESULT_METRICS)
+    totals, trips = simulation.totals, simulation.trips
+    known = {
+        "n_periods": simulation.n_measured - 1,
+        "mean_return": path["mean_return"],
+        "turnover": totals.turnover,
+        "cost": totals.cost,
+        "cost_ratio": totals.cost_ratio,
+        "n_trades": simulation.n_trades,
+        "gross_exposure": totals.gross_exposure,
+        "net_exposure": totals.net_exposure,
+        "max_gross_exposure": totals.max_gross_exposure if totals.n_exposure_bars else math.nan,
+        "n_exposure_bars": totals.n_exposure_bars,
+        "n_scaled": simulation.scaled_decisions,
+        **trips._asdict(),
+    }
+    numbers = {name: np.float64(value) for name, value in known.items()}
+    sums = AccountSums(periods_per_year=periods_per_year, **numbers)
+    return _defined(worked_out(RESULT_METRICS, path, sums), RESULT_METRICS)
 
 
 def equity_metrics(
@@ -157,24 +152,54 @@ def equity_metrics(
     """Work out the metrics that need no more than a path of equity.
 
     For paths that are no simulation: a benchmark index, test windows put end to end. Parameters,
-    results and errors are those of :func:`result_metrics`, but for
+    results and errors are those of :func:`result_metrics`; an error also where the path is none.
 
     Parameters
     ----------
     equity
         Equity bar by bar, shape (n_measured,), at least one; positive, or <= 0 on the last bar
         only, which is ruin.
+    periods_per_year, risk_free_rate, benchmark_returns
+        As :func:`result_metrics` takes them.
     """
     path = kernel_input(equity)
     if path.ndim != 1 or not len(path) or not (path[:-1] > 0).all():
         raise ValueError("equity must be a list of numbers above 0 (the last may be ruin).")
-    values = _equity_values(
-        path, periods_per_year, risk_free_rate, benchmark_returns, bool(path[-1] <= 0)
-    )
-    return _defined(values, EQUITY_METRICS)
+    ruined = bool(path[-1] <= 0)
+    values = _path_values(path, periods_per_year, risk_free_rate, benchmark_returns, ruined)
+    sums = AccountSums(periods_per_year=periods_per_year, n_periods=float(len(path) - 1))
+    return _defined(worked_out(EQUITY_METRICS, values, sums), EQUITY_METRICS)
 
 
-def _equity_values(
+def worked_out(
+    names: Sequence[str], path: Mapping[str, Numbers], sums: AccountSums
+) -> dict[str, Numbers]:
+    """Work out metrics of one account, or of several: one calculus for runs and for windows.
+
+    Parameters
+    ----------
+    names
+        Result metrics.
+    path
+        What the kernel of paths found, by the names of its fields.
+    sums
+        Sums over the same bars.
+
+    Returns
+    -------
+    dict of str to number or ndarray
+        By name in the order of ``names``; not finite where undefined.
+    """
+    # Over nothing: a turnover of a run that has not traded, say.
+    with np.errstate(all="ignore"):
+        return {
+            name: path[name] if metric.value is None else metric.value(sums)
+            for name in names
+            for metric in (METRICS[name],)
+        }
+
+
+def _path_values(
     equity: FloatArray,
     periods_per_year: float,
     risk_free_rate: float,
@@ -186,18 +211,17 @@ def _equity_values(
     if not periods_per_year > 0:
         raise ValueError(f"`periods_per_year > 0` must hold, but got {periods_per_year}.")
     benchmark = kernel_input(() if benchmark_returns is None else benchmark_returns)
-    values = metric_kernels.path_metrics(
+    return metric_kernels.path_metrics(
         kernel_input(equity),
         benchmark[1 : len(equity)],
         float(periods_per_year),
         float(risk_free_rate) / periods_per_year,
         ruined,
-    )
-    return {**values._asdict(), "n_periods": float(len(equity) - 1)}
+    )._asdict()
 
 
 def _defined(
-    values: Mapping[str, float], names: tuple[str, ...]
+    values: Mapping[str, Numbers], names: tuple[str, ...]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    metrics = {name: values[name] for name in names if math.isfinite(values.get(name, math.nan))}
+    metrics = {name: float(values[name]) for name in names if math.isfinite(values[name])}
     return metrics, tuple(name for name in names if name not in metrics)

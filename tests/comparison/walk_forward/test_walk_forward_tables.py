@@ -194,6 +194,11 @@ def test_turnover_and_costs_of_the_curve_are_those_of_the_choices_and_the_switch
     before = np.r_[1e6, curve.equity[:-1]]
     ratio = runs.cost_ratio[curve.bars, curve.runs] + 5e-4 * curve.switch_turnover
     assert finding["metrics"]["total_costs"] == pytest.approx((ratio * before).sum())
+    # Its first measured bar is the one before: what is held on it earns the first return.
+    first = runs.gross_exposure[curve.bars[0] - 1, curve.runs[0]]
+    gross = np.r_[first, runs.gross_exposure[curve.bars, curve.runs]]
+    assert finding["metrics"]["avg_gross_exposure"] == pytest.approx(gross.mean(), rel=1e-12)
+    assert finding["metrics"]["max_gross_exposure_realised"] == gross.max()
     charged = {row["split"]: row["switch_cost"] for row in finding["choices"]}
     assert sum(charged.values()) == pytest.approx(finding["switch_cost"])
     assert charged[0] == 0

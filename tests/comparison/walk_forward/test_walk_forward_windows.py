@@ -4,6 +4,7 @@ import pytest
 from walk_forward_cases import market, random_returns, runs_of, trend_runs, trend_simulations
 
 from backtest_batch.comparison.walk_forward import available_metrics, measure, per_bar_arrays
+from backtest_batch.comparison.walk_forward.per_bar import metrics_from
 from backtest_batch.engine.metrics import RESULT_METRICS, equity_metrics, result_metrics
 from backtest_batch.engine.simulate import SimulationSettings, simulate
 
@@ -19,16 +20,18 @@ OF_A_WHOLE_RUN = {
 WEIGHTS = np.array([[0.7, 0.3, 0.0, 0.0], [0.0, 0.5, 0.0, 0.5]])
 
 
-def test_on_all_bars_the_metrics_are_those_of_the_run():
+@pytest.mark.parametrize("execution_lag", [0, 1, 2])
+def test_on_all_bars_the_metrics_are_those_of_the_run(execution_lag):
     panel = market()
-    simulations = trend_simulations(panel)
+    settings = SimulationSettings(commission_bps=5.0, execution_lag=execution_lag)
+    simulations = trend_simulations(panel, settings, rebalance="bar")
     runs = trend_runs(panel, simulations)
     measured = measure(runs, [(range(41, panel.n_bars),)])
 
-    # Averages of exposures count the first measured bar, too, which has no return.
-    averages = {"avg_gross_exposure", "avg_net_exposure"}
     assert measured.names == tuple(name for name in RESULT_METRICS if name not in OF_A_WHOLE_RUN)
     for run, simulation in enumerate(simulations[:-1]):
+        # With execution_lag=0 the run is invested on its first measured bar, and pays for it.
+        assert (simulation.turnover[0] > 0) == (execution_lag == 0)
         expected, undefined = result_metrics(
             simulation,
             periods_per_year=252.0,
@@ -36,11 +39,50 @@ def test_on_all_bars_the_metrics_are_those_of_the_run():
         )
         assert set(undefined) <= OF_A_WHOLE_RUN
         for name in measured.names:
-            found = measured.of(name)[0, run]
-            if name in averages:
-                n_bars = simulation.n_measured
-                expected[name] *= n_bars / (n_bars - 1)
-            assert found == pytest.approx(expected[name], rel=1e-9), name
+            assert measured.of(name)[0, run] == pytest.approx(expected[name], rel=1e-9), name
+
+
+def test_exposures_of_a_window_are_those_of_its_measured_bars():
+    panel = market()
+    simulations = trend_simulations(panel)
+    measured = measure(trend_runs(panel, simulations), [(range(120, 200),)])
+    for run, simulation in enumerate(simulations[:-1]):
+        # The window's first return is that of bar 120: measuring begins at the close of bar 119.
+        gross = simulation.gross_exposure[119 - 40 : 200 - 40]
+        net = simulation.net_exposure[119 - 40 : 200 - 40]
+        assert measured.of("avg_gross_exposure")[0, run] == pytest.approx(gross.mean(), rel=1e-12)
+        assert measured.of("avg_net_exposure")[0, run] == pytest.approx(net.mean(), rel=1e-12)
+        assert measured.of("max_gross_exposure_realised")[0, run] == gross.max()
+        turnover = simulation.turnover[120 - 40 : 200 - 40]
+        assert measured.of("turnover_annual")[0, run] == pytest.approx(
+            turnover.sum() * 252 / 80, rel=1e-12
+        )
+
+
+def test_an_account_that_was_entered_before_is_measured_from_its_first_measured_bar_on():
+    panel = market()
+    (simulation, *_) = trend_simulations(panel, rebalance="bar")
+    found = metrics_from(60, simulation, panel, periods_per_year=252.0)
+    gross = simulation.gross_exposure[59 - 40 :]
+    assert found["avg_gross_exposure"] == pytest.approx(gross.mean(), rel=1e-12)
+    assert found["max_gross_exposure_realised"] == gross.max()
+    assert found["avg_net_exposure"] == pytest.approx(
+        simulation.net_exposure[59 - 40 :].mean(), rel=1e-12
+    )
+    # What was traded up to that bar is in none of the returns.
+    turnover = simulation.turnover[60 - 40 :]
+    assert simulation.turnover[59 - 40] > 0
+    assert found["turnover_annual"] == pytest.approx(
+        turnover.sum() * 252 / len(turnover), rel=1e-12
+    )
+
+
+def test_exposures_of_a_window_without_a_bar_before_it_are_those_of_its_bars():
+    returns = random_returns(40, 1)
+    returns[0] = 0.01
+    gross = np.linspace(1.0, 2.0, 40)[:, None]
+    measured = measure(runs_of(returns, gross_exposure=gross), [(range(40),)])
+    assert measured.of("avg_gross_exposure")[0, 0] == pytest.approx(1.5, rel=1e-12)
 
 
 def test_a_window_is_measured_as_a_path_of_its_own():
@@ -70,13 +112,10 @@ def test_a_window_is_measured_as_a_path_of_its_own():
 
 def test_several_ranges_are_put_end_to_end():
     returns = random_returns(100, 3)
-    joined = np.concatenate((returns[10:30], returns[60:90]))
+    # Bar 9 is the first measured one; it has no return here.
+    joined = np.concatenate((returns[9:30], returns[60:90]))
     runs = runs_of(returns, turnover=np.abs(returns), gross_exposure=np.abs(returns))
-    together = runs_of(
-        np.vstack((returns[:1], joined)),
-        turnover=np.abs(np.vstack((returns[:1], joined))),
-        gross_exposure=np.abs(np.vstack((returns[:1], joined))),
-    )
+    together = runs_of(joined, turnover=np.abs(joined), gross_exposure=np.abs(joined))
 
     found = measure(runs, [(range(10, 30), range(60, 90))]).values
     np.testing.assert_allclose(found, measure(together, [(range(1, 51),)]).values, rtol=1e-9)

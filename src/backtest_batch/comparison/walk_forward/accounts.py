@@ -1,15 +1,18 @@
-"""The accounts of a few runs, and what they come to on windows."""
+"""The accounts of a few runs, and the sums of their bars on windows."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
+from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Windows, positions
 from backtest_batch.engine.arrays import kernel_input
-from backtest_batch.engine.costs import BASIS_POINT
+from backtest_batch.engine.metrics import AccountSums, worked_out
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray
+
+TRADED = ("turnover", "cost_ratio", "trades")
+HELD = ("gross_exposure", "net_exposure")
 
 
 class _Path(NamedTuple):
@@ -20,7 +23,7 @@ class _Path(NamedTuple):
     ruined: bool
 
 
-class Accounts:
+class AccountBars:
     """A few runs of a scenario, each contiguous along the bars.
 
     Parameters
@@ -51,8 +54,26 @@ class Accounts:
         self._n_unmatched: IntArray = np.zeros((len(rows), n_bars + 1), dtype=np.int64)
         np.cumsum(~np.isfinite(rows), axis=1, out=self._n_unmatched[:, 1:])
 
-    def metrics(self, windows: Sequence[Windows]) -> dict[str, FloatArray]:
-        """Return every metric that the arrays define, each of shape (n_windows, n_chosen)."""
+    def metrics(self, names: Sequence[str], windows: Sequence[Windows]) -> dict[str, FloatArray]:
+        """Return metrics by name, each of shape (n_windows, n_chosen); not finite if undefined.
+
+        Parameters
+        ----------
+        names
+            Metrics whose arrays the runs have.
+        windows
+            Bars of each window.
+        """
+        path, n_periods = self._paths(windows)
+        sums = self._sums(windows, n_periods, path["mean_return"])
+        undefined = np.isnan(n_periods)
+        return {
+            name: np.where(undefined, np.nan, values)
+            for name, values in worked_out(names, path, sums).items()
+        }
+
+    def _paths(self, windows: Sequence[Windows]) -> tuple[dict[str, FloatArray], FloatArray]:
+        """Return what the paths of equity define, and the numbers of returns; NaN where none."""
         # Numba takes a quarter of a second to import; who only reads settings is spared.
         from backtest_batch.engine.metric_kernels import PathMetrics, path_metrics, window_metrics
 
@@ -78,9 +99,7 @@ class Accounts:
                         path.equity, path.benchmark, per_year, risk_free, path.ruined
                     )
                     n_periods[window, run] = len(path.equity) - 1
-        found = {name: values[:, :, row] for row, name in enumerate(PathMetrics._fields)}
-        found["n_periods"] = n_periods
-        return found | self._traded(windows, n_periods, found["mean_return"])
+        return {name: values[:, :, row] for row, name in enumerate(PathMetrics._fields)}, n_periods
 
     def _stops(self, bars: range) -> tuple[int, IntArray, BoolArray]:
         """Return the first bar, the bar after the last one of each run, and where benchmarks are.
@@ -112,43 +131,61 @@ class Accounts:
                 benchmark = benchmarks[row, : n_kept if matched[row] else 0]
                 yield _Path(path, benchmark, bool(path[-1] <= 0.0))
 
-    def _traded(
+    def _sums(
         self, windows: Sequence[Windows], n_periods: FloatArray, mean_return: FloatArray
-    ) -> dict[str, FloatArray]:
-        """Return the metrics of turnover, costs, trades and exposures where their arrays are."""
-        arrays = {
-            name: np.nan_to_num(_by_run(getattr(self._runs, name), self._part))
-            for name in PER_BAR
-            if getattr(self._runs, name) is not None
-        }
-        sums = {name: self._sums(values, windows) for name, values in arrays.items()}
-        undefined = np.isnan(n_periods)
-        found: dict[str, FloatArray] = {}
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if "turnover" in sums:
-                found["turnover_annual"] = (
-                    sums["turnover"] * self._runs.periods_per_year / n_periods
-                )
-            if "cost_ratio" in sums:
-                cost = arrays["cost_ratio"] * self._equity[:, :-1] * self._runs.initial_capital
-                found["total_costs"] = self._sums(cost, windows)
-            if "turnover" in sums and "cost_ratio" in sums:
-                gross_return = mean_return * n_periods + sums["cost_ratio"]
-                found["breakeven_cost_bps"] = gross_return / sums["turnover"] / BASIS_POINT
-            if "trades" in sums:
-                found["trades"] = sums["trades"]
-            # On the bar of ruin there is no equity to hold positions over.
-            n_held = n_periods - self._ruined_within(windows)
-            if "gross_exposure" in sums:
-                found["avg_gross_exposure"] = sums["gross_exposure"] / n_held
-                found["max_gross_exposure_realised"] = np.array(
-                    [_largest(arrays["gross_exposure"], ranges) for ranges in windows]
-                )
-            if "net_exposure" in sums:
-                found["avg_net_exposure"] = sums["net_exposure"] / n_held
-        return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
+    ) -> AccountSums:
+        """Return the sums of what is known of the accounts, each of shape (n_windows, n_chosen).
 
-    def _sums(self, values: FloatArray, windows: Sequence[Windows]) -> FloatArray:
+        The bar before a window is its first measured one: what is held after its trades earns the
+        first return. Its trades belong to the window where the run itself begins with that bar.
+        """
+        before = np.array([ranges[0].start - 1 for ranges in windows])
+        sums: dict[str, FloatArray] = {}
+        begins = self._begins_on(before)
+        traded = {name: np.nan_to_num(values) for name, values in self._known(*TRADED)}
+        if "cost_ratio" in traded:
+            traded["cost"] = (
+                traded["cost_ratio"] * self._equity[:, :-1] * self._runs.initial_capital
+            )
+        for name, values in traded.items():
+            sums[name] = self._over(values, windows) + np.where(begins, values.T[before], 0.0)
+        if "trades" in sums:
+            sums["n_trades"] = sums.pop("trades")
+        for name, values in self._known(*HELD):
+            held = np.nan_to_num(values)
+            first = np.where(before[:, None] >= 0, values.T[before], np.nan)
+            sums[name] = self._over(held, windows) + np.nan_to_num(first)
+            # On the bar of ruin there is no equity to hold positions over.
+            n_bars = n_periods + np.isfinite(first) - self._ruined_within(windows)
+            sums["n_exposure_bars"] = n_bars
+            if name == "gross_exposure":
+                largest = np.array([_largest(held, ranges) for ranges in windows])
+                sums["max_gross_exposure"] = np.fmax(largest, first)
+        return AccountSums(
+            periods_per_year=self._runs.periods_per_year,
+            n_periods=n_periods,
+            mean_return=mean_return,
+            **sums,
+        )
+
+    def _known(self, *names: str) -> Iterator[tuple[str, FloatArray]]:
+        """Yield those arrays that the runs have, a row for each run."""
+        for name in names:
+            values = getattr(self._runs, name)
+            if values is not None:
+                yield name, _by_run(values, self._part)
+
+    def _begins_on(self, bars: IntArray) -> BoolArray:
+        """Return which runs begin on which of some bars, shape (n_bars, n_chosen).
+
+        A fitted run was entered before the bar from which on it counts.
+        """
+        runs = self._runs
+        firsts = runs.first_returns[self._part] - 1
+        fitted = np.isin(np.arange(len(runs.run_ids))[self._part], list(runs.in_sample))
+        return np.asarray((bars[:, None] == firsts) & (bars[:, None] >= 0) & ~fitted)
+
+    def _over(self, values: FloatArray, windows: Sequence[Windows]) -> FloatArray:
         """Return the sums of per-bar values up to ruin, shape (n_windows, n_chosen)."""
         running = np.zeros((values.shape[0], values.shape[1] + 1))
         np.cumsum(values, axis=1, out=running[:, 1:])

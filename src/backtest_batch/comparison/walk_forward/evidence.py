@@ -13,8 +13,7 @@ from backtest_batch.comparison.overfitting.bootstrap import bootstrapped_sharpe,
 from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
 from backtest_batch.comparison.walk_forward.stitch import CASH, Curve
 from backtest_batch.comparison.walk_forward.windows import measure
-from backtest_batch.engine.metrics import RESULT_METRICS
-from backtest_batch.market.panel import FloatArray
+from backtest_batch.market.panel import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +65,12 @@ def curve_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
     curve
         Their stitched returns.
     """
+    # The bar before is the first measured one: what is held on it earns the first return.
+    n_before = 1 if curve.bars[0] > 0 else 0
+    bars = np.concatenate((curve.bars[:n_before] - 1, curve.bars))
+    held = np.concatenate((curve.runs[:n_before], curve.runs))
     own: dict[str, Any] = {
-        name: _held(runs, name, curve) for name in PER_BAR if getattr(runs, name) is not None
+        name: _held(runs, name, bars, held) for name in PER_BAR if getattr(runs, name) is not None
     }
     for name, extra in (
         ("turnover", curve.switch_turnover),
@@ -75,27 +78,32 @@ def curve_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
         ("trades", curve.switch_trades),
     ):
         if name in own:
-            own[name] = own[name] + extra[:, None]
+            own[name][n_before:, 0] += extra
+            own[name][:n_before] = 0.0
+    benchmark = None
+    if runs.benchmark is not None:
+        benchmark = np.concatenate((np.full(n_before, np.nan), benchmark_returns(runs, curve)))
     stitched = ScenarioRuns(
         scenario=runs.scenario,
         run_ids=("stitched",),
-        index=runs.index[curve.bars],
-        returns=curve.net_return[:, None],
+        index=runs.index[bars],
+        returns=np.concatenate((np.full(n_before, np.nan), curve.net_return))[:, None],
         parameters=pd.DataFrame(index=range(1)),
         periods_per_year=runs.periods_per_year,
         risk_free_rate=runs.risk_free_rate,
         initial_capital=runs.initial_capital,
-        benchmark=None if runs.benchmark is None else benchmark_returns(runs, curve),
+        benchmark=benchmark,
         **own,
     )
-    return whole(stitched)
+    return metrics_since(n_before, stitched)
 
 
 def benchmark_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
     """Return the metrics of the benchmark's returns on the bars of a curve; empty without one."""
     if runs.benchmark is None:
         return {}
-    return whole(
+    return metrics_since(
+        0,
         ScenarioRuns(
             scenario=runs.scenario,
             run_ids=("benchmark",),
@@ -105,7 +113,7 @@ def benchmark_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
             periods_per_year=runs.periods_per_year,
             risk_free_rate=runs.risk_free_rate,
             initial_capital=runs.initial_capital,
-        )
+        ),
     )
 
 
@@ -114,19 +122,17 @@ def benchmark_returns(runs: ScenarioRuns, curve: Curve) -> FloatArray:
     return runs.benchmark_on(curve.bars, np.maximum(curve.runs, 0))
 
 
-def whole(run: ScenarioRuns) -> dict[str, float]:
-    """Return the defined metrics of a single run on all its bars."""
-    metrics = measure(run, [(range(len(run.index)),)])
-    found = {name: float(metrics.of(name)[0, 0]) for name in metrics.names}
-    return {
-        name: found[name] for name in RESULT_METRICS if math.isfinite(found.get(name, math.nan))
-    }
+def metrics_since(bar: int, run: ScenarioRuns) -> dict[str, float]:
+    """Return the defined metrics of a single run on its bars from this one on."""
+    metrics = measure(run, [(range(bar, len(run.index)),)])
+    found = zip(metrics.names, metrics.values[:, 0, 0].tolist(), strict=True)
+    return {name: value for name, value in found if math.isfinite(value)}
 
 
-def _held(runs: ScenarioRuns, name: str, curve: Curve) -> FloatArray:
-    """Return a per-bar array of the runs that are held, shape (n_test_bars, 1); 0 in cash."""
-    values = np.asarray(getattr(runs, name)[curve.bars, np.maximum(curve.runs, 0)])
-    return np.where(curve.runs == CASH, 0.0, values)[:, None]
+def _held(runs: ScenarioRuns, name: str, bars: IntArray, held: IntArray) -> FloatArray:
+    """Return a per-bar array of the runs that are held, shape (n_bars, 1); 0 in cash."""
+    values = np.asarray(getattr(runs, name)[bars, np.maximum(held, 0)])
+    return np.where(held == CASH, 0.0, values)[:, None]
 
 
 def excess_returns(runs: ScenarioRuns, curve: Curve) -> FloatArray:

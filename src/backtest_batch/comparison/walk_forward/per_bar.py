@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.walk_forward.evidence import whole
+from backtest_batch.comparison.walk_forward.evidence import metrics_since
 from backtest_batch.comparison.walk_forward.fitted import FittedWeights
 from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Split
@@ -104,18 +104,22 @@ def metrics_from(
     benchmark
         Net returns of the benchmark on the bars of the simulation, or on more.
     """
+    first = bar - 1
     arrays: dict[str, Any] = {
-        name: values[bar:] for name, values in per_bar_arrays([simulation], panel.n_bars).items()
+        name: values[first:] for name, values in per_bar_arrays([simulation], panel.n_bars).items()
     }
+    for name in ("returns", "turnover", "cost_ratio", "trades"):
+        # The account was entered before; what is held on the first measured bar counts.
+        arrays[name][0] = np.nan
     reference = None
     if benchmark is not None:
-        reference = np.full(panel.n_bars - bar, np.nan)
+        reference = np.full(panel.n_bars - first, np.nan)
         given = benchmark[bar - simulation.first_bar :]
-        reference[: len(given)] = given
+        reference[1 : len(given) + 1] = given
     run = ScenarioRuns(
         scenario="",
         run_ids=("run",),
-        index=panel.index[bar:],
+        index=panel.index[first:],
         parameters=pd.DataFrame(index=range(1)),
         periods_per_year=periods_per_year,
         risk_free_rate=risk_free_rate,
@@ -123,7 +127,7 @@ def metrics_from(
         benchmark=reference,
         **arrays,
     )
-    return whole(run)
+    return metrics_since(1, run)
 
 
 def in_sample_metrics(

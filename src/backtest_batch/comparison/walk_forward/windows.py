@@ -6,25 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from backtest_batch.comparison.threads import in_threads
-from backtest_batch.comparison.walk_forward.accounts import Accounts
+from backtest_batch.comparison.walk_forward.accounts import AccountBars
 from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Windows
-from backtest_batch.engine.metrics import EQUITY_METRICS, RESULT_METRICS
+from backtest_batch.engine.metrics import BENCHMARK, metrics_given
 from backtest_batch.market.panel import FloatArray
-
-BENCHMARK_METRICS = ("beta", "alpha", "information_ratio")
-"""Metrics that need a benchmark."""
-
-NEEDED_ARRAYS = {
-    "turnover_annual": ("turnover",),
-    "avg_gross_exposure": ("gross_exposure",),
-    "avg_net_exposure": ("net_exposure",),
-    "max_gross_exposure_realised": ("gross_exposure",),
-    "trades": ("trades",),
-    "total_costs": ("cost_ratio",),
-    "breakeven_cost_bps": ("cost_ratio", "turnover"),
-}
-"""Metrics that need more than returns, and the arrays of :class:`.runs.ScenarioRuns` they need."""
 
 _RUNS_AT_ONCE = 64
 """Runs measured by one thread at a time; bounds its copies of their bars."""
@@ -68,11 +54,7 @@ def metrics_with(arrays: Collection[str], *, benchmark: bool) -> tuple[str, ...]
     benchmark
         Whether there is a benchmark.
     """
-    held = set(EQUITY_METRICS)
-    if not benchmark:
-        held -= set(BENCHMARK_METRICS)
-    held |= {name for name, needed in NEEDED_ARRAYS.items() if set(needed) <= set(arrays)}
-    return tuple(name for name in RESULT_METRICS if name in held)
+    return metrics_given((*arrays, BENCHMARK) if benchmark else arrays)
 
 
 def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
@@ -84,10 +66,12 @@ def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
 def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
     """Measure every run on every window.
 
-    The formulas are the engine's, on the bars of the window: the equity before its first bar is
-    the start, and turnover, costs, trades and exposures are those of its bars. Bars of several
-    ranges are put end to end. A window that begins before a run's first return, or after its ruin,
-    defines nothing; one in which a run is ruined ends there.
+    The calculus is that of whole runs. The bar before a window is the first measured bar: its
+    equity is the start, and what is held after its trades counts among the exposures; turnover,
+    costs and trades are those of the window's own bars, and of the first measured bar of the run
+    where that is the bar before. Bars of several ranges are put end to end. A window that begins
+    before a run's first return, or after its ruin, defines nothing; one in which a run is ruined
+    ends there.
 
     Parameters
     ----------
@@ -102,7 +86,7 @@ def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
     parts = [slice(i, min(i + _RUNS_AT_ONCE, n_runs)) for i in range(0, n_runs, _RUNS_AT_ONCE)]
 
     def fill(part: slice) -> None:
-        found = Accounts(runs, part).metrics(windows)
+        found = AccountBars(runs, part).metrics(names, windows)
         for row, name in enumerate(names):
             values[row, :, part] = found[name]
 
