@@ -1,6 +1,7 @@
 """What the tests of the commands share: one cache, and a store whose migrations were run once."""
 
 import functools
+import io
 import os
 import re
 import shutil
@@ -141,7 +142,7 @@ def read_request(*arguments: str) -> BatchRequest:
         object.__setattr__(request, "compositions", tuple(request.compositions))
         return SimpleNamespace(exit_code=0)
 
-    run_command(readable(arguments), Task(keep))
+    run_command(readable(arguments), Task(io.StringIO(), keep))
     return kept[0]
 
 

@@ -1,5 +1,6 @@
 import logging
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_what_a_terminal_would_obey_is_escaped():
     assert printable(HOSTILE) == "x\\x1b]0;PWNED\\x07\\x9b2J\\r\\u202e\\u2066\\ud800"
 
 
-@pytest.mark.parametrize("write", [say, tell])
+@pytest.mark.parametrize("write", [say, lambda text: tell(text, sys.stdout)])
 def test_what_is_printed_holds_no_control_characters_and_no_secrets(write, capsys):
     write(f"{HOSTILE} https://me:s3cr3t@host/\n")
 

@@ -126,8 +126,7 @@ def prepare(folder: Path) -> Ground:
     for name, frame in (("wide", closes.reset_index()), ("long", bars)):
         frame.to_csv(ground.inputs / f"{name}.csv", index=False)
         frame.to_parquet(ground.inputs / f"{name}.parquet")
-    with contextlib.redirect_stdout(io.StringIO()):
-        run_command([*SMALL, "-m", "strategy.fast=5,10", "tags.suite=x"], Task())
+    run_command([*SMALL, "-m", "strategy.fast=5,10", "tags.suite=x"], Task(io.StringIO()))
     return ground
 
 
@@ -174,7 +173,7 @@ def command(rng: random.Random, ground: Ground) -> None:
     given = [*SMALL, *_likely(rng)]
 
     def work() -> int:
-        run_command(readable(given), Task(keep))
+        run_command(readable(given), Task(io.StringIO(), keep))
         return 0
 
     _said(given, lambda: exit_code_of(work))

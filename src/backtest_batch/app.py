@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hydra.errors import ConfigCompositionException
 
@@ -43,11 +43,15 @@ class Task:
 
     Parameters
     ----------
+    output
+        Where the summary of the batch is written.
     run
         What the sweeper and the launcher hand the batch to.
     """
 
-    def __init__(self, run: RunBatch = run_batch) -> None:
+    def __init__(self, output: TextIO, run: RunBatch = run_batch) -> None:
+        self.output = output
+        self.arguments: tuple[str, ...] = ()
         self._run = run
         self.outcome: Any = None
         self.started = False
@@ -56,7 +60,7 @@ class Task:
     def run(self, request: BatchRequest, **options: Any) -> Any:
         """Run a batch and return its outcome."""
         self.started = True
-        return self._run(request, **options)
+        return self._run(request, output=self.output, **options)
 
     def __call__(self, config: Any) -> None:  # noqa: ARG002 - Hydra passes it
         """Refuse: runs are computed in batches."""
@@ -82,16 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         What follows the command's name; by default that of this process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    task = Task()
+    tasks: list[Task] = []
 
     def work() -> int:
         if given == ["--version"]:
             sys.stdout.write(f"backtest_batch {importlib.metadata.version('backtest-batch')}\n")
             return 0
-        outcome = run_command(readable(given), task)
+        # What stands for standard output now loses nothing by a full disk.
+        tasks.append(Task(sys.stdout))
+        outcome = run_command(readable(given), tasks[0])
         return 0 if outcome is None else int(outcome.exit_code)
 
-    return exit_code_of(work, begun=lambda: task.started)
+    return exit_code_of(work, begun=lambda: any(task.started for task in tasks))
 
 
 def run_command(arguments: Sequence[str], task: Task) -> Any:
@@ -114,7 +120,11 @@ def run_command(arguments: Sequence[str], task: Task) -> Any:
     require_written_arguments(arguments)
     use_kernel_cache()
     refuse_repeats(given_keys(arguments))
-    with apart(), resumed(_with_winner(merged(expand_arguments(arguments)))) as expanded:
+    with (
+        apart(),
+        resumed(_with_winner(merged(expand_arguments(arguments))), task.output) as expanded,
+    ):
+        task.arguments = tuple(expanded)
         try:
             _run_hydra(expanded, task)
         except BacktestBatchError:
@@ -137,7 +147,7 @@ def _with_winner(arguments: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def resumed(arguments: list[str]) -> Iterator[list[str]]:
+def resumed(arguments: list[str], output: TextIO) -> Iterator[list[str]]:
     """Yield the command of the batch that ``resume`` names; other arguments as they are.
 
     Results that could not be recorded when they were computed are recorded first. No other process
@@ -167,7 +177,7 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
                 experiment=argument_value(merged, "tracking.experiment") or experiment,
             ),
         ):
-            record_unrecorded(recalled, argument_value(merged, "output_dir"), uri)
+            record_unrecorded(recalled, argument_value(merged, "output_dir"), uri, output)
             heed()
             yield merged
     finally:
@@ -175,24 +185,20 @@ def resumed(arguments: list[str]) -> Iterator[list[str]]:
 
 
 def _run_hydra(arguments: Sequence[str], task: Task) -> None:
-    import hydra
+    from hydra import version
+    from hydra._internal.utils import _run_hydra, get_args_parser
 
-    wrapped = hydra.main(
-        version_base="1.3", config_path=str(config_folder()), config_name=CONFIG_NAME
-    )(task)
-    with _command_line(arguments), _full_errors():
-        wrapped()
-
-
-@contextlib.contextmanager
-def _command_line(arguments: Sequence[str]) -> Iterator[None]:
-    """Let this process look as if it had been started with the arguments: Hydra reads them."""
-    previous = sys.argv
-    sys.argv = ["python -m backtest_batch", *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = previous
+    version.setbase("1.3")
+    parser = get_args_parser()
+    parser.prog = "python -m backtest_batch"
+    with _full_errors():
+        _run_hydra(
+            args=parser.parse_args(list(arguments)),
+            args_parser=parser,
+            task_function=task,
+            config_path=str(config_folder()),
+            config_name=CONFIG_NAME,
+        )
 
 
 @contextlib.contextmanager

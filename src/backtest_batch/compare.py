@@ -225,7 +225,7 @@ def _print(
         notes=conclusion.notes,
         heading=batch_lines(conclusion.table, conclusion.differences),
     )
-    tell(f"\nTables: {folder}\nBrowse: {store.ui_command}\n")
+    tell(f"\nTables: {folder}\nBrowse: {store.ui_command}\n", sys.stdout)
 
 
 def _sentence(assessment: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ control characters in them, and a secret in an address would be shown.
 
 import logging
 import sys
+from typing import TextIO
 
 from backtest_batch.masking import masked
 
@@ -32,9 +33,9 @@ def say(text: str) -> None:
     sys.stderr.write(printable(masked(text)))
 
 
-def tell(text: str) -> None:
-    """Write to standard output what the command was asked for."""
-    sys.stdout.write(printable(masked(text)))
+def tell(text: str, output: TextIO) -> None:
+    """Write to ``output`` what was asked for: standard output is the command's to give."""
+    output.write(printable(masked(text)))
 
 
 class PrintableFormatter(logging.Formatter):

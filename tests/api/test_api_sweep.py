@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,24 @@ def test_a_sweep_runs_inside_a_worker_of_a_pool(working_dir, recorded_runs):
     done = subprocess.run([sys.executable, "pool.py"], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[(0, True)]", done.stderr
     assert [run.status for run in recorded_runs(working_dir).values()] == ["FINISHED"] * 2
+
+
+def test_what_a_program_prints_meanwhile_is_its_own(with_store, capsys):
+    """Also what another thread prints while a sweep runs."""
+    ended = threading.Event()
+
+    def print_on():
+        while not ended.wait(0.01):
+            sys.stdout.write("of the program\n")
+
+    other = threading.Thread(target=print_on)
+    other.start()
+    try:
+        sweep = bb.run_sweep(
+            {"strategy.fast": [5, 10]}, data="synthetic", n_jobs=1, **{"data.n_bars": 200}
+        )
+    finally:
+        ended.set()
+        other.join()
+    assert "of the program" not in sweep.summary
+    assert set(capsys.readouterr().out.splitlines()) == {"of the program"}

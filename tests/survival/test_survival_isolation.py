@@ -236,7 +236,11 @@ class Broken:
                 raise RuntimeError("a fault of ours")
 
 
-run_command(sys.argv[1:], Task(lambda request, **options: run(request, make_executor=Broken)))
+def broken(request, output, **_):
+    return run(request, output=output, make_executor=Broken)
+
+
+run_command(sys.argv[1:], Task(sys.stdout, broken))
 """
 """The command with workers whose bookkeeping breaks after the first run."""
 

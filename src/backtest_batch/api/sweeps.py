@@ -1,6 +1,5 @@
 """Sweeps: the command's batches, with prices and strategies from memory."""
 
-import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from backtest_batch.market.panel import Panel
 from backtest_batch.repeats import refuse_repeats
 from backtest_batch.report.tables import batch_summary_table, rankings_table
 from backtest_batch.streams import forgiving_output
-from hydra_plugins.backtest_batch._apart import apart
 from hydra_plugins.backtest_batch._messages import explain
 
 if TYPE_CHECKING:
@@ -211,12 +209,11 @@ def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) ->
 
 
 def _run(arguments: Sequence[str]) -> Sweep:
-    task, printed = Task(), io.StringIO()
+    summary = io.StringIO()
     try:
-        # What another thread's sweep prints is not this one's summary.
         # A service may run without standard streams.
-        with apart(), forgiving_output(), contextlib.redirect_stdout(printed):
-            outcome = run_command(arguments, task)
+        with forgiving_output():
+            outcome = run_command(arguments, Task(summary))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigurationError(explain(error)) from error
     except Interrupted:
@@ -224,4 +221,4 @@ def _run(arguments: Sequence[str]) -> Sweep:
     if outcome.exit_code in INTERRUPTED:
         begun = outcome.batch_id
         raise KeyboardInterrupt(f"to go on: run_sweep(resume='{begun}')" if begun else "")
-    return Sweep(outcome=outcome, summary=printed.getvalue())
+    return Sweep(outcome=outcome, summary=summary.getvalue())

@@ -3,11 +3,11 @@
 import contextlib
 import itertools
 import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from backtest_batch.batch.chunks import ChunkTask, Scratch, benchmark_rows, group_runs
 from backtest_batch.batch.executor import ComputesChunks, MakeTask
@@ -39,8 +39,15 @@ BEARABLE_SHARE = 0.8
 """Share of the available memory that workers may take."""
 
 
-def describe(request: BatchRequest) -> None:
-    """Print the plan of a batch and, from one pilot run, what it would take; write nothing.
+def describe(request: BatchRequest, output: TextIO) -> None:
+    """Say what a batch would run and, from one pilot run, what it would take; leave no file.
+
+    Parameters
+    ----------
+    request
+        The batch.
+    output
+        Where it is said; the plan before the pilot run begins.
 
     Raises
     ------
@@ -78,12 +85,12 @@ def describe(request: BatchRequest) -> None:
     if done:
         lines.append(f"Done already: {len(done):,} of {n_runs:,} runs.")
     lines += list(plan.notes)
-    tell("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    tell("\n".join(lines) + "\n", output)
+    output.flush()
     left = [run for run in plan.runs if run.run_key not in done]
     if left:
         size = (n_runs, trials) if too_many else None
-        tell("\n".join(_estimate(request, plan, left, size)) + "\n")
+        tell("\n".join(_estimate(request, plan, left, size)) + "\n", output)
 
 
 def _trials_of_axes(request: BatchRequest) -> int:

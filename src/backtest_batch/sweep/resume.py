@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from backtest_batch.arguments import argument_key, argument_text, argument_value, determines_results
 from backtest_batch.assignments import Assignment
@@ -326,8 +326,19 @@ def remove_spool_place(place: Path) -> None:
             place.parent.rmdir()
 
 
-def record_unrecorded(recalled: Recalled, output_dir: str | None, uri: str | None) -> None:
+def record_unrecorded(
+    recalled: Recalled, output_dir: str | None, uri: str | None, output: TextIO
+) -> None:
     """Record the results that could not be recorded when they were computed, if there are any.
+
+    Parameters
+    ----------
+    recalled
+        The batch.
+    output_dir, uri
+        Its folder and its store, as configured.
+    output
+        Where it is said how many were recorded.
 
     Raises
     ------
@@ -356,7 +367,8 @@ def record_unrecorded(recalled: Recalled, output_dir: str | None, uri: str | Non
         remove_spool_place(place)
         tell(
             f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
-            "earlier.\n"
+            "earlier.\n",
+            output,
         )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.plan import make_plan
@@ -95,8 +96,19 @@ class BatchOutcome:
         return values
 
 
-def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> BatchOutcome:
+def run(
+    request: BatchRequest, *, output: TextIO, make_executor: MakeExecutor = make_executor
+) -> BatchOutcome:
     """Run a batch from its request to its reports.
+
+    Parameters
+    ----------
+    request
+        The batch.
+    output
+        Where its summary is written: leaderboard, notes, verdict, where to look further.
+    make_executor
+        Makes what computes its runs.
 
     Raises
     ------
@@ -104,13 +116,13 @@ def run(request: BatchRequest, make_executor: MakeExecutor = make_executor) -> B
         When nothing was run: the configuration, the data or the store are unusable.
     """
     try:
-        return _run(request, make_executor)
+        return _run(request, make_executor, output)
     finally:
         close_stores()
         end_log()
 
 
-def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
+def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> BatchOutcome:
     started_ms, watch = time.time_ns() // 1_000_000, Stopwatch.of_this_process()
     session = None
     with interruptible():
@@ -118,7 +130,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
             ranking = _ranking(request)
             if request.config["dry_run"]:
                 with shielded():
-                    describe(request)
+                    describe(request, output)
                 return BatchOutcome(exit_code=0)
             _refuse_too_many(request)
             with watch.stage("planning"):
@@ -135,7 +147,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
                 )
             remember(f"\nInterrupted. {CUT_OFF}{_how_to_go_on(session)}")
             if session.complete:
-                return _already_complete(session)
+                return _already_complete(session, output)
             compared = _compute_and_compare(session, ranking, watch)
             exit_code = finish(session, compared, watch)
         except BaseException as error:
@@ -150,10 +162,10 @@ def _run(request: BatchRequest, make_executor: MakeExecutor) -> BatchOutcome:
                 with shielded():
                     release(session.batch_id)
         with contextlib.suppress(Interrupted):
-            print_summary(session, compared)
+            print_summary(session, compared, output)
             if winner is not None and request.config["verify"]:
                 verification = verify(winner, session.in_order, session.facts)
-                tell(f"\n{verification}")
+                tell(f"\n{verification}", output)
                 exit_code = exit_code or (0 if verification.agrees else 1)
     return _outcome(session, exit_code, compared.conclusion)
 
@@ -271,7 +283,7 @@ def _how_to_go_on(session: Session) -> str:
     return f"To go on: python -m backtest_batch resume={session.batch_id}\n"
 
 
-def _already_complete(session: Session) -> BatchOutcome:
+def _already_complete(session: Session, output: TextIO) -> BatchOutcome:
     session.executor.close()
     # Its process may have died just before it moved them.
     say(publish(session.workspace.reports, session.workspace.output_dir))
@@ -280,7 +292,8 @@ def _already_complete(session: Session) -> BatchOutcome:
     finished(0)
     tell(
         f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
-        f"nothing is left to run.\nReports: {session.workspace.output_dir}\n"
+        f"nothing is left to run.\nReports: {session.workspace.output_dir}\n",
+        output,
     )
     return _outcome(session, 0, None)
 

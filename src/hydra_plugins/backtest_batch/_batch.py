@@ -1,6 +1,5 @@
 """From Hydra's arguments to a batch."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +30,11 @@ BATCH_LAUNCHER = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
 
 
 def sweep_arguments(
-    arguments: Sequence[str], context: HydraContext, config: DictConfig, run: Run
+    arguments: Sequence[str],
+    context: HydraContext,
+    config: DictConfig,
+    run: Run,
+    asked: Sequence[str],
 ) -> "BatchOutcome":
     """Run the batch that the arguments, ``param_grid`` and ``runs`` describe.
 
@@ -43,8 +46,10 @@ def sweep_arguments(
         What Hydra gives to a sweeper.
     run
         What runs a batch: :func:`backtest_batch.sweep.story.run`.
+    asked
+        All arguments of the command, those of Hydra among them.
     """
-    request = read_request(arguments, context.config_loader, config)
+    request = read_request(arguments, context.config_loader, config, asked)
     launcher = config.hydra.launcher
     if launcher._target_ == BATCH_LAUNCHER:
         from backtest_batch.batch.backends import executor_factory
@@ -58,7 +63,7 @@ def sweep_arguments(
 
 
 def read_request(
-    arguments: Sequence[str], loader: ConfigLoader, config: DictConfig
+    arguments: Sequence[str], loader: ConfigLoader, config: DictConfig, asked: Sequence[str]
 ) -> BatchRequest:
     """Return the batch that the arguments describe, not yet composed.
 
@@ -69,11 +74,15 @@ def read_request(
     """
     batch = batch_config(config)
     grid = read_grid(arguments, batch["param_grid"], batch["runs"], loader)
-    return make_request(grid, make_composer(loader, config, batch), batch, arguments)
+    return make_request(grid, make_composer(loader, config, batch, asked), batch, arguments, asked)
 
 
 def make_request(
-    grid: Grid, composer: Composer, batch: dict[str, Any], arguments: Sequence[str]
+    grid: Grid,
+    composer: Composer,
+    batch: dict[str, Any],
+    arguments: Sequence[str],
+    asked: Sequence[str],
 ) -> BatchRequest:
     """Return the request of a grid.
 
@@ -92,12 +101,16 @@ def make_request(
         size=grid.size,
         axes={axis.key: len(axis) for axis in grid.axes},
         overrides=tuple(arguments),
-        arguments=tuple(sys.argv[1:]),
+        arguments=tuple(asked),
     )
 
 
 def launch_jobs(
-    job_overrides: Sequence[Sequence[str]], context: HydraContext, config: DictConfig, run: Run
+    job_overrides: Sequence[Sequence[str]],
+    context: HydraContext,
+    config: DictConfig,
+    run: Run,
+    asked: Sequence[str],
 ) -> "tuple[BatchOutcome, list[Any]]":
     """Run the jobs of another sweeper as one batch.
 
@@ -116,17 +129,20 @@ def launch_jobs(
     grid = Grid(constants=shared, listed=listed)
     arguments = OmegaConf.to_container(config.hydra.overrides.task)
     assert isinstance(arguments, list)
-    outcome = run(make_request(grid, make_composer(loader, config, batch), batch, arguments))
+    composer = make_composer(loader, config, batch, asked)
+    outcome = run(make_request(grid, composer, batch, arguments, asked))
     # A dry run has none.
     return outcome, outcome.values or [None] * len(job_overrides)
 
 
-def make_composer(loader: ConfigLoader, config: DictConfig, batch: Mapping[str, Any]) -> Composer:
+def make_composer(
+    loader: ConfigLoader, config: DictConfig, batch: Mapping[str, Any], asked: Sequence[str]
+) -> Composer:
     """Return the composer of the command that Hydra is running."""
     hydra_overrides = OmegaConf.to_container(config.hydra.overrides.hydra)
     assert isinstance(hydra_overrides, list)
     named = config.hydra.job.config_name
-    sources = configuration_sources(sys.argv[1:])
+    sources = configuration_sources(asked)
     return Composer(loader, named, [str(item) for item in hydra_overrides], batch, sources)
 
 

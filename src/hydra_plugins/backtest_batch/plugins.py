@@ -58,6 +58,7 @@ _register()
 class Command(Protocol):
     """What the command gives to Hydra as its task: it runs batches and keeps what they came to."""
 
+    arguments: Sequence[str]
     run: Callable[..., Any]
     outcome: Any
 
@@ -84,7 +85,9 @@ class BatchSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         command = _command(self.task_function)
-        outcome = sweep_arguments(arguments, self.hydra_context, self.config, command.run)
+        outcome = sweep_arguments(
+            arguments, self.hydra_context, self.config, command.run, command.arguments
+        )
         command.outcome = outcome
         return outcome
 
@@ -119,7 +122,9 @@ class BatchLauncher(Launcher):
 
         executor = executor_factory(self.backend, self.address)
         run = functools.partial(command.run, make_executor=executor)
-        outcome, values = launch_jobs(job_overrides, self.hydra_context, self.config, run)
+        outcome, values = launch_jobs(
+            job_overrides, self.hydra_context, self.config, run, command.arguments
+        )
         command.outcome = outcome
         returns: list[JobReturn] = []
         for overrides, value in zip(job_overrides, values, strict=True):

@@ -1,4 +1,6 @@
-"""The last words of a sweep in the terminal."""
+"""The last words of a sweep: what the command prints, and a notebook shows."""
+
+from typing import TextIO
 
 from backtest_batch.printing import tell
 from backtest_batch.report.batch_lines import batch_lines
@@ -8,8 +10,8 @@ from backtest_batch.sweep.reporting.comparison import Compared
 from backtest_batch.sweep.session import Session
 
 
-def print_summary(session: Session, compared: Compared) -> None:
-    """Print the leaderboard, the verdict, and where to look further."""
+def print_summary(session: Session, compared: Compared, output: TextIO) -> None:
+    """Write the leaderboard, the verdict, and where to look further."""
     conclusion = compared.conclusion
     print_leaderboard(
         conclusion.table,
@@ -20,9 +22,10 @@ def print_summary(session: Session, compared: Compared) -> None:
         notes=conclusion.notes,
         extra=skill_columns(conclusion),
         heading=batch_lines(conclusion.table, conclusion.differences),
+        file=output,
     )
     if compared.walk_sentences:
-        tell("\nWalk-forward. " + "\n  ".join(compared.walk_sentences) + "\n")
+        tell("\nWalk-forward. " + "\n  ".join(compared.walk_sentences) + "\n", output)
     lines = [f"Reports: {session.workspace.output_dir}"]
     recorder = session.recording.recorder
     if recorder is not None:
@@ -30,4 +33,4 @@ def print_summary(session: Session, compared: Compared) -> None:
             f"Browse:  {recorder.store.ui_command}",
             f"Filter:  tags.batch_id = '{session.batch_id}' and tags.batch_role = 'run'",
         ]
-    tell("\n" + "\n".join(lines) + "\n")
+    tell("\n" + "\n".join(lines) + "\n", output)
