@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
-from backtest_batch.app import Task, main, run_command
+from backtest_batch.api.batches import Task, run_batch
+from backtest_batch.app import main
+from backtest_batch.arguments import Argument
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.records import BatchRequest
+from hydra_plugins.backtest_batch._arguments import read_arguments
 from hydra_plugins.backtest_batch._typed import readable
 
 CACHE = "BACKTEST_BATCH_CACHE"
@@ -132,8 +135,8 @@ def command(working_dir: Path) -> Callable[..., Ended]:
     return functools.partial(run_process, working_dir)
 
 
-def read_request(*arguments: str) -> BatchRequest:
-    """Return the batch that the command would run."""
+def read_request(*arguments: str, keys: Sequence[Argument] = ()) -> BatchRequest:
+    """Return the batch that the command would run, or a program that gives keys as values."""
     kept: list[BatchRequest] = []
 
     def keep(request: BatchRequest, **_: Any) -> SimpleNamespace:
@@ -142,7 +145,8 @@ def read_request(*arguments: str) -> BatchRequest:
         object.__setattr__(request, "compositions", tuple(request.compositions))
         return SimpleNamespace(exit_code=0)
 
-    run_command(readable(arguments), Task(io.StringIO(), keep))
+    asked = read_arguments(readable(arguments))
+    run_batch(asked.with_keys([*asked.keys, *keys]), Task(io.StringIO(), keep))
     return kept[0]
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from backtest_batch.batch_file import expand_arguments, read_batch_file
 from backtest_batch.errors import ConfigurationError
+from hydra_plugins.backtest_batch._arguments import read_arguments
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def test_aliases_cannot_fill_the_memory(written):
 
 def test_a_value_on_the_command_line_leaves_the_choice_of_the_file(written):
     path = written("strategy: custom\nstrategy.window: 5\ntags: {a: 1}\n")
-    assert expand_arguments([f"batch_file={path}", "strategy={window: 10}", "tags={b: 2}"]) == [
+    given = read_arguments([f"batch_file={path}", "strategy={window: 10}", "tags={b: 2}"])
+    assert expand_arguments(given).texts == (
         *("strategy=custom", "strategy.window=5"),
         *(f"batch_file={path}", "strategy={window: 10}", "tags={b: 2}"),
-    ]
+    )

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from backtest_batch import compare
-from backtest_batch.app import Task, run_command
+from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.batch_file import read_batch_file
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.exit_code import exit_code_of
@@ -37,7 +37,8 @@ from benchmarks.fuzz.mutation import (
     some_text,
     swapped_lines,
 )
-from hydra_plugins.backtest_batch._typed import given_keys, readable
+from hydra_plugins.backtest_batch._arguments import read_arguments
+from hydra_plugins.backtest_batch._typed import readable
 
 SMALL = ("data=synthetic", "data.n_bars=300", "data.n_assets=3", "n_jobs=1")
 KEYS = (
@@ -126,7 +127,8 @@ def prepare(folder: Path) -> Ground:
     for name, frame in (("wide", closes.reset_index()), ("long", bars)):
         frame.to_csv(ground.inputs / f"{name}.csv", index=False)
         frame.to_parquet(ground.inputs / f"{name}.parquet")
-    run_command([*SMALL, "-m", "strategy.fast=5,10", "tags.suite=x"], Task(io.StringIO()))
+    asked = read_arguments(["-m", *SMALL, "strategy.fast=5,10", "tags.suite=x"])
+    run_batch(asked, Task(io.StringIO()))
     return ground
 
 
@@ -158,7 +160,7 @@ def _typed(rng: random.Random) -> list[str]:
 def arguments(rng: random.Random, ground: Ground) -> None:
     """Read arguments as a shell hands them over."""
     typed = readable(_typed(rng))
-    list(given_keys(typed))
+    list(read_arguments(typed).given())
 
 
 def command(rng: random.Random, ground: Ground) -> None:
@@ -173,7 +175,7 @@ def command(rng: random.Random, ground: Ground) -> None:
     given = [*SMALL, *_likely(rng)]
 
     def work() -> int:
-        run_command(readable(given), Task(io.StringIO(), keep))
+        run_batch(read_arguments(readable(given)), Task(io.StringIO(), keep))
         return 0
 
     _said(given, lambda: exit_code_of(work))

@@ -2,20 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from backtest_batch.arguments import (
-    WHOLE_NODES,
-    argument_key,
-    argument_text,
-    argument_value,
-    divide,
-)
-from backtest_batch.assignments import Assignment, flatten
+from backtest_batch.arguments import WHOLE_NODES, Argument, Arguments, keys_of
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.repeats import refuse_repeats
 
@@ -27,30 +20,32 @@ MOST_VALUES = 10_000_000
 KEY = re.compile(r"[A-Za-z_][\w-]*([./][\w-]+)*", re.ASCII)
 
 
-def expand_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as Hydra reads them.
+def expand_arguments(arguments: Arguments) -> Arguments:
+    """Return the arguments with keys in place of what stands for them.
 
     ``--with-profiling`` becomes ``profiling.enabled=true``, and ``batch_file`` the keys that the
-    file holds; a key that the command line sets itself is not taken from the file.
+    file holds; a key that is given beside it is not taken from the file.
 
     Raises
     ------
     ConfigurationError
         When the batch file is missing, unreadable or no mapping of keys.
     """
-    replaced = ["profiling.enabled=true" if item == PROFILING_FLAG else item for item in arguments]
-    flags, expanded = divide(replaced)
-    name = argument_value(expanded, "batch_file")
+    options = tuple(item for item in arguments.options if item != PROFILING_FLAG)
+    keys = arguments.keys
+    if len(options) < len(arguments.options):
+        keys = (Argument.of("profiling.enabled", value=True), *keys)
+    expanded = Arguments(keys=keys, options=options)
+    name = expanded.value("batch_file")
     if name is None:
-        return [*flags, *expanded]
+        return expanded
     # strategy={fast: 10} sets a value, and leaves the choice of the file.
-    given = {argument_key(item) for item in expanded if not argument_text(item).startswith("{")}
-    given |= {argument_key(item) for item in expanded if argument_key(item) in WHOLE_NODES}
-    from_file = [item.override for item in read_batch_file(Path(name)) if item.key not in given]
-    return [*flags, *from_file, *expanded]
+    given = {item.key for item in keys if not item.is_mapping or item.key in WHOLE_NODES}
+    from_file = [item for item in read_batch_file(Path(name)) if item.key not in given]
+    return expanded.with_keys([*from_file, *keys])
 
 
-def read_batch_file(path: Path) -> list[Assignment]:
+def read_batch_file(path: Path) -> list[Argument]:
     """Return the keys and values of a batch file, YAML or JSON by its name.
 
     Raises
@@ -74,15 +69,10 @@ def read_batch_file(path: Path) -> list[Assignment]:
     for key in content:
         if not isinstance(key, str) or not KEY.fullmatch(key):
             raise ConfigurationError(f"{where}{key!r} is not a known key")
-    assignments: list[Assignment] = []
-    for key, value in content.items():
-        if isinstance(value, Mapping) and key not in WHOLE_NODES:
-            assignments += [Assignment(*leaf) for leaf in flatten({key: value})]
-        else:
-            assignments.append(Assignment(key, value))
-    pairs = [(item.key, item.value) for item in assignments]
+    arguments = keys_of(content)
+    pairs = [(item.key, item.value) for item in arguments]
     refuse_repeats(pairs, where=where, grid=content.get("param_grid"))
-    return assignments
+    return arguments
 
 
 def _content(path: Path, where: str) -> Any:

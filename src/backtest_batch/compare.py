@@ -47,7 +47,8 @@ from backtest_batch.stored.selection import Selection, select_runs
 from backtest_batch.tracking.address import resolve_experiment
 from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
 from hydra_plugins.backtest_batch._apart import apart
-from hydra_plugins.backtest_batch._typed import given_keys, readable
+from hydra_plugins.backtest_batch._arguments import read_arguments
+from hydra_plugins.backtest_batch._typed import readable
 
 SCHEMA = "backtest_batch_compare"
 
@@ -84,7 +85,7 @@ def read_config(arguments: Sequence[str]) -> CompareConfig:
         When a key is unknown or a value has the wrong type.
     """
     overrides = readable(arguments)
-    refuse_repeats(given_keys(overrides))
+    refuse_repeats(read_arguments(overrides).given())
     with apart(), initialize(version_base="1.3", config_path=None):
         ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
         try:

@@ -1,4 +1,4 @@
-"""From plain objects to the arguments of the command."""
+"""From plain objects to what a batch is asked for."""
 
 from datetime import UTC, date, datetime
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.api.arguments import key_arguments
+from backtest_batch.api.arguments import plain_keys
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,11 @@ from backtest_batch.api.arguments import key_arguments
     ],
 )
 def test_dates_of_any_type_are_text(given, text):
-    (argument,) = key_arguments("start_date", given)
-    assert argument.replace("'", "") == f"start_date={text}"
+    (argument,) = plain_keys([("start_date", given)])
+    assert str(argument.value) == text
+    assert argument.text.replace("'", "") == f"start_date={text}"
 
 
 def test_what_is_no_date_is_left_to_the_check_of_the_key():
-    assert key_arguments("start_date", pd.NaT) == ["start_date=NaT"]
+    (argument,) = plain_keys([("start_date", pd.NaT)])
+    assert argument.text == "start_date=NaT"

@@ -3,7 +3,7 @@
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.api.arguments import key_arguments
+from backtest_batch.api.arguments import plain_keys
 from backtest_batch.config.schema import processors
 from backtest_batch.errors import ConfigurationError
 
@@ -21,8 +21,13 @@ def composed(requested):
     """Return the configurations of the runs that keys and Python's values span."""
 
     def compose(**given):
-        arguments = [item for key, value in given.items() for item in key_arguments(key, value)]
-        found = list(requested("data=synthetic", *arguments).compositions)
+        keys = plain_keys(given.items())
+        found = list(requested("data=synthetic", keys=keys).compositions)
+        # What is recorded is text, and says the same.
+        texts = [item.text for item in keys]
+        typed = requested("data=synthetic", *texts).compositions
+        assert [run.config for run in typed] == [run.config for run in found]
+        assert [run.overrides for run in typed] == [run.overrides for run in found]
         assert [run.faults for run in found] == [()] * len(found)
         return [run.config for run in found]
 
@@ -45,8 +50,7 @@ def test_mappings_reach_a_strategy_as_they_were_given(composed, requested, fast)
 
 def test_what_a_run_s_command_says_is_what_the_run_had(composed, requested):
     given = {"strategy._target_": "mine.Strategy", "strategy": {"weights": ODD}}
-    arguments = [item for key, value in given.items() for item in key_arguments(key, value)]
-    (run,) = requested("data=synthetic", *arguments).compositions
+    (run,) = requested("data=synthetic", keys=plain_keys(given.items())).compositions
     (again,) = requested(*run.overrides).compositions
     assert again.config == run.config
 
@@ -63,7 +67,7 @@ def test_listed_runs_hold_mappings(composed, fast):
 
 def test_a_key_that_is_no_name_is_refused():
     with pytest.raises(ConfigurationError, match="keys must be text or numbers, but got None"):
-        key_arguments("tags", {None: 1})
+        plain_keys([("tags", {None: 1})])
 
 
 def test_a_key_with_two_values_is_refused_before_anything_is_looked_for():

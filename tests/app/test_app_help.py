@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.app import config_folder
+from backtest_batch.api.batches import config_folder
 from backtest_batch.config.schema import BatchConfig, roles
 
 pytestmark = pytest.mark.usefixtures("working_dir")

@@ -6,7 +6,9 @@ import pytest
 from backtest_batch.arguments import argument_value, configuration_sources
 from backtest_batch.batch_file import expand_arguments
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.sweep.best import changed_arguments, read_winner, with_winner
+from backtest_batch.sweep.best import read_winner, with_winner
+from backtest_batch.sweep.configured import RecordedCommand
+from hydra_plugins.backtest_batch._arguments import read_arguments
 
 COMMAND = (
     "python -m backtest_batch data=synthetic strategy.fast=5 'strategy.name='\"'\"'a b'\"'\"''"
@@ -19,6 +21,13 @@ CONFIG = {
     "start_date": None,
     "commission_bps": 0.5,
 }
+
+
+def rerun(texts):
+    """Return what runs the winner again that the arguments name, as text."""
+    given = expand_arguments(read_arguments(texts))
+    winner = read_winner(given.value("best"))
+    return list(with_winner(winner, read_arguments(winner.arguments), given).texts)
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def test_the_winner_is_the_first_entry(best):
 def test_the_arguments_of_the_winner_take_the_place_of_best(best):
     path = best()
 
-    expanded = with_winner(["--config-dir", "conf", "n_jobs=1", f"best={path}", "tags.a=b"])
+    expanded = rerun(["--config-dir", "conf", "n_jobs=1", f"best={path}", "tags.a=b"])
 
     assert expanded == [
         *("--config-dir", "conf", "n_jobs=1", f"best={path}"),
@@ -55,7 +64,7 @@ def test_the_arguments_of_the_winner_take_the_place_of_best(best):
 def test_where_the_configuration_was_found_comes_first(best):
     path = best(command="python -m backtest_batch --config-dir 'my conf' strategy=mine")
 
-    assert with_winner([f"best={path}", "n_jobs=1"]) == [
+    assert rerun([f"best={path}", "n_jobs=1"]) == [
         *("--config-dir", "my conf", f"best={path}", "strategy=mine", AGAIN, "n_jobs=1"),
     ]
 
@@ -68,15 +77,10 @@ def test_what_says_where_configuration_is_found():
     ]
 
 
-def test_other_arguments_stay_as_they_are():
-    assert with_winner(["-m", "strategy.fast=5,10"]) == ["-m", "strategy.fast=5,10"]
-    assert with_winner(["best=null", "verify=false"]) == ["best=null", "verify=false"]
-
-
 def test_a_given_argument_replaces_the_recorded_one(best):
     path = best(command="python -m backtest_batch n_jobs=4 output_dir=old rebalance=W resume=x")
 
-    expanded = with_winner([f"best={path}", "n_jobs=1"])
+    expanded = rerun([f"best={path}", "n_jobs=1"])
 
     assert expanded == [f"best={path}", "rebalance=W", AGAIN, "n_jobs=1"]
 
@@ -95,11 +99,11 @@ def test_a_given_argument_replaces_the_recorded_one(best):
 def test_a_rerun_has_a_name_of_its_own(best, recorded, config, name):
     path = best(command=f"{COMMAND} {shlex.quote(recorded) if recorded else ''}", config=config)
 
-    expanded = with_winner([f"best={path}"])
+    expanded = rerun([f"best={path}"])
 
     assert argument_value(expanded, "batch_name") == name
     assert sum(item.startswith("batch_name=") for item in expanded) == 1
-    own = with_winner([f"best={path}", "batch_name=mine"])
+    own = rerun([f"best={path}", "batch_name=mine"])
     assert [item for item in own if item.startswith("batch_name=")] == ["batch_name=mine"]
 
 
@@ -108,11 +112,11 @@ def test_a_path_with_a_space_needs_no_quotes(tmp_path, best):
     folder.mkdir()
     path = best().rename(folder / "best's.json")
 
-    expanded = with_winner([f"best={path}"])
+    expanded = rerun([f"best={path}"])
 
     quoted = str(path).replace("'", "\\'")
     assert expanded[0] == f"best='{quoted}'"
-    assert with_winner([expanded[0]]) == expanded
+    assert rerun([expanded[0]]) == expanded
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,9 @@ def test_a_path_with_a_space_needs_no_quotes(tmp_path, best):
         "rebalance=M",
         "commission_bps=0.5",
         "data.n_bars=300",
+        # However they are written.
+        "commission_bps=5e-1",
+        "strategy={fast: 5, name: a b}",
         # How it is computed, recorded and called.
         "n_jobs=3",
         "tags.suite=again",
@@ -136,7 +143,7 @@ def test_a_path_with_a_space_needs_no_quotes(tmp_path, best):
     ],
 )
 def test_what_changes_no_result_may_be_given(best, given):
-    assert given in with_winner([f"best={best()}", given])
+    assert given in rerun([f"best={best()}", given])
 
 
 @pytest.mark.parametrize(
@@ -154,16 +161,20 @@ def test_what_changes_no_result_may_be_given(best, given):
 )
 def test_what_changes_the_result_is_refused(best, given, said):
     with pytest.raises(ConfigurationError) as caught:
-        with_winner([f"best={best()}", given, "seed=7"])
+        rerun([f"best={best()}", given, "seed=7"])
 
     assert said in str(caught.value)
     assert "seed (given 7, recorded nothing)" in str(caught.value)
     assert "run_5" in str(caught.value)
 
 
-def test_changed_arguments_of_no_configuration():
-    assert changed_arguments(["rebalance=W"], {}, None) == ["rebalance (given W, recorded nothing)"]
-    assert changed_arguments(["rebalance=null", "n_jobs=2"], {"rebalance": "rebalance=W"}, {}) == [
+def test_changes_where_no_configuration_was_recorded():
+    def changes(given, recorded):
+        command = RecordedCommand(named="best=x", arguments=read_arguments(recorded), config={})
+        return command.changes(read_arguments(given))
+
+    assert changes(["rebalance=W"], []) == ["rebalance (given W, recorded nothing)"]
+    assert changes(["rebalance=null", "n_jobs=2"], ["rebalance=W"]) == [
         "rebalance (given null, recorded W)"
     ]
 
@@ -172,13 +183,11 @@ def test_a_batch_file_may_hold_how_it_is_computed(best, tmp_path):
     (tmp_path / "mine.yaml").write_text("n_jobs: 1\n")
     (tmp_path / "other.yaml").write_text("rebalance: W\n")
 
-    expanded = with_winner(
-        expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'mine.yaml'}"])
-    )
+    expanded = rerun([f"best={best()}", f"batch_file={tmp_path / 'mine.yaml'}"])
     assert "n_jobs=1" in expanded
     assert "strategy.fast=5" in expanded
     with pytest.raises(ConfigurationError, match=r"rebalance \(given W, recorded M\)"):
-        with_winner(expand_arguments([f"best={best()}", f"batch_file={tmp_path / 'other.yaml'}"]))
+        rerun([f"best={best()}", f"batch_file={tmp_path / 'other.yaml'}"])
 
 
 @pytest.mark.parametrize(
@@ -200,20 +209,20 @@ def test_a_file_that_is_no_best_params_is_refused(tmp_path, content, message):
     path.write_text(content)
 
     with pytest.raises(ConfigurationError, match=message) as caught:
-        with_winner([f"best={path}"])
+        rerun([f"best={path}"])
     assert str(caught.value).startswith(f"best={path}:")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path, best):
     with pytest.raises(ConfigurationError, match=r"nix\.json: cannot be read \(No such file"):
-        with_winner(["best=nix.json"])
+        rerun(["best=nix.json"])
     path = best()
     with pytest.raises(ConfigurationError, match="is a folder; did you mean") as caught:
-        with_winner([f"best={tmp_path}"])
+        rerun([f"best={tmp_path}"])
     assert str(path) in str(caught.value)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"is a folder$"):
-        with_winner([f"best={tmp_path / 'empty'}"])
+        rerun([f"best={tmp_path / 'empty'}"])
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="is not valid JSON"):
-        with_winner([f"best={tmp_path / 'bytes.json'}"])
+        rerun([f"best={tmp_path / 'bytes.json'}"])

@@ -3,7 +3,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 
-from backtest_batch.app import config_folder
+from backtest_batch.api.batches import config_folder
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from backtest_batch.app import CONFIG_NAME, config_folder
+from backtest_batch.api.batches import CONFIG_NAME, config_folder
 from backtest_batch.batch.construct import build
 from backtest_batch.tracking.address import resolve_experiment
+from hydra_plugins.backtest_batch._arguments import read_keys
 from hydra_plugins.backtest_batch._batch import batch_config
 from hydra_plugins.backtest_batch._compose import Composer
 from hydra_plugins.backtest_batch._grid import read_grid
@@ -82,7 +83,7 @@ def composed(loader, arguments: list[str], *, fast: bool):
     # What a run may set for itself is another question.
     composer = Composer(loader, CONFIG_NAME, [], batch | {"fast_compose": fast})
     composer._set_for_the_batch = lambda *_: iter(())
-    return list(composer.compose(read_grid(arguments, None, None, loader)))
+    return list(composer.compose(read_grid(read_keys(arguments), None, None, loader)))
 
 
 def override(key: str, value: Any) -> str:
@@ -127,7 +128,7 @@ constants = st.lists(
 def test_any_grid_is_what_hydra_composes_run_by_run(loader, axes, constants):
     arguments = [f"{key}={','.join(map(str, values))}" for key, values in axes] + constants
     try:
-        grid = read_grid(arguments, None, None, loader)
+        grid = read_grid(read_keys(arguments), None, None, loader)
         combinations = [items for _, items in grid.combinations()]
     except Exception:  # noqa: BLE001 - what cannot be swept is tested elsewhere
         return

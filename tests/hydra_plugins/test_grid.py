@@ -3,13 +3,14 @@ import itertools
 import pytest
 
 from backtest_batch.errors import ConfigurationError
+from hydra_plugins.backtest_batch._arguments import read_keys
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
 
 @pytest.fixture
 def read(loader):
     def read(*arguments: str, param_grid=None, runs=None) -> Grid:
-        return read_grid(arguments, param_grid, runs, loader)
+        return read_grid(read_keys(arguments), param_grid, runs, loader)
 
     return read
 

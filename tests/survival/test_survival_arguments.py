@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.sweep.resume import Recalled, claimed, merged_arguments
+from backtest_batch.sweep.resume import Recalled, claimed, continued
 from backtest_batch.tracking.process import this_process
+from hydra_plugins.backtest_batch._arguments import read_arguments
 
 RECALLED = Recalled(
     batch_id="20260101T000000Z-abcdef",
@@ -18,20 +19,28 @@ RECALLED = Recalled(
     },
     output_dir=Path("x"),
 )
+
+
+def merged(given, recalled=RECALLED):
+    """Return what goes on with a batch, as text."""
+    recorded = read_arguments(recalled.arguments)
+    return list(continued(recalled, recorded, read_arguments(given)).texts)
+
+
 RESUME = "resume=20260101T000000Z-abcdef"
 
 
 def test_alone_it_restores_the_recorded_command():
-    assert merged_arguments(RECALLED, ["resume=latest"]) == [
+    assert merged(["resume=latest"]) == [
         *("-m", "--config-dir", "conf", "commission_bps=0,1", "strategy.fast=5", "n_jobs=3"),
         RESUME,
     ]
 
 
 def test_how_the_batch_is_computed_may_change():
-    merged = merged_arguments(RECALLED, ["n_jobs=1", "resume=latest", "top_n=3", "rank_by=cagr"])
-    assert merged[-4:] == ["n_jobs=1", "top_n=3", "rank_by=cagr", RESUME]
-    assert "n_jobs=3" not in merged
+    texts = merged(["n_jobs=1", "resume=latest", "top_n=3", "rank_by=cagr"])
+    assert texts[-4:] == ["n_jobs=1", "top_n=3", "rank_by=cagr", RESUME]
+    assert "n_jobs=3" not in texts
 
 
 @pytest.mark.parametrize(
@@ -43,10 +52,16 @@ def test_how_the_batch_is_computed_may_change():
         "start_date=null",
         "strategy=trend_baseline",
         "strategy.fast=5",
+        # However they are written.
+        "commission_bps=0.0,1.0",
+        "commission_bps=range(2)",
+        "commission_bps=choice(0, 1)",
+        "strategy={fast: 5}",
+        "initial_capital=1e6",
     ],
 )
 def test_what_it_computes_may_be_repeated(same):
-    assert same in merged_arguments(RECALLED, ["-m", same, "resume=latest"])
+    assert same in merged(["-m", same, "resume=latest"])
 
 
 @pytest.mark.parametrize(
@@ -57,6 +72,9 @@ def test_what_it_computes_may_be_repeated(same):
         ("start_date=2000-01-01", "null"),
         ("strategy=equal_weight", "trend_baseline"),
         ("strategy.slow=9", "nothing"),
+        ("commission_bps=1,0", "0,1"),
+        ("commission_bps=0", "0,1"),
+        ("seed=true", "42"),
         ("param_grid={seed: [1]}", "nothing"),
         ("+experiment=costs", "nothing"),
     ],
@@ -65,12 +83,18 @@ def test_what_it_computes_cannot_change(other, recorded):
     key, _, value = other.lstrip("+").partition("=")
     told = f"{key} \\(given {value}, recorded {recorded}\\)".replace("{", "\\{").replace("[", "\\[")
     with pytest.raises(ConfigurationError, match=told):
-        merged_arguments(RECALLED, [other, "resume=latest"])
+        merged([other, "resume=latest"])
+
+
+def test_where_configuration_is_looked_for_may_change():
+    texts = merged(["--config-dir=other", "resume=latest"])
+    assert texts[:3] == ["-m", "--config-dir=other", "commission_bps=0,1"]
+    assert merged(["-cd", "other", "resume=latest"])[:3] == ["-m", "-cd", "other"]
 
 
 def test_all_that_differs_is_named():
     with pytest.raises(ConfigurationError, match=r"commission_bps .*, seed .*\. Leave them out"):
-        merged_arguments(RECALLED, ["seed=1", "commission_bps=9", "resume=latest"])
+        merged(["seed=1", "commission_bps=9", "resume=latest"])
 
 
 def test_two_cannot_go_on_with_one_batch_at_once(tmp_path, monkeypatch):

@@ -217,9 +217,10 @@ def test_a_memory_limit_below_what_a_worker_needs_is_refused(command: Command) -
 
 BROKEN = """
 import sys
-from backtest_batch.app import Task, run_command
+from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.batch.setup import make_executor
 from backtest_batch.sweep.story import run
+from hydra_plugins.backtest_batch._arguments import read_arguments
 
 
 class Broken:
@@ -240,7 +241,7 @@ def broken(request, output, **_):
     return run(request, output=output, make_executor=Broken)
 
 
-run_command(sys.argv[1:], Task(sys.stdout, broken))
+run_batch(read_arguments(sys.argv[1:]), Task(sys.stdout, broken))
 """
 """The command with workers whose bookkeeping breaks after the first run."""
 

@@ -1,15 +1,14 @@
-"""From plain objects to the arguments of the command."""
+"""From plain objects to what a batch is asked for."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arguments import WHOLE_NODES
-from backtest_batch.assignments import Assignment, flatten
+from backtest_batch.arguments import Argument, keys_of
 from backtest_batch.batch.construct import TargetError, locate
 from backtest_batch.config.key import date_text
 from backtest_batch.errors import ConfigurationError
@@ -17,23 +16,19 @@ from backtest_batch.market.panel import Panel, panel_from_frames
 from backtest_batch.market.sources.stored import store_with_notes
 
 
-def data_arguments(data: pd.DataFrame | Panel | str | None) -> list[str]:
+def data_keys(data: pd.DataFrame | Panel | str | None) -> dict[str, Any]:
     """Return what chooses a source; prices in memory are put into the cache."""
-    if data is None:
-        return []
-    if isinstance(data, str):
-        return [Assignment("data", data).override]
+    if data is None or isinstance(data, str):
+        return {} if data is None else {"data": data}
     panel = store_with_notes(data if isinstance(data, Panel) else panel_from_frames(data))
-    return ["data=stored", f"data.fingerprint={panel.fingerprint}"]
+    return {"data": "stored", "data.fingerprint": panel.fingerprint}
 
 
-def strategy_arguments(strategy: type | str | None) -> list[str]:
+def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
     """Return what chooses a strategy."""
-    if strategy is None:
-        return []
-    if isinstance(strategy, str):
-        return [Assignment("strategy", strategy).override]
-    return ["strategy=custom", Assignment("strategy._target_", import_path(strategy)).override]
+    if strategy is None or isinstance(strategy, str):
+        return {} if strategy is None else {"strategy": strategy}
+    return {"strategy": "custom", "strategy._target_": import_path(strategy)}
 
 
 def import_path(strategy: Any) -> str:
@@ -69,18 +64,21 @@ def import_path(strategy: Any) -> str:
     return path
 
 
-def key_arguments(key: str, given: Any) -> list[str]:
-    """Return what sets a key; a mapping sets the keys below it.
+def plain_keys(given: Iterable[tuple[str, Any]]) -> list[Argument]:
+    """Return what gives keys their values; a mapping gives the keys below it.
 
     Raises
     ------
     ConfigurationError
         When a value is nothing that a configuration can hold.
     """
-    value = _plain(given, key)
-    if isinstance(value, Mapping) and key not in WHOLE_NODES:
-        return [Assignment(*leaf).override for leaf in flatten({key: value})]
-    return [Assignment(key, value).override]
+    found: list[Argument] = []
+    for key, value in given:
+        name = key.lstrip("+~")
+        items = keys_of({name: _plain(value, name)})
+        prefix = key.removesuffix(name)
+        found += [Argument.of(item.key, item.value, prefix) if prefix else item for item in items]
+    return found
 
 
 def _plain(value: Any, key: str) -> Any:

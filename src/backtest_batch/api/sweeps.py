@@ -1,7 +1,7 @@
 """Sweeps: the command's batches, with prices and strategies from memory."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from backtest_batch.api.arguments import data_arguments, key_arguments, strategy_arguments
-from backtest_batch.app import Task, run_command
+from backtest_batch.api.arguments import data_keys, plain_keys, strategy_keys
+from backtest_batch.api.batches import Task, run_batch
+from backtest_batch.arguments import Arguments
 from backtest_batch.command import INTERRUPTED
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError, SelectionError
@@ -179,11 +180,9 @@ def run_sweep(
     """
     given: dict[str, Any] = {"param_grid": param_grid, "runs": runs, **config}
     refuse_repeats(config.items(), grid=param_grid)
-    arguments = [*data_arguments(data), *strategy_arguments(strategy)]
-    for key, value in given.items():
-        if value is not None or key in config:
-            arguments += key_arguments(key, value)
-    return _run(arguments)
+    chosen = {**data_keys(data), **strategy_keys(strategy)}
+    wanted = [(key, value) for key, value in given.items() if value is not None or key in config]
+    return _run([*chosen.items(), *wanted])
 
 
 def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) -> Sweep:
@@ -205,15 +204,16 @@ def rerun(best: "str | Path | Sweep", *, verify: bool = False, **config: Any) ->
     """
     path = best.output_dir / "best_params.json" if isinstance(best, Sweep) else Path(best)
     given = {"best": path, "verify": verify, **config}
-    return _run([item for key, value in given.items() for item in key_arguments(key, value)])
+    return _run(given.items())
 
 
-def _run(arguments: Sequence[str]) -> Sweep:
+def _run(given: Iterable[tuple[str, Any]]) -> Sweep:
     summary = io.StringIO()
+    asked = Arguments(keys=tuple(plain_keys(given)))
     try:
         # A service may run without standard streams.
         with forgiving_output():
-            outcome = run_command(arguments, Task(summary))
+            outcome = run_batch(asked, Task(summary))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigurationError(explain(error)) from error
     except Interrupted:

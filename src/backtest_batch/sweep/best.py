@@ -2,26 +2,18 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.arguments import (
-    argument_key,
-    argument_text,
-    argument_value,
-    determines_results,
-    divide,
-)
-from backtest_batch.assignments import Assignment
+from backtest_batch.arguments import Argument, Arguments
 from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.masking import is_masked, masked
 from backtest_batch.report.best_params import COMMAND_KEYS, SIGNED_COMMAND
 from backtest_batch.signature import Origin, origin
-from backtest_batch.stored.trust import is_in_own_mlruns, is_place, require_trust
-from backtest_batch.sweep.configured import configured_text
+from backtest_batch.stored.trust import is_in_own_mlruns, is_place
+from backtest_batch.sweep.configured import RecordedCommand
 
 BEST_PARAMS = "best_params.json"
 
@@ -72,14 +64,6 @@ class Winner:
         """The batch that it won; empty where that was not recorded."""
         return str(self.entry.get("batch_id") or "")
 
-    @property
-    def rerun_name(self) -> str:
-        """Name of the batch that runs it again: that of its own batch, marked once."""
-        config = self.entry.get("config")
-        named = config.get("batch_name") if isinstance(config, Mapping) else None
-        name = named or argument_value(self.arguments, "batch_name") or BatchConfig.batch_name
-        return str(name).removesuffix(RERUN) + RERUN
-
 
 def read_winner(path: str | Path) -> Winner:
     """Return the first entry of a best_params.json.
@@ -105,102 +89,62 @@ def read_winner(path: str | Path) -> Winner:
     return Winner(path=place, entry=entry, arguments=tuple(words[3:]))
 
 
-def require_own_winner(arguments: Sequence[str]) -> None:
-    """Refuse to run what a best_params.json of somebody else names, unless it is trusted.
-
-    Raises
-    ------
-    ConfigurationError
-        When it is not trusted, or the file cannot be used.
-    """
-    path = argument_value(arguments, "best")
-    if path is None:
-        return
-    winner = read_winner(path)
-    if not winner.is_own:
-        require_trust(f"best={path}", winner.arguments, (), arguments)
-
-
-def with_winner(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with those of the winner that ``best`` names put in.
+def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Arguments:
+    """Return what is given with the command of the winner put in where ``best`` names it.
 
     How the run is computed and recorded may be chosen anew; what it computes may not.
 
     Parameters
     ----------
-    arguments
-        Those of the command line, with files expanded.
-
-    Returns
-    -------
-    list of str
-        Unchanged without ``best``.
+    winner
+        The run that ``best`` names.
+    recorded
+        Its command.
+    given
+        What is given now, with files expanded.
 
     Raises
     ------
     ConfigurationError
-        When the file cannot be used, or a given key that determines results differs from the
-        winner's; the message names all of them.
+        When a given key that determines results differs from the winner's; the message names all
+        of them.
     """
-    path = argument_value(arguments, "best")
-    if path is None:
-        return list(arguments)
-    winner = read_winner(path)
-    sources, items = divide(winner.arguments)
-    recorded = {argument_key(item): item for item in items if winner.is_own or not is_place(item)}
-    own = [item for item in arguments if "=" in item and not _names_best(item)]
-    changed = changed_arguments(own, recorded, winner.entry.get("config"))
-    if changed:
+    path = given.value("best")
+    named = f"best={path}"
+    config = winner.entry.get("config")
+    place = next(place for place, item in enumerate(given.keys) if item.key == "best")
+    own = given.with_keys(item for item in given.keys if item.key != "best")
+    usable = [item for item in recorded.keys if winner.is_own or not is_place(item.text)]
+    command = RecordedCommand(
+        named=named,
+        arguments=recorded.with_keys(usable),
+        config=config if isinstance(config, Mapping) else {},
+    )
+    changes = command.changes(own)
+    if changes:
         raise ConfigurationError(
-            f"best={path}: what {winner.run_id} computes cannot change, but these differ: "
-            f"{', '.join(changed)}. Leave them out, or run the changed configuration without best"
+            f"{named}: what {winner.run_id} computes cannot change, but these differ: "
+            f"{', '.join(changes)}. Leave them out, or run the changed configuration without best"
         )
-    given = {argument_key(item) for item in own}
     # Under the name of its batch, the winner alone would be what `batch=<name>` means from now on.
-    recorded["batch_name"] = Assignment("batch_name", winner.rerun_name).override
-    kept = [item for key, item in recorded.items() if key not in given and key not in COMMAND_KEYS]
-    # Quoted, because on the command line a path with a space may have come without quotes.
-    masked_keys = [argument_key(item) for item in kept if is_masked(item)]
-    lost = [key for key in masked_keys if determines_results(key)]  # a label may stay as it is
-    if lost:
-        raise ConfigurationError(
-            f"best={path}: the values of these keys hold secrets, which are not recorded: "
-            f"{', '.join(lost)}. Give them again."
-        )
-    kept.insert(0, Assignment("best", path).override)
-    place = next(place for place, item in enumerate(arguments) if _names_best(item))
-    rest = [item for item in arguments if not _names_best(item)]
-    return [*sources, *rest[:place], *kept, *rest[place:]]
+    kept = command.kept(own, without=COMMAND_KEYS | {"batch_name"})
+    again = (
+        []
+        if any(item.key == "batch_name" for item in own.keys)
+        else [_rerun_name(winner, recorded)]
+    )
+    # The path is quoted: on the command line one with a space may have come without quotes.
+    best = Argument.of("best", path)
+    keys = (*own.keys[:place], best, *kept.keys, *again, *own.keys[place:])
+    return Arguments(keys=keys, options=(*kept.options, *given.options))
 
 
-def _names_best(item: str) -> bool:
-    return "=" in item and argument_key(item) == "best"
-
-
-def changed_arguments(given: Sequence[str], recorded: Mapping[str, str], config: Any) -> list[str]:
-    """Return the given arguments that would change a recorded result, each with what it was.
-
-    Parameters
-    ----------
-    given
-        Arguments ``key=value``.
-    recorded
-        Arguments of the recorded command, by key.
-    config
-        The configuration that they composed; a key may be given with the value it had by default.
-    """
-    changed = []
-    for item in given:
-        key = argument_key(item)
-        # The keys of a batch file stand beside it.
-        if not determines_results(key) or key == "batch_file":
-            continue
-        then = argument_text(recorded[key]) if key in recorded else configured_text(config, key)
-        shown = masked(item)  # as it was recorded
-        accepted = {then, configured_text(config, key)} - {None}
-        if accepted.isdisjoint((argument_text(shown), argument_value([shown], key))):
-            changed.append(f"{key} (given {argument_text(shown)}, recorded {then or 'nothing'})")
-    return changed
+def _rerun_name(winner: Winner, recorded: Arguments) -> Argument:
+    """Return the name of the batch that runs a winner again: that of its own batch, marked once."""
+    config = winner.entry.get("config")
+    named = config.get("batch_name") if isinstance(config, Mapping) else None
+    named = named or recorded.value("batch_name") or BatchConfig.batch_name
+    return Argument.of("batch_name", str(named).removesuffix(RERUN) + RERUN)
 
 
 def _split(command: str) -> list[str]:

@@ -3,23 +3,20 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from backtest_batch.arguments import argument_key, argument_text, argument_value, determines_results
-from backtest_batch.assignments import Assignment
+from backtest_batch.arguments import Argument, Arguments
 from backtest_batch.batch.workspace import (
     BATCH_CONFIG,
     default_output_dir,
     is_batch_id,
     scratch_folder,
 )
-from backtest_batch.comparison.levels import typed_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.market.cache import own_cache_dir
-from backtest_batch.masking import is_masked, masked
 from backtest_batch.ownership import (
     is_free_or_own,
     is_own_folder,
@@ -29,7 +26,7 @@ from backtest_batch.ownership import (
 from backtest_batch.printing import say, tell
 from backtest_batch.stored.batch_document import BatchDocument, stored_document, targets
 from backtest_batch.stored.trust import KEY as TRUST
-from backtest_batch.sweep.configured import configured_text
+from backtest_batch.sweep.configured import FLAGS, RecordedCommand
 from backtest_batch.sweep.earlier import claim_batch, refuse_running
 from backtest_batch.sweep.start_files import local_document, local_documents
 from backtest_batch.tracking.address import (
@@ -44,9 +41,8 @@ from backtest_batch.tracking.search import BatchHandle, find_batch
 from backtest_batch.tracking.spool import record_spool, spool_store
 from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
-_FLAGS = ("-m", "--multirun")
 _SPOOLS = "backtest_batch-spool"
-_OF_ONE_COMMAND = ("resume", TRUST)
+_OF_ONE_COMMAND = frozenset({"resume", TRUST})
 """Keys that count for the command that gives them alone."""
 
 
@@ -223,80 +219,44 @@ def _recalled(document: BatchDocument) -> Recalled:
     )
 
 
-def merged_arguments(recalled: Recalled, given: Sequence[str]) -> list[str]:
-    """Return the recorded command with what was given now in its place.
+def continued(recalled: Recalled, recorded: Arguments, given: Arguments) -> Arguments:
+    """Return the recorded command with what is given now in its place.
 
     How a batch is computed may change from one attempt to the next; what it computes may not.
+
+    Parameters
+    ----------
+    recalled
+        The batch.
+    recorded
+        Its command.
+    given
+        What is given now.
 
     Raises
     ------
     ConfigurationError
         When a key that determines results differs; the message names all of them.
     """
-    new = {argument_key(item): item for item in given if item not in _FLAGS}
-    old = {argument_key(item): item for item in recalled.arguments if item not in _FLAGS}
-    differing = sorted(key for key, item in new.items() if _differs(item, old, recalled.config))
-    if differing:
-        named = ", ".join(
-            f"{key} (given {argument_text(new[key])}, "
-            f"recorded {_recorded(key, old, recalled.config)})"
-            for key in differing
-        )
+    named = f"resume={recalled.batch_id}"
+    command = RecordedCommand(named=named, arguments=recorded, config=recalled.config)
+    changes = command.changes(given)
+    if changes:
         raise ConfigurationError(
-            f"resume={recalled.batch_id}: what the batch computes cannot change, but these "
-            f"differ: {named}. Leave them out to go on, or start a new batch."
+            f"{named}: what the batch computes cannot change, but these differ: "
+            f"{', '.join(changes)}. Leave them out to go on, or start a new batch."
         )
-    kept = [item for key, item in old.items() if key not in new and key not in _OF_ONE_COMMAND]
-    kept = _without_lost_secrets(recalled.batch_id, kept)
-    named = recalled.config.get("tracking", {}).get("experiment")
-    if named and "tracking.experiment" not in old.keys() | new.keys():
+    kept = command.kept(given, without=_OF_ONE_COMMAND)
+    keys = list(kept.keys)
+    experiment = recalled.config.get("tracking", {}).get("experiment")
+    known = {item.key for item in (*recorded.keys, *given.keys)}
+    if experiment and "tracking.experiment" not in known:
         # It may have come from the environment, which may be another one now.
-        kept.append(Assignment("tracking.experiment", str(named)).override)
-    own = [item for key, item in new.items() if key not in _OF_ONE_COMMAND]
-    return ["-m", *kept, *own, f"resume={recalled.batch_id}"]
-
-
-def _without_lost_secrets(batch_id: str, kept: Sequence[str]) -> list[str]:
-    """Return the recorded arguments that can be used again.
-
-    Raises
-    ------
-    ConfigurationError
-        When one held a password, which is not recorded, and nothing stands in its place.
-    """
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        kept = [
-            item for item in kept if argument_key(item) != "tracking.uri" or not is_masked(item)
-        ]
-    lost = sorted(
-        key
-        for item in kept
-        # A label may stay as it was recorded.
-        if is_masked(item)
-        and ((key := argument_key(item)) == "tracking.uri" or determines_results(key))
-    )
-    if lost:
-        raise ConfigurationError(
-            f"resume={batch_id}: the values of these keys hold secrets, which are not recorded: "
-            f"{', '.join(lost)}. Give them again."
-        )
-    return list(kept)
-
-
-def _differs(item: str, old: Mapping[str, str], config: Mapping[str, Any]) -> bool:
-    key, item = argument_key(item), masked(item)  # as it was recorded
-    if not determines_results(key) or key == "batch_file":  # its keys stand beside it
-        return False
-    if key in old:
-        return argument_text(old[key]) != argument_text(item)
-    # It may be given with the value that it had by default.
-    configured = configured_text(config, key)
-    given = argument_value([item], key) or "null"
-    return configured is None or typed_value(given) != typed_value(configured)
-
-
-def _recorded(key: str, old: Mapping[str, str], config: Mapping[str, Any]) -> str:
-    return argument_text(old[key]) if key in old else configured_text(config, key) or "nothing"
+        keys.append(Argument.of("tracking.experiment", str(experiment)))
+    keys += [item for item in given.keys if item.key not in _OF_ONE_COMMAND]
+    keys.append(Argument(key="resume", value=recalled.batch_id, text=named))
+    own = tuple(item for item in given.options if item not in FLAGS)
+    return Arguments(keys=tuple(keys), options=("-m", *kept.options, *own))
 
 
 def spool_places(batch_id: str, output_dir: Path) -> list[Path]:

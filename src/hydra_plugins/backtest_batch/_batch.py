@@ -1,4 +1,4 @@
-"""From Hydra's arguments to a batch."""
+"""From what is asked for to a batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -7,7 +7,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from backtest_batch.arguments import configuration_sources
+from backtest_batch.arguments import Arguments, configuration_sources
 from backtest_batch.config.check import check_keys
 from backtest_batch.config.key import Role
 from backtest_batch.config.schema import ALL, processors, roles
@@ -15,6 +15,7 @@ from backtest_batch.config.texts import require_texts
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import masked_values
 from backtest_batch.records import BatchRequest
+from hydra_plugins.backtest_batch._arguments import read_keys
 from hydra_plugins.backtest_batch._compose import Composer, name_experiment
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
@@ -30,26 +31,20 @@ BATCH_LAUNCHER = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
 
 
 def sweep_arguments(
-    arguments: Sequence[str],
-    context: HydraContext,
-    config: DictConfig,
-    run: Run,
-    asked: Sequence[str],
+    asked: Arguments, context: HydraContext, config: DictConfig, run: Run
 ) -> "BatchOutcome":
     """Run the batch that the arguments, ``param_grid`` and ``runs`` describe.
 
     Parameters
     ----------
-    arguments
-        The keys of the command, without those of Hydra.
+    asked
+        What the batch is asked for.
     context, config
         What Hydra gives to a sweeper.
     run
         What runs a batch: :func:`backtest_batch.sweep.story.run`.
-    asked
-        All arguments of the command, those of Hydra among them.
     """
-    request = read_request(arguments, context.config_loader, config, asked)
+    request = read_request(asked, context.config_loader, config)
     launcher = config.hydra.launcher
     if launcher._target_ == BATCH_LAUNCHER:
         from backtest_batch.batch.backends import executor_factory
@@ -62,10 +57,8 @@ def sweep_arguments(
     return cast("BatchOutcome", run(request, make_executor=executor))
 
 
-def read_request(
-    arguments: Sequence[str], loader: ConfigLoader, config: DictConfig, asked: Sequence[str]
-) -> BatchRequest:
-    """Return the batch that the arguments describe, not yet composed.
+def read_request(asked: Arguments, loader: ConfigLoader, config: DictConfig) -> BatchRequest:
+    """Return the batch that is asked for, not yet composed.
 
     Raises
     ------
@@ -73,16 +66,13 @@ def read_request(
         When its keys are not those of a batch, or they span no runs.
     """
     batch = batch_config(config)
-    grid = read_grid(arguments, batch["param_grid"], batch["runs"], loader)
-    return make_request(grid, make_composer(loader, config, batch, asked), batch, arguments, asked)
+    keys = [item for item in asked.keys if not item.is_hydra]
+    grid = read_grid(keys, batch["param_grid"], batch["runs"], loader)
+    return make_request(grid, make_composer(loader, config, batch, asked), batch, asked)
 
 
 def make_request(
-    grid: Grid,
-    composer: Composer,
-    batch: dict[str, Any],
-    arguments: Sequence[str],
-    asked: Sequence[str],
+    grid: Grid, composer: Composer, batch: dict[str, Any], asked: Arguments
 ) -> BatchRequest:
     """Return the request of a grid.
 
@@ -100,17 +90,17 @@ def make_request(
         compositions=composer.compose(grid),
         size=grid.size,
         axes={axis.key: len(axis) for axis in grid.axes},
-        overrides=tuple(arguments),
-        arguments=tuple(asked),
+        overrides=tuple(item.text for item in asked.keys if not item.is_hydra),
+        arguments=asked.texts,
     )
 
 
 def launch_jobs(
     job_overrides: Sequence[Sequence[str]],
+    asked: Arguments,
     context: HydraContext,
     config: DictConfig,
     run: Run,
-    asked: Sequence[str],
 ) -> "tuple[BatchOutcome, list[Any]]":
     """Run the jobs of another sweeper as one batch.
 
@@ -122,27 +112,27 @@ def launch_jobs(
         The ranking metric of each job, or what went wrong with it.
     """
     loader, batch = context.config_loader, batch_config(config)
-    jobs = [read_grid(overrides, None, None, loader).constants for overrides in job_overrides]
+    jobs = [
+        read_grid(read_keys(overrides), None, None, loader).constants for overrides in job_overrides
+    ]
     # What every job has is no parameter of the search.
     shared = tuple(item for item in jobs[0] if all(item in job for job in jobs))
     listed = tuple((None, tuple(item for item in job if item not in shared)) for job in jobs)
     grid = Grid(constants=shared, listed=listed)
-    arguments = OmegaConf.to_container(config.hydra.overrides.task)
-    assert isinstance(arguments, list)
     composer = make_composer(loader, config, batch, asked)
-    outcome = run(make_request(grid, composer, batch, arguments, asked))
+    outcome = run(make_request(grid, composer, batch, asked))
     # A dry run has none.
     return outcome, outcome.values or [None] * len(job_overrides)
 
 
 def make_composer(
-    loader: ConfigLoader, config: DictConfig, batch: Mapping[str, Any], asked: Sequence[str]
+    loader: ConfigLoader, config: DictConfig, batch: Mapping[str, Any], asked: Arguments
 ) -> Composer:
     """Return the composer of the command that Hydra is running."""
     hydra_overrides = OmegaConf.to_container(config.hydra.overrides.hydra)
     assert isinstance(hydra_overrides, list)
     named = config.hydra.job.config_name
-    sources = configuration_sources(asked)
+    sources = configuration_sources(asked.texts)
     return Composer(loader, named, [str(item) for item in hydra_overrides], batch, sources)
 
 

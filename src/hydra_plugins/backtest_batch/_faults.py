@@ -8,13 +8,12 @@ from pathlib import Path
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from backtest_batch.arguments import Argument
 from backtest_batch.assignments import Assignment, quote
 from backtest_batch.errors import Fault
 from hydra_plugins.backtest_batch._compose import apply
@@ -23,7 +22,7 @@ from hydra_plugins.backtest_batch._messages import choice_fault
 
 
 def faults_of(
-    arguments: Sequence[str], config_folder: Path, config_name: str, further_folder: str | None
+    arguments: Sequence[Argument], config_folder: Path, config_name: str, further_folder: str | None
 ) -> list[Fault]:
     """Return what is wrong with the keys and types of a command that does not compose.
 
@@ -43,10 +42,9 @@ def faults_of(
     try:
         with initialize_config_dir(str(config_folder), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
-            parser = OverridesParser.create(config_loader=loader)
-            overrides = parser.parse_overrides(list(arguments))
-            hidden += [str(item.input_line) for item in overrides if item.is_hydra_override()]
-            return list(_faults(overrides, loader, config_name, hidden))
+            hidden += [item.text for item in arguments if item.is_hydra]
+            keys = [item for item in arguments if not item.is_hydra]
+            return list(_faults(keys, loader, config_name, hidden))
     except (HydraException, OmegaConfBaseException):
         return []
 
@@ -56,14 +54,13 @@ MOST_VALUES = 1_000
 
 
 def _faults(
-    overrides: Sequence[Override], loader: ConfigLoader, config_name: str, hidden: Sequence[str]
+    arguments: Sequence[Argument], loader: ConfigLoader, config_name: str, hidden: Sequence[str]
 ) -> Iterator[Fault]:
     options = group_options(loader)
     assignments: list[Assignment] = []
-    for override in overrides:
-        if not override.is_hydra_override():
-            values = axis_of(override, options).assignments
-            assignments += itertools.islice(values, MOST_VALUES)
+    for argument in arguments:
+        values = axis_of(argument, options, loader).assignments
+        assignments += itertools.islice(values, MOST_VALUES)
     chosen = []
     for item in assignments:
         if item.is_group:

@@ -3,29 +3,20 @@
 import functools
 import itertools
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any, overload
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    Override,
-    OverrideType,
-    QuotedString,
-    RangeSweep,
-)
 
-from backtest_batch.arguments import argument_text
+from backtest_batch.arguments import Argument
 from backtest_batch.assignments import Assignment, flatten
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 from backtest_batch.repeats import refuse_repeats
+from hydra_plugins.backtest_batch._arguments import RangeValues, Swept
 from hydra_plugins.backtest_batch._typed import typed_text
 
 COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume", "trust"})
@@ -37,32 +28,6 @@ GroupOptions = Callable[[str], Sequence[str]]
 
 LISTED_VALUES = 100_000
 """A range of more values is counted, and its values are made one by one when they are asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RangeValues(Sequence[int | float]):
-    """The values of ``range(start, stop, step)``, computed in decimals when they are asked for.
-
-    Repeated binary addition would make 0.7999999999999999 of range(0.6,1.0,0.1).
-    """
-
-    start: Decimal
-    step: Decimal
-    n_values: int
-    whole: bool
-
-    def __len__(self) -> int:
-        return self.n_values
-
-    @overload
-    def __getitem__(self, position: int) -> int | float: ...
-    @overload
-    def __getitem__(self, position: slice) -> "list[int | float]": ...
-    def __getitem__(self, position: int | slice) -> "int | float | list[int | float]":
-        if isinstance(position, slice):
-            return [self[place] for place in range(*position.indices(self.n_values))]
-        value = self.start + self.step * range(self.n_values)[position]
-        return int(value) if self.whole else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +117,9 @@ def _combined(axes: Sequence[Sequence[Assignment]]) -> Iterator[tuple[Assignment
             yield (first, *others)
 
 
-def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: ConfigLoader) -> Grid:
+def read_grid(
+    arguments: Iterable[Argument], param_grid: Any, runs: Any, loader: ConfigLoader
+) -> Grid:
     """Return the grid that arguments, ``param_grid`` and ``runs`` span together.
 
     Axes of the command line multiply those of ``param_grid``; the same key on the command line
@@ -172,13 +139,13 @@ def read_grid(arguments: Sequence[str], param_grid: Any, runs: Any, loader: Conf
     options = group_options(loader)
     for axis in _grid_axes(param_grid, options):
         axes[axis.key] = axis
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
-        axis = axis_of(override, options)
+    for argument in arguments:
+        axis = axis_of(argument, options, loader)
         axes.pop(axis.key, None)
         given.add(axis.key)
-        if override.is_sweep_override():
+        if argument.is_sweep:
             axes[axis.key] = axis
-            texts[axis.key] = argument_text(str(override.input_line))
+            texts[axis.key] = argument.value_text
         elif axis.key not in COMMAND_KEYS:
             constants[axis.key] = axis.assignments[0]
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
@@ -209,7 +176,7 @@ def group_options(loader: ConfigLoader) -> GroupOptions:
     return options
 
 
-def axis_of(override: Override, options: GroupOptions) -> Axis:
+def axis_of(argument: Argument, options: GroupOptions, loader: ConfigLoader) -> Axis:
     """Return the values that an argument gives to its key; more than one is a sweep.
 
     Raises
@@ -217,14 +184,9 @@ def axis_of(override: Override, options: GroupOptions) -> Axis:
     ConfigurationError
         When it gives no value, or a group something else than a choice.
     """
-    prefix = {
-        OverrideType.CHANGE: "",
-        OverrideType.ADD: "+",
-        OverrideType.FORCE_ADD: "++",
-        OverrideType.DEL: "~",
-    }[override.type]
-    values = _sweep_values(override) if override.is_sweep_override() else [override.value()]
-    return _axis(override.key_or_group, values, options, prefix)
+    value = argument.value
+    values = value.values(loader) if isinstance(value, Swept) else [value]
+    return _axis(argument.key, values, options, argument.prefix)
 
 
 def _axis(key: str, values: Sequence[Any], options: GroupOptions, prefix: str = "") -> Axis:
@@ -244,61 +206,6 @@ def _assignment(key: str, value: Any, options: GroupOptions, prefix: str = "") -
         fault = Fault(key=key, value=value, allowed=f"must be one of: {', '.join(choices)}")
         raise ConfigurationError(str(fault), [fault])
     return Assignment(key, value, is_choice, prefix)
-
-
-def _sweep_values(override: Override) -> Sequence[Any]:
-    if not override.is_discrete_sweep():
-        raise ConfigurationError(
-            f"{override.input_line}: an interval has no end of values; use range(start,stop,step) "
-            "or a list"
-        )
-    swept = override.value()
-    values: Sequence[Any]
-    if isinstance(swept, RangeSweep):
-        values = _range_values(swept, str(override.input_line))
-    else:
-        values = [_plain(value) for value in override.sweep_iterator()]
-    if not values:
-        raise ConfigurationError(f"{override.input_line}: holds no value; nothing to run")
-    return values
-
-
-def _range_values(sweep: RangeSweep, text: str) -> RangeValues:
-    """Return the values of ``range(start, stop, step)``, counted and not yet made.
-
-    Raises
-    ------
-    ConfigurationError
-        When there is no end of them, or no number of them that a computer knows.
-    """
-    given = (sweep.start or 0, sweep.stop, sweep.step)
-    start, stop, step = (Decimal(str(part)) for part in given)
-    if not all(part.is_finite() for part in (start, stop, step)):
-        raise ConfigurationError(
-            f"{text}: start, stop and step must be finite, but got start={start}, stop={stop}, "
-            f"step={step}"
-        )
-    if step == 0:
-        raise ConfigurationError(f"{text}: `step != 0` must hold, but got step=0")
-    count = max(0, math.ceil((Fraction(stop) - Fraction(start)) / Fraction(step)))
-    if count > sys.maxsize:
-        raise ConfigurationError(f"{text}: holds more values than can be counted; nothing was run")
-    return RangeValues(
-        start=start,
-        step=step,
-        n_values=count,
-        whole=all(isinstance(part, int) for part in given),
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value
 
 
 def _grid_axes(param_grid: Any, options: GroupOptions) -> Iterator[Axis]:

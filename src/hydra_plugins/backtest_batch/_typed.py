@@ -7,8 +7,7 @@ removed the quotes that were typed around a value. So ``separator=;``, ``symbols
 
 import re
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,21 +17,10 @@ from hydra.errors import HydraException
 from backtest_batch.arguments import (
     FLAGS,
     OPTIONS_WITH_VALUE,
-    WHOLE_NODES,
-    argument_key,
-    argument_text,
     divide,
     option_value,
 )
-from backtest_batch.assignments import (
-    Assignment,
-    flatten,
-    is_plain_key,
-    plain_key,
-    put_together,
-    quote,
-    quote_text,
-)
+from backtest_batch.assignments import is_plain_key, plain_key, quote, quote_text
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.report.escaping import one_line
 
@@ -85,58 +73,6 @@ def _check_option(option: str) -> None:
     if KEY.fullmatch(key) and len(key) > 1:
         said += f"; keys are written without dashes: {key}={one_line(value) or '...'}"
     raise ConfigurationError(said)
-
-
-def given_keys(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and plain values of those arguments whose root key stands in several.
-
-    Options such as ``--config-dir`` count as keys. Values are read only where they are needed: a
-    list of ten thousand runs takes seconds.
-    """
-    options, keys = divide(arguments)
-    for position, item in enumerate(options):
-        if item in OPTIONS_WITH_VALUE and position + 1 < len(options):
-            yield item, options[position + 1]
-    roots = [argument_key(item).split(".")[0] for item in keys]
-    counts = Counter(roots)
-    for item, root in zip(keys, roots, strict=True):
-        if counts[root] > 1:
-            yield argument_key(item), _given(item)
-
-
-def merged(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with one for each key; a later value wins, mappings are put together.
-
-    ``strategy=custom strategy={fast: 5}`` becomes ``strategy=custom strategy.fast=5``.
-    """
-    options, keys = divide(arguments)
-    counts = Counter(map(argument_key, keys))
-    values: dict[str, Any] = {}
-    found: dict[str, str] = {}
-    for item in keys:
-        key = argument_key(item)
-        value = _given(item) if counts[key] > 1 else None
-        if not isinstance(value, Mapping) or not value:
-            found[key] = item
-            continue
-        prefix = item[: len(item) - len(item.lstrip("+"))]
-        leaves = [(key, value)] if key in WHOLE_NODES else flatten({key: value})
-        for name, leaf in leaves:
-            values[name] = put_together(values.get(name), leaf)
-            found.pop(name, None)  # what stands behind it was given before it
-            found[name] = Assignment(name, values[name], prefix=prefix).override
-    return [*options, *found.values()]
-
-
-def _given(argument: str) -> Any:
-    """Return a plain value; a sweep as it was typed."""
-    try:
-        override = OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return argument_text(argument)
-    if override.is_delete():
-        return "(deleted)"
-    return argument_text(argument) if override.is_sweep_override() else override.value()
 
 
 def typed_text(key: str, text: str) -> str:

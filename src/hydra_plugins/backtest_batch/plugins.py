@@ -8,7 +8,7 @@ module at every start to find the classes, so that everything else is imported w
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -19,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from backtest_batch.config.schema import NODES, BatchConfig
 from hydra_plugins.backtest_batch._apart import PROVIDER
+
+if TYPE_CHECKING:
+    from backtest_batch.arguments import Arguments
 
 SCHEMA = "backtest_batch_schema"
 
@@ -56,9 +59,9 @@ _register()
 
 
 class Command(Protocol):
-    """What the command gives to Hydra as its task: it runs batches and keeps what they came to."""
+    """What Hydra is given as its task: it knows what is asked for, and runs the batch."""
 
-    arguments: Sequence[str]
+    arguments: "Arguments"
     run: Callable[..., Any]
     outcome: Any
 
@@ -78,16 +81,14 @@ class BatchSweeper(Sweeper):
         self.task_function = task_function
         self.config = config
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> Any:  # noqa: ARG002 - the same, as text
         """Run the batch that the arguments describe and return its outcome."""
         from hydra_plugins.backtest_batch._batch import sweep_arguments
 
         assert self.hydra_context is not None
         assert self.config is not None
         command = _command(self.task_function)
-        outcome = sweep_arguments(
-            arguments, self.hydra_context, self.config, command.run, command.arguments
-        )
+        outcome = sweep_arguments(command.arguments, self.hydra_context, self.config, command.run)
         command.outcome = outcome
         return outcome
 
@@ -123,7 +124,7 @@ class BatchLauncher(Launcher):
         executor = executor_factory(self.backend, self.address)
         run = functools.partial(command.run, make_executor=executor)
         outcome, values = launch_jobs(
-            job_overrides, self.hydra_context, self.config, run, command.arguments
+            job_overrides, command.arguments, self.hydra_context, self.config, run
         )
         command.outcome = outcome
         returns: list[JobReturn] = []

@@ -1,0 +1,215 @@
+"""Run the batch that is asked for, by a command or by a program: one way for both."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from hydra.errors import ConfigCompositionException
+
+import backtest_batch
+from backtest_batch.arguments import Arguments
+from backtest_batch.batch_file import expand_arguments
+from backtest_batch.config.texts import require_written_arguments
+from backtest_batch.errors import BacktestBatchError, ConfigurationError
+from backtest_batch.interrupt import heed, shielded
+from backtest_batch.kernel_cache import use_kernel_cache
+from backtest_batch.records import BatchRequest
+from backtest_batch.repeats import refuse_repeats
+from hydra_plugins.backtest_batch._apart import apart
+from hydra_plugins.backtest_batch._arguments import read_arguments
+
+CONFIG_NAME = "config"
+
+RunBatch = Callable[..., Any]
+"""What is done with the request of a batch."""
+
+
+def run_request(request: BatchRequest, **options: Any) -> Any:
+    """Run a batch; what that takes is imported now, since a misspelt key needs none of it."""
+    from backtest_batch.sweep.story import run
+
+    return run(request, **options)
+
+
+class Task:
+    """What Hydra is given to run: it knows how to run a batch, and keeps what the batch came to.
+
+    Hydra would call it for each run if it were left to run them by itself.
+
+    Parameters
+    ----------
+    output
+        Where the summary of the batch is written.
+    run
+        What the sweeper and the launcher hand the batch to.
+    """
+
+    def __init__(self, output: TextIO, run: RunBatch = run_request) -> None:
+        self.output = output
+        self.arguments = Arguments()
+        self._run = run
+        self.outcome: Any = None
+        self.started = False
+        self.__name__ = "backtest_batch"
+
+    def run(self, request: BatchRequest, **options: Any) -> Any:
+        """Run a batch and return its outcome."""
+        self.started = True
+        return self._run(request, output=self.output, **options)
+
+    def __call__(self, config: Any) -> None:  # noqa: ARG002 - Hydra passes it
+        """Refuse: runs are computed in batches."""
+        raise ConfigurationError(
+            "runs are computed in batches, by the sweeper or the launcher `batch`: leave out "
+            "hydra.mode=RUN, and choose another launcher only with hydra/sweeper=batch"
+        )
+
+
+def config_folder() -> Path:
+    """Return the folder of the configuration: inside the wheel, or at the top of a checkout."""
+    package = Path(backtest_batch.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def run_batch(given: Arguments, task: Task) -> Any:
+    """Run the batch that is asked for, and return its outcome.
+
+    Parameters
+    ----------
+    given
+        What is asked for: keys and options.
+    task
+        What runs it, and where its summary is written.
+
+    Raises
+    ------
+    BacktestBatchError, HydraException, OmegaConfBaseException
+        When nothing was run.
+    """
+    with prepared(given, task):
+        if task.arguments.value("hydra.mode") == "RUN":
+            task(None)
+        _compose_and_run(task)
+    return task.outcome
+
+
+@contextlib.contextmanager
+def prepared(given: Arguments, task: Task) -> Iterator[None]:
+    """Put in what other keys stand for, and keep Hydra apart; name all that does not compose.
+
+    ``batch_file``, ``best`` and ``resume`` stand for other keys: the task has them during the
+    block.
+    """
+    # loky speaks of its own restarts, which cost nobody's work here.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    require_written_arguments(given.texts)
+    use_kernel_cache()
+    refuse_repeats(given.given())
+    with apart(), _resumed(_with_winner(expand_arguments(given).merged()), task.output) as asked:
+        task.arguments = asked
+        try:
+            yield
+        except BacktestBatchError:
+            raise
+        except (ConfigCompositionException, ValueError) as error:
+            if not task.started:
+                _raise_all_faults(asked, error)
+            raise
+
+
+def _with_winner(given: Arguments) -> Arguments:
+    """Return the arguments with those of the run that ``best`` names; others as they are."""
+    path = given.value("best")
+    if path is None:
+        return given
+    from backtest_batch.stored.trust import require_trust
+    from backtest_batch.sweep.best import read_winner, with_winner
+
+    winner = read_winner(path)
+    if not winner.is_own:
+        require_trust(f"best={path}", winner.arguments, (), given.texts)
+    return with_winner(winner, read_arguments(winner.arguments), given)
+
+
+@contextlib.contextmanager
+def _resumed(given: Arguments, output: TextIO) -> Iterator[Arguments]:
+    """Yield the command of the batch that ``resume`` names; other arguments as they are.
+
+    Results that could not be recorded when they were computed are recorded first. No other process
+    goes on with the batch meanwhile.
+    """
+    batch = given.value("resume")
+    if batch is None:
+        yield given
+        return
+    from backtest_batch.stored.trust import require_trust
+    from backtest_batch.sweep.resume import claimed, continued, recall, record_unrecorded
+    from backtest_batch.tracking.address import resolve_experiment
+    from backtest_batch.tracking.store import close_stores
+
+    uri = given.value("tracking.uri")
+    experiment = resolve_experiment(given.value("tracking.experiment"))
+    try:
+        recalled = recall(batch, uri=uri, experiment=experiment)
+        if not recalled.is_own:
+            require_trust(f"resume={batch}", recalled.arguments, recalled.targets, given.texts)
+        asked = continued(recalled, read_arguments(recalled.arguments), given)
+        with (
+            shielded(),
+            claimed(
+                recalled,
+                uri=asked.value("tracking.uri"),
+                experiment=asked.value("tracking.experiment") or experiment,
+            ),
+        ):
+            record_unrecorded(recalled, asked.value("output_dir"), uri, output)
+            heed()
+            yield asked
+    finally:
+        close_stores()
+
+
+def _compose_and_run(task: Task) -> None:
+    """Let Hydra compose what is asked for, and hand it to the sweeper that it names."""
+    from hydra import version
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_automatic_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+
+    asked = task.arguments
+    version.setbase("1.3")
+    folder = asked.option("--config-path", "-cp") or str(config_folder())
+    search_path = create_automatic_config_search_path(None, f"{backtest_batch.__name__}._", folder)
+    further = asked.option("--config-dir", "-cd")
+    if further is not None:
+        path = Path(further).absolute()
+        if not path.is_dir():
+            raise ConfigurationError(f"Additional config directory '{path}' not found")
+        search_path.prepend("command-line", f"file://{path}", SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2("backtest_batch", search_path)
+    try:
+        hydra.multirun(
+            config_name=asked.option("--config-name", "-cn") or CONFIG_NAME,
+            task_function=task,
+            overrides=[item.text for item in asked.keys],
+        )
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _raise_all_faults(asked: Arguments, error: Exception) -> None:
+    """Raise an error that lists every key that is wrong, when there are several."""
+    from hydra_plugins.backtest_batch._faults import faults_of
+
+    further = asked.option("--config-dir", "-cd")
+    faults = faults_of(asked.keys, config_folder(), CONFIG_NAME, further)
+    if len(faults) < 2:
+        return
+    listed = "\n".join(f"  {fault}" for fault in faults)
+    raise ConfigurationError(
+        f"The configuration is invalid; nothing was run:\n{listed}", faults
+    ) from error
