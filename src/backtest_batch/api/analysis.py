@@ -18,7 +18,8 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.comparison.sensitivity import sensitivity as parameter_sensitivity
 from backtest_batch.comparison.stability import with_neighbourhood
-from backtest_batch.config.values import checked
+from backtest_batch.config.check import require_selection
+from backtest_batch.config.values import checked, default
 from backtest_batch.report.tables import rankings_table
 from backtest_batch.tracking.address import resolve_experiment
 
@@ -56,13 +57,14 @@ def load_runs(
     Raises
     ------
     ConfigurationError, SelectionError
-        When the selection is malformed, or nothing is selected.
+        When the selection is malformed, an axis is named as both, or nothing is selected.
     StoreError
         When the store cannot be read.
     """
     from backtest_batch.stored.selection import select_runs
     from backtest_batch.tracking.store import open_store, resolve_uri
 
+    require_selection(statuses, scenario_axes, decision_axes)
     store = open_store(resolve_uri(uri, Path.cwd()), resolve_experiment(experiment), create=False)
     with contextlib.closing(store):
         selection = select_runs(
@@ -80,10 +82,10 @@ def load_runs(
 
 def rank(
     runs: RunTable,
-    rank_by: str | Mapping[str, float] = "sharpe",
+    rank_by: str | Mapping[str, float] = default("rank_by"),
     *,
     constraints: Mapping[str, str] | None = None,
-    normalise: str = "rank",
+    normalise: str = default("normalise"),
 ) -> pd.DataFrame:
     """Rank runs by a metric or by a weighted score of several.
 

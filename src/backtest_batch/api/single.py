@@ -8,7 +8,7 @@ import pandas as pd
 
 from backtest_batch.api.annualisation import LOG, bars_a_year
 from backtest_batch.comparison.caps import scaled_text
-from backtest_batch.config.values import checked
+from backtest_batch.config.values import checked, default
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import result_metrics
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate
@@ -73,7 +73,7 @@ def backtest(
     strategy: Strategy | type[Strategy],
     prices: pd.DataFrame | Panel,
     *,
-    rebalance: str = "M",
+    rebalance: str = default("rebalance"),
     start_date: Date | None = None,
     end_date: Date | None = None,
     risk_free_rate: float | None = None,

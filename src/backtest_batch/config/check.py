@@ -9,7 +9,7 @@ from typing import Any
 from backtest_batch.config.key import are_in_order
 from backtest_batch.config.schema import NESTED, BatchConfig, CompareConfig
 from backtest_batch.config.values import contradictions
-from backtest_batch.errors import Fault
+from backtest_batch.errors import ConfigurationError, Fault
 
 
 def check(config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -70,6 +70,26 @@ def check_compare(config: CompareConfig) -> Iterator[Fault]:
         if status.upper() not in statuses:
             allowed = "must be one of " + ", ".join(statuses)
             yield Fault(key="statuses", value=status, allowed=allowed)
+
+
+def require_selection(
+    statuses: Collection[str], scenario_axes: Collection[str], decision_axes: Collection[str]
+) -> None:
+    """Refuse of a selection of runs what the comparison command refuses.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such status, or a key is named both as a condition and as a choice.
+    """
+    asked = CompareConfig(
+        statuses=list(statuses),
+        scenario_axes=list(scenario_axes),
+        decision_axes=list(decision_axes),
+    )
+    faults = list(check_compare(asked))
+    if faults:
+        raise ConfigurationError("\n".join(map(str, faults)), faults)
 
 
 def _check_names(schema: type, values: Mapping[str, Any], *, prefix: str) -> Iterator[Fault]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -103,6 +103,15 @@ def key(
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def same(schema: type, name: str, meaning: str | None = None) -> Any:
+    """Declare a key as another schema has it; only its meaning may be put in other words."""
+    item = schema.__dataclass_fields__[name]  # type: ignore[attr-defined]
+    metadata = dict(item.metadata) | ({} if meaning is None else {"meaning": meaning})
+    if item.default_factory is not MISSING:
+        return field(default_factory=item.default_factory, metadata=metadata)
+    return field(default=item.default, metadata=metadata)
 
 
 _TIME_OF_DAY = re.compile(r"\d[T ]?\d{1,2}:\d{2}|T\d{2}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
-from backtest_batch.config.key import Role, key
+from backtest_batch.config.key import Role, key, same
 
 ALL = -1
 """``n_jobs`` for one worker a processor, as joblib and scikit-learn write it."""
@@ -262,16 +262,12 @@ class CompareConfig:
     statuses: list[str] = key(
         None, Role.REPORT, "MLflow statuses of the runs", factory=lambda: ["FINISHED"]
     )
-    rank_by: Any = key("sharpe", Role.REPORT, "metric, or mapping of metrics to weights")
-    constraints: Any = key(None, Role.REPORT, "mapping of metrics to bounds")
-    normalise: str = key("rank", Role.REPORT, "rank, zscore or minmax")
-    scenario_axes: list[str] = key(
-        None, Role.REPORT, "further keys that count as scenario axes", factory=list
-    )
-    decision_axes: list[str] = key(
-        None, Role.REPORT, "further keys that count as decision axes", factory=list
-    )
-    top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
+    rank_by: Any = same(BatchConfig, "rank_by")
+    constraints: Any = same(BatchConfig, "constraints")
+    normalise: str = same(BatchConfig, "normalise", "rank, zscore or minmax")
+    scenario_axes: list[str] = same(BatchConfig, "scenario_axes")
+    decision_axes: list[str] = same(BatchConfig, "decision_axes")
+    top_n: int = same(BatchConfig, "top_n")
     tracking: TrackingConfig = key(
         None, Role.TRACKING, "tracking.uri and tracking.experiment", factory=TrackingConfig
     )

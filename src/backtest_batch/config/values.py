@@ -20,6 +20,7 @@ class _Rule(NamedTuple):
     kind: type
     optional: bool
     bounds: Bounds | None
+    default: Any
 
 
 @cache
@@ -28,7 +29,7 @@ def _rules() -> Mapping[str, _Rule]:
     for item in fields(BatchConfig):
         kinds = get_args(item.type) or (item.type,)
         kind = next(one for one in kinds if one is not type(None))
-        rules[item.name] = _Rule(kind, type(None) in kinds, item.metadata["bounds"])
+        rules[item.name] = _Rule(kind, type(None) in kinds, item.metadata["bounds"], item.default)
     return rules
 
 
@@ -64,6 +65,11 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     if faults:
         raise ConfigurationError("\n".join(f"{fault}." for fault in faults), faults)
     return read
+
+
+def default(key: str) -> Any:
+    """Return the default of a root key."""
+    return _rules()[key].default
 
 
 def contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:

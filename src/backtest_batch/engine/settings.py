@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from backtest_batch.config.values import checked
+from backtest_batch.config.values import checked, default
 from backtest_batch.engine.costs import cost_rate
 
 
@@ -11,7 +11,7 @@ from backtest_batch.engine.costs import cost_rate
 class SimulationSettings:
     """The conditions under which target weights are traded; one per run.
 
-    Each value is read and bounded as the configuration key of its name.
+    Each value is read and bounded as the configuration key of its name, and has its default.
 
     Attributes
     ----------
@@ -40,17 +40,17 @@ class SimulationSettings:
         When a value is of the wrong kind or out of its range; ``faults`` lists all of them.
     """
 
-    initial_capital: float = 1_000_000.0
-    max_gross_exposure: float = 1.0
-    max_weight: float | None = None
-    commission_bps: float = 0.5
-    spread_bps: float = 0.0
-    impact_bps: float = 0.0
-    cash_rate: float = 0.0
-    borrow_rate: float = 0.0
-    short_fee_rate: float = 0.0
-    execution_lag: int = 1
-    execution_price: Literal["close", "open"] = "close"
+    initial_capital: float = default("initial_capital")
+    max_gross_exposure: float = default("max_gross_exposure")
+    max_weight: float | None = default("max_weight")
+    commission_bps: float = default("commission_bps")
+    spread_bps: float = default("spread_bps")
+    impact_bps: float = default("impact_bps")
+    cash_rate: float = default("cash_rate")
+    borrow_rate: float = default("borrow_rate")
+    short_fee_rate: float = default("short_fee_rate")
+    execution_lag: int = default("execution_lag")
+    execution_price: Literal["close", "open"] = default("execution_price")
 
     def __post_init__(self) -> None:
         given = vars(self)
