@@ -5,6 +5,7 @@ from itertools import groupby
 from operator import itemgetter
 
 import pytest
+
 from benchmarks.fuzz.cases import KINDS, check_ending, check_message, plan
 from benchmarks.fuzz.run import place, run_case
 

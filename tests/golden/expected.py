@@ -28,7 +28,7 @@ EXPECTED = Path(__file__).parent / "expected"
 MADE_WITH = EXPECTED / "made_with.json"
 KEPT_VALUES = 4
 """Values of a column that are kept, from its first to its last."""
-KEPT_COLUMNS = 120
+KEPT_COLUMNS = 200
 """Columns of a table that are kept one by one; those beyond are kept as one."""
 RELATIVE = 1e-9
 ABSOLUTE = 1e-12

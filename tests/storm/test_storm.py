@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+
 from benchmarks.storm.batch import plan
 from benchmarks.storm.faults import KINDS, MOMENTS
 from benchmarks.storm.invariants import violations
