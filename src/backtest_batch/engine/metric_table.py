@@ -23,7 +23,7 @@ class AccountSums(NamedTuple):
 
     The bars are those of a run or of a window. The first of them has no return: what was traded on
     it counts where the account began with it, what was held on it counts always. NaN stands where
-    something is not known. Numbers are ``np.float64``, which divide by 0 without an error.
+    something is not known.
 
     Attributes
     ----------
@@ -89,8 +89,9 @@ class Metric:
         ``orders`` and ``round_trips``, which a whole run has and a window has not. Where one is
         missing the metric is not there; it is never estimated.
     value
-        Works it out from the sums of an account; what is not finite is undefined. None for what
-        ``metric_kernels.path_metrics`` works out under this name from the path of equity.
+        Works it out from the sums of an account; what is not finite, or divides by 0, is undefined.
+        None for what ``metric_kernels.path_metrics`` works out under this name from the path of
+        equity.
     execution
         Whether it is about the computation of the run and not its result. Such numbers differ
         between repetitions, and are not compared.

@@ -7,7 +7,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
 import numpy.typing as npt
 
 from backtest_batch.engine.arrays import kernel_input
@@ -123,23 +122,26 @@ def result_metrics(
         simulation.ruined_bar is not None,
     )
     totals, trips = simulation.totals, simulation.trips
-    known = {
-        "n_periods": simulation.n_measured - 1,
-        "mean_return": path["mean_return"],
-        "turnover": totals.turnover,
-        "cost": totals.cost,
-        "cost_ratio": totals.cost_ratio,
-        "n_trades": simulation.n_trades,
-        "gross_exposure": totals.gross_exposure,
-        "net_exposure": totals.net_exposure,
-        "max_gross_exposure": totals.max_gross_exposure if totals.n_exposure_bars else math.nan,
-        "n_exposure_bars": totals.n_exposure_bars,
-        "n_scaled": simulation.scaled_decisions,
-        **trips._asdict(),
-    }
-    numbers = {name: np.float64(value) for name, value in known.items()}
-    sums = AccountSums(periods_per_year=periods_per_year, **numbers)
-    return _defined(worked_out(RESULT_METRICS, path, sums), RESULT_METRICS)
+    sums = AccountSums(
+        periods_per_year=periods_per_year,
+        n_periods=simulation.n_measured - 1,
+        mean_return=path["mean_return"],
+        turnover=totals.turnover,
+        cost=totals.cost,
+        cost_ratio=totals.cost_ratio,
+        n_trades=simulation.n_trades,
+        gross_exposure=totals.gross_exposure,
+        net_exposure=totals.net_exposure,
+        max_gross_exposure=totals.max_gross_exposure if totals.n_exposure_bars else math.nan,
+        n_exposure_bars=totals.n_exposure_bars,
+        n_scaled=simulation.scaled_decisions,
+        n_trips=trips.n_trips,
+        n_wins=trips.n_wins,
+        held_bars=trips.held_bars,
+        gained=trips.gained,
+        lost=trips.lost,
+    )
+    return _defined(worked_out(RESULT_METRICS, path, sums))
 
 
 def equity_metrics(
@@ -168,7 +170,7 @@ def equity_metrics(
     ruined = bool(path[-1] <= 0)
     values = _path_values(path, periods_per_year, risk_free_rate, benchmark_returns, ruined)
     sums = AccountSums(periods_per_year=periods_per_year, n_periods=float(len(path) - 1))
-    return _defined(worked_out(EQUITY_METRICS, values, sums), EQUITY_METRICS)
+    return _defined(worked_out(EQUITY_METRICS, values, sums))
 
 
 def worked_out(
@@ -188,15 +190,17 @@ def worked_out(
     Returns
     -------
     dict of str to number or ndarray
-        By name in the order of ``names``; not finite where undefined.
+        By name in the order of ``names``; not finite where undefined. Where arrays divide by 0,
+        numpy warns unless it is told not to.
     """
-    # Over nothing: a turnover of a run that has not traded, say.
-    with np.errstate(all="ignore"):
-        return {
-            name: path[name] if metric.value is None else metric.value(sums)
-            for name in names
-            for metric in (METRICS[name],)
-        }
+    values: dict[str, Numbers] = {}
+    for name in names:
+        work_out = METRICS[name].value
+        try:
+            values[name] = path[name] if work_out is None else work_out(sums)
+        except ZeroDivisionError:  # arrays have inf or NaN there
+            values[name] = math.nan
+    return values
 
 
 def _path_values(
@@ -220,8 +224,6 @@ def _path_values(
     )._asdict()
 
 
-def _defined(
-    values: Mapping[str, Numbers], names: tuple[str, ...]
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    metrics = {name: float(values[name]) for name in names if math.isfinite(values[name])}
-    return metrics, tuple(name for name in names if name not in metrics)
+def _defined(values: Mapping[str, Numbers]) -> tuple[dict[str, float], tuple[str, ...]]:
+    metrics = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    return metrics, tuple(name for name in values if name not in metrics)

@@ -66,11 +66,11 @@ class AccountBars:
         """
         path, n_periods = self._paths(windows)
         sums = self._sums(windows, n_periods, path["mean_return"])
+        # What is divided by 0 is undefined: the costs of a run that has not traded, say.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = worked_out(names, path, sums)
         undefined = np.isnan(n_periods)
-        return {
-            name: np.where(undefined, np.nan, values)
-            for name, values in worked_out(names, path, sums).items()
-        }
+        return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
 
     def _paths(self, windows: Sequence[Windows]) -> tuple[dict[str, FloatArray], FloatArray]:
         """Return what the paths of equity define, and the numbers of returns; NaN where none."""
