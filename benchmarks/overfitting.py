@@ -22,7 +22,7 @@ from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Tr
 from backtest_batch.comparison.overfitting.bars import samples
 from backtest_batch.comparison.overfitting.bootstrap import stationary_counts
 from backtest_batch.comparison.overfitting.cscv import cross_validate_blocks
-from backtest_batch.comparison.overfitting.moments import DailyReturns, measure
+from backtest_batch.comparison.overfitting.moments import DailyReturns, measure_moments
 from backtest_batch.comparison.overfitting.superior import LEVEL, superior_ability
 from backtest_batch.comparison.overfitting.trials import FloatArray
 
@@ -111,7 +111,7 @@ def scale(n_runs: int, n_bars: int) -> None:
         with _measured("bootstrap: resamples, moments, resampled means of r and a"):
             daily = DailyReturns(trials, samples(trials))
             counts = stationary_counts(n_bars, settings.draws, settings.mean_block, settings.seed)
-            both = measure(daily, counts, settings.blocks)
+            both = measure_moments(daily, counts, settings.blocks)
         with _measured("reality check, SPA and StepM, on r and on a"):
             for kind in (both.raw, both.adjusted):
                 superior_ability(kind.mean, kind.std, kind.deviations, n_bars)

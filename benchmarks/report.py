@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.engine.metrics import METRICS
 from backtest_batch.report.html import Curves, ReportData, render_report
 
@@ -59,8 +59,8 @@ def report_data(n_runs: int) -> ReportData:
             net_returns=dict(zip(names, returns[:20], strict=True)),
             benchmark=returns[20],
         ),
-        sensitivity=sensitivity(table, best=best),
-        importance=importance(table),
+        sensitivity=parameter_sensitivity(table, best=best),
+        importance=parameter_importance(table),
         costs={"spread_bps": 0.0, "impact_bps": 0.0},
     )
 

@@ -23,7 +23,7 @@ from backtest_batch.comparison.walk_forward import (
     csv_bytes,
     equity_table,
     make_splits,
-    measure,
+    measure_windows,
     parse,
     run_metrics,
     summarise,
@@ -107,7 +107,7 @@ def main() -> None:
     runs = noise(n_bars, n_runs)
     settings = parse({"method": "rolling"}, runs.index[1:], runs.periods_per_year, 1)
     assert settings is not None
-    measure(runs, [make_splits(settings, runs.index).splits[0].train])
+    measure_windows(runs, [make_splits(settings, runs.index).splits[0].train])
     header = False
     for method in ("rolling", "expanding", "combinatorial"):
         for rank_by in RANKINGS:

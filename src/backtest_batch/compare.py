@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from backtest_batch.command import begin, leave
 from backtest_batch.comparison.conclusion import Conclusion, conclude
-from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.metrics_choice import result_metric_names
 from backtest_batch.comparison.ranking import Ranking, unranked_counts
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.check import check_compare
@@ -250,7 +250,7 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
         said = f"the only selected run cannot be ranked: {'; '.join(counts)}"
     present = table.metrics.notna().any()
     lacking = [name for name in ranking.metrics if not present.get(name, default=False)]
-    held = [name for name in result_metrics(present.index) if present[name]]
+    held = [name for name in result_metric_names(present.index) if present[name]]
     if lacking:
         said = f"rank_by={', '.join(lacking)}: {said}"
         said += f". They have {', '.join(held)}" if held else ""

@@ -66,7 +66,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_data_that_is_not_there_is_asked_for_and_then_kept(plan, request_of, elsewhere):
     (panel,) = plan.panels.values()
     request = request_of()
-    assert agent.compute(request).missing == panel.fingerprint
+    assert agent.compute_request(request).missing == panel.fingerprint
     copy = pickle.loads(pickle.dumps(PanelCopy.of(panel)))
     panels.keep(copy)
     found = cache.find_panel(panel.fingerprint)
@@ -135,11 +135,11 @@ def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):
 @pytest.mark.slow
 def test_results_come_home_from_where_the_folder_is_not_seen(plan, request_of, tmp_path):
     here = request_of()
-    seen = agent.compute(here)
+    seen = agent.compute_request(here)
     assert seen.error is None
     assert seen.rows is None
     apart = replace(here, home=replace(here.home, host="another machine"))
-    answer = pickle.loads(pickle.dumps(agent.compute(apart)))
+    answer = pickle.loads(pickle.dumps(agent.compute_request(apart)))
     assert answer.error is None
     assert "computing 2 runs" in answer.log
     home = tmp_path / "home"
@@ -160,7 +160,7 @@ def test_results_come_home_from_where_the_folder_is_not_seen(plan, request_of, t
 @pytest.mark.slow
 def test_sources_that_differ_on_the_worker_are_refused(plan, request_of):
     others = [replace(run, code_fingerprint="0" * 64) for run in plan.runs]
-    reply = agent.compute(request_of(others)).reply
+    reply = agent.compute_request(request_of(others)).reply
     assert reply is not None
     assert reply.permanent
     assert reply.failure.error_type == ConfigurationError.__name__
@@ -178,9 +178,9 @@ def test_a_limit_and_an_end_are_answers_too(planned, request_of, working_dir, mo
     )
     target = ("strategy=custom", "strategy._target_=restless.Restless")
     runs = planned("-m", *SMALL[:3], *target, "strategy.mode=sleep,leave").runs
-    slow = agent.compute(request_of(runs[:1], Limits(timeout_seconds=1)))
+    slow = agent.compute_request(request_of(runs[:1], Limits(timeout_seconds=1)))
     assert isinstance(slow.error, RunTimeout)
-    gone = agent.compute(request_of(runs[1:]))
+    gone = agent.compute_request(request_of(runs[1:]))
     assert isinstance(gone.error, WorkerDied)
     assert str(gone.error) == "the worker process exited with code 7"
 
@@ -188,6 +188,6 @@ def test_a_limit_and_an_end_are_answers_too(planned, request_of, working_dir, mo
 @pytest.mark.slow
 def test_what_ends_with_its_command_starts_nothing_more(request_of):
     request = request_of()
-    assert agent.compute(request).error is None
+    assert agent.compute_request(request).error is None
     agent.end(request.home.token)
-    assert isinstance(agent.compute(request).error, StartError)
+    assert isinstance(agent.compute_request(request).error, StartError)

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.agreement import contradictions
+from backtest_batch.comparison.agreement import differing_results
 from backtest_batch.comparison.batches import (
     batch_differences,
     differences,
@@ -76,20 +76,20 @@ def test_results_of_one_key_that_differ_all_stay():
 
     assert kept.runs["batch_id"].tolist() == ["a", "b", "d"]
     assert repeats["kept_batch_id"].tolist() == ["a"]
-    (sentence,) = contradictions(kept)
+    (sentence,) = differing_results(kept)
     assert sentence.startswith(
         "run_key k1 has three results: sharpe 0.83 in batch a, 0.91 in batch b, undefined in batch "
         "d. Each keeps its row"
     )
-    assert contradictions(without_repeats(results(a=0.83, b=0.83))[0]) == []
+    assert differing_results(without_repeats(results(a=0.83, b=0.83))[0]) == []
 
 
 def test_what_differs_is_shown_with_the_digits_that_tell_it_apart():
-    (sentence,) = contradictions(results(a=0.123456, b=0.123457))
+    (sentence,) = differing_results(results(a=0.123456, b=0.123457))
     assert "has two results: sharpe 0.123456 in batch a, 0.123457 in batch b." in sentence
     alike = results(a=1.0, b=1.0)
     alike.metrics["cagr"] = [0.1, 0.2]
-    assert "has two results: cagr 0.1 in batch a, 0.2 in batch b." in contradictions(alike)[0]
+    assert "has two results: cagr 0.1 in batch a, 0.2 in batch b." in differing_results(alike)[0]
     many = pd.concat(
         [
             batch(name, [f"k{k}" for k in range(5)], sharpe=value)
@@ -97,7 +97,7 @@ def test_what_differs_is_shown_with_the_digits_that_tell_it_apart():
         ],
         ignore_index=True,
     )
-    said = contradictions(RunTable.from_frame(many, params=[]))
+    said = differing_results(RunTable.from_frame(many, params=[]))
     assert len(said) == 4
     assert said[-1] == "2 more run keys have results that differ; each keeps its row."
 

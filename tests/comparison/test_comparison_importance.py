@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sums_of_squares import (
     CONFOUNDED,
@@ -31,7 +31,7 @@ def frame_of(n_levels=(3, 2, 4), seed=0, repeats=1):
 
 
 def shares(frame, metrics=("sharpe",), params=NAMES):
-    rows = importance(RunTable.from_frame(frame, params=list(params)), list(metrics))
+    rows = parameter_importance(RunTable.from_frame(frame, params=list(params)), list(metrics))
     return rows.set_index(["metric", "term"])
 
 
@@ -102,7 +102,7 @@ def test_metrics_that_some_runs_lack_have_a_design_of_their_own():
 
 
 def test_terms_are_sorted_by_share_within_the_order_of_the_metrics():
-    rows = importance(RunTable.from_frame(frame_of(), params=NAMES), ["cagr", "sharpe"])
+    rows = parameter_importance(RunTable.from_frame(frame_of(), params=NAMES), ["cagr", "sharpe"])
 
     assert list(dict.fromkeys(rows["metric"])) == ["cagr", "sharpe"]
     for _, part in rows.groupby("metric"):
@@ -136,7 +136,7 @@ def test_shares_do_not_depend_on_the_scale(scale):
     ],
 )
 def test_what_is_not_defined_has_a_reason(frame, notes):
-    rows = importance(RunTable.from_frame(frame, params=["a"]), ["sharpe"])
+    rows = parameter_importance(RunTable.from_frame(frame, params=["a"]), ["sharpe"])
 
     assert rows["note"].tolist() == notes
     assert rows["eta_squared"].isna().all()
@@ -146,7 +146,7 @@ def test_what_is_not_defined_has_a_reason(frame, notes):
 def test_without_parameters_there_is_nothing_to_explain():
     frame = pd.DataFrame({"sharpe": [1.0, 2.0]})
 
-    assert importance(RunTable.from_frame(frame, params=[])).empty
+    assert parameter_importance(RunTable.from_frame(frame, params=[])).empty
 
 
 def test_a_value_for_each_run_explains_everything_and_says_so():

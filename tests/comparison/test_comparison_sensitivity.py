@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS, sensitivity
+from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS, parameter_sensitivity
 from backtest_batch.engine.metrics import RESULT_METRICS
 
 
@@ -27,7 +27,7 @@ def test_every_row_agrees_with_plain_pandas():
     frame = grid()
     table = RunTable.from_frame(frame, params=["fast", "average", "commission_bps"])
 
-    rows = sensitivity(table, best=7)
+    rows = parameter_sensitivity(table, best=7)
 
     held = frame[frame["status"] == "FINISHED"]
     assert list(rows.columns) == list(SENSITIVITY_COLUMNS)
@@ -42,7 +42,9 @@ def test_every_row_agrees_with_plain_pandas():
 
 def test_rows_are_in_axis_order_with_ascending_values():
     frame = grid().sample(frac=1, random_state=1)
-    rows = sensitivity(RunTable.from_frame(frame, params=["fast", "average", "commission_bps"]))
+    rows = parameter_sensitivity(
+        RunTable.from_frame(frame, params=["fast", "average", "commission_bps"])
+    )
 
     pairs = list(dict.fromkeys(zip(rows["parameter"], rows["value"], strict=True)))
     assert pairs == [
@@ -64,8 +66,10 @@ def test_the_order_of_the_runs_does_not_change_a_bit():
     frame = grid()
     frame["run_id"] = [f"run_{i}" for i in range(len(frame))]
     params = ["fast", "average", "commission_bps"]
-    first = sensitivity(RunTable.from_frame(frame, params=params))
-    second = sensitivity(RunTable.from_frame(frame.sample(frac=1, random_state=3), params=params))
+    first = parameter_sensitivity(RunTable.from_frame(frame, params=params))
+    second = parameter_sensitivity(
+        RunTable.from_frame(frame.sample(frac=1, random_state=3), params=params)
+    )
 
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
@@ -73,7 +77,7 @@ def test_the_order_of_the_runs_does_not_change_a_bit():
 def test_one_run_has_no_deviation():
     table = RunTable.from_frame(pd.DataFrame({"fast": [None], "sharpe": [-1.0]}), params=["fast"])
 
-    row = sensitivity(table, best=0).iloc[0].to_dict()
+    row = parameter_sensitivity(table, best=0).iloc[0].to_dict()
 
     assert math.isnan(row.pop("std"))
     assert row == {
@@ -98,7 +102,7 @@ def test_one_run_has_no_deviation():
     ],
 )
 def test_without_runs_values_or_parameters_the_table_is_empty(columns, params):
-    rows = sensitivity(RunTable.from_frame(pd.DataFrame(columns), params=params))
+    rows = parameter_sensitivity(RunTable.from_frame(pd.DataFrame(columns), params=params))
 
     assert rows.empty
     assert list(rows.columns) == list(SENSITIVITY_COLUMNS)
@@ -108,7 +112,7 @@ def test_values_that_are_equal_but_of_other_types_stay_apart():
     frame = pd.DataFrame({"x": [1, "1", True, None], "sharpe": [1.0, 2.0, 3.0, 4.0]})
     frame["x"] = frame["x"].astype(object)
 
-    rows = sensitivity(RunTable.from_frame(frame, params=["x"]))
+    rows = parameter_sensitivity(RunTable.from_frame(frame, params=["x"]))
 
     assert rows["value"].tolist() == [None, True, 1, "1"]
     assert rows["mean"].tolist() == [4.0, 3.0, 1.0, 2.0]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.report.tables import (
     batch_summary_table,
     csv_text,
@@ -128,14 +128,16 @@ def test_tables_of_no_runs_have_a_header():
         "rank,rank_in_scenario,run_id,fast,score,pareto,unranked\n"
     )
     assert csv_text(batch_summary_table(table, ranked)) == "run_id,status,rank,fast\n"
-    assert csv_text(sensitivity(table)) == ("parameter,value,metric,count,mean,std,min,max,best\n")
+    assert csv_text(parameter_sensitivity(table)) == (
+        "parameter,value,metric,count,mean,std,min,max,best\n"
+    )
 
 
 def test_the_sensitivity_table_reads_back():
     table = sweep()
 
     read = pd.read_csv(
-        io.StringIO(csv_text(sensitivity(table, best=1))), float_precision="round_trip"
+        io.StringIO(csv_text(parameter_sensitivity(table, best=1))), float_precision="round_trip"
     )
 
     assert read["parameter"].unique().tolist() == ["commission_bps"]

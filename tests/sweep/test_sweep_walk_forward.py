@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.batch.compute import compute
+from backtest_batch.batch.compute import compute_chunk
 
 SHARED = ("-m", "data=synthetic", "data.n_bars=900")
 WALK = (
@@ -125,9 +125,9 @@ def test_what_a_fitted_run_comes_to_does_not_depend_on_its_chunk(working_dir, pl
     custom = ("strategy=custom", "strategy._target_=fitting_alone.Best", "rebalance=W")
     plan = planned(*SHARED, *WALK, *custom, "commission_bps=0,50")
     (panel,) = plan.panels.values()
-    together = compute(plan.runs, panel).runs
+    together = compute_chunk(plan.runs, panel).runs
     for run, shared in zip(plan.runs, together, strict=True):
-        (alone,) = compute([run], panel).runs
+        (alone,) = compute_chunk([run], panel).runs
         assert alone.metrics == shared.metrics
         # Each is compared with the benchmark of its own costs, in-sample too.
         np.testing.assert_equal(alone.in_sample, shared.in_sample)

@@ -11,12 +11,12 @@ import pandas as pd
 
 from backtest_batch.api.annualisation import bars_a_year
 from backtest_batch.api.returns import returns_of_benchmark, returns_of_trials
-from backtest_batch.comparison.importance import importance as parameter_importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, assess
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import AxisKinds
-from backtest_batch.comparison.sensitivity import sensitivity as parameter_sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.comparison.stability import with_neighbourhood
 from backtest_batch.config.check import require_selection
 from backtest_batch.config.values import checked, default

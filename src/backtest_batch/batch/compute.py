@@ -85,7 +85,7 @@ class ComputedChunk:
     timings: Mapping[str, float]
 
 
-def settings_of(config: Mapping[str, Any]) -> SimulationSettings:
+def simulation_settings(config: Mapping[str, Any]) -> SimulationSettings:
     """Return the engine's settings of a run."""
     return SimulationSettings(**{name: config[name] for name in SETTING_NAMES})
 
@@ -125,7 +125,7 @@ def chunk_key(run: RunSpec) -> str:
     )
 
 
-def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
+def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     """Backtest runs that share data, strategy, rebalance dates and first bar.
 
     Raises
@@ -137,7 +137,7 @@ def compute(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     """
     started = time.perf_counter()
     first = runs[0]
-    settings = [settings_of(run.config) for run in runs]
+    settings = [simulation_settings(run.config) for run in runs]
     bars = decision_bars(panel.index, first.config["rebalance"])
     decisions = bars[bars >= first.first_bar]
     signals = _signals(runs, panel, decisions, settings)

@@ -109,7 +109,7 @@ def with_fits(
         case = (run.data_fingerprint, bars, lag, per_year)
         if case not in checked:
             checked.add(case)
-            settings = settings_of(run, panels[run.data_fingerprint], bars)
+            settings = walk_forward_settings(run, panels[run.data_fingerprint], bars)
             if settings.method == "combinatorial" and fitted:
                 raise ConfigurationError(
                     "walk_forward=combinatorial tests every bar several times, which cannot be "
@@ -124,7 +124,7 @@ def with_fits(
     return tuple(planned)
 
 
-def settings_of(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> WalkForwardSettings:
+def walk_forward_settings(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> WalkForwardSettings:
     """Return the settings of a run's walk-forward; see :func:`.parse.parse`."""
     settings = parse(
         run.config["walk_forward"],
@@ -138,7 +138,7 @@ def settings_of(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> WalkForwar
 
 def split_plan(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> SplitPlan:
     """Return the splits of a run, in positions of its panel."""
-    settings = settings_of(run, panel, bars)
+    settings = walk_forward_settings(run, panel, bars)
     index = panel.index[slice(*bars)]
     return moved(make_splits(settings, index, periods_per_year(run.config)), bars[0])
 

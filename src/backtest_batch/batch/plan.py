@@ -22,7 +22,7 @@ from backtest_batch.batch.fingerprint import (
 from backtest_batch.batch.forward import with_fits
 from backtest_batch.batch.plan_texts import faults_text, plan_notes
 from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
-from backtest_batch.config.check import check
+from backtest_batch.config.check import config_faults
 from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
@@ -223,7 +223,7 @@ def _plan_one(
     config = composition.config
     if config is None:
         return None, None, composition.faults
-    faults = list(check(config))
+    faults = list(config_faults(config))
     panel: Panel | None = None
     data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):

@@ -26,7 +26,7 @@ from backtest_batch.batch.chunks import (
     array_file,
     files_folder,
 )
-from backtest_batch.batch.compute import Computed, ComputedChunk, compute
+from backtest_batch.batch.compute import Computed, ComputedChunk, compute_chunk
 from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.files import write_run_files, write_timings
 from backtest_batch.batch.fingerprint import code_fingerprint
@@ -119,7 +119,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
             profiled(profile / "profile") if profile else nullcontext(),
             watch.strategy_at_work(target),
         ):
-            chunk = compute(task.runs, panel)
+            chunk = compute_chunk(task.runs, panel)
     count = len(task.runs)
     steps = {
         step: seconds / count for step, seconds in {"load": loaded - wall, **chunk.timings}.items()

@@ -34,7 +34,7 @@ def agree(one: FloatArray, other: FloatArray) -> BoolArray:
     return np.asarray(same, dtype=np.bool_)
 
 
-def contradictions(table: RunTable) -> list[str]:
+def differing_results(table: RunTable) -> list[str]:
     """Return one sentence for each run key of which FINISHED runs have other results.
 
     Parameters

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.batches import batch_differences
-from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.ineffective import (
     CHANGES_NOTHING,
     effect_of_parameters,
@@ -28,7 +28,7 @@ from backtest_batch.comparison.overfitting import (
 )
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.comparison.stability import edge_notes, with_neighbourhood
 from backtest_batch.interrupt import heed
 from backtest_batch.market.panel import BoolArray, FloatArray
@@ -186,8 +186,8 @@ def conclude(
         table=table,
         ranking=ranking,
         ranked=ranked,
-        sensitivity=sensitivity(table, best=best),
-        importance=importance(table),
+        sensitivity=parameter_sensitivity(table, best=best),
+        importance=parameter_importance(table),
         differences=batch_differences(table, facts),
         assessment=assessment,
         skill=skill,

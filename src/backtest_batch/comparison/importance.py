@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.metrics_choice import result_metric_names
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.sums_of_squares import (
     Factor,
@@ -31,7 +31,7 @@ DECIMALS = 10
 """Shares are rounded: their last digits depend on the linear algebra library."""
 
 
-def importance(table: RunTable, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the share of each metric's variance that goes with each parameter and each pair.
 
     ``eta_squared = SS_term / SS_total`` (Fisher 1925; Cohen 1973). Every parameter is a factor
@@ -58,7 +58,7 @@ def importance(table: RunTable, metrics: Sequence[str] | None = None) -> pd.Data
         empty); note (why it is not defined, or how far it can be trusted).
     """
     finished = table.sorted_finished()
-    names = result_metrics(finished.metrics.columns) if metrics is None else list(metrics)
+    names = result_metric_names(finished.metrics.columns) if metrics is None else list(metrics)
     values = finished.metrics.reindex(columns=names)
     present = values.notna().to_numpy(dtype=np.bool_)
     rows: list[dict[str, object]] = []

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import cells_of, format_value, levels_of
-from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD, result_metrics
+from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD, result_metric_names
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.market.panel import IntArray
 
@@ -33,7 +33,7 @@ def effect_of_parameters(table: RunTable) -> pd.DataFrame:
         comparison differs, as a tuple of tuples); message (what to tell people, empty when every
         value matters).
     """
-    names = [name for name in result_metrics(table.metrics.columns) if name != NEIGHBOURHOOD]
+    names = [name for name in result_metric_names(table.metrics.columns) if name != NEIGHBOURHOOD]
     measured = table.metrics[names].notna().any(axis=1).to_numpy(dtype=np.bool_)
     held = table.subset(table.finished & measured)
     results = _fingerprints(held.metrics[names])

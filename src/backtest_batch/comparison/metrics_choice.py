@@ -21,7 +21,7 @@ def known_metrics() -> tuple[str, ...]:
     return (*METRICS, NEIGHBOURHOOD)
 
 
-def result_metrics(columns: Iterable[str]) -> list[str]:
+def result_metric_names(columns: Iterable[str]) -> list[str]:
     """Return those of the columns that are result metrics, in the order of the reports.
 
     The neighbourhood and out-of-sample metrics follow the engine's.

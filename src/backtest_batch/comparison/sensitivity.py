@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import Levels
-from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.metrics_choice import result_metric_names
 from backtest_batch.comparison.run_table import Label, RunTable
 
 STATISTICS = ("count", "mean", "std", "min", "max")
@@ -14,7 +14,7 @@ STATISTICS = ("count", "mean", "std", "min", "max")
 SENSITIVITY_COLUMNS = ("parameter", "value", "metric", *STATISTICS, "best")
 
 
-def sensitivity(
+def parameter_sensitivity(
     table: RunTable, *, best: Label | None = None, metrics: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Return the distribution of each metric at each value of each swept parameter.
@@ -40,7 +40,7 @@ def sensitivity(
     if metrics is None:
         metrics = [
             name
-            for name in result_metrics(finished.metrics.columns)
+            for name in result_metric_names(finished.metrics.columns)
             if finished.metrics[name].notna().any()
         ]
     values = finished.metrics.reindex(columns=list(metrics))

@@ -12,7 +12,7 @@ from backtest_batch.config.values import contradictions
 from backtest_batch.errors import ConfigurationError, Fault
 
 
-def check(config: Mapping[str, Any]) -> Iterator[Fault]:
+def config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield what is wrong with the values of a resolved root configuration.
 
     Parameters

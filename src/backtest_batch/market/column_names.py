@@ -60,7 +60,7 @@ def plain(name: str) -> str:
     return _GAP.sub(" ", _HUMP.sub(" ", _ORNAMENT.sub("", name.strip()))).strip().casefold()
 
 
-def meaning(name: str) -> str | None:
+def column_meaning(name: str) -> str | None:
     """Return what a column of this name holds; None when the name says nothing.
 
     A field of a panel; ``adj_close`` and the other adjusted fields; ``last`` for what may be closes
@@ -100,7 +100,7 @@ def fields_by_symbol(
     """
     sides = []
     for side in (0, 1):
-        meanings = {meaning(pair[side]) for pair in pairs}
+        meanings = {column_meaning(pair[side]) for pair in pairs}
         if None not in meanings and meanings & CLOSE_LIKE:
             sides.append(side)
     if len(sides) != 1:
@@ -117,7 +117,7 @@ def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
     for at_front in (True, False):
         pairs = [_split(column, at_front=at_front) for column in columns]
         known = [pair for pair in pairs if pair is not None]
-        meanings = {meaning(field) for field, _ in known}
+        meanings = {column_meaning(field) for field, _ in known}
         # Open Text and Change Healthcare are companies: one field each tells nothing.
         several = len({symbol for _, symbol in known}) < len(known)
         if len(known) == len(pairs) and len(meanings) > 1 and (several or meanings & CLOSE_LIKE):
@@ -127,12 +127,12 @@ def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
 
 def is_no_price(column: str) -> bool:
     """Return whether a column holds no prices by its name: ``Dividends``, ``AAPL_Volume``."""
-    if meaning(column) in ("volume", "no price"):
+    if column_meaning(column) in ("volume", "no price"):
         return True
     front, back = (_split(column, at_front=at_front) for at_front in (True, False))
     # Change Healthcare is a company.
-    return (front is not None and meaning(front[0]) == "volume") or (
-        back is not None and meaning(back[0]) in ("volume", "no price")
+    return (front is not None and column_meaning(front[0]) == "volume") or (
+        back is not None and column_meaning(back[0]) in ("volume", "no price")
     )
 
 
@@ -142,7 +142,7 @@ def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
     for cut in sorted(cuts, key=lambda cut: cut.start(), reverse=at_front):
         front, back = column.strip()[: cut.start()], column.strip()[cut.end() :]
         field, symbol = (front, back) if at_front else (back, front)
-        if symbol and meaning(field) is not None:
+        if symbol and column_meaning(field) is not None:
             return field, symbol
     return None
 
@@ -155,7 +155,7 @@ def looks_like_bars(columns: Sequence[str]) -> bool:
     """
     if {"o", "h", "l", "c"} <= {column.strip().casefold() for column in columns}:
         return True
-    meanings = [meaning(column) for column in columns]
+    meanings = [column_meaning(column) for column in columns]
     known = [each for each in meanings if each is not None]
     if {"high", "low"} <= set(known):
         return True

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 from backtest_batch.errors import DataError
 from backtest_batch.market.cells import NULL_TOKENS
-from backtest_batch.market.column_names import CLOSE_LIKE, meaning
-from backtest_batch.market.formats import describe, not_utf8
-from backtest_batch.market.printable import printable
+from backtest_batch.market.column_names import CLOSE_LIKE, column_meaning
+from backtest_batch.market.formats import not_utf8, recognised_format
+from backtest_batch.market.printable import printable_name
 
 SUFFIXES = (".csv", ".csv.gz")
 """Endings of the files that count in a folder."""
@@ -58,9 +58,9 @@ class CsvFile:
     def _header(self) -> tuple[list[str], int]:
         """Names of the columns, and the number of lines that they take."""
         try:
-            what = None if self._is_packed else describe(self.path)
+            what = None if self._is_packed else recognised_format(self.path)
             if what is not None:
-                raise DataError(f"{printable(self.path)} is {what}")
+                raise DataError(f"{printable_name(self.path)} is {what}")
             with self._open() as stream:
                 rows = csv.reader(_lines(stream), delimiter=self._separator)
                 first, second, third = (next(rows, None) for _ in range(3))
@@ -72,7 +72,7 @@ class CsvFile:
             raise self._unreadable(error) from error
         if not first:
             raise DataError(
-                f"{printable(self.path)} is empty: its first line should name the columns"
+                f"{printable_name(self.path)} is empty: its first line should name the columns"
             )
         self._refuse_values(first)
         if len(first) == 1:
@@ -84,7 +84,7 @@ class CsvFile:
         if _is_value(cells[0]) and all(_is_value(cell) for cell in cells if cell.strip()):
             shown = ", ".join(cell.strip()[:30] for cell in cells[:4])
             raise DataError(
-                f"{printable(self.path)}: the first line names no columns, it holds values "
+                f"{printable_name(self.path)}: the first line names no columns, it holds values "
                 f"({shown}{', ...' if len(cells) > 4 else ''}): write a line of names above it, "
                 f"such as {self._separator.join(('timestamp', 'open', 'high', 'low', 'close'))}"
             )
@@ -93,7 +93,7 @@ class CsvFile:
         for name, character in (("semicolon", ";"), ("tab", "\t"), ("pipe", "|"), ("comma", ",")):
             if character in cell:
                 raise DataError(
-                    f"{printable(self.path)}: the first line is one column, {cell[:60]!r}: "
+                    f"{printable_name(self.path)}: the first line is one column, {cell[:60]!r}: "
                     f"`data.separator={name}` takes it apart"
                 )
 
@@ -121,7 +121,7 @@ class CsvFile:
         types = dict.fromkeys(text, pa.string()) | dict.fromkeys(numbers, pa.float64())
         with ExitStack() as stack:
             source: Any = self.path
-            if printable(self.path) != os.fspath(self.path):
+            if printable_name(self.path) != os.fspath(self.path):
                 # Arrow cannot open names that are no UTF-8.
                 source = stack.enter_context(self.path.open("rb"))
                 if self._is_packed:
@@ -152,7 +152,7 @@ class CsvFile:
 
     def _unreadable(self, error: Exception | str) -> DataError:
         reason = str(error).strip() or type(error).__name__
-        return DataError(f"{printable(self.path)} cannot be read as CSV: {reason}")
+        return DataError(f"{printable_name(self.path)} cannot be read as CSV: {reason}")
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _two_levels(
     if second is None or len(second) != len(first) or _is_value(second[0]):
         return None
     for labels, others in ((first[1:], second[1:]), (second[1:], first[1:])):
-        meanings = {meaning(label) for label in labels}
+        meanings = {column_meaning(label) for label in labels}
         if None in meanings or not meanings & CLOSE_LIKE or not all(map(str.strip, others)):
             continue
         if second[0].strip().casefold() not in _LEVELS and any(map(_is_value, others)):

@@ -20,7 +20,7 @@ _STARTS = (
 _ENCODINGS = "save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8 where it came from Windows)"
 
 
-def describe(file: Path) -> str | None:
+def recognised_format(file: Path) -> str | None:
     """Return what a file is and how to use it, None where its first bytes name no other format."""
     with file.open("rb") as stream:
         start = stream.read(256)

@@ -11,10 +11,10 @@ from backtest_batch.market.adjusted import Adjusted, Choice, choose, none_adjust
 from backtest_batch.market.column_names import (
     CLOSE_LIKE,
     PRICES,
+    column_meaning,
     fields_by_symbol,
     is_no_price,
     looks_like_bars,
-    meaning,
     pair_of,
     plain,
     split_names,
@@ -170,7 +170,7 @@ def _without_symbols(
         raise none_adjusted(wording)
     named = wanted is not None and set(wanted) <= {column.strip() for column in assets}
     if names.close is not None and not named:
-        if names.symbol is not None and any(meaning(column) in PRICES for column in assets):
+        if names.symbol is not None and any(column_meaning(column) in PRICES for column in assets):
             _refuse_hidden_symbols(assets, wording.table, and_close=_candidates(assets))
         found = split_names(assets)
         if found is not None:
@@ -209,7 +209,7 @@ def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) 
             found[f"adj_{name}"] = adjusted
     note = None
     if names.close == usual.close and not found.keys() & {"close", "adj_close"}:
-        others = [column for column in columns if meaning(column) == "last"]
+        others = [column for column in columns if column_meaning(column) == "last"]
         if len(others) == 1 and looks_like_bars(columns):
             found["close"] = others[0]
             note = f"closes are those of '{others[0]}' ({wording.key('close_column')} names others)"
@@ -227,7 +227,7 @@ def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) 
 
 def unread(columns: Sequence[str], choice: Choice, wording: Wording) -> str | None:
     """Return a sentence on columns beside the fields of one asset that may be assets too."""
-    others = [column for column in columns if meaning(column) is None]
+    others = [column for column in columns if column_meaning(column) is None]
     others = [column for column in others if column not in choice.columns.values()]
     if not others:
         return None
@@ -314,7 +314,7 @@ def _advice(columns: Sequence[str], wording: Wording) -> str:
 
 
 def _candidates(columns: Sequence[str]) -> list[str]:
-    named = [column.strip() for column in columns if meaning(column) in CLOSE_LIKE]
+    named = [column.strip() for column in columns if column_meaning(column) in CLOSE_LIKE]
     return named or [column.strip() for column in columns if column.strip() in ("c", "C")]
 
 
@@ -393,7 +393,7 @@ def _matching(columns: Sequence[str], name: str) -> str | None:
 
 
 def _by_meaning(columns: Sequence[str], name: str, wording: Wording) -> str | None:
-    found = [column for column in columns if meaning(column) == name]
+    found = [column for column in columns if column_meaning(column) == name]
     if len(found) > 1:
         key = f"{name.removeprefix('adj_')}_column"
         said = " or ".join(wording.setting(key, column.strip()) for column in found[:3])

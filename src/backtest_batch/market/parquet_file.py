@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.errors import DataError
-from backtest_batch.market.formats import describe
-from backtest_batch.market.printable import printable
+from backtest_batch.market.formats import recognised_format
+from backtest_batch.market.printable import printable_name
 
 SUFFIXES = (".parquet", ".pq")
 """Endings of the files that count in a folder."""
@@ -37,7 +37,7 @@ class ParquetFile:
 
         try:
             # Arrow cannot open names that are no UTF-8, but it reads an open file.
-            plain = printable(self.path) == os.fspath(self.path)
+            plain = printable_name(self.path) == os.fspath(self.path)
             with (
                 self.path.open("rb") as stream,
                 # Not read_table: it would look for partitions in the names of the folders above.
@@ -77,9 +77,9 @@ class ParquetFile:
 
     def _unreadable(self, error: Exception) -> DataError:
         if self.path.is_file() and self.path.stat().st_size == 0:
-            return DataError(f"{printable(self.path)} is empty")
+            return DataError(f"{printable_name(self.path)} is empty")
         hint = ""
-        what = describe(self.path) if self.path.is_file() else None
+        what = recognised_format(self.path) if self.path.is_file() else None
         if what is not None and "data=parquet" not in what:
             hint = f"; it is {what}"
         elif self.path.name.lower().endswith((".csv", ".csv.gz", ".txt")):
@@ -89,7 +89,7 @@ class ParquetFile:
             reason = "a name or text in it is no UTF-8"
         elif isinstance(error, json.JSONDecodeError):
             reason = "what pandas noted in it about its columns is no JSON"
-        return DataError(f"{printable(self.path)} cannot be read as Parquet: {reason}{hint}")
+        return DataError(f"{printable_name(self.path)} cannot be read as Parquet: {reason}{hint}")
 
 
 def _index_column(schema: Any) -> str | None:

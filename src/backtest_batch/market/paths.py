@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.market.printable import printable
+from backtest_batch.market.printable import printable_name
 
 _CHUNK_BYTES = 1 << 20
 
@@ -41,25 +41,30 @@ def _expand(text: str, suffixes: tuple[str, ...]) -> list[Path]:
     try:
         place = Path(text).expanduser()
         if place.is_dir():
-            return _in_folder(place, printable(text), suffixes)
+            return _in_folder(place, printable_name(text), suffixes)
         if place.is_file():
             return [place]
         if place.exists():
-            raise DataError(f"{printable(text)} is neither a file nor a folder")
+            raise DataError(f"{printable_name(text)} is neither a file nor a folder")
     except DataError:
         raise
     except (ValueError, RuntimeError) as error:  # a NUL in it, the home of an unknown user
-        raise DataNotFoundError(f"{printable(text)}: no such file or folder ({error})") from error
+        raise DataNotFoundError(
+            f"{printable_name(text)}: no such file or folder ({error})"
+        ) from error
     except OSError as error:
-        raise DataError(f"{printable(text)} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{printable_name(text)} cannot be read: {error.strerror or error}"
+        ) from error
     if glob.has_magic(text):
         matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - absolute patterns
         files = sorted(match for match in matches if match.is_file())
         if not files:
-            raise DataNotFoundError(f"{printable(text)}: the pattern matches no file")
+            raise DataNotFoundError(f"{printable_name(text)}: the pattern matches no file")
         return files
     raise DataNotFoundError(
-        f"{printable(text)}: no such file or folder (looked for {printable(place.absolute())})"
+        f"{printable_name(text)}: no such file or folder "
+        f"(looked for {printable_name(place.absolute())})"
     )
 
 
@@ -72,7 +77,7 @@ def _in_folder(place: Path, text: str, suffixes: tuple[str, ...]) -> list[Path]:
     files = [
         file
         for folder in partitions
-        for file in _in_folder(folder, f"{text}/{printable(folder.name)}", suffixes)
+        for file in _in_folder(folder, f"{text}/{printable_name(folder.name)}", suffixes)
     ]
     if files:
         return files
@@ -94,7 +99,7 @@ def partition(file: Path, key: str) -> str | None:
         name, equals, value = folder.partition("=")
         if equals and name.casefold() == key.casefold():
             if value == "__HIVE_DEFAULT_PARTITION__":
-                raise DataError(f"{printable(file)}: the folder {folder} stands for no {key}")
+                raise DataError(f"{printable_name(file)}: the folder {folder} stands for no {key}")
             return unquote(value)
     return None
 
@@ -121,5 +126,7 @@ def hash_file(file: Path) -> str:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise DataError(f"{printable(file)} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{printable_name(file)} cannot be read: {error.strerror or error}"
+        ) from error
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def printable(name: str | Path) -> str:
+def printable_name(name: str | Path) -> str:
     r"""Return a name with bytes that are no UTF-8 and control characters written as ``\xff``."""
     text = str(name)
     if text.isprintable():

@@ -14,7 +14,7 @@ from backtest_batch.market.cells import Cells, floats
 from backtest_batch.market.counts import check_are_prices
 from backtest_batch.market.fields import FloatArray, IntArray
 from backtest_batch.market.layout import ColumnNames, Layout, find_layout
-from backtest_batch.market.printable import printable
+from backtest_batch.market.printable import printable_name
 from backtest_batch.market.timestamps import TimestampRules, read_timestamps
 from backtest_batch.market.wording import Wording
 
@@ -99,7 +99,7 @@ def read_table(
     DataError
         When the table cannot be understood; the message names file, column and value.
     """
-    label = printable(file.path)
+    label = printable_name(file.path)
     layout = find_layout(
         file.columns, names, label, file.index_column, wanted=wanted, exclude=exclude
     )
@@ -163,7 +163,7 @@ class _Rows:
 def _read(
     file: TableFile, text: Sequence[str], numbers: Iterable[str], rules: TimestampRules
 ) -> _Rows:
-    label = printable(file.path)
+    label = printable_name(file.path)
     table = file.read(text, list(dict.fromkeys(numbers)))
     stamps, tz = read_timestamps(table[text[0]], rules, label)
     return _Rows(table=table, cells=Cells(stamps=stamps, tz=tz, file=label, decimal=file.decimal))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import format_value, plain_value
-from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD, result_metrics
+from backtest_batch.comparison.metrics_choice import NEIGHBOURHOOD, result_metric_names
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.comparison.stability import edges
@@ -140,7 +140,7 @@ def best_params(
             "pareto": bool(place["pareto"]),
             "metrics": {
                 name: float(metrics[name])
-                for name in result_metrics(metrics)
+                for name in result_metric_names(metrics)
                 if name != NEIGHBOURHOOD
             },
             NEIGHBOURHOOD: plain_value(metrics.get(NEIGHBOURHOOD)),

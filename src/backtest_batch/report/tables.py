@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import format_value, plain_value
-from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.metrics_choice import result_metric_names
 from backtest_batch.comparison.run_table import RUN_COLUMNS, RunTable
 from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS
 from backtest_batch.engine.metrics import METRICS
@@ -131,7 +131,7 @@ def shown_results(table: RunTable) -> list[str]:
         The runs.
     """
     present = table.metrics.notna().any()
-    return [name for name in result_metrics(table.metrics.columns) if present[name]]
+    return [name for name in result_metric_names(table.metrics.columns) if present[name]]
 
 
 def csv_text(frame: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.agreement import contradictions
+from backtest_batch.comparison.agreement import differing_results
 from backtest_batch.comparison.batches import join_tables, without_repeats
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.comparison.run_table import RunTable
@@ -107,7 +107,7 @@ def select_runs(
         runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
         counts = "counts" if len(repeats) == 1 else "count"
         notes.append(f"{runs} more than once (same run key) and {counts} once.")
-    differing = contradictions(table)
+    differing = differing_results(table)
     notes += [*differing, *kinds.without_effect(list(table.params.columns))]
     return Selection(
         table=table,
@@ -251,7 +251,7 @@ def with_earlier_runs(
         said.append("1 earlier run is a run of this batch and counts once.")
     elif n_own:
         said.append(f"{n_own:,} earlier runs are runs of this batch and count once.")
-    return join_tables([kept]), (*said, *contradictions(kept))
+    return join_tables([kept]), (*said, *differing_results(kept))
 
 
 def _batch_names(batch: Any) -> list[str] | None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.batch.compute import compute
-from backtest_batch.batch.forward import common_bars, is_on, periods_per_year, settings_of
+from backtest_batch.batch.compute import compute_chunk
+from backtest_batch.batch.forward import common_bars, is_on, periods_per_year, walk_forward_settings
 from backtest_batch.batch.returns import BatchReturns
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
@@ -105,7 +105,7 @@ def walk_batch(
         panel = session.plan.panels[chosen[0].spec.data_fingerprint]
         bars = common[chosen[0].spec.index]
         runs = _scenario_runs(session, table, returns, scenario, rows, panel, bars)
-        settings = settings_of(chosen[0].spec, panel, bars)
+        settings = walk_forward_settings(chosen[0].spec, panel, bars)
         walks.append(walk_forward(runs, settings, ranking, _drifted(chosen, panel)))
     bootstrap = Bootstrap(seed=session.config["seed"])
     findings = summarise(walks, ranking, bootstrap)
@@ -171,7 +171,7 @@ def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int],
 
     def weights(run: int, bar: int) -> FloatArray:
         if run not in simulations:
-            simulations[run] = compute([records[run].spec], panel).runs[0].simulation
+            simulations[run] = compute_chunk([records[run].spec], panel).runs[0].simulation
         return drifted_weights(simulations[run], panel, bar)
 
     return weights

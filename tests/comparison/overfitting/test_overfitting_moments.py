@@ -11,7 +11,7 @@ from backtest_batch.comparison.overfitting.moments import (
     DailyReturns,
     all_equal,
     effective_trials,
-    measure,
+    measure_moments,
 )
 from backtest_batch.comparison.overfitting.trials import Trial, Trials
 
@@ -45,7 +45,7 @@ def make(n_bars=301, n_runs=300, scenarios=("a", "b"), rates=None, **changes):
 def measured(trials, blocks=6, draws=100):
     daily = DailyReturns(trials, samples(trials))
     counts = stationary_counts(daily.n_bars, draws, 10, 0)
-    return daily, counts, measure(daily, counts, blocks)
+    return daily, counts, measure_moments(daily, counts, blocks)
 
 
 def assert_moments(moments, returns, counts, blocks=6):

@@ -11,7 +11,7 @@ from backtest_batch.comparison.walk_forward import (
     fitted_weights,
     in_sample_metrics,
     make_splits,
-    measure,
+    measure_windows,
     moved,
     per_bar_arrays,
     walk_forward,
@@ -112,7 +112,9 @@ def test_without_anything_to_fit_both_routes_agree(
         )
 
     windows = [split.train for split in plan.splits]
-    measured = measure(runs_of(expected.pop("returns"), index=panel.index, **expected), windows)
+    measured = measure_windows(
+        runs_of(expected.pop("returns"), index=panel.index, **expected), windows
+    )
     (metrics,) = in_sample_metrics(fitted, panel, plan.splits, [settings], periods_per_year=252.0)
     for name in ("total_return", "volatility", "max_drawdown", "avg_gross_exposure"):
         np.testing.assert_allclose(

@@ -22,7 +22,7 @@ from backtest_batch.comparison.walk_forward import (
     compared_curves,
     drifted_weights,
     equity_table,
-    measure,
+    measure_windows,
     run_metrics,
     sentences,
     summarise,
@@ -118,7 +118,7 @@ def test_the_equity_is_the_compounded_curve(walk):
 def test_the_metrics_of_a_run_are_those_of_all_its_test_bars(walk):
     table = run_metrics([walk])
     first, last = walk.plan.splits[0].test_start, walk.plan.splits[-1].test_end
-    measured = measure(walk.runs, [(range(first, last + 1),)])
+    measured = measure_windows(walk.runs, [(range(first, last + 1),)])
 
     assert table.index.tolist() == list(walk.runs.run_ids)
     assert list(table.columns) == [f"oos_{name}" for name in measured.names]
@@ -175,7 +175,7 @@ def test_the_findings_can_be_checked_by_hand(walk):
     modal = finding["modal_choice"]
     assert modal["share"] == names.max() / names.sum()
     assert names[modal["run_id"]] == names.max()
-    everything = measure(walk.runs, [(range(41, len(walk.runs.index)),)]).of("sharpe")[0]
+    everything = measure_windows(walk.runs, [(range(41, len(walk.runs.index)),)]).of("sharpe")[0]
     assert finding["best_overall"]["run_id"] == walk.runs.run_ids[everything.argmax()]
 
 

@@ -3,7 +3,11 @@ import pandas as pd
 import pytest
 from walk_forward_cases import market, random_returns, runs_of, trend_runs, trend_simulations
 
-from backtest_batch.comparison.walk_forward import available_metrics, measure, per_bar_arrays
+from backtest_batch.comparison.walk_forward import (
+    available_metrics,
+    measure_windows,
+    per_bar_arrays,
+)
 from backtest_batch.comparison.walk_forward.per_bar import metrics_from
 from backtest_batch.engine.metrics import RESULT_METRICS, equity_metrics, result_metrics
 from backtest_batch.engine.simulate import SimulationSettings, simulate
@@ -26,7 +30,7 @@ def test_on_all_bars_the_metrics_are_those_of_the_run(execution_lag):
     settings = SimulationSettings(commission_bps=5.0, execution_lag=execution_lag)
     simulations = trend_simulations(panel, settings, rebalance="bar")
     runs = trend_runs(panel, simulations)
-    measured = measure(runs, [(range(41, panel.n_bars),)])
+    measured = measure_windows(runs, [(range(41, panel.n_bars),)])
 
     assert measured.names == tuple(name for name in RESULT_METRICS if name not in OF_A_WHOLE_RUN)
     for run, simulation in enumerate(simulations[:-1]):
@@ -45,7 +49,7 @@ def test_on_all_bars_the_metrics_are_those_of_the_run(execution_lag):
 def test_exposures_of_a_window_are_those_of_its_measured_bars():
     panel = market()
     simulations = trend_simulations(panel)
-    measured = measure(trend_runs(panel, simulations), [(range(120, 200),)])
+    measured = measure_windows(trend_runs(panel, simulations), [(range(120, 200),)])
     for run, simulation in enumerate(simulations[:-1]):
         # The window's first return is that of bar 120: measuring begins at the close of bar 119.
         gross = simulation.gross_exposure[119 - 40 : 200 - 40]
@@ -81,7 +85,7 @@ def test_exposures_of_a_window_without_a_bar_before_it_are_those_of_its_bars():
     returns = random_returns(40, 1)
     returns[0] = 0.01
     gross = np.linspace(1.0, 2.0, 40)[:, None]
-    measured = measure(runs_of(returns, gross_exposure=gross), [(range(40),)])
+    measured = measure_windows(runs_of(returns, gross_exposure=gross), [(range(40),)])
     assert measured.of("avg_gross_exposure")[0, 0] == pytest.approx(1.5, rel=1e-12)
 
 
@@ -90,7 +94,7 @@ def test_a_window_is_measured_as_a_path_of_its_own():
     benchmark = random_returns(300, 1, seed=9)[:, 0]
     runs = runs_of(returns, benchmark=benchmark, risk_free_rate=0.02)
     windows = [range(1, 300), range(1, 2), range(50, 90), range(299, 300)]
-    measured = measure(runs, [(window,) for window in windows])
+    measured = measure_windows(runs, [(window,) for window in windows])
 
     for row, window in enumerate(windows):
         for run in range(5):
@@ -117,8 +121,10 @@ def test_several_ranges_are_put_end_to_end():
     runs = runs_of(returns, turnover=np.abs(returns), gross_exposure=np.abs(returns))
     together = runs_of(joined, turnover=np.abs(joined), gross_exposure=np.abs(joined))
 
-    found = measure(runs, [(range(10, 30), range(60, 90))]).values
-    np.testing.assert_allclose(found, measure(together, [(range(1, 51),)]).values, rtol=1e-9)
+    found = measure_windows(runs, [(range(10, 30), range(60, 90))]).values
+    np.testing.assert_allclose(
+        found, measure_windows(together, [(range(1, 51),)]).values, rtol=1e-9
+    )
 
 
 def test_returns_alone_make_most_metrics_available_and_no_other_is_made_up():
@@ -142,17 +148,17 @@ def test_returns_alone_make_most_metrics_available_and_no_other_is_made_up():
     }
     given = available_metrics(runs_of(returns, turnover=returns, benchmark=returns[:, 0]))
     assert set(given) - set(alone) == {"alpha", "beta", "information_ratio", "turnover_annual"}
-    assert measure(runs_of(returns), [(range(1, 50),)]).names == alone
+    assert measure_windows(runs_of(returns), [(range(1, 50),)]).names == alone
 
 
 def test_the_result_of_a_run_does_not_depend_on_the_others():
     returns = random_returns(200, 150)
     windows = [(range(1, 120),), (range(120, 200),), (range(5, 50), range(90, 200))]
     arrays = {"turnover": np.abs(returns), "cost_ratio": np.abs(returns) / 100}
-    together = measure(runs_of(returns, **arrays), windows).values
+    together = measure_windows(runs_of(returns, **arrays), windows).values
     for run in (0, 77, 149):
         part = {name: values[:, [run]] for name, values in arrays.items()}
-        alone = measure(runs_of(returns[:, [run]], **part), windows).values
+        alone = measure_windows(runs_of(returns[:, [run]], **part), windows).values
         np.testing.assert_array_equal(together[:, :, [run]], alone)
 
 
@@ -162,17 +168,17 @@ def test_memory_maps_and_column_order_change_no_bit(tmp_path):
     mapped = np.load(tmp_path / "returns.npy", mmap_mode="r")
     windows = [(range(1, 60),), (range(60, 120),)]
 
-    expected = measure(runs_of(returns), windows).values
-    np.testing.assert_array_equal(measure(runs_of(mapped), windows).values, expected)
+    expected = measure_windows(runs_of(returns), windows).values
+    np.testing.assert_array_equal(measure_windows(runs_of(mapped), windows).values, expected)
     turned = runs_of(np.asfortranarray(returns))
-    np.testing.assert_array_equal(measure(turned, windows).values, expected)
+    np.testing.assert_array_equal(measure_windows(turned, windows).values, expected)
 
 
 def test_windows_before_the_first_return_or_with_gaps_define_nothing():
     returns = random_returns(60, 3)
     returns[:20, 1] = np.nan
     returns[30, 2] = np.nan
-    measured = measure(runs_of(returns), [(range(10, 25),), (range(25, 40),)])
+    measured = measure_windows(runs_of(returns), [(range(10, 25),), (range(25, 40),)])
 
     assert np.isfinite(measured.of("sharpe")[:, 0]).all()
     assert np.isnan(measured.values[:, 0, 1]).all()
@@ -188,7 +194,7 @@ def test_a_run_that_is_ruined_in_a_window_ends_there():
     gross = np.ones((60, 1))
     gross[40:] = np.nan
     runs = runs_of(returns, turnover=np.full((60, 1), 0.1), gross_exposure=gross)
-    measured = measure(
+    measured = measure_windows(
         runs, [(range(1, 30),), (range(30, 60),), (range(45, 60),), (range(41, 45),)]
     )
 
@@ -205,7 +211,7 @@ def test_a_run_ruined_between_two_ranges_defines_nothing():
     returns = random_returns(60, 1)
     returns[40] = -1.0
     returns[41:] = np.nan
-    measured = measure(
+    measured = measure_windows(
         runs_of(returns), [(range(1, 30), range(50, 60)), (range(1, 30), range(35, 60))]
     )
 
@@ -216,7 +222,7 @@ def test_a_run_ruined_between_two_ranges_defines_nothing():
 def test_constant_returns_have_no_sharpe_ratio():
     returns = np.full((50, 1), 0.001)
     returns[0] = np.nan
-    measured = measure(runs_of(returns), [(range(1, 50),)])
+    measured = measure_windows(runs_of(returns), [(range(1, 50),)])
 
     assert np.isnan(measured.of("sharpe")[0, 0])
     assert measured.of("volatility")[0, 0] == 0
@@ -254,9 +260,9 @@ def test_shapes_that_disagree_are_refused():
 def test_each_run_is_compared_with_its_own_benchmark(windows):
     returns, benchmarks = random_returns(150, 3, 1), random_returns(150, 3, 2)
     benchmarks[100, 2] = np.nan
-    together = measure(runs_of(returns, benchmark=benchmarks), windows)
+    together = measure_windows(runs_of(returns, benchmark=benchmarks), windows)
     for run in range(3):
-        alone = measure(runs_of(returns[:, [run]], benchmark=benchmarks[:, run]), windows)
+        alone = measure_windows(runs_of(returns[:, [run]], benchmark=benchmarks[:, run]), windows)
         np.testing.assert_array_equal(together.values[:, :, run], alone.values[:, :, 0])
     joined = np.concatenate([np.arange(item.start, item.stop) for item in windows[0]])
     slope = np.polyfit(benchmarks[joined, 1], returns[joined, 1], 1)[0]

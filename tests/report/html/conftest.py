@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.overfitting import Trial, Trials, evaluate
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.comparison.stability import edge_notes, with_neighbourhood
 from backtest_batch.engine.metrics import equity_metrics
 from backtest_batch.report.html import Curves, ReportData, SelectionSamples
@@ -114,8 +114,8 @@ def build_sweep(
             total=len(order),
         ),
         benchmark_metrics=market_metrics,
-        sensitivity=sensitivity(table, best=best),
-        importance=importance(table),
+        sensitivity=parameter_sensitivity(table, best=best),
+        importance=parameter_importance(table),
         costs={"commission_bps": 0.5, "spread_bps": 0.0, "impact_bps": 0.0},
         timings={"plan": 0.21, "execute": 2.87, "record": 0.9, "compare": 0.31},
         command="python -m backtest_batch strategy.fast=20 strategy.slow=120 commission_bps=0.0",

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.report.html import Curves, ReportData, render_equity, render_report
 from backtest_batch.report.html.dependence import TIMES
 
@@ -403,8 +403,8 @@ def bare(frame: pd.DataFrame, params: list[str]) -> ReportData:
         table=runs,
         ranked=ranked,
         ranking=ranking,
-        sensitivity=sensitivity(runs, best=best),
-        importance=importance(runs),
+        sensitivity=parameter_sensitivity(runs, best=best),
+        importance=parameter_importance(runs),
     )
 
 

@@ -13,7 +13,7 @@ from backtest_batch.report.html.curves import (
     curves_payload,
     drawdown,
     growth,
-    thinned,
+    thinned_bars,
     timestamp_texts,
 )
 from backtest_batch.report.html.data import Curves
@@ -60,7 +60,7 @@ def test_a_loss_on_the_first_bar_is_a_drawdown() -> None:
 )
 @settings(max_examples=80, deadline=None)
 def test_points_cover_every_bar_once(first: int, more: int, limit: int) -> None:
-    points = thinned(first, first + more, limit)
+    points = thinned_bars(first, first + more, limit)
     bars = [
         bar
         for start, stop in zip(points.starts, points.stops, strict=True)
@@ -76,7 +76,7 @@ def test_points_cover_every_bar_once(first: int, more: int, limit: int) -> None:
 def test_thinning_keeps_the_end_and_the_deepest_drawdown(returns: list[float], limit: int) -> None:
     grown = growth(np.array([NAN, *returns]))
     below = drawdown(grown)
-    points = thinned(0, len(grown), limit)
+    points = thinned_bars(0, len(grown), limit)
     assert points.last(grown)[0] == 1.0
     assert points.last(grown)[-1] == grown[-1]
     assert points.lowest(below).min() == below.min()

@@ -12,7 +12,7 @@ import pytest
 
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.report.html import Curves, ReportData, WalkForwardView, render_report
 from backtest_batch.report.html.page import MAX_ROWS
 from backtest_batch.report.html.sections import MAX_FAILURES, winner_table
@@ -190,7 +190,7 @@ def test_user_text_is_shown_and_not_obeyed() -> None:
     data = replace(
         data,
         title=evil + "\udc80",
-        sensitivity=sensitivity(data.table, best=data.ranked.index[0]),
+        sensitivity=parameter_sensitivity(data.table, best=data.ranked.index[0]),
         curves=Curves(
             timestamps=np.array(["2020-01-01", "2020-01-02"], "datetime64[ns]"),
             net_returns={evil: np.array([np.nan, 0.1])},

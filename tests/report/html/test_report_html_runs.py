@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.importance import importance
+from backtest_batch.comparison.importance import parameter_importance
 from backtest_batch.comparison.levels import levels_of
 from backtest_batch.comparison.ranking import Ranking, rank_runs
 from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import sensitivity
+from backtest_batch.comparison.sensitivity import parameter_sensitivity
 from backtest_batch.report.escaping import short_numbers
 from backtest_batch.report.html import ReportData
 from backtest_batch.report.html.dependence import TIMES, importance_payload, sensitivity_payload
@@ -20,9 +20,9 @@ from backtest_batch.report.html.runs import (
     MAX_CELLS,
     N_GROUPS,
     cells,
+    cut_text,
     even_sample,
     runs_payload,
-    shortened,
 )
 
 
@@ -144,8 +144,8 @@ def test_an_even_sample_has_both_ends(n_items: int, limit: int) -> None:
 
 
 def test_shortened_says_how_long_a_text_is() -> None:
-    assert shortened("abc", 3) == "abc"
-    assert shortened("abcdef", 3) == "abc… (6 characters)"
+    assert cut_text("abc", 3) == "abc"
+    assert cut_text("abcdef", 3) == "abc… (6 characters)"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_sensitivity_of_many_values_is_grouped() -> None:
     frame = pd.DataFrame({"x": rng.random(240), "one": 1, "sharpe": rng.random(240)})
     table = RunTable.from_frame(frame, params=["x", "one"])
     best = rank_runs(table, Ranking.parse("sharpe")).index[0]
-    (entry,) = sensitivity_payload(table, sensitivity(table, best=best), best)
+    (entry,) = sensitivity_payload(table, parameter_sensitivity(table, best=best), best)
     assert entry["grouped"]
     rows = entry["metrics"]["sharpe"]
     assert [row[0] for row in rows] == [20] * N_GROUPS
@@ -200,7 +200,7 @@ def test_sensitivity_of_many_values_is_grouped() -> None:
 
 def test_importance_as_the_page_shows_it(build: Callable[..., ReportData]) -> None:
     data = build({"strategy.fast": [5, 20], "commission_bps": [0.0, 2.0]}, with_verdict=False)
-    payload = importance_payload(importance(data.table, ["sharpe"]))
+    payload = importance_payload(parameter_importance(data.table, ["sharpe"]))
     assert list(payload) == ["sharpe"]
     terms = {row["term"]: row for row in payload["sharpe"]}
     assert set(terms) == {"strategy.fast", "commission_bps", f"strategy.fast{TIMES}commission_bps"}

@@ -39,7 +39,7 @@ IDLE_SECONDS = 60
 """A process that gets no more chunks ends by itself: its command may be gone."""
 
 
-def compute(request: Request, fetch: Fetch | None = None) -> Answer:
+def compute_request(request: Request, fetch: Fetch | None = None) -> Answer:
     """Compute a chunk and return what came of it, whatever that is.
 
     Parameters

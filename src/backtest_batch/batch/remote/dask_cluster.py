@@ -105,7 +105,7 @@ class DaskCluster:
         return answer
 
     def _send(self, request: Request, answer: "Future[Answer]", *, may_repeat: bool) -> None:
-        sent = self._client.submit(agent.compute, request, pure=False, retries=0)
+        sent = self._client.submit(agent.compute_request, request, pure=False, retries=0)
         self._under_way[answer] = sent
 
         def done(future: Any) -> None:

@@ -49,14 +49,14 @@ LOST_WORKER = (
 )
 
 
-def compute(request: Request, stored: Mapping[str, Any]) -> Answer:
+def compute_on_ray(request: Request, stored: Mapping[str, Any]) -> Answer:
     """Compute a chunk on a worker, with data from Ray's object store where the cache has none."""
 
     def fetch(fingerprint: str) -> PanelCopy | None:
         reference = stored.get(fingerprint)
         return None if reference is None else ray.get(reference)
 
-    return agent.compute(request, fetch)
+    return agent.compute_request(request, fetch)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class RayCluster:
                 self._start(n_places)
             else:
                 self._connect(self.address, n_places)
-        self._compute = ray.remote(num_cpus=1, max_retries=MOST_LOSSES)(compute)
+        self._compute = ray.remote(num_cpus=1, max_retries=MOST_LOSSES)(compute_on_ray)
 
     def submit(self, request: Request) -> "Future[Answer]":
         """Send a chunk."""

@@ -20,7 +20,7 @@ from backtest_batch.comparison.overfitting.scenario import (
     nothing_to_test,
     scenario_results,
 )
-from backtest_batch.comparison.overfitting.selection import Figures, Selection
+from backtest_batch.comparison.overfitting.selection import Figures, SelectionEvidence
 from backtest_batch.comparison.overfitting.trials import (
     FloatArray,
     OverfittingSettings,
@@ -209,7 +209,9 @@ def _evidence(
     )
 
 
-def _opinions(selection: Selection, values: Mapping[str, Any], winner: str | None) -> Opinions:
+def _opinions(
+    selection: SelectionEvidence, values: Mapping[str, Any], winner: str | None
+) -> Opinions:
     noise = None
     if winner in selection.names:
         noise = selection.noise_sharpe(selection.names.index(winner))
@@ -257,7 +259,7 @@ def _columns(
     return table.astype({"psr": "float64", "dsr": "float64", **flags})
 
 
-def _flags(selection: Selection) -> dict[str, bool]:
+def _flags(selection: SelectionEvidence) -> dict[str, bool]:
     """Return whether StepM names each run; empty without a selection."""
     if selection.survivors is None:
         return {}

@@ -175,7 +175,7 @@ class DailyReturns:
         return returns
 
 
-def measure(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
+def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
     """Return the moments of all runs of a group.
 
     Parameters

@@ -22,9 +22,9 @@ from backtest_batch.comparison.overfitting.moments import (
     all_equal,
     effective_trials,
     empty_moments,
-    measure,
+    measure_moments,
 )
-from backtest_batch.comparison.overfitting.selection import Selection, select
+from backtest_batch.comparison.overfitting.selection import SelectionEvidence, select
 from backtest_batch.comparison.overfitting.trials import (
     FloatArray,
     IntArray,
@@ -90,8 +90,8 @@ class ScenarioResult:
     longest_warmup: str | None
     first_end: str | None
     winner: str | None
-    raw: Selection
-    adjusted: Selection
+    raw: SelectionEvidence
+    adjusted: SelectionEvidence
     beta: dict[str, float]
     no_benchmark: str
     intervals: dict[str, tuple[float, float]]
@@ -132,7 +132,7 @@ def scenario_results(
             continue
         daily = DailyReturns(trials, group)
         counts = stationary_counts(daily.n_bars, settings.draws, settings.mean_block, settings.seed)
-        measured = measure(daily, counts, settings.blocks)
+        measured = measure_moments(daily, counts, settings.blocks)
         heed()
         context = _Context(
             trials, settings, daily, counts, measured, n_tried, n_counted, days_per_year
@@ -287,7 +287,7 @@ class _Context:
 
     def _select(
         self, moments: Moments, positions: IntArray, n_counted: int, nothing: str
-    ) -> Selection:
+    ) -> SelectionEvidence:
         return select(
             self._names(positions),
             moments.take(positions),

@@ -42,7 +42,7 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class SelectionEvidence:
     """What the trials of one scenario say together, on one kind of return.
 
     Attributes
@@ -175,7 +175,7 @@ class Selection:
 
 def select(
     names: tuple[str, ...], moments: Moments, *, n_bars: int, n_trials: int, nothing: str
-) -> Selection:
+) -> SelectionEvidence:
     """Run the tests of the selection on one kind of return.
 
     Parameters
@@ -200,7 +200,7 @@ def select(
         validation = cross_validate_blocks(
             moments.sums, moments.squares, bars_per_block=bars_per_block
         )
-    return Selection(
+    return SelectionEvidence(
         names=names,
         # The resampled means are by far the largest part, and have done their work.
         moments=replace(moments, deviations=np.empty((0, len(names)))),

@@ -18,7 +18,12 @@ from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.settings import ExplicitSplit, WalkForwardSettings
 from backtest_batch.comparison.walk_forward.split import Segment, Split, SplitPlan
 from backtest_batch.comparison.walk_forward.splits import make_splits, moved
-from backtest_batch.comparison.walk_forward.stitch import Curve, DriftedWeights, Switch, stitch
+from backtest_batch.comparison.walk_forward.stitch import (
+    DriftedWeights,
+    StitchedCurve,
+    Switch,
+    stitch,
+)
 from backtest_batch.comparison.walk_forward.summary import summarise
 from backtest_batch.comparison.walk_forward.tables import (
     aggregate_table,
@@ -32,14 +37,13 @@ from backtest_batch.comparison.walk_forward.walk import ScenarioWalk, walk_forwa
 from backtest_batch.comparison.walk_forward.windows import (
     WindowMetrics,
     available_metrics,
-    measure,
+    measure_windows,
     metrics_with,
 )
 from backtest_batch.comparison.walk_forward.words import sentences
 
 __all__ = [
     "Bootstrap",
-    "Curve",
     "DriftedWeights",
     "ExplicitSplit",
     "FittedWeights",
@@ -49,6 +53,7 @@ __all__ = [
     "Segment",
     "Split",
     "SplitPlan",
+    "StitchedCurve",
     "Switch",
     "WalkForwardSettings",
     "WindowMetrics",
@@ -63,7 +68,7 @@ __all__ = [
     "fitted_weights",
     "in_sample_metrics",
     "make_splits",
-    "measure",
+    "measure_windows",
     "metrics_with",
     "moved",
     "parse",

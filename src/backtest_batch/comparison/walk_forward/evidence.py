@@ -11,8 +11,8 @@ import pandas as pd
 from backtest_batch.comparison.overfitting.bars import MIN_BARS, day_starts
 from backtest_batch.comparison.overfitting.bootstrap import bootstrapped_sharpe, stationary_counts
 from backtest_batch.comparison.walk_forward.runs import PER_BAR, ScenarioRuns
-from backtest_batch.comparison.walk_forward.stitch import CASH, Curve
-from backtest_batch.comparison.walk_forward.windows import measure
+from backtest_batch.comparison.walk_forward.stitch import CASH, StitchedCurve
+from backtest_batch.comparison.walk_forward.windows import measure_windows
 from backtest_batch.market.panel import FloatArray, IntArray
 
 
@@ -52,7 +52,7 @@ def t_statistic(returns: FloatArray) -> float | None:
     return float(returns.mean()) / deviation * math.sqrt(len(returns))
 
 
-def curve_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
+def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
     """Return the result metrics of a stitched curve; an undefined one is absent.
 
     Turnover, costs and trades are those of the chosen runs and of the switches between them;
@@ -98,7 +98,7 @@ def curve_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
     return metrics_since(n_before, stitched)
 
 
-def benchmark_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
+def benchmark_curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
     """Return the metrics of the benchmark's returns on the bars of a curve; empty without one."""
     if runs.benchmark is None:
         return {}
@@ -117,14 +117,14 @@ def benchmark_metrics(runs: ScenarioRuns, curve: Curve) -> dict[str, float]:
     )
 
 
-def benchmark_returns(runs: ScenarioRuns, curve: Curve) -> FloatArray:
+def benchmark_returns(runs: ScenarioRuns, curve: StitchedCurve) -> FloatArray:
     """Return the benchmark of the run that is held, bar by bar; in cash that of the first run."""
     return runs.benchmark_on(curve.bars, np.maximum(curve.runs, 0))
 
 
 def metrics_since(bar: int, run: ScenarioRuns) -> dict[str, float]:
     """Return the defined metrics of a single run on its bars from this one on."""
-    metrics = measure(run, [(range(bar, len(run.index)),)])
+    metrics = measure_windows(run, [(range(bar, len(run.index)),)])
     found = zip(metrics.names, metrics.values[:, 0, 0].tolist(), strict=True)
     return {name: value for name, value in found if math.isfinite(value)}
 
@@ -135,12 +135,12 @@ def _held(runs: ScenarioRuns, name: str, bars: IntArray, held: IntArray) -> Floa
     return np.where(held == CASH, 0.0, values)[:, None]
 
 
-def excess_returns(runs: ScenarioRuns, curve: Curve) -> FloatArray:
+def excess_returns(runs: ScenarioRuns, curve: StitchedCurve) -> FloatArray:
     """Return the stitched returns over the risk-free rate, shape (n_test_bars,)."""
     return curve.net_return - runs.risk_free_rate / runs.periods_per_year
 
 
-def beta_adjusted(runs: ScenarioRuns, curve: Curve, beta: float) -> FloatArray:
+def beta_adjusted(runs: ScenarioRuns, curve: StitchedCurve, beta: float) -> FloatArray:
     """Return ``x - beta b``: what the benchmark does not explain, the intercept included.
 
     Parameters

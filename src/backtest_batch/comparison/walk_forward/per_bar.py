@@ -10,7 +10,7 @@ from backtest_batch.comparison.walk_forward.evidence import metrics_since
 from backtest_batch.comparison.walk_forward.fitted import FittedWeights
 from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.split import Split
-from backtest_batch.comparison.walk_forward.windows import available_metrics, measure
+from backtest_batch.comparison.walk_forward.windows import available_metrics, measure_windows
 from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate_many
 from backtest_batch.market.panel import FloatArray, Panel
 
@@ -182,7 +182,7 @@ def in_sample_metrics(
             benchmark=None if benchmark is None else benchmark[:n_bars],
             **arrays,
         )
-        measured = measure(runs, [split.train])
+        measured = measure_windows(runs, [split.train])
         for name in available_metrics(runs):
             for run, value in enumerate(measured.of(name)[0].tolist()):
                 # Costs in currency are those of an account that starts with the run's capital.

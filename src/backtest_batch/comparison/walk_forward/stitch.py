@@ -44,7 +44,7 @@ class Switch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
+class StitchedCurve:
     """Stitched out-of-sample returns; arrays have shape (n_test_bars,).
 
     Attributes
@@ -88,7 +88,7 @@ def stitch(
     path: Sequence[Segment],
     choices: Sequence[int | None],
     drifted_weights: DriftedWeights,
-) -> Curve:
+) -> StitchedCurve:
     """Join the returns of the chosen runs over their test bars.
 
     Where the choice changes, ``cost_rate * sum |new drifted weights - old drifted weights|`` at the
@@ -182,7 +182,7 @@ def _curve(
     switches: Sequence[Switch],
     traded: Sequence[int],
     notes: Sequence[str],
-) -> Curve:
+) -> StitchedCurve:
     lengths = [len(segment.bars) for segment in path]
     bars = positions([segment.bars for segment in path])
     net_return = np.concatenate(parts)
@@ -192,7 +192,7 @@ def _curve(
     for switch, n_traded in zip(switches, traded, strict=True):
         place = np.searchsorted(bars, switch.bar, side="right")
         turnover[place], trades[place] = switch.turnover, n_traded
-    return Curve(
+    return StitchedCurve(
         bars=bars[:n_kept],
         splits=np.repeat([segment.split for segment in path], lengths)[:n_kept],
         runs=np.repeat(held, lengths)[:n_kept],

@@ -14,7 +14,7 @@ from backtest_batch.comparison.walk_forward.drift import modal_choice, parameter
 from backtest_batch.comparison.walk_forward.evidence import (
     Bootstrap,
     Series,
-    benchmark_metrics,
+    benchmark_curve_metrics,
     beta_adjusted,
     curve_metrics,
     excess_returns,
@@ -22,7 +22,7 @@ from backtest_batch.comparison.walk_forward.evidence import (
     t_statistic,
 )
 from backtest_batch.comparison.walk_forward.split import moment
-from backtest_batch.comparison.walk_forward.stitch import Curve
+from backtest_batch.comparison.walk_forward.stitch import StitchedCurve
 from backtest_batch.comparison.walk_forward.walk import ScenarioWalk
 from backtest_batch.comparison.walk_forward.windows import WindowMetrics
 
@@ -75,7 +75,7 @@ def summarise(
 class _Figures:
     """The curve that a scenario reports, and the returns that are to have an interval."""
 
-    curve: Curve
+    curve: StitchedCurve
     metrics: Mapping[str, float]
     series: tuple[Series, ...]
 
@@ -117,7 +117,7 @@ def _finding(
         "t_statistic": t_statistic(figures.series[0].returns),
         "metrics": dict(figures.metrics),
         "sharpe_ci": _interval(intervals[0], bootstrap),
-        "benchmark": benchmark_metrics(runs, curve) or None,
+        "benchmark": benchmark_curve_metrics(runs, curve) or None,
         "beta_adjusted": None,
         "best_overall": _best_overall(walk, figures.metrics),
         "efficiency": _efficiency(walk, figures.metrics),

@@ -13,11 +13,11 @@ from backtest_batch.comparison.walk_forward.runs import ScenarioRuns
 from backtest_batch.comparison.walk_forward.settings import WalkForwardSettings
 from backtest_batch.comparison.walk_forward.split import SplitPlan, Windows
 from backtest_batch.comparison.walk_forward.splits import make_splits, moved
-from backtest_batch.comparison.walk_forward.stitch import Curve, DriftedWeights, stitch
+from backtest_batch.comparison.walk_forward.stitch import DriftedWeights, StitchedCurve, stitch
 from backtest_batch.comparison.walk_forward.windows import (
     WindowMetrics,
     available_metrics,
-    measure,
+    measure_windows,
 )
 from backtest_batch.market.panel import FloatArray
 
@@ -56,12 +56,12 @@ class ScenarioWalk:
     out_of_sample: WindowMetrics
     tested: WindowMetrics
     choices: tuple[int | None, ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[StitchedCurve, ...]
     best_overall: int | None
     notes: tuple[str, ...]
 
     @cached_property
-    def curve(self) -> Curve:
+    def curve(self) -> StitchedCurve:
         """The curve to report: of several, the one whose t-statistic is the (lower) median."""
         ordered = sorted(
             self.curves, key=lambda curve: t_statistic(excess_returns(self.runs, curve)) or 0.0
@@ -103,7 +103,7 @@ def walk_forward(
     # A fitted run has no returns but those of its test windows.
     everything: Windows = tests if runs.in_sample else (bars,)
     windows = [split.train for split in plan.splits] + [split.test for split in plan.splits]
-    measured = measure(runs, [*windows, tests, everything])
+    measured = measure_windows(runs, [*windows, tests, everything])
     in_sample = _without_lost_runs(runs, plan, _part(measured, 0, n_splits))
     chooser = Chooser(ranking, runs.run_ids, runs.parameters)
     choices = tuple(chooser(in_sample.at(number)) for number in range(n_splits))
@@ -154,7 +154,7 @@ def _notes(
     runs: ScenarioRuns,
     settings: WalkForwardSettings,
     choices: Sequence[int | None],
-    curves: Sequence[Curve],
+    curves: Sequence[StitchedCurve],
 ) -> list[str]:
     notes = list(dict.fromkeys(note for curve in curves for note in curve.notes))
     if settings.purged_size < runs.execution_lag:

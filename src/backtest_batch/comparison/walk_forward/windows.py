@@ -63,7 +63,7 @@ def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
     return metrics_with(arrays, benchmark=runs.benchmark is not None)
 
 
-def measure(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
+def measure_windows(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
     """Measure every run on every window.
 
     The calculus is that of whole runs. The bar before a window is the first measured bar: its

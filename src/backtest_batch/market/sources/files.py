@@ -11,7 +11,7 @@ from backtest_batch.market import csv_file, parquet_file
 from backtest_batch.market.adjusted import Adjusted
 from backtest_batch.market.layout import ColumnNames
 from backtest_batch.market.paths import find_files, hash_file, partition, stem_of
-from backtest_batch.market.printable import is_plain, printable
+from backtest_batch.market.printable import is_plain, printable_name
 from backtest_batch.market.sources.base import Source
 from backtest_batch.market.tables import Reading, TableFile, read_table
 from backtest_batch.market.timestamps import TimestampRules
@@ -80,12 +80,12 @@ class Files(Source):
         """The path, or the first of several."""
         paths = [self.path] if isinstance(self.path, str) else self.path
         others = len(paths) - 1
-        return printable(paths[0]) + (f" and {others:,} more paths" if others else "")
+        return printable_name(paths[0]) + (f" and {others:,} more paths" if others else "")
 
     def symbol_of(self, file: Path) -> str:
         """Return the symbol of a file that names none: that of its folder, else its own name."""
         held = None if self.symbol_column is None else partition(file, self.symbol_column)
-        return printable(stem_of(file, self.suffixes)) if held is None else held
+        return printable_name(stem_of(file, self.suffixes)) if held is None else held
 
     def identity(self) -> dict[str, Any]:
         """Return the options, and name and sha256 of each file: never its place or its date."""
@@ -126,7 +126,7 @@ class Files(Source):
         rules: TimestampRules,
         wanted: Collection[str] | None,
     ) -> Reading:
-        label = printable(file)
+        label = printable_name(file)
         try:
             reading = read_table(
                 self.table(file),
@@ -140,11 +140,11 @@ class Files(Source):
             if is_plain(str(error)):
                 raise
             # Names and values of a damaged file may hold anything; a terminal would obey it.
-            raise DataError(printable(str(error))) from error
+            raise DataError(printable_name(str(error))) from error
         except Exception as error:
             # Bytes that were damaged can lead anywhere in the libraries that read them.
             reason = f"{type(error).__name__}: {error}".strip(": ")
-            raise DataError(printable(f"{label} cannot be read: {reason}")) from error
+            raise DataError(printable_name(f"{label} cannot be read: {reason}")) from error
         for symbol in reading.available:
             if not is_plain(symbol):
                 raise DataError(
@@ -160,7 +160,7 @@ def _joint_notes(files: Sequence[Path], readings: Sequence[Reading]) -> tuple[st
     for file, reading in zip(files, readings, strict=True):
         for note in reading.notes:
             # Without the folder: what the cache knows of a file holds wherever it lies.
-            about.setdefault(note, []).append(printable(file.name))
+            about.setdefault(note, []).append(printable_name(file.name))
     return tuple(
         f"{names[0]}{f' and {len(names) - 1:,} more files' if len(names) > 1 else ''}: {note}"
         for note, names in about.items()

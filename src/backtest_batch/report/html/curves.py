@@ -81,7 +81,7 @@ class Thinned:
         return np.asarray(np.fmin.reduceat(values, self.starts)) if len(self.starts) else values
 
 
-def thinned(first: int, n_bars: int, max_points: int = MAX_POINTS) -> Thinned:
+def thinned_bars(first: int, n_bars: int, max_points: int = MAX_POINTS) -> Thinned:
     """Divide the bars from ``first`` on into points; the first bar stands alone.
 
     Parameters
@@ -130,7 +130,7 @@ def curves_payload(curves: Curves, *, max_curves: int = MAX_CURVES) -> dict[str,
     if not given:
         return {"x": [], "curves": [], "periods": [], "bars_per_point": 1}
     grown = [growth(values) for _, values in given]
-    points = thinned(min(map(_begin, grown)), len(curves.timestamps))
+    points = thinned_bars(min(map(_begin, grown)), len(curves.timestamps))
     labels, starts = _calendar(curves.timestamps)
     entries = []
     for position, ((name, returns), equity) in enumerate(zip(given, grown, strict=True)):

@@ -155,7 +155,7 @@ class ReportData:
     benchmark_metrics
         Result metrics of the benchmark, by name without prefix.
     sensitivity, importance
-        What :func:`.sensitivity` and :func:`.importance` returned.
+        What :func:`.parameter_sensitivity` and :func:`.parameter_importance` returned.
     costs
         commission_bps, spread_bps and impact_bps as configured; used for those that are not
         swept. Without one of them the cost of a run is not known.

@@ -30,9 +30,9 @@ def sensitivity_payload(
     table
         The runs.
     sensitivity
-        What :func:`.sensitivity` returned for them. Its figures are used as they are; where a
-        parameter has so many values that the page groups them, the groups' figures are computed
-        here, in the same way.
+        What :func:`.parameter_sensitivity` returned for them. Its figures are used as they are;
+        where a parameter has so many values that the page groups them, the groups' figures are
+        computed here, in the same way.
     best
         The best run, whose value is marked.
 

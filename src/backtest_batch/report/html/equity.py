@@ -15,10 +15,10 @@ from backtest_batch.report.html.chart import (
     ticks,
     time_ticks,
 )
-from backtest_batch.report.html.curves import drawdown, growth, thinned, timestamp_texts
+from backtest_batch.report.html.curves import drawdown, growth, thinned_bars, timestamp_texts
 from backtest_batch.report.html.environment import asset, environment
 from backtest_batch.report.html.numbers import plain_numbers, script_json
-from backtest_batch.report.html.runs import shortened
+from backtest_batch.report.html.runs import cut_text
 
 MAX_POINTS = 500
 """Points of a curve; the page stays near 50 kB."""
@@ -60,8 +60,8 @@ def render_equity(
         environment()
         .get_template("equity.html.j2")
         .render(
-            title=shortened(title),
-            facts={name: shortened(text) for name, text in (facts or {}).items()},
+            title=cut_text(title),
+            facts={name: cut_text(text) for name, text in (facts or {}).items()},
             style=asset("equity.css"),
             script=asset("js/equity.js"),
             **_drawing(timestamps, curves),
@@ -78,7 +78,7 @@ def _drawing(
     present = np.flatnonzero(np.isfinite(run))
     if not len(present):
         return {"chart": None, "json": script_json(None)}
-    points = thinned(int(present[0]), len(run), MAX_POINTS)
+    points = thinned_bars(int(present[0]), len(run), MAX_POINTS)
     texts = timestamp_texts(timestamps[points.stops - 1])
     equity = {name: points.last(grown) for name, grown in curves.items()}
     below = {name: points.lowest(drawdown(grown)) for name, grown in curves.items()}

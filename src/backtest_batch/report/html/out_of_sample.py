@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from backtest_batch.comparison.metrics_choice import result_metrics
+from backtest_batch.comparison.metrics_choice import result_metric_names
 from backtest_batch.comparison.walk_forward import sentences
 from backtest_batch.report.escaping import short_numbers
 from backtest_batch.report.html.data import WalkForwardView
-from backtest_batch.report.html.sections import meaning
+from backtest_batch.report.html.sections import metric_meaning
 from backtest_batch.report.html.text_table import TextTable, number_text, table_of_frame
 
 MAX_CHOICES = 300
@@ -72,8 +72,8 @@ def _metrics(finding: Mapping[str, Any]) -> TextTable:
     best = finding["best_overall"] or {"run_id": "", "metrics": {}}
     columns = [finding["metrics"], finding["benchmark"] or {}, best["metrics"]]
     rows = [
-        [name, *(_short(name, column) for column in columns), meaning(name)]
-        for name in result_metrics(finding["metrics"])
+        [name, *(_short(name, column) for column in columns), metric_meaning(name)]
+        for name in result_metric_names(finding["metrics"])
     ]
     hindsight = f"best in hindsight ({best['run_id']})" if best["run_id"] else "best in hindsight"
     return TextTable(

@@ -15,11 +15,11 @@ from backtest_batch.report.html.environment import asset, environment, report_sc
 from backtest_batch.report.html.library import INSTALL_HINT, packed_plotly
 from backtest_batch.report.html.numbers import plain_number, plain_numbers, script_json
 from backtest_batch.report.html.out_of_sample import MAX_CHOICES, walk_forward_section
-from backtest_batch.report.html.runs import MAX_RUNS, even_sample, runs_payload, shortened
+from backtest_batch.report.html.runs import MAX_RUNS, cut_text, even_sample, runs_payload
 from backtest_batch.report.html.sections import (
     MAX_FAILURES,
     failures_table,
-    meaning,
+    metric_meaning,
     resources_table,
     swept_table,
     timings_table,
@@ -126,7 +126,7 @@ def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
         "benchmark": {
             name: plain_number(float(value)) for name, value in data.benchmark_metrics.items()
         },
-        "meanings": {name: meaning(name) for name in table.metrics.columns},
+        "meanings": {name: metric_meaning(name) for name in table.metrics.columns},
         "curves": None if data.curves is None else curves_payload(data.curves),
         "walkForward": None
         if walk_forward is None or walk_forward.curves is None
@@ -167,7 +167,7 @@ def _leaderboard(data: ReportData) -> list[Column]:
 
 def _fitted(column: Column, extra: bool) -> Column:
     """Shorten long texts, and set the numbers among the further columns flush right."""
-    cells = tuple(shortened(cell) for cell in column.cells)
+    cells = tuple(cut_text(cell) for cell in column.cells)
     number = column.number or (extra and all(_is_number(cell) for cell in cells if cell))
     return replace(column, cells=cells, number=number)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import Levels, format_value
-from backtest_batch.comparison.metrics_choice import direction_of, result_metrics
+from backtest_batch.comparison.metrics_choice import direction_of, result_metric_names
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.engine.metrics import METRICS
 from backtest_batch.market.panel import IntArray
@@ -30,7 +30,7 @@ MAX_TEXT = 200
 """Characters of a value that the page shows; rankings.csv has all of them."""
 
 
-def shortened(text: str, limit: int = MAX_TEXT) -> str:
+def cut_text(text: str, limit: int = MAX_TEXT) -> str:
     """Return a text, cut after so many characters with a note of how long it is."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
@@ -68,7 +68,7 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
         "ids": table.runs["run_id"].reindex(rows).astype(str).tolist(),
         "ranks": [None if pd.isna(rank) else int(rank) for rank in ranked["rank"].reindex(rows)],
         "scenarios": {
-            "labels": [shortened(str(label)) for label in scenarios.categories],
+            "labels": [cut_text(str(label)) for label in scenarios.categories],
             "codes": scenarios.codes.tolist(),
         },
         "params": [
@@ -92,7 +92,7 @@ def shown_metrics(table: RunTable) -> list[str]:
     """Return the metrics that finished runs have: result metrics, then those of the execution."""
     present = table.metrics[table.finished].notna().any()
     held = [str(name) for name in present.index[present]]
-    results = result_metrics(held)
+    results = result_metric_names(held)
     return [*results, *(name for name in METRICS if name in held and name not in results)]
 
 
@@ -114,7 +114,7 @@ def _parameter(name: str, levels: Levels, positions: IntArray, *, scenario: bool
         "name": name,
         "scenario": scenario,
         "numeric": levels.numeric,
-        "levels": [shortened(format_value(value)) for value in levels.values],
+        "levels": [cut_text(format_value(value)) for value in levels.values],
         "numbers": [
             plain_number(float(value))
             if levels.numeric and isinstance(value, int | float)
@@ -145,7 +145,7 @@ def cells(levels: Levels, limit: int = MAX_CELLS) -> tuple[list[str], IntArray]:
     tuple
         Labels of the cells, and the cell of each value, shape (n_levels,).
     """
-    texts = [shortened(format_value(value)) for value in levels.values]
+    texts = [cut_text(format_value(value)) for value in levels.values]
     n_levels = len(texts)
     if n_levels <= limit:
         return texts, np.arange(n_levels, dtype=np.int64)

@@ -10,12 +10,12 @@ from backtest_batch.comparison.metrics_choice import (
     NEIGHBOURHOOD,
     OUT_OF_SAMPLE,
     engine_metric,
-    result_metrics,
+    result_metric_names,
 )
 from backtest_batch.comparison.ranking import unranked_counts
 from backtest_batch.comparison.run_table import Label, RunTable
 from backtest_batch.report.escaping import one_line, short_numbers
-from backtest_batch.report.html.runs import shortened
+from backtest_batch.report.html.runs import cut_text
 from backtest_batch.report.html.text_table import TextTable
 from backtest_batch.report.tables import parameter_labels, parameter_text
 
@@ -42,13 +42,13 @@ def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
     labels = parameter_labels(table.params.columns)
     rows = []
     for name, levels in table.levels.items():
-        texts = [shortened(format_value(value), 60) for value in levels.values]
+        texts = [cut_text(format_value(value), 60) for value in levels.values]
         shown = ", ".join(texts[:_VALUES_SHOWN])
         more = len(texts) - _VALUES_SHOWN
         kind = "scenario" if name in table.scenario_axes else "decision"
         row = [labels[name], kind, f"{len(texts):,}", shown + (f", … {more:,} more" * (more > 0))]
         if best is not None:
-            row.append(shortened(str(parameter_text(table, name)[best]), 60))
+            row.append(cut_text(str(parameter_text(table, name)[best]), 60))
         rows.append(row)
     head = ["parameter", "kind", "values", "tried", *(["best run"] if best is not None else [])]
     return TextTable(caption="Swept parameters", head=head, rows=rows, numbers=frozenset({2}))
@@ -77,9 +77,9 @@ def winner_table(
         [
             name,
             *(short_numbers(name, [values.get(name, math.nan)])[0] for values in held.values()),
-            meaning(name),
+            metric_meaning(name),
         ]
-        for name in result_metrics(of_best.index)
+        for name in result_metric_names(of_best.index)
         if not name.startswith(OUT_OF_SAMPLE)
     ]
     return TextTable(
@@ -90,7 +90,7 @@ def winner_table(
     )
 
 
-def meaning(name: str) -> str:
+def metric_meaning(name: str) -> str:
     """Return what a metric is and which way is better."""
     if name == NEIGHBOURHOOD:
         return "Mean sharpe of the runs one step away in one parameter. More is better."
@@ -110,7 +110,7 @@ def unranked_table(ranked: pd.DataFrame) -> TextTable | None:
     return TextTable(
         caption="Why runs are unranked",
         head=["reason", "runs"],
-        rows=[(shortened(reason, MAX_MESSAGE), f"{count:,}") for reason, count in counts.items()],
+        rows=[(cut_text(reason, MAX_MESSAGE), f"{count:,}") for reason, count in counts.items()],
         numbers=frozenset({1}),
     )
 
@@ -126,7 +126,7 @@ def failures_table(table: RunTable) -> TextTable | None:
         cells = [record.get(name) for name in columns]
         # Error messages have lines; the control characters among them would not be seen.
         texts = ["" if pd.isna(cell) else str(cell) for cell in cells]
-        rows.append([shortened(_printable(text), MAX_MESSAGE) for text in texts])
+        rows.append([cut_text(_printable(text), MAX_MESSAGE) for text in texts])
     return TextTable(
         caption="Runs that did not finish", head=["run_id", "status", "error", "message"], rows=rows
     )

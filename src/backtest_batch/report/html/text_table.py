@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.report.html.runs import shortened
+from backtest_batch.report.html.runs import cut_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class TextTable:
 
 def table_of_rows(caption: str, head: Sequence[str], rows: Mapping[str, str]) -> TextTable:
     """Return a table of two columns from text by name."""
-    cells = [(str(name), shortened(str(text), 2000)) for name, text in rows.items()]
+    cells = [(str(name), cut_text(str(text), 2000)) for name, text in rows.items()]
     return TextTable(caption=caption, head=head, rows=cells)
 
 
@@ -72,8 +72,8 @@ def cell_text(value: Any) -> str:
     if isinstance(value, pd.Timestamp):
         return str(value.date()) if value == value.normalize() else str(value)
     if isinstance(value, list | tuple):
-        return shortened(", ".join(cell_text(item) for item in value))
-    return shortened(format_value(value))
+        return cut_text(", ".join(cell_text(item) for item in value))
+    return cut_text(format_value(value))
 
 
 def number_text(value: float) -> str:
