@@ -22,7 +22,7 @@ from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.tracking.entries import BatchInfo
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import load_runs
+from backtest_batch.tracking.search import read_runs
 from backtest_batch.tracking.store import Store, open_store, resolve_uri
 
 AXES = {
@@ -139,7 +139,7 @@ def search(store: Store) -> Seconds:
 def read(store: Store) -> Seconds:
     """Return what this package's own reading of the same runs takes."""
     watch = Watch()
-    load_runs(store, batches=[BATCH_ID])
+    read_runs(store, batches=[BATCH_ID])
     return watch.passed
 
 

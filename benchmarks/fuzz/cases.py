@@ -27,7 +27,7 @@ from backtest_batch.market.load import load_panel
 from backtest_batch.market.sources import Csv, Parquet
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.stored.selection import select_runs
-from backtest_batch.tracking.entries import BatchInfo, Curve
+from backtest_batch.tracking.entries import BatchInfo, EquityCurve
 from backtest_batch.tracking.spool import Spool, record_spool
 from backtest_batch.tracking.store import open_store, resolve_uri
 from benchmarks.fuzz.mutation import (
@@ -349,7 +349,7 @@ def spool_bytes(rng: random.Random, ground: Ground) -> None:
     record = _record(rng, ground)
     spool.add(record)
     steps = np.arange(5)
-    spool.add_curve(record.spec, Curve(steps=steps, equity=steps + 1.0, drawdown=steps * 0.0))
+    spool.add_curve(record.spec, EquityCurve(steps=steps, equity=steps + 1.0, drawdown=steps * 0.0))
     spool.add_texts(record.spec, {"equity.html": "<p>"})
     spool.finish("FINISHED", tags={"n_finished": 1}, artifacts=None, note="# One")
     damaged = rng.choice([path for path in sorted(spool.folder.rglob("*")) if path.is_file()])

@@ -43,7 +43,7 @@ from backtest_batch.stored.files import (
     recorded_assessment,
     recorded_returns,
 )
-from backtest_batch.stored.selection import Selection, select_runs
+from backtest_batch.stored.selection import RunSelection, select_runs
 from backtest_batch.tracking.address import resolve_experiment
 from backtest_batch.tracking.store import Store, close_stores, open_store, resolve_uri
 from hydra_plugins.backtest_batch._apart import apart
@@ -148,7 +148,7 @@ def run_comparison(config: CompareConfig) -> Path:
 def _documents(
     store: Store,
     config: CompareConfig,
-    selection: Selection,
+    selection: RunSelection,
     conclusion: Conclusion,
     assessment: Mapping[str, Any] | None,
 ) -> dict[str, str]:
@@ -178,14 +178,14 @@ def _documents(
     return documents
 
 
-def _title(selection: Selection) -> str:
+def _title(selection: RunSelection) -> str:
     names = list(dict.fromkeys(selection.table.runs["batch_name"]))
     if len(names) <= _TITLED_BATCHES:
         return ", ".join(name or "unnamed" for name in names)
     return f"{len(names)} batches"
 
 
-def _facts(store: Store, config: CompareConfig, selection: Selection) -> dict[str, str]:
+def _facts(store: Store, config: CompareConfig, selection: RunSelection) -> dict[str, str]:
     """Return what stands at the head of the report."""
     batches = selection.table.runs["batch_id"].unique().tolist()
     shown = ", ".join(map(str, batches[:_TITLED_BATCHES]))

@@ -9,7 +9,7 @@ import pytest
 
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.stored.files import details_of
-from backtest_batch.stored.selection import earlier_runs_with_tags, select_runs, with_earlier_runs
+from backtest_batch.stored.selection import select_runs, with_earlier_runs
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +66,6 @@ def test_without_tags_nothing_is_added(store, own):
     table, configs = own
 
     assert with_earlier_runs(table, configs, store, None) == (table, ())
-    assert earlier_runs_with_tags(store, {}, exclude_batch_id="") is None
-
-
-def test_earlier_runs_alone(recorded, store):
-    found = earlier_runs_with_tags(store, {"suite": "first"}, exclude_batch_id="another")
-
-    assert found is not None
-    assert len(found) == 12
-    assert earlier_runs_with_tags(store, {"suite": "first"}, exclude_batch_id=recorded.core) is None
 
 
 def test_malformed_tags_are_refused(store, own):

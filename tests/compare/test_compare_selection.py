@@ -153,9 +153,9 @@ def test_values_beyond_every_limit_stay_apart(store):
 
 def test_without_a_record_of_what_was_swept_the_parameters_that_differ_are_taken(store):
     from backtest_batch.stored.recorded import table_of as as_table
-    from backtest_batch.tracking.search import find_batch, load_runs
+    from backtest_batch.tracking.search import find_batch, read_runs
 
-    frame = load_runs(store, batches=[find_batch(store, "core").batch_id])
+    frame = read_runs(store, batches=[find_batch(store, "core").batch_id])
 
     table = as_table(frame.drop(columns="tags.swept"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from backtest_batch.tracking.search import BatchHandle, list_artifacts, list_batches, load_runs
+from backtest_batch.tracking.search import BatchHandle, list_artifacts, list_batches, read_runs
 from backtest_batch.tracking.store import Store, open_store, resolve_uri
 
 SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
@@ -231,7 +231,7 @@ class Command:
         store = self.store()
         try:
             handle = list_batches(store)[0]
-            frame = load_runs(store, batches=[handle.batch_id])
+            frame = read_runs(store, batches=[handle.batch_id])
             artifacts = {
                 row["run_id"]: list_artifacts(store, row["mlflow_run_id"])
                 for row in frame.to_dict("records")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from survival_commands import SMALL_MARKET, Command, wait_for
 
-from backtest_batch.tracking.search import list_artifacts, list_batches, load_runs
+from backtest_batch.tracking.search import list_artifacts, list_batches, read_runs
 from backtest_batch.tracking.store import open_store
 
 FILES = {"equity.parquet", "trades.parquet", "run.json", "config.yaml", "metrics.csv"}
@@ -37,7 +37,7 @@ def test_two_batches_at_once_in_a_folder_without_a_store(bare_command: Command) 
     handles = list_batches(store)
     assert [handle.status for handle in handles] == ["FINISHED", "FINISHED"]
     for handle in handles:
-        runs = load_runs(store, batches=[handle.batch_id], parts=())
+        runs = read_runs(store, batches=[handle.batch_id], parts=())
         assert runs["status"].tolist() == ["FINISHED"] * 5
     store.close()
 
@@ -115,7 +115,7 @@ def check_recorded_without_computing(
     store = open_store(uri, "backtest_batch", create=False)
     handle = list_batches(store)[0]
     assert handle.status == "FINISHED"
-    runs = load_runs(store, batches=[handle.batch_id], parts=("metrics",))
+    runs = read_runs(store, batches=[handle.batch_id], parts=("metrics",))
     assert runs["status"].tolist() == ["FINISHED"] * n_runs
     for run_id in runs["mlflow_run_id"]:
         assert set(list_artifacts(store, run_id)) >= FILES

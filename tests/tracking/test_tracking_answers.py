@@ -8,7 +8,7 @@ import pytest
 
 from backtest_batch.errors import StoreError
 from backtest_batch.tracking.recorder import Recorder, RecordingError
-from backtest_batch.tracking.search import list_artifacts, load_runs
+from backtest_batch.tracking.search import list_artifacts, read_runs
 from backtest_batch.tracking.spool import Spool, record_spool
 from backtest_batch.tracking.store import open_store
 from tracking_servers import Asked, MlflowServer, Proxy, started
@@ -81,7 +81,7 @@ def test_no_run_is_finished_without_all_that_it_has(
     assert "server" in str(refused.value)
     store = open_store(server.uri, "backtest_batch")
     complete = {"run.json", "profile"}
-    frame = load_runs(store, batches=[own.batch_id])
+    frame = read_runs(store, batches=[own.batch_id])
     for run_id in frame.loc[frame["status"] == "FINISHED", "mlflow_run_id"]:
         assert set(list_artifacts(store, run_id)) == complete
         assert store.client.get_run(run_id).data.metrics["sharpe"] == 0.5
@@ -95,7 +95,7 @@ def test_no_run_is_finished_without_all_that_it_has(
     )
     spool.add(make_record(0, artifacts=folder))
     record_spool(spool.folder)
-    (run_id,) = load_runs(store, batches=[own.batch_id], statuses=["FINISHED"])["mlflow_run_id"]
+    (run_id,) = read_runs(store, batches=[own.batch_id], statuses=["FINISHED"])["mlflow_run_id"]
     assert set(list_artifacts(store, run_id)) == complete
     assert store.client.get_run(run_id).data.params["seed"] == "42"
 

@@ -10,7 +10,7 @@ from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import find_batch, finished_keys, load_runs
+from backtest_batch.tracking.search import find_batch, read_runs, run_states
 from backtest_batch.tracking.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -57,8 +57,9 @@ def test_both_ways_of_writing_agree(uri, batch, make_record, tmp_path, monkeypat
         records = [make_record(0, artifacts=files), make_record(1, failure=failure)]
         ids = recorder.record(records)
         assert [info.path for info in store.client.list_artifacts(ids[0])] == ["run.json"]
-        assert list(finished_keys(store, batch.batch_id)) == [records[0].spec.run_key]
-        frame = load_runs(
+        states = {key: status for key, status, _ in run_states(store, batch.batch_id)}
+        assert states == {records[0].spec.run_key: "FINISHED", records[1].spec.run_key: "FAILED"}
+        frame = read_runs(
             store, filter_string=f"tags.`mlflow.parentRunId` = '{recorder.parent_run_id}'"
         )
         frames[writer] = frame.drop(columns=["mlflow_run_id", "tags.mlflow.parentRunId"])
@@ -147,7 +148,7 @@ def test_the_commands_straight_into_the_database(uri, working_dir, monkeypatch, 
     assert "mlflow ui --backend-store-uri 'postgresql+psycopg2://***@127" in done.out
     said = done.out + done.err
     store = open_store(uri, "backtest_batch", create=False)
-    runs = load_runs(store)
+    runs = read_runs(store)
     assert sorted(runs["status"]) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
     assert set(runs["params.strategy.url"]) == {"postgresql://***@prices.team/db?sslmode=require"}
     assert set(runs["tags.feed"]) == {"https://***@feed.team/x?token=***"}

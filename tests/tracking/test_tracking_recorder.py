@@ -16,8 +16,8 @@ from backtest_batch.tracking.entries import NO_COMMIT, RESERVED_TAGS
 from backtest_batch.tracking.process import this_process
 from backtest_batch.tracking.recorder import (
     BatchInfo,
-    Curve,
     DatasetInfo,
+    EquityCurve,
     Recorder,
     RecordingError,
 )
@@ -347,24 +347,22 @@ def test_retired_runs_go_to_the_trash(recorder, store, make_record):
     assert store.client.get_run(run_id).info.lifecycle_stage == "deleted"
 
 
-def test_files_and_tags_can_be_added_later(recorder, store, make_record, folder):
+def test_files_can_be_added_later(recorder, store, make_record, folder):
     (run_id,) = recorder.record([make_record()])
     recorder.add_files([(run_id, {"equity.html": "<p>Ö"}, folder)])
-    recorder.add_tags(run_id, {"rank": 1})
     assert artifacts_of(store, run_id) == {
         "run.json": "{}",
         "profile/timings.json": "[1]",
         "equity.html": "<p>Ö",
     }
     assert (folder / "run.json").exists()
-    assert store.client.get_run(run_id).data.tags["rank"] == "1"
 
 
 @pytest.mark.parametrize("n_bars", [0, 1, 199, 200, 8_313])
 def test_curves_have_at_most_two_hundred_points(recorder, store, make_record, n_bars):
     (run_id,) = recorder.record([make_record()])
     steps = np.arange(60, 60 + n_bars)
-    curve = Curve(steps=steps, equity=1e6 + steps * 1.0, drawdown=-steps / 1e6)
+    curve = EquityCurve(steps=steps, equity=1e6 + steps * 1.0, drawdown=-steps / 1e6)
     recorder.log_curves({run_id: curve})
     recorder.log_curves({})
     history = store.client.get_metric_history(run_id, "equity")
@@ -378,7 +376,7 @@ def test_curves_have_at_most_two_hundred_points(recorder, store, make_record, n_
 
 def test_both_ways_of_writing_curves_agree(store, batch, make_record):
     times = np.array([-86_400_000, 0, 86_400_000, 2 * 86_400_000])
-    curve = Curve(
+    curve = EquityCurve(
         steps=np.array([0, 1, 2, 3]),
         equity=np.array([1.0, np.nan, 3.0, np.inf]),
         drawdown=np.array([0.0, -0.1, -0.2, -0.3]),

@@ -7,12 +7,11 @@ from backtest_batch.records import RunFailure
 from backtest_batch.tracking.recorder import BatchInfo, DatasetInfo, Recorder
 from backtest_batch.tracking.search import (
     find_batch,
-    finished_keys,
-    keys_by_status,
     list_artifacts,
     list_batches,
-    load_runs,
     read_artifact,
+    read_runs,
+    run_states,
 )
 
 STARTED_MS = 1_767_225_600_000
@@ -121,11 +120,11 @@ def test_an_unknown_batch_names_similar_ones(store, begin):
 def test_an_empty_store(store):
     with pytest.raises(SelectionError, match="holds no batches yet"):
         find_batch(store, "latest")
-    frame = load_runs(store)
+    frame = read_runs(store)
     assert len(frame) == 0
     assert list(frame)[:4] == ["run_id", "batch_id", "status", "mlflow_run_id"]
-    assert keys_by_status(store, "b1") == {}
-    assert len(load_runs(store, batches=[])) == 0
+    assert run_states(store, "b1") == []
+    assert len(read_runs(store, batches=[])) == 0
 
 
 @pytest.mark.parametrize(
@@ -154,14 +153,14 @@ def test_an_empty_store(store):
     ],
 )
 def test_the_database_says_what_the_client_says(store, filled, selection, monkeypatch):
-    direct = load_runs(store, **selection)
+    direct = read_runs(store, **selection)
     # Without a schema that it knows, the same function goes through MLflow's client.
     monkeypatch.setattr("backtest_batch.tracking.search.KNOWN_REVISIONS", frozenset())
-    pd.testing.assert_frame_equal(direct, load_runs(store, **selection))
+    pd.testing.assert_frame_equal(direct, read_runs(store, **selection))
 
 
 def test_the_columns_of_the_table(store, filled):
-    frame = load_runs(store, batches=["b1"])
+    frame = read_runs(store, batches=["b1"])
     assert list(frame["run_id"]) == ["run_0.0", "run_0.5", "run_1.0"]
     assert list(frame["status"]) == ["FINISHED", "FINISHED", "FAILED"]
     assert list(frame["batch_id"]) == ["b1"] * 3
@@ -184,22 +183,22 @@ def test_the_columns_of_the_table(store, filled):
 
 
 def test_a_running_run_has_no_end(store, filled):
-    frame = load_runs(store, role="batch")
+    frame = read_runs(store, role="batch")
     assert frame["ended_ms"].isna().all()
 
 
 def test_runs_in_the_trash_are_left_out(store, filled):
-    frame = load_runs(store)
+    frame = read_runs(store)
     store.client.delete_run(frame["mlflow_run_id"][0])
     pd.testing.assert_series_equal(
-        load_runs(store)["mlflow_run_id"], frame["mlflow_run_id"][1:].reset_index(drop=True)
+        read_runs(store)["mlflow_run_id"], frame["mlflow_run_id"][1:].reset_index(drop=True)
     )
 
 
 def test_a_condition_in_mlflows_language(store, filled):
-    frame = load_runs(store, filter_string="metrics.sharpe > 1 and tags.suite = 'x'")
+    frame = read_runs(store, filter_string="metrics.sharpe > 1 and tags.suite = 'x'")
     assert list(frame["run_id"]) == ["run_0.5"]
-    assert len(load_runs(store, filter_string="metrics.unknown > 1")) == 0
+    assert len(read_runs(store, filter_string="metrics.unknown > 1")) == 0
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -208,27 +207,31 @@ def test_a_condition_that_mlflow_does_not_understand(store, filled, condition, k
     if not known:
         monkeypatch.setattr("backtest_batch.tracking.search.KNOWN_REVISIONS", frozenset())
     with pytest.raises(SelectionError, match="is not understood") as caught:
-        load_runs(store, filter_string=condition)
+        read_runs(store, filter_string=condition)
     assert f"filter={condition}" in str(caught.value)
 
 
 def test_searching_goes_on_over_pages(store, filled, monkeypatch):
     monkeypatch.setattr("backtest_batch.tracking.search.KNOWN_REVISIONS", frozenset())
     monkeypatch.setattr("backtest_batch.tracking.paging._PAGE_SIZE", 2)
-    assert len(load_runs(store)) == 5
+    assert len(read_runs(store)) == 5
 
 
 def test_keys_for_resuming(store, filled, make_record):
     core, _ = filled
-    keys = keys_by_status(store, "b1")
-    assert set(keys["FINISHED"]) == {f"{0:064x}", f"{1:064x}"}
-    assert set(keys["FAILED"]) == {f"{2:064x}"}
-    assert finished_keys(store, "b1") == keys["FINISHED"]
-    assert finished_keys(store, "b2").keys() == {f"{0:064x}"}
+    keys = [f"{index:064x}" for index in range(4)]
+    states = run_states(store, "b1")
+    assert [state[:2] for state in states] == [
+        (keys[0], "FINISHED"),
+        (keys[1], "FINISHED"),
+        (keys[2], "FAILED"),
+        (keys[3], "KILLED"),
+    ]
+    assert [state[:2] for state in run_states(store, "b2")] == [(keys[0], "FINISHED")]
     (again,) = core.record([make_record(2)])
-    assert finished_keys(store, "b1")[f"{2:064x}"] == again
-    core.retire([keys["FAILED"][f"{2:064x}"]])
-    assert "FAILED" not in keys_by_status(store, "b1")
+    assert (keys[2], "FINISHED", again) in run_states(store, "b1")
+    core.retire([states[2][2]])
+    assert "FAILED" not in {status for _, status, _ in run_states(store, "b1")}
 
 
 def test_artifacts_can_be_read(store, filled):

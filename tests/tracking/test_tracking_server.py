@@ -7,13 +7,12 @@ import pytest
 
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking.leftovers import mark_dead_runs
-from backtest_batch.tracking.recorder import Curve, DatasetInfo, Recorder, RecordingError
+from backtest_batch.tracking.recorder import DatasetInfo, EquityCurve, Recorder, RecordingError
 from backtest_batch.tracking.search import (
     find_batch,
-    finished_keys,
-    keys_by_status,
-    load_runs,
     read_artifact,
+    read_runs,
+    run_states,
 )
 from backtest_batch.tracking.spool import Spool, record_spool
 from backtest_batch.tracking.store import open_store
@@ -62,7 +61,9 @@ def test_the_ui_shows_runs_that_were_written_in_bulk(store, batch, make_record, 
     failure = RunFailure(error_type="E", error_message="m", traceback="T")
     ids = recorder.record([make_record(0, artifacts=files), make_record(1, failure=failure)])
     steps = np.arange(300)
-    recorder.log_curves({ids[0]: Curve(steps=steps, equity=steps * 1.0, drawdown=-steps * 1.0)})
+    recorder.log_curves(
+        {ids[0]: EquityCurve(steps=steps, equity=steps * 1.0, drawdown=-steps * 1.0)}
+    )
     recorder.finish_parent("FINISHED", note="# Summary")
     store.close()
     server = make_server(store.uri)
@@ -108,19 +109,22 @@ def test_a_batch_is_recorded_over_http(tmp_path, batch, make_record, make_server
     records += [make_record(index) for index in range(1, 12)]
     ids = recorder.record(records)
     steps = np.arange(300)
-    recorder.log_curves({ids[0]: Curve(steps=steps, equity=steps * 1.0, drawdown=-steps * 1.0)})
+    recorder.log_curves(
+        {ids[0]: EquityCurve(steps=steps, equity=steps * 1.0, drawdown=-steps * 1.0)}
+    )
     recorder.add_files([(ids[0], {"equity.html": "<p>"}, None)])
     recorder.finish_parent("FINISHED", tags={"n_finished": 12}, note="# Summary")
     assert capfd.readouterr() == ("", "")
 
-    frame = load_runs(store, batches=[batch.batch_id])
+    frame = read_runs(store, batches=[batch.batch_id])
     assert list(frame["run_id"]) == [record.spec.run_id for record in records]
     assert list(frame["mlflow_run_id"]) == ids
     assert frame["params.empty"][0] == ""
     assert "[7000 characters" in frame["params.long"][0]
-    assert finished_keys(store, batch.batch_id) == {
-        record.spec.run_key: run_id for record, run_id in zip(records, ids, strict=True)
-    }
+    assert run_states(store, batch.batch_id) == [
+        (record.spec.run_key, "FINISHED", run_id)
+        for record, run_id in zip(records, ids, strict=True)
+    ]
     assert read_artifact(store, ids[0], "run.json") == b'{"seed": 42}'
     assert read_artifact(store, ids[0], "equity.html") == b"<p>"
     assert (files / "run.json").exists()
@@ -165,10 +169,10 @@ def test_a_server_that_dies_in_the_middle_loses_nothing(
     server.start()
     report = record_spool(spool.folder)
     assert (report.n_recorded, report.n_known) == (5, 0)
-    keys = keys_by_status(store, batch.batch_id)
-    assert keys.keys() == {"FINISHED"}
-    assert len(keys["FINISHED"]) == 8
-    assert keys["FINISHED"][later[1].spec.run_key] == begun
-    assert len(load_runs(store)) == 8
-    assert read_artifact(store, keys["FINISHED"][later[0].spec.run_key], "run.json")
+    states = run_states(store, batch.batch_id)
+    assert [status for _, status, _ in states] == ["FINISHED"] * 8
+    ids = {run_key: run_id for run_key, _, run_id in states}
+    assert ids[later[1].spec.run_key] == begun
+    assert len(read_runs(store)) == 8
+    assert read_artifact(store, ids[later[0].spec.run_key], "run.json")
     assert find_batch(store, "latest").status == "FINISHED"

@@ -11,14 +11,14 @@ import pytest
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.recorder import BatchInfo, Curve, DatasetInfo, Recorder
-from backtest_batch.tracking.search import find_batch, finished_keys, load_runs
+from backtest_batch.tracking.recorder import BatchInfo, DatasetInfo, EquityCurve, Recorder
+from backtest_batch.tracking.search import find_batch, read_runs, run_states
 from backtest_batch.tracking.spool import Spool, record_spool
 from backtest_batch.tracking.spool_files import (
     read_json,
     record_from_json,
     record_to_json,
-    write_json,
+    write_whole,
 )
 
 
@@ -57,9 +57,11 @@ def test_a_spool_is_recorded_as_if_nothing_had_happened(
     for record in records:
         spool.add(record)
     steps = np.arange(500)
-    spool.add_curve(records[0].spec, Curve(steps=steps, equity=steps + 1.0, drawdown=-steps * 1.0))
     spool.add_curve(
-        make_record(0).spec, Curve(steps=steps, equity=steps + 2.0, drawdown=steps * 0.0)
+        records[0].spec, EquityCurve(steps=steps, equity=steps + 1.0, drawdown=-steps * 1.0)
+    )
+    spool.add_curve(
+        make_record(0).spec, EquityCurve(steps=steps, equity=steps + 2.0, drawdown=steps * 0.0)
     )
     spool.add_texts(records[0].spec, {"equity.html": "<p>"})
     (files / "batch_summary.md").write_text("#")
@@ -70,7 +72,7 @@ def test_a_spool_is_recorded_as_if_nothing_had_happened(
     assert (report.n_recorded, report.n_known, report.parent_run_id) == (2, 0, parent_id)
     assert (report.batch_id, report.batch_name) == (batch.batch_id, "demo")
     assert not spool.folder.exists()
-    frame = load_runs(store, batches=[batch.batch_id])
+    frame = read_runs(store, batches=[batch.batch_id])
     assert list(frame["run_id"]) == ["run_0.0", "run_0.5", "run_1.0"]
     assert list(frame["status"]) == ["FINISHED", "FINISHED", "FAILED"]
     assert list(frame["metrics.equity"][:2]) == [501.0, 500.0]
@@ -99,7 +101,7 @@ def test_a_run_that_the_store_has_is_not_written_again(store, batch, make_record
         spool.add(make_record(index))
     report = record_spool(spool.folder)
     assert (report.n_recorded, report.n_known) == (2, 1)
-    frame = load_runs(store)
+    frame = read_runs(store)
     assert list(frame["status"]) == ["FINISHED"] * 3
     assert begun in set(frame["mlflow_run_id"])
 
@@ -116,7 +118,7 @@ def test_an_interrupted_recording_can_be_repeated(store, batch, make_record, mak
         path.write_text(text)
     report = record_spool(spool.folder)
     assert (report.n_recorded, report.n_known) == (0, 1)
-    assert len(load_runs(store)) == 1
+    assert len(read_runs(store)) == 1
 
 
 RECORD = """
@@ -157,10 +159,10 @@ def test_a_kill_while_files_are_moved_loses_none(
             store.client.create_run(store.experiment_id, tags=tags)
     ending = subprocess.run([sys.executable, "-c", dedent(RECORD), spool.folder, str(moved)])
     assert ending.returncode == -signal.SIGKILL
-    finished = load_runs(store, statuses=["FINISHED"])["mlflow_run_id"]
+    finished = read_runs(store, statuses=["FINISHED"])["mlflow_run_id"]
     assert all(len(artifacts_of(store, run_id)) == 2 for run_id in finished)
     record_spool(spool.folder)
-    frame = load_runs(store, batches=[batch.batch_id])
+    frame = read_runs(store, batches=[batch.batch_id])
     assert list(frame["status"]) == ["FINISHED"] * 3
     for run_id, index in zip(frame["mlflow_run_id"], range(3), strict=True):
         root = local_folder(store.client.get_run(run_id).info.artifact_uri)
@@ -192,7 +194,7 @@ def test_a_result_replaces_a_failure_of_the_same_run(store, batch, make_record, 
     spool = make_spool(recorder.parent_run_id)
     spool.add(make_record(0))
     assert record_spool(spool.folder).n_recorded == 1
-    assert sorted(load_runs(store)["status"]) == ["FAILED", "FINISHED"]
+    assert sorted(read_runs(store)["status"]) == ["FAILED", "FINISHED"]
 
 
 def test_without_a_parent_one_is_begun(store, batch, make_record, make_spool):
@@ -250,7 +252,7 @@ def test_another_store_can_be_given(make_spool, make_record, make_store, tmp_pat
     (tmp_path / "other").mkdir()
     other = make_store(tmp_path / "other")
     record_spool(spool.folder, store_uri=other.uri)
-    assert len(load_runs(other)) == 1
+    assert len(read_runs(other)) == 1
 
 
 def test_a_folder_that_is_no_spool(tmp_path):
@@ -317,14 +319,14 @@ def test_of_a_run_that_was_begun_twice_one_remains(store, batch, make_record, ma
     spool = make_spool(parent_id)
     spool.add(record)
     record_spool(spool.folder)
-    assert load_runs(store, batches=[batch.batch_id])["status"].tolist() == ["FINISHED"]
+    assert read_runs(store, batches=[batch.batch_id])["status"].tolist() == ["FINISHED"]
 
 
 def test_an_address_that_is_not_ones_own_is_asked_for(make_spool, make_record, tmp_path):
     spool = make_spool()
     spool.add(make_record(0))
     head = read_json(spool.folder / "batch.json")
-    write_json(spool.folder / "batch.json", head | {"store_uri": "http://127.0.0.1:9"})
+    write_whole(spool.folder / "batch.json", head | {"store_uri": "http://127.0.0.1:9"})
 
     with pytest.raises(StoreError, match="without your signature"):
         record_spool(spool.folder)
@@ -347,5 +349,6 @@ def test_a_spool_is_private_and_links_in_it_lead_nowhere(
     record_spool(spool.folder)
 
     assert (precious / "thesis").read_text() == "mine"
-    (run_id,) = finished_keys(store, batch.batch_id).values()
+    ((_, status, run_id),) = run_states(store, batch.batch_id)
+    assert status == "FINISHED"
     assert artifacts_of(store, run_id) == {"run.json", "profile/timings.json"}

@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_written(migrated_database, exists):
                 os.setuid(65_534)
             try:
                 sqlite_file.create_if_missing(Path(sys.argv[1]))
-                sqlite_file.check(Path(sys.argv[1]))
+                sqlite_file.check_file(Path(sys.argv[1]))
             except StoreError as error:
                 print(error)
             """,

@@ -17,7 +17,7 @@ from backtest_batch.compare import main as compare
 from backtest_batch.tracking import background
 from backtest_batch.tracking.entries import run_entry
 from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import list_batches, load_runs, read_artifact
+from backtest_batch.tracking.search import list_batches, read_artifact, read_runs
 from backtest_batch.tracking.store import open_store
 from tracking_servers import PASSWORD, Proxy, basic
 
@@ -85,7 +85,7 @@ def runs_of_newest(uri):
     """Return batch and runs, those in MLflow's trash not among them, as another client sees."""
     store = open_store(uri, "backtest_batch", create=False)
     batch = list_batches(store)[0]
-    runs = load_runs(store, batches=[batch.batch_id])
+    runs = read_runs(store, batches=[batch.batch_id])
     return store, batch, runs
 
 
@@ -166,7 +166,7 @@ def test_failed_runs_and_earlier_trials(team_server, tmp_path, monkeypatch, invo
     done = invoke(*slow_sweep(second, "strategy.number=-1,1", "tracking.experiment=failing"))
     assert done.code == 1, done.err
     store = open_store(team_server.uri, "failing", create=False)
-    runs = load_runs(store).set_index("run_id")
+    runs = read_runs(store).set_index("run_id")
     assert runs["status"].to_dict() == {"run_-1": "FAILED", "run_1": "FINISHED"}
     assert runs.loc["run_-1", "tags.error_type"] == "ValueError"
     failed = runs.loc["run_-1", "mlflow_run_id"]
@@ -185,7 +185,7 @@ def test_two_clients_at_once(team_server, tmp_path):
     handles = list_batches(store)[:2]
     assert {handle.batch_name for handle in handles} == {"one", "two"}
     for handle in handles:
-        runs = load_runs(store, batches=[handle.batch_id])
+        runs = read_runs(store, batches=[handle.batch_id])
         assert runs["status"].tolist() == ["FINISHED"] * 9
         assert runs["tags.run_key"].nunique() == 9
 
@@ -275,9 +275,9 @@ def test_a_request_that_arrives_late_leaves_no_second_run(team_server, batch, ma
         recorder.record([record])
         entry = run_entry(record, batch, parent)
         late = store.client.create_run(store.experiment_id, tags=dict(entry.tags)).info.run_id
-        assert len(load_runs(store, batches=[batch.batch_id])) == 2
+        assert len(read_runs(store, batches=[batch.batch_id])) == 2
         recorder.finish_parent("FINISHED")
-        runs = load_runs(store, batches=[batch.batch_id])
+        runs = read_runs(store, batches=[batch.batch_id])
         assert store.client.get_run(late).info.lifecycle_stage == "deleted"
     assert runs["status"].tolist() == ["FINISHED"]
 
@@ -351,7 +351,7 @@ def test_a_slow_server_slows_the_computing_and_fills_no_memory(
         recording.close()
     assert recording.error is None
     assert len(recording.recorded) == 16
-    assert len(load_runs(open_store(team_server.uri, "slow"))) == 16
+    assert len(read_runs(open_store(team_server.uri, "slow"))) == 16
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 
 from backtest_batch.tracking.values import (
     KEY_LENGTH,
-    as_text,
     flattened,
     is_number,
     safe_key,
     shortened,
+    value_text,
 )
 
 
@@ -30,7 +30,7 @@ from backtest_batch.tracking.values import (
     ],
 )
 def test_values_as_text(value, expected):
-    assert as_text(value) == expected
+    assert value_text(value) == expected
 
 
 def test_nested_keys_are_dotted_and_empty_mappings_stay():

@@ -7,7 +7,7 @@ import pandas as pd
 
 from backtest_batch.comparison.metrics_choice import choices
 from backtest_batch.tracking.entries import RESERVED_TAGS
-from backtest_batch.tracking.search import load_runs
+from backtest_batch.tracking.search import read_runs
 from backtest_batch.tracking.store import Store
 
 _IN_FILTER = re.compile(
@@ -39,7 +39,7 @@ def why_empty(
     where = f"the experiment '{store.experiment}' of {store.shown}"
     if batches is not None:
         where = f"the batches {', '.join(batches)}" if len(batches) > 1 else f"batch {batches[0]}"
-    runs = load_runs(store, batches=batches)
+    runs = read_runs(store, batches=batches)
     if runs.empty and batches is not None:
         return f"batch={','.join(batches)}: no run of it is recorded yet"
     if runs.empty:

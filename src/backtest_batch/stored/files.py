@@ -227,7 +227,7 @@ def _run_file(store: Store, mlflow_run_id: str, name: str) -> bytes:
 
 
 def _recorded_runs(store: Store, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return runs by their MLflow ids, each as a row of what load_runs returns."""
+    """Return runs by their MLflow ids, each as a row of what read_runs returns."""
     runs = {}
     with store.calling("read runs"):
         for start in range(0, len(run_ids), _AT_ONCE):

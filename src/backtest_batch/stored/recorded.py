@@ -42,7 +42,7 @@ def table_of(
     Parameters
     ----------
     frame
-        What :func:`.load_runs` returned, with metrics, params and tags; its index is kept.
+        What :func:`.read_runs` returned, with metrics, params and tags; its index is kept.
     kinds
         Which of the swept keys are conditions; by default those that the configuration says.
     params
@@ -81,7 +81,7 @@ def swept_keys(frame: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     frame
-        What :func:`.load_runs` returned. Where a run does not say what it swept, the keys that
+        What :func:`.read_runs` returned. Where a run does not say what it swept, the keys that
         differ within its batch are taken for swept.
     """
     swept = [_read_swept(text) for text in text_values(frame, "tags.swept")]
@@ -100,7 +100,7 @@ def differing_keys(frame: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     frame
-        What :func:`.load_runs` returned; of keys that determine results, those are meant that have
+        What :func:`.read_runs` returned; of keys that determine results, those are meant that have
         at least two values, and not the same ones in every batch that has them.
     """
     if frame["batch_id"].nunique() < 2:
@@ -122,7 +122,7 @@ def swept_values(run: Mapping[Any, Any]) -> dict[str, Any] | None:
     Parameters
     ----------
     run
-        A row of what :func:`.load_runs` returned, by column.
+        A row of what :func:`.read_runs` returned, by column.
     """
     swept = _read_swept(run.get("tags.swept"))
     if not isinstance(swept, list):
@@ -138,7 +138,7 @@ def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
     Parameters
     ----------
     run
-        A row of what :func:`.load_runs` returned, by column.
+        A row of what :func:`.read_runs` returned, by column.
     """
     config: dict[str, Any] = {}
     for column, text in run.items():
@@ -250,7 +250,7 @@ def text_values(frame: pd.DataFrame, column: str) -> list[str | None]:
     Parameters
     ----------
     frame
-        What :func:`.load_runs` returned.
+        What :func:`.read_runs` returned.
     column
         One of its columns, such as ``tags.run_key``.
     """

@@ -17,12 +17,12 @@ from backtest_batch.errors import ConfigurationError, Fault, SelectionError
 from backtest_batch.stored.empty import why_empty
 from backtest_batch.stored.recorded import table_of
 from backtest_batch.tracking.entries import params_of
-from backtest_batch.tracking.search import BatchHandle, find_batch, load_runs
+from backtest_batch.tracking.search import BatchHandle, find_batch, read_runs
 from backtest_batch.tracking.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Selection:
+class RunSelection:
     """Runs that were read from a store.
 
     Attributes
@@ -51,7 +51,7 @@ def select_runs(
     filter_string: str = "",
     statuses: Sequence[str] = ("FINISHED",),
     kinds: AxisKinds | None = None,
-) -> Selection:
+) -> RunSelection:
     """Return the runs that a comparison is about.
 
     Parameters
@@ -87,7 +87,7 @@ def select_runs(
         names = ["latest"]
     batches = None if names is None else _find_batches(store, names)
     ids = None if batches is None else [handle.batch_id for handle in batches]
-    found = load_runs(store, batches=ids, tags=tags, filter_string=filter_string)
+    found = read_runs(store, batches=ids, tags=tags, filter_string=filter_string)
     if found.empty:
         raise SelectionError(why_empty(store, ids, tags, filter_string))
     wanted = [status.upper() for status in statuses]
@@ -109,7 +109,7 @@ def select_runs(
         notes.append(f"{runs} more than once (same run key) and {counts} once.")
     differing = differing_results(table)
     notes += [*differing, *kinds.without_effect(list(table.params.columns))]
-    return Selection(
+    return RunSelection(
         table=table,
         batches=tuple(batches or ()),
         notes=tuple(notes),
@@ -153,37 +153,6 @@ def tag_filter(given: Any) -> dict[str, str]:
     if faults:
         raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
     return tags
-
-
-def earlier_runs_with_tags(
-    store: Store,
-    filter_tags: Any,
-    *,
-    exclude_batch_id: str,
-    kinds: AxisKinds | None = None,
-) -> RunTable | None:
-    """Return the FINISHED runs of other batches that have these tags; None when there are none.
-
-    Parameters
-    ----------
-    store
-        Where they are.
-    filter_tags
-        The key of the configuration; see :func:`tag_filter`. Without any tag there are no runs.
-    exclude_batch_id
-        The batch whose runs are at hand already.
-    kinds
-        Which of the swept keys are conditions; by default those that the configuration says.
-
-    Raises
-    ------
-    ConfigurationError
-        When ``filter_tags`` is malformed.
-    StoreError
-        When the store fails.
-    """
-    frame = _earlier_frame(store, filter_tags, exclude_batch_id)
-    return None if frame is None else without_repeats(table_of(frame, kinds))[0]
 
 
 def with_earlier_runs(
@@ -287,13 +256,13 @@ def _earlier_frame(store: Store, filter_tags: Any, batch_id: str) -> pd.DataFram
     tags = tag_filter(filter_tags)
     if not tags:
         return None
-    frame = load_runs(store, tags=tags, statuses=["FINISHED"])
+    frame = read_runs(store, tags=tags, statuses=["FINISHED"])
     frame = frame[frame["batch_id"] != batch_id].reset_index(drop=True)
     return None if frame.empty else frame
 
 
 def _as_recorded(table: RunTable, configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return runs as :func:`.load_runs` would, as far as their parameters are concerned."""
+    """Return runs as :func:`.read_runs` would, as far as their parameters are concerned."""
     index = table.runs.index
     swept = [
         json.dumps({str(name): value for name, value in row.items()})

@@ -34,8 +34,8 @@ from backtest_batch.tracking.search import (
     BatchHandle,
     find_batch,
     list_artifacts,
-    load_runs,
     read_artifact,
+    read_runs,
 )
 from backtest_batch.tracking.store import Store
 
@@ -125,7 +125,7 @@ def earlier_runs(
     handle = find_batch(store, batch_id)
     if handle.status == "RUNNING":
         refuse_running(batch_id, _process_of(handle), how_to_end(store, handle))
-    frame = load_runs(store, batches=[batch_id], parts=("metrics", "tags"))
+    frame = read_runs(store, batches=[batch_id], parts=("metrics", "tags"))
     specs = {run.run_key: run for run in plan.runs}
     records: dict[str, RunRecord] = {}
     run_ids: dict[str, str] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backtest_batch.records import RunSpec
-from backtest_batch.tracking.entries import Curve
+from backtest_batch.tracking.entries import EquityCurve
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.spool import Spool
 
@@ -28,7 +28,7 @@ class Extra:
     """
 
     spec: RunSpec
-    curve: Curve | None = None
+    curve: EquityCurve | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 

@@ -76,7 +76,7 @@ class BulkWriter:
         """
         for start in range(0, len(entries), RUNS_PER_TRANSACTION):
             chunk = entries[start : start + RUNS_PER_TRANSACTION]
-            run_ids = [new_run_id() for _ in chunk]
+            run_ids = [new_mlflow_id() for _ in chunk]
             with self._store.calling("record runs", patient=True):
                 self._write_chunk(chunk, run_ids)
             for offset, run_id in enumerate(run_ids):
@@ -194,7 +194,7 @@ def _has_files(entry: RunEntry) -> bool:
     return entry.folder is not None or bool(entry.texts)
 
 
-def new_run_id() -> str:
+def new_mlflow_id() -> str:
     """Return an id of 32 hexadecimal digits that begins with the time.
 
     Rows of later runs then stand behind those of earlier ones in every index, so that writing a

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest_batch.tracking.connections import call_each
-from backtest_batch.tracking.entries import Curve, now_ms
+from backtest_batch.tracking.entries import EquityCurve, now_ms
 from backtest_batch.tracking.rows import METRIC_COLUMNS, insert_rows, run_tables
 from backtest_batch.tracking.store import Store
 
@@ -17,14 +17,14 @@ MAX_POINTS = 200
 """Points a curve is thinned to: more would not be seen, and each costs a row."""
 
 
-def thinned(curve: Curve) -> Curve:
+def thinned_curve(curve: EquityCurve) -> EquityCurve:
     """Return at most 200 evenly spaced bars of ``curve``, the first and the last among them."""
     n_bars = len(curve.steps)
     if n_bars <= MAX_POINTS:
         return curve
     chosen = np.linspace(0, n_bars - 1, MAX_POINTS).round().astype(np.int64)
     times = curve.timestamps_ms
-    return Curve(
+    return EquityCurve(
         steps=curve.steps[chosen],
         equity=curve.equity[chosen],
         drawdown=curve.drawdown[chosen],
@@ -32,13 +32,13 @@ def thinned(curve: Curve) -> Curve:
     )
 
 
-def points(curve: Curve) -> Iterator[tuple[str, float, int, int]]:
+def points(curve: EquityCurve) -> Iterator[tuple[str, float, int, int]]:
     """Yield name, value, time in milliseconds and step of each point of both metrics.
 
     Values that are not finite are left out. Bars without a time, or before 1970, whose times
     MLflow refuses, have the present time.
     """
-    short, now = thinned(curve), now_ms()
+    short, now = thinned_curve(curve), now_ms()
     times = [now] * len(short.steps)
     if short.timestamps_ms is not None:
         times = [int(time) if time >= 0 else now for time in short.timestamps_ms]
@@ -48,11 +48,11 @@ def points(curve: Curve) -> Iterator[tuple[str, float, int, int]]:
                 yield name, float(value), time, int(step)
 
 
-def log_curves(store: Store, curves: Mapping[str, Curve]) -> None:
+def log_curves(store: Store, curves: Mapping[str, EquityCurve]) -> None:
     """Add curves, given by MLflow run id, through MLflow's client."""
     from mlflow.entities import Metric
 
-    def log(item: tuple[str, Curve]) -> None:
+    def log(item: tuple[str, EquityCurve]) -> None:
         run_id, curve = item
         metrics = [Metric(name, value, time, step) for name, value, time, step in points(curve)]
         store.client.log_batch(run_id, metrics=metrics, synchronous=True)
@@ -60,7 +60,7 @@ def log_curves(store: Store, curves: Mapping[str, Curve]) -> None:
     call_each(store, log, list(curves.items()))
 
 
-def insert_curves(engine: "Engine", curves: Mapping[str, Curve]) -> None:
+def insert_curves(engine: "Engine", curves: Mapping[str, EquityCurve]) -> None:
     """Write curves, given by MLflow run id, straight into the database, in place of earlier ones.
 
     Through the client nine curves take half a second.

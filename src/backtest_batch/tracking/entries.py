@@ -22,12 +22,12 @@ from backtest_batch.tracking.values import (
     RUN_NAME_LENGTH,
     SCALARS,
     TAG_LENGTH,
-    as_text,
     flattened,
     is_number,
     safe_key,
     safe_keys,
     shortened,
+    value_text,
 )
 
 RESERVED_TAGS = frozenset(
@@ -116,7 +116,7 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class EquityCurve:
     """The path of one run, to be drawn by MLflow's UI.
 
     Attributes
@@ -176,7 +176,7 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         "data_fingerprint": spec.data_fingerprint,
         "code_fingerprint": spec.code_fingerprint,
         "git_commit": batch.git_commit or NO_COMMIT,
-        "git_dirty": as_text(batch.git_dirty),
+        "git_dirty": value_text(batch.git_dirty),
         "attempts": str(record.attempts),
         "swept": _swept(spec.swept),
         "tracking_id": _tracking_id(batch, spec.run_id, record.started_ms),
@@ -224,7 +224,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
             "n_failed": "0",
             "n_skipped": "0",
             "git_commit": batch.git_commit or NO_COMMIT,
-            "git_dirty": as_text(batch.git_dirty),
+            "git_dirty": value_text(batch.git_dirty),
         }
     )
 
@@ -242,7 +242,8 @@ def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
 def tags_of(tags: Mapping[str, Any]) -> dict[str, str]:
     """Return tags as MLflow accepts them."""
     return {
-        safe_key(key): _masked_text(key, as_text(value), TAG_LENGTH) for key, value in tags.items()
+        safe_key(key): _masked_text(key, value_text(value), TAG_LENGTH)
+        for key, value in tags.items()
     }
 
 
@@ -251,8 +252,8 @@ def _text_of(key: str, value: Any, length: int) -> str:
     if kind is str:
         return _masked_text(key, value, length)
     if kind in SCALARS:
-        return as_text(value)
-    return shortened(as_text(masked_values(value, key)), length)
+        return value_text(value)
+    return shortened(value_text(masked_values(value, key)), length)
 
 
 @lru_cache(maxsize=20_000)

@@ -20,8 +20,8 @@ from backtest_batch.tracking.connections import call_each, each
 from backtest_batch.tracking.curves import insert_curves, log_curves
 from backtest_batch.tracking.entries import (
     BatchInfo,
-    Curve,
     DatasetInfo,
+    EquityCurve,
     RunEntry,
     metrics_of,
     now_ms,
@@ -36,7 +36,7 @@ from backtest_batch.tracking.store import Store
 from backtest_batch.tracking.values import TAG_LENGTH
 from backtest_batch.tracking.walk_runs import SplitRun, insert_metrics, log_metrics, split_entry
 
-__all__ = ["BatchInfo", "Curve", "DatasetInfo", "Recorder", "RecordingError", "WriterChoice"]
+__all__ = ["BatchInfo", "DatasetInfo", "EquityCurve", "Recorder", "RecordingError", "WriterChoice"]
 
 WriterChoice = Literal["auto", "client", "bulk"]
 
@@ -195,7 +195,7 @@ class Recorder:
             raise RecordingError(str(error), recorded) from error
         return [run_ids[index] for index in range(len(records))]
 
-    def log_curves(self, curves: Mapping[str, Curve]) -> None:
+    def log_curves(self, curves: Mapping[str, EquityCurve]) -> None:
         """Add stepped metrics ``equity`` and ``drawdown`` to runs, given by MLflow run id."""
         with self.store.calling("record equity curves", patient=True):
             if self._bulk_writer is not None and self.store.engine is not None:
@@ -264,11 +264,6 @@ class Recorder:
                 uris = query_artifact_uris(self.store, run_ids)
             found = dict(each(self.store, look, run_ids, at_once=not self.store.is_local_sqlite))
         return {run_ids[index]: absent for index, absent in found.items() if absent}
-
-    def add_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
-        """Set tags of a run."""
-        with self.store.calling("set tags", patient=True):
-            self._log(run_id, tags=tags_of(tags))
 
     def retire(self, run_ids: Sequence[str]) -> None:
         """Move earlier runs to MLflow's trash, because the same configuration runs again."""

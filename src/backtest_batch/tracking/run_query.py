@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.tracking.rows import run_tables
-from backtest_batch.tracking.run_table import RunTable
+from backtest_batch.tracking.run_table import RunColumns
 from backtest_batch.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RunQuery:
         )
 
 
-def query_database(store: Store, query: RunQuery, filter_string: str) -> RunTable:
+def query_database(store: Store, query: RunQuery, filter_string: str) -> RunColumns:
     """Return the runs of the store's experiment that are not in the trash.
 
     Raises
@@ -60,7 +60,7 @@ def query_database(store: Store, query: RunQuery, filter_string: str) -> RunTabl
     from sqlalchemy import select
 
     runs, tags, params, _, latest_metrics = run_tables()
-    table = RunTable(query.parts)
+    table = RunColumns(query.parts)
     with store.session() as session:
         chosen = _chosen(store, query).where(*_mlflow_conditions(session, filter_string))
         infos = select(

@@ -15,7 +15,7 @@ _FIRST = (
 _TIMES = ("started_ms", "ended_ms")
 
 
-class RunTable:
+class RunColumns:
     """Runs whose values arrive in any order.
 
     Parameters
@@ -62,7 +62,7 @@ class RunTable:
             self.add_values(part, ((info.run_id, key, value) for key, value in values.items()))
 
     def frame(self) -> pd.DataFrame:
-        """Return the table as :func:`backtest_batch.tracking.search.load_runs` describes it."""
+        """Return the table as :func:`backtest_batch.tracking.search.read_runs` describes it."""
         n_rows = len(self._infos)
         tags = self._columns["tags"]
         columns: dict[str, Any] = {

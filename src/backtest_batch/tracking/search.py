@@ -15,7 +15,7 @@ from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.entries import RERUN_OF
 from backtest_batch.tracking.paging import has_tag, searched
 from backtest_batch.tracking.run_query import RunQuery, query_database, query_keys
-from backtest_batch.tracking.run_table import RunTable
+from backtest_batch.tracking.run_table import RunColumns
 from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
 from backtest_batch.tracking.store import Store
 
@@ -93,7 +93,7 @@ def list_batches(store: Store, *, limit: int = _NAMED_BATCHES) -> list[BatchHand
         return [_handle(run) for run in _parents(store, {}, limit=limit)]
 
 
-def load_runs(
+def read_runs(
     store: Store,
     *,
     batches: Sequence[str] | None = None,
@@ -138,7 +138,7 @@ def load_runs(
         When the store fails.
     """
     if batches is not None and not batches:
-        return RunTable(parts).frame()
+        return RunColumns(parts).frame()
     query = RunQuery(
         batches=None if batches is None else tuple(batches),
         tags={"batch_role": role, **(tags or {})},
@@ -170,22 +170,6 @@ def run_states(store: Store, batch_id: str) -> list[tuple[str, str, str]]:
             for run in found
             if run.data.tags.get("batch_role") == "run"
         ]
-
-
-def keys_by_status(store: Store, batch_id: str) -> dict[str, dict[str, str]]:
-    """Return the MLflow run ids of a batch's runs, by status and run key.
-
-    Of several runs with the same key and status, the one that started last counts.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for run_key, status, run_id in run_states(store, batch_id):
-        found.setdefault(status, {})[run_key] = run_id
-    return found
-
-
-def finished_keys(store: Store, batch_id: str) -> dict[str, str]:
-    """Return the MLflow run ids of the finished runs of a batch, by run key."""
-    return keys_by_status(store, batch_id).get("FINISHED", {})
 
 
 def list_artifacts(store: Store, mlflow_run_id: str, folder: str | None = None) -> list[str]:
@@ -279,7 +263,7 @@ def _no_batch_message(store: Store, batch: str, known: Sequence[BatchHandle]) ->
     return f"There is no batch '{batch}' in {where}. {words}: {choices}."
 
 
-def _read(store: Store, query: RunQuery, given: str) -> RunTable:
+def _read(store: Store, query: RunQuery, given: str) -> RunColumns:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -296,9 +280,9 @@ def _read(store: Store, query: RunQuery, given: str) -> RunTable:
         ) from error
 
 
-def search_client(store: Store, query: RunQuery, given: str) -> RunTable:
+def search_client(store: Store, query: RunQuery, given: str) -> RunColumns:
     """Read runs through MLflow's client; works with every store."""
-    table = RunTable(query.parts)
+    table = RunColumns(query.parts)
     # MLflow's language knows no OR, so each batch is a search of its own.
     for batch_id in query.batches if query.batches is not None else (None,):
         for run in searched(store, _filter(query, batch_id, given)):

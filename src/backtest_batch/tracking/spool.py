@@ -28,7 +28,7 @@ from backtest_batch.signature import Origin, origin, sign
 from backtest_batch.tracking.address import has_secret, resolve_uri
 from backtest_batch.tracking.artifacts import PlacedFiles, names_below
 from backtest_batch.tracking.claim import follow
-from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo, now_ms
+from backtest_batch.tracking.entries import BatchInfo, DatasetInfo, EquityCurve, now_ms
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import find_batch, run_states
 from backtest_batch.tracking.spool_files import (
@@ -40,7 +40,7 @@ from backtest_batch.tracking.spool_files import (
     read_as,
     record_from_json,
     record_to_json,
-    write_json,
+    write_whole,
 )
 from backtest_batch.tracking.store import Store, open_store
 
@@ -90,8 +90,8 @@ class Spool:
         make_own_folder(folder)
         (folder / "runs").mkdir(exist_ok=True)
         if dataset is not None:
-            write_json(folder / "dataset.json", masked_values(fields_of(dataset)))
-        write_json(
+            write_whole(folder / "dataset.json", masked_values(fields_of(dataset)))
+        write_whole(
             folder / "batch.json",
             {
                 "format": FORMAT,
@@ -111,11 +111,11 @@ class Spool:
         if outcome is not None and outcome.artifacts is not None:
             PlacedFiles().move(outcome.artifacts, place / "artifacts")
         # Last, and at once: a run without it is not there.
-        write_json(place / "record.json", masked_values(record_to_json(record)))
+        write_whole(place / "record.json", masked_values(record_to_json(record)))
 
-    def add_curve(self, spec: RunSpec, curve: Curve) -> None:
+    def add_curve(self, spec: RunSpec, curve: EquityCurve) -> None:
         """Keep the equity curve of a run."""
-        write_json(self._place(spec) / "curve.json", curve_to_json(curve))
+        write_whole(self._place(spec) / "curve.json", curve_to_json(curve))
 
     def add_texts(self, spec: RunSpec, texts: Mapping[str, str]) -> None:
         """Keep text files that become artifacts of a run."""
@@ -125,7 +125,7 @@ class Spool:
         place = self.folder / "runs" / spec.run_id
         if not place.exists():
             place.mkdir()
-            write_json(place / "key.json", spec.run_key)
+            write_whole(place / "key.json", spec.run_key)
         return place
 
     def finish(
@@ -140,7 +140,7 @@ class Spool:
         """Keep how the parent run ends; takes what ``Recorder.finish_parent`` takes."""
         if artifacts is not None:
             shutil.copytree(artifacts, self.folder / "parent", dirs_exist_ok=True)
-        write_json(
+        write_whole(
             self.folder / "finish.json",
             {
                 "status": status,

@@ -10,8 +10,8 @@ import numpy as np
 
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.tracking.curves import thinned
-from backtest_batch.tracking.entries import BatchInfo, Curve, DatasetInfo
+from backtest_batch.tracking.curves import thinned_curve
+from backtest_batch.tracking.entries import BatchInfo, DatasetInfo, EquityCurve
 from backtest_batch.tracking.process import ProcessIdentity
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def read_as(path: Path, convert: Callable[[Any], T]) -> T:
         ) from error
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_whole(path: Path, values: Any) -> None:
     """Write JSON so that the file is there whole or not at all."""
     temporary = path.with_suffix(".tmp")
     text = json.dumps(values, default=_plain, ensure_ascii=True)
@@ -102,18 +102,18 @@ def _folder(outcome: Mapping[str, Any], artifacts: Path) -> dict[str, Path | Non
     return {"artifacts": artifacts if outcome["artifacts"] and artifacts.exists() else None}
 
 
-def curve_to_json(curve: Curve) -> dict[str, Any]:
+def curve_to_json(curve: EquityCurve) -> dict[str, Any]:
     """Return a curve, thinned to what is recorded of it, as lists."""
     return {
         name: None if values is None else values.tolist()
-        for name, values in fields_of(thinned(curve)).items()
+        for name, values in fields_of(thinned_curve(curve)).items()
     }
 
 
-def curve_from_json(values: Mapping[str, Any]) -> Curve:
+def curve_from_json(values: Mapping[str, Any]) -> EquityCurve:
     """Return the curve whose fields are ``values``."""
     times = values["timestamps_ms"]
-    return Curve(
+    return EquityCurve(
         steps=np.array(values["steps"], dtype=np.int64),
         equity=np.array(values["equity"], dtype=np.float64),
         drawdown=np.array(values["drawdown"], dtype=np.float64),

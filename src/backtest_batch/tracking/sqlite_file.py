@@ -71,7 +71,7 @@ def create_if_missing(database: Path) -> None:
         ) from error
 
 
-def check(database: Path) -> None:
+def check_file(database: Path) -> None:
     """Check that the database is sound, of the installed MLflow's schema, and can be written.
 
     MLflow itself would answer most of these faults with tracebacks after retrying for minutes,

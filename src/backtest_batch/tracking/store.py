@@ -258,7 +258,7 @@ def _files_client(
 def _open_sqlite(uri: str, database: Path) -> "MlflowClient":
     import_mlflow()
     sqlite_file.create_if_missing(database)
-    sqlite_file.check(database)
+    sqlite_file.check_file(database)
     bring_artifacts_along(database)
     client = new_client(uri)
     sqlite_file.tune(_backend(client).engine)

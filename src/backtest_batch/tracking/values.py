@@ -27,12 +27,12 @@ _ALLOWED = re.compile(r"[/\w.\- ]+")
 _REJECTED = re.compile(r"[^/\w.\- ]")
 
 
-def digest(text: str) -> str:
+def short_digest(text: str) -> str:
     """Return eight hexadecimal digits that stand for ``text``."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def as_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a configuration value as text: YAML's words, floats by repr, the rest as JSON."""
     if isinstance(value, str):
         return value
@@ -56,7 +56,7 @@ def shortened(text: str, length: int) -> str:
         text = text.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) <= length:
         return text
-    ending = f"… [{len(text)} characters, sha256 {digest(text)}]"
+    ending = f"… [{len(text)} characters, sha256 {short_digest(text)}]"
     return text[: length - len(ending)] + ending
 
 
@@ -78,7 +78,7 @@ def safe_key(key: str) -> str:
     if is_allowed and is_plain:
         return key
     changed = _REJECTED.sub("_", key).replace("/", "_").strip(".") or "_"
-    return f"{changed[: KEY_LENGTH - 9]}-{digest(key)}"
+    return f"{changed[: KEY_LENGTH - 9]}-{short_digest(key)}"
 
 
 def safe_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

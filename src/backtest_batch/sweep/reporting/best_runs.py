@@ -16,7 +16,7 @@ from backtest_batch.sweep.reporting.comparison import Compared
 from backtest_batch.sweep.reporting.files import best_first
 from backtest_batch.sweep.reporting.page import equity_page
 from backtest_batch.sweep.session import TOP_ARTIFACTS, Session
-from backtest_batch.tracking.entries import Curve
+from backtest_batch.tracking.entries import EquityCurve
 
 TOP_CURVES = 20
 """So many of the best runs have curves in MLflow's UI."""
@@ -49,7 +49,7 @@ def complete_best_runs(session: Session, compared: Compared) -> Compared:
     return replace(compared, conclusion=noted)
 
 
-def curve_of(returns: BatchReturns, spec: RunSpec) -> Curve | None:
+def curve_of(returns: BatchReturns, spec: RunSpec) -> EquityCurve | None:
     """Return the path of a run's equity from its returns; None when it has none."""
     row = returns.rows[spec.index]
     bars = np.flatnonzero(np.isfinite(row))
@@ -60,7 +60,7 @@ def curve_of(returns: BatchReturns, spec: RunSpec) -> Curve | None:
     growth = np.concatenate(([1.0], np.cumprod(1.0 + row[bars])))
     index = returns.index if returns.index.tz is None else returns.index.tz_convert("UTC")
     times = pd.DatetimeIndex(index).tz_localize(None).as_unit("ms").asi8
-    return Curve(
+    return EquityCurve(
         steps=steps,
         equity=spec.config["initial_capital"] * growth,
         drawdown=growth / np.maximum.accumulate(growth) - 1.0,

@@ -8,7 +8,7 @@ from backtest_batch.comparison.walk_forward import ScenarioWalk
 from backtest_batch.errors import StoreError
 from backtest_batch.sweep.reporting.comparison import Compared
 from backtest_batch.sweep.session import Session
-from backtest_batch.tracking.search import load_runs
+from backtest_batch.tracking.search import read_runs
 from backtest_batch.tracking.walk_runs import SplitRun
 
 WINDOWS = ("train_start", "train_end", "test_start", "test_end")
@@ -41,7 +41,7 @@ def record_walk(session: Session, compared: Compared) -> str:
         n_splits = sum(len(item.plan.splits) * len(item.runs.run_ids) for item in walk.walks)
         if walk.walks[0].settings.logs_split_runs(n_splits):
             if session.earlier is not None:  # an earlier attempt may have come as far as this
-                again = load_runs(
+                again = read_runs(
                     recorder.store, batches=[session.batch_id], role="split", parts=()
                 )
                 recorder.retire(again["mlflow_run_id"].tolist())
