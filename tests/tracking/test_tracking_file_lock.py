@@ -63,3 +63,9 @@ def test_an_exception_inside_releases_it(tmp_path):
         raise ValueError("inside")
     with locked(tmp_path / "lock", timeout_seconds=0.1):
         pass
+
+
+def test_a_missing_folder_is_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "missing" / "lock"):
+        pass
+    assert not (tmp_path / "missing").exists()
