@@ -14,10 +14,8 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.schema import NODES, SWEEPABLE
 from backtest_batch.records import Scalar
+from backtest_batch.tracking.entries import Swept, swept_of
 from backtest_batch.tracking.values import PARAM_LENGTH, safe_key
-
-Swept = dict[str, Any] | list[str] | None
-"""What a run says of its swept keys: their values; the keys alone; nothing."""
 
 _FACTS = (
     "batch_name",
@@ -53,7 +51,7 @@ def table_of(
     RunTable
         With the further run columns ``batch_name``, ``git_commit`` and ``ruined``.
     """
-    swept = [_read_swept(text) for text in text_values(frame, "tags.swept")]
+    swept = [swept_of(text) for text in text_values(frame, "tags.swept")]
     names = list(dict.fromkeys([*swept_keys(frame), *differing_keys(frame), *params]))
     index = frame.index
     # As objects: beside a run without the key, pandas would make floats of whole numbers.
@@ -84,7 +82,7 @@ def swept_keys(frame: pd.DataFrame) -> list[str]:
         What :func:`.read_runs` returned. Where a run does not say what it swept, the keys that
         differ within its batch are taken for swept.
     """
-    swept = [_read_swept(text) for text in text_values(frame, "tags.swept")]
+    swept = [swept_of(text) for text in text_values(frame, "tags.swept")]
     names = dict.fromkeys(name for keys in swept for name in keys or ())
     silent = frame.loc[[keys is None for keys in swept], "batch_id"].unique()
     for batch_id in silent:
@@ -124,7 +122,7 @@ def swept_values(run: Mapping[Any, Any]) -> dict[str, Any] | None:
     run
         A row of what :func:`.read_runs` returned, by column.
     """
-    swept = _read_swept(run.get("tags.swept"))
+    swept = swept_of(run.get("tags.swept"))
     if not isinstance(swept, list):
         return None if swept is None else {key: _parsed(value) for key, value in swept.items()}
     values = {name: _values(pd.DataFrame([run]), name, [swept])[0] for name in swept}
@@ -176,14 +174,6 @@ def _settings(frame: pd.DataFrame) -> list[tuple[str, str]]:
         if root in SWEEPABLE:
             keys.append((root, column) if root in NODES and rest == "_target_" else (key, column))
     return sorted(keys, key=lambda item: (item[0].count("."), item[0]))
-
-
-def _read_swept(text: Any) -> Swept:
-    try:
-        swept = json.loads(text) if isinstance(text, str) else None
-    except ValueError:  # so many keys that MLflow's limit cut them
-        return None
-    return swept if isinstance(swept, dict | list) else None
 
 
 def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scalar]:

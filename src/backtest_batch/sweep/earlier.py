@@ -13,20 +13,20 @@ import pandas as pd
 from backtest_batch.batch.chunks import RETURNS, array_file
 from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.forward import is_on
-from backtest_batch.batch.inputs import INPUTS, UNKNOWN, Checked
+from backtest_batch.batch.inputs import Checked
 from backtest_batch.batch.kept import Kept
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.rows import are_written, is_whole, row_writer
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
-from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
-from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
 from backtest_batch.tracking.artifacts import local_folder, missing
 from backtest_batch.tracking.claim import CLAIM, take
+from backtest_batch.tracking.entries import run_record
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
 from backtest_batch.tracking.run_query import query_artifact_uris
@@ -38,9 +38,6 @@ from backtest_batch.tracking.search import (
     read_runs,
 )
 from backtest_batch.tracking.store import Store
-
-RESULT_TAGS = ("ruined", "untradable_weights", "scaled_decisions", INPUTS, UNKNOWN)
-"""Tags of a run that belong to its result."""
 
 KEPT_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
 """Files that every run has which has files at all."""
@@ -138,7 +135,7 @@ def earlier_runs(
             retired.append(str(row["mlflow_run_id"]))
             n_stale += spec is None and row["status"] == "FINISHED"
             continue
-        record = _record(spec, row)
+        record = run_record(spec, row)
         fault = _fault(record, checked)
         if fault is not None:
             retired.append(str(row["mlflow_run_id"]))
@@ -217,39 +214,6 @@ def how_to_end(store: Store, handle: BatchHandle) -> str:
     if CLAIM in handle.tags:
         code += f"; c.delete_tag('{handle.mlflow_run_id}', '{CLAIM}')"
     return f'If it has ended, say so first: python -c "{code}"'
-
-
-def _record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
-    def tag(name: str, default: str = "") -> str:
-        value = row.get(f"tags.{name}")
-        return default if value is None or pd.isna(value) else str(value)
-
-    def metric(name: str) -> float | None:
-        value = row.get(f"metrics.{name}")
-        return None if value is None or pd.isna(value) else float(value)
-
-    outcome: RunResult | RunFailure
-    if row["status"] == "FINISHED":
-        found = {name: metric(name) for name in RESULT_METRICS}
-        undefined = tag("undefined_metrics")
-        outcome = RunResult(
-            metrics={name: value for name, value in found.items() if value is not None},
-            undefined_metrics=tuple(undefined.split(",")) if undefined else (),
-            tags={name: tag(name) for name in RESULT_TAGS if tag(name)},
-            runtime_s=metric("runtime_s") or 0.0,
-            cpu_s=metric("cpu_s") or 0.0,
-            peak_rss_mb=metric("peak_rss_mb") or 0.0,
-            chunk_runs=int(tag("chunk_runs", "1")),
-        )
-    else:
-        outcome = RunFailure(error_type=tag("error_type"), error_message=tag("error_message"))
-    return RunRecord(
-        spec=spec,
-        outcome=outcome,
-        attempts=int(tag("attempts", "1")),
-        started_ms=int(row["started_ms"]),
-        ended_ms=int(row["ended_ms"]),
-    )
 
 
 def with_in_sample(records: Sequence[RunRecord], kept: Kept) -> list[RunRecord]:

@@ -1,10 +1,12 @@
-"""What a batch and its runs look like in MLflow: names, parameters, metrics and tags.
+"""A batch and its runs in MLflow's terms, in both directions: what is written, and what reads it.
 
-Both writers, through MLflow's client and straight into the database, write these entries.
+Both kinds of store write these entries and return these names. Whatever text goes into a store
+passes :func:`stored_text`, which leaves out secrets and cuts what MLflow would cut without a word.
 """
 
 import getpass
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.market.panel import FloatArray, IntArray
 from backtest_batch.masking import masked, masked_values
-from backtest_batch.records import RunFailure, RunRecord, RunResult, Status
+from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.tracking.process import ProcessIdentity, this_process
 from backtest_batch.tracking.values import (
     PARAM_LENGTH,
@@ -44,6 +47,13 @@ RESERVED_TAGS = frozenset(
 
 RERUN_OF = "rerun_of"
 """Tag of a batch that computes the winner of another batch again: the batch_id of that."""
+
+RESULT_TAGS = (
+    "ruined", "untradable_weights", "scaled_decisions", "strategy_inputs", "inputs_unknown",
+)  # fmt: skip
+"""Tags of a run that belong to its result."""
+
+_NOTE_ENDING = "\n\n… The whole summary is the artifact batch_summary.md."
 
 NO_COMMIT = "none"
 """The tag git_commit outside a git repository."""
@@ -178,7 +188,7 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         "git_commit": batch.git_commit or NO_COMMIT,
         "git_dirty": value_text(batch.git_dirty),
         "attempts": str(record.attempts),
-        "swept": _swept(spec.swept),
+        "swept": _swept_text(spec.swept),
         "tracking_id": _tracking_id(batch, spec.run_id, record.started_ms),
     }
     metrics: dict[str, Any] = {"attempts": record.attempts}
@@ -212,6 +222,54 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
     )
 
 
+def run_record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
+    """Return a run as it ended, from what :func:`run_entry` wrote of it.
+
+    Texts come back as they were stored: without secrets, and cut. Of a result its files, timings,
+    decisions and training metrics are not in its tags and metrics, and of a failure its log and
+    traceback; they stay empty here.
+
+    Parameters
+    ----------
+    spec
+        What was asked for.
+    row
+        A row of what :func:`.read_runs` returned with metrics and tags, by column; its status is
+        FINISHED, FAILED or KILLED.
+    """
+
+    def tag(name: str, default: str = "") -> str:
+        value = row.get(f"tags.{name}")
+        return value if isinstance(value, str) else default
+
+    def metric(name: str) -> float | None:
+        value = row.get(f"metrics.{name}")
+        return None if value is None or math.isnan(value) else float(value)
+
+    outcome: RunResult | RunFailure | None = None
+    if row["status"] == "FINISHED":
+        found = {name: metric(name) for name in RESULT_METRICS}
+        undefined = tag("undefined_metrics")
+        outcome = RunResult(
+            metrics={name: value for name, value in found.items() if value is not None},
+            undefined_metrics=tuple(undefined.split(",")) if undefined else (),
+            tags={name: tag(name) for name in RESULT_TAGS if tag(name)},
+            runtime_s=metric("runtime_s") or 0.0,
+            cpu_s=metric("cpu_s") or 0.0,
+            peak_rss_mb=metric("peak_rss_mb") or 0.0,
+            chunk_runs=int(tag("chunk_runs", "1")),
+        )
+    elif row["status"] == "FAILED":
+        outcome = RunFailure(error_type=tag("error_type"), error_message=tag("error_message"))
+    return RunRecord(
+        spec=spec,
+        outcome=outcome,
+        attempts=int(tag("attempts", "1")),
+        started_ms=int(row["started_ms"]),
+        ended_ms=int(row["ended_ms"]),
+    )
+
+
 def parent_tags(batch: BatchInfo) -> dict[str, str]:
     """Return the tags with which the parent run of a batch begins."""
     return tags_of(
@@ -229,6 +287,17 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
     )
 
 
+def note_tag(note: str) -> dict[str, str]:
+    """Return the tag with the Markdown that MLflow's UI shows with a run.
+
+    It is cut at 8,000 characters, which it says.
+    """
+    text = masked(note)
+    if len(text) > TAG_LENGTH:
+        text = text[: TAG_LENGTH - len(_NOTE_ENDING)] + _NOTE_ENDING
+    return {"mlflow.note.content": text}
+
+
 def params_of(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a configuration as MLflow's parameters: dotted keys, values as text."""
     return {safe_key(key): _text_of(key, value, PARAM_LENGTH) for key, value in flattened(config)}
@@ -242,7 +311,7 @@ def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
 def tags_of(tags: Mapping[str, Any]) -> dict[str, str]:
     """Return tags as MLflow accepts them."""
     return {
-        safe_key(key): _masked_text(key, value_text(value), TAG_LENGTH)
+        safe_key(key): stored_text(key, value_text(value), TAG_LENGTH)
         for key, value in tags.items()
     }
 
@@ -250,15 +319,18 @@ def tags_of(tags: Mapping[str, Any]) -> dict[str, str]:
 def _text_of(key: str, value: Any, length: int) -> str:
     kind = type(value)
     if kind is str:
-        return _masked_text(key, value, length)
+        return stored_text(key, value, length)
     if kind in SCALARS:
         return value_text(value)
     return shortened(value_text(masked_values(value, key)), length)
 
 
 @lru_cache(maxsize=20_000)
-def _masked_text(key: str, text: str, length: int) -> str:
-    """Return a text that may be stored; remembered, as the runs of a batch share most of theirs."""
+def stored_text(key: str, text: str, length: int) -> str:
+    """Return the text under a key as a store may have it: without secrets, cut at ``length``.
+
+    Remembered, as the runs of a batch share most of theirs.
+    """
     return shortened(masked_values(text, key), length)
 
 
@@ -289,7 +361,11 @@ def _user() -> str:
         return "unknown"
 
 
-def _swept(swept: Mapping[str, Any]) -> str:
+Swept = dict[str, Any] | list[str] | None
+"""What a run says of its swept keys: their values; the keys alone; nothing."""
+
+
+def _swept_text(swept: Mapping[str, Any]) -> str:
     """Return the swept values as JSON; where they are too long for a tag, their keys alone.
 
     Parameters are text; this says which of them were swept, in which order and type.
@@ -299,6 +375,15 @@ def _swept(swept: Mapping[str, Any]) -> str:
         if len(text) <= TAG_LENGTH:
             break
     return text
+
+
+def swept_of(text: Any) -> Swept:
+    """Return what the tag ``swept`` of a run says."""
+    try:
+        swept = json.loads(text) if isinstance(text, str) else None
+    except ValueError:  # so many keys that MLflow's limit cut them
+        return None
+    return swept if isinstance(swept, dict | list) else None
 
 
 def _tracking_id(batch: BatchInfo, run_id: str, started_ms: int) -> str:

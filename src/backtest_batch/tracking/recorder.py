@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backtest_batch.errors import StoreError
-from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, Status
 from backtest_batch.tracking.answers import end_run, require_recorded
 from backtest_batch.tracking.artifacts import missing, send, upload
@@ -24,6 +23,7 @@ from backtest_batch.tracking.entries import (
     EquityCurve,
     RunEntry,
     metrics_of,
+    note_tag,
     now_ms,
     params_of,
     parent_tags,
@@ -33,14 +33,11 @@ from backtest_batch.tracking.entries import (
 from backtest_batch.tracking.mlflow_calls import again_after_collisions
 from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.store import Store
-from backtest_batch.tracking.values import TAG_LENGTH
 from backtest_batch.tracking.walk_runs import SplitRun, insert_metrics, log_metrics, split_entry
 
 __all__ = ["BatchInfo", "DatasetInfo", "EquityCurve", "Recorder", "RecordingError", "WriterChoice"]
 
 WriterChoice = Literal["auto", "client", "bulk"]
-
-_NOTE_ENDING = "\n\n… The whole summary is the artifact batch_summary.md."
 
 _log = logging.getLogger(__name__)
 
@@ -301,7 +298,7 @@ class Recorder:
         ended_ms = now_ms() if ended_ms is None else ended_ms
         all_tags = tags_of(tags or {})
         if note:
-            all_tags["mlflow.note.content"] = _note(masked(note))
+            all_tags |= note_tag(note)
         with self.store.calling("finish the batch", patient=True):
             self._log(
                 self.parent_run_id,
@@ -353,12 +350,6 @@ class Recorder:
             tags=[RunTag(key, value) for key, value in (tags or {}).items()],
             synchronous=True,
         )
-
-
-def _note(text: str) -> str:
-    if len(text) <= TAG_LENGTH:
-        return text
-    return text[: TAG_LENGTH - len(_NOTE_ENDING)] + _NOTE_ENDING
 
 
 def _dataset_input(data: DatasetInfo) -> Any:  # Any: an entity of MLflow, which loads late
