@@ -8,7 +8,7 @@ from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
 from backtest_batch.tracking import bulk
 from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.bulk import BulkWriter
+from backtest_batch.tracking.bulk import SqlRuns, obstacle_to_writing
 from backtest_batch.tracking.entries import run_entry
 from backtest_batch.tracking.recorder import Recorder, RecordingError
 from backtest_batch.tracking.rows import RunRows
@@ -220,11 +220,11 @@ def test_rows_that_read_otherwise_are_removed_and_the_client_takes_over(
 
 def test_an_unknown_schema_is_left_to_the_client(store, batch, monkeypatch):
     monkeypatch.setattr(bulk, "KNOWN_REVISIONS", frozenset())
-    assert "newer than what writing in bulk was tested with" in BulkWriter.obstacle(store)
+    assert "newer than what writing in bulk was tested with" in obstacle_to_writing(store)
     with pytest.raises(StoreError, match=r"^tracking.writer=bulk cannot be used: the schema"):
         Recorder(store, batch, writer="bulk")
     recorder = Recorder(store, batch, writer="auto")
-    assert recorder._bulk_writer is None
+    assert not isinstance(recorder._runs, SqlRuns)
 
 
 def test_a_transaction_that_fails_leaves_nothing(store, batch, make_record, tmp_path):

@@ -25,11 +25,11 @@ from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
 from backtest_batch.tracking.artifacts import local_folder, missing
+from backtest_batch.tracking.bulk import store_to_read
 from backtest_batch.tracking.claim import CLAIM, take
 from backtest_batch.tracking.entries import run_record
 from backtest_batch.tracking.leftovers import mark_dead_runs
 from backtest_batch.tracking.process import host_name, lives, this_process
-from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.search import (
     BatchHandle,
     find_batch,
@@ -303,7 +303,7 @@ def without_files(
     earlier, store
         Where they are recorded.
     """
-    if local_folder(store.artifact_location) is None or store.engine is None:
+    if local_folder(store.artifact_location) is None:
         return []
     specs = {
         earlier.run_ids[record.spec.run_key]: record.spec
@@ -311,7 +311,7 @@ def without_files(
         if record.status == "FINISHED" and record.spec.index in with_files
     }
     with store.calling("look for artifacts"):
-        uris = query_artifact_uris(store, list(specs))
+        uris = store_to_read(store).artifact_uris(list(specs))
     return [
         spec
         for run_id, spec in specs.items()

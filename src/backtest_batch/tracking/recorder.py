@@ -12,11 +12,10 @@ from backtest_batch.records import RunRecord, Status
 from backtest_batch.tracking.answers import end_run, require_recorded
 from backtest_batch.tracking.artifacts import missing, send, upload
 from backtest_batch.tracking.begin import Beginnings
-from backtest_batch.tracking.bulk import BulkWriteError, BulkWriter
+from backtest_batch.tracking.bulk import BulkWriteError, SqlRuns, obstacle_to_writing
 from backtest_batch.tracking.claim import CLAIM, hold, new_claim, release
-from backtest_batch.tracking.client_writer import ClientWriter, metrics_at
+from backtest_batch.tracking.client_writer import ClientRuns, metrics_at
 from backtest_batch.tracking.connections import call_each, each
-from backtest_batch.tracking.curves import insert_curves, log_curves
 from backtest_batch.tracking.entries import (
     BatchInfo,
     DatasetInfo,
@@ -30,10 +29,10 @@ from backtest_batch.tracking.entries import (
     run_entry,
     tags_of,
 )
+from backtest_batch.tracking.kinds import RunStore
 from backtest_batch.tracking.mlflow_calls import again_after_collisions
-from backtest_batch.tracking.run_query import query_artifact_uris
 from backtest_batch.tracking.store import Store
-from backtest_batch.tracking.walk_runs import SplitRun, insert_metrics, log_metrics, split_entry
+from backtest_batch.tracking.walk_runs import SplitRun, split_entry
 
 __all__ = ["BatchInfo", "DatasetInfo", "EquityCurve", "Recorder", "RecordingError", "WriterChoice"]
 
@@ -81,12 +80,12 @@ class Recorder:
         self.batch = batch
         self.parent_run_id: str | None = None
         self._beginnings = Beginnings(store)
-        self._client_writer = ClientWriter(store, self._beginnings)
-        self._bulk_writer: BulkWriter | None = None
+        self._client_runs = ClientRuns(store, self._beginnings)
+        self._runs: RunStore = self._client_runs
         if writer != "client":
-            obstacle = BulkWriter.obstacle(store)
+            obstacle = obstacle_to_writing(store)
             if obstacle is None:
-                self._bulk_writer = BulkWriter(store)
+                self._runs = SqlRuns(store, self._client_runs)
             elif writer == "bulk":
                 raise StoreError(f"tracking.writer=bulk cannot be used: {obstacle}.")
 
@@ -195,18 +194,14 @@ class Recorder:
     def log_curves(self, curves: Mapping[str, EquityCurve]) -> None:
         """Add stepped metrics ``equity`` and ``drawdown`` to runs, given by MLflow run id."""
         with self.store.calling("record equity curves", patient=True):
-            if self._bulk_writer is not None and self.store.engine is not None:
-                insert_curves(self.store.engine, curves)
-            else:
-                log_curves(self.store, curves)
+            self._runs.write_curves(curves)
 
     def add_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Add metrics to runs that are recorded, given by MLflow run id."""
         with self.store.calling("add metrics", patient=True):
-            if self._bulk_writer is not None and self.store.engine is not None:
-                insert_metrics(self.store.engine, metrics, now_ms())
-            else:
-                log_metrics(self.store, metrics, now_ms())
+            self._runs.write_metrics(
+                {run_id: metrics_of(values) for run_id, values in metrics.items()}, now_ms()
+            )
 
     def record_splits(self, splits: Sequence[SplitRun]) -> None:
         """Write a run for each split of a walk-forward, below the run that was split."""
@@ -222,7 +217,6 @@ class Recorder:
         files
             For each run its MLflow run id, text files by name, and a folder with further files.
         """
-        uris: Mapping[str, str] = {}
 
         def add(item: tuple[str, Mapping[str, str], Path | None]) -> None:
             run_id, texts, folder = item
@@ -232,8 +226,7 @@ class Recorder:
                 upload(self.store.files, run_id, folder=folder, texts=texts)
 
         with self.store.calling("store artifacts", patient=True):
-            if self._bulk_writer is not None:
-                uris = query_artifact_uris(self.store, [run_id for run_id, *_ in files])
+            uris = self._runs.artifact_uris([run_id for run_id, *_ in files])
             call_each(self.store, add, files, at_once=not self.store.is_local_sqlite)
 
     def missing_files(self, names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -254,11 +247,9 @@ class Recorder:
             uri = uris.get(run_id) or self.store.client.get_run(run_id).info.artifact_uri
             return missing(uri, self.store.files.tracking_uri, names[run_id])
 
-        uris: Mapping[str, str] = {}
         run_ids = list(names)
         with self.store.calling("look for artifacts", patient=True):
-            if self.store.engine is not None:
-                uris = query_artifact_uris(self.store, run_ids)
+            uris = self._runs.artifact_uris(run_ids)
             found = dict(each(self.store, look, run_ids, at_once=not self.store.is_local_sqlite))
         return {run_ids[index]: absent for index, absent in found.items() if absent}
 
@@ -318,19 +309,17 @@ class Recorder:
         run_ids: dict[int, str],
     ) -> None:
         """Write ``entries`` and put the id of each into ``run_ids`` as soon as it is complete."""
-        if self._bulk_writer is not None:
-            fresh = [index for index, run_id in enumerate(existing) if run_id is None]
-            try:
-                for position, run_id in self._bulk_writer.write([entries[i] for i in fresh]):
-                    run_ids[fresh[position]] = run_id
-            except BulkWriteError as error:
-                _log.warning("%s Runs are written one by one through MLflow's client.", error)
-                self._bulk_writer = None
-        left = [index for index in range(len(entries)) if index not in run_ids]
-        for position, run_id in self._client_writer.write(
-            [entries[i] for i in left], [existing[i] for i in left]
-        ):
-            run_ids[left[position]] = run_id
+        try:
+            # One by one: where one fails, those before it are recorded.
+            run_ids.update(self._runs.write(entries, existing))
+        except BulkWriteError as error:
+            _log.warning("%s Runs are written one by one through MLflow's client.", error)
+            self._runs = self._client_runs
+            left = [index for index in range(len(entries)) if index not in run_ids]
+            for position, run_id in self._runs.write(
+                [entries[i] for i in left], [existing[i] for i in left]
+            ):
+                run_ids[left[position]] = run_id
 
     def _log(
         self,

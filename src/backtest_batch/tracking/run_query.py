@@ -4,10 +4,10 @@ MLflow's client spends two milliseconds on each run it reads. The three queries 
 thousand runs in about two seconds, and are tested to return what the client returns.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from backtest_batch.tracking.kinds import RunQuery
 from backtest_batch.tracking.rows import run_tables
 from backtest_batch.tracking.run_table import RunColumns
 from backtest_batch.tracking.store import Store
@@ -17,36 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _IDS_AT_ONCE = 1_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunQuery:
-    """Which runs are read, and what of them.
-
-    Attributes
-    ----------
-    batches
-        Their batch_ids; None for all.
-    tags
-        Tags that every run has with exactly these values.
-    statuses
-        MLflow's statuses; None for all.
-    parts
-        Which of metrics, params and tags are read.
-    """
-
-    batches: tuple[str, ...] | None
-    tags: Mapping[str, str]
-    statuses: tuple[str, ...] | None
-    parts: tuple[str, ...]
-
-    def admits(self, status: str, tags: Mapping[str, str]) -> bool:
-        """Return whether a run with this status and these tags is among those meant."""
-        return (
-            (self.statuses is None or status in self.statuses)
-            and (self.batches is None or tags.get("batch_id") in self.batches)
-            and all(tags.get(key) == value for key, value in self.tags.items())
-        )
 
 
 def query_database(store: Store, query: RunQuery, filter_string: str) -> RunColumns:

@@ -3,20 +3,19 @@
 import difflib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from backtest_batch.errors import SelectionError
-from backtest_batch.tracking.answers import unbelievable
 from backtest_batch.tracking.artifacts import local_folder
+from backtest_batch.tracking.bulk import store_to_read
 from backtest_batch.tracking.entries import RERUN_OF
-from backtest_batch.tracking.paging import has_tag, searched
-from backtest_batch.tracking.run_query import RunQuery, query_database, query_keys
+from backtest_batch.tracking.kinds import RunQuery
+from backtest_batch.tracking.paging import has_tag
 from backtest_batch.tracking.run_table import RunColumns
-from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
 from backtest_batch.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -157,19 +156,8 @@ def run_states(store: Store, batch_id: str) -> list[tuple[str, str, str]]:
     StoreError
         When the store fails, or a server does not know the batch, which has its parent run there.
     """
-    query = RunQuery(batches=(batch_id,), tags={"batch_role": "run"}, statuses=None, parts=())
     with store.calling("read the batch's runs"):
-        if store.engine is not None:
-            return query_keys(store, query)
-        everything = replace(query, tags={})
-        found = list(searched(store, _filter(everything, batch_id, ""), ["start_time ASC"]))
-        if not any(run.data.tags.get("batch_role") == "batch" for run in found):
-            raise unbelievable(store.shown, f"knows nothing of the batch {batch_id}")
-        return [
-            (run.data.tags.get("run_key", ""), run.info.status, run.info.run_id)
-            for run in found
-            if run.data.tags.get("batch_role") == "run"
-        ]
+        return store_to_read(store).states(batch_id)
 
 
 def list_artifacts(store: Store, mlflow_run_id: str, folder: str | None = None) -> list[str]:
@@ -267,9 +255,7 @@ def _read(store: Store, query: RunQuery, given: str) -> RunColumns:
     from mlflow.exceptions import MlflowException
 
     try:
-        if store.engine is not None and head_revision() in KNOWN_REVISIONS:
-            return query_database(store, query, given)
-        return search_client(store, query, given)
+        return store_to_read(store).read(query, given)
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE" or not given.strip():
             raise
@@ -278,24 +264,3 @@ def _read(store: Store, query: RunQuery, given: str) -> RunColumns:
             f"filter={given} is not understood: {reason}. It takes MLflow's conditions joined by "
             "`and`, such as metrics.sharpe > 0.5 and tags.batch_name = 'core'."
         ) from error
-
-
-def search_client(store: Store, query: RunQuery, given: str) -> RunColumns:
-    """Read runs through MLflow's client; works with every store."""
-    table = RunColumns(query.parts)
-    # MLflow's language knows no OR, so each batch is a search of its own.
-    for batch_id in query.batches if query.batches is not None else (None,):
-        for run in searched(store, _filter(query, batch_id, given)):
-            # What the filter could not express is checked here.
-            if query.admits(run.info.status, run.data.tags):
-                table.add_run(run)
-    return table
-
-
-def _filter(query: RunQuery, batch_id: str | None, given: str) -> str:
-    tags = dict(query.tags) | ({} if batch_id is None else {"batch_id": batch_id})
-    conditions = [has_tag(key, value) for key, value in tags.items()]
-    if query.statuses is not None and len(query.statuses) == 1:
-        conditions.append(f"attributes.status = '{query.statuses[0]}'")
-    conditions.append(given.strip())
-    return " and ".join(filter(None, conditions))
