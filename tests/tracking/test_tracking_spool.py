@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from backtest_batch.errors import SelectionError, StoreError
-from backtest_batch.records import RunFailure
+from backtest_batch.records import RunFailure, RunRecord
 from backtest_batch.tracking.artifacts import local_folder
 from backtest_batch.tracking.recorder import BatchInfo, DatasetInfo, EquityCurve, Recorder
 from backtest_batch.tracking.search import find_batch, read_runs, run_states
 from backtest_batch.tracking.spool import Spool, record_spool
 from backtest_batch.tracking.spool_files import (
+    SpoolEnding,
+    SpoolHead,
     read_json,
     record_from_json,
+    record_of,
     record_to_json,
     write_whole,
 )
@@ -236,6 +239,62 @@ def test_records_come_back_exactly(make_record, files, tmp_path):
         assert record_from_json(json.loads(text), files) == record
 
 
+SPEC = """{
+    "index": 3, "run_id": "run_1.5", "run_name": "commission_bps=1.5", "run_key": "3333",
+    "config_hash": "c0c0", "swept": {"commission_bps": 1.5, "strategy.long_short": true},
+    "config": {"commission_bps": 1.5, "strategy": {"fast": 20}},
+    "overrides": ["commission_bps=1.5"], "data_fingerprint": "d4d4", "code_fingerprint": "e5e5",
+    "strategy_seed": 7, "first_bar": 60, "n_bars": 500, "fit_bars": [1, 400]}"""
+RESULT = """{
+    "metrics": {"sharpe": 0.5, "skew": NaN}, "undefined_metrics": ["calmar"],
+    "tags": {"ruined": "2008"}, "n_decisions": 0, "scaled_by": {}, "runtime_s": 0.25,
+    "cpu_s": 0.125, "peak_rss_mb": 150.5, "chunk_runs": 2, "artifacts": true, "timings": {},
+    "in_sample": {"sharpe": [1.0, 2.0]}}"""
+FAILURE = """{
+    "error_type": "E", "error_message": "m", "traceback": "t", "log": "l", "artifacts": false}"""
+
+
+def test_a_spool_of_an_earlier_version_is_read(files):
+    times = '"attempts": 2, "started_ms": 5, "ended_ms": 9'
+
+    def read(text: str) -> RunRecord:
+        return record_from_json(json.loads(text), files)
+
+    done = read(f'{{"spec": {SPEC}, {times}, "result": {RESULT}}}')
+    failed = read(f'{{"spec": {SPEC}, {times}, "failure": {FAILURE}}}')
+    interrupted = read(f'{{"spec": {SPEC}, {times}}}')
+
+    assert done.spec.swept == {"commission_bps": 1.5, "strategy.long_short": True}
+    assert (done.spec.overrides, done.spec.fit_bars) == (("commission_bps=1.5",), (1, 400))
+    assert done.outcome.artifacts == files
+    assert np.isnan(done.outcome.metrics["skew"])
+    assert done.outcome.in_sample == {"sharpe": (1.0, 2.0)}
+    assert failed.outcome == RunFailure(error_type="E", error_message="m", traceback="t", log="l")
+    assert (interrupted.outcome, interrupted.attempts) == (None, 2)
+    ending = {"status": "KILLED", "tags": {"n_failed": 1}, "metrics": {}, "note": "", "ended_ms": 7}
+    assert record_of(SpoolEnding, ending).status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("record.json", f'{{"spec": {SPEC}, "attempts": "two", "started_ms": 5, "ended_ms": 9}}'),
+        ("finish.json", '{"status": "LOST", "tags": {}, "metrics": {}, "note": "", "ended_ms": 7}'),
+    ],
+)
+def test_a_damaged_file_is_never_taken_for_a_result(
+    store, batch, make_record, make_spool, name, content
+):
+    spool = make_spool(Recorder(store, batch).start_parent())
+    spool.add(make_record(0))
+    spool.finish("FINISHED")
+    (path,) = spool.folder.rglob(name)
+    path.write_text(content)
+    with pytest.raises(StoreError, match=rf"{name} is damaged"):
+        record_spool(spool.folder)
+    assert path.exists()
+
+
 def test_a_password_is_not_kept_and_asked_for(make_spool, make_record, tmp_path):
     spool = make_spool(store_uri="postgresql://me:s3cr3t@h/db")
     spool.add(make_record(0))
@@ -273,10 +332,8 @@ def test_a_store_that_still_fails_keeps_the_spool(make_spool, make_record, tmp_p
 
 
 def test_batches_come_back_exactly(make_spool, batch):
-    from backtest_batch.tracking.spool_files import batch_from_json, read_json
-
     spool = make_spool()
-    read = batch_from_json(read_json(spool.folder / "batch.json")["batch"])
+    read = record_of(SpoolHead, read_json(spool.folder / "batch.json")).batch
     assert isinstance(read, BatchInfo)
     assert read == batch
 

@@ -121,12 +121,17 @@ def shown(uri: str) -> str:
     """Return ``uri`` as it may stand in a message: a path for SQLite, no secrets elsewhere."""
     if is_sqlite(uri):
         return str(sqlite_path(uri) or uri)
+    return without_secrets(uri)
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without the user name, the password and the tokens in it."""
     return masked(uri)
 
 
 def has_secret(uri: str) -> bool:
     """Return whether ``uri`` holds a user name, a password or a token."""
-    return not is_sqlite(uri) and masked(uri) != uri
+    return not is_sqlite(uri) and without_secrets(uri) != uri
 
 
 def _absolute_sqlite_uri(source: str, given: str, working_dir: Path) -> str:

@@ -12,7 +12,6 @@ A spool is a folder::
     runs/<run_id>/later/          files that were added to it later
 """
 
-import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,24 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.errors import SelectionError, StoreError
-from backtest_batch.masking import masked, masked_values
 from backtest_batch.ownership import is_own_file, make_own_folder
 from backtest_batch.records import RunRecord, RunSpec, Status
 from backtest_batch.signature import Origin, origin, sign
-from backtest_batch.tracking.address import has_secret, resolve_uri
+from backtest_batch.tracking.address import has_secret, resolve_uri, without_secrets
 from backtest_batch.tracking.artifacts import PlacedFiles, names_below
 from backtest_batch.tracking.claim import follow
 from backtest_batch.tracking.entries import BatchInfo, DatasetInfo, EquityCurve, now_ms
 from backtest_batch.tracking.recorder import Recorder
 from backtest_batch.tracking.search import find_batch, run_states
 from backtest_batch.tracking.spool_files import (
-    batch_from_json,
+    SpoolEnding,
+    SpoolHead,
     curve_from_json,
     curve_to_json,
-    dataset_from_json,
     fields_of,
     read_as,
     record_from_json,
+    record_of,
     record_to_json,
     write_whole,
 )
@@ -49,9 +48,6 @@ _SIGNED_STORE = "store of a spool"
 """What the signature in batch.json is for; see :func:`.signature.sign`."""
 _GROUP = 500
 """Runs recorded at once; what is recorded leaves the spool."""
-
-_HEAD = ("store_uri", "needs_uri", "experiment", "parent_run_id", "batch")
-"""What the head of a spool has."""
 
 
 class Spool:
@@ -90,19 +86,17 @@ class Spool:
         make_own_folder(folder)
         (folder / "runs").mkdir(exist_ok=True)
         if dataset is not None:
-            write_whole(folder / "dataset.json", masked_values(fields_of(dataset)))
-        write_whole(
-            folder / "batch.json",
-            {
-                "format": FORMAT,
-                "store_uri": masked(store_uri),
-                "needs_uri": has_secret(store_uri),
-                "signature": sign(_SIGNED_STORE, _address_text(store_uri, batch.batch_id)),
-                "experiment": experiment,
-                "parent_run_id": parent_run_id,
-                "batch": masked_values(dataclasses.asdict(batch)),
-            },
+            write_whole(folder / "dataset.json", fields_of(dataset))
+        head = SpoolHead(
+            format=FORMAT,
+            store_uri=without_secrets(store_uri),
+            needs_uri=has_secret(store_uri),
+            signature=sign(_SIGNED_STORE, _address_text(store_uri, batch.batch_id)),
+            experiment=experiment,
+            parent_run_id=parent_run_id,
+            batch=batch,
         )
+        write_whole(folder / "batch.json", fields_of(head))
 
     def add(self, record: RunRecord) -> None:
         """Keep one run; its files are moved here."""
@@ -111,7 +105,7 @@ class Spool:
         if outcome is not None and outcome.artifacts is not None:
             PlacedFiles().move(outcome.artifacts, place / "artifacts")
         # Last, and at once: a run without it is not there.
-        write_whole(place / "record.json", masked_values(record_to_json(record)))
+        write_whole(place / "record.json", record_to_json(record))
 
     def add_curve(self, spec: RunSpec, curve: EquityCurve) -> None:
         """Keep the equity curve of a run."""
@@ -140,16 +134,14 @@ class Spool:
         """Keep how the parent run ends; takes what ``Recorder.finish_parent`` takes."""
         if artifacts is not None:
             shutil.copytree(artifacts, self.folder / "parent", dirs_exist_ok=True)
-        write_whole(
-            self.folder / "finish.json",
-            {
-                "status": status,
-                "tags": dict(tags or {}),
-                "metrics": dict(metrics or {}),
-                "note": note,
-                "ended_ms": now_ms(),
-            },
+        ending = SpoolEnding(
+            status=status,
+            tags=dict(tags or {}),
+            metrics=dict(metrics or {}),
+            note=note,
+            ended_ms=now_ms(),
         )
+        write_whole(self.folder / "finish.json", fields_of(ending))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,25 +193,25 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         When the store still fails; what is not recorded stays in the spool.
     """
     head = _read_head(folder)
-    if store_uri is None and head["needs_uri"]:
+    if store_uri is None and head.needs_uri:
         raise StoreError(
-            f"The spool {folder} belongs to {head['store_uri']}, whose password it does not keep. "
+            f"The spool {folder} belongs to {head.store_uri}, whose password it does not keep. "
             "Set tracking.uri or MLFLOW_TRACKING_URI to the whole address."
         )
     if store_uri is None and not _is_own_address(folder, head):
         raise StoreError(
-            f"The spool {folder} belongs to {head['store_uri']}, an address without your "
+            f"The spool {folder} belongs to {head.store_uri}, an address without your "
             "signature. If you know it, set tracking.uri or MLFLOW_TRACKING_URI to it."
         )
-    store = open_store(store_uri or head["store_uri"], head["experiment"])
-    batch = read_as(folder / "batch.json", lambda values: batch_from_json(values["batch"]))
+    store = open_store(store_uri or head.store_uri, head.experiment)
+    batch = head.batch
     recorder = Recorder(store, batch)
-    recorder.parent_run_id = _parent(store, head["parent_run_id"], batch.batch_id)
+    recorder.parent_run_id = _parent(store, head.parent_run_id, batch.batch_id)
     if recorder.parent_run_id is not None:
         follow(store, batch.batch_id, recorder.parent_run_id)
     else:
         held = folder / "dataset.json"
-        dataset = read_as(held, dataset_from_json) if held.exists() else None
+        dataset = read_as(held, partial(record_of, DatasetInfo)) if held.exists() else None
         recorder.start_parent(dataset=dataset)
     states = run_states(store, batch.batch_id)
     known: dict[str, dict[str, str]] = {}
@@ -264,11 +256,11 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
     )
 
 
-def _is_own_address(folder: Path, head: Mapping[str, Any]) -> bool:
+def _is_own_address(folder: Path, head: SpoolHead) -> bool:
     """Return whether results may go, with the user's token, to the address that a spool names."""
-    recorded = str(head["store_uri"])
-    text = _address_text(recorded, str(head["batch"]["batch_id"]))
-    if origin(_SIGNED_STORE, text, head.get("signature")) is Origin.OWN:
+    recorded = head.store_uri
+    text = _address_text(recorded, head.batch.batch_id)
+    if origin(_SIGNED_STORE, text, head.signature) is Origin.OWN:
         return True
     if not sign(_SIGNED_STORE, "") and is_own_file(folder / "batch.json"):  # there is no key here
         return True
@@ -276,7 +268,7 @@ def _is_own_address(folder: Path, head: Mapping[str, Any]) -> bool:
 
 
 def _address_text(store_uri: str, batch_id: str) -> str:
-    return f"{masked(store_uri)}\n{batch_id}"
+    return f"{without_secrets(store_uri)}\n{batch_id}"
 
 
 def spool_store(folder: Path) -> str:
@@ -287,7 +279,7 @@ def spool_store(folder: Path) -> str:
     SelectionError
         When ``folder`` is no spool.
     """
-    return str(_read_head(folder)["store_uri"])
+    return _read_head(folder).store_uri
 
 
 def _is_known(record: RunRecord, finished: Mapping[str, str], failed: Mapping[str, str]) -> bool:
@@ -295,14 +287,14 @@ def _is_known(record: RunRecord, finished: Mapping[str, str], failed: Mapping[st
     return key in finished or (record.status == "FAILED" and key in failed)
 
 
-def _read_head(folder: Path) -> dict[str, Any]:
-    def checked(values: dict[str, Any]) -> dict[str, Any]:
+def _read_head(folder: Path) -> SpoolHead:
+    def checked(values: dict[str, Any]) -> SpoolHead:
         if values["format"] != FORMAT:
             raise SelectionError(
                 f"The results in {folder} were kept by another version of this package (format "
                 f"{values['format']}; this one reads {FORMAT})."
             )
-        return {name: values[name] for name in _HEAD} | {"signature": values.get("signature")}
+        return record_of(SpoolHead, values)
 
     try:
         return read_as(folder / "batch.json", checked)
@@ -392,17 +384,13 @@ def _remove(folder: Path) -> None:
 
 def _finish(recorder: Recorder, folder: Path) -> None:
     if (folder / "finish.json").exists():
+        ending = read_as(folder / "finish.json", partial(record_of, SpoolEnding))
         artifacts = folder / "parent"
         recorder.finish_parent(
-            **read_as(folder / "finish.json", _ending),
+            ending.status,
+            tags=ending.tags,
+            metrics=ending.metrics,
             artifacts=artifacts if artifacts.exists() else None,
+            note=ending.note,
+            ended_ms=ending.ended_ms,
         )
-
-
-def _ending(values: dict[str, Any]) -> dict[str, Any]:
-    if values["status"] not in ("FINISHED", "FAILED", "KILLED"):
-        raise ValueError
-    numbers = {name: float(value) for name, value in values["metrics"].items()}
-    texts = {str(name): value for name, value in values["tags"].items()}
-    ending = {"tags": texts, "metrics": numbers, "ended_ms": int(values["ended_ms"])}
-    return {"status": values["status"], "note": str(values["note"]), **ending}

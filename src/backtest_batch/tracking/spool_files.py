@@ -1,20 +1,68 @@
-"""Batches, runs and curves as JSON files: whole, exact, and readable by people."""
+"""Batches, runs and curves as JSON files: whole, exact, and readable by people.
+
+What a file holds are the fields of a record. pydantic checks them when they are read, so that a
+damaged file is never taken for a result; a field that is not known here is left alone.
+"""
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from backtest_batch.errors import StoreError
-from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.masking import masked_values
+from backtest_batch.records import RunFailure, RunRecord, RunResult, Status
 from backtest_batch.tracking.curves import thinned_curve
-from backtest_batch.tracking.entries import BatchInfo, DatasetInfo, EquityCurve
-from backtest_batch.tracking.process import ProcessIdentity
+from backtest_batch.tracking.entries import BatchInfo, EquityCurve
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpoolHead:
+    """What batch.json of a spool holds.
+
+    Attributes
+    ----------
+    format
+        Number of the layout of a spool.
+    store_uri, experiment
+        Where the results belong; the address without its secrets.
+    needs_uri
+        Whether there were secrets in the address.
+    signature
+        The user's, of the address; None where there was no key to sign with.
+    parent_run_id
+        MLflow's id of the parent run, or None when there was none yet.
+    batch
+        The batch.
+    """
+
+    format: int
+    store_uri: str
+    needs_uri: bool
+    signature: str | None = None
+    experiment: str
+    parent_run_id: str | None
+    batch: BatchInfo
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpoolEnding:
+    """How the parent run of a batch ends; see ``Recorder.finish_parent``."""
+
+    status: Status
+    tags: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    note: str
+    ended_ms: int
 
 
 def read_json(path: Path) -> Any:
@@ -40,9 +88,9 @@ def read_as(path: Path, convert: Callable[[Any], T]) -> T:
 
 
 def write_whole(path: Path, values: Any) -> None:
-    """Write JSON so that the file is there whole or not at all."""
+    """Write JSON without secrets so that the file is there whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    text = json.dumps(values, default=_plain, ensure_ascii=True)
+    text = json.dumps(masked_values(values), default=_plain, ensure_ascii=True)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
@@ -56,46 +104,53 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def fields_of(item: Any) -> dict[str, Any]:  # Any: a dataclass of any kind
-    """Return the fields of a dataclass, unlike ``dataclasses.asdict`` without copying them."""
-    return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+@lru_cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
-def dataset_from_json(values: dict[str, Any]) -> DatasetInfo:
-    """Return the dataset whose fields are ``values``."""
-    lists = {"symbols": tuple(values["symbols"]), "fields": tuple(values["fields"])}
-    return DatasetInfo(**values | lists)
+def fields_of(item: Any) -> dict[str, Any]:  # Any: a record of any kind
+    """Return the fields of a record, and of the records in it, as plain values."""
+    kind: Any = type(item)
+    values: dict[str, Any] = _adapter(kind).dump_python(item, warnings=False)
+    return values
 
 
-def batch_from_json(values: dict[str, Any]) -> BatchInfo:
-    """Return the batch whose fields are ``values``."""
-    return BatchInfo(**values | {"process": ProcessIdentity(**values["process"])})
+def record_of(kind: type[T], values: Any) -> T:
+    """Return the record whose fields are ``values``.
+
+    Raises
+    ------
+    ValueError
+        When they are not those of such a record.
+    """
+    wanted: Any = kind  # mypy takes a type for unhashable
+    record: T = _adapter(wanted).validate_python(values)
+    return record
 
 
 def record_to_json(record: RunRecord) -> dict[str, Any]:
     """Return a record as JSON values; of its folder only whether it has one."""
-    values = fields_of(record)
-    outcome = values.pop("outcome")
-    values["spec"] = fields_of(record.spec)
+    values, outcome = fields_of(record), record.outcome
+    kept = values.pop("outcome")
     if outcome is not None:
         kind = "result" if isinstance(outcome, RunResult) else "failure"
-        values[kind] = fields_of(outcome) | {"artifacts": outcome.artifacts is not None}
+        values[kind] = kept | {"artifacts": outcome.artifacts is not None}
     return values
 
 
-def record_from_json(values: dict[str, Any], artifacts: Path) -> RunRecord:
+def record_from_json(values: Mapping[str, Any], artifacts: Path) -> RunRecord:
     """Return the record whose fields are ``values``, with its files in ``artifacts``."""
     values = dict(values)
-    spec = values.pop("spec")
     result, failure = values.pop("result", None), values.pop("failure", None)
     outcome: RunResult | RunFailure | None = None
     if result is not None:
-        undefined = {"undefined_metrics": tuple(result["undefined_metrics"])}
-        outcome = RunResult(**result | undefined | _folder(result, artifacts))
+        outcome = record_of(RunResult, result | _folder(result, artifacts))
     elif failure is not None:
-        outcome = RunFailure(**failure | _folder(failure, artifacts))
-    spec |= {"overrides": tuple(spec["overrides"])}
-    return RunRecord(spec=RunSpec(**spec), outcome=outcome, **values)
+        outcome = record_of(RunFailure, failure | _folder(failure, artifacts))
+    return dataclasses.replace(record_of(RunRecord, values | {"outcome": None}), outcome=outcome)
 
 
 def _folder(outcome: Mapping[str, Any], artifacts: Path) -> dict[str, Path | None]:
@@ -104,9 +159,13 @@ def _folder(outcome: Mapping[str, Any], artifacts: Path) -> dict[str, Path | Non
 
 def curve_to_json(curve: EquityCurve) -> dict[str, Any]:
     """Return a curve, thinned to what is recorded of it, as lists."""
+    short = thinned_curve(curve)
+    times = short.timestamps_ms
     return {
-        name: None if values is None else values.tolist()
-        for name, values in fields_of(thinned_curve(curve)).items()
+        "steps": short.steps.tolist(),
+        "equity": short.equity.tolist(),
+        "drawdown": short.drawdown.tolist(),
+        "timestamps_ms": None if times is None else times.tolist(),
     }
 
 
