@@ -8,7 +8,7 @@ from backtest_batch.tracking.values import (
     flattened,
     is_number,
     safe_key,
-    shortened,
+    storable_text,
     value_text,
 )
 
@@ -39,21 +39,21 @@ def test_nested_keys_are_dotted_and_empty_mappings_stay():
 
 
 def test_a_value_of_the_allowed_length_is_untouched_and_a_longer_one_says_so():
-    assert shortened("x" * 6_000, 6_000) == "x" * 6_000
-    short = shortened("x" * 6_001, 6_000)
+    assert storable_text("x" * 6_000, 6_000) == "x" * 6_000
+    short = storable_text("x" * 6_001, 6_000)
     assert len(short) == 6_000
     assert short.endswith("] ".strip())
     assert "… [6001 characters, sha256 " in short
 
 
 def test_long_values_with_the_same_beginning_stay_different():
-    assert shortened("x" * 7_000 + "a", 6_000) != shortened("x" * 7_000 + "b", 6_000)
+    assert storable_text("x" * 7_000 + "a", 6_000) != storable_text("x" * 7_000 + "b", 6_000)
 
 
 def test_what_databases_cannot_store_is_escaped():
-    assert shortened("a\0b", 100) == r"a\x00b"
-    assert shortened("a\ud800b", 100) == r"a\ud800b"
-    assert shortened("Zürich", 100) == "Zürich"
+    assert storable_text("a\0b", 100) == r"a\x00b"
+    assert storable_text("a\ud800b", 100) == r"a\ud800b"
+    assert storable_text("Zürich", 100) == "Zürich"
 
 
 @pytest.mark.parametrize("key", ["sharpe", "strategy.fast", "param.a_b-c", "a b", "größe", "a/b"])

@@ -21,6 +21,7 @@ from backtest_batch.batch.daemonic import allow_children, forbid_children
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.place import Place, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
+from backtest_batch.cutting import LOGGED_MESSAGE, cut
 from backtest_batch.errors import BacktestBatchError, BacktestError
 from backtest_batch.interrupt import NOTICE_SECONDS, heed
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
@@ -39,8 +40,6 @@ milliseconds of a process that has more to do."""
 PIECES = 16
 """A chunk that failed is divided by so much: one run to blame is found in two or three steps, and
 where nobody is, because the system ended the process, little is computed again one by one."""
-LONGEST_MESSAGE = 300
-"""Characters of an error that the log shows when a run is tried again."""
 
 
 class ComputesChunks(Protocol):
@@ -321,7 +320,7 @@ class Executor:
                 attempts,
                 self.policy.retries + 1,
                 failure.error_type,
-                " ".join(failure.error_message.split())[:LONGEST_MESSAGE],
+                cut(" ".join(failure.error_message.split()), LOGGED_MESSAGE),
                 delay,
             )
             due = time.monotonic() + delay

@@ -37,6 +37,7 @@ from backtest_batch.batch.surroundings import Surroundings
 from backtest_batch.batch.warm_up import warm_up
 from backtest_batch.comparison.walk_forward.per_bar import per_bar_arrays
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
+from backtest_batch.cutting import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
 from backtest_batch.market.cache import open_panel
 from backtest_batch.market.panel import Panel
@@ -44,10 +45,6 @@ from backtest_batch.records import RunFailure, RunResult, RunSpec
 
 MEBIBYTE = 1024 * 1024
 
-LONGEST_MESSAGE = 10_000
-"""Characters of an error that are kept; it stands in every table of failed runs."""
-LONGEST_TRACEBACK = 1_000_000
-"""Characters of a traceback that are kept, half of them from its end."""
 
 log = logging.getLogger("backtest_batch")
 
@@ -315,8 +312,8 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
         text = f"(the traceback cannot be shown: {type(broken).__name__})\n{name}: {message}\n"
     return RunFailure(
         error_type=name,
-        error_message=_shortened(message, LONGEST_MESSAGE),
-        traceback=_shortened(text, LONGEST_TRACEBACK),
+        error_message=cut_in_the_middle(message, RECORDED_MESSAGE),
+        traceback=cut_in_the_middle(text, RECORDED_TRACEBACK),
         log=output.since(log_start),
         artifacts=artifacts if artifacts is not None and artifacts.exists() else None,
     )
@@ -328,13 +325,6 @@ def _message(error: BaseException) -> str:
         return "".join(str(error))
     except BaseException as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
         return f"(its message cannot be shown: {type(broken).__name__})"
-
-
-def _shortened(text: str, longest: int) -> str:
-    if len(text) <= longest:
-        return text
-    half = longest // 2
-    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"
 
 
 def _reset_peak_rss() -> None:

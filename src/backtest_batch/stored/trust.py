@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backtest_batch.arguments import argument_key, argument_text, argument_value
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.masking import masked
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.ownership import is_own_file
 
 KEY = "trust"
@@ -40,7 +40,7 @@ def require_trust(
         f"{named}: this was not recorded by you on this machine, and it would run code with your "
         "rights. Nothing was run. It names\n"
         f"  code     {masked(', '.join(code)) or 'that of the shipped configuration'}\n"
-        f"  command  {shlex.join(masked(item) for item in arguments)}\n"
+        f"  command  {shlex.join(masked_values(list(arguments)))}\n"
         "If you know where it comes from, add trust=true. Its tracking.uri, output_dir and hydra.* "
         "are left out in any case; give your own where they are needed."
     )

@@ -21,9 +21,9 @@ from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
 from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.interrupt import heed
-from backtest_batch.masking import masked
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
+from backtest_batch.tracking.address import without_secrets
 from backtest_batch.tracking.artifacts import local_folder, missing
 from backtest_batch.tracking.bulk import store_to_read
 from backtest_batch.tracking.claim import CLAIM, take
@@ -208,7 +208,7 @@ def _process_of(handle: BatchHandle) -> dict[str, str]:
 
 def how_to_end(store: Store, handle: BatchHandle) -> str:
     """Return what to do when a batch seems to be run by a process that has ended elsewhere."""
-    code = f"from mlflow import MlflowClient; c = MlflowClient('{masked(store.uri)}')"
+    code = f"from mlflow import MlflowClient; c = MlflowClient('{without_secrets(store.uri)}')"
     if handle.status == "RUNNING":
         code += f"; c.set_terminated('{handle.mlflow_run_id}', 'KILLED')"
     if CLAIM in handle.tags:

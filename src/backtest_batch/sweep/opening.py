@@ -24,7 +24,7 @@ from backtest_batch.batch.workspace import (
 from backtest_batch.comparison.levels import format_value
 from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.interrupt import heed
-from backtest_batch.masking import masked, masked_values
+from backtest_batch.masking import masked_values
 from backtest_batch.records import BatchRequest
 from backtest_batch.stored.batch_document import BatchDocument, stored_document
 from backtest_batch.sweep.batch_log import log_to
@@ -110,7 +110,7 @@ def open_session(
         output_dir = default_output_dir(batch_id) if continued is None else continued.output_dir
     workspace = open_workspace(batch_id, output_dir, plan.runs, benchmark_rows(plan.runs))
     log_to(workspace.logs / "batch.log")
-    facts = provenance([masked(item) for item in request.arguments], config["seed"])
+    facts = provenance(masked_values(list(request.arguments)), config["seed"])
     try:
         document = None if continued is None else continued.document
         begun = None if document is None else document.as_begun
@@ -279,7 +279,7 @@ def dataset_info(plan: Plan) -> DatasetInfo:
     return DatasetInfo(
         name=str(node["_target_"]).rpartition(".")[2].lower(),
         fingerprint=panel.fingerprint,
-        source=masked(str(path)) if path else json.dumps(masked_values(node), default=str),
+        source=masked_values(str(path)) if path else json.dumps(masked_values(node), default=str),
         is_path=bool(path),
         n_bars=panel.n_bars,
         symbols=panel.symbols,

@@ -19,6 +19,7 @@ from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.config.texts import as_text
+from backtest_batch.cutting import LOGGED_MESSAGE, cut
 from backtest_batch.masking import masked
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.escaping import one_line
@@ -38,9 +39,6 @@ TOP_ARTIFACTS = 50
 
 DELETED = "they were deleted while the batch ran"
 """Why returns and files are missing that had been written."""
-
-LONGEST_MESSAGE = 300
-"""Characters of an error that are shown when a run fails; the run itself has all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,9 +277,9 @@ class Session:
             if isinstance(record.outcome, RunResult):
                 self._say_unknown(record.outcome)
             if isinstance(record.outcome, RunFailure):
-                shown = one_line(masked(record.outcome.error_message))
-                cut = f"{shown[:LONGEST_MESSAGE]}…" if len(shown) > LONGEST_MESSAGE else shown
-                log.warning("%s failed: %s: %s", record.spec.run_id, record.outcome.error_type, cut)
+                shown = cut(one_line(record.outcome.error_message), LOGGED_MESSAGE)
+                kind = record.outcome.error_type
+                log.warning("%s failed: %s: %s", record.spec.run_id, kind, shown)
         return new
 
     def _say_unknown(self, result: RunResult) -> None:

@@ -59,15 +59,15 @@ def write_start_files(
     asked = {
         "batch_id": batch_id,
         "batch_name": request.config["batch_name"],
-        # Whoever may read the store need not know its password.
-        "arguments": [masked(item) for item in request.arguments],
-        "overrides": [masked(item) for item in request.overrides],
+        "arguments": list(request.arguments),
+        "overrides": list(request.overrides),
         "axes": dict(request.axes),
         "n_runs": len(plan.runs),
-        "config": masked_values(request.config),
+        "config": request.config,
     }
     now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
-    text = signed_document({**(begun or asked), **now})
+    # Whoever may read the store need not know its password.
+    text = signed_document({**(begun or masked_values(asked)), **now})
     folder = workspace.start_files
     replace_text(folder / TRIALS, json.dumps(_tried(request, plan)) + "\n")
     if facts["git_dirty"]:

@@ -124,9 +124,19 @@ def shown(uri: str) -> str:
     return without_secrets(uri)
 
 
-def without_secrets(uri: str) -> str:
-    """Return an address without the user name, the password and the tokens in it."""
-    return masked(uri)
+def without_secrets(text: str, *, uri: str = "") -> str:
+    """Return an address, or what is said of one, without user names, passwords and tokens.
+
+    Every message of this room about an address passes here.
+
+    Parameters
+    ----------
+    text
+        The address or the message.
+    uri
+        The address whose password must not stand in the message on its own either.
+    """
+    return masked(text, uri=uri)
 
 
 def has_secret(uri: str) -> bool:
@@ -138,8 +148,8 @@ def _absolute_sqlite_uri(source: str, given: str, working_dir: Path) -> str:
     path = sqlite_path(given)
     if path is None:
         raise StoreError(
-            f"{source}={masked(given)} is a database in memory, of which nothing would remain. "
-            f"Give it a file, such as sqlite:///{DEFAULT_DATABASE}."
+            f"{source}={without_secrets(given)} is a database in memory, of which nothing would "
+            f"remain. Give it a file, such as sqlite:///{DEFAULT_DATABASE}."
         )
     if path.is_absolute():
         return sqlite_uri(path) if "%" in given else given
@@ -152,6 +162,6 @@ def _file_store_message(source: str, given: str) -> str:
         path = Path(given)
         suggestion = (path if path.suffix in (".db", ".sqlite") else path / "mlflow.db").as_posix()
     return (
-        f"{source}={masked(given)} is a folder or file, and MLflow's file store takes no new "
-        f"runs. Give a database or a server instead, such as {source}=sqlite:///{suggestion}."
+        f"{source}={without_secrets(given)} is a folder or file, and MLflow's file store takes no "
+        f"new runs. Give a database or a server instead, such as {source}=sqlite:///{suggestion}."
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.errors import StoreError
-from backtest_batch.masking import masked
+from backtest_batch.tracking.address import without_secrets
 
 if TYPE_CHECKING:
     from backtest_batch.tracking.store import Store
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def unbelievable(shown: str, what: str) -> StoreError:
     """Return the error about a server that answers something else than it was asked."""
     return StoreError(
-        f"The tracking server {masked(shown)} answers, but {what}. Check that tracking.uri is its "
-        "address, and what stands between: a proxy, a login page or a cache."
+        f"The tracking server {without_secrets(shown)} answers, but {what}. Check that tracking.uri "
+        "is its address, and what stands between: a proxy, a login page or a cache."
     )
 
 

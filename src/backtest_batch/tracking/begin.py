@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtest_batch.masking import masked
+from backtest_batch.tracking.address import without_secrets
 from backtest_batch.tracking.answers import unbelievable
 from backtest_batch.tracking.mlflow_calls import is_transient
 from backtest_batch.tracking.paging import has_tag, searched
@@ -124,7 +124,7 @@ class Beginnings:
             except Exception as error:
                 if attempt == retries or not is_transient(error):
                     raise
-                said = masked(str(error), uri=self._store.uri)
+                said = without_secrets(str(error), uri=self._store.uri)
                 _log.info("beginning a run failed and is tried again: %s", said)
                 time.sleep(_pause(attempt, response))
                 continue

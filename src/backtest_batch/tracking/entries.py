@@ -29,7 +29,7 @@ from backtest_batch.tracking.values import (
     is_number,
     safe_key,
     safe_keys,
-    shortened,
+    storable_text,
     value_text,
 )
 
@@ -175,7 +175,7 @@ class RunEntry:
 def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEntry:
     """Return the entry of one run of a batch."""
     spec, outcome = record.spec, record.outcome
-    name = shortened(spec.run_name, RUN_NAME_LENGTH)
+    name = storable_text(spec.run_name, RUN_NAME_LENGTH)
     tags = {
         **common_tags(batch, name),
         "mlflow.parentRunId": parent_run_id,
@@ -274,7 +274,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
     """Return the tags with which the parent run of a batch begins."""
     return tags_of(
         {
-            **common_tags(batch, shortened(batch.batch_name, RUN_NAME_LENGTH)),
+            **common_tags(batch, storable_text(batch.batch_name, RUN_NAME_LENGTH)),
             "batch_role": "batch",
             **({RERUN_OF: batch.rerun_of} if batch.rerun_of else {}),
             "n_runs": str(batch.n_runs),
@@ -322,7 +322,7 @@ def _text_of(key: str, value: Any, length: int) -> str:
         return stored_text(key, value, length)
     if kind in SCALARS:
         return value_text(value)
-    return shortened(value_text(masked_values(value, key)), length)
+    return storable_text(value_text(masked_values(value, key)), length)
 
 
 @lru_cache(maxsize=20_000)
@@ -331,7 +331,7 @@ def stored_text(key: str, text: str, length: int) -> str:
 
     Remembered, as the runs of a batch share most of theirs.
     """
-    return shortened(masked_values(text, key), length)
+    return storable_text(masked_values(text, key), length)
 
 
 def now_ms() -> int:

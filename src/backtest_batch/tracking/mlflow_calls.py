@@ -17,8 +17,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from backtest_batch.errors import StoreError
-from backtest_batch.masking import masked
-from backtest_batch.tracking.address import is_http, is_sqlite, shown
+from backtest_batch.tracking.address import is_http, is_sqlite, shown, without_secrets
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -92,8 +91,9 @@ def require_variables() -> None:
                 variable.get()
             except ValueError as error:
                 raise StoreError(
-                    f"MLflow refuses the environment variable {name}={masked(os.environ[name])}: "
-                    f"{masked(str(error))}. Correct it, or unset it."
+                    f"MLflow refuses the environment variable "
+                    f"{name}={without_secrets(os.environ[name])}: "
+                    f"{without_secrets(str(error))}. Correct it, or unset it."
                 ) from error
 
 
@@ -138,8 +138,8 @@ def calling(uri: str, doing: str, *, patient: bool = False) -> Iterator[None]:
         if not _is_of_the_store(error):
             raise
         raise StoreError(
-            f"The tracking store {shown(uri)} failed to {doing}: {masked(_reason(error), uri=uri)}."
-            f" {_advice(uri, error)}"
+            f"The tracking store {shown(uri)} failed to {doing}: "
+            f"{without_secrets(_reason(error), uri=uri)}. {_advice(uri, error)}"
         ) from error
     finally:
         _quiet.reset(token)

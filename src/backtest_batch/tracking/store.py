@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.errors import StoreError
-from backtest_batch.masking import masked
 from backtest_batch.tracking import sqlite_file
 from backtest_batch.tracking.address import (
     is_http,
@@ -20,6 +19,7 @@ from backtest_batch.tracking.address import (
     shown,
     sqlite_path,
     sqlite_uri,
+    without_secrets,
 )
 from backtest_batch.tracking.answers import unbelievable
 from backtest_batch.tracking.artifacts import local_folder
@@ -100,8 +100,8 @@ class Store:
     def ui_command(self) -> str:
         """What to type to browse the store; for a server, its address."""
         if self.is_http:
-            return masked(self.uri)
-        return f"mlflow ui --backend-store-uri {shlex.quote(masked(_relative(self.uri)))}"
+            return without_secrets(self.uri)
+        return f"mlflow ui --backend-store-uri {shlex.quote(without_secrets(_relative(self.uri)))}"
 
     @property
     def engine(self) -> "sqlalchemy.Engine | None":
@@ -298,7 +298,7 @@ def _check_schema(uri: str, connection: "sqlalchemy.Connection", tables: set[str
         shown=shown(uri),
         n_runs=n_runs,
         move_away="drop its tables, or name another database in tracking.uri",
-        upgrade=f"mlflow db upgrade {shlex.quote(masked(uri))}",
+        upgrade=f"mlflow db upgrade {shlex.quote(without_secrets(uri))}",
     )
 
 
@@ -330,8 +330,8 @@ def _experiment(
         raise StoreError(
             f"The experiment '{name}' of the store {shown(uri)} was deleted. Restore it (mlflow "
             f"experiments restore --experiment-id {found.experiment_id}, with "
-            f"MLFLOW_TRACKING_URI={shlex.quote(masked(uri))}), or set tracking.experiment to "
-            "another name."
+            f"MLFLOW_TRACKING_URI={shlex.quote(without_secrets(uri))}), or set "
+            "tracking.experiment to another name."
         )
     if create and database is not None:
         _say_where_artifacts_go(found, database)

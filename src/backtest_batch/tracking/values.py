@@ -47,7 +47,7 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-def shortened(text: str, length: int) -> str:
+def storable_text(text: str, length: int) -> str:
     """Return ``text``, or so much of it that an ellipsis and the digest of the whole fit too.
 
     What databases cannot store (lone surrogates, the character NUL) is written as an escape.

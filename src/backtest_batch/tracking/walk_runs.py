@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backtest_batch.tracking.entries import BatchInfo, RunEntry, common_tags, metrics_of, tags_of
-from backtest_batch.tracking.values import RUN_NAME_LENGTH, shortened
+from backtest_batch.tracking.values import RUN_NAME_LENGTH, storable_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class SplitRun:
 
 def split_entry(run: SplitRun, batch: BatchInfo, ended_ms: int) -> RunEntry:
     """Return the entry of one split."""
-    name = shortened(f"{run.run_id} split {run.split}", RUN_NAME_LENGTH)
+    name = storable_text(f"{run.run_id} split {run.split}", RUN_NAME_LENGTH)
     tags = {
         **common_tags(batch, name),
         "mlflow.parentRunId": run.mlflow_run_id,

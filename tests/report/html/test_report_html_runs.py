@@ -20,7 +20,6 @@ from backtest_batch.report.html.runs import (
     MAX_CELLS,
     N_GROUPS,
     cells,
-    cut_text,
     even_sample,
     runs_payload,
 )
@@ -141,11 +140,6 @@ def test_an_even_sample_has_both_ends(n_items: int, limit: int) -> None:
     assert (np.diff(sample) > 0).all()
     if n_items:
         assert (sample[0], sample[-1]) == (0, n_items - 1)
-
-
-def test_shortened_says_how_long_a_text_is() -> None:
-    assert cut_text("abc", 3) == "abc"
-    assert cut_text("abcdef", 3) == "abc… (6 characters)"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backtest_batch.cutting import cut_text
 from backtest_batch.market.panel import FloatArray
 from backtest_batch.report.html.chart import (
     Scale,
@@ -18,7 +19,6 @@ from backtest_batch.report.html.chart import (
 from backtest_batch.report.html.curves import drawdown, growth, thinned_bars, timestamp_texts
 from backtest_batch.report.html.environment import asset, environment
 from backtest_batch.report.html.numbers import plain_numbers, script_json
-from backtest_batch.report.html.runs import cut_text
 
 MAX_POINTS = 500
 """Points of a curve; the page stays near 50 kB."""

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.cutting import cut_text
 from backtest_batch.report.html.break_even import cost_payload
 from backtest_batch.report.html.curves import MAX_CURVES, curves_payload
 from backtest_batch.report.html.data import Curves, ReportData, SelectionSamples
@@ -15,7 +16,7 @@ from backtest_batch.report.html.environment import asset, environment, report_sc
 from backtest_batch.report.html.library import INSTALL_HINT, packed_plotly
 from backtest_batch.report.html.numbers import plain_number, plain_numbers, script_json
 from backtest_batch.report.html.out_of_sample import MAX_CHOICES, walk_forward_section
-from backtest_batch.report.html.runs import MAX_RUNS, cut_text, even_sample, runs_payload
+from backtest_batch.report.html.runs import MAX_RUNS, even_sample, runs_payload
 from backtest_batch.report.html.sections import (
     MAX_FAILURES,
     failures_table,

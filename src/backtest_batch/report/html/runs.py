@@ -8,6 +8,7 @@ import pandas as pd
 from backtest_batch.comparison.levels import Levels, format_value
 from backtest_batch.comparison.metrics_choice import direction_of, result_metric_names
 from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.cutting import cut_text
 from backtest_batch.engine.metrics import METRICS
 from backtest_batch.market.panel import IntArray
 from backtest_batch.report.escaping import short_numbers
@@ -25,14 +26,6 @@ N_GROUPS = 12
 
 _FORMS = {"25.00%": "percent", "0": "whole"}
 """How the tables write a quarter tells how the page's script writes a metric."""
-
-MAX_TEXT = 200
-"""Characters of a value that the page shows; rankings.csv has all of them."""
-
-
-def cut_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Return a text, cut after so many characters with a note of how long it is."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
 def even_sample(n_items: int, limit: int) -> IntArray:

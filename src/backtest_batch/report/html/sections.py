@@ -14,16 +14,13 @@ from backtest_batch.comparison.metrics_choice import (
 )
 from backtest_batch.comparison.ranking import unranked_counts
 from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.cutting import REPORTED_MESSAGE, cut_text
 from backtest_batch.report.escaping import one_line, short_numbers
-from backtest_batch.report.html.runs import cut_text
 from backtest_batch.report.html.text_table import TextTable
 from backtest_batch.report.tables import parameter_labels, parameter_text
 
 MAX_FAILURES = 200
 """Failed runs that the page lists."""
-
-MAX_MESSAGE = 2_000
-"""Characters of an error message that the page shows."""
 
 _VALUES_SHOWN = 24
 
@@ -110,7 +107,9 @@ def unranked_table(ranked: pd.DataFrame) -> TextTable | None:
     return TextTable(
         caption="Why runs are unranked",
         head=["reason", "runs"],
-        rows=[(cut_text(reason, MAX_MESSAGE), f"{count:,}") for reason, count in counts.items()],
+        rows=[
+            (cut_text(reason, REPORTED_MESSAGE), f"{count:,}") for reason, count in counts.items()
+        ],
         numbers=frozenset({1}),
     )
 
@@ -126,7 +125,7 @@ def failures_table(table: RunTable) -> TextTable | None:
         cells = [record.get(name) for name in columns]
         # Error messages have lines; the control characters among them would not be seen.
         texts = ["" if pd.isna(cell) else str(cell) for cell in cells]
-        rows.append([cut_text(_printable(text), MAX_MESSAGE) for text in texts])
+        rows.append([cut_text(_printable(text), REPORTED_MESSAGE) for text in texts])
     return TextTable(
         caption="Runs that did not finish", head=["run_id", "status", "error", "message"], rows=rows
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.comparison.levels import format_value
-from backtest_batch.report.html.runs import cut_text
+from backtest_batch.cutting import REPORTED_MESSAGE, cut_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class TextTable:
 
 def table_of_rows(caption: str, head: Sequence[str], rows: Mapping[str, str]) -> TextTable:
     """Return a table of two columns from text by name."""
-    cells = [(str(name), cut_text(str(text), 2000)) for name, text in rows.items()]
+    cells = [(str(name), cut_text(str(text), REPORTED_MESSAGE)) for name, text in rows.items()]
     return TextTable(caption=caption, head=head, rows=cells)
 
 
