@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def unbelievable(shown: str, what: str) -> StoreError:
     """Return the error about a server that answers something else than it was asked."""
     return StoreError(
-        f"The tracking server {without_secrets(shown)} answers, but {what}. Check that tracking.uri "
-        "is its address, and what stands between: a proxy, a login page or a cache."
+        f"The tracking server {without_secrets(shown)} answers, but {what}. Check that "
+        "tracking.uri is its address, and what stands between: a proxy, a login page or a cache."
     )
 
 
