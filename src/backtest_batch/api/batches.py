@@ -22,16 +22,6 @@ from hydra_plugins.backtest_batch._arguments import read_arguments
 
 CONFIG_NAME = "config"
 
-RunBatch = Callable[..., Any]
-"""What is done with the request of a batch."""
-
-
-def run_request(request: BatchRequest, **options: Any) -> Any:
-    """Run a batch; what that takes is imported now, since a misspelt key needs none of it."""
-    from backtest_batch.sweep.story import run
-
-    return run(request, **options)
-
 
 class Task:
     """What Hydra is given to run: it knows how to run a batch, and keeps what the batch came to.
@@ -43,10 +33,11 @@ class Task:
     output
         Where the summary of the batch is written.
     run
-        What the sweeper and the launcher hand the batch to.
+        What the sweeper and the launcher hand the batch to;
+        :func:`backtest_batch.sweep.story.run` by default.
     """
 
-    def __init__(self, output: TextIO, run: RunBatch = run_request) -> None:
+    def __init__(self, output: TextIO, run: Callable[..., Any] | None = None) -> None:
         self.output = output
         self.arguments = Arguments()
         self._run = run
@@ -57,7 +48,12 @@ class Task:
     def run(self, request: BatchRequest, **options: Any) -> Any:
         """Run a batch and return its outcome."""
         self.started = True
-        return self._run(request, output=self.output, **options)
+        if self._run is not None:
+            return self._run(request, output=self.output, **options)
+        # Only now: a misspelt key needs none of what that imports.
+        from backtest_batch.sweep.story import run
+
+        return run(request, output=self.output, **options)
 
     def __call__(self, config: Any) -> None:  # noqa: ARG002 - Hydra passes it
         """Refuse: runs are computed in batches."""
@@ -108,7 +104,12 @@ def prepared(given: Arguments, task: Task) -> Iterator[None]:
     require_written_arguments(given.texts)
     use_kernel_cache()
     refuse_repeats(given.given())
-    with apart(), _resumed(_with_winner(expand_arguments(given).merged()), task.output) as asked:
+    with apart(), contextlib.ExitStack() as held:
+        asked = expand_arguments(given).merged()
+        if asked.value("best") is not None:
+            asked = _with_winner(asked)
+        if asked.value("resume") is not None:
+            asked = held.enter_context(_resumed(asked, task.output))
         task.arguments = asked
         try:
             yield
@@ -121,36 +122,29 @@ def prepared(given: Arguments, task: Task) -> Iterator[None]:
 
 
 def _with_winner(given: Arguments) -> Arguments:
-    """Return the arguments with those of the run that ``best`` names; others as they are."""
-    path = given.value("best")
-    if path is None:
-        return given
+    """Return the arguments with those of the run that ``best`` names."""
     from backtest_batch.stored.trust import require_trust
     from backtest_batch.sweep.best import read_winner, with_winner
 
-    winner = read_winner(path)
+    winner = read_winner(str(given.value("best")))
     if not winner.is_own:
-        require_trust(f"best={path}", winner.arguments, (), given.texts)
+        require_trust(f"best={winner.path}", winner.arguments, (), given.texts)
     return with_winner(winner, read_arguments(winner.arguments), given)
 
 
 @contextlib.contextmanager
 def _resumed(given: Arguments, output: TextIO) -> Iterator[Arguments]:
-    """Yield the command of the batch that ``resume`` names; other arguments as they are.
+    """Yield the command of the batch that ``resume`` names.
 
     Results that could not be recorded when they were computed are recorded first. No other process
     goes on with the batch meanwhile.
     """
-    batch = given.value("resume")
-    if batch is None:
-        yield given
-        return
     from backtest_batch.stored.trust import require_trust
     from backtest_batch.sweep.resume import claimed, continued, recall, record_unrecorded
     from backtest_batch.tracking.address import resolve_experiment
     from backtest_batch.tracking.store import close_stores
 
-    uri = given.value("tracking.uri")
+    batch, uri = str(given.value("resume")), given.value("tracking.uri")
     experiment = resolve_experiment(given.value("tracking.experiment"))
     try:
         recalled = recall(batch, uri=uri, experiment=experiment)

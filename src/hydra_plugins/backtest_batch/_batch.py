@@ -43,8 +43,16 @@ def sweep_arguments(
         What Hydra gives to a sweeper.
     run
         What runs a batch: :func:`backtest_batch.sweep.story.run`.
+
+    Raises
+    ------
+    ConfigurationError
+        When the keys are not those of a batch, or they span no runs.
     """
-    request = read_request(asked, context.config_loader, config)
+    loader, batch = context.config_loader, batch_config(config)
+    keys = [item for item in asked.keys if not item.is_hydra]
+    grid = read_grid(keys, batch["param_grid"], batch["runs"], loader)
+    request = make_request(grid, make_composer(loader, config, batch, asked), batch, asked)
     launcher = config.hydra.launcher
     if launcher._target_ == BATCH_LAUNCHER:
         from backtest_batch.batch.backends import executor_factory
@@ -55,20 +63,6 @@ def sweep_arguments(
 
     executor = StockExecutor.factory(context, config, request.config)
     return cast("BatchOutcome", run(request, make_executor=executor))
-
-
-def read_request(asked: Arguments, loader: ConfigLoader, config: DictConfig) -> BatchRequest:
-    """Return the batch that is asked for, not yet composed.
-
-    Raises
-    ------
-    ConfigurationError
-        When its keys are not those of a batch, or they span no runs.
-    """
-    batch = batch_config(config)
-    keys = [item for item in asked.keys if not item.is_hydra]
-    grid = read_grid(keys, batch["param_grid"], batch["runs"], loader)
-    return make_request(grid, make_composer(loader, config, batch, asked), batch, asked)
 
 
 def make_request(

@@ -140,14 +140,14 @@ def read_grid(
     for axis in _grid_axes(param_grid, options):
         axes[axis.key] = axis
     for argument in arguments:
-        axis = axis_of(argument, options, loader)
-        axes.pop(axis.key, None)
-        given.add(axis.key)
+        key = argument.key
+        axes.pop(key, None)
+        given.add(key)
         if argument.is_sweep:
-            axes[axis.key] = axis
-            texts[axis.key] = argument.value_text
-        elif axis.key not in COMMAND_KEYS:
-            constants[axis.key] = axis.assignments[0]
+            axes[key] = axis_of(argument, options, loader)
+            texts[key] = argument.value_text
+        elif key not in COMMAND_KEYS:
+            constants[key] = _assignment(key, argument.value, options, argument.prefix)
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
         constants[key] = axes.pop(key).assignments[0]
     _refuse_unsweepable(axes, texts)
