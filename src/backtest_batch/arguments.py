@@ -174,17 +174,6 @@ class Arguments:
         return tuple(kept)
 
 
-def keys_of(values: Mapping[str, Any]) -> list[Argument]:
-    """Return what gives keys their plain values; a mapping gives the keys below it."""
-    return [argument for key, value in values.items() for argument in _leaves_of(key, value)]
-
-
-def _leaves_of(key: str, value: Any) -> list[Argument]:
-    if isinstance(value, Mapping) and key not in WHOLE_NODES:
-        return [Argument.of(*leaf) for leaf in flatten({key: value})]
-    return [Argument.of(key, value)]
-
-
 def _option_name(item: str) -> str:
     name = item.partition("=")[0]
     return SHORT_OPTIONS.get(name, name)

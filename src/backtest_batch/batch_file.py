@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from backtest_batch.arguments import WHOLE_NODES, Argument, Arguments, keys_of
+from backtest_batch.arguments import WHOLE_NODES, Argument, Arguments
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.repeats import refuse_repeats
 
@@ -69,7 +69,7 @@ def read_batch_file(path: Path) -> list[Argument]:
     for key in content:
         if not isinstance(key, str) or not KEY.fullmatch(key):
             raise ConfigurationError(f"{where}{key!r} is not a known key")
-    arguments = keys_of(content)
+    arguments = [leaf for item in content.items() for leaf in Argument.of(*item).leaves]
     pairs = [(item.key, item.value) for item in arguments]
     refuse_repeats(pairs, where=where, grid=content.get("param_grid"))
     return arguments

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arguments import Argument, keys_of
+from backtest_batch.arguments import Argument
 from backtest_batch.batch.construct import TargetError, locate
 from backtest_batch.config.key import date_text
 from backtest_batch.errors import ConfigurationError
@@ -75,9 +75,7 @@ def plain_keys(given: Iterable[tuple[str, Any]]) -> list[Argument]:
     found: list[Argument] = []
     for key, value in given:
         name = key.lstrip("+~")
-        items = keys_of({name: _plain(value, name)})
-        prefix = key.removesuffix(name)
-        found += [Argument.of(item.key, item.value, prefix) if prefix else item for item in items]
+        found += Argument.of(name, _plain(value, name), key.removesuffix(name)).leaves
     return found
 
 

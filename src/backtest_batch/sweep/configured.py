@@ -10,7 +10,6 @@ from backtest_batch.comparison.levels import choice_name, format_value
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import is_masked, masked
 
-FLAGS = ("-m", "--multirun")
 ABSENT = object()
 
 

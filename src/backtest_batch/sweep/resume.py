@@ -26,7 +26,7 @@ from backtest_batch.ownership import (
 from backtest_batch.printing import say, tell
 from backtest_batch.stored.batch_document import BatchDocument, stored_document, targets
 from backtest_batch.stored.trust import KEY as TRUST
-from backtest_batch.sweep.configured import FLAGS, RecordedCommand
+from backtest_batch.sweep.configured import RecordedCommand
 from backtest_batch.sweep.earlier import claim_batch, refuse_running
 from backtest_batch.sweep.start_files import local_document, local_documents
 from backtest_batch.tracking.address import (
@@ -41,6 +41,7 @@ from backtest_batch.tracking.search import BatchHandle, find_batch
 from backtest_batch.tracking.spool import record_spool, spool_store
 from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
 
+_FLAGS = ("-m", "--multirun")
 _SPOOLS = "backtest_batch-spool"
 _OF_ONE_COMMAND = frozenset({"resume", TRUST})
 """Keys that count for the command that gives them alone."""
@@ -255,7 +256,7 @@ def continued(recalled: Recalled, recorded: Arguments, given: Arguments) -> Argu
         keys.append(Argument.of("tracking.experiment", str(experiment)))
     keys += [item for item in given.keys if item.key not in _OF_ONE_COMMAND]
     keys.append(Argument(key="resume", value=recalled.batch_id, text=named))
-    own = tuple(item for item in given.options if item not in FLAGS)
+    own = tuple(item for item in given.options if item not in _FLAGS)
     return Arguments(keys=tuple(keys), options=("-m", *kept.options, *own))
 
 
