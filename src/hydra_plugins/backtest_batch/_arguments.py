@@ -112,24 +112,24 @@ def read_arguments(texts: Sequence[str]) -> Arguments:
 def read_keys(texts: Iterable[str]) -> list[Argument]:
     """Return keys with their values; what Hydra cannot read is left as text, for it to refuse."""
     parser = OverridesParser.create()
-    return [_read(text, parser) for text in texts]
-
-
-def _read(text: str, parser: OverridesParser) -> Argument:
-    try:
-        override = parser.parse_override(text)
-    except HydraException:
-        return Argument(key=argument_key(text), value=argument_text(text), text=text)
-    override.input_line = text
-    is_sweep = override.is_sweep_override()
-    value = Swept(override) if is_sweep else override.value()
-    return Argument(
-        key=override.key_or_group,
-        value=value,
-        text=text,
-        prefix=PREFIXES[override.type],
-        is_sweep=is_sweep,
-    )
+    found: list[Argument] = []
+    for text in texts:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            found.append(Argument(key=argument_key(text), value=argument_text(text), text=text))
+            continue
+        override.input_line = text
+        is_sweep = override.is_sweep_override()
+        argument = Argument(
+            key=override.key_or_group,
+            value=Swept(override) if is_sweep else override.value(),
+            text=text,
+            prefix=PREFIXES[override.type],
+            is_sweep=is_sweep,
+        )
+        found.append(argument)
+    return found
 
 
 def _sweep_values(override: Override) -> Sequence[Any]:

@@ -111,23 +111,19 @@ class Composer:
     def _configuration(
         self, constants: Assignments, assignments: Assignments, overrides: Sequence[str]
     ) -> tuple[dict[str, Any] | None, list[Fault]]:
+        refused: Exception | None = None
         if not self._batch["fast_compose"]:
             try:
                 return resolve(self._load(overrides))
-            except (HydraException, OmegaConfBaseException):
+            except (HydraException, OmegaConfBaseException) as error:
                 # Hydra stops at the first fault; the other way finds them all.
-                plain, faults = self._from_parts(constants, assignments)
-                if plain is not None:
-                    raise
-                return plain, faults
-        return self._from_parts(constants, assignments)
-
-    def _from_parts(
-        self, constants: Assignments, assignments: Assignments
-    ) -> tuple[dict[str, Any] | None, list[Fault]]:
+                refused = error
         groups = tuple(item for item in assignments if item.is_group)
         values = tuple(item for item in assignments if not item.is_group)
-        return self._base(constants + groups).with_values(values)
+        plain, faults = self._base(constants + groups).with_values(values)
+        if refused is not None and plain is not None:
+            raise refused
+        return plain, faults
 
     def _set_for_the_batch(
         self, plain: Mapping[str, Any], assignments: Assignments
