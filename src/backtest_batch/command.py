@@ -9,13 +9,11 @@ import threading
 from typing import NoReturn
 
 from backtest_batch import interrupt
+from backtest_batch.interrupt import INTERRUPTED
 from backtest_batch.streams import open_missing
 
 NEW_OBJECTS = 50_000
 """Objects that come about before the garbage collector looks at the youngest of them."""
-
-INTERRUPTED = (129, 130, 143)
-"""Exit codes of a command that SIGHUP, SIGINT or SIGTERM has ended."""
 
 _begun = False
 

@@ -43,6 +43,9 @@ IDLE_SHARE = 0.01
 LONGEST_END_SECONDS = 60.0
 """So long may the end take once it was asked for again."""
 
+INTERRUPTED = (129, 130, 143)
+"""Exit codes of what SIGHUP, SIGINT or SIGTERM has ended."""
+
 SHOW_CURSOR = "\x1b[?25h"
 
 

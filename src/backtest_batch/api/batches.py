@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 from hydra.errors import ConfigCompositionException
 
-import backtest_batch
 from backtest_batch.arguments import Arguments
 from backtest_batch.batch_file import expand_arguments
 from backtest_batch.config.texts import require_written_arguments
@@ -65,7 +64,7 @@ class Task:
 
 def config_folder() -> Path:
     """Return the folder of the configuration: inside the wheel, or at the top of a checkout."""
-    package = Path(backtest_batch.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
@@ -177,7 +176,7 @@ def _compose_and_run(task: Task) -> None:
     asked = task.arguments
     version.setbase("1.3")
     folder = asked.option("--config-path", "-cp") or str(config_folder())
-    search_path = create_automatic_config_search_path(None, f"{backtest_batch.__name__}._", folder)
+    search_path = create_automatic_config_search_path(None, "backtest_batch._", folder)
     further = asked.option("--config-dir", "-cd")
     if further is not None:
         path = Path(further).absolute()

@@ -14,10 +14,9 @@ from yaml import YAMLError
 from backtest_batch.api.arguments import data_keys, plain_keys, strategy_keys
 from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.arguments import Arguments
-from backtest_batch.command import INTERRUPTED
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.errors import ConfigurationError, SelectionError
-from backtest_batch.interrupt import Interrupted
+from backtest_batch.interrupt import INTERRUPTED, Interrupted
 from backtest_batch.market.panel import Panel
 from backtest_batch.repeats import refuse_repeats
 from backtest_batch.report.tables import batch_summary_table, rankings_table
