@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,9 +140,8 @@ def read_request(*arguments: str, keys: Sequence[Argument] = ()) -> BatchRequest
     kept: list[BatchRequest] = []
 
     def keep(request: BatchRequest, **_: Any) -> SimpleNamespace:
-        kept.append(request)
         # Runs are composed while Hydra is there.
-        object.__setattr__(request, "compositions", tuple(request.compositions))
+        kept.append(replace(request, compositions=tuple(request.compositions)))
         return SimpleNamespace(exit_code=0)
 
     asked = read_arguments(readable(arguments))

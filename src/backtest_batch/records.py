@@ -74,7 +74,7 @@ class BatchRequest:
     config
         The configuration of the batch itself, every root key; what is swept has its first value.
     compositions
-        The combinations, composed one by one as they are asked for.
+        The combinations. Each iteration composes them anew, one by one: they may be many.
     size
         Number of combinations.
     axes
@@ -126,6 +126,11 @@ class RunSpec:
     fit_bars
         First and last (exclusive) of the return bars that walk-forward splits, when the strategy
         is fitted on the training bars of each split; None when nothing is fitted.
+    benchmark_key
+        Hash of everything that determines the run's benchmark; runs that have it in common share
+        one. Empty in a run that was read back from what an earlier version wrote.
+    chunk_key
+        Hash of what runs must have in common to be computed together; empty likewise.
     """
 
     index: int
@@ -142,6 +147,8 @@ class RunSpec:
     first_bar: int
     n_bars: int
     fit_bars: tuple[int, int] | None = None
+    benchmark_key: str = ""
+    chunk_key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from backtest_batch.batch.chunks import (
     benchmark_rows,
     group_runs,
 )
+from backtest_batch.batch.run_ids import benchmark_key, chunk_key
 from backtest_batch.records import RunSpec
 
 CONFIG = {
@@ -35,8 +36,8 @@ CONFIG = {
 
 @pytest.fixture
 def make_run():
-    def make(index, *, window=5, **changes):
-        strategy = {**CONFIG["strategy"], "window": window}
+    def make(index, *, window=5, data="d" * 64, seed=1, first_bar=0, **changes):
+        config = {**CONFIG, "strategy": {**CONFIG["strategy"], "window": window}, **changes}
         return RunSpec(
             index=index,
             run_id=f"run_{index}",
@@ -44,13 +45,15 @@ def make_run():
             run_key=f"{index:064x}",
             config_hash="c" * 64,
             swept={},
-            config={**CONFIG, "strategy": strategy, **changes},
+            config=config,
             overrides=(),
-            data_fingerprint="d" * 64,
+            data_fingerprint=data,
             code_fingerprint="e" * 64,
-            strategy_seed=1,
-            first_bar=0,
+            strategy_seed=seed,
+            first_bar=first_bar,
             n_bars=10,
+            benchmark_key=benchmark_key(config, data, first_bar, 252.0),
+            chunk_key=chunk_key(config, data, seed, first_bar),
         )
 
     return make
@@ -105,9 +108,41 @@ def test_benchmarks_have_rows_after_the_runs_and_share_them(make_run):
 def test_runs_of_other_data_rebalancing_or_seed_are_apart(make_run):
     first = make_run(0)
     others = [
-        replace(first, index=1, data_fingerprint="f" * 64),
+        make_run(1, data="f" * 64),
         make_run(2, rebalance="W"),
-        replace(first, index=3, strategy_seed=2),
-        replace(first, index=4, first_bar=3),
+        make_run(3, seed=2),
+        make_run(4, first_bar=3),
     ]
     assert indices(group_runs([first, *others], 1, frozenset())) == [[0], [1], [2], [3], [4]]
+
+
+def test_fitted_runs_share_a_chunk_where_they_share_bars_and_lag(make_run):
+    config = make_run(0).config
+
+    def key(fit_bars, lag):
+        return chunk_key({**config, "execution_lag": lag}, "d" * 64, 1, 0, fit_bars)
+
+    # What is not fitted may be traded with any lag.
+    assert key(None, 0) == key(None, 1)
+    assert len({key(None, 1), key((0, 9), 1), key((1, 9), 1), key((0, 9), 0)}) == 4
+    assert key((0, 9), 1) == key((0, 9), 1)
+
+
+def test_a_benchmark_is_told_apart_by_all_that_it_depends_on(make_run):
+    config = make_run(0).config
+    keys = [
+        benchmark_key({**config, **changes}, data, first_bar, per_year)
+        for changes, data, first_bar, per_year in [
+            ({}, "d", 0, 252.0),
+            ({"risk_free_rate": 0.01}, "d", 0, 252.0),
+            ({"execution_lag": 0}, "d", 0, 252.0),
+            ({}, "e", 0, 252.0),
+            ({}, "d", 1, 252.0),
+            ({}, "d", 0, 365.0),
+        ]
+    ]
+    assert len(set(keys)) == len(keys)
+    # The same number, written as another kind.
+    assert benchmark_key({**config, "commission_bps": 1}, "d", 0, 252.0) == benchmark_key(
+        {**config, "commission_bps": 1.0}, "d", 0, 252.0
+    )

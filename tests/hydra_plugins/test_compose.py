@@ -13,7 +13,7 @@ from backtest_batch.batch.construct import build
 from backtest_batch.tracking.address import resolve_experiment
 from hydra_plugins.backtest_batch._arguments import read_keys
 from hydra_plugins.backtest_batch._batch import batch_config
-from hydra_plugins.backtest_batch._compose import Composer
+from hydra_plugins.backtest_batch._compose import Composer, Compositions
 from hydra_plugins.backtest_batch._grid import read_grid
 
 FOLDER = config_folder()
@@ -77,13 +77,17 @@ def by_hydra(loader, overrides: list[str]) -> dict[str, Any] | None:
     return {str(key): value for key, value in plain.items()}
 
 
-def composed(loader, arguments: list[str], *, fast: bool):
+def compositions(loader, arguments: list[str], *, fast: bool) -> Compositions:
     master = loader.load_configuration(CONFIG_NAME, [], run_mode=RunMode.MULTIRUN)
     batch = batch_config(master)
     # What a run may set for itself is another question.
     composer = Composer(loader, CONFIG_NAME, [], batch | {"fast_compose": fast})
     composer._set_for_the_batch = lambda *_: iter(())
-    return list(composer.compose(read_grid(read_keys(arguments), None, None, loader)))
+    return Compositions(composer, read_grid(read_keys(arguments), None, None, loader))
+
+
+def composed(loader, arguments: list[str], *, fast: bool):
+    return list(compositions(loader, arguments, fast=fast))
 
 
 def override(key: str, value: Any) -> str:
@@ -102,6 +106,13 @@ def test_every_option_is_what_hydra_composes(loader, option):
     for node in ("data", "strategy"):
         instance, faults = build(wanted[node], key=node)
         assert (instance is not None, faults) == (True, [])
+
+
+def test_combinations_may_be_gone_through_again(loader):
+    found = compositions(loader, ["commission_bps=0,1", "data=synthetic"], fast=True)
+    first = list(found)
+    assert [one.swept["commission_bps"] for one in first] == [0.0, 1.0]
+    assert list(found) == first
 
 
 swept_keys = [key for key in VALUES if not key.startswith(("+", "~"))]

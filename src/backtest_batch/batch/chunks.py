@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.batch.compute import benchmark_key, chunk_key
 from backtest_batch.ownership import make_own_folder
 from backtest_batch.records import RunFailure, RunResult, RunSpec
 
@@ -61,7 +60,7 @@ class Scratch:
 
     def of(self, runs: Sequence[RunSpec]) -> "Scratch":
         """Return what the workers of some runs need to know of it."""
-        keys = {benchmark_key(run) for run in runs}
+        keys = {run.benchmark_key for run in runs}
         return replace(self, benchmark_rows={key: self.benchmark_rows[key] for key in keys})
 
 
@@ -179,7 +178,7 @@ def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> l
     """
     groups: dict[str, list[RunSpec]] = {}
     for run in runs:
-        key = f"alone {run.index}" if run.index in alone else chunk_key(run)
+        key = f"alone {run.index}" if run.index in alone else run.chunk_key
         groups.setdefault(key, []).append(run)
     pieces = max(1, math.ceil(n_jobs / len(groups))) if groups else 1
     chunks: list[list[RunSpec]] = []
@@ -197,5 +196,5 @@ def _smallest_piece(run: RunSpec) -> int:
 
 def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:
     """Return the row of each distinct benchmark in returns.dat, after the rows of the runs."""
-    keys = dict.fromkeys(benchmark_key(run) for run in runs)
+    keys = dict.fromkeys(run.benchmark_key for run in runs)
     return {key: len(runs) + position for position, key in enumerate(keys)}

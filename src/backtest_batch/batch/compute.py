@@ -7,26 +7,24 @@ weights. What a run comes to does not depend on the others in its chunk.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from backtest_batch.batch.construct import build
-from backtest_batch.batch.fingerprint import digest
 from backtest_batch.batch.forward import Fitted, fit, periods_per_year
 from backtest_batch.comparison.walk_forward.fitted import Route
 from backtest_batch.comparison.walk_forward.per_bar import metrics_from
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import RESULT_METRICS, result_metrics
-from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate_many
+from backtest_batch.engine.settings import SimulationSettings, benchmark_settings, simulation_settings
+from backtest_batch.engine.simulate import Simulation, simulate_many
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel
 from backtest_batch.records import RunSpec
 from backtest_batch.strategies import EqualWeight
 from backtest_batch.strategies.answers import target_weights
-
-SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class ComputedChunk:
     runs
         One entry a run, in the order given.
     benchmarks
-        The benchmarks of the runs by :func:`benchmark_key`.
+        The benchmarks of the runs, by the ``benchmark_key`` of these.
     timings
         Seconds by step: signals, simulate, metrics.
     """
@@ -83,46 +81,6 @@ class ComputedChunk:
     runs: tuple[Computed, ...]
     benchmarks: Mapping[str, Computed]
     timings: Mapping[str, float]
-
-
-def simulation_settings(config: Mapping[str, Any]) -> SimulationSettings:
-    """Return the engine's settings of a run."""
-    return SimulationSettings(**{name: config[name] for name in SETTING_NAMES})
-
-
-def benchmark_settings(config: Mapping[str, Any]) -> SimulationSettings:
-    """Return the settings of a run's benchmark: the same costs, no leverage, no cap a symbol."""
-    values = {name: config[name] for name in SETTING_NAMES}
-    return SimulationSettings(**{**values, "max_gross_exposure": 1.0, "max_weight": None})
-
-
-def benchmark_key(run: RunSpec) -> str:
-    """Return the hash of what determines a run's benchmark."""
-    settings = benchmark_settings(run.config)
-    return digest(
-        [
-            run.data_fingerprint,
-            run.config["rebalance"],
-            run.first_bar,
-            [getattr(settings, name) for name in SETTING_NAMES],
-            _annualisation(run.config),
-        ]
-    )
-
-
-def chunk_key(run: RunSpec) -> str:
-    """Return the hash of what runs must share to be computed together."""
-    return digest(
-        [
-            run.data_fingerprint,
-            run.config["strategy"],
-            run.strategy_seed,
-            run.config["rebalance"],
-            run.first_bar,
-            # What is fitted depends on when its decisions are traded.
-            run.fit_bars and (run.fit_bars, run.config["execution_lag"]),
-        ]
-    )
 
 
 def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
@@ -145,8 +103,7 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     signalled = time.perf_counter()
 
     simulations = simulate_many(panel, route.decisions, route.weights, settings, route.first_bar)
-    keys = [benchmark_key(run) for run in runs]
-    examples = dict(zip(keys, runs, strict=True))
+    examples = {run.benchmark_key: run for run in runs}
     references = _benchmarks(list(examples.values()), panel, decisions, route.first_bar)
     simulated = time.perf_counter()
 
@@ -157,12 +114,16 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     }
     computed = tuple(
         replace(
-            _measure(simulation, run.config, benchmarks[key].simulation.net_return, panel, since),
+            _measure(
+                simulation,
+                run.config,
+                benchmarks[run.benchmark_key].simulation.net_return,
+                panel,
+                since,
+            ),
             in_sample=in_sample,
         )
-        for simulation, run, key, in_sample in zip(
-            simulations, runs, keys, signals.in_sample, strict=True
-        )
+        for simulation, run, in_sample in zip(simulations, runs, signals.in_sample, strict=True)
     )
     measured = time.perf_counter()
     return ComputedChunk(
@@ -224,14 +185,14 @@ def _measure(
     since: int | None,
 ) -> Computed:
     """Measure a run, or what it comes to from the bar ``since`` on."""
-    periods_per_year, risk_free_rate = _annualisation(config)
+    per_year, risk_free_rate = periods_per_year(config), float(config["risk_free_rate"])
     # What is ruined before it counts is shown as it is; nothing is judged by it.
     if since is not None and (simulation.ruined_bar is None or simulation.ruined_bar >= since):
         found = metrics_from(
             since,
             simulation,
             panel,
-            periods_per_year=periods_per_year,
+            periods_per_year=per_year,
             risk_free_rate=risk_free_rate,
             benchmark=benchmark,
         )
@@ -243,7 +204,7 @@ def _measure(
         )
     metrics, undefined = result_metrics(
         simulation,
-        periods_per_year=periods_per_year,
+        periods_per_year=per_year,
         risk_free_rate=risk_free_rate,
         benchmark_returns=benchmark,
     )
@@ -253,7 +214,3 @@ def _measure(
         metrics=metrics,
         undefined=tuple(undefined),
     )
-
-
-def _annualisation(config: Mapping[str, Any]) -> tuple[float, float]:
-    return periods_per_year(config), float(config["risk_free_rate"])

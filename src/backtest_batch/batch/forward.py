@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from backtest_batch.batch.fingerprint import digest
+from backtest_batch.batch.run_ids import chunk_key
 from backtest_batch.comparison.walk_forward.fitted import Route, fitted_weights
 from backtest_batch.comparison.walk_forward.parse import parse
 from backtest_batch.comparison.walk_forward.per_bar import in_sample_metrics
@@ -118,7 +119,10 @@ def with_fits(
         if run.run_key in fitted:
             # What such a run comes to depends on where the splits lie.
             key = digest([run.run_key, bars])
-            planned.append(replace(run, run_key=key, fit_bars=bars))
+            together = chunk_key(
+                run.config, run.data_fingerprint, run.strategy_seed, run.first_bar, bars
+            )
+            planned.append(replace(run, run_key=key, fit_bars=bars, chunk_key=together))
         else:
             planned.append(run)
     return tuple(planned)

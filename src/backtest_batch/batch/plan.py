@@ -5,7 +5,7 @@ it is refused with all that is wrong with it.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -19,9 +19,9 @@ from backtest_batch.batch.fingerprint import (
     result_config,
     run_key,
 )
-from backtest_batch.batch.forward import with_fits
+from backtest_batch.batch.forward import periods_per_year, with_fits
 from backtest_batch.batch.plan_texts import faults_text, plan_notes
-from backtest_batch.batch.run_ids import OTHER_COLUMNS, new_run_id
+from backtest_batch.batch.run_ids import OTHER_COLUMNS, benchmark_key, chunk_key, new_run_id
 from backtest_batch.config.check import config_faults
 from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import ConfigurationError, DataError, Fault
@@ -68,9 +68,10 @@ class _Planner:
     """What the runs of a batch share while they are planned."""
 
     panels: dict[str, Panel | Fault] = field(default_factory=dict)
-    strategies: dict[str, tuple[int, tuple[Fault, ...]]] = field(default_factory=dict)
-    fitting: set[str] = field(default_factory=set)
-    """Strategies that have ``fit``, by the key under which they are kept."""
+    strategies: dict[str, "_Strategy"] = field(default_factory=dict)
+    chunk_keys: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
+    fitted: set[str] = field(default_factory=set)
+    """Run keys of the runs whose strategy has ``fit``."""
     nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
@@ -115,18 +116,26 @@ class _Planner:
         panel = self.panels[key]
         return (None, [panel]) if isinstance(panel, Fault) else (panel, [])
 
-    def warmup_bars(self, config: Mapping[str, Any], seed: int) -> tuple[int, tuple[Fault, ...]]:
-        """Return how many bars the strategy needs before its first meaningful weight."""
+    def strategy(self, config: Mapping[str, Any], seed: int) -> "_Strategy":
+        """Return what the strategy of a run says of itself."""
         key = digest([config["strategy"], seed])
         if key not in self.strategies:
             strategy, faults = build(config["strategy"], key="strategy", seed=seed)
-            warmup = 0
+            warmup, fits = 0, False
             if not faults:
                 warmup, faults = _read_warmup(strategy)
-                if callable(getattr(strategy, "fit", None)):
-                    self.fitting.add(key)
-            self.strategies[key] = warmup, tuple(faults)
+                fits = callable(getattr(strategy, "fit", None))
+            self.strategies[key] = _Strategy(key, warmup, fits, tuple(faults))
         return self.strategies[key]
+
+    def chunk_key(
+        self, config: Mapping[str, Any], strategy: "_Strategy", seed: int, panel: Panel, first: int
+    ) -> str:
+        """Return the hash of what runs must have in common to be computed together."""
+        shared = strategy.key, config["rebalance"], panel.fingerprint, first
+        if shared not in self.chunk_keys:
+            self.chunk_keys[shared] = chunk_key(config, panel.fingerprint, seed, first)
+        return self.chunk_keys[shared]
 
     def code_fingerprint(self, target: str) -> str:
         """Return the hash of the sources behind a strategy, the same for the whole batch."""
@@ -134,9 +143,27 @@ class _Planner:
             self.codes[target] = code_fingerprint(target)
         return self.codes[target]
 
-    def is_fitted(self, run: RunSpec) -> bool:
-        """Return whether the run's strategy has ``fit``."""
-        return digest([run.config["strategy"], run.strategy_seed]) in self.fitting
+
+@dataclass(frozen=True)
+class _Strategy:
+    """What a strategy with its arguments and its seed says of itself.
+
+    Attributes
+    ----------
+    key
+        Hash of the arguments and the seed.
+    warmup_bars
+        Bars that it needs before its first meaningful weight.
+    fits
+        Whether it has ``fit``.
+    faults
+        Why it cannot be used.
+    """
+
+    key: str
+    warmup_bars: int
+    fits: bool
+    faults: tuple[Fault, ...]
 
 
 def make_plan(compositions: Iterable[Composition]) -> Plan:
@@ -178,8 +205,7 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
             taken.add(spec.run_id.lower())
     if faults:
         raise ConfigurationError(faults_text(faults, n_invalid, n_combinations), faults)
-    fitted = [run.run_key for run in runs.values() if planner.is_fitted(run)]
-    planned = with_fits(list(runs.values()), panels, fitted)
+    planned = with_fits(list(runs.values()), panels, planner.fitted)
     renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
     return Plan(
         runs=planned,
@@ -218,7 +244,7 @@ def _typed_value(config: Mapping[str, Any], key: str, value: Scalar) -> Scalar:
 
 
 def _plan_one(
-    composition: Composition, planner: _Planner, *, index: int, taken: set[str]
+    composition: Composition, planner: _Planner, *, index: int, taken: Collection[str]
 ) -> tuple[RunSpec | None, Panel | None, Sequence[Fault]]:
     config = composition.config
     if config is None:
@@ -234,19 +260,21 @@ def _plan_one(
         seed = derived_seed(
             config["seed"], panel.fingerprint, config["strategy"], config["rebalance"]
         )
-    warmup, strategy_faults = planner.warmup_bars(config, seed)
-    faults += [*data_faults, *strategy_faults]
+    strategy = planner.strategy(config, seed)
+    faults += [*data_faults, *strategy.faults]
     if panel is not None and config["execution_price"] in ("close", "open"):
         faults += _unpriced(config["execution_price"], panel)
-    first_bar = warmup
-    if panel is not None and not strategy_faults:
-        first_bar, late = _first_bar(config, panel, warmup)
+    first_bar = strategy.warmup_bars
+    if panel is not None and not strategy.faults:
+        first_bar, late = _first_bar(config, panel, strategy.warmup_bars)
         faults += late
     if faults or panel is None:
         return None, None, faults
     config_hash = digest(result_config(config))
     code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
     key = run_key(config_hash, panel.fingerprint, code)
+    if strategy.fits:
+        planner.fitted.add(key)
     spec = RunSpec(
         index=index,
         run_id=new_run_id(composition, key, taken),
@@ -261,6 +289,8 @@ def _plan_one(
         strategy_seed=seed,
         first_bar=first_bar,
         n_bars=panel.n_bars,
+        benchmark_key=benchmark_key(config, panel.fingerprint, first_bar, periods_per_year(config)),
+        chunk_key=planner.chunk_key(config, strategy, seed, panel, first_bar),
     )
     return spec, panel, ()
 

@@ -9,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.market.mapped_pages import let_go
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
@@ -68,7 +67,7 @@ def batch_returns(
         Rows that could not be written; they are NaN.
     """
     benchmarks = workspace.scratch.benchmark_rows
-    benchmark_row = tuple(benchmarks[benchmark_key(run)] for run in runs)
+    benchmark_row = tuple(benchmarks[run.benchmark_key] for run in runs)
     rows = workspace.returns(len(runs) + len(benchmarks))
     if lost:
         rows = np.array(rows)

@@ -1,7 +1,8 @@
 """The conditions under which target weights are traded."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from backtest_batch.config.values import checked, default
 from backtest_batch.engine.costs import cost_rate
@@ -71,3 +72,20 @@ class SimulationSettings:
     def accrues_interest(self) -> bool:
         """Whether cash or shorts bear interest."""
         return self.cash_rate != 0 or self.borrow_rate != 0 or self.short_fee_rate != 0
+
+
+SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
+"""The configuration keys that settings are made of."""
+
+UNLEVERAGED: Mapping[str, Any] = {"max_gross_exposure": 1.0, "max_weight": None}
+"""What a benchmark has in place of a run's caps."""
+
+
+def simulation_settings(config: Mapping[str, Any]) -> SimulationSettings:
+    """Return the settings of a run."""
+    return SimulationSettings(**{name: config[name] for name in SETTING_NAMES})
+
+
+def benchmark_settings(config: Mapping[str, Any]) -> SimulationSettings:
+    """Return the settings of a run's benchmark: the same costs, no leverage, no cap a symbol."""
+    return simulation_settings({**config, **UNLEVERAGED})

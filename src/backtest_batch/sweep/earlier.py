@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.batch.chunks import RETURNS, array_file
-from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.forward import is_on
 from backtest_batch.batch.inputs import Checked
 from backtest_batch.batch.kept import Kept
@@ -256,9 +255,9 @@ def incomplete(
         if unfitted or not all(is_whole(rows[spec.index], spec.run_key) for rows in arrays):
             missing[spec.run_key] = spec
     rows_of = workspace.scratch.benchmark_rows
-    covered = {benchmark_key(spec) for spec in missing.values()}
+    covered = {spec.benchmark_key for spec in missing.values()}
     for record in finished:
-        key = benchmark_key(record.spec)
+        key = record.spec.benchmark_key
         if key not in covered:
             covered.add(key)
             if key not in benchmarks or not is_whole(arrays[0][rows_of[key]], key):
@@ -273,10 +272,7 @@ def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bo
         return False
     rows = [spec.index for spec in finished]
     rows_of = workspace.scratch.benchmark_rows
-    if len(finished) == len(plan.runs):
-        benchmarks = set(rows_of.values())  # to compute a run's key takes longer than the rest
-    else:
-        benchmarks = {rows_of[benchmark_key(spec)] for spec in finished}
+    benchmarks = {rows_of[spec.benchmark_key] for spec in finished}
     wanted = {RETURNS: [*rows, *benchmarks]}
     if is_on(plan.runs[0].config):
         wanted |= dict.fromkeys(PER_BAR, rows)

@@ -16,7 +16,7 @@ from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import masked_values
 from backtest_batch.records import BatchRequest
 from hydra_plugins.backtest_batch._arguments import read_keys
-from hydra_plugins.backtest_batch._compose import Composer, name_experiment
+from hydra_plugins.backtest_batch._compose import Composer, Compositions, name_experiment
 from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def make_request(
     labels = {name: masked_values(batch[name], name) for name in LABELS}
     return BatchRequest(
         config={**batch, **labels, "n_jobs": n_jobs},
-        compositions=composer.compose(grid),
+        compositions=Compositions(composer, grid),
         size=grid.size,
         axes={axis.key: len(axis) for axis in grid.axes},
         overrides=tuple(item.text for item in asked.keys if not item.is_hydra),

@@ -9,6 +9,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -349,6 +350,17 @@ def unknown_key(config: DictConfig, key: str) -> str:
     names = [str(name) for name in node] if isinstance(node, DictConfig) else []
     known = [f"{parent}.{name}" if parent else name for name in names]
     return "is not a known key" + resembling(key, known)
+
+
+@dataclass(frozen=True)
+class Compositions:
+    """The combinations of a grid, composed anew each time that they are iterated."""
+
+    composer: Composer
+    grid: Grid
+
+    def __iter__(self) -> Iterator[Composition]:
+        return self.composer.compose(self.grid)
 
 
 def _path(key: str) -> Path:

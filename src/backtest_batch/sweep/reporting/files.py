@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from backtest_batch.batch.compute import benchmark_key
 from backtest_batch.batch.returns import write_returns
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.run_table import RunTable
@@ -98,4 +97,4 @@ def benchmark_metrics(session: Session, conclusion: Conclusion) -> dict[str, flo
 def session_benchmark(session: Session, conclusion: Conclusion) -> Mapping[str, float]:
     """Return the metrics of the benchmark of the run that ranks first."""
     finished = best_first(session, conclusion)
-    return session.benchmarks.get(benchmark_key(finished[0]), {}) if finished else {}
+    return session.benchmarks.get(finished[0].benchmark_key, {}) if finished else {}
