@@ -15,8 +15,8 @@ from backtest_batch.interrupt import (
     finished,
     heed,
     interruptible,
-    shielded,
     signals_blocked,
+    signals_deferred,
     taken,
 )
 
@@ -62,8 +62,8 @@ def test_a_shield_keeps_it_until_its_end():
     done = []
 
     def work():
-        with shielded():
-            with shielded():
+        with signals_deferred():
+            with signals_deferred():
                 send()
                 done.append("inner")
             done.append("outer")
@@ -138,7 +138,7 @@ def test_other_threads_are_left_alone():
     seen = []
 
     def work():
-        with interruptible(), shielded():
+        with interruptible(), signals_deferred():
             heed()
             seen.append([signal.getsignal(number) for number in ENDING])
 

@@ -5,8 +5,8 @@ a lock, or that takes every exception for its own, nobody can say what comes of 
 is only noted, and there are three times:
 
 - Nothing has begun: a command ends at once, whatever it is doing.
-- Something has :func:`begun`, or is :func:`shielded`: the work looks now and then whether it shall
-  end (:func:`heed`), where it can.
+- Something has :func:`begun`, or :func:`signals_deferred` is in force: the work looks now and then
+  whether it should end (:func:`heed`), where it can.
 - All is done (:func:`finished`), or is being ended (:func:`taken`): signals change nothing more,
   except that what does not come to its end is cut off when it is asked for again.
 
@@ -26,9 +26,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-ENDING: tuple[int, ...] = tuple(
-    int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a process to end."""
 
 NOTICE_SECONDS = 0.1
@@ -108,8 +106,7 @@ def watch() -> None:
     """
     global _watching  # noqa: PLW0603 - a process is a command, or is not
     reader, writer = os.pipe()
-    if os.name == "posix":
-        os.set_blocking(writer, False)
+    os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     _install(_leave_to_watcher)
     _watching = True
@@ -147,7 +144,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shielded() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Let a signal wait until the block is over, or heeds it."""
     if not _in_main_thread():
         yield
@@ -222,9 +219,6 @@ def signals_blocked(*numbers: int) -> Iterator[None]:
     *numbers
         The signals; by default all that ask a process to end.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, set(numbers or ENDING))
     try:
         yield
@@ -250,10 +244,9 @@ def _raise_or_note(number: int, _: FrameType | None) -> None:
 def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     """Set a handler for all signals that ask to end; return those that were there."""
     before = {number: signal.getsignal(number) for number in ENDING}
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and before[hangup] is signal.SIG_IGN:
-        # Comes when the terminal is closed; under nohup that shall change nothing.
-        del before[hangup]
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        # It comes when the terminal is closed; a command under nohup goes on then.
+        del before[signal.SIGHUP]
     if not _given_back:
         _given_back.update(before)
     for number in before:
@@ -270,7 +263,7 @@ def _give_back(before: dict[int, Any]) -> None:
 
 def _before_fork() -> None:
     """Let signals wait: a copy of this process must not take its first ones for ours."""
-    if _given_back and hasattr(signal, "pthread_sigmask"):
+    if _given_back:
         _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ENDING))
 
 
@@ -292,12 +285,11 @@ def _after_fork_in_child() -> None:
 
 _masks: list[set[int]] = []
 """Which signals wait otherwise, while a copy of this process is made."""
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
 
 
 def _look(reader: int) -> None:
@@ -313,7 +305,9 @@ def _look(reader: int) -> None:
             again = _state.note(number)
             if _state.is_free:
                 interruption = Interrupted(number)
-                _leave(interruption.exit_code, f"Interrupted ({interruption}); nothing was run.\n")
+                _exit_now(
+                    interruption.exit_code, f"Interrupted ({interruption}); nothing was run.\n"
+                )
         if again:
             _end_in_time()
 
@@ -333,15 +327,15 @@ def _end_in_time() -> NoReturn:
     if code is None:
         assert _state.number is not None
         code = 128 + _state.number
-    _leave(code, _state.last_words)
+    _exit_now(code, _state.last_words)
 
 
-def _leave(code: int, said: str) -> NoReturn:
+def _exit_now(code: int, message: str) -> NoReturn:
     """End the process at once; what it has started ends with it."""
     with contextlib.suppress(OSError, ValueError):
         if os.isatty(2):
-            said = f"{SHOW_CURSOR}{said}"  # a progress bar has hidden it
+            message = f"{SHOW_CURSOR}{message}"  # a progress bar has hidden it
         # A terminal that is held, or a pipe that nobody empties, must not keep it.
-        if said and (os.name != "posix" or select.select([], [2], [], 1.0)[1]):
-            os.write(2, said.encode(errors="backslashreplace"))
+        if message and select.select([], [2], [], 1.0)[1]:
+            os.write(2, message.encode(errors="backslashreplace"))
     os._exit(code)

@@ -11,7 +11,7 @@ from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.place import StartError
 from backtest_batch.batch.remote import agent, panels
 from backtest_batch.batch.remote.home import unpack
-from backtest_batch.batch.remote.messages import TOKEN, Home, Request
+from backtest_batch.batch.remote.messages import TOKEN, Origin, Request
 from backtest_batch.batch.remote.panels import PanelCopy
 from backtest_batch.batch.remote.sources import Sources, sources_of
 from backtest_batch.batch.rows import is_whole, open_rows
@@ -34,7 +34,7 @@ def request_of(plan, tmp_path):
     made = []
 
     def make(runs=plan.runs, limits=Limits()):  # noqa: B008 - it is frozen
-        home = Home.here(scratch)  # each is a command of its own
+        origin = Origin.here(scratch)  # each is a command of its own
         task = ChunkTask(
             runs=tuple(runs),
             scratch=Scratch(
@@ -47,8 +47,8 @@ def request_of(plan, tmp_path):
             provenance={},
         )
         target = runs[0].config["strategy"]["_target_"]
-        made.append(home.token)
-        return Request(task=task, limits=limits, home=home, sources=sources_of(target))
+        made.append(origin.token)
+        return Request(task=task, limits=limits, origin=origin, sources=sources_of(target))
 
     yield make
     for token in made:
@@ -124,12 +124,12 @@ def test_a_shipped_strategy_needs_no_modules():
 
 
 def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):
-    home = Home.here(tmp_path)
-    assert home.is_seen_here(tmp_path)
-    assert not replace(home, host="another machine").is_seen_here(tmp_path)
-    assert not replace(home, token="other").is_seen_here(tmp_path)
+    origin = Origin.here(tmp_path)
+    assert origin.shares_files(tmp_path)
+    assert not replace(origin, host="another machine").shares_files(tmp_path)
+    assert not replace(origin, token="other").shares_files(tmp_path)
     (tmp_path / TOKEN).unlink()
-    assert not home.is_seen_here(tmp_path)
+    assert not origin.shares_files(tmp_path)
 
 
 @pytest.mark.slow
@@ -138,21 +138,21 @@ def test_results_come_home_from_where_the_folder_is_not_seen(plan, request_of, t
     seen = agent.compute_request(here)
     assert seen.error is None
     assert seen.rows is None
-    apart = replace(here, home=replace(here.home, host="another machine"))
+    apart = replace(here, origin=replace(here.origin, host="another machine"))
     answer = pickle.loads(pickle.dumps(agent.compute_request(apart)))
     assert answer.error is None
     assert "computing 2 runs" in answer.log
-    home = tmp_path / "home"
-    task = replace(here.task, scratch=replace(here.task.scratch, folder=home))
+    origin = tmp_path / "origin"
+    task = replace(here.task, scratch=replace(here.task.scratch, folder=origin))
     reply = unpack(answer, task)
     first, second = (
         open_rows(array_file(place, RETURNS), 3, here.task.scratch.row_bars)
-        for place in (here.task.scratch.folder, home)
+        for place in (here.task.scratch.folder, origin)
     )
     np.testing.assert_array_equal(first, second)
     assert all(is_whole(second[run.index], run.run_key) for run in plan.runs)
     for result, run in zip(reply.results, plan.runs, strict=True):
-        assert result.artifacts == home / "runs" / run.run_id
+        assert result.artifacts == origin / "runs" / run.run_id
         for file in (here.task.scratch.folder / "runs" / run.run_id).rglob("*.parquet"):
             assert (result.artifacts / file.name).read_bytes() == file.read_bytes()
 
@@ -189,5 +189,5 @@ def test_a_limit_and_an_end_are_answers_too(planned, request_of, working_dir, mo
 def test_what_ends_with_its_command_starts_nothing_more(request_of):
     request = request_of()
     assert agent.compute_request(request).error is None
-    agent.end(request.home.token)
+    agent.end(request.origin.token)
     assert isinstance(agent.compute_request(request).error, StartError)

@@ -26,7 +26,7 @@ POLICY = RetryPolicy(retries=0, delay_seconds=0, backoff=1, worker_failures=Fals
 
 @dataclass
 class Here:
-    """A place that answers at once; some runs fail, end the process or leave it spent."""
+    """A seat that answers at once; some runs fail, end the process or leave it spent."""
 
     sent: list = field(default_factory=list)
     sizes: list = field(default_factory=list)
@@ -44,7 +44,7 @@ class Here:
     def start(self):
         pass
 
-    restart = kill = start
+    restart = kill = replace_lost = send_missing_data = start
 
     def prepare(self):
         return True
@@ -128,10 +128,10 @@ def chunks(run, count):
     return [[replace(run, index=index, run_id=f"run_{index}")] for index in range(count)]
 
 
-def executed(place, work, **options):
+def executed(seat, work, **options):
     """Return the outcome of each run by index, and the calls of each record."""
     executor = Executor(
-        n_jobs=1, make_place=lambda _: place, policy=POLICY, wait_seconds=0.0, **options
+        n_jobs=1, make_seat=lambda _: seat, policy=POLICY, wait_seconds=0.0, **options
     )
     records = [record for ended, _ in executor.execute(work, make_task) for record in ended]
     assert all(record.attempts == 1 for record in records)
@@ -143,54 +143,54 @@ def executed(place, work, **options):
 
 
 def test_short_chunks_are_sent_together_once_it_is_known_that_they_are_short(run):
-    place = Here()
-    assert executed(place, chunks(run, 100), sends_together=True) == dict.fromkeys(range(100), "")
-    assert [len(indices) for indices in place.sent[:3]] == [1, 25, 19]
+    seat = Here()
+    assert executed(seat, chunks(run, 100), sends_together=True) == dict.fromkeys(range(100), "")
+    assert [len(indices) for indices in seat.sent[:3]] == [1, 25, 19]
     # The last ones go one by one, so that no worker waits for another.
-    assert [len(indices) for indices in place.sent[-3:]] == [1, 1, 1]
-    assert list(chain.from_iterable(place.sent)) == list(range(100))
+    assert [len(indices) for indices in seat.sent[-3:]] == [1, 1, 1]
+    assert list(chain.from_iterable(seat.sent)) == list(range(100))
 
 
 @pytest.mark.parametrize(("options", "milliseconds"), [({}, 1), ({"sends_together": True}, 101)])
 def test_long_chunks_and_those_with_limits_are_sent_one_by_one(run, options, milliseconds):
-    place = Here(milliseconds=milliseconds)
-    executed(place, chunks(run, 20), **options)
-    assert [len(indices) for indices in place.sent] == [1] * 20
+    seat = Here(milliseconds=milliseconds)
+    executed(seat, chunks(run, 20), **options)
+    assert [len(indices) for indices in seat.sent] == [1] * 20
 
 
 def test_what_fails_among_others_fails_alone_and_at_once(run):
-    place = Here(failing=frozenset({5, 30}))
-    found = executed(place, chunks(run, 40), sends_together=True)
+    seat = Here(failing=frozenset({5, 30}))
+    found = executed(seat, chunks(run, 40), sends_together=True)
     assert {index for index, error in found.items() if error} == {5, 30}
-    assert sum(map(len, place.sent)) == 40
+    assert sum(map(len, seat.sent)) == 40
 
 
 def test_what_ends_a_process_is_found_among_what_was_sent_together(run):
-    place = Here(deadly=frozenset({3, 33}))
-    found = executed(place, chunks(run, 40), sends_together=True)
+    seat = Here(deadly=frozenset({3, 33}))
+    found = executed(seat, chunks(run, 40), sends_together=True)
     assert {index for index, error in found.items() if error == "WorkerDied"} == {3, 33}
     assert len(found) == 40
-    assert [3] in place.sent
+    assert [3] in seat.sent
 
 
 def test_what_a_spent_process_leaves_undone_goes_to_the_next(run):
-    place = Here(spent=frozenset({2, 9}))
-    assert executed(place, chunks(run, 40), sends_together=True) == dict.fromkeys(range(40), "")
+    seat = Here(spent=frozenset({2, 9}))
+    assert executed(seat, chunks(run, 40), sends_together=True) == dict.fromkeys(range(40), "")
 
 
 def test_what_was_sent_together_to_a_process_that_did_not_start_is_not_one_chunk(run):
-    place = Here(unstarted=1)
-    assert executed(place, chunks(run, 40), sends_together=True) == dict.fromkeys(range(40), "")
-    assert max(place.sizes) == 1
+    seat = Here(unstarted=1)
+    assert executed(seat, chunks(run, 40), sends_together=True) == dict.fromkeys(range(40), "")
+    assert max(seat.sizes) == 1
 
 
 def test_chunks_of_other_data_or_code_are_not_sent_together(run):
-    place = Here()
+    seat = Here()
     work = chunks(run, 60)
     for (item,) in work:
         fingerprint, target = f"d{item.index % 2}", f"some.Strategy{item.index // 2 % 2}"
         work[item.index] = [
             replace(item, data_fingerprint=fingerprint, config={"strategy": {"_target_": target}})
         ]
-    executed(place, work, sends_together=True)
-    assert [len(indices) for indices in place.sent] == [1] * 60
+    executed(seat, work, sends_together=True)
+    assert [len(indices) for indices in seat.sent] == [1] * 60

@@ -1,10 +1,10 @@
 from pathlib import Path
 
-from backtest_batch.batch.kept import NAME, Kept
+from backtest_batch.batch.kept import NAME, ResumeNotes
 
 
 def test_what_was_added_is_read_back_exactly(tmp_path: Path) -> None:
-    kept = Kept([tmp_path])
+    kept = ResumeNotes([tmp_path])
     kept.add("benchmark", {"x": {"sharpe": 0.1 + 0.2, "trades": 3}})
     kept.add("benchmark", {"y": {"sharpe": float("nan")}})
     kept.add("in_sample", {"x": {"sharpe": (0.5, float("inf"))}})
@@ -15,7 +15,7 @@ def test_what_was_added_is_read_back_exactly(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path: Path) -> None:
-    kept = Kept([tmp_path])
+    kept = ResumeNotes([tmp_path])
     kept.add("benchmark", {"x": {"sharpe": 1.0}})
     file = tmp_path / NAME
     file.write_bytes(file.read_bytes()[:-9])
@@ -25,13 +25,13 @@ def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path: Path) -> None:
 
 def test_the_next_place_stands_in(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    kept = Kept([tmp_path / "file", tmp_path / "spare"])
+    kept = ResumeNotes([tmp_path / "file", tmp_path / "spare"])
     kept.add("benchmark", {"x": {"sharpe": 1.0}})
     assert kept.read("benchmark") == {"x": {"sharpe": 1.0}}
     assert (tmp_path / "spare" / NAME).exists()
 
 
 def test_nothing_makes_no_file(tmp_path: Path) -> None:
-    Kept([tmp_path / "place"]).add("benchmark", {})
-    assert not (tmp_path / "place").exists()
-    assert Kept([tmp_path / "place"]).read("benchmark") == {}
+    ResumeNotes([tmp_path / "folder"]).add("benchmark", {})
+    assert not (tmp_path / "folder").exists()
+    assert ResumeNotes([tmp_path / "folder"]).read("benchmark") == {}

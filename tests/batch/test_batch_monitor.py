@@ -11,7 +11,7 @@ from backtest_batch.batch.monitor import (
     available_mb,
     total_mb,
 )
-from backtest_batch.batch.slot import Slot, make_setup, see_off
+from backtest_batch.batch.slot import ProcessSeat, join_ended_pools, make_setup
 
 SHORT = "memory is short (10 MiB available)"
 
@@ -67,7 +67,7 @@ def test_memory_of_the_host_and_of_a_process():
 
 def test_a_worker_that_is_starting_is_known_to_the_monitor():
     guard = Guard()
-    slot = Slot(
+    seat = ProcessSeat(
         setup=make_setup(None, 1),
         environment={},
         guard=guard,
@@ -75,12 +75,12 @@ def test_a_worker_that_is_starting_is_known_to_the_monitor():
     )
     guard.start()
     try:
-        slot.start()
-        assert slot.pid is None
-        (pid,) = slot.pids
+        seat.start()
+        assert seat.pid is None
+        (pid,) = seat.pids
         assert psutil.pid_exists(pid)
     finally:
-        slot.kill()
-        see_off()
+        seat.kill()
+        join_ended_pools()
         guard.close()
-    assert slot.pids == []
+    assert seat.pids == []

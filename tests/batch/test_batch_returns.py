@@ -8,7 +8,7 @@ import pytest
 from backtest_batch.batch import returns as module
 from backtest_batch.batch.returns import BatchReturns, write_returns
 from backtest_batch.batch.rows import open_rows, row_writer
-from backtest_batch.market.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import release_pages
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_row_groups_hold_all_values(mapped, tmp_path, monkeypatch, cells):
 
 def test_what_is_let_go_is_read_again(mapped):
     values, rows = mapped
-    let_go(rows)
+    release_pages(rows)
     np.testing.assert_array_equal(rows, values)
-    let_go(rows.T[3:])
+    release_pages(rows.T[3:])
     np.testing.assert_array_equal(rows, values)
-    let_go(values)  # in memory: nothing happens
+    release_pages(values)  # in memory: nothing happens
     assert np.isfinite(values[:, 7:]).all()

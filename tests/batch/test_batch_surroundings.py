@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from backtest_batch.batch.surroundings import Surroundings
+from backtest_batch.batch.surroundings import ProcessState
 
 
 def test_what_can_be_set_again_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEPT", "old")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = Surroundings.of_this_process()
+    before = ProcessState.of_this_process()
     monkeypatch.setenv("KEPT", "new")
     monkeypatch.setenv("ADDED", "x")
     monkeypatch.delenv("PATH")
@@ -34,16 +34,16 @@ def test_what_can_be_set_again_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.path == [*before.path, "added"]
     monkeypatch.delenv("ADDED")
     sys.path.remove("added")
-    assert Surroundings.of_this_process() == before
+    assert ProcessState.of_this_process() == before
 
 
 LOWERED = """
 import resource
-from backtest_batch.batch.surroundings import Surroundings
-before = Surroundings.of_this_process()
+from backtest_batch.batch.surroundings import ProcessState
+before = ProcessState.of_this_process()
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 print(before.restore())
-print(Surroundings.of_this_process().restore())
+print(ProcessState.of_this_process().restore())
 """
 
 

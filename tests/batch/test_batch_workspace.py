@@ -4,8 +4,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from backtest_batch.batch.chunks import RETURNS, array_file, make_place
-from backtest_batch.batch.kept import Kept
+from backtest_batch.batch.chunks import RETURNS, array_file, make_working_folder
+from backtest_batch.batch.kept import ResumeNotes
 from backtest_batch.batch.rows import is_whole, row_writer
 from backtest_batch.batch.workspace import (
     new_batch_id,
@@ -37,9 +37,9 @@ def workspace(tmp_path, cache):
     return open_workspace("id", tmp_path / "mlruns" / "batches" / "id", RUNS, {"c" * 64: 2})
 
 
-def write_row(place, row, key, value):
-    place.mkdir(parents=True, exist_ok=True)
-    with row_writer(array_file(place, RETURNS), 3) as write:
+def write_row(folder, row, key, value):
+    folder.mkdir(parents=True, exist_ok=True)
+    with row_writer(array_file(folder, RETURNS), 3) as write:
         write(row, key, 0, np.full(3, value))
 
 
@@ -68,7 +68,7 @@ def test_rows_in_several_places_are_gathered(workspace):
     assert [is_whole(rows[row], key) for row, key in enumerate(workspace.keys)] == [True] * 3
     np.testing.assert_array_equal(workspace.returns(3)[:, 0], [0.1, 0.2, 0.3])
     workspace.close()
-    assert not any(place.exists() for place in workspace.scratch.places)
+    assert not any(folder.exists() for folder in workspace.scratch.folders)
 
 
 def test_reports_move_to_a_spare_place(workspace):
@@ -121,7 +121,7 @@ def test_links_that_were_planted_are_not_written_through(tmp_path, cache):
     workspace = open_workspace("id", output_dir, RUNS, {})
     (workspace.start_files / "trials.json").write_text("x")
     (workspace.logs / "batch.log").write_text("x")
-    Kept(workspace.scratch.places).add("benchmark", {"key": {"sharpe": 1.0}})
+    ResumeNotes(workspace.scratch.folders).add("benchmark", {"key": {"sharpe": 1.0}})
 
     assert [path.name for path in precious.iterdir()] == ["thesis"]
     assert (precious / "thesis").read_text() == "mine"
@@ -138,6 +138,6 @@ def test_spare_folders_that_somebody_else_has_made_are_none(tmp_path, cache, mon
     assert spare_folders("id") == (near,)
     # Nor is one that is put there meanwhile used.
     with pytest.raises(PermissionError, match="you alone may change"):
-        make_place(far, is_spare=True)
-    make_place(near, is_spare=True)
+        make_working_folder(far, is_spare=True)
+    make_working_folder(near, is_spare=True)
     assert near.stat().st_mode & 0o777 == 0o700

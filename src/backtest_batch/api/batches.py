@@ -12,7 +12,7 @@ from backtest_batch.arguments import Arguments
 from backtest_batch.batch_file import expand_arguments
 from backtest_batch.config.texts import require_written_arguments
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
-from backtest_batch.interrupt import heed, shielded
+from backtest_batch.interrupt import heed, signals_deferred
 from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.records import BatchRequest
 from backtest_batch.repeats import refuse_repeats
@@ -151,7 +151,7 @@ def _resumed(given: Arguments, output: TextIO) -> Iterator[Arguments]:
             require_trust(f"resume={batch}", recalled.arguments, recalled.targets, given.texts)
         asked = continued(recalled, read_arguments(recalled.arguments), given)
         with (
-            shielded(),
+            signals_deferred(),
             claimed(
                 recalled,
                 uri=asked.value("tracking.uri"),

@@ -12,7 +12,7 @@ from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.executor import Executor
 from backtest_batch.batch.limits import IDLE_WAIT_SECONDS
 from backtest_batch.batch.setup import (
-    Setting,
+    ExecutorSettings,
     limits_of,
     make_executor,
     policy_of,
@@ -26,7 +26,7 @@ MODULES = {"loky": "joblib", "dask": "distributed", "ray": "ray"}
 """What each backend imports."""
 
 
-def executor_factory(backend: str, address: str | None) -> Callable[[Setting], Executor]:
+def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSettings], Executor]:
     """Return what makes the executor of a batch.
 
     Parameters
@@ -51,50 +51,50 @@ def executor_factory(backend: str, address: str | None) -> Callable[[Setting], E
         raise _refused(
             "backend", backend, f"is not installed: pip install 'backtest-batch[{backend}]'"
         )
-    return lambda setting: make_remote_executor(setting, backend, address)
+    return lambda settings: make_remote_executor(settings, backend, address)
 
 
-def make_remote_executor(setting: Setting, backend: str, address: str | None) -> Executor:
+def make_remote_executor(settings: ExecutorSettings, backend: str, address: str | None) -> Executor:
     """Return the executor of a cluster."""
-    from backtest_batch.batch.remote.messages import Home, Request
-    from backtest_batch.batch.remote.place import Cluster, RemotePlace
+    from backtest_batch.batch.remote.messages import Origin, Request
+    from backtest_batch.batch.remote.place import Cluster, ClusterSeat
     from backtest_batch.batch.remote.sources import sources_of
 
     cluster: Cluster
     if backend == "dask":
         from backtest_batch.batch.remote.dask_cluster import DaskCluster
 
-        cluster = DaskCluster(address, setting.logs / "cluster.log")
+        cluster = DaskCluster(address, settings.logs / "cluster.log")
     else:
         from backtest_batch.batch.remote.ray_cluster import RayCluster
 
         cluster = RayCluster(address)
-    config, limits = setting.config, limits_of(setting.config)
-    home = Home.here(setting.folder)
+    config, limits = settings.config, limits_of(settings.config)
+    origin = Origin.here(settings.folder)
 
     def make_request(task: ChunkTask) -> Request:
         target = str(task.runs[0].config["strategy"][TARGET])
-        return Request(task=task, limits=limits, home=home, sources=sources_of(target))
+        return Request(task=task, limits=limits, origin=origin, sources=sources_of(target))
 
-    def make_place(number: int) -> RemotePlace:
-        file = setting.logs / f"worker-{number}.log"
-        return RemotePlace(cluster=cluster, make_request=make_request, log=file)
+    def make_seat(number: int) -> ClusterSeat:
+        file = settings.logs / f"worker-{number}.log"
+        return ClusterSeat(cluster=cluster, make_request=make_request, log=file)
 
-    def begin(n_places: int) -> None:
+    def begin(n_seats: int) -> None:
         where = "on this machine" if address is None else f"at {address}"
         log.info("computing on %s, %s", backend, where)
         if config["adaptive_workers"]:
             log.info("adaptive_workers: has no effect on %s, which shares out its workers", backend)
-        cluster.open(n_places)
+        cluster.open(n_seats)
 
     return Executor(
         n_jobs=config["n_jobs"],
-        make_place=make_place,
+        make_seat=make_seat,
         policy=policy_of(config),
         wait_seconds=IDLE_WAIT_SECONDS,
         sends_together=sends_together(config),
         begin=begin,
-        end=lambda: cluster.close(home.token),
+        end=lambda: cluster.close(origin.token),
     )
 
 

@@ -44,19 +44,19 @@ class Scratch:
     spares: tuple[Path, ...] = ()
 
     @property
-    def places(self) -> tuple[Path, ...]:
+    def folders(self) -> tuple[Path, ...]:
         """The folder and its spares."""
         return (self.folder, *self.spares)
 
-    def make(self, place: Path) -> None:
-        """Make one of its places where it is not there.
+    def make(self, folder: Path) -> None:
+        """Make one of its folders where it is not there.
 
         Raises
         ------
         OSError
             When it cannot be made, or a spare one is not this user's alone.
         """
-        make_place(place, is_spare=place != self.folder)
+        make_working_folder(folder, is_spare=folder != self.folder)
 
     def of(self, runs: Sequence[RunSpec]) -> "Scratch":
         """Return what the workers of some runs need to know of it."""
@@ -64,23 +64,23 @@ class Scratch:
         return replace(self, benchmark_rows={key: self.benchmark_rows[key] for key in keys})
 
 
-def make_place(place: Path, *, is_spare: bool) -> None:
+def make_working_folder(folder: Path, *, is_spare: bool) -> None:
     """Make a folder of working files; see :meth:`Scratch.make`."""
     if is_spare:
         # Its own folder lies in one of this package's in the cache or the temporary folder.
-        make_own_folder(place, above=2)
+        make_own_folder(folder, above=2)
     else:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def array_file(place: Path, name: str) -> Path:
+def array_file(folder: Path, name: str) -> Path:
     """Return the file of an array of bars: one row a run, then one a benchmark."""
-    return place / f"{name}.dat"
+    return folder / f"{name}.dat"
 
 
-def files_folder(place: Path, run: RunSpec) -> Path:
+def files_folder(folder: Path, run: RunSpec) -> Path:
     """Return the folder of one run's files."""
-    return place / "runs" / run.run_id
+    return folder / "runs" / run.run_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class ChunkReply:
     permanent
         Whether the failure can never turn into a success (invalid configuration or data).
     write_error
-        Why returns and files could not be written in any place, or None.
+        Why returns and files could not be written in any folder, or None.
     spent
         Whether the runs left their process in a state that the next ones must not inherit.
     benchmarks

@@ -18,7 +18,11 @@ from backtest_batch.comparison.walk_forward.fitted import Route
 from backtest_batch.comparison.walk_forward.per_bar import metrics_from
 from backtest_batch.engine.calendar import decision_bars
 from backtest_batch.engine.metrics import RESULT_METRICS, result_metrics
-from backtest_batch.engine.settings import SimulationSettings, benchmark_settings, simulation_settings
+from backtest_batch.engine.settings import (
+    SimulationSettings,
+    benchmark_settings,
+    simulation_settings,
+)
 from backtest_batch.engine.simulate import Simulation, simulate_many
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.market.panel import FloatArray, IntArray, Panel

@@ -1,4 +1,4 @@
-"""Compute the chunks of a batch, and survive what happens to whatever computes them.
+"""Compute the chunks of a batch, and survive whatever happens to the workers.
 
 A chunk that fails, hangs or takes its process down is split, in the end into its runs; a run that
 does so alone is the culprit. Only its own failures count as its attempts.
@@ -19,7 +19,7 @@ from backtest_batch.batch.chunks import LARGEST_CHUNK, ChunkReply, ChunkTask
 from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.daemonic import allow_children, forbid_children
 from backtest_batch.batch.monitor import HostMonitor
-from backtest_batch.batch.place import Place, StartError, Work
+from backtest_batch.batch.place import Seat, StartError, Work
 from backtest_batch.batch.retry import RetryPolicy
 from backtest_batch.cutting import LOGGED_MESSAGE, cut
 from backtest_batch.errors import BacktestBatchError, BacktestError
@@ -28,8 +28,8 @@ from backtest_batch.records import RunFailure, RunRecord, RunSpec
 
 log = logging.getLogger("backtest_batch.batch")
 
-MakePlace = Callable[[int], Place]
-"""Makes the place of a number, counted from 1."""
+MakeSeat = Callable[[int], Seat]
+"""Makes the seat of a number, counted from 1."""
 
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
@@ -43,7 +43,7 @@ where nobody is, because the system ended the process, little is computed again 
 
 
 class ComputesChunks(Protocol):
-    """What a sweep asks of whatever computes its chunks."""
+    """What a sweep needs of whatever computes its chunks."""
 
     running: int
 
@@ -64,29 +64,29 @@ class ComputesChunks(Protocol):
 
 @dataclass
 class Executor:
-    """Keeps places busy with chunks.
+    """Keeps seats busy with chunks.
 
     Parameters
     ----------
     n_jobs
-        Number of places.
-    make_place
+        Number of seats.
+    make_seat
         Makes them.
     policy
         When failed runs are tried again.
     wait_seconds
         How long to wait for an answer before looking at limits and the host again.
     monitor
-        Says how many places may compute at once; None: all of them.
+        Says how many seats may compute at once; None: all of them.
     sends_together
         Whether several chunks may be sent at once; not where each has limits of its own.
     begin, end
-        What is done before the first place starts, and after the last one has ended. ``begin``
-        gets the number of places that the first chunks need.
+        What is done before the first seat starts, and after the last one has ended. ``begin``
+        gets the number of seats that the first chunks need.
     """
 
     n_jobs: int
-    make_place: MakePlace
+    make_seat: MakeSeat
     policy: RetryPolicy
     wait_seconds: float
     monitor: HostMonitor | None = None
@@ -95,26 +95,26 @@ class Executor:
     end: Callable[[], None] = lambda: None
     running: int = field(default=0, init=False)
     """Runs that are being computed now."""
-    _places: list[Place] = field(default_factory=list, init=False)
+    _seats: list[Seat] = field(default_factory=list, init=False)
     _ready: deque[Work] = field(default_factory=deque, init=False)
     _delayed: list[tuple[float, int, Work]] = field(default_factory=list, init=False)
     _order: Iterator[int] = field(default_factory=itertools.count, init=False)
     _failed_starts: int = field(default=0, init=False)
     _was_daemon: bool = field(default=False, init=False)
     _run_seconds: float | None = field(default=None, init=False)
-    """What a run has taken of late."""
+    """How long a run has taken lately."""
 
     def start(self, count: int | None = None) -> None:
         """Start processes, so that they are up when the first chunk is there."""
         wanted = self.n_jobs if count is None else min(count, self.n_jobs)
-        if not self._places:
+        if not self._seats:
             self._was_daemon = allow_children() or self._was_daemon
             self.begin(wanted)
-        while len(self._places) < wanted:
-            place = self.make_place(len(self._places) + 1)
-            self._places.append(place)
+        while len(self._seats) < wanted:
+            seat = self.make_seat(len(self._seats) + 1)
+            self._seats.append(seat)
             try:
-                place.start()
+                seat.start()
             except OSError as error:
                 raise BacktestBatchError(f"worker processes do not start: {error}") from error
 
@@ -123,8 +123,8 @@ class Executor:
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
         """Yield the records of runs as they end, with the reply that they came in.
 
-        A reply is None for runs that failed. None is yielded for nothing else than ends; between
-        them an empty list comes now and then, so that the caller can show progress.
+        The reply is None for runs that failed. Now and then an empty list is yielded, although no
+        run has ended, so that the caller can show progress.
 
         Raises
         ------
@@ -139,35 +139,36 @@ class Executor:
             self._dispatch(make_task)
             yield [], None
             self._wait()
-            for place in self._busy:
-                if place.answered:
-                    yield from self._settle(place)
-                elif (broken := place.broken()) is not None:
-                    yield from self._end(place, broken)
+            for seat in self._busy:
+                seat.send_missing_data()
+                if seat.answered:
+                    yield from self._settle(seat)
+                elif (broken := seat.broken()) is not None:
+                    yield from self._end(seat, broken)
             self._look_at_host()
 
     def in_flight(self) -> list[tuple[RunSpec, int]]:
         """Return the runs that are being computed, with their start in milliseconds."""
         return [
-            (run, place.started_ms)
-            for place in self._places
-            if place.work is not None
-            for run in place.work.runs
+            (run, seat.started_ms)
+            for seat in self._seats
+            if seat.work is not None
+            for run in seat.work.runs
         ]
 
     def close(self) -> None:
         """End everything, whatever it is doing."""
-        for place in self._places:
-            place.kill()
-        self._places.clear()
+        for seat in self._seats:
+            seat.kill()
+        self._seats.clear()
         self.end()
         if self._was_daemon:
             forbid_children()
             self._was_daemon = False
 
     @property
-    def _busy(self) -> list[Place]:
-        return [place for place in self._places if place.work is not None]
+    def _busy(self) -> list[Seat]:
+        return [seat for seat in self._seats if seat.work is not None]
 
     def _wake_delayed(self) -> None:
         while self._delayed and self._delayed[0][0] <= time.monotonic():
@@ -176,24 +177,25 @@ class Executor:
     def _dispatch(self, make_task: MakeTask) -> None:
         allowed = self.n_jobs if self.monitor is None else self.monitor.allowed
         busy = len(self._busy)
-        for place in self._places:
+        for seat in self._seats:
             if not self._ready or busy >= allowed:
                 break
-            if place.idle and self._prepare(place):
+            seat.replace_lost()
+            if seat.idle and self._prepare(seat):
                 work = self._next_work()
                 task = make_task(work.runs)
                 if work.parts:
                     task = replace(task, sizes=tuple(len(part.runs) for part in work.parts))
-                place.give(work, task)
+                seat.give(work, task)
                 busy += 1
-        self.running = sum(len(place.work.runs) for place in self._busy if place.work)
+        self.running = sum(len(seat.work.runs) for seat in self._busy if seat.work)
 
     def _next_work(self) -> Work:
         """Return the next chunk, with those that follow where they are short."""
         first = self._ready.popleft()
         if not self.sends_together or self._run_seconds is None or first.alone:
             return first
-        # So many that no place waits at the end while another has several left.
+        # So many that no seat waits at the end while another has several left.
         most = len(self._ready) // (4 * self.n_jobs)
         parts, count = [first], len(first.runs)
         while len(parts) <= most and _may_follow(first, self._ready[0]):
@@ -203,9 +205,9 @@ class Executor:
             parts.append(self._ready.popleft())
         return first if len(parts) == 1 else Work.together(parts)
 
-    def _prepare(self, place: Place) -> bool:
+    def _prepare(self, seat: Seat) -> bool:
         try:
-            ready = place.prepare()
+            ready = seat.prepare()
         except StartError as error:
             self._not_started(error)
             return False
@@ -220,7 +222,7 @@ class Executor:
     def _look_at_host(self) -> None:
         if self.monitor is None:
             return
-        note = self.monitor.sample([pid for place in self._places for pid in place.pids])
+        note = self.monitor.sample([pid for seat in self._seats for pid in seat.pids])
         if note is not None:
             log.warning(note)
 
@@ -228,9 +230,9 @@ class Executor:
         pause = self.wait_seconds
         if self._delayed:
             pause = min(pause, max(0.0, self._delayed[0][0] - time.monotonic()))
-        # Places that are still starting take work as soon as they are up.
-        places = self._places if self._ready else self._busy
-        waiting = [future for place in places if (future := place.waits_for) is not None]
+        # Seats that are still starting take work as soon as they are up.
+        seats = self._seats if self._ready else self._busy
+        waiting = [future for seat in seats if (future := seat.waits_for) is not None]
         end = time.monotonic() + pause
         while True:
             heed()
@@ -242,25 +244,25 @@ class Executor:
             if left <= NOTICE_SECONDS:
                 return
 
-    def _settle(self, place: Place) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
-        """Take the answer of a place."""
+    def _settle(self, seat: Seat) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
+        """Take the answer of a seat."""
         try:
-            reply = place.answer()
+            reply = seat.answer()
         except BacktestError as reason:
-            yield from self._end(place, reason)
+            yield from self._end(seat, reason)
             return
         except StartError as error:
-            work = place.release()
+            work = seat.release()
             self._ready.extendleft(reversed(work.parts or (work,)))
             self._not_started(error)
             return
         self._failed_starts = 0
-        started_ms = place.started_ms
-        work = place.release()
+        started_ms = seat.started_ms
+        work = seat.release()
         if not work.parts:
             yield from self._take(work, reply, started_ms)
             return
-        # What a spent process has left undone goes to the next one.
+        # The chunks that a spent process did not begin go to the next one.
         self._ready.extendleft(reversed(work.parts[len(reply.parts) :]))
         for part, answer in zip(work.parts, reply.parts, strict=False):
             yield from self._take(part, answer, answer.started_ms)
@@ -290,15 +292,15 @@ class Executor:
         yield from self._failed(work, reply.failure, reply.permanent, started_ms)
 
     def _end(
-        self, place: Place, reason: BacktestError
+        self, seat: Seat, reason: BacktestError
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
         """Replace what died or broke a limit."""
         failure = RunFailure(
-            error_type=type(reason).__name__, error_message=str(reason), log=place.log_tail()
+            error_type=type(reason).__name__, error_message=str(reason), log=seat.log_tail()
         )
-        started_ms = place.started_ms
-        work = place.release()
-        place.restart()
+        started_ms = seat.started_ms
+        work = seat.release()
+        seat.restart()
         if work.parts:
             self._ready.extendleft(replace(part, alone=True) for part in reversed(work.parts))
             return

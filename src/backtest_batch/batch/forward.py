@@ -43,7 +43,7 @@ class Fitted:
     first_return_bar: int | None = None
 
 
-def is_on(config: Mapping[str, Any]) -> bool:
+def walks_forward(config: Mapping[str, Any]) -> bool:
     """Return whether a configuration asks for a walk-forward."""
     return bool(config["walk_forward"].get("method", "none") != "none")
 
@@ -101,7 +101,7 @@ def with_fits(
     ConfigurationError
         When the settings are wrong, or the data too short for one split.
     """
-    if not runs or not is_on(runs[0].config):
+    if not runs or not walks_forward(runs[0].config):
         return tuple(runs)
     checked = set()
     planned = []

@@ -113,8 +113,8 @@ class Guard:
         return self._first + next(self._numbers) % MOST_MARKS
 
     def start(self) -> None:
-        """Start the process; nothing happens where the system knows no process groups."""
-        if self._process is None and hasattr(os, "killpg"):
+        """Start the process, once."""
+        if self._process is None:
             known = (self._first, self._first + MOST_MARKS - 1)
             # -I and -S: nothing of the user's is imported, and it starts in milliseconds. It never
             # sees a signal: it ends when there is nothing left to guard.
@@ -166,6 +166,5 @@ class Guard:
 
 def kill_group(group: int) -> None:
     """Kill every process of a group that a worker led."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)

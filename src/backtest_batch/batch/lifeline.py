@@ -53,9 +53,8 @@ def start_worker(told: WorkerSetup) -> None:
     # loky's own way to start processes is of no use to a strategy that asks for the usual one: its
     # processes would not know it.
     multiprocessing.set_start_method(None, force=True)
-    if hasattr(os, "setsid"):
-        # What a strategy starts belongs to the group of its worker, and is ended with it.
-        os.setsid()
+    # What a strategy starts belongs to the group of its worker, and is ended with it.
+    os.setsid()
     _leave_signals_to_parent()
     redirect(told.log)
 
@@ -82,8 +81,7 @@ def _leave_signals_to_parent() -> None:
         signal.signal(number, signal.SIG_IGN)  # what waits is gone
         if number != signal.SIGINT and before is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(ENDING))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(ENDING))
 
 
 def _die_with(parent_pid: int) -> None:
@@ -104,7 +102,7 @@ def _die_with(parent_pid: int) -> None:
 
 
 def _kill_group() -> None:
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+    if os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
 

@@ -1,8 +1,8 @@
-"""A place where chunks are computed one after the other, and the work on its way through them.
+"""A seat, where one worker computes chunks one after the other, and the work that it does.
 
 What the executor decides (what is tried again, split or given up) is the same wherever runs are
-computed; what it asks of a place is below. :mod:`.slot` is a process on this machine,
-:mod:`.remote.place` a share of a cluster.
+computed; what it needs of a seat is below. :class:`.ProcessSeat` is a process on this machine,
+:class:`.ClusterSeat` a share of a cluster.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from backtest_batch.records import RunSpec
 
 @dataclass
 class Work:
-    """Runs on their way through the workers.
+    """Runs that wait for a worker, or that one is computing.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Work:
     attempts
         Attempts of the run so far; counted for a run that is alone.
     alone
-        Whether it may not be sent together with others, because it may have ended a process.
+        Whether it must not be sent together with others, because it may have ended a process.
     parts
         What is sent together, and computed one after the other; empty for one chunk.
     """
@@ -43,35 +43,38 @@ class Work:
 
 
 class StartError(Exception):
-    """A worker process did not start; the message says what is known."""
+    """A worker process did not start; the message says why, as far as that is known."""
 
 
-class Place(Protocol):
-    """What an executor asks of a place."""
+class Seat(Protocol):
+    """What an executor needs of a seat."""
 
     work: Work | None
     started_ms: int
 
     def start(self) -> None:
-        """Begin to start what computes, without waiting for it."""
+        """Begin to start the worker, without waiting for it."""
+
+    def replace_lost(self) -> None:
+        """Begin to start another worker where a seat without work has lost its own."""
 
     @property
     def idle(self) -> bool:
-        """Whether it is up and has nothing to do."""
+        """Whether the worker is up and has nothing to do."""
 
     @property
     def pids(self) -> Sequence[int]:
-        """The processes on this machine that compute or are starting; none where others do."""
+        """The processes of this seat on this machine, also those that are starting."""
 
     def prepare(self) -> bool:
-        """Make an idle place ready for work; return whether it is.
+        """Make an idle seat ready for work; return whether it is ready.
 
         Raises
         ------
         StartError
-            When what should compute did not start; the place is starting it again.
+            When the worker did not start; the seat is starting it again.
         ConfigurationError
-            When no run can keep to its limits here.
+            When every run would exceed its limits here.
         """
 
     def give(self, work: Work, task: ChunkTask) -> None:
@@ -79,11 +82,14 @@ class Place(Protocol):
 
     @property
     def waits_for(self) -> "Future[Any] | None":
-        """What is done when there is something to see: a start, or an answer."""
+        """Is done when the worker has started, or has answered."""
+
+    def send_missing_data(self) -> None:
+        """Send the data that the worker says it lacks, and the work again."""
 
     @property
     def answered(self) -> bool:
-        """Whether the work has come to an end; also moves it on where it needs that."""
+        """Whether the work has come to an end."""
 
     def broken(self) -> BacktestError | None:
         """Return the limit that the work is breaking now, or None."""
@@ -94,19 +100,19 @@ class Place(Protocol):
         Raises
         ------
         BacktestError
-            When what computed died or broke a limit.
+            When the worker died or exceeded a limit.
         StartError
             When it did not even start; the work was not begun.
         """
 
     def log_tail(self) -> str:
-        """Return what was printed and logged since the work was given."""
+        """Return what was printed and logged since the work was handed over."""
 
     def release(self) -> Work:
         """Take the work back."""
 
     def restart(self) -> None:
-        """Replace what computes, whatever it is doing."""
+        """Replace the worker, whatever it is doing."""
 
     def kill(self) -> None:
-        """End what computes, whatever it is doing."""
+        """End the worker, whatever it is doing."""

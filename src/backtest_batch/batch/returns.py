@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtest_batch.batch.workspace import Workspace
-from backtest_batch.market.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import release_pages
 from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
 from backtest_batch.records import RunSpec
 
@@ -142,7 +142,7 @@ def write_returns(
             arrays = [index[part]]
             for count, row in enumerate(rows.values()):
                 if count % _ROWS_HELD == 0:
-                    let_go(returns.rows)
+                    release_pages(returns.rows)
                 # A copy: what only refers to the file would be read again when it is written.
                 values = np.array(returns.rows[row, part])
                 arrays.append(pa.array(values, from_pandas=True))

@@ -11,11 +11,11 @@ from backtest_batch.batch.hash_seed import hash_seed
 from backtest_batch.batch.limits import Limits
 from backtest_batch.batch.monitor import HostMonitor
 from backtest_batch.batch.retry import RetryPolicy
-from backtest_batch.batch.slot import Slot, make_setup, see_off, worker_environment
+from backtest_batch.batch.slot import ProcessSeat, join_ended_pools, make_setup, worker_environment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ExecutorSettings:
     """What an executor is made from once the batch's folders are known.
 
     Attributes
@@ -33,27 +33,27 @@ class Setting:
     logs: Path
 
 
-def make_executor(setting: Setting) -> Executor:
+def make_executor(settings: ExecutorSettings) -> Executor:
     """Return the executor of processes on this machine that a configuration describes."""
-    config, limits, guard = setting.config, limits_of(setting.config), Guard()
+    config, limits, guard = settings.config, limits_of(settings.config), Guard()
     environment = worker_environment(hash_seed())
 
-    def make_slot(number: int) -> Slot:
+    def make_seat(number: int) -> ProcessSeat:
         guard.start()
-        return Slot(
-            setup=make_setup(setting.logs, number),
+        return ProcessSeat(
+            setup=make_setup(settings.logs, number),
             environment=environment,
             guard=guard,
             limits=limits,
         )
 
     def end() -> None:
-        see_off()
+        join_ended_pools()
         guard.close()
 
     return Executor(
         n_jobs=config["n_jobs"],
-        make_place=make_slot,
+        make_seat=make_seat,
         policy=policy_of(config),
         wait_seconds=limits.wait_seconds,
         monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),

@@ -1,4 +1,4 @@
-"""One worker process, and what it is doing.
+"""A seat for one worker process on this machine.
 
 Each worker has a pool of its own. A pool of several workers breaks as a whole when one of them
 dies: it cannot say which run did it, and takes the others' work with it.
@@ -28,7 +28,7 @@ from backtest_batch.batch.monitor import ProcessMemory
 from backtest_batch.batch.output import text_since
 from backtest_batch.batch.place import StartError, Work
 from backtest_batch.batch.running_time import clock
-from backtest_batch.batch.worker import hello, run_chunk
+from backtest_batch.batch.worker import prepare_process, run_chunk
 from backtest_batch.errors import BacktestError, ConfigurationError, WorkerDied
 from backtest_batch.interrupt import signals_blocked
 from backtest_batch.kernel_cache import VARIABLE as KERNELS
@@ -51,13 +51,13 @@ LONGEST_STOP_SECONDS = 60.0
 """While a run is computed its process may stand still for so long, stopped by somebody (SIGSTOP, a
 debugger), before that counts as time of the run: one that stops itself must not last for ever."""
 
-LONGEST_FAREWELL_SECONDS = 5.0
+LONGEST_POOL_END_SECONDS = 5.0
 """The pool learns so soon that its process has died, unless it waits for the rest of an answer."""
 
 
 @dataclass
-class Slot:
-    """A place for one worker process; the process is replaced when it dies.
+class ProcessSeat:
+    """A seat for one worker process; the process is replaced when it dies.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ class Slot:
     memory: ProcessMemory | None = None
     future: "Future[ChunkReply] | None" = None
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
-    _hello: "Future[int] | None" = field(default=None, init=False)
+    _ready: "Future[int] | None" = field(default=None, init=False)
+    """Is done when the process is up; its number."""
     _log_start: int = field(default=0, init=False)
     _mark: int = field(default=0, init=False)
     _spent: bool = field(default=False, init=False)
@@ -107,18 +108,22 @@ class Slot:
                 initargs=(self.setup,),
                 env={**ONE_THREAD, **self.environment, MARK: str(self._mark)},
             )
-            self._hello = self._pool.submit(hello)
+            self._ready = self._pool.submit(prepare_process)
+
+    def replace_lost(self) -> None:
+        """Begin to start another process where the one without work is spent, or gone."""
+        if self.work is not None:
+            return
+        # The pool replaces a process by itself when its memory has grown; a new pool knows the
+        # number of its process.
+        gone = self.pid is not None and not psutil.pid_exists(self.pid)
+        if self._ready is None or self._spent or gone:
+            self.restart()
 
     @property
     def idle(self) -> bool:
         """Whether the process is up and has nothing to do."""
-        if self.work is not None:
-            return False
-        replaced = self.pid is not None and not psutil.pid_exists(self.pid)
-        if self._hello is None or self._spent or replaced:
-            # The pool replaces a process by itself when its memory has grown; ask for its number.
-            self.restart()
-        return self._hello is not None and self._hello.done()
+        return self.work is None and self._ready is not None and self._ready.done()
 
     @property
     def pids(self) -> list[int]:
@@ -128,7 +133,7 @@ class Slot:
     def prepare(self) -> bool:
         """Read the process's number, and see that its memory leaves room for a run."""
         try:
-            self._greet()
+            self._read_pid()
         except Exception as error:
             ended, tail = how_it_ended(error), self.log_tail()[-2_000:]
             self.restart()
@@ -147,11 +152,14 @@ class Slot:
         self.restart()
         return False
 
-    def _greet(self) -> None:
-        if self.pid is None and self._hello is not None:
-            self.pid = self._hello.result()
+    def _read_pid(self) -> None:
+        if self.pid is None and self._ready is not None:
+            self.pid = self._ready.result()
             self.memory = ProcessMemory.of(self.pid)
             self.guard.watch(self.pid)
+
+    def send_missing_data(self) -> None:
+        """Do nothing: the process reads data in the cache of this machine."""
 
     def give(self, work: Work, task: ChunkTask) -> None:
         """Hand over work."""
@@ -167,10 +175,10 @@ class Slot:
 
     @property
     def waits_for(self) -> "Future[ChunkReply] | Future[int] | None":
-        """What is done when the process is up, or has an answer."""
+        """Is done when the process is up, or has answered."""
         if self.work is not None:
             return self.future
-        return None if self._hello is None or self._hello.done() else self._hello
+        return None if self._ready is None or self._ready.done() else self._ready
 
     @property
     def answered(self) -> bool:
@@ -219,7 +227,7 @@ class Slot:
             return False
         now = time.monotonic()
         self._gone_since = self._gone_since or now
-        return now - self._gone_since > LONGEST_FAREWELL_SECONDS
+        return now - self._gone_since > LONGEST_POOL_END_SECONDS
 
     def release(self) -> Work:
         """Take the work back."""
@@ -245,7 +253,7 @@ class Slot:
     def kill(self) -> None:
         """End the process and what it has started, whatever they are doing."""
         pid, pool = self.pid, self._pool
-        self._pool = self._hello = self.pid = self.memory = None
+        self._pool = self._ready = self.pid = self.memory = None
         if pid is not None:
             started = _descendants(pid)
             kill_group(pid)
@@ -316,13 +324,13 @@ class _Ending:
 _ending: list[_Ending] = []
 
 
-def see_off() -> None:
+def join_ended_pools() -> None:
     """Wait until the pools that were told to end have done so.
 
     One that waits for the rest of an answer would do so for ever, since this process holds an end
     of the pipe, too, and its thread would keep the interpreter from exiting.
     """
-    deadline = time.monotonic() + LONGEST_FAREWELL_SECONDS
+    deadline = time.monotonic() + LONGEST_POOL_END_SECONDS
     while _ending:
         last = _ending.pop()
         if last.thread is None:
@@ -350,11 +358,10 @@ def _start_trackers() -> None:
     Python's own lets signals through again once it has started it, and so they would reach the
     worker that is started next. Neither of the two ignores the end of a terminal.
     """
-    if os.name == "posix":
-        with signals_blocked():
-            multiprocessing.resource_tracker.ensure_running()
-        with signals_blocked():
-            loky_tracker.ensure_running()
+    with signals_blocked():
+        multiprocessing.resource_tracker.ensure_running()
+    with signals_blocked():
+        loky_tracker.ensure_running()
 
 
 def make_setup(logs: Path | None, number: int) -> WorkerSetup:

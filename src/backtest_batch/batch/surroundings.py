@@ -1,30 +1,24 @@
-"""What a strategy may change of its process, and how the next run gets it back.
+"""What a strategy may change in its process, and how the next run gets it back.
 
-Most of it can be set again. What cannot (a limit that the system lets nobody raise) is told to the
-parent, which replaces the process.
+Most of it can be set again. Where it cannot (a limit that the system lets nobody raise), the parent
+replaces the process.
 """
 
 import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
-resource: ModuleType | None
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
-TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class ProcessState:
     """The state of a process before a run.
 
     It is taken when the strategy's module has been imported: what that sets up is meant for every
@@ -60,7 +54,7 @@ class Surroundings:
     silenced: int
 
     @classmethod
-    def of_this_process(cls) -> "Surroundings":
+    def of_this_process(cls) -> "ProcessState":
         """Look at the process; called from its main thread."""
         umask = os.umask(0o077)
         os.umask(umask)
@@ -110,22 +104,17 @@ def _restore_handlers(handlers: dict[int, Any]) -> None:
 
 
 def _stop_timers() -> None:
-    for name in TIMERS:
-        timer = getattr(signal, name, None)
-        if timer is not None:
-            signal.setitimer(timer, 0)
+    for timer in TIMERS:
+        signal.setitimer(timer, 0)
 
 
 def _limits() -> dict[int, int]:
-    if resource is None:
-        return {}
     names = (name for name in dir(resource) if name.startswith("RLIMIT_"))
     numbers = sorted({int(getattr(resource, name)) for name in names})
     return {number: int(resource.getrlimit(number)[0]) for number in numbers}
 
 
 def _below(limit: int, before: int) -> bool:
-    assert resource is not None
     if limit == resource.RLIM_INFINITY:
         return False
     return before == resource.RLIM_INFINITY or limit < before

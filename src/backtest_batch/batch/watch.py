@@ -13,13 +13,13 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import resource
 import stat
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -29,12 +29,6 @@ from backtest_batch.batch.fingerprint import user_modules
 from backtest_batch.batch.inputs import INPUTS, UNKNOWN, UnreadableError, as_tag, content_digest
 from backtest_batch.kernel_cache import VARIABLE as KERNELS
 from backtest_batch.market.cache import cache_dir
-
-resource: ModuleType | None
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 Signature = tuple[int, ...] | None
 """What changes with the content of a file; None where there is none."""
@@ -384,8 +378,6 @@ def _libraries() -> int:
 
 def _ended_children() -> tuple[float, ...]:
     """Return what the ended children of this process have used; it grows when one ends."""
-    if resource is None:
-        return ()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime, used.ru_stime, used.ru_minflt
 

@@ -30,10 +30,10 @@ from backtest_batch.batch.compute import Computed, ComputedChunk, compute_chunk
 from backtest_batch.batch.construct import TARGET
 from backtest_batch.batch.files import write_run_files, write_timings
 from backtest_batch.batch.fingerprint import code_fingerprint
-from backtest_batch.batch.forward import is_on
+from backtest_batch.batch.forward import walks_forward
 from backtest_batch.batch.profiling import profiled
 from backtest_batch.batch.rows import row_writer
-from backtest_batch.batch.surroundings import Surroundings
+from backtest_batch.batch.surroundings import ProcessState
 from backtest_batch.batch.warm_up import warm_up
 from backtest_batch.comparison.walk_forward.per_bar import per_bar_arrays
 from backtest_batch.comparison.walk_forward.runs import PER_BAR
@@ -52,7 +52,7 @@ _is_own_process = False
 """Whether this process does nothing else than to compute chunks."""
 
 
-def hello() -> int:
+def prepare_process() -> int:
     """Return this process's id once it is ready."""
     global _is_own_process  # noqa: PLW0603 - one worker a process
     output.restore()
@@ -90,7 +90,7 @@ def _run_one(task: ChunkTask) -> ChunkReply:
     try:
         with _own_state(task.runs[0].strategy_seed):
             _require_code(task.runs[0])
-        before = Surroundings.of_this_process() if _is_own_process else None
+        before = ProcessState.of_this_process() if _is_own_process else None
         reply = _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
         reply = ChunkReply(
@@ -123,7 +123,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     }
     inputs = watch.input_tags(target)
     task = replace(task, provenance={**task.provenance, **inputs})
-    place, write_error = _write(task, panel, chunk, steps)
+    folder, write_error = _write(task, panel, chunk, steps)
     whole = RunResult(
         metrics={},
         undefined_metrics=(),
@@ -135,7 +135,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
         tags=inputs,
     )
     results = tuple(
-        _result(task, run, computed, panel, whole, place)
+        _result(task, run, computed, panel, whole, folder)
         for run, computed in zip(task.runs, chunk.runs, strict=True)
     )
     return ChunkReply(
@@ -165,7 +165,7 @@ def _result(
     computed: Computed,
     panel: Panel,
     whole: RunResult,
-    place: Path | None,
+    folder: Path | None,
 ) -> RunResult:
     """Return the result of one run: its share of what the chunk took, and what is its own."""
     simulation = computed.simulation
@@ -179,8 +179,8 @@ def _result(
         tags["scaled_decisions"] = str(simulation.scaled_decisions)
         scaled_by = simulation.scaled_by
     artifacts = None
-    if place is not None and run.index in task.with_files:
-        artifacts = files_folder(place, run)
+    if folder is not None and run.index in task.with_files:
+        artifacts = files_folder(folder, run)
     return replace(
         whole,
         metrics=computed.metrics,
@@ -196,49 +196,49 @@ def _result(
 def _write(
     task: ChunkTask, panel: Panel, chunk: ComputedChunk, steps: dict[str, float]
 ) -> tuple[Path | None, str | None]:
-    """Write returns and files into the first place that takes them all.
+    """Write returns and files into the first folder that takes them all.
 
     Returns
     -------
-    place
-        Where they are; None when no place takes them.
+    folder
+        Where they are; None when no folder takes them.
     error
         Why there is none, else None.
     """
     error = None
     started = time.perf_counter()
     with_files = [run for run in task.runs if run.index in task.with_files]
-    for place in task.scratch.places:
+    for folder in task.scratch.folders:
         try:
-            _write_into(place, task, panel, chunk)
+            _write_into(folder, task, panel, chunk)
             steps["write"] = (time.perf_counter() - started) / len(task.runs)
             for run in with_files:
-                write_timings(files_folder(place, run), steps)
+                write_timings(files_folder(folder, run), steps)
         except OSError as failed:
-            error = error or f"{failed.strerror or failed} ({place})"
+            error = error or f"{failed.strerror or failed} ({folder})"
             for run in with_files:
-                shutil.rmtree(files_folder(place, run), ignore_errors=True)
+                shutil.rmtree(files_folder(folder, run), ignore_errors=True)
         else:
-            return place, None
+            return folder, None
     return None, error
 
 
-def _write_into(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
-    task.scratch.make(place)
+def _write_into(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+    task.scratch.make(folder)
     if task.with_rows:
-        _write_returns(place, task, chunk)
-        if is_on(task.runs[0].config):
-            _write_per_bar(place, task, panel, chunk)
+        _write_returns(folder, task, chunk)
+        if walks_forward(task.runs[0].config):
+            _write_per_bar(folder, task, panel, chunk)
     for run, computed in zip(task.runs, chunk.runs, strict=True):
         if run.index in task.with_files:
             signature = task.signatures.get(run.run_id, "")
             write_run_files(
-                files_folder(place, run), run, panel, computed, task.provenance, signature
+                files_folder(folder, run), run, panel, computed, task.provenance, signature
             )
 
 
-def _write_returns(place: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
-    with row_writer(array_file(place, RETURNS), task.scratch.row_bars) as write:
+def _write_returns(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
+    with row_writer(array_file(folder, RETURNS), task.scratch.row_bars) as write:
         for key, reference in chunk.benchmarks.items():
             row = task.scratch.benchmark_rows[key]
             write(row, key, reference.first_bar, reference.net_return)
@@ -246,11 +246,11 @@ def _write_returns(place: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
             write(run.index, run.run_key, computed.first_bar, computed.net_return)
 
 
-def _write_per_bar(place: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+def _write_per_bar(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
     """Write what a walk-forward measures on windows, beside the returns."""
     arrays = per_bar_arrays([computed.simulation for computed in chunk.runs], panel.n_bars)
     for name in PER_BAR:
-        with row_writer(array_file(place, name), task.scratch.row_bars) as write:
+        with row_writer(array_file(folder, name), task.scratch.row_bars) as write:
             for column, run in enumerate(task.runs):
                 write(run.index, run.run_key, 0, arrays[name][:, column])
 

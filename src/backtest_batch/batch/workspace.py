@@ -103,17 +103,17 @@ class Workspace:
 
     @property
     def is_spread(self) -> bool:
-        """Whether rows are in other places than the scratch folder."""
+        """Whether rows are in other folders than the scratch folder."""
         return any(file for spare in self.scratch.spares for file in spare.glob("*.dat"))
 
     def gather(self) -> None:
-        """Bring the rows that are spread over several places together in one of them.
+        """Bring the rows that are spread over several folders together in one of them.
 
         Where that takes no more either, rows are lost; :func:`.rows.is_whole` tells which.
         """
         names = {file.name for spare in self.scratch.spares for file in spare.glob("*.dat")}
         for name in names:
-            files = [place / name for place in self.scratch.places if (place / name).exists()]
+            files = [folder / name for folder in self.scratch.folders if (folder / name).exists()]
             for source in files[:-1]:
                 with contextlib.suppress(OSError):
                     copy_rows(source, files[-1], enumerate(self.keys), self.scratch.row_bars)
@@ -129,8 +129,8 @@ class Workspace:
 
     def close(self) -> None:
         """Remove the scratch folders."""
-        for place in self.scratch.places:
-            shutil.rmtree(place, ignore_errors=True)
+        for folder in self.scratch.folders:
+            shutil.rmtree(folder, ignore_errors=True)
         if self.pointer is not None:
             with contextlib.suppress(OSError):
                 (self.pointer / BATCH_CONFIG).unlink(missing_ok=True)
@@ -149,7 +149,7 @@ class Workspace:
                 folder.rmdir()
 
     def _array_file(self, name: str) -> Path:
-        files = [array_file(place, name) for place in self.scratch.places]
+        files = [array_file(folder, name) for folder in self.scratch.folders]
         return next((file for file in reversed(files) if file.exists()), files[0])
 
 
@@ -170,8 +170,8 @@ def spare_folders(batch_id: str) -> tuple[Path, ...]:
     """
     own = own_cache_dir()
     bases = (*(() if own is None else (own,)), temporary_folder_name())
-    places = (base / "backtest_batch-scratch" / batch_id for base in bases)
-    return tuple(place for place in places if is_free_or_own(place, above=2))
+    folders = (base / "backtest_batch-scratch" / batch_id for base in bases)
+    return tuple(folder for folder in folders if is_free_or_own(folder, above=2))
 
 
 def open_workspace(
@@ -187,7 +187,7 @@ def open_workspace(
     ConfigurationError
         When they cannot be made.
     """
-    made = tuple(place for place in (output_dir, *output_dir.parents) if not place.exists())
+    made = tuple(folder for folder in (output_dir, *output_dir.parents) if not folder.exists())
     scratch = Scratch(
         folder=scratch_folder(output_dir, batch_id),
         row_bars=max(run.n_bars for run in runs),

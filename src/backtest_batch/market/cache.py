@@ -27,7 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from backtest_batch.errors import DataNotFoundError
-from backtest_batch.interrupt import shielded
+from backtest_batch.interrupt import signals_deferred
 from backtest_batch.market.fields import FIELDS, FloatArray
 from backtest_batch.market.fingerprint import content_fingerprint
 from backtest_batch.market.panel import Panel
@@ -344,7 +344,7 @@ def _write(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     # A signal waits, so that no half-written file stays.
-    with shielded():
+    with signals_deferred():
         try:
             with temporary.open("xb") as out:
                 fill(out)

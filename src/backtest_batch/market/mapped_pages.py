@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def let_go(array: npt.NDArray[np.float64]) -> None:
+def release_pages(array: npt.NDArray[np.float64]) -> None:
     """Let the system take back what was read of a mapped array; other arrays stay as they are.
 
     The pages are read again, mostly from the system's cache, when they are looked at again. Without

@@ -13,7 +13,7 @@ from backtest_batch.batch.chunks import ChunkTask, Scratch, benchmark_rows, grou
 from backtest_batch.batch.executor import ComputesChunks, MakeTask
 from backtest_batch.batch.monitor import available_mb
 from backtest_batch.batch.plan import Plan, make_plan
-from backtest_batch.batch.setup import Setting, make_executor
+from backtest_batch.batch.setup import ExecutorSettings, make_executor
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.schema import processors
 from backtest_batch.errors import SelectionError
@@ -211,7 +211,7 @@ def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: i
                 with_rows=False,
             )
 
-        executor = make_executor(Setting(config=config, folder=place, logs=place))
+        executor = make_executor(ExecutorSettings(config=config, folder=place, logs=place))
         try:
             record = _computed(executor, runs[:1], task)
             if _is_short(record):

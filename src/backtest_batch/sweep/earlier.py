@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.batch.chunks import RETURNS, array_file
-from backtest_batch.batch.forward import is_on
+from backtest_batch.batch.forward import walks_forward
 from backtest_batch.batch.inputs import Checked
-from backtest_batch.batch.kept import Kept
+from backtest_batch.batch.kept import ResumeNotes
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.rows import are_written, is_whole, row_writer
 from backtest_batch.batch.workspace import Workspace
@@ -215,7 +215,7 @@ def how_to_end(store: Store, handle: BatchHandle) -> str:
     return f'If it has ended, say so first: python -c "{code}"'
 
 
-def with_in_sample(records: Sequence[RunRecord], kept: Kept) -> list[RunRecord]:
+def with_in_sample(records: Sequence[RunRecord], kept: ResumeNotes) -> list[RunRecord]:
     """Return records with the metrics on training windows that the store does not hold."""
     found = kept.read("in_sample")
     return [
@@ -244,7 +244,7 @@ def incomplete(
     finished = [record for record in done if record.status == "FINISHED"]
     if not finished:
         return []
-    walks = is_on(plan.runs[0].config)
+    walks = walks_forward(plan.runs[0].config)
     n_rows = len(workspace.keys)
     arrays = [workspace.whole_rows(name, n_rows) for name in (RETURNS, *(PER_BAR if walks else ()))]
     missing: dict[str, RunSpec] = {}
@@ -274,7 +274,7 @@ def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bo
     rows_of = workspace.scratch.benchmark_rows
     benchmarks = {rows_of[spec.benchmark_key] for spec in finished}
     wanted = {RETURNS: [*rows, *benchmarks]}
-    if is_on(plan.runs[0].config):
+    if walks_forward(plan.runs[0].config):
         wanted |= dict.fromkeys(PER_BAR, rows)
     n_rows = len(workspace.keys)
     return not all(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.batch.chunks import benchmark_rows
-from backtest_batch.batch.forward import is_on
-from backtest_batch.batch.kept import Kept
+from backtest_batch.batch.forward import walks_forward
+from backtest_batch.batch.kept import ResumeNotes
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import provenance
-from backtest_batch.batch.setup import Setting
+from backtest_batch.batch.setup import ExecutorSettings
 from backtest_batch.batch.workspace import (
     Workspace,
     default_output_dir,
@@ -136,14 +136,14 @@ def open_session(
         batch_id=batch_id,
         workspace=workspace,
         executor=make_executor(
-            Setting(config=config, folder=workspace.scratch.folder, logs=workspace.logs)
+            ExecutorSettings(config=config, folder=workspace.scratch.folder, logs=workspace.logs)
         ),
         recording=BackgroundRecorder(
             lambda: _open_recorder(config, info, plan, workspace, earlier)
         ),
         facts=facts,
         started_ms=started_ms,
-        kept=Kept(workspace.scratch.places),
+        kept=ResumeNotes(workspace.scratch.folders),
         earlier=earlier,
         again=[],
         notes=[*plan.notes],
@@ -202,7 +202,7 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
     session.benchmarks.update(kept.read("benchmark"))
     workspace.gather()
     missing = incomplete(workspace, plan, done, session.benchmarks)
-    if missing and not is_on(plan.runs[0].config):
+    if missing and not walks_forward(plan.runs[0].config):
         restore_returns(workspace, plan, missing, earlier, store)
         missing = incomplete(workspace, plan, done, session.benchmarks)
     unwritten = kept.read("unwritten").keys() - {spec.run_key for spec in missing}

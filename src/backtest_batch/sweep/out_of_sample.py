@@ -9,7 +9,12 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.batch.compute import compute_chunk
-from backtest_batch.batch.forward import common_bars, is_on, periods_per_year, walk_forward_settings
+from backtest_batch.batch.forward import (
+    common_bars,
+    periods_per_year,
+    walk_forward_settings,
+    walks_forward,
+)
 from backtest_batch.batch.returns import BatchReturns
 from backtest_batch.comparison.ranking import Ranking
 from backtest_batch.comparison.run_table import RunTable
@@ -92,7 +97,7 @@ def walk_batch(
         When the ranking needs a metric that cannot be measured on windows.
     """
     records = session.in_order
-    if not is_on(session.config) or not any(table.finished):
+    if not walks_forward(session.config) or not any(table.finished):
         return None
     groups: dict[str, list[int]] = {}
     for row in np.flatnonzero(table.finished).tolist():

@@ -12,9 +12,9 @@ from backtest_batch.batch.chunks import ChunkReply, ChunkTask, group_runs
 from backtest_batch.batch.executor import ComputesChunks
 from backtest_batch.batch.files import signature_of
 from backtest_batch.batch.inputs import UNKNOWN
-from backtest_batch.batch.kept import Kept
+from backtest_batch.batch.kept import ResumeNotes
 from backtest_batch.batch.plan import Plan
-from backtest_batch.batch.setup import Setting
+from backtest_batch.batch.setup import ExecutorSettings
 from backtest_batch.batch.workspace import Workspace
 from backtest_batch.comparison.metrics_choice import direction_of
 from backtest_batch.comparison.ranking import Ranking
@@ -30,7 +30,7 @@ from backtest_batch.tracking.background import BackgroundRecorder
 
 log = logging.getLogger("backtest_batch")
 
-MakeExecutor = Callable[[Setting], ComputesChunks]
+MakeExecutor = Callable[[ExecutorSettings], ComputesChunks]
 
 FULL_ARTIFACTS_RUNS = 500
 """Up to so many runs keep their files with tracking.artifacts=auto."""
@@ -88,7 +88,7 @@ class Session:
     recording: BackgroundRecorder
     facts: Mapping[str, Any]
     started_ms: int
-    kept: Kept
+    kept: ResumeNotes
     earlier: Earlier | None = None
     again: list[RunSpec] = field(default_factory=list)
     records: dict[str, RunRecord] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from backtest_batch.batch.forward import is_on
+from backtest_batch.batch.forward import walks_forward
 from backtest_batch.batch.plan import make_plan
 from backtest_batch.batch.setup import make_executor
 from backtest_batch.comparison.conclusion import Conclusion
@@ -21,7 +21,7 @@ from backtest_batch.interrupt import (
     heed,
     interruptible,
     remember,
-    shielded,
+    signals_deferred,
     taken,
 )
 from backtest_batch.printing import say, tell
@@ -129,7 +129,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> 
         try:
             ranking = _ranking(request)
             if request.config["dry_run"]:
-                with shielded():
+                with signals_deferred():
                     describe(request, output)
                 return BatchOutcome(exit_code=0)
             _refuse_too_many(request)
@@ -159,7 +159,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> 
             raise
         finally:
             if session is not None:
-                with shielded():
+                with signals_deferred():
                     release(session.batch_id)
         with contextlib.suppress(Interrupted):
             print_summary(session, compared, output)
@@ -206,7 +206,7 @@ def _winner(request: BatchRequest) -> Winner | None:
 def _ranking(request: BatchRequest) -> Ranking:
     config = request.config
     ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
-    if is_on(config):
+    if walks_forward(config):
         check_ranking(ranking, metrics_with(PER_BAR, benchmark=True))
     return ranking
 

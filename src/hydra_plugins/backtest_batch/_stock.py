@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from backtest_batch.batch.chunks import ChunkReply, ChunkTask
 from backtest_batch.batch.executor import MakeTask
-from backtest_batch.batch.setup import Setting
+from backtest_batch.batch.setup import ExecutorSettings
 from backtest_batch.batch.worker import run_chunk
 from backtest_batch.errors import ConfigurationError, Fault, WorkerDied
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
@@ -52,7 +52,7 @@ class StockExecutor:
     @classmethod
     def factory(
         cls, context: HydraContext, config: DictConfig, batch: Mapping[str, Any]
-    ) -> Callable[[Setting], "StockExecutor"]:
+    ) -> Callable[[ExecutorSettings], "StockExecutor"]:
         """Return what makes the executor once the batch's folders are known.
 
         Parameters

@@ -27,7 +27,7 @@ from backtest_batch.batch.place import StartError, Work
 from backtest_batch.batch.remote import panels
 from backtest_batch.batch.remote.home import collect
 from backtest_batch.batch.remote.messages import Answer, Request
-from backtest_batch.batch.slot import Slot, worker_environment
+from backtest_batch.batch.slot import ProcessSeat, worker_environment
 from backtest_batch.errors import BacktestBatchError
 
 Fetch = Callable[[str], panels.PanelCopy | None]
@@ -80,13 +80,13 @@ def _folders(request: Request) -> Iterator[tuple[ChunkTask, str, bool]]:
 
     The last is whether the results have to be sent back.
     """
-    task, home = request.task, request.home
-    seen = home.is_seen_here(task.scratch.folder)
-    if seen and request.sources.stand_in(Path(home.working_dir)):
-        working_dir = home.working_dir
+    task, origin = request.task, request.origin
+    shared = origin.shares_files(task.scratch.folder)
+    if shared and request.sources.stand_in(Path(origin.working_dir)):
+        working_dir = origin.working_dir
     else:
         working_dir = str(request.sources.unpacked())
-    if seen:
+    if shared:
         yield task, working_dir, False
         return
     folder = Path(tempfile.mkdtemp(prefix="backtest_batch-chunk-"))
@@ -109,7 +109,7 @@ class Member:
     """
 
     token: str
-    slot: Slot
+    seat: ProcessSeat
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="backtest_batch")
     )
@@ -120,39 +120,41 @@ class Member:
 
     def kill(self) -> None:
         """End the process."""
-        self.slot.kill()
-        self.slot.clear_away()
+        self.seat.kill()
+        self.seat.clear_away()
         self.thread.shutdown(wait=False)
 
     def _compute(self, task: ChunkTask) -> Answer:
-        slot = self.slot
+        seat = self.seat
         self._be_ready()
-        slot.give(Work(runs=list(task.runs)), task)
-        assert slot.future is not None
-        while not slot.answered:
-            wait([slot.future], timeout=slot.limits.wait_seconds)
-            broken = None if slot.answered else slot.broken()
+        seat.give(Work(runs=list(task.runs)), task)
+        assert seat.future is not None
+        while not seat.answered:
+            wait([seat.future], timeout=seat.limits.wait_seconds)
+            broken = None if seat.answered else seat.broken()
             if broken is not None:
                 return self._ended(broken)
         try:
-            reply = slot.answer()
+            reply = seat.answer()
         except BacktestBatchError as error:
             return self._ended(error)
-        log = slot.log_tail()
-        slot.release()
+        log = seat.log_tail()
+        seat.release()
         return Answer(worker="", reply=reply, log=log)
 
     def _be_ready(self) -> None:
         failed = 0
-        if self.slot.pid is None and self.slot.waits_for is None:
-            self.slot.start()
+        if self.seat.pid is None and self.seat.waits_for is None:
+            self.seat.start()
         while True:
-            while not self.slot.idle:
-                starting: Future[Any] | None = self.slot.waits_for
+            self.seat.replace_lost()
+            while not self.seat.idle:
+                starting: Future[Any] | None = self.seat.waits_for
                 if starting is not None:
                     wait([starting], timeout=1)
+                self.seat.replace_lost()
             try:
-                if self.slot.prepare():
+                if self.seat.prepare():
                     return
             except StartError:
                 failed += 1
@@ -160,9 +162,9 @@ class Member:
                     raise
 
     def _ended(self, error: BacktestBatchError) -> Answer:
-        log = self.slot.log_tail()
-        self.slot.release()
-        self.slot.restart()
+        log = self.seat.log_tail()
+        self.seat.release()
+        self.seat.restart()
         return Answer(worker="", error=error, log=log)
 
 
@@ -187,7 +189,7 @@ class Crew:
         finally:
             with self._lock:
                 self._busy.remove(member)
-                if usable and request.home.token not in self._ended:
+                if usable and request.origin.token not in self._ended:
                     self._idle.append(member)
                 else:
                     member.kill()
@@ -210,12 +212,12 @@ class Crew:
             self._guard.close()
 
     def _take(self, request: Request, working_dir: str) -> Member:
-        token = request.home.token
+        token = request.origin.token
         with self._lock:
             if token in self._ended:
                 raise StartError("the command has ended")
             for member in self._idle:
-                if member.token == token and member.slot.setup.working_dir == working_dir:
+                if member.token == token and member.seat.setup.working_dir == working_dir:
                     break
             else:
                 # Another command's, or in another folder: it would only take memory.
@@ -238,14 +240,14 @@ class Crew:
             log=str(logs() / f"{self._made}.log"),
             checks_code=True,
         )
-        slot = Slot(
+        seat = ProcessSeat(
             setup=setup,
-            environment=worker_environment(request.home.hash_seed),
+            environment=worker_environment(request.origin.hash_seed),
             guard=self._guard,
             limits=request.limits,
             idle_seconds=IDLE_SECONDS,
         )
-        return Member(token=request.home.token, slot=slot)
+        return Member(token=request.origin.token, seat=seat)
 
 
 @functools.cache

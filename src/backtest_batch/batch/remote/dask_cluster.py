@@ -87,14 +87,14 @@ class DaskCluster:
     _shipped: dict[str, str] = field(default_factory=dict, init=False)
     _under_way: "dict[Future[Answer], Any]" = field(default_factory=dict, init=False)
 
-    def open(self, n_places: int) -> None:
+    def open(self, n_seats: int) -> None:
         """Connect, or start so many workers of one thread each."""
         for name in OUTSPOKEN:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.address is None:
-            self._start(n_places)
+            self._start(n_seats)
         else:
-            self._connect(self.address, n_places)
+            self._connect(self.address, n_seats)
 
     def submit(self, request: Request) -> "Future[Answer]":
         """Send a chunk."""
@@ -189,7 +189,7 @@ class DaskCluster:
             silence_logs=logging.CRITICAL,
         )
 
-    def _connect(self, address: str, n_places: int) -> None:
+    def _connect(self, address: str, n_seats: int) -> None:
         try:
             self._client = distributed.Client(
                 address, timeout=CONNECT_SECONDS, set_as_default=False
@@ -205,13 +205,13 @@ class DaskCluster:
         threads = sum(self._client.nthreads().values())
         if not answers:
             log.warning("the Dask cluster at %s has no workers yet; runs wait for them", address)
-        elif threads > n_places:
+        elif threads > n_seats:
             log.warning(
-                "the Dask cluster at %s computes %d chunks at once, this batch has %d on their "
-                "way: n_jobs is the number",
+                "the Dask cluster at %s can compute %d chunks at once, but this batch asks for "
+                "%d: raise n_jobs to use all of it",
                 address,
                 threads,
-                n_places,
+                n_seats,
             )
 
     def _done(self, sent: Any, answer: "Future[Answer]") -> None:

@@ -1,4 +1,4 @@
-"""Bring home what a worker wrote into a folder that the command does not see."""
+"""Send back what a worker wrote into a folder that the command cannot read."""
 
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -37,57 +37,57 @@ def collect(task: ChunkTask) -> tuple[tuple[Row, ...], dict[str, bytes]]:
 def unpack(answer: Answer, task: ChunkTask) -> ChunkReply:
     """Return a reply as if its rows and files had been written here, and write them.
 
-    They go into the first place of the scratch folder and its spares that takes them all, as a
-    worker on this machine would do it.
+    They go into the first of the scratch folder and its spares that takes them all, as a worker
+    on this machine would do it.
     """
     assert answer.reply is not None
     if answer.rows is None or answer.files is None:
         return answer.reply
     error = answer.reply.write_error
-    for place in () if error is not None else task.scratch.places:
+    for folder in () if error is not None else task.scratch.folders:
         try:
-            _write(place, answer, task)
+            _write(folder, answer, task)
         except OSError as failed:
-            error = error or f"{failed.strerror or failed} ({place})"
+            error = error or f"{failed.strerror or failed} ({folder})"
         else:
-            return _placed(answer.reply, task, place)
-    lost = _placed(answer.reply, task, None)
+            return _with_folder(answer.reply, task, folder)
+    lost = _with_folder(answer.reply, task, None)
     parts = tuple(replace(part, write_error=error) for part in lost.parts)
     return replace(lost, write_error=error, parts=parts)
 
 
-def _write(place: Path, answer: Answer, task: ChunkTask) -> None:
-    task.scratch.make(place)
+def _write(folder: Path, answer: Answer, task: ChunkTask) -> None:
+    task.scratch.make(folder)
     assert answer.rows is not None
     assert answer.files is not None
     for name in dict.fromkeys(row[0] for row in answer.rows):
-        with row_writer(array_file(place, name), task.scratch.row_bars) as write:
+        with row_writer(array_file(folder, name), task.scratch.row_bars) as write:
             for _, row, key, values in (item for item in answer.rows if item[0] == name):
                 write(row, key, 0, values)
     for relative, content in answer.files.items():
         if ".." in PurePath(relative).parts or PurePath(relative).is_absolute():
             raise OSError(f"a worker has answered with a file called {relative}")
-        target = place / relative
+        target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
 
-def _placed(reply: ChunkReply, task: ChunkTask, place: Path | None) -> ChunkReply:
-    """Let the folders of a reply be those of this machine."""
+def _with_folder(reply: ChunkReply, task: ChunkTask, folder: Path | None) -> ChunkReply:
+    """Return a reply whose folders are those of this machine."""
     if reply.parts:
         pairs = zip(reply.parts, task.parts, strict=False)
-        return replace(reply, parts=tuple(_placed(part, one, place) for part, one in pairs))
+        return replace(reply, parts=tuple(_with_folder(part, one, folder) for part, one in pairs))
     results = tuple(
         replace(
             result,
             artifacts=None
-            if result.artifacts is None or place is None
-            else files_folder(place, run),
+            if result.artifacts is None or folder is None
+            else files_folder(folder, run),
         )
         for result, run in zip(reply.results, task.runs, strict=False)
     )
     failure = reply.failure
     if failure is not None and failure.artifacts is not None:
-        folder = None if place is None else files_folder(place, task.runs[0])
-        failure = replace(failure, artifacts=folder)
+        profile = None if folder is None else files_folder(folder, task.runs[0])
+        failure = replace(failure, artifacts=profile)
     return replace(reply, results=results, failure=failure)

@@ -16,11 +16,11 @@ from backtest_batch.errors import BacktestBatchError
 from backtest_batch.market.panel import FloatArray
 
 TOKEN = "token"
-"""Name of the file in the scratch folder that tells its sight from that of another folder."""
+"""Name of the file by which a process recognises the scratch folder of the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Home:
+class Origin:
     """Where the command runs.
 
     Attributes
@@ -41,10 +41,10 @@ class Home:
     hash_seed: str
 
     @classmethod
-    def here(cls, scratch: Path) -> "Home":
-        """Describe this process, and leave its token in a scratch folder."""
+    def here(cls, scratch: Path) -> "Origin":
+        """Describe this process, and write its token into a scratch folder."""
         token = secrets.token_hex(16)
-        # Where it cannot be written, nobody takes the folder for theirs.
+        # Where it cannot be written, no worker takes the folder for the command's.
         with contextlib.suppress(OSError):
             (scratch / TOKEN).write_text(token)
         return cls(
@@ -54,12 +54,12 @@ class Home:
             hash_seed=hash_seed(),
         )
 
-    def is_seen_here(self, scratch: Path) -> bool:
-        """Return whether this process has the files of the command under its eyes.
+    def shares_files(self, scratch: Path) -> bool:
+        """Return whether this process reads and writes the same files as the command.
 
-        On the same machine and with the token at its place. A network file system shows the
-        token, too, but does not promise that rows written by several machines into one file all
-        arrive, so that these send them back.
+        It does on the same machine, where the token is in the scratch folder. A network file
+        system shows the token, too, but does not promise that rows which several machines write
+        into one file all arrive: such workers send their rows back.
         """
         if socket.gethostname() != self.host:
             return False
@@ -79,15 +79,15 @@ class Request:
         The chunk.
     limits
         What a run may take.
-    home
-        Where it comes from.
+    origin
+        The command that sends it.
     sources
         The user's modules that its strategy needs.
     """
 
     task: ChunkTask
     limits: Limits
-    home: Home
+    origin: Origin
     sources: Sources
 
     @property
@@ -117,7 +117,7 @@ class Answer:
     log
         What the process printed and logged.
     rows, files
-        What it wrote, when the command does not see its folder; files by their path below it.
+        What it wrote, when the command cannot read its folder; files by their path below it.
     """
 
     worker: str

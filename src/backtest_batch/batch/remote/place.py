@@ -1,4 +1,4 @@
-"""A share of a cluster: one chunk at a time is on its way through it."""
+"""A share of a cluster, which computes one chunk at a time."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ MOST_DELIVERIES = 3
 class Cluster(Protocol):
     """What an engine does for a batch."""
 
-    def open(self, n_places: int) -> None:
+    def open(self, n_seats: int) -> None:
         """Connect to the cluster, or start one with so many workers.
 
         Raises
@@ -49,7 +49,7 @@ class Cluster(Protocol):
 
 
 @dataclass
-class RemotePlace:
+class ClusterSeat:
     """A share of a cluster.
 
     Parameters
@@ -76,9 +76,12 @@ class RemotePlace:
     def start(self) -> None:
         """Do nothing: the engine starts its workers."""
 
+    def replace_lost(self) -> None:
+        """Do nothing: the engine replaces its workers."""
+
     @property
     def idle(self) -> bool:
-        """Whether no chunk is on its way."""
+        """Whether no chunk is being computed."""
         return self.work is None
 
     def prepare(self) -> bool:
@@ -94,23 +97,29 @@ class RemotePlace:
 
     @property
     def waits_for(self) -> "Future[Answer] | None":
-        """What is done when the cluster has answered."""
+        """Is done when the cluster has answered."""
         return self._future
 
-    @property
-    def answered(self) -> bool:
-        """Whether the answer is there; a worker that lacks data gets it, and the chunk again."""
-        if self._future is None or not self._future.done():
-            return False
-        if self._future.exception() is not None or self._request is None:
-            return True
-        missing = self._future.result().missing
-        if missing is None or self._deliveries == MOST_DELIVERIES:
-            return True
+    def send_missing_data(self) -> None:
+        """Send the data that the worker says it lacks to all of them, and the chunk again."""
+        missing = self._missing
+        if missing is None or self._request is None:
+            return
         self._deliveries += 1
         self.cluster.ship(PanelCopy.of(open_panel(missing)))
         self._future = self.cluster.submit(self._request)
-        return False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is there, and does not ask for data."""
+        return self._future is not None and self._future.done() and self._missing is None
+
+    @property
+    def _missing(self) -> str | None:
+        """Fingerprint of data that the worker lacks; None when it was sent too often already."""
+        if self._future is None or not self._future.done() or self._future.exception() is not None:
+            return None
+        return None if self._deliveries == MOST_DELIVERIES else self._future.result().missing
 
     def broken(self) -> BacktestError | None:
         """Return None: the worker watches the limits."""
@@ -150,7 +159,7 @@ class RemotePlace:
         """Do nothing: the engine replaces what it has lost."""
 
     def kill(self) -> None:
-        """Forget the chunk that is on its way."""
+        """Forget the chunk that is being computed."""
         if self._future is not None:
             self.cluster.cancel(self._future)
             self._future = None

@@ -77,16 +77,16 @@ class RayCluster:
     _under_way: "dict[Future[Answer], Any]" = field(default_factory=dict, init=False)
     _guard: Guard = field(default_factory=Guard, init=False)
 
-    def open(self, n_places: int) -> None:
+    def open(self, n_seats: int) -> None:
         """Connect, or start a cluster that computes so many chunks at once."""
         # Ray asks its users about devices that nothing here uses.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with _own_signals():
             if self.address is None:
-                self._start(n_places)
+                self._start(n_seats)
             else:
-                self._connect(self.address, n_places)
+                self._connect(self.address, n_seats)
         self._compute = ray.remote(num_cpus=1, max_retries=MOST_LOSSES)(compute_on_ray)
 
     def submit(self, request: Request) -> "Future[Answer]":
@@ -159,7 +159,7 @@ class RayCluster:
         for process in started("ray", besides=before):
             self._guard.watch_process(process.pid)
 
-    def _connect(self, address: str, n_places: int) -> None:
+    def _connect(self, address: str, n_seats: int) -> None:
         self._knock(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
@@ -173,14 +173,14 @@ class RayCluster:
         except Exception as error:  # noqa: BLE001 - what went wrong is told in one message
             answer = error
         check_probe(answer, address)
-        places = int(ray.cluster_resources().get("CPU", 0))
-        if places > n_places:
+        processors = int(ray.cluster_resources().get("CPU", 0))
+        if processors > n_seats:
             log.warning(
-                "the Ray cluster at %s computes %d chunks at once, this batch has %d on their "
-                "way: n_jobs is the number",
+                "the Ray cluster at %s can compute %d chunks at once, but this batch asks for %d: "
+                "raise n_jobs to use all of it",
                 address,
-                places,
-                n_places,
+                processors,
+                n_seats,
             )
 
     def _knock(self, address: str) -> None:

@@ -13,7 +13,7 @@ from backtest_batch.comparison.overfitting.trials import (
     Trial,
     Trials,
 )
-from backtest_batch.market.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import release_pages
 
 MIN_BARS = 30
 """Fewer (daily) bars than this give no figure at all."""
@@ -329,5 +329,5 @@ def _cover(returns: FloatArray) -> _Coverage:
         found.count[part] = np.count_nonzero(finite, axis=1)
         found.low[part] = np.where(finite, rows, np.inf).min(axis=1)
         found.high[part] = np.where(finite, rows, -np.inf).max(axis=1)
-        let_go(returns)
+        release_pages(returns)
     return found

@@ -14,7 +14,7 @@ from backtest_batch.comparison.overfitting.trials import (
     Trials,
 )
 from backtest_batch.comparison.threads import in_threads
-from backtest_batch.market.mapped_pages import let_go
+from backtest_batch.market.mapped_pages import release_pages
 
 # Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
 _COLUMNS_AT_ONCE = 128
@@ -131,7 +131,7 @@ class DailyReturns:
         else:
             part = bars[:, wanted]
         raw = np.array(part, dtype=np.float64, order="C")
-        let_go(self._trials.returns)
+        release_pages(self._trials.returns)
         return self._excess(raw, self._rates[positions], self._own[positions])
 
     def benchmarks(self, bases: IntArray) -> FloatArray:
