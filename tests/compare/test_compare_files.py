@@ -12,8 +12,9 @@ from backtest_batch.stored.files import (
     recorded_assessment,
     recorded_returns,
 )
-from backtest_batch.stored.recorded import configuration, swept_values
+from backtest_batch.stored.recorded import swept_values
 from backtest_batch.stored.selection import select_runs
+from backtest_batch.tracking.entries import configuration
 
 
 def chosen(config):

@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from backtest_batch.batch.inputs import INPUTS, UNKNOWN
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.stored.recorded import configuration, swept_values, table_of
-from backtest_batch.tracking.entries import RESULT_TAGS, BatchInfo, RunEntry, run_entry, run_record
+from backtest_batch.stored.recorded import swept_values, table_of
+from backtest_batch.tracking.entries import (
+    RESULT_TAGS,
+    BatchInfo,
+    RunEntry,
+    configuration,
+    run_entry,
+    run_record,
+)
 from backtest_batch.tracking.run_table import RunColumns
 
 BATCH = BatchInfo(batch_id="b1", batch_name="demo", n_runs=1, started_ms=1)

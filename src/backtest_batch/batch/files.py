@@ -76,13 +76,14 @@ def run_document(
         "swept": dict(run.swept),
         "overrides": list(run.overrides),
         "signature": signature or None,
-        "config": masked_values(run.config),
+        "config": run.config,
         "provenance": dict(provenance),
     }
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write plain values as indented JSON."""
+    """Write plain values as indented JSON, without secrets."""
+    document = masked_values(document)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     path.write_text(text + "\n", encoding="utf-8")
 

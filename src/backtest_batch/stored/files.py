@@ -16,9 +16,10 @@ from backtest_batch.config.schema import SWEEPABLE
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.report.best_params import RunDetails
 from backtest_batch.stored.batch_document import BatchDocument, stored_document
-from backtest_batch.stored.recorded import configuration, swept_values
+from backtest_batch.stored.recorded import swept_values
 from backtest_batch.stored.trust import is_place
 from backtest_batch.tracking.artifacts import local_folder
+from backtest_batch.tracking.entries import configuration
 from backtest_batch.tracking.paging import searched
 from backtest_batch.tracking.search import find_batch, read_artifact
 from backtest_batch.tracking.store import Store

@@ -1,7 +1,5 @@
 """Runs as a store returned them, as a table to compare."""
 
-import contextlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.comparison.scenarios import AxisKinds
 from backtest_batch.config.schema import NODES, SWEEPABLE
 from backtest_batch.records import Scalar
-from backtest_batch.tracking.entries import Swept, swept_of
+from backtest_batch.tracking.entries import Swept, configuration, parsed_text, swept_of
 from backtest_batch.tracking.values import PARAM_LENGTH, safe_key
 
 _FACTS = (
@@ -124,43 +122,10 @@ def swept_values(run: Mapping[Any, Any]) -> dict[str, Any] | None:
     """
     swept = swept_of(run.get("tags.swept"))
     if not isinstance(swept, list):
-        return None if swept is None else {key: _parsed(value) for key, value in swept.items()}
+        return None if swept is None else {key: parsed_text(value) for key, value in swept.items()}
     values = {name: _values(pd.DataFrame([run]), name, [swept])[0] for name in swept}
     cut = any(isinstance(value, str) and len(value) >= PARAM_LENGTH for value in values.values())
-    return None if cut else {key: _parsed(value) for key, value in values.items()}
-
-
-def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the configuration of one run from its parameters, typed where that can be told.
-
-    Parameters
-    ----------
-    run
-        A row of what :func:`.read_runs` returned, by column.
-    """
-    config: dict[str, Any] = {}
-    for column, text in run.items():
-        if not str(column).startswith("params.") or not isinstance(text, str):
-            continue
-        *nodes, last = str(column).removeprefix("params.").split(".")
-        node = config
-        for name in nodes:
-            node = node.setdefault(name, {})
-        node[last] = _configured(text)
-    return config
-
-
-def _configured(text: str) -> Any:
-    value = _parsed(text)
-    return typed_value(value) if isinstance(value, str) else value
-
-
-def _parsed(value: Any) -> Any:
-    """Return the list or mapping that a text holds as JSON; anything else as it is."""
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        with contextlib.suppress(ValueError):
-            return json.loads(value)
-    return value
+    return None if cut else {key: parsed_text(value) for key, value in values.items()}
 
 
 def _settings(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ Both kinds of store write these entries and return these names. Whatever text go
 passes :func:`stored_text`, which leaves out secrets and cuts what MLflow would cut without a word.
 """
 
+import contextlib
 import getpass
 import json
 import math
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backtest_batch.comparison.levels import typed_value
 from backtest_batch.engine.metrics import RESULT_METRICS
 from backtest_batch.market.panel import FloatArray, IntArray
 from backtest_batch.masking import masked, masked_values
@@ -301,6 +303,39 @@ def note_tag(note: str) -> dict[str, str]:
 def params_of(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a configuration as MLflow's parameters: dotted keys, values as text."""
     return {safe_key(key): _text_of(key, value, PARAM_LENGTH) for key, value in flattened(config)}
+
+
+def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the configuration that :func:`params_of` wrote, typed where that can be told.
+
+    Parameters
+    ----------
+    run
+        A row of what :func:`.read_runs` returned, by column.
+    """
+    config: dict[str, Any] = {}
+    for column, text in run.items():
+        if not str(column).startswith("params.") or not isinstance(text, str):
+            continue
+        *nodes, last = str(column).removeprefix("params.").split(".")
+        node = config
+        for name in nodes:
+            node = node.setdefault(name, {})
+        node[last] = _configured(text)
+    return config
+
+
+def _configured(text: str) -> Any:
+    value = parsed_text(text)
+    return typed_value(value) if isinstance(value, str) else value
+
+
+def parsed_text(value: Any) -> Any:
+    """Return the list or mapping that a text holds as JSON; anything else as it is."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,6 @@ from backtest_batch.batch.returns import write_returns
 from backtest_batch.comparison.conclusion import Conclusion
 from backtest_batch.comparison.run_table import RunTable
 from backtest_batch.interrupt import heed
-from backtest_batch.masking import masked_values
 from backtest_batch.records import RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
 from backtest_batch.report.documents import comparison_documents
@@ -80,7 +79,7 @@ def _details(session: Session, table: RunTable, row: Any) -> RunDetails:
         return details_of(store, table, [row])[row]
     spec = records[row].spec
     return RunDetails(
-        config=masked_values(spec.config),
+        config=spec.config,
         command=("python", "-m", "backtest_batch", *spec.overrides),
         mlflow_run_id=session.recording.recorded.get(spec.run_key),
         environment=session.facts,
