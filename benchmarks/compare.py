@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backtest_batch.compare import main as compare
-from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.cli.compare import main as compare
+from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.records import RunRecord, RunResult, RunSpec
-from backtest_batch.tracking.entries import BatchInfo
-from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import read_runs
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.mlflow_run import BatchInfo
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.search import read_runs
+from backtest_batch.store.store import Store, open_store
 
 AXES = {
     "commission_bps": [0.0, 0.5, 1.0, 2.0, 5.0],
@@ -56,8 +57,8 @@ def config(values: dict[str, float]) -> dict[str, object]:
         **further,
         "commission_bps": values["commission_bps"],
         "max_gross_exposure": values["max_gross_exposure"],
-        "data": {"_target_": "backtest_batch.market.sources.Sp500", "freq": "1d"},
-        "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", **strategy},
+        "data": {"_target_": "backtest_batch.core.data.sources.Sp500", "freq": "1d"},
+        "strategy": {"_target_": "backtest_batch.core.strategies.TrendBaseline", **strategy},
         "tags": {},
     }
 

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.metrics import result_metrics
-from backtest_batch.engine.simulate import SimulationSettings, simulate, simulate_many
-from backtest_batch.market.panel import FloatArray, IntArray, Panel
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.engine.calendar import decision_bars
+from backtest_batch.core.engine.metrics import result_metrics
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import simulate, simulate_many
 
 COMMISSION_BPS = 0.5
 GRID = [

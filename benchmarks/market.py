@@ -21,8 +21,8 @@ from pyarrow import parquet
 
 _LOAD = """
 import resource, sys, time
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Parquet
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Parquet
 
 before = time.perf_counter()
 panel = load_panel(Parquet(path=sys.argv[1]))

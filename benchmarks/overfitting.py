@@ -18,13 +18,15 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, evaluate
-from backtest_batch.comparison.overfitting.bars import samples
-from backtest_batch.comparison.overfitting.bootstrap import stationary_counts
-from backtest_batch.comparison.overfitting.cscv import cross_validate_blocks
-from backtest_batch.comparison.overfitting.moments import DailyReturns, measure_moments
-from backtest_batch.comparison.overfitting.superior import LEVEL, superior_ability
-from backtest_batch.comparison.overfitting.trials import FloatArray
+from backtest_batch.analysis.overfitting import OverfittingSettings, Trial, Trials, evaluate
+from backtest_batch.analysis.overfitting.cscv import cross_validate_blocks
+from backtest_batch.analysis.overfitting.multiple_tests import (
+    LEVEL,
+    stationary_counts,
+    superior_ability,
+)
+from backtest_batch.analysis.overfitting.samples import FloatArray, samples
+from backtest_batch.analysis.overfitting.sharpe import DailyReturns, measure_moments
 
 N_BARS, N_RUNS, DAILY_SHARPE = 500, 100, 0.2
 DAILY_VOLATILITY = 0.01

@@ -25,9 +25,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from backtest_batch.records import RunRecord, RunResult, RunSpec  # noqa: E402
-from backtest_batch.tracking import connections  # noqa: E402
-from backtest_batch.tracking.recorder import BatchInfo, Recorder  # noqa: E402
-from backtest_batch.tracking.store import open_store  # noqa: E402
+from backtest_batch.store import client  # noqa: E402
+from backtest_batch.store.mlflow_run import BatchInfo  # noqa: E402
+from backtest_batch.store.recorder import Recorder  # noqa: E402
+from backtest_batch.store.store import open_store  # noqa: E402
 from tracking_servers import MlflowServer, PostgreSQL, missing_for_postgres, started  # noqa: E402
 
 FILES = {
@@ -117,7 +118,7 @@ def measure_server(
     with started(MlflowServer(backend, folder, workers)) as server:
         watched["server"] = psutil.Process(server.pid)
         for count in (1, 4, 8):
-            connections.CONNECTIONS = count
+            client.CONNECTIONS = count
             timing = measure(folder, server.uri, runs, with_files, watched, "auto")
             processes = "process" if workers == 1 else "processes"
             made = "connection" if count == 1 else "connections"

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.importance import parameter_importance
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import parameter_sensitivity
-from backtest_batch.engine.metrics import METRICS
+from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.core.engine.metrics import METRICS
 from backtest_batch.report.html import Curves, ReportData, render_report
 
 N_BARS = 8_000

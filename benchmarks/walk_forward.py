@@ -16,21 +16,21 @@ import time
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.comparison.walk_forward import (
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.walk_forward import (
     ScenarioRuns,
     aggregate_table,
     csv_bytes,
     equity_table,
     make_splits,
     measure_windows,
-    parse,
     run_metrics,
     summarise,
     summary_table,
     walk_forward,
 )
-from backtest_batch.market.panel import FloatArray
+from backtest_batch.arrays import FloatArray
+from backtest_batch.core.split_settings import parse
 
 RANKINGS = ("sharpe", {"sharpe": 0.5, "calmar": 0.3, "turnover_annual": 0.2})
 

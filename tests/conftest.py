@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from backtest_batch.api.batches import Task, run_batch
-from backtest_batch.app import main
-from backtest_batch.arguments import Argument
 from backtest_batch.batch.plan import Plan, make_plan
-from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.cli.main import main
+from backtest_batch.compose.arguments import read_arguments
+from backtest_batch.compose.typed import readable
+from backtest_batch.config.arguments import Argument
+from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.records import BatchRequest
-from hydra_plugins.backtest_batch._arguments import read_arguments
-from hydra_plugins.backtest_batch._typed import readable
 
 CACHE = "BACKTEST_BATCH_CACHE"
 KERNELS = "NUMBA_CACHE_DIR"
@@ -66,8 +66,8 @@ def require() -> Callable[[object, str], None]:
 @pytest.fixture(scope="session")
 def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One database that MLflow's migrations made; copying it saves each test that time."""
-    from backtest_batch.tracking import sqlite_file
-    from backtest_batch.tracking.mlflow_calls import import_mlflow
+    from backtest_batch.store import sqlite_file
+    from backtest_batch.store.mlflow_calls import import_mlflow
 
     import_mlflow()
     database = tmp_path_factory.mktemp("migrated") / "mlflow.db"

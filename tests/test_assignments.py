@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from backtest_batch.assignments import flatten, quote
+from backtest_batch.config.arguments import flatten, quote
 
 # `${` begins an interpolation and `???` is a missing value: whoever writes them means that.
 text = st.text(

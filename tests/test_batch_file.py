@@ -1,8 +1,7 @@
 import pytest
 
-from backtest_batch.batch_file import expand_arguments, read_batch_file
+from backtest_batch.compose.arguments import expand_arguments, read_arguments, read_batch_file
 from backtest_batch.errors import ConfigurationError
-from hydra_plugins.backtest_batch._arguments import read_arguments
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from backtest_batch.assignments import quote_text
+from backtest_batch.config.arguments import quote_text
 from backtest_batch.masking import is_masked, masked, masked_values
 
 

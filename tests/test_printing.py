@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import backtest_batch
+from backtest_batch.batch.session import end_log, log_to
+from backtest_batch.cli.main import exit_code_of
 from backtest_batch.errors import SelectionError
-from backtest_batch.exit_code import exit_code_of
 from backtest_batch.printing import printable, say, tell
-from backtest_batch.sweep.batch_log import end_log, log_to
 
 HOSTILE = "x\x1b]0;PWNED\x07\x9b2J\r\u202e\u2066\ud800"
 

@@ -1,7 +1,7 @@
 import pytest
 
+from backtest_batch.config.arguments import refuse_repeats
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.repeats import refuse_repeats
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from backtest_batch.signature import Origin, origin, sign
+from backtest_batch.ownership import Origin, origin, sign
 
 
 @pytest.fixture

@@ -17,19 +17,21 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from backtest_batch import compare
+from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.api.batches import Task, run_batch
-from backtest_batch.batch_file import read_batch_file
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.exit_code import exit_code_of
-from backtest_batch.market.cache import cache_dir
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Csv, Parquet
+from backtest_batch.cli import compare
+from backtest_batch.cli.main import exit_code_of
+from backtest_batch.compose.arguments import read_arguments, read_batch_file
+from backtest_batch.compose.typed import readable
+from backtest_batch.core.data.cache import cache_dir
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Csv, Parquet
 from backtest_batch.records import RunRecord, RunResult, RunSpec
-from backtest_batch.stored.selection import select_runs
-from backtest_batch.tracking.entries import BatchInfo, EquityCurve
-from backtest_batch.tracking.spool import Spool, record_spool
-from backtest_batch.tracking.store import open_store, resolve_uri
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.mlflow_run import BatchInfo, EquityCurve
+from backtest_batch.store.selection import select_runs
+from backtest_batch.store.spool import Spool, record_spool
+from backtest_batch.store.store import open_store
 from benchmarks.fuzz.mutation import (
     chosen,
     damaged_bytes,
@@ -37,8 +39,6 @@ from benchmarks.fuzz.mutation import (
     some_text,
     swapped_lines,
 )
-from hydra_plugins.backtest_batch._arguments import read_arguments
-from hydra_plugins.backtest_batch._typed import readable
 
 SMALL = ("data=synthetic", "data.n_bars=300", "data.n_assets=3", "n_jobs=1")
 KEYS = (
@@ -58,7 +58,12 @@ LIKELY = {
     "rebalance": ("W", "M", "bar", "w", "null"),
     "strategy": ("custom", "equal_weight", "glob(*)", "null", "{fast: 5}", "it's", "../x", "."),
     "strategy.fast": ("5", "90", "range(5,20,5)", "five", "null", "{a: 1}", "1e3"),
-    "strategy._target_": ("os.system", "nope", "mine.A", "backtest_batch.strategies.EqualWeight"),
+    "strategy._target_": (
+        "os.system",
+        "nope",
+        "mine.A",
+        "backtest_batch.core.strategies.EqualWeight",
+    ),
     "data.symbols": ("[S00,S01]", "[^GSPC]", "S00", "[]", "null", "[1,true]", "[S00,S00]"),
     "data.freq": ("1d", "5min", "1y", "null"),
     "tags": ("{a: 1}", "{a: {b: [1]}}", "{1: 2}", "{batch_id: x}", "{'S&P': 1}", "x", "null"),

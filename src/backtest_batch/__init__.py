@@ -5,35 +5,19 @@ Everything that the two commands do is a function here, on plain objects and Dat
 ``skill_or_luck`` and ``rerun``. Names are imported when they are first used.
 """
 
-import sys
-
-if sys.argv[:1] == ["-m"] and any(
-    flag == "-m" and name.partition(".")[0] == __name__
-    for flag, name in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-):
-    # Python is looking for one of our commands, and no line of ours runs before these.
-    try:
-        from backtest_batch.command import begin
-
-        begin()
-    except KeyboardInterrupt:  # a moment before
-        sys.exit(130)
-
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backtest_batch.api.analysis import (
-        importance,
-        load_runs,
-        rank,
-        sensitivity,
-        skill_or_luck,
-    )
+    from backtest_batch.analysis.overfitting.samples import OverfittingSettings
+    from backtest_batch.analysis.run_table import RunTable
+    from backtest_batch.api.analysis import importance, load_runs, rank, sensitivity, skill_or_luck
     from backtest_batch.api.single import Backtest, backtest
     from backtest_batch.api.sweeps import Sweep, rerun, run_sweep
-    from backtest_batch.comparison.overfitting import OverfittingSettings
-    from backtest_batch.comparison.run_table import RunTable
+    from backtest_batch.core.data.load import load_panel
+    from backtest_batch.core.data.panel import Panel, panel_from_frames
+    from backtest_batch.core.strategies.base import Strategy
     from backtest_batch.errors import (
         BacktestBatchError,
         BacktestError,
@@ -48,9 +32,19 @@ if TYPE_CHECKING:
         StrategyError,
         WorkerDied,
     )
-    from backtest_batch.market.load import load_panel
-    from backtest_batch.market.panel import Panel, panel_from_frames
-    from backtest_batch.strategies.base import Strategy
+
+if sys.argv[:1] == ["-m"] and any(
+    flag == "-m" and name.partition(".")[0] == __name__
+    for flag, name in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+):
+    # Python is looking for one of our commands, and no line of ours runs before these.
+    try:
+        from backtest_batch.command import begin
+
+        begin()
+    except KeyboardInterrupt:  # a moment before
+        sys.exit(130)
+
 
 __all__ = [
     "Backtest",
@@ -87,8 +81,8 @@ _MODULES = {
     "api.analysis": ("importance", "load_runs", "rank", "sensitivity", "skill_or_luck"),
     "api.single": ("Backtest", "backtest"),
     "api.sweeps": ("Sweep", "rerun", "run_sweep"),
-    "comparison.overfitting": ("OverfittingSettings",),
-    "comparison.run_table": ("RunTable",),
+    "analysis.overfitting.samples": ("OverfittingSettings",),
+    "analysis.run_table": ("RunTable",),
     "errors": (
         "BacktestBatchError",
         "BacktestError",
@@ -103,9 +97,9 @@ _MODULES = {
         "StrategyError",
         "WorkerDied",
     ),
-    "market.load": ("load_panel",),
-    "market.panel": ("Panel", "panel_from_frames"),
-    "strategies.base": ("Strategy",),
+    "core.data.load": ("load_panel",),
+    "core.data.panel": ("Panel", "panel_from_frames"),
+    "core.strategies.base": ("Strategy",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

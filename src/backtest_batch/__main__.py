@@ -4,6 +4,6 @@ from backtest_batch.command import begin, leave
 
 if __name__ == "__main__":
     begin()
-    from backtest_batch.app import main
+    from backtest_batch.cli.main import main
 
     leave(main())

@@ -15,7 +15,6 @@ inside another program is :func:`interruptible` while it runs, and gives the pro
 handlers back.
 """
 
-# The first module that a command imports: nothing that takes long to import.
 import contextlib
 import os
 import select
@@ -25,6 +24,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
+
+# The first module that a command imports: nothing that takes long to import.
 
 ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a process to end."""

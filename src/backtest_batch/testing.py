@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data.panel import Panel, new_panel
+from backtest_batch.core.strategies.base import Strategy, target_weights
 from backtest_batch.errors import StrategyError
-from backtest_batch.market.panel import FloatArray, IntArray, Panel, new_panel
-from backtest_batch.strategies.answers import target_weights
-from backtest_batch.strategies.base import Strategy
 
 # High and low stand around open and close.
 _LEVELS = {"open": 1.0, "high": 1.01, "low": 0.99, "close": 1.0}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.api.arguments import plain_keys
+from backtest_batch.api.sweeps import plain_keys
 
 
 @pytest.mark.parametrize(

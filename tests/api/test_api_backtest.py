@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Synthetic
-from backtest_batch.strategies import EqualWeight, TrendBaseline
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Synthetic
+from backtest_batch.core.strategies import EqualWeight, TrendBaseline
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 import backtest_batch as bb
-from backtest_batch.app import main
+from backtest_batch.cli.main import main
 
 SMALL = {"data": "synthetic", "data.n_bars": 300, "n_jobs": 1}
 

@@ -15,7 +15,7 @@ BACKTEST = """
 import {first}
 import numpy as np, pandas as pd
 import backtest_batch as bb
-from backtest_batch.strategies import TrendBaseline
+from backtest_batch.core.strategies import TrendBaseline
 index = pd.date_range("2020-01-01", periods=100)
 prices = pd.DataFrame({{"A": np.linspace(1, 2, 100)}}, index=index)
 bb.backtest(TrendBaseline(fast=2, slow=5), prices)

@@ -3,7 +3,7 @@
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.api.arguments import plain_keys
+from backtest_batch.api.sweeps import plain_keys
 from backtest_batch.config.schema import processors
 from backtest_batch.errors import ConfigurationError
 

@@ -51,7 +51,7 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_no_public_name_is_that_of_a_module():
-    # Importing backtest_batch.sweep.story would put the module in place of a function of that name.
+    # Importing backtest_batch.batch.run would put the module in place of a function of that name.
     modules = {module.name for module in pkgutil.iter_modules(backtest_batch.__path__)}
     assert not modules & set(PUBLIC)
 

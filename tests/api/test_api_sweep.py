@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.api.arguments import import_path
-from backtest_batch.strategies import MeanReversion
+from backtest_batch.api.sweeps import import_path
+from backtest_batch.core.strategies import MeanReversion
 
 MODULE = """
 import numpy as np
@@ -91,7 +91,7 @@ def test_a_sweep_is_the_command_s_and_its_tables_are_frames(
 
 
 def _trend(config):
-    from backtest_batch.strategies import TrendBaseline
+    from backtest_batch.core.strategies import TrendBaseline
 
     return TrendBaseline(fast=config["strategy"]["fast"], slow=config["strategy"]["slow"])
 
@@ -228,7 +228,9 @@ def test_only_what_can_be_imported_has_an_import_path():
     class Local:
         pass
 
-    assert import_path(MeanReversion) == "backtest_batch.strategies.mean_reversion.MeanReversion"
+    assert (
+        import_path(MeanReversion) == "backtest_batch.core.strategies.mean_reversion.MeanReversion"
+    )
     with pytest.raises(bb.ConfigurationError, match="cannot be imported under this name"):
         import_path(Local)
 

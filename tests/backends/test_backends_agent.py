@@ -6,17 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backtest_batch.batch.chunks import RETURNS, ChunkTask, Scratch, array_file, benchmark_rows
-from backtest_batch.batch.limits import Limits
-from backtest_batch.batch.place import StartError
-from backtest_batch.batch.remote import agent, panels
-from backtest_batch.batch.remote.home import unpack
-from backtest_batch.batch.remote.messages import TOKEN, Origin, Request
-from backtest_batch.batch.remote.panels import PanelCopy
-from backtest_batch.batch.remote.sources import Sources, sources_of
-from backtest_batch.batch.rows import is_whole, open_rows
+from backtest_batch.core.data import cache
 from backtest_batch.errors import ConfigurationError, DataError, RunTimeout, WorkerDied
-from backtest_batch.market import cache
+from backtest_batch.rows import is_whole, open_rows
+from backtest_batch.workers.chunks import RETURNS, ChunkTask, Scratch, array_file, benchmark_rows
+from backtest_batch.workers.cluster import agent, transfer
+from backtest_batch.workers.cluster.transfer import (
+    TOKEN,
+    Origin,
+    PanelCopy,
+    Request,
+    Sources,
+    sources_of,
+    unpack,
+)
+from backtest_batch.workers.monitor import Limits
+from backtest_batch.workers.seat import StartError
 
 SMALL = ("data=synthetic", "data.n_bars=300", "data.n_assets=4", "commission_bps=0,1")
 
@@ -59,7 +64,7 @@ def request_of(plan, tmp_path):
 def elsewhere(tmp_path, monkeypatch):
     """Another cache, such as that of another machine."""
     monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(panels, "_held", set())
+    monkeypatch.setattr(transfer, "_held", set())
     return tmp_path / "elsewhere"
 
 
@@ -68,7 +73,7 @@ def test_data_that_is_not_there_is_asked_for_and_then_kept(plan, request_of, els
     request = request_of()
     assert agent.compute_request(request).missing == panel.fingerprint
     copy = pickle.loads(pickle.dumps(PanelCopy.of(panel)))
-    panels.keep(copy)
+    transfer.keep(copy)
     found = cache.find_panel(panel.fingerprint)
     assert found is not None
     assert (found.close.to_numpy() == panel.close.to_numpy()).all()
@@ -80,13 +85,13 @@ def test_data_that_changed_on_its_way_is_refused(plan, elsewhere):
     copy = PanelCopy.of(panel)
     copy.fields["close"][7, 1] += 0.001
     with pytest.raises(DataError, match="changed on its way"):
-        panels.keep(copy)
-    assert not panels.is_held(panel.fingerprint)
+        transfer.keep(copy)
+    assert not transfer.is_held(panel.fingerprint)
 
 
 def test_an_entry_of_the_cache_that_was_damaged_is_not_there(plan, elsewhere):
     (panel,) = plan.panels.values()
-    panels.keep(PanelCopy.of(panel))
+    transfer.keep(PanelCopy.of(panel))
     file = elsewhere / "panels" / panel.fingerprint / "close.npy"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -120,7 +125,7 @@ def test_modules_of_the_working_directory_travel_as_they_are(working_dir, monkey
 
 
 def test_a_shipped_strategy_needs_no_modules():
-    assert sources_of("backtest_batch.strategies.EqualWeight") == Sources({})
+    assert sources_of("backtest_batch.core.strategies.EqualWeight") == Sources({})
 
 
 def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):

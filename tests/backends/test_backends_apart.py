@@ -18,7 +18,7 @@ import pytest
 from survival_commands import Command, alive, descendants, wait_for
 
 from backtest_batch.errors import SelectionError
-from backtest_batch.tracking.store import StoreNotFoundError
+from backtest_batch.store.store import StoreNotFoundError
 
 pytestmark = pytest.mark.slow
 

@@ -42,7 +42,7 @@ def test_each_backend_has_a_file(requested, working_dir, backend):
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(working_dir, backend, module):
     # None in sys.modules is what Python itself takes for a module that is not there.
     hidden = f"import sys; sys.modules[{module!r}] = None\n"
-    code = hidden + "from backtest_batch.app import main\nsys.exit(main(sys.argv[1:]))"
+    code = hidden + "from backtest_batch.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, *SMALL, f"hydra.launcher.backend={backend}"],
         capture_output=True,
@@ -59,7 +59,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(working_dir,
 def test_no_engine_is_imported_that_is_not_chosen(working_dir):
     code = (
         "import sys\n"
-        "from backtest_batch.app import main\n"
+        "from backtest_batch.cli.main import main\n"
         "code = main(sys.argv[1:])\n"
         "print(sorted({'dask', 'distributed', 'ray'} & set(sys.modules)))\n"
         "sys.exit(code)"

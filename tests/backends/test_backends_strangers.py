@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 DASK = """
 import distributed
-from backtest_batch.batch.remote.dask_cluster import DaskCluster
+from backtest_batch.workers.cluster.dask_cluster import DaskCluster
 
 if __name__ == "__main__":
     cluster = DaskCluster(None)
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     cluster.close("token")
 """
 RAY = """
-from backtest_batch.batch.remote.ray_cluster import RayCluster
+from backtest_batch.workers.cluster.ray_cluster import RayCluster
 
 if __name__ == "__main__":
     cluster = RayCluster(None)

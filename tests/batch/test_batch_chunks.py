@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.batch.chunks import (
+from backtest_batch.core.run_ids import benchmark_key, chunk_key
+from backtest_batch.records import RunSpec
+from backtest_batch.workers.chunks import (
     LARGE_RUN_BARS,
     LARGEST_CHUNK,
     SMALLEST_PIECE,
@@ -11,8 +13,6 @@ from backtest_batch.batch.chunks import (
     benchmark_rows,
     group_runs,
 )
-from backtest_batch.batch.run_ids import benchmark_key, chunk_key
-from backtest_batch.records import RunSpec
 
 CONFIG = {
     "data": {"_target_": "x"},

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.batch.chunks import ChunkReply, ChunkTask, Scratch
-from backtest_batch.batch.executor import Executor
-from backtest_batch.batch.place import StartError
-from backtest_batch.batch.retry import RetryPolicy
 from backtest_batch.errors import WorkerDied
 from backtest_batch.records import RunFailure, RunResult, RunSpec
+from backtest_batch.workers.chunks import ChunkReply, ChunkTask, Scratch
+from backtest_batch.workers.executor import Executor, RetryPolicy
+from backtest_batch.workers.seat import StartError
 
 RESULT = RunResult(
     metrics={},

@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from backtest_batch.batch.guard import Guard, kill_group
+from backtest_batch.workers.start import Guard, kill_group
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
 
@@ -81,7 +81,7 @@ def test_what_was_released_lives_on(family):
 def test_the_guard_outlives_a_parent_that_is_killed(family, tmp_path):
     script = (
         "import os, signal\n"
-        "from backtest_batch.batch.guard import Guard\n"
+        "from backtest_batch.workers.start import Guard\n"
         "guard = Guard()\n"
         "guard.start()\n"
         f"guard.watch({family[0].pid})\n"

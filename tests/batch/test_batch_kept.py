@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from backtest_batch.batch.kept import NAME, ResumeNotes
+from backtest_batch.batch.returns import NAME, ResumeNotes
 
 
 def test_what_was_added_is_read_back_exactly(tmp_path: Path) -> None:

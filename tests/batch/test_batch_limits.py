@@ -2,10 +2,14 @@ import os
 
 import pytest
 
-from backtest_batch.batch.limits import IDLE_WAIT_SECONDS, LIMIT_WAIT_SECONDS, Limits
-from backtest_batch.batch.monitor import ProcessMemory
-from backtest_batch.batch.slot import how_it_ended
 from backtest_batch.errors import MemoryLimitExceeded, RunTimeout
+from backtest_batch.workers.monitor import (
+    IDLE_WAIT_SECONDS,
+    LIMIT_WAIT_SECONDS,
+    Limits,
+    ProcessMemory,
+)
+from backtest_batch.workers.process import how_it_ended
 
 
 def test_without_limits_nothing_is_broken():

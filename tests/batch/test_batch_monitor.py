@@ -2,16 +2,16 @@ import os
 
 import psutil
 
-from backtest_batch.batch.guard import Guard
-from backtest_batch.batch.limits import Limits
-from backtest_batch.batch.monitor import (
+from backtest_batch.workers.monitor import (
     STEADY_SAMPLES,
     HostMonitor,
+    Limits,
     ProcessMemory,
     available_mb,
     total_mb,
 )
-from backtest_batch.batch.slot import ProcessSeat, join_ended_pools, make_setup
+from backtest_batch.workers.process import ProcessSeat, join_ended_pools, make_setup
+from backtest_batch.workers.start import Guard
 
 SHORT = "memory is short (10 MiB available)"
 

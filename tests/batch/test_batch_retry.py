@@ -1,4 +1,4 @@
-from backtest_batch.batch.retry import JITTER, LONGEST_DELAY_SECONDS, RetryPolicy
+from backtest_batch.workers.executor import JITTER, LONGEST_DELAY_SECONDS, RetryPolicy
 
 
 def test_no_retries_by_default():

@@ -7,8 +7,8 @@ import pytest
 
 from backtest_batch.batch import returns as module
 from backtest_batch.batch.returns import BatchReturns, write_returns
-from backtest_batch.batch.rows import open_rows, row_writer
-from backtest_batch.market.mapped_pages import release_pages
+from backtest_batch.core.data.panel import release_pages
+from backtest_batch.rows import open_rows, row_writer
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from backtest_batch.batch.rows import copy_rows, is_whole, open_rows, row_writer
+from backtest_batch.rows import copy_rows, is_whole, open_rows, row_writer
 
 KEY, OTHER = "a" * 64, "b" * 64
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from backtest_batch.batch.surroundings import ProcessState
+from backtest_batch.workers.inside import ProcessState
 
 
 def test_what_can_be_set_again_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_what_can_be_set_again_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 LOWERED = """
 import resource
-from backtest_batch.batch.surroundings import ProcessState
+from backtest_batch.workers.inside import ProcessState
 before = ProcessState.of_this_process()
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 print(before.restore())

@@ -4,17 +4,12 @@ import tempfile
 import numpy as np
 import pytest
 
-from backtest_batch.batch.chunks import RETURNS, array_file, make_working_folder
-from backtest_batch.batch.kept import ResumeNotes
-from backtest_batch.batch.rows import is_whole, row_writer
-from backtest_batch.batch.workspace import (
-    new_batch_id,
-    open_workspace,
-    scratch_folder,
-    spare_folders,
-)
+from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.ownership import temporary_folder_name
+from backtest_batch.rows import is_whole, row_writer
+from backtest_batch.store.folders import new_batch_id, open_workspace, scratch_folder, spare_folders
+from backtest_batch.workers.chunks import RETURNS, array_file, make_working_folder
 
 KEYS = ("a" * 64, "b" * 64)
 

@@ -3,20 +3,22 @@ import shlex
 
 import pytest
 
-from backtest_batch.arguments import argument_value, configuration_sources
-from backtest_batch.batch_file import expand_arguments
+from backtest_batch.batch.rerun import RecordedCommand, read_winner, with_winner
+from backtest_batch.compose.arguments import expand_arguments, read_arguments
+from backtest_batch.config.arguments import argument_value, configuration_sources
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.sweep.best import read_winner, with_winner
-from backtest_batch.sweep.configured import RecordedCommand
-from hydra_plugins.backtest_batch._arguments import read_arguments
 
 COMMAND = (
     "python -m backtest_batch data=synthetic strategy.fast=5 'strategy.name='\"'\"'a b'\"'\"''"
 )
 AGAIN = "batch_name='sweep (rerun)'"
 CONFIG = {
-    "data": {"_target_": "backtest_batch.market.sources.Synthetic", "n_bars": 300},
-    "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", "fast": 5, "name": "a b"},
+    "data": {"_target_": "backtest_batch.core.data.sources.Synthetic", "n_bars": 300},
+    "strategy": {
+        "_target_": "backtest_batch.core.strategies.TrendBaseline",
+        "fast": 5,
+        "name": "a b",
+    },
     "rebalance": "M",
     "start_date": None,
     "commission_bps": 0.5,

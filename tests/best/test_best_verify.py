@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from backtest_batch.batch.rerun import Winner, verify
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.sweep.best import Winner
-from backtest_batch.sweep.verify import verify
 
 FACTS = {
     "host": "here",

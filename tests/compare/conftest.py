@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.assignments import Assignment
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from backtest_batch.config.arguments import Assignment
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.store import Store, open_store
 
 STRATEGIES = '''
 import numpy as np
@@ -43,7 +44,7 @@ class Listed:
 
 PROGRAM = """
 import sys
-from backtest_batch.app import main
+from backtest_batch.cli.main import main
 
 common = ["data=synthetic", "data.n_bars=120", "data.n_assets=4", "n_jobs=1"]
 common += ["start_date=2000-03-01"]

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.compare import main
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.engine.metrics import METRICS, RESULT_METRICS
-from backtest_batch.stored.selection import select_runs
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.cli.compare import main
+from backtest_batch.core.engine.metrics import METRICS, RESULT_METRICS
+from backtest_batch.store.selection import select_runs
 
 
 def command(folder, *arguments, **variables):

@@ -3,7 +3,7 @@
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.compare import main
+from backtest_batch.cli.compare import main
 
 CHANCE = """
 import os

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.stored.files import details_of
-from backtest_batch.stored.selection import select_runs, with_earlier_runs
+from backtest_batch.store.recorded import details_of
+from backtest_batch.store.selection import select_runs, with_earlier_runs
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from backtest_batch.config.schema import SWEEPABLE
-from backtest_batch.stored.files import (
+from backtest_batch.store.mlflow_run import configuration
+from backtest_batch.store.recorded import (
     batch_facts,
     details_of,
     recorded_assessment,
     recorded_returns,
+    swept_values,
 )
-from backtest_batch.stored.recorded import swept_values
-from backtest_batch.stored.selection import select_runs
-from backtest_batch.tracking.entries import configuration
+from backtest_batch.store.selection import select_runs
 
 
 def chosen(config):

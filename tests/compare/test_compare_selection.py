@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.scenarios import AxisKinds
+from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.errors import ConfigurationError, SelectionError
-from backtest_batch.stored.selection import select_runs, tag_filter
+from backtest_batch.store.selection import select_runs, tag_filter
 
 
 def table_of(store, batch=None, **asked):
@@ -152,8 +152,8 @@ def test_values_beyond_every_limit_stay_apart(store):
 
 
 def test_without_a_record_of_what_was_swept_the_parameters_that_differ_are_taken(store):
-    from backtest_batch.stored.recorded import table_of as as_table
-    from backtest_batch.tracking.search import find_batch, read_runs
+    from backtest_batch.store.recorded import table_of as as_table
+    from backtest_batch.store.search import find_batch, read_runs
 
     frame = read_runs(store, batches=[find_batch(store, "core").batch_id])
 
@@ -264,8 +264,10 @@ def test_malformed_tags_are_refused(given, key):
 
 
 def test_a_store_that_holds_nothing_says_so(tmp_path, migrated_store):
-    from backtest_batch.tracking.recorder import BatchInfo, Recorder
-    from backtest_batch.tracking.store import open_store, sqlite_uri
+    from backtest_batch.store.address import sqlite_uri
+    from backtest_batch.store.mlflow_run import BatchInfo
+    from backtest_batch.store.recorder import Recorder
+    from backtest_batch.store.store import open_store
 
     database = tmp_path / "mlflow.db"
     database.write_bytes(migrated_store.read_bytes())

@@ -1,14 +1,14 @@
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.agreement import differing_results
-from backtest_batch.comparison.batches import (
+from backtest_batch.analysis.batches import (
     batch_differences,
     differences,
+    differing_results,
     join_tables,
     without_repeats,
 )
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.run_table import RunTable
 
 
 def batch(name, keys, **columns):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backtest_batch.comparison.caps import cap_notes
+from backtest_batch.analysis.scenarios import cap_notes
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.batches import batch_differences, join_tables
-from backtest_batch.comparison.conclusion import ReturnsOfRuns, conclude
-from backtest_batch.comparison.overfitting import OverfittingSettings
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.batches import batch_differences, join_tables
+from backtest_batch.analysis.conclusion import ReturnsOfRuns, conclude
+from backtest_batch.analysis.overfitting import OverfittingSettings
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.run_table import RunTable
 
 N_BARS = 300
 

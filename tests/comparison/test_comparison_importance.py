@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.importance import parameter_importance
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sums_of_squares import (
+from backtest_batch.analysis.dependence import (
     CONFOUNDED,
     MAIN_EFFECTS_ONLY,
     MAX_COLUMNS,
     SATURATED,
     TOO_MANY_LEVELS,
+    parameter_importance,
 )
+from backtest_batch.analysis.run_table import RunTable
 
 NAMES = ["fast", "average", "size"]
 

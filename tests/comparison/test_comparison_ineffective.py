@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.ineffective import effect_of_parameters, warnings_about_parameters
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.dependence import effect_of_parameters, warnings_about_parameters
+from backtest_batch.analysis.run_table import RunTable
 
 
 def grid(sharpe, **columns):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.levels import (
+from backtest_batch.analysis.parameter_values import (
     cells_of,
     choice_name,
     format_value,
@@ -139,8 +139,8 @@ def test_recorded_values_come_back(value):
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        ("backtest_batch.strategies.TrendBaseline", "trend_baseline"),
-        ("backtest_batch.market.sources.Sp500", "sp500"),
+        ("backtest_batch.core.strategies.TrendBaseline", "trend_baseline"),
+        ("backtest_batch.core.data.sources.Sp500", "sp500"),
         ("my.MultifactorLongShort2", "multifactor_long_short2"),
         ("MyStrategy", "my_strategy"),
     ],

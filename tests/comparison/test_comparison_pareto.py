@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.pareto import pareto_front
+from backtest_batch.analysis.ranking import pareto_front
 
 
 def brute_force(values):

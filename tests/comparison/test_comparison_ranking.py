@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.metrics_choice import direction_of
-from backtest_batch.comparison.ranking import Ranking, podium, rank_runs, unranked_counts
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.engine.metrics import METRICS, RESULT_METRICS
+from backtest_batch.analysis.ranking import Ranking, podium, rank_runs, unranked_counts
+from backtest_batch.analysis.run_table import RunTable, direction_of
+from backtest_batch.core.engine.metrics import METRICS, RESULT_METRICS
 from backtest_batch.errors import ConfigurationError
 
 DIRECTED = [name for name in METRICS if direction_of(name)]

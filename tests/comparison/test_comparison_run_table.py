@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
 

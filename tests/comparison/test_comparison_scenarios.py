@@ -1,6 +1,6 @@
 import pytest
 
-from backtest_batch.comparison.scenarios import AxisKinds, scenario_label
+from backtest_batch.analysis.scenarios import AxisKinds, scenario_label
 from backtest_batch.errors import ConfigurationError
 
 

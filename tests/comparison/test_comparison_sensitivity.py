@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS, parameter_sensitivity
-from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.analysis.dependence import SENSITIVITY_COLUMNS, parameter_sensitivity
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.core.engine.metrics import RESULT_METRICS
 
 
 def grid(seed=0):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.stability import (
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.stability import (
     edge_notes,
     edges,
     ordered_axes,

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from backtest_batch.app import main
-from backtest_batch.compare import main as compare
-from backtest_batch.config.texts import as_text, require_texts
+from backtest_batch.cli.compare import main as compare
+from backtest_batch.cli.main import main
+from backtest_batch.config.checks import as_text, require_texts
 from backtest_batch.errors import ConfigurationError
 
 

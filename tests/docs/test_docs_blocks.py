@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.app import main
-from backtest_batch.compare import main as compare
+from backtest_batch.cli.compare import main as compare
+from backtest_batch.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

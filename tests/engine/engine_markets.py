@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 from hypothesis import strategies as st
 
-from backtest_batch.engine.simulate import SimulationSettings
-from backtest_batch.market.panel import FloatArray, IntArray, Panel
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.engine.settings import SimulationSettings
 
 
 def make_panel(

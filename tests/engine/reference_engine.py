@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from backtest_batch.engine.calendar import year_fractions
-from backtest_batch.engine.costs import DUST, ROUNDING, TRADE_THRESHOLD
-from backtest_batch.engine.settings import SimulationSettings
-from backtest_batch.market.panel import BoolArray, FloatArray, IntArray, Panel
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.engine.calendar import year_fractions
+from backtest_batch.core.engine.settings import DUST, ROUNDING, TRADE_THRESHOLD, SimulationSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceTrade:
-    """One trade; see :class:`backtest_batch.engine.simulate.Trades`."""
+    """One trade; see :class:`backtest_batch.core.engine.simulation.Trades`."""
 
     bar: int
     asset: int
@@ -37,7 +37,7 @@ class ReferenceTrip:
 
 @dataclass(kw_only=True)
 class ReferencePath:
-    """The path of one account; see :class:`backtest_batch.engine.simulate.Simulation`."""
+    """The path of one account; see :class:`backtest_batch.core.engine.simulation.Simulation`."""
 
     equity: list[float] = field(default_factory=list)
     net_return: list[float] = field(default_factory=list)
@@ -160,8 +160,8 @@ def simulate_reference(
 ) -> ReferencePath:
     """Trade target weights bar by bar.
 
-    Parameters are those of :func:`backtest_batch.engine.simulate.simulate`; the weights must be
-    finite.
+    Parameters are those of :func:`backtest_batch.core.engine.simulation.simulate`; the weights must
+    be finite.
     """
     close = panel.fields["close"]
     price = panel.fields[settings.execution_price]

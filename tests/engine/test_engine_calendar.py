@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.engine.calendar import (
+from backtest_batch.core.engine.calendar import (
     decision_bars,
     observed_periods_per_year,
     year_fractions,

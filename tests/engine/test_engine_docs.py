@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from backtest_batch.engine.metrics import EXECUTION_METRICS, METRICS, RESULT_METRICS
+from backtest_batch.core.engine.metrics import EXECUTION_METRICS, METRICS, RESULT_METRICS
 
 DOCS = Path(__file__).parents[2] / "docs"
 ARROWS = {"↑": 1, "↓": -1, "·": 0}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.engine.frequency import disagreement, name_of_bars, periods_per_year_from
+from backtest_batch.core.engine.calendar import disagreement, name_of_bars, periods_per_year_from
 
 DAYS = pd.bdate_range("2015-01-05", periods=500)
 

@@ -7,14 +7,10 @@ from hypothesis import given, settings
 from numpy.testing import assert_allclose
 from reference_engine import ReferencePath, simulate_reference
 
-from backtest_batch.engine import account_kernels, kernels, metric_kernels
-from backtest_batch.engine.metrics import equity_metrics, result_metrics
-from backtest_batch.engine.simulate import (
-    Simulation,
-    SimulationSettings,
-    simulate,
-    simulate_many,
-)
+from backtest_batch.core.engine import account_kernels, kernels, metric_kernels
+from backtest_batch.core.engine.metrics import equity_metrics, result_metrics
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
 
 ARRAYS = ("equity", "net_return", "gross_exposure", "net_exposure", "turnover", "cost")
 

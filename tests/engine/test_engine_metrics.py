@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 from numpy.testing import assert_allclose
 
-from backtest_batch.engine.metric_kernels import PathMetrics
-from backtest_batch.engine.metric_table import AccountSums
-from backtest_batch.engine.metrics import (
+from backtest_batch.arrays import FloatArray
+from backtest_batch.core.engine.metric_kernels import PathMetrics
+from backtest_batch.core.engine.metrics import (
     EQUITY_METRICS,
     EXECUTION_METRICS,
     METRICS,
     RESULT_METRICS,
+    AccountSums,
     equity_metrics,
     periods_per_year_of,
     result_metrics,
 )
-from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate, simulate_many
-from backtest_batch.market.panel import FloatArray
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
 
 PPY = 252.0
 ROOT = Path(__file__).parents[2]
@@ -166,11 +167,11 @@ import sys
 import numpy as np
 import pandas as pd
 import backtest_batch
-from backtest_batch.comparison.metrics_choice import direction_of
-from backtest_batch.comparison.walk_forward import ScenarioRuns, measure, per_bar_arrays
-from backtest_batch.engine.metrics import METRICS, result_metrics
-from backtest_batch.engine.simulate import SimulationSettings, simulate
-from backtest_batch.market.panel import panel_from_frames
+from backtest_batch.analysis.run_table import direction_of
+from backtest_batch.analysis.walk_forward import ScenarioRuns, measure, per_bar_arrays
+from backtest_batch.core.engine.metrics import METRICS, result_metrics
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate
+from backtest_batch.core.data.panel import panel_from_frames
 
 assert backtest_batch.__file__.startswith(sys.argv[1])
 assert METRICS["cost_drag"].direction == direction_of("cost_drag") == -1

@@ -10,10 +10,12 @@ import pytest
 from engine_markets import make_panel
 from numpy.testing import assert_allclose
 
-from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.metrics import equity_metrics
-from backtest_batch.engine.simulate import SimulationSettings, simulate
-from backtest_batch.market.panel import FloatArray, IntArray, Panel
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.engine.calendar import decision_bars
+from backtest_batch.core.engine.metrics import equity_metrics
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import simulate
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.metrics import result_metrics
-from backtest_batch.engine.simulate import (
-    Simulation,
-    SimulationSettings,
-    simulate,
-    simulate_many,
-)
+from backtest_batch.core.engine.calendar import decision_bars
+from backtest_batch.core.engine.metrics import result_metrics
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
 from backtest_batch.errors import DataError, StrategyError
 
 NAN = np.nan

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 from engine_markets import make_panel
 
-from backtest_batch.engine.metrics import result_metrics
-from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate
+from backtest_batch.core.engine.metrics import result_metrics
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import Simulation, simulate
 
 NAN = np.nan
 FREE = {"commission_bps": 0.0, "initial_capital": 1000.0, "execution_lag": 0}

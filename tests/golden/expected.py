@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import scipy
 
-from backtest_batch.engine.metrics import METRICS
+from backtest_batch.core.engine.metrics import METRICS
 from tests.golden.outputs import Table
 
 EXPECTED = Path(__file__).parent / "expected"

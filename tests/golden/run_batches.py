@@ -6,7 +6,7 @@ Reads a JSON list of argument lists from standard input; the exit codes are the 
 import json
 import sys
 
-from backtest_batch.app import main
+from backtest_batch.cli.main import main
 
 if __name__ == "__main__":
     print(json.dumps([main(arguments) for arguments in json.load(sys.stdin)]))

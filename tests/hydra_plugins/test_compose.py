@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from backtest_batch.api.batches import CONFIG_NAME, config_folder
-from backtest_batch.batch.construct import build
-from backtest_batch.tracking.address import resolve_experiment
-from hydra_plugins.backtest_batch._arguments import read_keys
-from hydra_plugins.backtest_batch._batch import batch_config
-from hydra_plugins.backtest_batch._compose import Composer, Compositions
-from hydra_plugins.backtest_batch._grid import read_grid
+from backtest_batch.compose.arguments import read_keys
+from backtest_batch.compose.configurations import Composer, Compositions
+from backtest_batch.compose.grid import read_grid
+from backtest_batch.compose.request import batch_config
+from backtest_batch.core.construct import build
+from backtest_batch.store.address import resolve_experiment
 
 FOLDER = config_folder()
 OPTIONS = sorted(
@@ -27,7 +27,7 @@ GIVEN = {
     "data=parquet": ["data.path=prices"],
     "data=stored": ["data.fingerprint=" + "0a" * 32],
     "data=yahoo": ["data.symbols=[AAPL]"],
-    "strategy=custom": ["strategy._target_=backtest_batch.strategies.EqualWeight"],
+    "strategy=custom": ["strategy._target_=backtest_batch.core.strategies.EqualWeight"],
 }
 """What the options need that have no default."""
 

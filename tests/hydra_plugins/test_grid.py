@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
+from backtest_batch.compose.arguments import read_keys
+from backtest_batch.compose.grid import Grid, read_grid
 from backtest_batch.errors import ConfigurationError
-from hydra_plugins.backtest_batch._arguments import read_keys
-from hydra_plugins.backtest_batch._grid import Grid, read_grid
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest_batch.compose.typed import readable, typed_text
 from backtest_batch.errors import ConfigurationError
-from hydra_plugins.backtest_batch._typed import readable, typed_text
 
 
 def read(text):

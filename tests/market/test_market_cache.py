@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backtest_batch.core.data.cache import cache_dir, open_panel, own_cache_dir, store
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.data.sources import Csv, Synthetic
+from backtest_batch.core.kernel_cache import kernel_folder
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.kernel_cache import kernel_folder
-from backtest_batch.market.cache import cache_dir, open_panel, own_cache_dir, store
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.market.sources import Csv, Synthetic
 from backtest_batch.ownership import temporary_folder_name
 
 
@@ -116,7 +116,7 @@ def test_other_processes_open_it(close):
     panel = store(panel_from_frames(close))
     program = """
 import sys
-from backtest_batch.market.cache import open_panel
+from backtest_batch.core.data.cache import open_panel
 panel = open_panel(sys.argv[1])
 print(panel.fingerprint, float(panel.fields["close"].sum()))
 """
@@ -431,8 +431,8 @@ def test_the_panel_of_another_user_is_compared_before_it_is_used(close):
 WRITER = """
 import sys, time
 import numpy as np, pandas as pd
-from backtest_batch.market.cache import store
-from backtest_batch.market.panel import panel_from_frames
+from backtest_batch.core.data.cache import store
+from backtest_batch.core.data.panel import panel_from_frames
 
 index = pd.date_range("2000-01-01", periods=2000, freq="D")
 close = pd.DataFrame(np.full((2000, 200), 7.0), index=index, columns=[f"S{n}" for n in range(200)])

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.data.sources import Csv, Parquet, Synthetic
 from backtest_batch.errors import DataError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.market.sources import Csv, Parquet, Synthetic
 
 DAYS = pd.bdate_range("2019-01-01", periods=40)
 

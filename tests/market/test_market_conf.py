@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backtest_batch.market import sources
-from backtest_batch.market.load import load_panel
+from backtest_batch.core.data import sources
+from backtest_batch.core.data.load import load_panel
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 NAMES = {
@@ -29,7 +29,7 @@ def test_every_source_has_a_file_and_every_file_a_source():
 def test_a_file_holds_the_arguments_of_its_constructor_and_their_defaults(name):
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     target = values.pop("_target_")
-    assert target == f"backtest_batch.market.sources.{NAMES[name].__name__}"
+    assert target == f"backtest_batch.core.data.sources.{NAMES[name].__name__}"
     parameters = inspect.signature(NAMES[name]).parameters
     defaults = {
         key: "???" if parameter.default is inspect.Parameter.empty else parameter.default

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import Panel, panel_from_frames
+from backtest_batch.core.data.sources import Csv, Parquet
+from backtest_batch.core.data.wording import is_plain
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import Panel, panel_from_frames
-from backtest_batch.market.printable import is_plain
-from backtest_batch.market.sources import Csv, Parquet
 
 DAYS = pd.bdate_range("2021-03-01", periods=30)
 

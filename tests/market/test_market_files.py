@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.data.sources import Csv, Parquet
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.market.sources import Csv, Parquet
 
 SYMBOLS = ["AAA", "BBB", "CCC"]
 
@@ -278,8 +278,8 @@ def test_series_of_different_length_are_aligned(tmp_path):
 def test_hash_seed_and_order_of_the_folder_do_not_matter(tmp_path, close):
     program = """
 import sys
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Csv, Synthetic
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Csv, Synthetic
 print(load_panel(Csv(path=sys.argv[1])).fingerprint, load_panel(Synthetic(n_bars=50)).fingerprint)
 """
     printed = set()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.errors import ConfigurationError, DataError
-from backtest_batch.market.panel import panel_from_frames
 
 
 def frame(n_bars=5, symbols=("B", "A"), *, start="2020-01-01", freq="D", tz=None, unit="ns"):

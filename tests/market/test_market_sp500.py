@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from skfolio.datasets import load_sp500_dataset
 
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.data.sources import Sp500
 from backtest_batch.errors import DataError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.market.sources import Sp500
 
 
 def test_sp500_is_the_data_set_of_skfolio():
@@ -44,8 +44,8 @@ def test_symbols_of_sp500(tmp_path):
 def test_reading_it_imports_neither_skfolio_nor_a_web_of_libraries(tmp_path):
     program = """
 import sys
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Sp500
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Sp500
 load_panel(Sp500())
 names = ("skfolio", "sklearn", "scipy", "mlflow", "hydra", "omegaconf", "joblib", "yfinance")
 print([name for name in names if name in sys.modules])
@@ -68,8 +68,8 @@ class Without(PathFinder):
 
 sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 from backtest_batch.errors import DataNotFoundError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Sp500
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Sp500
 try:
     load_panel(Sp500())
 except DataNotFoundError as error:

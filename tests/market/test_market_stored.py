@@ -1,12 +1,12 @@
 import pandas as pd
 import pytest
 
+from backtest_batch.core.data.cache import store
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.data.sources import Stored, Synthetic
+from backtest_batch.core.data.sources.stored import store_with_notes
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.market.cache import store
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.market.sources import Stored, Synthetic
-from backtest_batch.market.sources.stored import store_with_notes
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
+from backtest_batch.core.data.wording import check_known, read_symbols_file
 from backtest_batch.errors import DataError, DataNotFoundError
-from backtest_batch.market.symbols import check_known, read_symbols_file
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backtest_batch.arrays import FIELDS
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Synthetic
 from backtest_batch.errors import DataError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import FIELDS
-from backtest_batch.market.sources import Synthetic
 
 
 def log_returns(panel):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.data.sources import Csv, Parquet
 from backtest_batch.errors import DataError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.market.sources import Csv, Parquet
 
 NAN = np.nan
 

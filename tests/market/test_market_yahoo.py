@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backtest_batch.core.data.bars import assemble
+from backtest_batch.core.data.sources import Yahoo
+from backtest_batch.core.data.sources.yahoo import yahoo_bars
 from backtest_batch.errors import DataError
-from backtest_batch.market.assembly import assemble
-from backtest_batch.market.sources import Yahoo
-from backtest_batch.market.sources.yahoo import yahoo_bars
 
 # Stands in for the package: answers as yfinance 1.x does, or fails as the network does.
 STAND_IN = """
@@ -31,8 +31,8 @@ def download(tickers, start, end, interval, auto_adjust, group_by, progress, thr
 PROGRAM = """
 import sys
 from backtest_batch.errors import DataError
-from backtest_batch.market.load import load_panel
-from backtest_batch.market.sources import Yahoo
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Yahoo
 try:
     panel = load_panel(Yahoo(symbols=["MSFT", "AAPL"], start="2020-01-01"))
     print(panel.symbols, list(panel.fields), panel.n_bars)

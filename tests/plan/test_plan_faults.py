@@ -189,7 +189,7 @@ def test_a_warmup_may_be_any_whole_number(planned):
 def test_a_data_source_of_the_user_may_raise_anything(planned):
     Path("raising_source.py").write_text(
         "from dataclasses import dataclass\n"
-        "from backtest_batch.market.sources import Source\n"
+        "from backtest_batch.core.data.sources import Source\n"
         "@dataclass(frozen=True, kw_only=True)\n"
         "class Broken(Source):\n"
         "    def identity(self):\n"

@@ -1,8 +1,8 @@
 import pandas as pd
 
-from backtest_batch.comparison.batches import batch_differences
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.report.batch_lines import batch_lines
+from backtest_batch.analysis.batches import batch_differences
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.report.terminal import batch_lines
 
 
 def lines_of(batches, **columns):

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.stability import with_neighbourhood
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.stability import with_neighbourhood
 from backtest_batch.report.best_params import (
     RunDetails,
     best_params,

@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.conclusion import ReturnsOfRuns, conclude
-from backtest_batch.comparison.overfitting import OverfittingSettings
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.conclusion import ReturnsOfRuns, conclude
+from backtest_batch.analysis.overfitting import OverfittingSettings
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.report.best_params import RunDetails, best_rows
-from backtest_batch.report.curves import returns_curves
-from backtest_batch.report.documents import comparison_documents, report_data, skill_columns
 from backtest_batch.report.html import render_report
+from backtest_batch.report.html.figures import returns_curves
+from backtest_batch.report.markdown import comparison_documents, report_data, skill_columns
 
 N_BARS = 300
 

@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.batches import batch_differences
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.batches import batch_differences
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.report.markdown import batch_summary_markdown
 
 

@@ -4,9 +4,9 @@ import io
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import parameter_sensitivity
+from backtest_batch.analysis.dependence import parameter_sensitivity
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.report.tables import (
     batch_summary_table,
     csv_text,

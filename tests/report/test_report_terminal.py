@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.report.terminal import print_leaderboard
 
 MAIN = ["sharpe", "cagr", "volatility", "max_drawdown", "calmar", "turnover_annual", "trades"]

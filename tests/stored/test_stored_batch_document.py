@@ -4,13 +4,13 @@ import shutil
 import pytest
 import yaml
 
-from backtest_batch.batch.workspace import is_batch_id
-from backtest_batch.stored.batch_document import (
+from backtest_batch.store.batch_document import (
     read_document,
     read_document_file,
     signed_document,
     targets,
 )
+from backtest_batch.store.folders import is_batch_id
 
 VALUES = {
     "batch_id": "20260101T000000Z-abcdef",

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.market.panel import Panel, new_panel
+from backtest_batch.core.data.panel import Panel, new_panel
 
 
 def _panel(closes: Mapping[str, Sequence[float]]) -> Panel:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from backtest_batch.core.data.panel import Panel, panel_from_frames
+from backtest_batch.core.strategies.base import as_weights, target_weights
 from backtest_batch.errors import StrategyError
-from backtest_batch.market.panel import Panel, panel_from_frames
-from backtest_batch.strategies.answers import as_weights, target_weights
 
 DECISIONS = np.array([3, 7])
 WEIGHTS = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.0]])

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from backtest_batch import strategies
-from backtest_batch.strategies import (
+from backtest_batch.core import strategies
+from backtest_batch.core.strategies import (
     EqualWeight,
     InverseVolatility,
     MeanReversion,

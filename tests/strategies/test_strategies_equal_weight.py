@@ -1,6 +1,6 @@
 import numpy as np
 
-from backtest_batch.strategies import EqualWeight
+from backtest_batch.core.strategies import EqualWeight
 
 NAN = float("nan")
 

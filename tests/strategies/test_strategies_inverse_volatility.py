@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.strategies import InverseVolatility
+from backtest_batch.core.strategies import InverseVolatility
 
 NAN = float("nan")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.strategies import MeanReversion
+from backtest_batch.core.strategies import MeanReversion
 
 # The last z-scores are -2/sqrt(3) = -1.155, +1.155, and 0/0.
 CLOSES = {"LOW": [10, 10, 7], "HIGH": [10, 10, 13], "FLAT": [0.1, 0.1, 0.1]}

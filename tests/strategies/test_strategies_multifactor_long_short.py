@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.strategies import MultifactorLongShort
+from backtest_batch.core.strategies import MultifactorLongShort
 
 NAN = float("nan")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.strategies.signals import (
+from backtest_batch.core.strategies.signals import (
     at,
     checked_decisions,
     cross_sectional_zscore,

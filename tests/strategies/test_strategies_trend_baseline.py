@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.strategies import TrendBaseline
+from backtest_batch.core.strategies import TrendBaseline
 
 NAN = float("nan")
 EVERY = np.arange(4)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from survival_commands import Command
 
-from backtest_batch.tracking import sqlite_file
-from backtest_batch.tracking.mlflow_calls import import_mlflow
+from backtest_batch.store import sqlite_file
+from backtest_batch.store.mlflow_calls import import_mlflow
 
 
 @pytest.fixture(scope="session")

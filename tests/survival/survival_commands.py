@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from backtest_batch.tracking.search import BatchHandle, list_artifacts, list_batches, read_runs
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.search import BatchHandle, list_artifacts, list_batches, read_runs
+from backtest_batch.store.store import Store, open_store
 
 SMALL_MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
 """Prices that are made in milliseconds."""

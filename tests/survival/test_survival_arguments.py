@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from backtest_batch.batch.resume import Recalled, claimed, continued
+from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.sweep.resume import Recalled, claimed, continued
-from backtest_batch.tracking.process import this_process
-from hydra_plugins.backtest_batch._arguments import read_arguments
+from backtest_batch.store.process import this_process
 
 RECALLED = Recalled(
     batch_id="20260101T000000Z-abcdef",
@@ -14,7 +14,7 @@ RECALLED = Recalled(
         "seed": 42,
         "initial_capital": 1_000_000.0,
         "start_date": None,
-        "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", "fast": 5},
+        "strategy": {"_target_": "backtest_batch.core.strategies.TrendBaseline", "fast": 5},
         "scenario_axes": [],
     },
     output_dir=Path("x"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from survival_commands import Command
 
-from backtest_batch.kernel_cache import PREFIX, kernel_folder
+from backtest_batch.core.kernel_cache import PREFIX, kernel_folder
 from backtest_batch.ownership import temporary_folder_name
 
 

@@ -218,9 +218,9 @@ def test_a_memory_limit_below_what_a_worker_needs_is_refused(command: Command) -
 BROKEN = """
 import sys
 from backtest_batch.api.batches import Task, run_batch
-from backtest_batch.batch.setup import make_executor
-from backtest_batch.sweep.story import run
-from hydra_plugins.backtest_batch._arguments import read_arguments
+from backtest_batch.workers.settings import make_executor
+from backtest_batch.batch.run import run
+from backtest_batch.compose.arguments import read_arguments
 
 
 class Broken:

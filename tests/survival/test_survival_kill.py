@@ -11,7 +11,7 @@ import pytest
 from survival_commands import Command, alive, descendants, is_alive, wait_for
 
 from backtest_batch.errors import SelectionError
-from backtest_batch.tracking.store import StoreNotFoundError
+from backtest_batch.store.store import StoreNotFoundError
 
 N_RUNS = 24
 GRID = (f"strategy.number=range(0,{N_RUNS})", "strategy.seconds=0.15")

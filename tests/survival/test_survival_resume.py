@@ -10,7 +10,7 @@ import pytest
 import yaml
 from survival_commands import Command, wait_for
 
-from backtest_batch.tracking.search import list_batches
+from backtest_batch.store.search import list_batches
 
 GRID = ("strategy.number=range(0,6)",)
 

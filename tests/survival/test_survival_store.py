@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from survival_commands import SMALL_MARKET, Command, wait_for
 
-from backtest_batch.tracking.search import list_artifacts, list_batches, read_runs
-from backtest_batch.tracking.store import open_store
+from backtest_batch.store.search import list_artifacts, list_batches, read_runs
+from backtest_batch.store.store import open_store
 
 FILES = {"equity.parquet", "trades.parquet", "run.json", "config.yaml", "metrics.csv"}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.sweep.resume import make_spool_place, remove_spool_place, spool_places
+from backtest_batch.batch.resume import make_spool_place, remove_spool_place, spool_places
 
 FIRST, SECOND = "20260101T120000Z-a1b2c3", "20260101T120000Z-d4e5f6"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.batch.compute import compute_chunk
+from backtest_batch.core.backtest import compute_chunk
 
 SHARED = ("-m", "data=synthetic", "data.n_bars=900")
 WALK = (

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.tracking import sqlite_file
-from backtest_batch.tracking.mlflow_calls import import_mlflow
-from backtest_batch.tracking.recorder import BatchInfo, Recorder
-from backtest_batch.tracking.store import Store, open_store, resolve_uri
+from backtest_batch.store import sqlite_file
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.mlflow_calls import import_mlflow
+from backtest_batch.store.mlflow_run import BatchInfo
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.store import Store, open_store
 from tracking_servers import MlflowServer, PostgreSQL, missing_for_postgres, started
 
 STARTED_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -101,7 +103,7 @@ def make_record() -> MakeRecord:
             "seed": 42,
             "start_date": None,
             "commission_bps": commission,
-            "data": {"_target_": "backtest_batch.market.Synthetic", "symbols": ["A", "Ö"]},
+            "data": {"_target_": "backtest_batch.core.data.Synthetic", "symbols": ["A", "Ö"]},
             "strategy": {"fast": 20, "slow": 60, "long_short": True},
             "tags": {},
         }

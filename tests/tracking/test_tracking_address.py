@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.errors import StoreError
-from backtest_batch.tracking.address import (
+from backtest_batch.store.address import (
     has_secret,
     resolve_experiment,
     resolve_uri,

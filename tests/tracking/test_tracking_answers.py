@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from backtest_batch.errors import StoreError
-from backtest_batch.tracking.recorder import Recorder, RecordingError
-from backtest_batch.tracking.search import list_artifacts, read_runs
-from backtest_batch.tracking.spool import Spool, record_spool
-from backtest_batch.tracking.store import open_store
+from backtest_batch.store.recorder import Recorder, RecordingError
+from backtest_batch.store.search import list_artifacts, read_runs
+from backtest_batch.store.spool import Spool, record_spool
+from backtest_batch.store.store import open_store
 from tracking_servers import Asked, MlflowServer, Proxy, started
 
 pytestmark = pytest.mark.slow

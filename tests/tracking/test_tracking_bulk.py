@@ -6,14 +6,14 @@ import pytest
 
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
-from backtest_batch.tracking import bulk
-from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.bulk import SqlRuns, obstacle_to_writing
-from backtest_batch.tracking.entries import run_entry
-from backtest_batch.tracking.recorder import Recorder, RecordingError
-from backtest_batch.tracking.rows import RunRows
-from backtest_batch.tracking.schema import KNOWN_REVISIONS, head_revision
-from backtest_batch.tracking.store import open_store, resolve_uri
+from backtest_batch.store import sql
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.artifacts import local_folder
+from backtest_batch.store.mlflow_run import run_entry
+from backtest_batch.store.recorder import Recorder, RecordingError
+from backtest_batch.store.sql import RunRows, SqlRuns, obstacle_to_writing
+from backtest_batch.store.sqlite_file import KNOWN_REVISIONS, head_revision
+from backtest_batch.store.store import open_store
 
 
 def execute(store, *statements: str) -> None:
@@ -169,7 +169,7 @@ def test_mlflows_own_gc_removes_them(store, both, tmp_path):
 
 
 def test_many_runs_in_several_transactions(store, batch, make_record, monkeypatch):
-    monkeypatch.setattr(bulk, "RUNS_PER_TRANSACTION", 7)
+    monkeypatch.setattr(sql, "RUNS_PER_TRANSACTION", 7)
     recorder = Recorder(store, batch, writer="bulk")
     recorder.start_parent()
     ids = recorder.record([make_record(index) for index in range(20)])
@@ -219,7 +219,7 @@ def test_rows_that_read_otherwise_are_removed_and_the_client_takes_over(
 
 
 def test_an_unknown_schema_is_left_to_the_client(store, batch, monkeypatch):
-    monkeypatch.setattr(bulk, "KNOWN_REVISIONS", frozenset())
+    monkeypatch.setattr(sql, "KNOWN_REVISIONS", frozenset())
     assert "newer than what writing in bulk was tested with" in obstacle_to_writing(store)
     with pytest.raises(StoreError, match=r"^tracking.writer=bulk cannot be used: the schema"):
         Recorder(store, batch, writer="bulk")

@@ -6,16 +6,16 @@ import textwrap
 import pytest
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.tracking import claim
-from backtest_batch.tracking.claim import CLAIM, new_claim, process_of, release, take
-from backtest_batch.tracking.process import this_process
-from backtest_batch.tracking.recorder import Recorder
+from backtest_batch.store import claim
+from backtest_batch.store.claim import CLAIM, new_claim, process_of, release, take
+from backtest_batch.store.process import this_process
+from backtest_batch.store.recorder import Recorder
 
 TAKE = """
     import sys
     from backtest_batch.errors import ConfigurationError
-    from backtest_batch.tracking.claim import release, take
-    from backtest_batch.tracking.store import open_store
+    from backtest_batch.store.claim import release, take
+    from backtest_batch.store.store import open_store
 
     def refuse(process):
         raise ConfigurationError(f"process {process['pid']}")

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from backtest_batch.tracking.connections import CONNECTIONS, call_each, each
+from backtest_batch.store.client import CONNECTIONS, call_each, each
 
 
 def test_results_come_in_the_order_of_the_items_and_calls_overlap(store):

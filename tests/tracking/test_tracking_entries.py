@@ -6,11 +6,10 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from backtest_batch.batch.inputs import INPUTS, UNKNOWN
-from backtest_batch.engine.metrics import RESULT_METRICS
+from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.stored.recorded import swept_values, table_of
-from backtest_batch.tracking.entries import (
+from backtest_batch.store.kinds import RunColumns
+from backtest_batch.store.mlflow_run import (
     RESULT_TAGS,
     BatchInfo,
     RunEntry,
@@ -18,7 +17,8 @@ from backtest_batch.tracking.entries import (
     run_entry,
     run_record,
 )
-from backtest_batch.tracking.run_table import RunColumns
+from backtest_batch.store.recorded import swept_values, table_of
+from backtest_batch.workers.watch import INPUTS, UNKNOWN
 
 BATCH = BatchInfo(batch_id="b1", batch_name="demo", n_runs=1, started_ms=1)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)

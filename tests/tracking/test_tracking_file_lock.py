@@ -5,12 +5,12 @@ import time
 import pytest
 
 from backtest_batch.errors import StoreError
-from backtest_batch.tracking.file_lock import locked
+from backtest_batch.store.sqlite_file import locked
 
 COUNT = """
 import sys, time
 from pathlib import Path
-from backtest_batch.tracking.file_lock import locked
+from backtest_batch.store.sqlite_file import locked
 lock, counter = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(40):
     with locked(lock):
@@ -22,7 +22,7 @@ for _ in range(40):
 HOLD = """
 import sys, time
 from pathlib import Path
-from backtest_batch.tracking.file_lock import locked
+from backtest_batch.store.sqlite_file import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import psutil
 
-from backtest_batch.tracking.leftovers import mark_dead_runs
-from backtest_batch.tracking.process import ProcessIdentity, host_name, lives, this_process
-from backtest_batch.tracking.recorder import BatchInfo, Recorder
+from backtest_batch.store.claim import mark_dead_runs
+from backtest_batch.store.mlflow_run import BatchInfo
+from backtest_batch.store.process import ProcessIdentity, host_name, lives, this_process
+from backtest_batch.store.recorder import Recorder
 
 LEAVE_BEHIND = """
 import os, signal, sys
-from backtest_batch.tracking.recorder import BatchInfo, Recorder
-from backtest_batch.tracking.store import open_store
+from backtest_batch.store.recorder import BatchInfo, Recorder
+from backtest_batch.store.store import open_store
 store = open_store(sys.argv[1], "backtest_batch")
 recorder = Recorder(store, BatchInfo(batch_id="b1", batch_name="demo", n_runs=1, started_ms=1))
 recorder.start_parent()

@@ -5,19 +5,19 @@ import sys
 
 import pytest
 
-from backtest_batch.compare import main as compare
+from backtest_batch.cli.compare import main as compare
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
-from backtest_batch.tracking.leftovers import mark_dead_runs
-from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import find_batch, read_runs, run_states
-from backtest_batch.tracking.store import open_store
+from backtest_batch.store.claim import mark_dead_runs
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.search import find_batch, read_runs, run_states
+from backtest_batch.store.store import open_store
 
 pytestmark = pytest.mark.slow
 
 OPEN = """
 import sys
-from backtest_batch.tracking.store import open_store
+from backtest_batch.store.store import open_store
 print(open_store(sys.argv[1], "backtest_batch").experiment_id)
 """
 

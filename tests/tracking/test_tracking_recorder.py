@@ -11,16 +11,16 @@ from sqlalchemy import event
 
 from backtest_batch.errors import StoreError
 from backtest_batch.records import RunFailure
-from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.entries import NO_COMMIT, RESERVED_TAGS
-from backtest_batch.tracking.process import this_process
-from backtest_batch.tracking.recorder import (
+from backtest_batch.store.artifacts import local_folder
+from backtest_batch.store.mlflow_run import (
+    NO_COMMIT,
+    RESERVED_TAGS,
     BatchInfo,
     DatasetInfo,
     EquityCurve,
-    Recorder,
-    RecordingError,
 )
+from backtest_batch.store.process import this_process
+from backtest_batch.store.recorder import Recorder, RecordingError
 
 STARTED_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z, as conftest.py makes the records
 FINGERPRINT = "d4" * 32
@@ -54,7 +54,7 @@ def test_a_finished_run_has_all_that_the_contract_names(recorder, store, make_re
         "seed": "42",
         "start_date": "null",
         "commission_bps": "0.0",
-        "data._target_": "backtest_batch.market.Synthetic",
+        "data._target_": "backtest_batch.core.data.Synthetic",
         "data.symbols": '["A", "Ö"]',
         "strategy.fast": "20",
         "strategy.slow": "60",

@@ -4,8 +4,9 @@ import pytest
 
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import RunFailure
-from backtest_batch.tracking.recorder import BatchInfo, DatasetInfo, Recorder
-from backtest_batch.tracking.search import (
+from backtest_batch.store.mlflow_run import BatchInfo, DatasetInfo
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.search import (
     find_batch,
     list_artifacts,
     list_batches,
@@ -155,7 +156,7 @@ def test_an_empty_store(store):
 def test_the_database_says_what_the_client_says(store, filled, selection, monkeypatch):
     direct = read_runs(store, **selection)
     # Without a schema that it knows, the same function goes through MLflow's client.
-    monkeypatch.setattr("backtest_batch.tracking.bulk.KNOWN_REVISIONS", frozenset())
+    monkeypatch.setattr("backtest_batch.store.sql.KNOWN_REVISIONS", frozenset())
     pd.testing.assert_frame_equal(direct, read_runs(store, **selection))
 
 
@@ -205,15 +206,15 @@ def test_a_condition_in_mlflows_language(store, filled):
 @pytest.mark.parametrize("condition", ["sharpe >", "metrics.sharpe > 'a'", "a or b", "!!!"])
 def test_a_condition_that_mlflow_does_not_understand(store, filled, condition, known, monkeypatch):
     if not known:
-        monkeypatch.setattr("backtest_batch.tracking.bulk.KNOWN_REVISIONS", frozenset())
+        monkeypatch.setattr("backtest_batch.store.sql.KNOWN_REVISIONS", frozenset())
     with pytest.raises(SelectionError, match="is not understood") as caught:
         read_runs(store, filter_string=condition)
     assert f"filter={condition}" in str(caught.value)
 
 
 def test_searching_goes_on_over_pages(store, filled, monkeypatch):
-    monkeypatch.setattr("backtest_batch.tracking.bulk.KNOWN_REVISIONS", frozenset())
-    monkeypatch.setattr("backtest_batch.tracking.paging._PAGE_SIZE", 2)
+    monkeypatch.setattr("backtest_batch.store.sql.KNOWN_REVISIONS", frozenset())
+    monkeypatch.setattr("backtest_batch.store.client._PAGE_SIZE", 2)
     assert len(read_runs(store)) == 5
 
 

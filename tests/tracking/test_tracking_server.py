@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 
 from backtest_batch.records import RunFailure
-from backtest_batch.tracking.leftovers import mark_dead_runs
-from backtest_batch.tracking.recorder import DatasetInfo, EquityCurve, Recorder, RecordingError
-from backtest_batch.tracking.search import (
-    find_batch,
-    read_artifact,
-    read_runs,
-    run_states,
-)
-from backtest_batch.tracking.spool import Spool, record_spool
-from backtest_batch.tracking.store import open_store
+from backtest_batch.store.claim import mark_dead_runs
+from backtest_batch.store.mlflow_run import DatasetInfo, EquityCurve
+from backtest_batch.store.recorder import Recorder, RecordingError
+from backtest_batch.store.search import find_batch, read_artifact, read_runs, run_states
+from backtest_batch.store.spool import Spool, record_spool
+from backtest_batch.store.store import open_store
 from tracking_servers import MlflowServer
 
 pytestmark = pytest.mark.slow

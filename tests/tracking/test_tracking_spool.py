@@ -10,16 +10,18 @@ import pytest
 
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import RunFailure, RunRecord
-from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.recorder import BatchInfo, DatasetInfo, EquityCurve, Recorder
-from backtest_batch.tracking.search import find_batch, read_runs, run_states
-from backtest_batch.tracking.spool import Spool, record_spool
-from backtest_batch.tracking.spool_files import (
+from backtest_batch.store.artifacts import local_folder
+from backtest_batch.store.mlflow_run import BatchInfo, DatasetInfo, EquityCurve
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.search import find_batch, read_runs, run_states
+from backtest_batch.store.spool import (
+    Spool,
     SpoolEnding,
     SpoolHead,
     read_json,
     record_from_json,
     record_of,
+    record_spool,
     record_to_json,
     write_whole,
 )
@@ -127,7 +129,7 @@ def test_an_interrupted_recording_can_be_repeated(store, batch, make_record, mak
 RECORD = """
     import os, signal, sys
     from pathlib import Path
-    from backtest_batch.tracking.spool import record_spool
+    from backtest_batch.store.spool import record_spool
 
     moved = 0
 

@@ -12,13 +12,14 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from backtest_batch.errors import StoreError
-from backtest_batch.tracking.artifacts import local_folder
-from backtest_batch.tracking.store import StoreNotFoundError, open_store, resolve_uri
+from backtest_batch.store.address import resolve_uri
+from backtest_batch.store.artifacts import local_folder
+from backtest_batch.store.store import StoreNotFoundError, open_store
 
 OPEN = """
     import sys
     from pathlib import Path
-    from backtest_batch.tracking.store import open_store, resolve_uri
+    from backtest_batch.store.store import open_store, resolve_uri
     store = open_store(resolve_uri(None, Path(sys.argv[1])), "backtest_batch")
     print(store.experiment_id)
 """
@@ -92,8 +93,8 @@ def test_a_kill_while_the_store_is_made_leaves_no_broken_one(tmp_path, make_stor
         """
         import sys
         from pathlib import Path
-        from backtest_batch.tracking import sqlite_file
-        from backtest_batch.tracking.mlflow_calls import import_mlflow
+        from backtest_batch.store import sqlite_file
+        from backtest_batch.store.mlflow_calls import import_mlflow
         import_mlflow()
         print("ready", flush=True)
         sqlite_file.create_if_missing(Path(sys.argv[1]))
@@ -372,8 +373,8 @@ def test_a_folder_that_cannot_be_written(migrated_database, exists):
             import os, sys
             from pathlib import Path
             from backtest_batch.errors import StoreError
-            from backtest_batch.tracking import schema, sqlite_file
-            from backtest_batch.tracking.mlflow_calls import import_mlflow
+            from backtest_batch.store import schema, sqlite_file
+            from backtest_batch.store.mlflow_calls import import_mlflow
             import_mlflow()
             schema.head_revision()
             if os.geteuid() == 0:  # whom no permission stops
@@ -441,7 +442,7 @@ def test_an_experiment_name_that_mlflow_refuses(make_store, tmp_path):
 
 
 def test_a_store_that_another_process_holds(copied, monkeypatch):
-    monkeypatch.setattr("backtest_batch.tracking.sqlite_file._BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("backtest_batch.store.sqlite_file._BUSY_SECONDS", 0.2)
     holder = sqlite3.connect(copied, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match="locked by another process for 0 seconds"):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.compare import main as compare
-from backtest_batch.tracking import background
-from backtest_batch.tracking.entries import run_entry
-from backtest_batch.tracking.recorder import Recorder
-from backtest_batch.tracking.search import list_batches, read_artifact, read_runs
-from backtest_batch.tracking.store import open_store
+from backtest_batch.cli.compare import main as compare
+from backtest_batch.store import recorder
+from backtest_batch.store.mlflow_run import run_entry
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.search import list_batches, read_artifact, read_runs
+from backtest_batch.store.store import open_store
 from tracking_servers import PASSWORD, Proxy, basic
 
 pytestmark = pytest.mark.slow
@@ -311,8 +311,8 @@ def test_a_server_that_stays_away(team_server, tmp_path, monkeypatch, invoke):
 def test_a_slow_server_slows_the_computing_and_fills_no_memory(
     team_server, batch, make_record, monkeypatch
 ):
-    monkeypatch.setattr(background, "LONGEST_QUEUE", 4)
-    monkeypatch.setattr(background, "LONGEST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(recorder, "LONGEST_QUEUE", 4)
+    monkeypatch.setattr(recorder, "LONGEST_WAIT_SECONDS", 0.0)
     goes_on = threading.Event()
 
     def behaviour(asked):
@@ -335,7 +335,7 @@ def test_a_slow_server_slows_the_computing_and_fills_no_memory(
             recorder.start_parent()
             return recorder
 
-        recording = background.BackgroundRecorder(open_recorder)
+        recording = recorder.BackgroundRecorder(open_recorder)
         recording.start()
         recording.require_open()
         computing = threading.Thread(target=compute)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from backtest_batch.tracking.values import (
+from backtest_batch.store.mlflow_run import (
     KEY_LENGTH,
     flattened,
     is_number,

@@ -9,19 +9,93 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.api.annualisation import bars_a_year
-from backtest_batch.api.returns import returns_of_benchmark, returns_of_trials
-from backtest_batch.comparison.importance import parameter_importance
-from backtest_batch.comparison.overfitting import OverfittingSettings, Trial, Trials, assess
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.scenarios import AxisKinds
-from backtest_batch.comparison.sensitivity import parameter_sensitivity
-from backtest_batch.comparison.stability import with_neighbourhood
-from backtest_batch.config.check import require_selection
-from backtest_batch.config.values import checked, default
+from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
+from backtest_batch.analysis.overfitting.assess import assess
+from backtest_batch.analysis.overfitting.samples import OverfittingSettings, Trial, Trials
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.analysis.stability import with_neighbourhood
+from backtest_batch.api.single import bars_a_year
+from backtest_batch.arrays import FloatArray
+from backtest_batch.config.checks import checked, default, require_selection
+from backtest_batch.core.numbers import real_numbers
+from backtest_batch.errors import DataError
 from backtest_batch.report.tables import rankings_table
-from backtest_batch.tracking.address import resolve_experiment
+from backtest_batch.store.address import resolve_experiment
+
+LARGEST_USUAL = 0.5
+"""Median of the absolute returns above which a column holds something else."""
+
+FEWEST_MOVES = 20
+"""Returns other than 0 below which nothing is said: what trades twice may gain 80 % in a bar."""
+
+
+def returns_of_trials(returns: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """Return a table of returns as float64, one column a trial; a Series is one of them.
+
+    Raises
+    ------
+    DataError
+        When it is no table, its index does not increase, a name stands twice, or a column holds
+        what are no returns: text, complex numbers, prices, equity, percent.
+    """
+    if isinstance(returns, pd.Series):
+        returns = returns.to_frame("returns" if returns.name is None else returns.name)
+    if not isinstance(returns, pd.DataFrame):
+        raise DataError(f"`returns` must be a DataFrame, but is a {type(returns).__name__}")
+    index = returns.index
+    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
+        raise DataError("`returns` must have a DatetimeIndex that increases")
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise DataError(f"`returns` has the timestamp {twice} twice: one row a bar")
+    names = pd.Index([str(name) for name in returns.columns])
+    if not names.is_unique:
+        raise DataError(f"`returns` has the column {names[names.duplicated()][0]} twice")
+    columns = {name: _numbers(returns.iloc[:, k], name) for k, name in enumerate(names)}
+    return pd.DataFrame(columns, index=index)
+
+
+def returns_of_benchmark(
+    benchmark: pd.Series | pd.DataFrame, index: pd.DatetimeIndex
+) -> FloatArray:
+    """Return the returns of a benchmark, of shape (n_bars,); a frame of one column is one, too.
+
+    Raises
+    ------
+    DataError
+        When it is no Series, has another index, or holds what are no returns.
+    """
+    if isinstance(benchmark, pd.DataFrame) and benchmark.shape[1] == 1:
+        benchmark = benchmark.iloc[:, 0]
+    if not isinstance(benchmark, pd.Series):
+        raise DataError(f"`benchmark` must be a Series, but is a {type(benchmark).__name__}")
+    if not benchmark.index.equals(index):
+        raise DataError("`returns` and `benchmark` must have the same index, but differ")
+    return _numbers(benchmark, "benchmark")
+
+
+def _numbers(column: pd.Series, name: str) -> FloatArray:
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c"
+    try:
+        values = column.to_numpy(np.float64, na_value=np.nan) if numeric else real_numbers(column)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the returns of {name} must be numbers: {error}") from None
+    if pd.api.types.is_bool_dtype(column.dtype):
+        raise DataError(f"the returns of {name} must be numbers, but are true and false")
+    if np.isinf(values).any():
+        moment = column.index[int(np.isinf(values).argmax())]
+        raise DataError(f"the returns of {name} must be finite, but one is infinite at {moment}")
+    moves = np.abs(values[np.isfinite(values) & (values != 0)])
+    if len(moves) >= FEWEST_MOVES and float(np.median(moves)) > LARGEST_USUAL:
+        raise DataError(
+            f"the returns of {name} are around {np.median(moves):,.4g} a bar, which look like "
+            "prices, equity or percent: returns are fractions (0.01 is 1 %), as "
+            "`prices.pct_change()` gives them"
+        )
+    return values
+
 
 log = logging.getLogger("backtest_batch")
 
@@ -61,8 +135,9 @@ def load_runs(
     StoreError
         When the store cannot be read.
     """
-    from backtest_batch.stored.selection import select_runs
-    from backtest_batch.tracking.store import open_store, resolve_uri
+    from backtest_batch.store.address import resolve_uri
+    from backtest_batch.store.selection import select_runs
+    from backtest_batch.store.store import open_store
 
     require_selection(statuses, scenario_axes, decision_axes)
     store = open_store(resolve_uri(uri, Path.cwd()), resolve_experiment(experiment), create=False)

@@ -8,16 +8,14 @@ from typing import Any, TextIO
 
 from hydra.errors import ConfigCompositionException
 
-from backtest_batch.arguments import Arguments
-from backtest_batch.batch_file import expand_arguments
-from backtest_batch.config.texts import require_written_arguments
+from backtest_batch.compose.arguments import expand_arguments, read_arguments
+from backtest_batch.compose.request import apart
+from backtest_batch.config.arguments import Arguments, refuse_repeats
+from backtest_batch.config.checks import require_written_arguments
+from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.interrupt import heed, signals_deferred
-from backtest_batch.kernel_cache import use_kernel_cache
 from backtest_batch.records import BatchRequest
-from backtest_batch.repeats import refuse_repeats
-from hydra_plugins.backtest_batch._apart import apart
-from hydra_plugins.backtest_batch._arguments import read_arguments
 
 CONFIG_NAME = "config"
 
@@ -33,7 +31,7 @@ class Task:
         Where the summary of the batch is written.
     run
         What the sweeper and the launcher hand the batch to;
-        :func:`backtest_batch.sweep.story.run` by default.
+        :func:`backtest_batch.batch.run.run` by default.
     """
 
     def __init__(self, output: TextIO, run: Callable[..., Any] | None = None) -> None:
@@ -50,7 +48,7 @@ class Task:
         if self._run is not None:
             return self._run(request, output=self.output, **options)
         # Only now: a misspelt key needs none of what that imports.
-        from backtest_batch.sweep.story import run
+        from backtest_batch.batch.run import run
 
         return run(request, output=self.output, **options)
 
@@ -122,8 +120,8 @@ def prepared(given: Arguments, task: Task) -> Iterator[None]:
 
 def _with_winner(given: Arguments) -> Arguments:
     """Return the arguments with those of the run that ``best`` names."""
-    from backtest_batch.stored.trust import require_trust
-    from backtest_batch.sweep.best import read_winner, with_winner
+    from backtest_batch.batch.rerun import read_winner, with_winner
+    from backtest_batch.store.batch_document import require_trust
 
     winner = read_winner(str(given.value("best")))
     if not winner.is_own:
@@ -138,10 +136,10 @@ def _resumed(given: Arguments, output: TextIO) -> Iterator[Arguments]:
     Results that could not be recorded when they were computed are recorded first. No other process
     goes on with the batch meanwhile.
     """
-    from backtest_batch.stored.trust import require_trust
-    from backtest_batch.sweep.resume import claimed, continued, recall, record_unrecorded
-    from backtest_batch.tracking.address import resolve_experiment
-    from backtest_batch.tracking.store import close_stores
+    from backtest_batch.batch.resume import claimed, continued, recall, record_unrecorded
+    from backtest_batch.store.address import resolve_experiment
+    from backtest_batch.store.batch_document import require_trust
+    from backtest_batch.store.store import close_stores
 
     batch, uri = str(given.value("resume")), given.value("tracking.uri")
     experiment = resolve_experiment(given.value("tracking.experiment"))
@@ -196,7 +194,7 @@ def _compose_and_run(task: Task) -> None:
 
 def _raise_all_faults(asked: Arguments, error: Exception) -> None:
     """Raise an error that lists every key that is wrong, when there are several."""
-    from hydra_plugins.backtest_batch._faults import faults_of
+    from backtest_batch.compose.configurations import faults_of
 
     further = asked.option("--config-dir", "-cd")
     faults = faults_of(asked.keys, config_folder(), CONFIG_NAME, further)

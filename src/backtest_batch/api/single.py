@@ -1,24 +1,66 @@
 """One backtest of a strategy on prices in memory: no configuration, no store, no processes."""
 
+import logging
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from backtest_batch.api.annualisation import LOG, bars_a_year
-from backtest_batch.comparison.caps import scaled_text
-from backtest_batch.config.values import checked, default
-from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.metrics import result_metrics
-from backtest_batch.engine.simulate import Simulation, SimulationSettings, simulate
+from backtest_batch.analysis.scenarios import scaled_text
+from backtest_batch.arrays import IntArray
+from backtest_batch.config.checks import checked, default
+from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
+from backtest_batch.core.engine.calendar import (
+    SESSIONS_PER_YEAR,
+    decision_bars,
+    disagreement,
+    periods_per_year_from,
+)
+from backtest_batch.core.engine.metrics import result_metrics
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import Simulation, simulate
+from backtest_batch.core.kernel_cache import use_kernel_cache
+from backtest_batch.core.strategies.base import Strategy, target_weights
+from backtest_batch.core.strategies.equal_weight import EqualWeight
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
-from backtest_batch.kernel_cache import use_kernel_cache
-from backtest_batch.market.dates import Date
-from backtest_batch.market.panel import IntArray, Panel, panel_from_frames
-from backtest_batch.strategies import EqualWeight
-from backtest_batch.strategies.answers import target_weights
-from backtest_batch.strategies.base import Strategy
+
+LOG = logging.getLogger("backtest_batch.api")
+
+
+def bars_a_year(given: float | None, index: pd.DatetimeIndex) -> tuple[float, tuple[str, ...]]:
+    """Return the bars a year to annualise with, and what to say about them.
+
+    What is said is also logged as a warning. Nothing is said of the 252 days of an exchange.
+
+    Parameters
+    ----------
+    given
+        As the caller says; None takes it from the index.
+    index
+        Timestamps of the bars.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``given`` is no number above 0.
+    """
+    per_year = checked({"periods_per_year": given})["periods_per_year"]
+    notes = []
+    if per_year is None:
+        per_year = periods_per_year_from(index) or float(SESSIONS_PER_YEAR)
+        if per_year != SESSIONS_PER_YEAR:
+            notes.append(
+                f"periods_per_year={per_year:,g} is taken from the index; volatility, sharpe, cagr "
+                "and all else that is annualised depend on it"
+            )
+    differs = disagreement(index, per_year)
+    if differs is not None:
+        notes.append(differs)
+    for note in notes:
+        LOG.warning("%s", note)
+    return per_year, tuple(notes)
+
 
 SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
 
@@ -102,7 +144,7 @@ def backtest(
         Bars a year; by default taken from the index: 252 for business days, 365 for all days, 12
         for months, ... ``Backtest.periods_per_year`` has it, and what is not 252 is logged.
     **settings
-        Conditions of :class:`~backtest_batch.engine.settings.SimulationSettings`:
+        Conditions of :class:`~backtest_batch.core.engine.settings.SimulationSettings`:
         ``commission_bps``, ``max_gross_exposure``, ``execution_lag``, ...
 
     Raises
@@ -116,7 +158,7 @@ def backtest(
 
     Examples
     --------
-    >>> from backtest_batch.strategies import TrendBaseline
+    >>> from backtest_batch.core.strategies import TrendBaseline
     >>> result = backtest(TrendBaseline(fast=10, slow=50), prices, commission_bps=1.0)
     >>> result.metrics["sharpe"], result.equity["drawdown"].min()
     """

@@ -1,155 +1,352 @@
-"""The files that belong to one run."""
+"""The files of a batch, and the end of its parent run."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
+import pandas as pd
 
-from backtest_batch.batch.compute import Computed
-from backtest_batch.market.panel import Panel
-from backtest_batch.masking import masked_values
-from backtest_batch.records import RunSpec
-from backtest_batch.signature import Origin, origin, sign
+from backtest_batch.analysis.conclusion import Conclusion
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.walk_forward.tables import (
+    aggregate_table,
+    choices_table,
+    compared_curves,
+    csv_bytes,
+    equity_table,
+    summary_table,
+)
+from backtest_batch.arrays import FloatArray
+from backtest_batch.batch.judging import Compared
+from backtest_batch.batch.opening import user_tags
+from backtest_batch.batch.returns import BatchReturns, write_returns
+from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session, Stopwatch, record_extras
+from backtest_batch.errors import StoreError
+from backtest_batch.interrupt import heed
+from backtest_batch.records import RunResult, RunSpec
+from backtest_batch.report.best_params import RunDetails, best_rows, json_text
+from backtest_batch.report.html.data import Curves, WalkForwardView
+from backtest_batch.report.html.equity import render_equity
+from backtest_batch.report.html.figures import MAX_CURVES, returns_curves
+from backtest_batch.report.html.page import render_report
+from backtest_batch.report.markdown import comparison_documents, report_data
+from backtest_batch.report.tables import csv_text
+from backtest_batch.report.text import markdown_text
+from backtest_batch.store.mlflow_run import EquityCurve
+from backtest_batch.store.recorded import details_of
 
-_SIGNED_OVERRIDES = "overrides of run.json"
 
-
-def write_run_files(
-    folder: Path,
-    run: RunSpec,
-    panel: Panel,
-    computed: Computed,
-    provenance: Mapping[str, Any],
-    signature: str = "",
-) -> None:
-    """Write the files of a run into ``folder``, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_equity(folder / "equity.parquet", panel, computed)
-    _write_target_weights(folder / "target_weights.parquet", panel, computed)
-    _write_trades(folder / "trades.parquet", panel, computed)
-    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["metric", "value"])
-        rows.writerows([name, repr(value)] for name, value in computed.metrics.items())
-        rows.writerows([name, ""] for name in computed.undefined)
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump(masked_values(run.config), sort_keys=False, allow_unicode=True),
-        encoding="utf-8",
+def page(
+    session: Session,
+    compared: Compared,
+    details: Mapping[Any, RunDetails],
+    benchmark_metrics: Mapping[str, float],
+    timings: Mapping[str, float],
+) -> str:
+    """Return report.html."""
+    config = session.config
+    data = report_data(
+        compared.conclusion,
+        title=config["batch_name"],
+        details=details,
+        description=config["description"],
+        tags=user_tags(config),
+        facts=_facts(session),
+        provenance=_provenance(session),
+        curves=_curves(session, compared),
+        benchmark_metrics=benchmark_metrics,
+        walk_forward=_walk_forward(compared),
+        timings=timings,
     )
-    write_json(folder / "run.json", run_document(run, provenance, signature))
+    return render_report(data)
 
 
-def write_timings(folder: Path, timings: Mapping[str, float]) -> None:
-    """Write profile/timings.json, seconds by step, into the folder of a run."""
-    (folder / "profile").mkdir(exist_ok=True)
-    write_json(folder / "profile" / "timings.json", timings)
+def equity_page(compared: Compared, spec: RunSpec) -> str:
+    """Return equity.html of one run."""
+    returns = compared.returns
+    return render_equity(
+        title=spec.run_name,
+        timestamps=_stamps(returns.index),
+        net_returns=returns.rows[spec.index],
+        benchmark=returns.rows[returns.benchmark_row[spec.index]],
+    )
 
 
-def signature_of(overrides: Sequence[str]) -> str:
-    """Return the user's signature under the arguments of a run; empty where there is none."""
-    return sign(_SIGNED_OVERRIDES, json.dumps(list(overrides)))
-
-
-def are_own(overrides: Sequence[str], signature: object) -> bool:
-    """Return whether the arguments of a run are those that this user has signed."""
-    return origin(_SIGNED_OVERRIDES, json.dumps(list(overrides)), signature) is Origin.OWN
-
-
-def run_document(
-    run: RunSpec, provenance: Mapping[str, Any], signature: str = ""
-) -> dict[str, Any]:
-    """Return everything that is needed to repeat a run."""
+def _facts(session: Session) -> dict[str, str]:
+    panel = session.plan.panels[session.plan.runs[0].data_fingerprint]
+    counts = session.counts()
     return {
-        "run_id": run.run_id,
-        "run_name": run.run_name,
-        "run_key": run.run_key,
-        "config_hash": run.config_hash,
-        "data_fingerprint": run.data_fingerprint,
-        "code_fingerprint": run.code_fingerprint,
-        "strategy_seed": run.strategy_seed,
-        "swept": dict(run.swept),
-        "overrides": list(run.overrides),
-        "signature": signature or None,
-        "config": run.config,
-        "provenance": dict(provenance),
+        "Batch": session.batch_id,
+        "Runs": f"{counts['n_finished']} finished, {counts['n_failed']} failed",
+        "Data": f"{panel.n_assets} symbols, {panel.n_bars:,} bars",
+        "From": _moment(panel.index[0]),
+        "To": _moment(panel.index[-1]),
     }
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write plain values as indented JSON, without secrets."""
-    document = masked_values(document)
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
-    """Write equity.parquet: one row a measured bar."""
-    simulation, skipped = computed.simulation, computed.n_left_out
-    equity, scale = simulation.equity[skipped:], _scale(computed)
-    turnover, cost = simulation.turnover[skipped:], simulation.cost[skipped:]
-    if skipped:
-        equity, cost = equity * scale, cost * scale
-        # The account is as if it had been handed over at the close of the first measured bar.
-        turnover, cost = (np.concatenate(([0.0], values[1:])) for values in (turnover, cost))
-    stamps = panel.index[computed.first_bar : computed.first_bar + len(equity)]
-    peak = np.maximum.accumulate(equity)
-    _write(
-        path,
-        {
-            "timestamp": pa.array(stamps),
-            "equity": equity,
-            "net_return": pa.array(computed.net_return, from_pandas=True),
-            "drawdown": equity / peak - 1.0,
-            "gross_exposure": simulation.gross_exposure[skipped:],
-            "turnover": turnover,
-            "cost": cost,
+def _provenance(session: Session) -> dict[str, dict[str, str]]:
+    facts = session.facts
+    first = session.plan.runs[0]
+    return {
+        "Command": {"arguments": " ".join(facts["command"]), "seed": str(facts["seed"])},
+        "Machine": {
+            name: str(facts[name]) for name in ("host", "platform", "machine", "cpu_count")
         },
-    )
-
-
-def _scale(computed: Computed) -> float:
-    """Return what makes equity at the first measured bar the initial capital."""
-    if computed.n_left_out == 0:
-        return 1.0
-    simulation = computed.simulation
-    return float(simulation.settings.initial_capital / simulation.equity[computed.n_left_out])
-
-
-def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
-    simulation = computed.simulation
-    columns: dict[str, Any] = {"timestamp": pa.array(panel.index[simulation.decision_bars])}
-    columns |= {
-        symbol: np.ascontiguousarray(simulation.target_weights[:, position])
-        for position, symbol in enumerate(panel.symbols)
+        "Versions": {
+            "python": f"{facts['python']}, PYTHONHASHSEED={facts['hash_seed']}",
+            **facts["packages"],
+        },
+        "Version control": {
+            "commit": facts["git_commit"] or "not a git repository",
+            "uncommitted changes": {True: "yes", False: "no", None: ""}[facts["git_dirty"]],
+        },
+        "Fingerprints": {"data": first.data_fingerprint, "code": first.code_fingerprint},
     }
-    _write(path, columns)
 
 
-def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
-    trades, scale = computed.simulation.trades(), _scale(computed)
-    # Trades before a fitted strategy is measured are not in its metrics either.
-    kept = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
-    symbols = pa.DictionaryArray.from_arrays(
-        pa.array(trades.asset[kept], pa.int32()), pa.array(list(panel.symbols), pa.string())
-    )
-    _write(
-        path,
-        {
-            "timestamp": pa.array(panel.index[trades.bar[kept]]),
-            "symbol": symbols.cast(pa.string()),
-            "shares": trades.shares[kept] * scale,
-            "price": trades.price[kept],
-            "value": trades.value[kept] * scale,
-            "cost": trades.cost[kept] * scale,
-        },
+def _curves(session: Session, compared: Compared) -> Curves | None:
+    conclusion, returns = compared.conclusion, compared.returns
+    records = session.in_order
+    rows = [
+        row
+        for row in conclusion.ranked.index
+        if row < len(records) and records[row].status == "FINISHED"
+    ]
+    shown = rows[:MAX_CURVES]
+    columns: dict[Any, FloatArray] = {row: returns.rows[records[row].spec.index] for row in shown}
+    if rows:
+        columns["benchmark"] = returns.rows[returns.benchmark_row[records[rows[0]].spec.index]]
+    frame = pd.DataFrame(columns, index=returns.index)
+    return returns_curves(
+        conclusion.table, frame, total=len(rows) if len(shown) < len(rows) else None
     )
 
 
-def _write(path: Path, columns: Mapping[str, Any]) -> None:
-    pq.write_table(pa.table(dict(columns)), path, compression="zstd", use_dictionary=False)
+def _walk_forward(compared: Compared) -> WalkForwardView | None:
+    walk, order = compared.walk, compared.walk_order
+    if walk is None:
+        return None
+    walks = [walk.walks[place] for place in order]
+    return WalkForwardView(
+        findings=[walk.findings[place] for place in order],
+        choices=choices_table(walks),
+        curves=compared_curves(walks[0]),
+    )
+
+
+def _moment(stamp: pd.Timestamp) -> str:
+    return str(stamp.date() if stamp == stamp.normalize() else stamp)
+
+
+def _stamps(index: pd.DatetimeIndex) -> Any:
+    return np.asarray(index.tz_localize(None) if index.tz is not None else index)
+
+
+def walk_section(compared: Compared) -> str:
+    """Return what batch_summary.md says of the walk-forward; empty without one."""
+    if not compared.walk_sentences:
+        return ""
+    lines = [f"- {markdown_text(sentence)}" for sentence in compared.walk_sentences]
+    return "\n".join(["", "## Walk-forward", "", *lines, ""])
+
+
+def walk_documents(folder: Path, compared: Compared) -> dict[str, str]:
+    """Write the stitched curves into ``folder``; return the other files as texts by name."""
+    if compared.walk is None:
+        return {}
+    walks = compared.walk.walks
+    equity_table(walks).to_parquet(
+        folder / "walk_forward_equity.parquet", compression="zstd", index=False
+    )
+    # Runs times splits make a table for which text row by row would take seconds.
+    (folder / "walk_forward_summary.csv").write_bytes(csv_bytes(summary_table(walks)))
+    return {
+        "walk_forward_aggregate.csv": csv_text(aggregate_table(walks)),
+        "walk_forward.json": json_text({"scenarios": list(compared.walk.findings)}),
+    }
+
+
+def verdict_fails(session: Session, conclusion: Conclusion) -> str:
+    """Return what to say when the verdict is one that fails the command; empty otherwise."""
+    verdict = conclusion.verdict
+    if verdict is None or verdict["label"] not in session.config["fail_on_verdict"]:
+        return ""
+    return f"fail_on_verdict: the verdict is {verdict['label']}.\n"
+
+
+def write_reports(session: Session, compared: Compared, watch: Stopwatch) -> None:
+    """Write the tables and documents of a batch."""
+    conclusion, table = compared.conclusion, compared.conclusion.table
+    folder, top_n = session.workspace.reports, session.config["top_n"]
+    details = {row: _details(session, table, row) for row in best_rows(conclusion.ranked, top_n)}
+    documents = comparison_documents(
+        conclusion,
+        title=session.config["batch_name"],
+        top_n=top_n,
+        details=details,
+        verdict=conclusion.verdict,
+        timings=watch.seconds,
+    )
+    if conclusion.assessment is not None:
+        documents["overfitting.json"] = json_text(conclusion.assessment.document)
+    documents["batch_summary.md"] += walk_section(compared)
+    heed()
+    documents |= walk_documents(folder, compared)
+    benchmark = session_benchmark(session, conclusion)
+    documents["report.html"] = page(session, compared, details, benchmark, watch.seconds)
+    heed()
+    for name, text in documents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for file in session.workspace.start_files.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    heed()
+    _write_returns(session, compared)
+
+
+def _write_returns(session: Session, compared: Compared) -> None:
+    returns = compared.returns
+    finished = best_first(session, compared.conclusion)
+    most = max(1, session.config["tracking"]["returns_max_cells"] // len(returns.index))
+    kept = sorted(finished[:most], key=lambda spec: spec.index)
+    columns = {spec.run_id: spec.index for spec in kept}
+    benchmark = returns.benchmark_row[finished[0].index] if finished else None
+    write_returns(session.workspace.reports / "returns.parquet", returns, columns, benchmark)
+
+
+def best_first(session: Session, conclusion: Conclusion) -> list[RunSpec]:
+    """Return the finished runs of the batch itself, the best first."""
+    records = session.in_order
+    rows = [row for row in conclusion.ranked.index if row < len(records)]
+    return [records[row].spec for row in rows if records[row].status == "FINISHED"]
+
+
+def _details(session: Session, table: RunTable, row: Any) -> RunDetails:
+    records = session.in_order
+    if row >= len(records):  # a run of an earlier batch that filter_tags added
+        store = session.recording.require_open().store
+        return details_of(store, table, [row])[row]
+    spec = records[row].spec
+    return RunDetails(
+        config=spec.config,
+        command=("python", "-m", "backtest_batch", *spec.overrides),
+        mlflow_run_id=session.recording.recorded.get(spec.run_key),
+        environment=session.facts,
+        is_own=True,
+    )
+
+
+def benchmark_metrics(session: Session, conclusion: Conclusion) -> dict[str, float]:
+    """Return the metrics of the benchmark for the parent run, named benchmark_*."""
+    metrics = session_benchmark(session, conclusion)
+    return {f"benchmark_{name}": value for name, value in metrics.items()}
+
+
+def session_benchmark(session: Session, conclusion: Conclusion) -> Mapping[str, float]:
+    """Return the metrics of the benchmark of the run that ranks first."""
+    finished = best_first(session, conclusion)
+    return session.benchmarks.get(finished[0].benchmark_key, {}) if finished else {}
+
+
+TOP_CURVES = 20
+"""So many of the best runs have curves in MLflow's UI."""
+
+
+def complete_best_runs(session: Session, compared: Compared) -> Compared:
+    """Add to the best runs what only they carry, and return the comparison with what to say of it.
+
+    What the store does not take stays in ``session.extras``, and is spooled at the end.
+    """
+    best = best_first(session, compared.conclusion)
+    folders, notes = _files(session, best)
+    extras = {
+        spec.run_key: Extra(spec=spec, folder=folder)
+        for spec in session.plan.runs
+        if (folder := folders.get(spec.run_key)) is not None
+    }
+    for spec in best[:TOP_CURVES]:
+        heed()
+        extras[spec.run_key] = Extra(
+            spec=spec,
+            curve=curve_of(compared.returns, spec),
+            texts={"equity.html": equity_page(compared, spec)},
+            folder=folders.get(spec.run_key),
+        )
+    session.extras.update(extras)
+    _record(session)
+    conclusion = compared.conclusion
+    noted = replace(conclusion, notes=(*conclusion.notes, *notes))
+    return replace(compared, conclusion=noted)
+
+
+def curve_of(returns: BatchReturns, spec: RunSpec) -> EquityCurve | None:
+    """Return the path of a run's equity from its returns; None when it has none."""
+    row = returns.rows[spec.index]
+    bars = np.flatnonzero(np.isfinite(row))
+    if not len(bars):
+        return None
+    # The bar before the first return has the initial capital.
+    steps = np.concatenate(([max(bars[0] - 1, 0)], bars))
+    growth = np.concatenate(([1.0], np.cumprod(1.0 + row[bars])))
+    index = returns.index if returns.index.tz is None else returns.index.tz_convert("UTC")
+    times = pd.DatetimeIndex(index).tz_localize(None).as_unit("ms").asi8
+    return EquityCurve(
+        steps=steps,
+        equity=spec.config["initial_capital"] * growth,
+        drawdown=growth / np.maximum.accumulate(growth) - 1.0,
+        timestamps_ms=times[steps],
+    )
+
+
+def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], list[str]]:
+    """Return the folders of files that runs still lack, and what to say about files.
+
+    In a large batch workers write no files; which runs are the best is known only now, and these
+    are computed again.
+    """
+    folders = dict(session.late_files)
+    if not session.keeps_top_files or session.pending:
+        return folders, []
+    wanted = [
+        spec
+        for spec in best[:TOP_ARTIFACTS]
+        if spec.index not in session.with_files and spec.run_key not in folders
+    ]
+    notes = []
+    if len(best) > len(wanted):
+        notes.append(
+            f"Files are kept of the {min(TOP_ARTIFACTS, len(best))} best of "
+            f"{len(session.plan.runs):,} runs, and of failed and profiled ones; "
+            "tracking.artifacts=full keeps all."
+        )
+    outcomes = session.recompute(wanted)
+    strange = []
+    for spec in wanted:
+        outcome = outcomes.get(spec.run_key)
+        if isinstance(outcome, RunResult) and outcome.artifacts is not None:
+            recorded = session.records[spec.run_key].outcome
+            assert isinstance(recorded, RunResult)
+            if dict(outcome.metrics) == dict(recorded.metrics):
+                folders[spec.run_key] = outcome.artifacts
+                continue
+        strange.append(spec.run_id)
+    if strange:
+        notes.append(
+            f"{', '.join(strange[:5])}{' and others' if len(strange) > 5 else ''}: computed again "
+            "for their files, these came to something else or failed; they have no files."
+        )
+    return folders, notes
+
+
+def _record(session: Session) -> None:
+    recording = session.recording
+    if recording.error is not None or recording.recorder is None:
+        return
+    try:
+        record_extras(recording.recorder, session.extras, recording.recorded)
+    except StoreError as error:
+        recording.error = error
+    else:
+        session.recorded_extras.update(session.extras)
+        session.extras.clear()

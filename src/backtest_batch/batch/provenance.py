@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from backtest_batch.batch.hash_seed import hash_seed
+from backtest_batch.workers.process import hash_seed
 
 PACKAGES = (
     "backtest-batch",

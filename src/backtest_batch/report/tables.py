@@ -7,11 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.levels import format_value, plain_value
-from backtest_batch.comparison.metrics_choice import result_metric_names
-from backtest_batch.comparison.run_table import RUN_COLUMNS, RunTable
-from backtest_batch.comparison.sensitivity import SENSITIVITY_COLUMNS
-from backtest_batch.engine.metrics import METRICS
+from backtest_batch.analysis.dependence import SENSITIVITY_COLUMNS
+from backtest_batch.analysis.parameter_values import format_value, plain_value
+from backtest_batch.analysis.run_table import RUN_COLUMNS, RunTable, result_metric_names
+from backtest_batch.core.engine.metrics import METRICS
 
 _RESERVED = frozenset(
     (

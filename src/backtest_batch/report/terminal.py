@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 import pandas as pd
 from rich import box
@@ -12,10 +13,136 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from backtest_batch.comparison.ranking import Ranking, unranked_counts
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.report.escaping import one_line
-from backtest_batch.report.leaderboard import Column, leaderboard_columns
+from backtest_batch.analysis.ranking import Ranking, podium, unranked_counts
+from backtest_batch.analysis.run_table import Label, RunTable
+from backtest_batch.report.tables import parameter_labels, parameter_text
+from backtest_batch.report.text import one_line, short_numbers
+
+MAIN_METRICS = (
+    "sharpe",
+    "cagr",
+    "volatility",
+    "max_drawdown",
+    "calmar",
+    "turnover_annual",
+    "trades",
+)
+"""Metrics that a leaderboard always shows, where the runs have them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a leaderboard.
+
+    Attributes
+    ----------
+    title
+        What stands above it.
+    cells
+        Text of each row.
+    places
+        1, 2 or 3 where the row is among the best three of all runs, else 0; empty for a column
+        that is no metric.
+    number
+        Whether it is set flush right.
+    """
+
+    title: str
+    cells: tuple[str, ...]
+    places: tuple[int, ...] = ()
+    number: bool = False
+
+
+def leaderboard_metrics(table: RunTable, ranking: Ranking) -> list[str]:
+    """Return the metrics that a leaderboard shows: the main ones and those that rank.
+
+    Parameters
+    ----------
+    table
+        The runs; a metric that none of them has is left out.
+    ranking
+        How they are ranked.
+    """
+    wanted = dict.fromkeys((*MAIN_METRICS, *ranking.metrics))
+    present = table.metrics.notna().any()
+    return [name for name in wanted if name in present.index and present[name]]
+
+
+def leaderboard_columns(
+    table: RunTable,
+    ranked: pd.DataFrame,
+    ranking: Ranking,
+    rows: Sequence[Label] | pd.Index,
+    *,
+    status: bool = False,
+    extra: pd.DataFrame | None = None,
+) -> list[Column]:
+    """Return the columns of a leaderboard.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    ranked
+        What :func:`.rank_runs` returned for them.
+    ranking
+        How they were ranked.
+    rows
+        Index labels of the runs to show, in order.
+    status
+        Whether to show how each run ended.
+    extra
+        Further columns of text, indexed like the table.
+    """
+    rows = pd.Index(rows)
+    runs = table.runs.reindex(rows)
+    places = ranked.reindex(rows)
+    columns = [_column("rank", [_rank(rank) for rank in places["rank"]], number=True)]
+    # Where each scenario has one run, every one of them is the first.
+    if (ranked["rank_in_scenario"] > 1).any() and table.scenario.nunique() > 1:
+        within = [_rank(rank) for rank in places["rank_in_scenario"]]
+        columns.append(_column("in scenario", within, number=True))
+    columns.append(_column("run_id", runs["run_id"].astype(str)))
+    if table.several_batches:
+        columns.append(_column("batch_id", runs["batch_id"].astype(str)))
+    if status:
+        columns.append(_column("status", runs["status"].astype(str)))
+    labels = parameter_labels(table.params.columns)
+    for name in table.params.columns:
+        cells = parameter_text(table, name).reindex(rows)
+        columns.append(_column(labels[name], cells, number=table.levels[name].numeric))
+    if ranking.weighted:
+        scores = ["" if pd.isna(score) else f"{score:.4f}" for score in places["score"]]
+        columns.append(_column("score", scores, number=True))
+    columns += _metric_columns(table, leaderboard_metrics(table, ranking), rows)
+    if extra is not None:
+        columns += [
+            _column(str(name), extra[name].reindex(rows).fillna("").astype(str))
+            for name in extra.columns
+        ]
+    return columns
+
+
+def _metric_columns(table: RunTable, metrics: list[str], rows: pd.Index) -> list[Column]:
+    best = podium(table, metrics).reindex(rows)
+    return [
+        Column(
+            title=name,
+            cells=tuple(short_numbers(name, table.metrics[name].reindex(rows).tolist())),
+            places=tuple(best[name].tolist()),
+            number=True,
+        )
+        for name in metrics
+    ]
+
+
+def _column(title: str, cells: Sequence[str] | pd.Series, *, number: bool = False) -> Column:
+    return Column(title=title, cells=tuple(cells), number=number)
+
+
+def _rank(rank: object) -> str:
+    return "" if rank is pd.NA else str(rank)
+
 
 _STYLES = {1: "bold green", 2: "green", 3: "cyan"}
 
@@ -167,3 +294,68 @@ def _lines(
     if starred and n_shown:
         lines.append("* among the best three of all runs.")
     return [*lines, *notes, *([verdict] if verdict else [])]
+
+
+_NAMED = 3
+"""Up to so many batches are named beside a value; of more, the number is given."""
+
+_LISTED = 10
+"""Up to so many batches have a line of their own."""
+
+
+def batch_lines(table: RunTable, differences: pd.DataFrame) -> list[str]:
+    """Return what is to be said first when several batches are compared.
+
+    Parameters
+    ----------
+    table
+        The runs.
+    differences
+        What :func:`.batch_differences` returned for them.
+
+    Returns
+    -------
+    list of str
+        One line a batch (of more than ten only how many there are), then one line for each fact
+        in which they differ, each of its values with the batches that have it. Empty for one batch.
+    """
+    if not table.several_batches:
+        return []
+    counts = table.runs["batch_id"].value_counts(sort=False)
+    names = _names(table)
+    lines = [f"{len(table):,} runs of {len(counts):,} batches are compared."]
+    if len(counts) <= _LISTED:
+        lines += [
+            f"batch {batch}{f' ({names[batch]})' if names.get(batch) else ''}: "
+            f"{count:,} run{'s' * (count != 1)}"
+            for batch, count in counts.items()
+        ]
+    if differences.empty:
+        return [*lines, "They do not differ in data, code or configuration."]
+    lines.append("They differ in the following: where it matters, unlike things are compared.")
+    # A name is easier to read than an id, where it tells the batches apart.
+    apart = len(set(names.values()) - {""}) == len(counts)
+    shown = names if apart else {batch: str(batch) for batch in counts.index}
+    return lines + [_fact(row, shown) for row in differences.to_dict("records")]
+
+
+def _names(table: RunTable) -> dict[Any, str]:
+    """Return the name of each batch; none where they are not known."""
+    if "batch_name" not in table.runs:
+        return {}
+    first = table.runs.drop_duplicates("batch_id").set_index("batch_id")["batch_name"]
+    return {batch: name if isinstance(name, str) else "" for batch, name in first.items()}
+
+
+def _fact(row: dict[Any, Any], names: Mapping[Any, str]) -> str:
+    holders: dict[str, list[str]] = {}
+    for batch, value in row.items():
+        if batch != "fact" and not pd.isna(value):
+            holders.setdefault(str(value), []).append(names[batch])
+    parts = [
+        f"{value} in {', '.join(batches) if len(batches) <= _NAMED else f'{len(batches)} batches'}"
+        for value, batches in holders.items()
+    ]
+    more = len(parts) - _LISTED
+    shown = parts if more <= 0 else [*parts[:_LISTED], f"and {more:,} more values"]
+    return f"{row['fact']}: {'; '.join(shown)}"

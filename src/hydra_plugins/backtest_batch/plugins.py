@@ -1,7 +1,7 @@
 """The sweeper ``batch`` and the launcher ``batch``, both the default of the command.
 
 The sweeper turns the command line into a grid, composes its runs and hands them to
-:mod:`backtest_batch.sweep.story`; the launcher says where they are computed. Hydra imports this
+:mod:`backtest_batch.batch.run`; the launcher says where they are computed. Hydra imports this
 module at every start to find the classes, so that everything else is imported when it is needed.
 """
 
@@ -17,11 +17,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from backtest_batch.compose.request import PROVIDER
 from backtest_batch.config.schema import NODES, BatchConfig
-from hydra_plugins.backtest_batch._apart import PROVIDER
 
 if TYPE_CHECKING:
-    from backtest_batch.arguments import Arguments
+    from backtest_batch.config.arguments import Arguments
 
 SCHEMA = "backtest_batch_schema"
 
@@ -83,7 +83,7 @@ class BatchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:  # noqa: ARG002 - the same, as text
         """Run the batch that the arguments describe and return its outcome."""
-        from hydra_plugins.backtest_batch._batch import sweep_arguments
+        from backtest_batch.compose.request import sweep_arguments
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -114,12 +114,12 @@ class BatchLauncher(Launcher):
         initial_job_idx: int,  # noqa: ARG002 - a batch numbers its runs itself
     ) -> Sequence[JobReturn]:
         """Run the jobs of another sweeper as one batch; each returns its ranking metric."""
-        from hydra_plugins.backtest_batch._batch import launch_jobs
+        from backtest_batch.compose.request import launch_jobs
 
         assert self.hydra_context is not None
         assert self.config is not None
         command = _command(self.task_function)
-        from backtest_batch.batch.backends import executor_factory
+        from backtest_batch.workers.settings import executor_factory
 
         executor = executor_factory(self.backend, self.address)
         run = functools.partial(command.run, make_executor=executor)

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.overfitting import (
+from backtest_batch.analysis.overfitting import (
     EXPLANATIONS,
     OverfittingSettings,
     Trial,
     Trials,
-    assess,
     evaluate,
 )
-from backtest_batch.comparison.overfitting.cscv import cross_validate
-from backtest_batch.comparison.overfitting.sharpe import probabilistic_sharpe_ratio
+from backtest_batch.analysis.overfitting.assess import assess
+from backtest_batch.analysis.overfitting.cscv import cross_validate
+from backtest_batch.analysis.overfitting.sharpe import probabilistic_sharpe_ratio
 
 QUICK = OverfittingSettings(blocks=6, draws=200)
 

@@ -2,13 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.overfitting.bars import (
+from backtest_batch.analysis.overfitting.samples import (
+    OverfittingSettings,
+    Trial,
+    Trials,
     common_periods,
     count_days,
     day_starts,
     samples,
 )
-from backtest_batch.comparison.overfitting.trials import OverfittingSettings, Trial, Trials
 
 
 def trials(returns, index=None, failed=(), calendars=None, **changes):

@@ -4,7 +4,7 @@ from arch.bootstrap import StationaryBootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.overfitting.bootstrap import (
+from backtest_batch.analysis.overfitting.multiple_tests import (
     _draw,
     bootstrapped_sharpe,
     stationary_counts,

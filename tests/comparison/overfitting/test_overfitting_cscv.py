@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from backtest_batch.comparison.overfitting.cscv import cross_validate
+from backtest_batch.analysis.overfitting.cscv import cross_validate
 
 
 def brute_force(returns, blocks):

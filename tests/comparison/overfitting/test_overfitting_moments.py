@@ -5,15 +5,14 @@ import pandas as pd
 import pytest
 from scipy.stats import kurtosis, linregress, skew
 
-from backtest_batch.comparison.overfitting.bars import samples
-from backtest_batch.comparison.overfitting.bootstrap import stationary_counts
-from backtest_batch.comparison.overfitting.moments import (
+from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts
+from backtest_batch.analysis.overfitting.samples import Trial, Trials, samples
+from backtest_batch.analysis.overfitting.sharpe import (
     DailyReturns,
     all_equal,
     effective_trials,
     measure_moments,
 )
-from backtest_batch.comparison.overfitting.trials import Trial, Trials
 
 
 def make(n_bars=301, n_runs=300, scenarios=("a", "b"), rates=None, **changes):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from backtest_batch.comparison.overfitting.pvalues import (
+from backtest_batch.analysis.overfitting.multiple_tests import (
     benjamini_yekutieli,
     haircut_sharpe_ratio,
     holm,

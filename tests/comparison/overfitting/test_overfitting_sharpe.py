@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skfolio.measures import deflated_sharpe_ratio as skfolio_dsr
 from skfolio.measures import probabilistic_sharpe_ratio as skfolio_psr
 
-from backtest_batch.comparison.overfitting.sharpe import (
+from backtest_batch.analysis.overfitting.sharpe import (
     deflated_sharpe_ratio,
     expected_maximum,
     expected_maximum_sharpe,

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from arch.bootstrap import SPA, StepM
 
-from backtest_batch.comparison.overfitting.bootstrap import stationary_counts
-from backtest_batch.comparison.overfitting.superior import superior_ability
+from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts, superior_ability
 
 
 def run(returns, draws=1_000, seed=42):

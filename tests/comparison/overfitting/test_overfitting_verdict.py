@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from backtest_batch.comparison.overfitting.scenario import ALL_SAME, ALL_SAME_WITHIN
-from backtest_batch.comparison.overfitting.verdict import Evidence, Opinions, judge, judged_apart
+from backtest_batch.analysis.overfitting.scenario import ALL_SAME, ALL_SAME_WITHIN
+from backtest_batch.analysis.overfitting.verdict import Evidence, Opinions, judge, judged_apart
 
 FINE = Opinions(sharpe=0.15, noise_sharpe=0.08, dsr=0.99, pbo=0.05, p_oos_loss=0.02)
 

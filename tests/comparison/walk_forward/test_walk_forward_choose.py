@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.stability import with_neighbourhood
-from backtest_batch.comparison.walk_forward import check_ranking
-from backtest_batch.comparison.walk_forward.choose import Chooser, needed_metrics
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.stability import with_neighbourhood
+from backtest_batch.analysis.walk_forward import check_ranking
+from backtest_batch.analysis.walk_forward.walk import Chooser, needed_metrics
 from backtest_batch.errors import ConfigurationError
 
 RANKINGS = [

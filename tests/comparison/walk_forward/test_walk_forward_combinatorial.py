@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from skfolio.model_selection import CombinatorialPurgedCV
 from walk_forward_cases import business_days
 
-from backtest_batch.comparison.walk_forward import WalkForwardSettings, make_splits
-from backtest_batch.comparison.walk_forward.split import positions
+from backtest_batch.analysis.walk_forward import WalkForwardSettings, make_splits
+from backtest_batch.core.splits import positions
 from backtest_batch.errors import ConfigurationError
 
 

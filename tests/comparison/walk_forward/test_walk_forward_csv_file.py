@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.walk_forward import csv_bytes
+from backtest_batch.analysis.walk_forward import csv_bytes
 
 
 def test_what_is_written():

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from walk_forward_cases import daily
 
-from backtest_batch.comparison.walk_forward import parse
+from backtest_batch.core.split_settings import parse
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "walk-forward.md").read_text("utf-8")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from walk_forward_cases import market, no_weights, runs_of
 
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.comparison.walk_forward import (
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.walk_forward import (
     WalkForwardSettings,
     fitted_weights,
     in_sample_metrics,
@@ -16,11 +16,12 @@ from backtest_batch.comparison.walk_forward import (
     per_bar_arrays,
     walk_forward,
 )
-from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.simulate import SimulationSettings, simulate
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.engine.calendar import decision_bars
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import simulate
+from backtest_batch.core.strategies import TrendBaseline
 from backtest_batch.errors import ConfigurationError, StrategyError
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.strategies import TrendBaseline
 
 FIRST_BAR = 40
 

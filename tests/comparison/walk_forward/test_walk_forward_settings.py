@@ -7,7 +7,8 @@ import pytest
 import yaml
 from walk_forward_cases import business_days, daily
 
-from backtest_batch.comparison.walk_forward import WalkForwardSettings, make_splits, parse
+from backtest_batch.analysis.walk_forward import WalkForwardSettings, make_splits
+from backtest_batch.core.split_settings import parse
 from backtest_batch.errors import ConfigurationError
 
 CONF = Path(__file__).parents[3] / "conf" / "walk_forward"

@@ -11,15 +11,10 @@ from pandas.tseries.holiday import USFederalHolidayCalendar
 from skfolio.model_selection import WalkForward
 from walk_forward_cases import business_days
 
-from backtest_batch.comparison.walk_forward import (
-    Segment,
-    WalkForwardSettings,
-    make_splits,
-    moved,
-    parse,
-)
-from backtest_batch.comparison.walk_forward.offsets import years_of
-from backtest_batch.comparison.walk_forward.split import positions
+from backtest_batch.analysis.walk_forward import Segment, WalkForwardSettings, make_splits, moved
+from backtest_batch.core.offsets import years_of
+from backtest_batch.core.split_settings import parse
+from backtest_batch.core.splits import positions
 from backtest_batch.errors import ConfigurationError
 
 # Trading days of a real exchange: weekends and holidays at month ends.

@@ -3,17 +3,18 @@ import pandas as pd
 import pytest
 from walk_forward_cases import business_days, no_weights, random_returns, runs_of
 
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.comparison.walk_forward import (
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.walk_forward import (
     Segment,
     WalkForwardSettings,
     drifted_weights,
     per_bar_arrays,
-    stitch,
     walk_forward,
 )
-from backtest_batch.engine.simulate import SimulationSettings, simulate
-from backtest_batch.market.panel import panel_from_frames
+from backtest_batch.analysis.walk_forward.curve import stitch
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import simulate
 
 PATH = (
     Segment(split=0, bars=range(10, 20)),

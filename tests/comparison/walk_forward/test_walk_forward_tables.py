@@ -12,9 +12,9 @@ from walk_forward_cases import (
     trend_simulations,
 )
 
-from backtest_batch.comparison.overfitting.bootstrap import stationary_counts
-from backtest_batch.comparison.ranking import Ranking
-from backtest_batch.comparison.walk_forward import (
+from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.walk_forward import (
     Bootstrap,
     WalkForwardSettings,
     aggregate_table,
@@ -29,7 +29,7 @@ from backtest_batch.comparison.walk_forward import (
     summary_table,
     walk_forward,
 )
-from backtest_batch.engine.metrics import equity_metrics
+from backtest_batch.core.engine.metrics import equity_metrics
 from backtest_batch.errors import ConfigurationError
 
 SHARPE = Ranking.parse("sharpe")

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.walk_forward import ScenarioRuns, per_bar_arrays
-from backtest_batch.engine.calendar import decision_bars
-from backtest_batch.engine.simulate import SimulationSettings, simulate
-from backtest_batch.market.panel import panel_from_frames
-from backtest_batch.strategies import EqualWeight, TrendBaseline
+from backtest_batch.analysis.walk_forward import ScenarioRuns, per_bar_arrays
+from backtest_batch.core.data.panel import panel_from_frames
+from backtest_batch.core.engine.calendar import decision_bars
+from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import simulate
+from backtest_batch.core.strategies import EqualWeight, TrendBaseline
 
 GRID = ((5, 20), (5, 40), (10, 20), (10, 40))
 

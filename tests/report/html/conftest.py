@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.importance import parameter_importance
-from backtest_batch.comparison.overfitting import Trial, Trials, evaluate
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import parameter_sensitivity
-from backtest_batch.comparison.stability import edge_notes, with_neighbourhood
-from backtest_batch.engine.metrics import equity_metrics
+from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
+from backtest_batch.analysis.overfitting import Trial, Trials, evaluate
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.stability import edge_notes, with_neighbourhood
+from backtest_batch.core.engine.metrics import equity_metrics
 from backtest_batch.report.html import Curves, ReportData, SelectionSamples
 
 PERIODS = 252.0

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.report.html.break_even import cost_bps, cost_payload
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.report.html.figures import cost_bps, cost_payload
 
 
 def table(**columns: Any) -> RunTable:

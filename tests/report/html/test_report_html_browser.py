@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.importance import parameter_importance
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import parameter_sensitivity
+from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.report.html import Curves, ReportData, render_equity, render_report
-from backtest_batch.report.html.dependence import TIMES
+from backtest_batch.report.html.figures import TIMES
 
 FIGURES = (
     "equity",

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.report.html.curves import (
+from backtest_batch.report.html.data import Curves
+from backtest_batch.report.html.figures import (
     MAX_CURVES,
     MAX_POINTS,
     curves_payload,
@@ -16,7 +17,6 @@ from backtest_batch.report.html.curves import (
     thinned_bars,
     timestamp_texts,
 )
-from backtest_batch.report.html.data import Curves
 
 NAN = float("nan")
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest_batch.report.html import render_equity
-from backtest_batch.report.html.chart import Scale, equity_scale, path, ticks, time_ticks
+from backtest_batch.report.html.figures import Scale, equity_scale, path, ticks, time_ticks
 
 NAN = float("nan")
 

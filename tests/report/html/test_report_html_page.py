@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest_batch.comparison.ranking import Ranking, rank_runs
-from backtest_batch.comparison.run_table import RunTable
-from backtest_batch.comparison.sensitivity import parameter_sensitivity
+from backtest_batch.analysis.dependence import parameter_sensitivity
+from backtest_batch.analysis.ranking import Ranking, rank_runs
+from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.report.html import Curves, ReportData, WalkForwardView, render_report
 from backtest_batch.report.html.page import MAX_ROWS
-from backtest_batch.report.html.sections import MAX_FAILURES, winner_table
+from backtest_batch.report.html.tables import MAX_FAILURES, winner_table
 
 VOID = {"meta", "link", "input", "br"}
 

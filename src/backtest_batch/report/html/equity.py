@@ -6,19 +6,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backtest_batch.arrays import FloatArray
 from backtest_batch.cutting import cut_text
-from backtest_batch.market.panel import FloatArray
-from backtest_batch.report.html.chart import (
+from backtest_batch.report.html.data import plain_numbers, script_json
+from backtest_batch.report.html.figures import (
     Scale,
+    drawdown,
     equity_scale,
+    growth,
     labelled,
     path,
+    thinned_bars,
     ticks,
     time_ticks,
+    timestamp_texts,
 )
-from backtest_batch.report.html.curves import drawdown, growth, thinned_bars, timestamp_texts
-from backtest_batch.report.html.environment import asset, environment
-from backtest_batch.report.html.numbers import plain_numbers, script_json
+from backtest_batch.report.html.templates import asset, environment
 
 MAX_POINTS = 500
 """Points of a curve; the page stays near 50 kB."""

@@ -6,30 +6,46 @@ from typing import Any
 
 import pandas as pd
 
-from backtest_batch.comparison.run_table import Label, RunTable
+from backtest_batch.analysis.run_table import Label, RunTable
 from backtest_batch.cutting import cut_text
-from backtest_batch.report.html.break_even import cost_payload
-from backtest_batch.report.html.curves import MAX_CURVES, curves_payload
-from backtest_batch.report.html.data import Curves, ReportData, SelectionSamples
-from backtest_batch.report.html.dependence import importance_payload, sensitivity_payload
-from backtest_batch.report.html.environment import asset, environment, report_script
-from backtest_batch.report.html.library import INSTALL_HINT, packed_plotly
-from backtest_batch.report.html.numbers import plain_number, plain_numbers, script_json
-from backtest_batch.report.html.out_of_sample import MAX_CHOICES, walk_forward_section
+from backtest_batch.report.html.data import (
+    Curves,
+    ReportData,
+    SelectionSamples,
+    plain_number,
+    plain_numbers,
+    script_json,
+)
+from backtest_batch.report.html.figures import (
+    MAX_CURVES,
+    cost_payload,
+    curves_payload,
+    importance_payload,
+    sensitivity_payload,
+)
 from backtest_batch.report.html.runs import MAX_RUNS, even_sample, runs_payload
-from backtest_batch.report.html.sections import (
+from backtest_batch.report.html.tables import (
     MAX_FAILURES,
+    TextTable,
     failures_table,
     metric_meaning,
     resources_table,
     swept_table,
+    table_of_frame,
+    table_of_rows,
     timings_table,
     unranked_table,
     winner_table,
 )
-from backtest_batch.report.html.text_table import TextTable, table_of_frame, table_of_rows
-from backtest_batch.report.html.verdict import verdict_view
-from backtest_batch.report.leaderboard import Column, leaderboard_columns
+from backtest_batch.report.html.templates import (
+    INSTALL_HINT,
+    asset,
+    environment,
+    packed_plotly,
+    report_script,
+)
+from backtest_batch.report.html.verdict import MAX_CHOICES, verdict_view, walk_forward_section
+from backtest_batch.report.terminal import Column, leaderboard_columns
 
 MAX_ROWS = 1_000
 """Rows of the leaderboard."""

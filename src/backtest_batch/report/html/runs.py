@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.comparison.levels import Levels, format_value
-from backtest_batch.comparison.metrics_choice import direction_of, result_metric_names
-from backtest_batch.comparison.run_table import RunTable
+from backtest_batch.analysis.parameter_values import Levels, format_value
+from backtest_batch.analysis.run_table import RunTable, direction_of, result_metric_names
+from backtest_batch.arrays import IntArray
+from backtest_batch.core.engine.metrics import METRICS
 from backtest_batch.cutting import cut_text
-from backtest_batch.engine.metrics import METRICS
-from backtest_batch.market.panel import IntArray
-from backtest_batch.report.escaping import short_numbers
-from backtest_batch.report.html.numbers import plain_number, plain_numbers
+from backtest_batch.report.html.data import plain_number, plain_numbers
 from backtest_batch.report.tables import parameter_labels
+from backtest_batch.report.text import short_numbers
 
 MAX_RUNS = 10_000
 """Runs that the page holds; of more, an even sample by rank."""

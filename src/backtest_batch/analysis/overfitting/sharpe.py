@@ -1,0 +1,451 @@
+"""One pass over the returns: everything the statistics need to know of each run.
+
+Sharpe ratios are per period, not annualised: mean over standard deviation (ddof 1). Skew and
+kurtosis are population moments, kurtosis not in excess (3 for a normal distribution). All
+functions take numbers or arrays that broadcast.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest_batch.analysis.overfitting.cscv import block_sums
+from backtest_batch.analysis.overfitting.samples import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Sample,
+    Trials,
+)
+from backtest_batch.core.data.panel import release_pages
+from backtest_batch.core.threads import in_threads
+
+# Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
+_COLUMNS_AT_ONCE = 128
+# Runs whose pairs are enough to estimate the mean squared correlation of more.
+_PAIRED = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Figures of the returns of several runs on their common bars.
+
+    Attributes
+    ----------
+    mean, std, skew, kurtosis
+        Per bar, shape (n_runs,); ddof 1 for std, population moments for the others.
+    sums, squares
+        sum r and sum r^2 by block, shape (blocks, n_runs).
+    deviations
+        Mean of each resample less the mean, shape (draws, n_runs).
+    """
+
+    mean: FloatArray
+    std: FloatArray
+    skew: FloatArray
+    kurtosis: FloatArray
+    sums: FloatArray
+    squares: FloatArray
+    deviations: FloatArray
+
+    @property
+    def sharpe(self) -> FloatArray:
+        """Sharpe ratios per bar, shape (n_runs,)."""
+        return self.mean / self.std
+
+    def take(self, positions: IntArray) -> "Moments":
+        """Return the figures of some of the runs; of all of them without a copy."""
+        if len(positions) == len(self.mean):
+            return self
+        return Moments(
+            **{item.name: getattr(self, item.name)[..., positions] for item in fields(self)}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The moments of a group of scenarios that share their bars.
+
+    Attributes
+    ----------
+    raw
+        Of r, the returns over the risk-free rate.
+    adjusted
+        Of a = r - beta b, the returns beyond the benchmark; NaN without a benchmark.
+    beta
+        Slope of r on the benchmark's returns, shape (n_runs,).
+    """
+
+    raw: Moments
+    adjusted: Moments
+    beta: FloatArray
+
+
+class DailyReturns:
+    """The returns of a group of scenarios on their common bars, over the risk-free rate.
+
+    Parameters
+    ----------
+    trials
+        The runs.
+    group
+        Samples with equal periods.
+
+    Attributes
+    ----------
+    columns
+        Columns of the matrix of returns, scenario after scenario, shape (n_runs,).
+    scenarios
+        Position in ``group`` of each run's scenario, shape (n_runs,).
+    bases
+        Equal numbers for runs with equal benchmark and risk-free rate, shape (n_runs,).
+    n_bars
+        Number of (daily) returns.
+    """
+
+    def __init__(self, trials: Trials, group: Sequence[Sample]) -> None:
+        self._trials = trials
+        self._bars = slice(group[0].start, group[0].stop)
+        self._periods = group[0].periods
+        self.columns = np.concatenate([sample.columns for sample in group])
+        self.scenarios = np.repeat(np.arange(len(group)), [len(s.columns) for s in group])
+        self._calendars = group[0].calendars
+        runs = [trials.runs[column] for column in self.columns]
+        self._rates = np.array([run.risk_free for run in runs])
+        self._own = np.array(
+            [self._calendars.index(run.calendar or "") if self._calendars else 0 for run in runs],
+            dtype=np.int64,
+        )
+        bases = [
+            (trials.benchmark_name(column), float(rate), int(own))
+            for column, rate, own in zip(self.columns, self._rates, self._own, strict=True)
+        ]
+        self._bases = tuple(dict.fromkeys(bases))
+        number = {base: place for place, base in enumerate(self._bases)}
+        self.bases = np.array([number[base] for base in bases], dtype=np.int64)
+        self._n_own = self._bars_a_period()
+        self.n_bars = len(self._n_own)
+
+    def runs(self, positions: slice | IntArray) -> FloatArray:
+        """Return r of some of the runs, shape (n_bars, n_chosen)."""
+        wanted = self.columns[positions]
+        bars = self._trials.returns[self._bars]
+        if len(wanted) and np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(wanted))):
+            part = bars[:, wanted[0] : wanted[0] + len(wanted)]
+        else:
+            part = bars[:, wanted]
+        raw = np.array(part, dtype=np.float64, order="C")
+        release_pages(self._trials.returns)
+        return self._excess(raw, self._rates[positions], self._own[positions])
+
+    def benchmarks(self, bases: IntArray) -> FloatArray:
+        """Return the benchmarks of some bases, shape (n_bars, n_chosen); NaN where missing."""
+        found = np.full((self.n_bars, len(bases)), np.nan)
+        for column, base in enumerate(bases):
+            name, rate, own = self._bases[base]
+            given = self._trials.benchmarks.get(name)
+            if given is not None:
+                raw = np.array(given[self._bars], dtype=np.float64)[:, None]
+                # An infinite return would warn in every product; it is as good as none.
+                raw[~np.isfinite(raw)] = np.nan
+                found[:, [column]] = self._excess(raw, np.array([rate]), np.array([own]))
+        return found
+
+    def _masks(self) -> list[BoolArray]:
+        """Return which of the common bars each calendar has."""
+        whole = np.ones(self._bars.stop - self._bars.start, dtype=np.bool_)
+        given = self._trials.calendars
+        return [given[name][self._bars] if name else whole for name in self._calendars]
+
+    def _bars_a_period(self) -> IntArray:
+        """Return how many bars each calendar has in each period, (n_periods, n_calendars)."""
+        n_given = self._bars.stop - self._bars.start
+        if self._periods is None:
+            return np.ones((n_given, 1), dtype=np.int64)
+        if not self._calendars:
+            return np.diff(self._periods, append=n_given)[:, None]
+        counts = [np.add.reduceat(mask.astype(np.int64), self._periods) for mask in self._masks()]
+        return np.column_stack(counts)
+
+    def _excess(self, returns: FloatArray, rates: FloatArray, own: IntArray) -> FloatArray:
+        """Compound bars to periods and subtract the risk-free return, likewise compounded."""
+        if self._periods is not None:
+            if self._calendars:
+                # Where a run's data have no bar, nothing was earned.
+                returns[~np.column_stack(self._masks())[:, own]] = 0.0
+            returns = np.multiply.reduceat(1.0 + returns, self._periods, axis=0) - 1.0
+        if rates.any():
+            returns -= (1.0 + rates) ** self._n_own[:, own] - 1.0
+        return returns
+
+
+def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
+    """Return the moments of all runs of a group.
+
+    Parameters
+    ----------
+    daily
+        The returns.
+    counts
+        Bootstrap counts, shape (draws, n_bars).
+    blocks
+        Number of blocks of the cross-validation.
+    """
+    n_runs = len(daily.columns)
+    raw, adjusted = (empty_moments(n_runs, blocks, len(counts)) for _ in range(2))
+    beta = np.empty(n_runs)
+
+    def fill(part: slice) -> None:
+        bases, where = np.unique(daily.bases[part], return_inverse=True)
+        r, benchmark = daily.runs(part), daily.benchmarks(bases)
+        centred = np.hstack([r - r.mean(axis=0), benchmark - benchmark.mean(axis=0)])
+        shift, shift_b = np.split(counts @ centred / daily.n_bars, [r.shape[1]], axis=1)
+        # One column broadcasts against all runs.
+        own = slice(None) if len(bases) == 1 else where
+        b = benchmark[:, own]
+        beta[part] = slopes = _slopes(r, b)
+        _fill(raw, part, r, shift)
+        # The resampled means of a follow from those of r and b: no second matrix product.
+        _fill(adjusted, part, r - slopes * b, shift - slopes * shift_b[:, own])
+
+    firsts = range(0, n_runs, _COLUMNS_AT_ONCE)
+    in_threads(fill, [slice(first, min(first + _COLUMNS_AT_ONCE, n_runs)) for first in firsts])
+    return Measured(raw=raw, adjusted=adjusted, beta=beta)
+
+
+def _slopes(returns: FloatArray, benchmark: FloatArray) -> FloatArray:
+    """Return the least-squares slopes; NaN where the benchmark is missing or does not vary."""
+    centred = benchmark - benchmark.mean(axis=0)
+    variance = np.mean(centred**2, axis=0)
+    covariance = np.mean(returns * centred, axis=0)
+    return np.asarray(covariance / np.where(variance > 1e-28, variance, np.nan))
+
+
+def empty_moments(n_runs: int, blocks: int, draws: int) -> Moments:
+    """Return moments to be filled in."""
+    return Moments(
+        mean=np.empty(n_runs),
+        std=np.empty(n_runs),
+        skew=np.empty(n_runs),
+        kurtosis=np.empty(n_runs),
+        sums=np.empty((blocks, n_runs)),
+        squares=np.empty((blocks, n_runs)),
+        deviations=np.empty((draws, n_runs)),
+    )
+
+
+def _fill(moments: Moments, part: slice, returns: FloatArray, deviations: FloatArray) -> None:
+    """Write the figures of a few runs into their columns."""
+    n_bars = len(returns)
+    mean = returns.mean(axis=0)
+    centred = returns - mean
+    square = centred * centred
+    second = square.mean(axis=0)
+    safe = np.where(second > 0, second, np.nan)
+    moments.mean[part] = mean
+    moments.std[part] = np.sqrt(second * n_bars / (n_bars - 1))
+    moments.skew[part] = (square * centred).mean(axis=0) / safe**1.5
+    moments.kurtosis[part] = (square * square).mean(axis=0) / safe**2
+    moments.sums[:, part], moments.squares[:, part] = block_sums(returns, len(moments.sums))
+    moments.deviations[:, part] = deviations
+
+
+def effective_trials(daily: DailyReturns, positions: IntArray, seed: int) -> float:
+    """Return the participation ratio of the correlation matrix of some runs.
+
+    ``(sum of eigenvalues)^2 / sum of squared eigenvalues``, which is N^2 over the sum of squared
+    correlations: N for uncorrelated runs, 1 for identical ones. Above 500 runs the mean squared
+    correlation is that of the pairs among 500 of them, drawn with ``seed``.
+    """
+    n_runs = len(positions)
+    if n_runs > _PAIRED:
+        chosen = np.random.default_rng(seed).choice(n_runs, _PAIRED, replace=False)
+        positions = positions[np.sort(chosen)]
+    returns = daily.runs(positions)
+    returns -= returns.mean(axis=0)
+    returns /= np.sqrt(np.mean(returns**2, axis=0))
+    correlation = returns.T @ returns / len(returns)
+    size = len(correlation)
+    pairs = float(np.sum(correlation**2) - np.sum(np.diag(correlation) ** 2)) / (size * (size - 1))
+    return 1.0 / (1.0 / n_runs + (1.0 - 1.0 / n_runs) * pairs)
+
+
+def all_equal(moments: Moments) -> bool:
+    """Return whether all runs have the same returns, but for rounding.
+
+    Runs with equal means and equal means of every resample have equal returns.
+    """
+    within = 1e-9 * float(moments.std.min())
+    if float(np.ptp(moments.mean)) > within or float(np.ptp(moments.std)) > within:
+        return False
+    return bool(float(np.ptp(moments.deviations, axis=1).max()) <= within)
+
+
+Values = float | npt.NDArray[np.float64]
+
+EULER_MASCHERONI = 0.5772156649015329
+
+
+def sharpe_variance(sharpe: Values, skew: Values, kurtosis: Values) -> Values:
+    """Return the variance of a Sharpe ratio's estimate, times T - 1.
+
+    ``1 - skew SR + (kurtosis - 1) / 4 SR^2`` (Mertens 2002; Lo 2002 for normal returns). It is
+    never negative for the moments of one series, and zero only for a two-point distribution.
+    """
+    return 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
+
+
+def probabilistic_sharpe_ratio(
+    sharpe: Values,
+    n_bars: int,
+    *,
+    skew: Values = 0.0,
+    kurtosis: Values = 3.0,
+    benchmark_sharpe: Values = 0.0,
+) -> Values:
+    """Return the probability that the true Sharpe ratio exceeds ``benchmark_sharpe``.
+
+    ``PSR(SR*) = Phi[(SR - SR*) sqrt(T - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)]``.
+
+    Parameters
+    ----------
+    sharpe, benchmark_sharpe
+        Sharpe ratios per period.
+    n_bars
+        T, the number of returns.
+    skew, kurtosis
+        Moments of the returns; kurtosis not in excess.
+
+    Returns
+    -------
+    float or ndarray
+        In [0, 1]; NaN where the variance of the estimate is not positive.
+
+    References
+    ----------
+    Bailey and Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier.
+    """
+    from scipy.special import ndtr
+
+    variance = np.asarray(sharpe_variance(sharpe, skew, kurtosis))
+    scale = np.sqrt(np.where(variance > 0, variance, np.nan))
+    probability = ndtr((sharpe - np.asarray(benchmark_sharpe)) * math.sqrt(n_bars - 1) / scale)
+    return float(probability) if np.ndim(probability) == 0 else probability
+
+
+def expected_maximum(n_trials: int) -> float:
+    """Return the expected maximum of ``n_trials`` independent standard normal numbers.
+
+    ``(1 - gamma) Phi^-1(1 - 1/N) + gamma Phi^-1(1 - 1/(N e))``, and 0 for N = 1 (one trial is no
+    selection).
+
+    Raises
+    ------
+    ValueError
+        When ``n_trials`` is below 1.
+
+    References
+    ----------
+    Bailey, Borwein, Lopez de Prado and Zhu (2014), Pseudo-Mathematics and Financial
+    Charlatanism, proposition 1.
+    """
+    from scipy.special import ndtri
+
+    if n_trials < 1:
+        raise ValueError(f"`n_trials >= 1` must hold, but got n_trials={n_trials}.")
+    if n_trials == 1:
+        return 0.0
+    # 1 - 1/N loses digits for large N; the quantile of the other tail does not.
+    return float(
+        -(1 - EULER_MASCHERONI) * ndtri(1 / n_trials)
+        - EULER_MASCHERONI * ndtri(1 / (n_trials * math.e))
+    )
+
+
+def expected_maximum_sharpe(n_trials: int, variance: float) -> float:
+    """Return SR0, the Sharpe ratio that the best of N trials without skill is expected to show.
+
+    ``SR0 = sqrt(V) * expected_maximum(N)``.
+
+    Parameters
+    ----------
+    n_trials
+        N, the nominal number of trials.
+    variance
+        V, the variance (ddof 1) of the trials' Sharpe ratios.
+
+    References
+    ----------
+    Bailey and Lopez de Prado (2014), The Deflated Sharpe Ratio.
+    """
+    return 0.0 if n_trials == 1 else math.sqrt(variance) * expected_maximum(n_trials)
+
+
+def deflated_sharpe_ratio(
+    sharpe: Values,
+    n_bars: int,
+    *,
+    n_trials: int,
+    variance: float,
+    skew: Values = 0.0,
+    kurtosis: Values = 3.0,
+) -> Values:
+    """Return the probability that the true Sharpe ratio exceeds what selection alone explains.
+
+    ``DSR = PSR(SR0)`` with SR0 of :func:`expected_maximum_sharpe`.
+
+    References
+    ----------
+    Bailey and Lopez de Prado (2014), The Deflated Sharpe Ratio.
+    """
+    return probabilistic_sharpe_ratio(
+        sharpe,
+        n_bars,
+        skew=skew,
+        kurtosis=kurtosis,
+        benchmark_sharpe=expected_maximum_sharpe(n_trials, variance),
+    )
+
+
+def min_track_record_length(
+    sharpe: float,
+    *,
+    skew: float = 0.0,
+    kurtosis: float = 3.0,
+    benchmark_sharpe: float = 0.0,
+    confidence: float = 0.95,
+) -> float:
+    """Return how many bars it takes until PSR(SR*) reaches ``confidence``.
+
+    ``1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (z / (SR - SR*))^2``, and infinite when
+    ``SR <= SR*``.
+
+    References
+    ----------
+    Bailey and Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier.
+    """
+    from scipy.special import ndtri
+
+    if sharpe <= benchmark_sharpe:
+        return math.inf
+    quantile = float(ndtri(confidence))
+    variance = float(sharpe_variance(sharpe, skew, kurtosis))
+    return 1.0 + variance * (quantile / (sharpe - benchmark_sharpe)) ** 2
+
+
+def min_backtest_length_years(annual_sharpe: float, n_trials: int) -> float:
+    """Return the years below which N trials without skill are expected to show this ratio.
+
+    ``(expected_maximum(N) / annual SR)^2``; infinite when the ratio is not positive.
+
+    References
+    ----------
+    Bailey, Borwein, Lopez de Prado and Zhu (2014), Pseudo-Mathematics and Financial
+    Charlatanism, theorem 1.
+    """
+    if annual_sharpe <= 0:
+        return math.inf
+    return (expected_maximum(n_trials) / annual_sharpe) ** 2

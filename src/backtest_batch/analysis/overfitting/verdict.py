@@ -1,0 +1,347 @@
+"""The verdict: skill, luck or cannot tell, by the rules written in docs/statistics.md."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from backtest_batch.analysis.overfitting.multiple_tests import LEVEL
+from backtest_batch.analysis.overfitting.samples import NOTHING_TO_TEST
+from backtest_batch.core.engine.calendar import name_of_bars
+
+MIN_YEARS = 250 / 252
+"""A shorter time is no basis for a verdict: the error of an annual Sharpe ratio is about one over
+the root of the years, however often its returns are looked at."""
+
+MIN_RETURNS = 60
+"""Nor are fewer returns than this: the resamples of so few hardly differ."""
+
+Label = Literal["skill", "luck", "cannot_tell"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Skill or luck, in one sentence, with the figures behind it."""
+
+    label: Label
+    sentence: str
+    reasons: tuple[str, ...]
+    skilled: frozenset[str] = frozenset()
+    """The runs that skill is said of; empty unless the label is skill."""
+
+    def calls_skilled(self, run_id: str) -> bool | None:
+        """Return whether skill is said of a run; None where it cannot be told."""
+        return None if self.label == "cannot_tell" else run_id in self.skilled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinions:
+    """The figures of one kind of return that may speak against skill; None where undefined.
+
+    Attributes
+    ----------
+    sharpe
+        Of the winner, per bar.
+    noise_sharpe
+        What the best of N trials without skill is expected to show, when the trials' ratios
+        differ by no more than sampling noise.
+    dsr, pbo, p_oos_loss
+        As in overfitting.json.
+    """
+
+    sharpe: float | None
+    noise_sharpe: float | None
+    dsr: float | None
+    pbo: float | None
+    p_oos_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything the rules look at.
+
+    Attributes
+    ----------
+    n_trials, n_trials_experiment, n_valid
+        Decisions tried in the batch, in the experiment, and testable in the scenario.
+    n_counted
+        N of the deflated Sharpe ratio: one of the first two, as the settings say.
+    untested
+        Why no trial can be tested; empty when some can.
+    n_bars, bars_per_year
+        (Daily) bars that the trials share, and how many of them a year has.
+    longest_warmup, first_end
+        run_ids of the trials that decide where they start, and where they end, if the trials end
+        apart.
+    run_id, annual_sharpe, interval
+        The winner, its Sharpe ratio a year and its confidence interval.
+    ranked_first
+        The ranking's first where it is another run; None where it is the winner.
+    all_equal
+        What is to be said when all trials have the same returns; empty when they do not.
+    spa_pvalue, benchmark_spa_pvalue
+        p-values of the main test against zero and against the benchmark.
+    no_benchmark
+        Why there is no test against the benchmark; empty when there is one.
+    psr
+        Probabilistic Sharpe ratio of the winner.
+    benchmark_t
+        t-statistic of the winner's mean return beyond the benchmark.
+    winner_beats_benchmark
+        Whether the winner is among the benchmark test's survivors.
+    survivors
+        Trials that survive both tests.
+    raw, adjusted
+        Opinions on r and on a.
+    neighbour_t
+        Mean Sharpe ratio of the winner's neighbours, as a t-statistic.
+    walk_forward_t
+        t-statistic of the stitched out-of-sample returns.
+    min_track_record_bars
+        Minimum track record length of the winner.
+    """
+
+    n_trials: int
+    n_trials_experiment: int
+    n_counted: int
+    n_valid: int
+    untested: str
+    n_bars: int
+    bars_per_year: float
+    longest_warmup: str | None
+    first_end: str | None
+    run_id: str | None
+    annual_sharpe: float | None
+    interval: tuple[float, float] | None
+    ranked_first: str | None
+    all_equal: str
+    spa_pvalue: float | None
+    benchmark_spa_pvalue: float | None
+    no_benchmark: str
+    psr: float | None
+    benchmark_t: float | None
+    winner_beats_benchmark: bool
+    survivors: tuple[str, ...]
+    raw: Opinions
+    adjusted: Opinions
+    neighbour_t: float | None
+    walk_forward_t: float | None
+    min_track_record_bars: float | None
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Return the verdict on a sweep."""
+    unknown = _cannot_tell(evidence)
+    against = tuple(_against(evidence))
+    reasons = (*_figures(evidence), *against)
+    if unknown:
+        return Verdict(label="cannot_tell", sentence=f"cannot tell: {unknown}", reasons=reasons)
+    luck = _luck(evidence, against)
+    if luck:
+        return Verdict(label="luck", sentence=f"luck: {luck}", reasons=reasons)
+    return Verdict(
+        label="skill",
+        sentence=f"skill: {_skill(evidence)}",
+        reasons=reasons,
+        skilled=frozenset(evidence.survivors),
+    )
+
+
+def judged_apart(verdict: Verdict, keys: Sequence[str], scenarios: Sequence[Verdict]) -> Verdict:
+    """Return the verdict on one scenario with what it leaves out: the choice of its data or dates.
+
+    Parameters
+    ----------
+    verdict
+        On the scenario of the run that ranks first.
+    keys
+        Keys of the data and dates that were named as conditions.
+    scenarios
+        The verdicts on all scenarios.
+    """
+    names = " and ".join(keys)
+    told = [item.label for item in scenarios if item.label != "cannot_tell"]
+    sentence = (
+        f"{verdict.sentence}; the values of {names} were judged one by one, nothing was selected "
+        "over them: whoever picks one by its result has made a choice that is not accounted for"
+    )
+    counted = (
+        f"of {len(scenarios)} scenarios, {told.count('skill')} of {len(told)} that can be judged "
+        f"pass as skill; without any skill, up to {LEVEL * len(told):.1f} would"
+    )
+    return replace(verdict, sentence=sentence, reasons=(*verdict.reasons, counted))
+
+
+def _passes(pvalue: float | None) -> bool:
+    return pvalue is not None and pvalue <= LEVEL
+
+
+def _cannot_tell(evidence: Evidence) -> str:
+    """Return why there is no verdict, or an empty text."""
+    if evidence.n_valid == 0:
+        if evidence.untested in ("", NOTHING_TO_TEST):
+            return "no run has returns that can be tested"
+        return evidence.untested
+    if evidence.n_trials == 1:
+        return f"{_one_strategy(evidence)}{_own_test(evidence)}"
+    if evidence.n_valid == 1:
+        return (
+            f"only 1 of {evidence.n_trials} strategies can be tested in this scenario, at least 2 "
+            f"are needed{_own_test(evidence)}"
+        )
+    if evidence.all_equal:
+        return evidence.all_equal.replace("all trials", f"all {evidence.n_valid} strategies")
+    least = max(MIN_RETURNS, round(MIN_YEARS * evidence.bars_per_year))
+    if evidence.n_bars < least:
+        ends = f" and end where {evidence.first_end} does" if evidence.first_end else ""
+        return (
+            f"the trials share {_returns(evidence)}, at least {least} are needed "
+            f"(they start where {evidence.longest_warmup} does{ends})"
+        )
+    if _passes(evidence.spa_pvalue) and evidence.benchmark_spa_pvalue is None:
+        return (
+            f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}), but "
+            f"{evidence.no_benchmark}"
+        )
+    return ""
+
+
+def _returns(evidence: Evidence) -> str:
+    return f"{evidence.n_bars:,} {name_of_bars(evidence.bars_per_year)} returns".replace("  ", " ")
+
+
+def _one_strategy(evidence: Evidence) -> str:
+    """Say that a batch tried one strategy, after what others have tried."""
+    earlier = evidence.n_trials_experiment - evidence.n_trials
+    if earlier <= 0:
+        return "one strategy was tried, nothing was selected"
+    return (
+        f"one strategy was tried, after {earlier} other{'s' * (earlier > 1)} in earlier batches: "
+        "if it was picked among these, that is not accounted for"
+    )
+
+
+def _own_test(evidence: Evidence) -> str:
+    """Return what can be said of a single strategy, in brackets."""
+    said = []
+    if evidence.annual_sharpe is not None:
+        said.append(f"its own Sharpe ratio is {evidence.annual_sharpe:.2f} a year")
+    if evidence.interval is not None:
+        low, high = evidence.interval
+        said.append(f"{low:.2f} to {high:.2f} at 95 %")
+    if evidence.benchmark_t is not None:
+        said.append(f"beyond the benchmark at equal beta t = {evidence.benchmark_t:.1f}")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _winner(evidence: Evidence) -> str:
+    tested = "" if evidence.n_valid == evidence.n_trials else f", {evidence.n_valid} testable"
+    return (
+        f"the best of {evidence.n_trials} trials{tested}, {evidence.run_id} (Sharpe ratio "
+        f"{evidence.annual_sharpe or 0.0:.2f} a year),"
+    )
+
+
+def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
+    """Return what makes the result luck, or an empty text."""
+    winner, pvalue = _winner(evidence), evidence.spa_pvalue
+    if not _passes(pvalue) or (evidence.annual_sharpe or 0.0) <= 0:
+        return (
+            f"{winner} is no better than the best of as many strategies without skill "
+            f"(p = {pvalue:.3f} against zero)"
+        )
+    beyond = evidence.benchmark_spa_pvalue
+    if not _passes(beyond):
+        return (
+            f"{winner} beats zero (p = {pvalue:.3f}) but not the benchmark at equal beta "
+            f"(p = {beyond:.3f})"
+        )
+    if not evidence.winner_beats_benchmark:
+        return (
+            f"{winner} beats zero (p = {pvalue:.3f}) but is not among the runs that beat the "
+            f"benchmark at equal beta (p = {beyond:.3f})"
+        )
+    if against:
+        return (
+            f"{winner} passes the tests (p = {pvalue:.3f} against zero, {beyond:.3f} against the "
+            f"benchmark), but {against[0]}"
+        )
+    return ""
+
+
+def _skill(evidence: Evidence) -> str:
+    others = len(evidence.survivors) - 1
+    also = f"; {others} other run{'s survive' if others > 1 else ' survives'}" if others else ""
+    if evidence.ranked_first is not None:
+        among = "is" if evidence.ranked_first in evidence.survivors else "is not"
+        also += f"; the ranking's first, {evidence.ranked_first}, {among} among those that do"
+    return (
+        f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}) and the benchmark at "
+        f"equal beta (p = {evidence.benchmark_spa_pvalue:.3f}), the selection accounted for{also}"
+    )
+
+
+def _against(evidence: Evidence) -> Iterator[str]:
+    """Yield the second opinions that are strongly against skill."""
+    for opinions, kind in ((evidence.raw, "returns"), (evidence.adjusted, "beta-adjusted returns")):
+        sharpe, noise = opinions.sharpe, opinions.noise_sharpe
+        if sharpe is not None and noise is not None and sharpe < noise:
+            yield (
+                f"chance alone is expected to show a higher Sharpe ratio after "
+                f"{evidence.n_counted} trials ({kind}: {sharpe:.4f} a bar against "
+                f"{noise:.4f})"
+            )
+        pbo, loss = opinions.pbo, opinions.p_oos_loss
+        if pbo is not None and loss is not None and pbo > 0.5 and loss > 0.5:
+            yield (
+                f"the in-sample best is below the median out of sample in {pbo:.0%} of the splits "
+                f"and loses in {loss:.0%} of them ({kind})"
+            )
+    if evidence.neighbour_t is not None and evidence.neighbour_t < -1.645:
+        yield f"its neighbours in the grid lose (t = {evidence.neighbour_t:.1f})"
+    if evidence.walk_forward_t is not None and evidence.walk_forward_t < 0:
+        yield f"the walk-forward loses out of sample (t = {evidence.walk_forward_t:.1f})"
+
+
+def _excuse(opinions: Opinions) -> str:
+    """Return why a low deflated Sharpe ratio is not held against a run, or an empty text."""
+    if opinions.dsr is None or opinions.dsr >= 0.5 or opinions.sharpe is None:
+        return ""
+    if opinions.noise_sharpe is None or opinions.sharpe < opinions.noise_sharpe:
+        return ""
+    return " (not held against it: the trials differ by more than sampling noise)"
+
+
+def _figures(evidence: Evidence) -> Iterator[str]:
+    """Yield the figures behind the verdict, one line each."""
+    if evidence.n_valid:
+        yield f"{_returns(evidence)}, {evidence.bars_per_year:,.4g} of them a year"
+    if evidence.spa_pvalue is not None:
+        yield f"SPA test against zero: p = {evidence.spa_pvalue:.3f}"
+    if evidence.benchmark_spa_pvalue is not None:
+        yield (
+            f"SPA test against the benchmark at equal beta: p = {evidence.benchmark_spa_pvalue:.3f}"
+        )
+        yield f"runs that survive both tests: {len(evidence.survivors)} of {evidence.n_valid}"
+    elif evidence.no_benchmark and evidence.spa_pvalue is not None:
+        yield f"no test against the benchmark: {evidence.no_benchmark}"
+    if evidence.psr is not None:
+        yield f"probabilistic Sharpe ratio: {evidence.psr:.3f}"
+    if evidence.raw.dsr is not None and evidence.n_counted > 1:
+        yield f"deflated Sharpe ratio: {evidence.raw.dsr:.3f}{_excuse(evidence.raw)}"
+    if evidence.raw.pbo is not None:
+        yield f"probability of backtest overfitting: {evidence.raw.pbo:.3f}"
+    length = evidence.min_track_record_bars
+    if length is not None and math.isfinite(length):
+        yield f"minimum track record: {length:,.0f} bars, there are {evidence.n_bars:,}"
+    if evidence.ranked_first is not None:
+        yield f"the ranking's first is another run, {evidence.ranked_first}"
+    earlier = evidence.n_trials_experiment - evidence.n_trials
+    if earlier > 0:
+        counted = "they enter the deflated Sharpe ratio, not the tests"
+        if evidence.n_counted == evidence.n_trials:
+            counted = "with trials=batch they are not counted"
+        yield (
+            f"{earlier} more strateg{'ies were' if earlier > 1 else 'y was'} tried in earlier "
+            f"batches: {counted}"
+        )

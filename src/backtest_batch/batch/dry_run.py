@@ -1,0 +1,230 @@
+"""Describe a batch without running it: its size, its runs, and what it would take."""
+
+import contextlib
+import itertools
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.batch.earlier import earlier_runs
+from backtest_batch.batch.judging import decision_labels
+from backtest_batch.batch.opening import open_configured
+from backtest_batch.batch.plan import Plan, make_plan
+from backtest_batch.batch.session import keeps_all_files
+from backtest_batch.config.schema import processors
+from backtest_batch.errors import SelectionError
+from backtest_batch.printing import tell
+from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
+from backtest_batch.report.progress import duration
+from backtest_batch.store.store import StoreNotFoundError
+from backtest_batch.workers.chunks import ChunkTask, Scratch, benchmark_rows, group_runs
+from backtest_batch.workers.executor import ComputesChunks, MakeTask
+from backtest_batch.workers.monitor import available_mb
+from backtest_batch.workers.settings import ExecutorSettings, make_executor
+
+SHOWN_NAMES = 20
+PILOT_RUNS = 32
+"""So many runs are computed together to see what one takes among others."""
+START_SECONDS = 2.0
+"""What it takes until the workers are up."""
+RECORDING_SECONDS = 0.001
+"""What it takes to record a run in a local store, beside the computing."""
+LONG_PILOT_SECONDS = 10.0
+"""A pilot run that takes longer is not repeated: what it may compile is little beside it."""
+BEARABLE_SHARE = 0.8
+"""Share of the available memory that workers may take."""
+
+
+def describe(request: BatchRequest, output: TextIO) -> None:
+    """Say what a batch would run and, from one pilot run, what it would take; leave no file.
+
+    Parameters
+    ----------
+    request
+        The batch.
+    output
+        Where it is said; the plan before the pilot run begins.
+
+    Raises
+    ------
+    BacktestBatchError
+        When the batch could not be run.
+    """
+    config = request.config
+    combinations = "1 combination" if request.size == 1 else f"{request.size:,} combinations"
+    lines = [f"Dry run of '{config['batch_name']}': {combinations}."]
+    lines += [f"  {key}: {count:,} values" for key, count in request.axes.items()]
+    too_many = request.size > config["max_runs"]
+    if too_many:
+        # Enough to show names and to time a run; the rest is never made.
+        plan = make_plan(itertools.islice(request.compositions, PILOT_RUNS))
+        n_runs, trials = request.size, _trials_of_axes(request)
+        lines.append(
+            f"That is more than max_runs={config['max_runs']:,}: it would refuse to start. "
+            "Raise max_runs, or take fewer values."
+        )
+    else:
+        plan = make_plan(request.compositions)
+        n_runs = len(plan.runs)
+        kinds = AxisKinds.of(config)
+        trials = len(set(decision_labels(plan.runs, kinds)))
+        lines.append(f"Runs: {n_runs:,}.")
+    lines.append(f"Trials for the statistics (distinct decisions): {trials:,}.")
+    done = _done(request, plan)
+    lines.append("Runs by name:")
+    lines += [
+        f"  {run.run_id}: {run.run_name}" + (" (done)" if run.run_key in done else "")
+        for run in plan.runs[:SHOWN_NAMES]
+    ]
+    if n_runs > SHOWN_NAMES:
+        lines.append(f"  ... and {n_runs - SHOWN_NAMES:,} more")
+    if done:
+        lines.append(f"Done already: {len(done):,} of {n_runs:,} runs.")
+    lines += list(plan.notes)
+    tell("\n".join(lines) + "\n", output)
+    output.flush()
+    left = [run for run in plan.runs if run.run_key not in done]
+    if left:
+        size = (n_runs, trials) if too_many else None
+        tell("\n".join(_estimate(request, plan, left, size)) + "\n", output)
+
+
+def _trials_of_axes(request: BatchRequest) -> int:
+    """Return the number of decisions of a grid: the product of its axes that are no scenario."""
+    kinds = AxisKinds.of(request.config)
+    return math.prod(count for key, count in request.axes.items() if not kinds.is_scenario(key))
+
+
+def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:
+    """Return the keys of the runs that a resumed batch has done already."""
+    config = request.config
+    if config["resume"] is None:
+        return frozenset()
+    with contextlib.suppress(SelectionError, StoreNotFoundError):
+        store = open_configured(config, create=False)
+        earlier = earlier_runs(
+            store,
+            str(config["resume"]),
+            plan,
+            rerun_failed=config["rerun_failed"],
+            mark=False,
+        )
+        return frozenset(earlier.run_ids)
+    return frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """What runs took that share their signals.
+
+    Attributes
+    ----------
+    shared_seconds, own_seconds
+        What the signals took, and what each run took to itself.
+    peak_mb
+        Highest memory of the worker in MiB.
+    """
+
+    shared_seconds: float
+    own_seconds: float
+    peak_mb: float
+
+    @classmethod
+    def of(cls, result: RunResult) -> "Pilot":
+        """Divide what the runs of a chunk took by their steps."""
+        shared = result.timings.get("load", 0.0) + result.timings.get("signals", 0.0)
+        return cls(
+            shared_seconds=shared * result.chunk_runs,
+            own_seconds=max(result.runtime_s - shared, 0.0),
+            peak_mb=result.peak_rss_mb,
+        )
+
+    def wall_seconds(self, n_runs: int, n_groups: int, n_jobs: int) -> float:
+        """Return the wall time of a batch whose runs share so many signals."""
+        work = n_groups * self.shared_seconds + n_runs * self.own_seconds
+        computing = work / max(1, min(n_jobs, n_groups))
+        return START_SECONDS + max(computing, n_runs * RECORDING_SECONDS)
+
+
+def _estimate(
+    request: BatchRequest, plan: Plan, left: list[RunSpec], size: tuple[int, int] | None
+) -> list[str]:
+    """Run a few runs in a temporary folder, and say what all would take.
+
+    Parameters
+    ----------
+    request, plan
+        The batch; of a very large one the plan holds its first runs alone.
+    left
+        The planned runs that are not done.
+    size
+        Runs and decisions of a very large batch; None for one that is planned as a whole.
+    """
+    n_jobs = request.config["n_jobs"]
+    chunks = group_runs(left, n_jobs, frozenset())
+    n_runs, n_groups = size or (len(left), len(chunks))
+    record = _pilot(request, plan, chunks[0][:PILOT_RUNS], n_runs)
+    if isinstance(record.outcome, RunFailure):
+        return [
+            f"The pilot run {record.spec.run_id} failed: "
+            f"{record.outcome.error_type}: {record.outcome.error_message}"
+        ]
+    assert isinstance(record.outcome, RunResult)
+    pilot = Pilot.of(record.outcome)
+    seconds = pilot.wall_seconds(n_runs, max(n_groups, min(n_jobs, n_runs)), n_jobs)
+    n_processors, available = processors(), available_mb()
+    bearable = max(1, min(n_processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
+    return [
+        f"Pilot run: {record.outcome.runtime_s:.4f} s a run, {pilot.peak_mb:,.0f} MiB.",
+        f"Estimated wall time: about {duration(seconds)} with n_jobs={n_jobs}.",
+        f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine bears n_jobs={bearable} "
+        f"({n_processors} processors, {available:,.0f} MiB available).",
+    ]
+
+
+def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: int) -> RunRecord:
+    """Return how the first of some runs ends that share their signals.
+
+    One is computed alone; where that is short they are then computed together, as they would be
+    in the batch, and with nothing left to compile.
+    """
+    config = {**request.config, "n_jobs": 1, "retries": 0, "adaptive_workers": False}
+    with tempfile.TemporaryDirectory(prefix="backtest_batch-") as folder:
+        place = Path(folder)
+        row_bars = max(run.n_bars for run in runs)
+        scratch = Scratch(
+            folder=place, row_bars=row_bars, benchmark_rows=benchmark_rows(plan.runs)
+        ).of(runs)
+        with_files = keeps_all_files(config["tracking"]["artifacts"], n_runs)
+
+        def task(chunk: Sequence[RunSpec]) -> ChunkTask:
+            return ChunkTask(
+                runs=tuple(chunk),
+                scratch=scratch,
+                with_files=frozenset(run.index for run in chunk if with_files),
+                profile=False,
+                provenance={},
+                with_rows=False,
+            )
+
+        executor = make_executor(ExecutorSettings(config=config, folder=place, logs=place))
+        try:
+            record = _computed(executor, runs[:1], task)
+            if _is_short(record):
+                record = _computed(executor, runs, task)
+        finally:
+            executor.close()
+    return record
+
+
+def _computed(executor: ComputesChunks, runs: Sequence[RunSpec], task: MakeTask) -> RunRecord:
+    records = [record for ended, _ in executor.execute([runs], task) for record in ended]
+    return records[0]
+
+
+def _is_short(record: RunRecord) -> bool:
+    return isinstance(record.outcome, RunResult) and record.outcome.runtime_s < LONG_PILOT_SECONDS

@@ -1,0 +1,364 @@
+"""What an earlier attempt at a batch has left: its runs in the store, its returns on disk."""
+
+import contextlib
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.returns import ResumeNotes
+from backtest_batch.core.fitting import walks_forward
+from backtest_batch.core.windows import PER_BAR
+from backtest_batch.errors import ConfigurationError, StoreError
+from backtest_batch.interrupt import heed
+from backtest_batch.records import RunRecord, RunResult, RunSpec
+from backtest_batch.report.text import one_line
+from backtest_batch.rows import are_written, is_whole, row_writer
+from backtest_batch.store.address import without_secrets
+from backtest_batch.store.artifacts import local_folder, missing
+from backtest_batch.store.claim import CLAIM, mark_dead_runs, take
+from backtest_batch.store.folders import Workspace
+from backtest_batch.store.mlflow_run import run_record
+from backtest_batch.store.process import host_name, lives, this_process
+from backtest_batch.store.search import (
+    BatchHandle,
+    find_batch,
+    list_artifacts,
+    read_artifact,
+    read_runs,
+)
+from backtest_batch.store.sql import store_to_read
+from backtest_batch.store.store import Store
+from backtest_batch.workers.chunks import RETURNS, array_file
+from backtest_batch.workers.watch import Checked
+
+KEPT_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
+"""Files that every run has which has files at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What a batch has in the store already.
+
+    Attributes
+    ----------
+    handle
+        Its parent run.
+    records
+        Its runs that need not run again.
+    run_ids
+        MLflow's ids of these, by run key.
+    retired
+        MLflow's ids of the runs that run again, or that belong to other data or code.
+    n_stale
+        How many finished ones belong to other data or code.
+    n_unsure
+        How many finished ones read other files than the prices, which are not the same any more or
+        cannot be checked.
+    unsure
+        What it was with the first of these.
+    """
+
+    handle: BatchHandle
+    records: tuple[RunRecord, ...]
+    run_ids: Mapping[str, str]
+    retired: tuple[str, ...]
+    n_stale: int
+    n_unsure: int = 0
+    unsure: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        notes = []
+        if self.n_stale:
+            notes.append(
+                f"{self.n_stale} finished runs of an earlier attempt belong to other data or code: "
+                "they are retired, and run again."
+            )
+        if self.n_unsure:
+            notes.append(
+                f"{self.n_unsure} finished runs of an earlier attempt do not count as done, "
+                f"because of what their strategy read besides the prices ({self.unsure}): they "
+                "are retired, and run again."
+            )
+        return tuple(notes)
+
+
+def earlier_runs(
+    store: Store, batch_id: str, plan: Plan, *, rerun_failed: bool, mark: bool = True
+) -> Earlier:
+    """Read what a batch has in the store.
+
+    Parameters
+    ----------
+    store
+        Where it is.
+    batch_id
+        The batch.
+    plan
+        Its runs as they would run now.
+    rerun_failed
+        Whether failed runs run again.
+    mark
+        Whether what dead processes of this host left behind is marked as killed.
+
+    Raises
+    ------
+    ConfigurationError
+        When the batch is still running.
+    SelectionError
+        When there is no such batch.
+    """
+    if mark:
+        mark_dead_runs(store)
+    handle = find_batch(store, batch_id)
+    if handle.status == "RUNNING":
+        refuse_running(batch_id, _process_of(handle), how_to_end(store, handle))
+    frame = read_runs(store, batches=[batch_id], parts=("metrics", "tags"))
+    specs = {run.run_key: run for run in plan.runs}
+    records: dict[str, RunRecord] = {}
+    run_ids: dict[str, str] = {}
+    retired, n_stale, unsure = [], 0, list[str]()
+    checked = Checked()
+    for row in frame.to_dict("records"):
+        spec = specs.get(str(row.get("tags.run_key")))
+        keeps = row["status"] == "FINISHED" or (row["status"] == "FAILED" and not rerun_failed)
+        if spec is None or not keeps or spec.run_key in records:
+            retired.append(str(row["mlflow_run_id"]))
+            n_stale += spec is None and row["status"] == "FINISHED"
+            continue
+        record = run_record(spec, row)
+        fault = _fault(record, checked)
+        if fault is not None:
+            retired.append(str(row["mlflow_run_id"]))
+            unsure.append(fault)
+            continue
+        records[spec.run_key] = record
+        run_ids[spec.run_key] = str(row["mlflow_run_id"])
+    return Earlier(
+        handle=handle,
+        records=tuple(records.values()),
+        run_ids=run_ids,
+        retired=tuple(retired),
+        n_stale=n_stale,
+        n_unsure=len(unsure),
+        unsure=unsure[0] if unsure else "",
+    )
+
+
+def _fault(record: RunRecord, checked: Checked) -> str | None:
+    """Return why a result does not count as that of the run now, or None."""
+    if not isinstance(record.outcome, RunResult):
+        return None
+    fault = checked.fault(record.outcome.tags)
+    return None if fault is None else one_line(fault)
+
+
+def refuse_running(batch_id: str, process: Mapping[str, str], advice: str = "") -> None:
+    """Raise when the process that computes a batch may still live.
+
+    Raises
+    ------
+    ConfigurationError
+        When it does, or when it belongs to another host, of which nothing is known here.
+    """
+    host, pid = process.get("host", ""), process.get("pid", "")
+    if process == this_process().tags:  # what this process has left behind is over
+        return
+    if host != host_name():
+        raise ConfigurationError(
+            f"resume={batch_id}: the batch is marked as running on {host or 'an unknown host'} "
+            f"(process {pid or 'unknown'}), and "
+            f"whether it is cannot be seen from {host_name()}. {advice}".rstrip()
+        )
+    if lives(pid, process.get("process_started", "")):
+        raise ConfigurationError(
+            f"resume={batch_id}: the batch is still running (process {pid} on {host})"
+        )
+
+
+def claim_batch(store: Store, handle: BatchHandle) -> None:
+    """Take the claim of a batch.
+
+    Raises
+    ------
+    ConfigurationError
+        When another process works on the batch, or may do so.
+    """
+    advice = how_to_end(store, handle)
+    take(
+        store,
+        handle.batch_id,
+        handle.mlflow_run_id,
+        lambda process: refuse_running(handle.batch_id, process, advice),
+    )
+
+
+def _process_of(handle: BatchHandle) -> dict[str, str]:
+    return {name: handle.tags.get(name, "") for name in this_process().tags}
+
+
+def how_to_end(store: Store, handle: BatchHandle) -> str:
+    """Return what to do when a batch seems to be run by a process that has ended elsewhere."""
+    code = f"from mlflow import MlflowClient; c = MlflowClient('{without_secrets(store.uri)}')"
+    if handle.status == "RUNNING":
+        code += f"; c.set_terminated('{handle.mlflow_run_id}', 'KILLED')"
+    if CLAIM in handle.tags:
+        code += f"; c.delete_tag('{handle.mlflow_run_id}', '{CLAIM}')"
+    return f'If it has ended, say so first: python -c "{code}"'
+
+
+def with_in_sample(records: Sequence[RunRecord], kept: ResumeNotes) -> list[RunRecord]:
+    """Return records with the metrics on training windows that the store does not hold."""
+    found = kept.read("in_sample")
+    return [
+        replace(record, outcome=replace(record.outcome, in_sample=_tuples(values)))
+        if isinstance(record.outcome, RunResult) and (values := found.get(record.spec.run_key))
+        else record
+        for record in records
+    ]
+
+
+def _tuples(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(items) for name, items in values.items()}
+
+
+def incomplete(
+    workspace: Workspace,
+    plan: Plan,
+    done: Sequence[RunRecord],
+    benchmarks: Mapping[str, Mapping[str, float]],
+) -> list[RunSpec]:
+    """Return the finished runs that must be computed again because not all of them is at hand.
+
+    That are those whose returns were lost, and one for each benchmark that was. Nothing is
+    recorded of them a second time.
+    """
+    finished = [record for record in done if record.status == "FINISHED"]
+    if not finished:
+        return []
+    walks = walks_forward(plan.runs[0].config)
+    n_rows = len(workspace.keys)
+    arrays = [workspace.whole_rows(name, n_rows) for name in (RETURNS, *(PER_BAR if walks else ()))]
+    missing: dict[str, RunSpec] = {}
+    for record in finished:
+        spec, result = record.spec, record.outcome
+        assert isinstance(result, RunResult)
+        unfitted = walks and spec.fit_bars is not None and not result.in_sample
+        if unfitted or not all(is_whole(rows[spec.index], spec.run_key) for rows in arrays):
+            missing[spec.run_key] = spec
+    rows_of = workspace.scratch.benchmark_rows
+    covered = {spec.benchmark_key for spec in missing.values()}
+    for record in finished:
+        key = record.spec.benchmark_key
+        if key not in covered:
+            covered.add(key)
+            if key not in benchmarks or not is_whole(arrays[0][rows_of[key]], key):
+                missing[record.spec.run_key] = record.spec
+    return list(missing.values())
+
+
+def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bool:
+    """Return whether rows of finished runs are missing, which somebody must have deleted."""
+    finished = [record.spec for record in done if record.status == "FINISHED"]
+    if not finished:
+        return False
+    rows = [spec.index for spec in finished]
+    rows_of = workspace.scratch.benchmark_rows
+    benchmarks = {rows_of[spec.benchmark_key] for spec in finished}
+    wanted = {RETURNS: [*rows, *benchmarks]}
+    if walks_forward(plan.runs[0].config):
+        wanted |= dict.fromkeys(PER_BAR, rows)
+    n_rows = len(workspace.keys)
+    return not all(
+        are_written(workspace.whole_rows(name, n_rows), held) for name, held in wanted.items()
+    )
+
+
+def without_files(
+    done: Sequence[RunRecord], with_files: Collection[int], earlier: Earlier, store: Store
+) -> list[RunSpec]:
+    """Return the finished runs whose files are not where the store says that they are.
+
+    Somebody may have deleted them, or replaced the store by a copy of itself. Only of a database
+    whose artifacts are in a folder this is asked: a server is asked when it has taken them.
+
+    Parameters
+    ----------
+    done
+        Runs that are recorded.
+    with_files
+        Indices of the runs that have files.
+    earlier, store
+        Where they are recorded.
+    """
+    if local_folder(store.artifact_location) is None:
+        return []
+    specs = {
+        earlier.run_ids[record.spec.run_key]: record.spec
+        for record in done
+        if record.status == "FINISHED" and record.spec.index in with_files
+    }
+    with store.calling("look for artifacts"):
+        uris = store_to_read(store).artifact_uris(list(specs))
+    return [
+        spec
+        for run_id, spec in specs.items()
+        if run_id in uris and missing(uris[run_id], store.uri, KEPT_FILES)
+    ]
+
+
+def restore_reports(workspace: Workspace, earlier: Earlier, store: Store) -> None:
+    """Bring reports of a complete batch that were deleted back from its artifacts."""
+    handle = earlier.handle
+    with contextlib.suppress(StoreError):
+        for name in list_artifacts(store, handle.mlflow_run_id):
+            target = workspace.output_dir / name
+            if Path(name).name != name or target.exists() or target.is_symlink():
+                continue
+            with contextlib.suppress(StoreError, OSError):
+                target.write_bytes(
+                    read_artifact(
+                        store, handle.mlflow_run_id, name, artifact_uri=handle.artifact_uri
+                    )
+                )
+
+
+def restore_returns(
+    workspace: Workspace, plan: Plan, missing: Sequence[RunSpec], earlier: Earlier, store: Store
+) -> None:
+    """Fill rows of the array of returns from the files of runs, where these were recorded.
+
+    On another machine the working files of the batch are not at hand, but its artifacts are.
+    """
+    scratch = workspace.scratch
+    with row_writer(array_file(scratch.folder, RETURNS), scratch.row_bars) as write:
+        for spec in missing:
+            heed()
+            for first, values in _recorded_returns(spec, plan, earlier, store):
+                write(spec.index, spec.run_key, first, values)
+
+
+def _recorded_returns(
+    spec: RunSpec, plan: Plan, earlier: Earlier, store: Store
+) -> Iterator[tuple[int, Any]]:
+    """Yield the first bar and the returns of a run, if its file is there and fits its data."""
+    try:
+        content = read_artifact(store, earlier.run_ids[spec.run_key], "equity.parquet")
+        frame = pd.read_parquet(io.BytesIO(content), columns=["timestamp", "net_return"])
+    except (StoreError, OSError, ValueError, KeyError):
+        return
+    index = plan.panels[spec.data_fingerprint].index
+    places = index.get_indexer(pd.DatetimeIndex(frame["timestamp"]))
+    if (
+        len(places)
+        and places[0] >= 0
+        and np.array_equal(places, places[0] + np.arange(len(places)))
+    ):
+        yield int(places[0]), frame["net_return"].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,0 +1,475 @@
+"""Compare the runs of a batch from what is in memory."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.analysis.conclusion import Conclusion, ReturnsOfRuns, conclude
+from backtest_batch.analysis.overfitting.samples import OverfittingSettings
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.scenarios import AxisKinds, cap_notes, is_market
+from backtest_batch.analysis.walk_forward.curve import Bootstrap
+from backtest_batch.analysis.walk_forward.findings import sentences, summarise
+from backtest_batch.analysis.walk_forward.tables import run_metrics
+from backtest_batch.analysis.walk_forward.walk import ScenarioWalk, walk_forward
+from backtest_batch.arrays import FloatArray
+from backtest_batch.batch.returns import BatchReturns, batch_returns
+from backtest_batch.batch.session import Session, Stopwatch
+from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.core.backtest import compute_chunk
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.engine.simulation import Simulation
+from backtest_batch.core.fingerprint import digest
+from backtest_batch.core.fitting import (
+    common_bars,
+    drifted_weights,
+    periods_per_year,
+    walk_forward_settings,
+    walks_forward,
+)
+from backtest_batch.core.windows import PER_BAR, ScenarioRuns
+from backtest_batch.errors import StoreError
+from backtest_batch.interrupt import heed
+from backtest_batch.records import RunRecord, RunResult, RunSpec
+from backtest_batch.store.extras import SplitRun
+from backtest_batch.store.search import earlier_decisions, read_runs
+from backtest_batch.store.selection import with_earlier_runs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatchWalk:
+    """The walk-forward of a batch.
+
+    Attributes
+    ----------
+    walks
+        One for each scenario, data and dates, in the order of its first run.
+    findings
+        What each came to, as plain values.
+    """
+
+    walks: tuple[ScenarioWalk, ...]
+    findings: tuple[Mapping[str, Any], ...]
+
+    @cached_property
+    def run_metrics(self) -> pd.DataFrame:
+        """Metrics oos_* of each run on all test bars, indexed by run_id."""
+        return run_metrics(self.walks)
+
+    def first(self, run_id: str) -> int:
+        """Return the position of the walk that a run took part in; 0 where it took part in none."""
+        places = (n for n, walk in enumerate(self.walks) if run_id in walk.runs.run_ids)
+        return next(places, 0)
+
+    @property
+    def t_statistics(self) -> dict[str, float]:
+        """The t-statistic of the stitched out-of-sample returns, by run_id of those walked.
+
+        Choices of the combinatorial method have seen bars after the test; they judge nothing.
+        """
+        return {
+            run_id: float(finding["t_statistic"])
+            for walk, finding in zip(self.walks, self.findings, strict=True)
+            if finding["t_statistic"] is not None and walk.settings.method != "combinatorial"
+            for run_id in walk.runs.run_ids
+        }
+
+
+def walk_batch(
+    session: Session, table: RunTable, returns: BatchReturns, ranking: Ranking
+) -> BatchWalk | None:
+    """Return the walk-forward of a batch's finished runs; None where none was asked for.
+
+    Parameters
+    ----------
+    session
+        The batch.
+    table
+        Its runs that have ended.
+    returns
+        Their returns.
+    ranking
+        What is better in-sample.
+
+    Raises
+    ------
+    ConfigurationError
+        When the ranking needs a metric that cannot be measured on windows.
+    """
+    records = session.in_order
+    if not walks_forward(session.config) or not any(table.finished):
+        return None
+    groups: dict[str, list[int]] = {}
+    for row in np.flatnonzero(table.finished).tolist():
+        groups.setdefault(table.walk_group.iloc[row], []).append(row)
+    common = common_bars(session.plan.runs)
+    walks = []
+    for scenario, rows in groups.items():
+        heed()
+        chosen = [records[row] for row in rows]
+        panel = session.plan.panels[chosen[0].spec.data_fingerprint]
+        bars = common[chosen[0].spec.index]
+        runs = _scenario_runs(session, table, returns, scenario, rows, panel, bars)
+        settings = walk_forward_settings(chosen[0].spec, panel, bars)
+        walks.append(walk_forward(runs, settings, ranking, _drifted(chosen, panel)))
+    bootstrap = Bootstrap(seed=session.config["seed"])
+    findings = summarise(walks, ranking, bootstrap)
+    return BatchWalk(walks=tuple(walks), findings=tuple(findings))
+
+
+def _scenario_runs(
+    session: Session,
+    table: RunTable,
+    returns: BatchReturns,
+    scenario: str,
+    rows: Sequence[int],
+    panel: Panel,
+    bars: tuple[int, int],
+) -> ScenarioRuns:
+    records = session.in_order
+    specs = [records[row].spec for row in rows]
+    config = specs[0].config
+    places = [spec.index for spec in specs]
+    n_bars = panel.n_bars
+    stored = session.workspace.returns(len(session.plan.runs) + len(set(returns.benchmark_row)))
+    per_bar = {
+        name: session.workspace.array(name, len(session.plan.runs))[places, :n_bars].T
+        for name in PER_BAR
+    }
+    in_sample: dict[int, Mapping[str, FloatArray]] = {}
+    for position, row in enumerate(rows):
+        outcome = records[row].outcome
+        if isinstance(outcome, RunResult) and outcome.in_sample:
+            in_sample[position] = {
+                name: np.array(values) for name, values in outcome.in_sample.items()
+            }
+    of_runs = [returns.benchmark_row[place] for place in places]
+    benchmark = stored[of_runs[0] if len(set(of_runs)) == 1 else of_runs, :n_bars].T
+    names = [name for name in table.decision_axes if not is_market(name)]
+    costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
+    return ScenarioRuns(
+        scenario=scenario,
+        run_ids=tuple(spec.run_id for spec in specs),
+        index=panel.index,
+        returns=stored[places, :n_bars].T,
+        parameters=table.params.iloc[list(rows)][names].reset_index(drop=True),
+        periods_per_year=periods_per_year(config),
+        risk_free_rate=config["risk_free_rate"],
+        cash_rate=config["cash_rate"],
+        cost_rate=costs * 1e-4,
+        execution_lag=config["execution_lag"],
+        initial_capital=config["initial_capital"],
+        benchmark=benchmark,
+        in_sample=in_sample,
+        return_bars=range(*bars),
+        **per_bar,
+    )
+
+
+def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int], FloatArray]:
+    """Return what tells the weights of a run after its trades at the close of a bar.
+
+    The runs that a switch concerns are computed again: few are, and holdings of all runs on all
+    bars would not fit into memory.
+    """
+    simulations: dict[int, Simulation] = {}
+
+    def weights(run: int, bar: int) -> FloatArray:
+        if run not in simulations:
+            simulations[run] = compute_chunk([records[run].spec], panel).runs[0].simulation
+        return drifted_weights(simulations[run], panel, bar)
+
+    return weights
+
+
+_OURS = "backtest_batch."
+
+
+def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
+    """Return a hash of what the researcher chose in each run: equal choices, equal label.
+
+    A strategy of the user's is another choice when its code is: whoever changes it and runs it
+    again has tried two.
+
+    Parameters
+    ----------
+    runs
+        Planned runs.
+    kinds
+        Which keys are conditions, and no choices.
+    """
+    names = [
+        name for name in sorted(SWEEPABLE) if kinds.divides(name) or not kinds.is_scenario(name)
+    ]
+    divided = frozenset(filter(kinds.divides, names))
+    conditions = frozenset(filter(kinds.is_scenario, names))
+    # Runs share the nodes of their data, of which there may be ten thousand.
+    nodes: dict[int, str] = {}
+    labels = []
+    for run in runs:
+        chosen: dict[str, Any] = {}
+        for name in names:
+            value = run.config[name]
+            if isinstance(value, Mapping):
+                if id(value) not in nodes:
+                    kept = _chosen(name, value, kinds) if name in divided else value
+                    nodes[id(value)] = digest(kept)
+                chosen[name] = nodes[id(value)]
+            elif name not in conditions:
+                chosen[name] = value
+        own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
+        labels.append(digest([chosen, run.code_fingerprint if own else None]))
+    return labels
+
+
+def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, Any]:
+    """Return what of a node is chosen, where keys below it are named."""
+    kept = {}
+    for key, value in node.items():
+        below = f"{name}.{key}"
+        if kinds.divides(below) and isinstance(value, Mapping):
+            kept[key] = _chosen(below, value, kinds)
+        elif not kinds.is_scenario(below):
+            kept[key] = value
+    return kept
+
+
+def source_label(config: Mapping[str, Any]) -> str:
+    """Return a hash of where the prices come from, whatever part of them is used."""
+    node = config["data"]
+    return digest({key: node.get(key) for key in ("_target_", "path", "seed")})
+
+
+def source_kind(config: Mapping[str, Any]) -> str:
+    """Return of what kind the source of the prices is, such as ``CsvFile``."""
+    return str(config["data"]["_target_"]).rpartition(".")[2]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """A batch, compared.
+
+    Attributes
+    ----------
+    conclusion
+        Ranking, sensitivity and verdict. Its first rows are the runs of the batch in the order in
+        which they were planned; rows of earlier batches may follow.
+    returns
+        Net returns of the batch.
+    walk
+        The walk-forward; None without one.
+    """
+
+    conclusion: Conclusion
+    returns: BatchReturns
+    walk: BatchWalk | None
+
+    @property
+    def walk_order(self) -> list[int]:
+        """Positions of the walks, that of the run that ranks first before the others."""
+        if self.walk is None:
+            return []
+        best = self.conclusion.best
+        runs = self.conclusion.table.runs
+        first = 0
+        # Runs of earlier batches may be compared too; they are not walked.
+        if best is not None and runs["batch_id"][best] == runs["batch_id"].iloc[0]:
+            first = self.walk.first(str(runs["run_id"][best]))
+        others = [place for place in range(len(self.walk.walks)) if place != first]
+        return [first, *others]
+
+    @property
+    def walk_sentences(self) -> list[str]:
+        """What the first of these walks found; empty without one."""
+        if self.walk is None:
+            return []
+        return sentences(self.walk.findings[self.walk_order[0]])
+
+
+def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+    """Compare the runs of a batch."""
+    with watch.stage("comparison"):
+        table = run_table(session)
+        lost = session.lost_returns()
+        returns = batch_returns(
+            session.workspace,
+            session.plan.runs,
+            session.plan.panels,
+            lost=[spec.index for spec in lost],
+        )
+        walk = None if lost else walk_batch(session, table, returns, ranking)
+        if walk is not None:
+            table = _with_out_of_sample(table, walk)
+        kinds = AxisKinds.of(session.config)
+        notes: Sequence[str] = session.notes
+        if lost:
+            notes = (*notes, f"The returns of {len(lost)} runs are missing: there is no verdict.")
+        recorder = session.recording.recorder
+        if session.config["filter_tags"] and recorder is not None and not session.recording.error:
+            configs = [record.spec.config for record in session.in_order]
+            table, said = with_earlier_runs(
+                table, configs, recorder.store, session.config["filter_tags"], kinds
+            )
+            notes = (*notes, *said)
+        notes = (*notes, *cap_notes(session.in_order, session.plan.swept))
+        notes = (*notes, *kinds.without_effect(list(table.params.columns)))
+        heed()
+        conclusion = conclude(
+            table,
+            ranking,
+            returns=None if lost else returns_of_runs(session, returns),
+            settings=OverfittingSettings(
+                seed=session.config["seed"], trials=session.config["trials"]
+            ),
+            notes=notes,
+            walk_forward_t={} if walk is None else walk.t_statistics,
+        )
+        return Compared(conclusion=conclusion, returns=returns, walk=walk)
+
+
+def run_table(session: Session) -> RunTable:
+    """Return the table of the runs that have ended."""
+    records = session.in_order
+    table = RunTable.from_records(
+        records,
+        batch_id=session.batch_id,
+        kinds=AxisKinds.of(session.config),
+    )
+    ruined = [
+        isinstance(record.outcome, RunResult) and "ruined" in record.outcome.tags
+        for record in records
+    ]
+    ids = [session.recording.recorded.get(record.spec.run_key) for record in records]
+    runs = table.runs.assign(ruined=ruined, mlflow_run_id=pd.Series(ids, dtype=object))
+    return RunTable(
+        runs=runs,
+        params=table.params,
+        metrics=table.metrics,
+        scenario_axes=table.scenario_axes,
+    )
+
+
+def _with_out_of_sample(table: RunTable, walk: BatchWalk) -> RunTable:
+    """Return the table with the metrics oos_* of the walk-forward."""
+    found = walk.run_metrics.reindex(table.runs["run_id"])
+    metrics = pd.concat([table.metrics, found.set_axis(table.metrics.index)], axis=1)
+    return RunTable(
+        runs=table.runs,
+        params=table.params,
+        metrics=metrics,
+        scenario_axes=table.scenario_axes,
+    )
+
+
+def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
+    """Return the returns of the runs that have ended, in the order of their table."""
+    records = session.in_order
+    rows = np.array([record.spec.index for record in records], dtype=np.int64)
+    n_runs = len(session.plan.runs)
+    matrix = returns.rows[:n_runs] if len(rows) == n_runs else returns.rows[rows]
+    configs = [record.spec.config for record in records]
+    kinds = AxisKinds.of(session.config)
+    swept = session.plan.swept
+    return ReturnsOfRuns(
+        index=returns.index,
+        returns=matrix.T,
+        benchmarks=returns.rows[n_runs:].T,
+        benchmark_of=[returns.benchmark_row[row] - n_runs for row in rows],
+        decisions=decision_labels([record.spec for record in records], kinds),
+        risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
+        periods_per_year=periods_per_year(session.plan.runs[0].config),
+        calendars=returns.calendars,
+        calendar_of=[returns.calendar_of[row] for row in rows] if returns.calendar_of else (),
+        earlier_decisions=_tried_before(session, configs, kinds),
+        judged_apart=[name for name in kinds.scenario_names(swept) if is_market(name)],
+    )
+
+
+def _tried_before(
+    session: Session, configs: Sequence[Mapping[str, Any]], kinds: AxisKinds
+) -> Sequence[frozenset[str]]:
+    """Return what earlier batches of the experiment tried on data such as each run's.
+
+    Other files, or other seeds, are other data to choose from, unless they are judged one by one.
+    """
+    recorder = session.recording.recorder
+    if recorder is None or session.recording.error:
+        return ()
+    apart = any(kinds.is_scenario(f"data.{name}") for name in ("path", "seed"))
+    label = source_label if apart else source_kind
+    sources = [label(config) for config in configs]
+    found = earlier_decisions(recorder.store, set(sources), batch_id=session.batch_id)
+    return [found[source] for source in sources]
+
+
+WINDOWS = ("train_start", "train_end", "test_start", "test_end")
+
+
+def record_walk(session: Session, compared: Compared) -> str:
+    """Record the walk-forward of a batch.
+
+    Returns
+    -------
+    str
+        Empty, or what to tell the user when something could not be recorded.
+    """
+    walk = compared.walk
+    recorder = session.recording.recorder
+    if walk is None or recorder is None or session.recording.error is not None:
+        return ""
+    ids = {
+        record.spec.run_id: session.recording.recorded.get(record.spec.run_key)
+        for record in session.in_order
+    }
+    found = {
+        mlflow_run_id: {str(name): float(value) for name, value in values.dropna().items()}
+        for run_id, values in walk.run_metrics.iterrows()
+        if (mlflow_run_id := ids.get(str(run_id))) is not None
+    }
+    try:
+        recorder.add_metrics(found)
+        splits = list(_split_runs(session, walk.walks, ids))
+        n_splits = sum(len(item.plan.splits) * len(item.runs.run_ids) for item in walk.walks)
+        if walk.walks[0].settings.logs_split_runs(n_splits):
+            if session.earlier is not None:  # an earlier attempt may have come as far as this
+                again = read_runs(
+                    recorder.store, batches=[session.batch_id], role="split", parts=()
+                )
+                recorder.retire(again["mlflow_run_id"].tolist())
+            recorder.record_splits(splits)
+    except StoreError as error:
+        return f"{error}\nThe walk-forward is in the files of the batch, not in the store.\n"
+    return ""
+
+
+def _split_runs(
+    session: Session, walks: tuple[ScenarioWalk, ...], ids: dict[str, str | None]
+) -> Iterator[SplitRun]:
+    keys = {record.spec.run_id: record.spec.run_key for record in session.in_order}
+    for walk in walks:
+        for split, choice in zip(walk.plan.splits, walk.choices, strict=True):
+            windows = {name: str(walk.runs.index[getattr(split, name)]) for name in WINDOWS}
+            for position, run_id in enumerate(walk.runs.run_ids):
+                mlflow_run_id = ids.get(run_id)
+                if mlflow_run_id is None:
+                    continue
+                metrics = {
+                    prefix + name: float(values[split.number, position])
+                    for prefix, part in (("is_", walk.in_sample), ("oos_", walk.out_of_sample))
+                    for name, values in zip(part.names, part.values, strict=True)
+                    if np.isfinite(values[split.number, position])
+                }
+                yield SplitRun(
+                    run_key=keys[run_id],
+                    run_id=run_id,
+                    mlflow_run_id=mlflow_run_id,
+                    split=split.number,
+                    windows=windows,
+                    chosen=choice == position,
+                    metrics=metrics,
+                )

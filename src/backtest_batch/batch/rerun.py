@@ -1,0 +1,488 @@
+"""Run the winner of a best_params.json again: ``best=path/to/best_params.json``."""
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.analysis.batches import NEAR_ZERO, TOLERANCE
+from backtest_batch.analysis.parameter_values import choice_name, format_value
+from backtest_batch.config.arguments import PLAN_KEYS, Argument, Arguments, determines_results
+from backtest_batch.config.schema import SWEEPABLE, BatchConfig
+from backtest_batch.core.engine.metrics import RESULT_METRICS
+from backtest_batch.errors import ConfigurationError
+from backtest_batch.masking import is_masked, masked, masked_values
+from backtest_batch.ownership import Origin, origin
+from backtest_batch.records import RunFailure, RunRecord, RunResult
+from backtest_batch.report.best_params import COMMAND_KEYS, ENVIRONMENT, SIGNED_COMMAND
+from backtest_batch.store.batch_document import is_in_own_mlruns, is_place
+from backtest_batch.store.mlflow_run import flattened
+
+ABSENT = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCommand:
+    """A command that was recorded.
+
+    How something is computed, recorded and called may be given anew; what is computed may not,
+    but it may be repeated: a value counts, and not how it is written.
+
+    Attributes
+    ----------
+    named
+        What names it, such as ``resume=latest``.
+    arguments
+        What was asked for, without secrets.
+    config
+        The configuration that it composed; of what is swept it has the first value.
+    """
+
+    named: str
+    arguments: Arguments
+    config: Mapping[str, Any]
+
+    def changes(self, given: Arguments) -> list[str]:
+        """Return the given keys that would change what is computed, each with both values."""
+        recorded = {item.key: item for item in self.arguments.keys}
+        leaves = {leaf.key: leaf for item in self.arguments.keys for leaf in item.leaves}
+        return sorted(
+            f"{item.key} (given {masked(item.text).partition('=')[2] or 'nothing'}, "
+            f"recorded {self._recorded_text(item.key, recorded)})"
+            for item in given.keys
+            # The keys of a batch file stand beside it.
+            if determines_results(item.key)
+            and item.key != "batch_file"
+            and not all(self._is_same(leaf, recorded | leaves) for leaf in _parts(item, recorded))
+        )
+
+    def kept(self, given: Arguments, *, without: frozenset[str]) -> Arguments:
+        """Return what of the recorded command stands beside what is given now.
+
+        Parameters
+        ----------
+        given
+            What is given now; it takes the place of the recorded.
+        without
+            Keys that counted for the recorded command alone.
+
+        Raises
+        ------
+        ConfigurationError
+            When a value held a secret, which is not recorded, and nothing stands in its place.
+        """
+        dropped = {item.key for item in given.keys} | without
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            dropped |= {
+                item.key
+                for item in self.arguments.keys
+                if item.key == "tracking.uri" and is_masked(item.text)
+            }
+        kept = [item for item in self.arguments.keys if item.key not in dropped]
+        lost = sorted(
+            item.key
+            for item in kept
+            # A label may stay as it was recorded.
+            if is_masked(item.text) and (item.key == "tracking.uri" or determines_results(item.key))
+        )
+        if lost:
+            raise ConfigurationError(
+                f"{self.named}: the values of these keys hold secrets, which are not recorded: "
+                f"{', '.join(lost)}. Give them again."
+            )
+        return Arguments(keys=tuple(kept), options=self.arguments.sources_without(given))
+
+    def _is_same(self, given: Argument, recorded: Mapping[str, Argument]) -> bool:
+        then = recorded.get(given.key)
+        shown = masked(given.text)
+        if then is not None:
+            if shown != given.text:  # a secret, which is not recorded
+                return shown == then.text
+            if given.prefix == then.prefix == "~" or _are_equal(given.value, then.value):
+                return (given.prefix == "~") == (then.prefix == "~")
+            if then.is_sweep or then.prefix == "~" or not self._is_one_run:
+                return False
+        # It may be given with the value that it had by default, or that another key gave it.
+        configured = configured_value(self.config, given.key)
+        return (
+            configured is not ABSENT
+            and given.prefix != "~"
+            and not given.is_sweep
+            and _are_equal(given.value, configured)
+        )
+
+    @property
+    def _is_one_run(self) -> bool:
+        """Whether its configuration is that of every run."""
+        return not any(item.is_sweep or item.key in PLAN_KEYS for item in self.arguments.keys)
+
+    def _recorded_text(self, key: str, recorded: Mapping[str, Argument]) -> str:
+        if key in recorded:
+            return recorded[key].value_text
+        configured = configured_value(self.config, key)
+        known = configured is not ABSENT and not isinstance(configured, Mapping)
+        return format_value(configured) if known else "nothing"
+
+
+def configured_value(config: Any, key: str) -> Any:
+    """Return a configured value, of a node the name of its choice; ``ABSENT`` without one."""
+    node = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return ABSENT
+        node = node[part]
+    if isinstance(node, Mapping) and "_target_" in node:
+        return choice_name(str(node["_target_"]))
+    return node
+
+
+def _parts(item: Argument, recorded: Mapping[str, Argument]) -> list[Argument]:
+    """Return what is compared: a mapping value by value, unless it was recorded as one."""
+    return [item] if item.key in recorded or item.is_sweep else item.leaves
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) != isinstance(other, bool):
+        return False
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_are_equal, one, other))
+    if isinstance(one, str) != isinstance(other, str) and _is_plain(one) and _is_plain(other):
+        # 2006 is a year where the key takes text.
+        return format_value(one) == format_value(other)
+    return bool(one == other)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+BEST_PARAMS = "best_params.json"
+
+RERUN = " (rerun)"
+"""What the name of a batch that runs a winner again ends with."""
+
+_PROGRAM = ["python", "-m", "backtest_batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Winner:
+    """The run that ranked first, as best_params.json describes it.
+
+    Attributes
+    ----------
+    path
+        The file.
+    entry
+        Its entry in the file; see :func:`.best_params`.
+    arguments
+        The arguments of the command that repeats it.
+    """
+
+    path: Path
+    entry: Mapping[str, Any]
+    arguments: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """Its name."""
+        return str(self.entry.get("run_id", "the winner"))
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this user has recorded the command.
+
+        A file without a signature of this user is believed in the user's own ``mlruns`` of the
+        working directory only.
+        """
+        command = str(self.entry["command"])
+        recorded_by = origin(SIGNED_COMMAND, command, self.entry.get("command_signature"))
+        if recorded_by is Origin.UNKNOWN:
+            return is_in_own_mlruns(self.path)
+        return recorded_by is Origin.OWN
+
+    @property
+    def batch_id(self) -> str:
+        """The batch that it won; empty where that was not recorded."""
+        return str(self.entry.get("batch_id") or "")
+
+
+def read_winner(path: str | Path) -> Winner:
+    """Return the first entry of a best_params.json.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file is missing, is no best_params.json, or holds no run that can be repeated.
+    """
+    place = Path(path)
+    document = _read(place)
+    entries = document.get("top") if isinstance(document, Mapping) else None
+    if not isinstance(entries, list):
+        raise ConfigurationError(f"best={place}: is no {BEST_PARAMS}, for it has no list `top`")
+    if not entries:
+        raise ConfigurationError(f"best={place}: holds no run, because none could be ranked")
+    entry = entries[0]
+    command = entry.get("command") if isinstance(entry, Mapping) else None
+    words = _split(command) if isinstance(command, str) else []
+    if words[:3] != _PROGRAM:
+        run = entry.get("run_id", "its first run") if isinstance(entry, Mapping) else "its first"
+        raise ConfigurationError(f"best={place}: the command of {run} was not recorded")
+    return Winner(path=place, entry=entry, arguments=tuple(words[3:]))
+
+
+def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Arguments:
+    """Return what is given with the command of the winner put in where ``best`` names it.
+
+    How the run is computed and recorded may be chosen anew; what it computes may not.
+
+    Parameters
+    ----------
+    winner
+        The run that ``best`` names.
+    recorded
+        Its command.
+    given
+        What is given now, with files expanded.
+
+    Raises
+    ------
+    ConfigurationError
+        When a given key that determines results differs from the winner's; the message names all
+        of them.
+    """
+    path = given.value("best")
+    named = f"best={path}"
+    config = winner.entry.get("config")
+    place = next(place for place, item in enumerate(given.keys) if item.key == "best")
+    own = given.with_keys(item for item in given.keys if item.key != "best")
+    usable = [item for item in recorded.keys if winner.is_own or not is_place(item.text)]
+    command = RecordedCommand(
+        named=named,
+        arguments=recorded.with_keys(usable),
+        config=config if isinstance(config, Mapping) else {},
+    )
+    changes = command.changes(own)
+    if changes:
+        raise ConfigurationError(
+            f"{named}: what {winner.run_id} computes cannot change, but these differ: "
+            f"{', '.join(changes)}. Leave them out, or run the changed configuration without best"
+        )
+    # Under the name of its batch, the winner alone would be what `batch=<name>` means from now on.
+    kept = command.kept(own, without=COMMAND_KEYS | {"batch_name"})
+    again = (
+        []
+        if any(item.key == "batch_name" for item in own.keys)
+        else [_rerun_name(winner, recorded)]
+    )
+    # The path is quoted: on the command line one with a space may have come without quotes.
+    best = Argument.of("best", path)
+    keys = (*own.keys[:place], best, *kept.keys, *again, *own.keys[place:])
+    return Arguments(keys=keys, options=(*kept.options, *given.options))
+
+
+def _rerun_name(winner: Winner, recorded: Arguments) -> Argument:
+    """Return the name of the batch that runs a winner again: that of its own batch, marked once."""
+    config = winner.entry.get("config")
+    named = config.get("batch_name") if isinstance(config, Mapping) else None
+    named = named or recorded.value("batch_name") or BatchConfig.batch_name
+    return Argument.of("batch_name", str(named).removesuffix(RERUN) + RERUN)
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quote that does not close
+        return []
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except IsADirectoryError as error:
+        meant = f"; did you mean {path / BEST_PARAMS}?" if (path / BEST_PARAMS).is_file() else ""
+        raise ConfigurationError(f"best={path}: is a folder{meant}") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"best={path}: cannot be read ({error.strerror or error}; looked in {Path.cwd()})"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"best={path}: is not valid JSON: {error}") from error
+
+
+_MACHINE = "machine and packages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What came of it.
+
+    Attributes
+    ----------
+    agrees
+        Whether every recorded result metric was found again.
+    exact
+        Whether they were compared bit for bit.
+    compared
+        How many were compared.
+    metrics
+        Those that differ, with what was recorded and what was found.
+    environment
+        What differs between then and now, one text each: machine, packages, data, code.
+    run_id
+        Name of the run.
+    failure
+        Why there is nothing to compare; empty when there is.
+    """
+
+    agrees: bool
+    exact: bool
+    compared: int
+    metrics: tuple[str, ...]
+    environment: tuple[str, ...]
+    run_id: str
+    failure: str = ""
+
+    def __str__(self) -> str:
+        """Return the outcome in a few lines, ended by a line feed."""
+        if self.failure:
+            first = f"Not verified: {self.run_id} cannot be compared: {self.failure}"
+        elif self.agrees and self.exact:
+            first = (
+                f"Verified: all {self.compared} result metrics of {self.run_id} are equal, bit for "
+                f"bit, to those recorded (same {_MACHINE})."
+            )
+        elif self.agrees:
+            first = (
+                f"Verified: all {self.compared} result metrics of {self.run_id} are equal to those "
+                f"recorded within {TOLERANCE:g}, relatively."
+            )
+        else:
+            how = "bit for bit" if self.exact else f"within {TOLERANCE:g}, relatively"
+            first = (
+                f"Not verified: {len(self.metrics)} of {self.compared} result metrics of "
+                f"{self.run_id} are not equal to those recorded, compared {how}:"
+            )
+        lines = [first, *(f"  {text}" for text in self.metrics)]
+        if self.environment:
+            lines += ["What differs from then:", *(f"  {text}" for text in self.environment)]
+        return "\n".join(lines) + "\n"
+
+
+def verify(winner: Winner, records: Sequence[RunRecord], facts: Mapping[str, Any]) -> Verification:
+    """Compare the result of a run with what best_params.json recorded of it.
+
+    Result metrics are compared bit for bit where the machine, the packages, the data and the code
+    are those of then; else to 1e-9, relatively (and to 1e-12 around zero).
+
+    Parameters
+    ----------
+    winner
+        The run as it was recorded.
+    records
+        The runs of the batch that computed it again: one.
+    facts
+        Machine and packages of now; see :func:`.provenance`.
+    """
+    recorded = winner.entry
+    record = records[0] if records else None
+    environment = tuple(_environment_differences(recorded, record, facts))
+    outcome = None if record is None else record.outcome
+    if not isinstance(outcome, RunResult):
+        return Verification(
+            agrees=False,
+            exact=not environment,
+            compared=0,
+            metrics=(),
+            environment=environment,
+            run_id=winner.run_id,
+            failure=_failure(outcome),
+        )
+    then = recorded.get("metrics") or {}
+    names = [name for name in RESULT_METRICS if name in then or name in outcome.metrics]
+    texts = [
+        text
+        for name in names
+        if (text := _difference(name, then.get(name), outcome.metrics.get(name), not environment))
+    ]
+    return Verification(
+        agrees=not texts and bool(names),
+        exact=not environment,
+        compared=len(names),
+        metrics=tuple(texts),
+        environment=environment,
+        run_id=winner.run_id,
+        failure="" if names else "no result metric is defined, then or now",
+    )
+
+
+def _failure(outcome: RunFailure | None) -> str:
+    if outcome is None:
+        return "it did not end"
+    return f"{outcome.error_type}: {outcome.error_message}"
+
+
+def _difference(name: str, then: Any, now: float | None, exactly: bool) -> str:
+    """Say how a metric differs; empty when it does not."""
+    if not isinstance(then, int | float) or now is None:
+        return f"{name}: recorded {_shown(then)}, now {_shown(now)}"
+    if exactly:
+        same = float(then) == now
+    else:
+        same = math.isclose(then, now, rel_tol=TOLERANCE, abs_tol=NEAR_ZERO)
+    if same:
+        return ""
+    largest = max(abs(then), abs(now))
+    relative = f"; they differ by {abs(then - now) / largest:.2g}, relatively" if largest else ""
+    return f"{name}: recorded {then!r}, now {now!r}{relative}"
+
+
+def _shown(value: Any) -> str:
+    return "undefined" if value is None else repr(value)
+
+
+def _environment_differences(
+    recorded: Mapping[str, Any], record: RunRecord | None, facts: Mapping[str, Any]
+) -> Iterator[str]:
+    environment = recorded.get("environment") or {}
+    if not environment:
+        yield f"the {_MACHINE} of then are not recorded"
+    for name in ENVIRONMENT if environment else ():
+        then, now = environment.get(name), facts.get(name)
+        if name == "packages":
+            yield from _package_differences(then or {}, now or {})
+        elif then != now:
+            yield f"{name}: then {_shown(then)}, now {_shown(now)}"
+    if record is None:
+        return
+    for name in ("data_fingerprint", "code_fingerprint"):
+        then, now = recorded.get(name), getattr(record.spec, name)
+        if then != now:
+            yield f"{name}: then {_shown(then)}, now {_shown(now)}"
+    # As it would be recorded now: without its secrets.
+    now_configured = masked_values(record.spec.config)
+    yield from _config_differences(recorded.get("config") or {}, now_configured)
+
+
+def _package_differences(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in dict.fromkeys((*then, *now)):
+        if then.get(name) != now.get(name):
+            yield f"{name}: then {then.get(name, 'absent')}, now {now.get(name, 'absent')}"
+
+
+def _config_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    before, after = _settings(then), _settings(now)
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) != after.get(key):
+            yield f"{key}: then {before.get(key, 'absent')}, now {after.get(key, 'absent')}"
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what determines results as text by dotted key."""
+    chosen = {key: value for key, value in config.items() if key in SWEEPABLE}
+    return {key: format_value(value) for key, value in flattened(chosen)}

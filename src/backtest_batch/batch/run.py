@@ -1,0 +1,300 @@
+"""A sweep on one page: plan, execute, record, compare, report."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from backtest_batch.analysis.conclusion import Conclusion
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.analysis.walk_forward.walk import check_ranking
+from backtest_batch.batch.dry_run import describe
+from backtest_batch.batch.files import complete_best_runs
+from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
+from backtest_batch.batch.judging import Compared, compare
+from backtest_batch.batch.opening import open_session
+from backtest_batch.batch.plan import make_plan
+from backtest_batch.batch.rerun import Winner, read_winner, verify
+from backtest_batch.batch.session import MakeExecutor, Session, Stopwatch, end_log
+from backtest_batch.core.fitting import walks_forward
+from backtest_batch.core.windows import PER_BAR, metrics_with
+from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
+from backtest_batch.interrupt import (
+    Interrupted,
+    begun,
+    finished,
+    heed,
+    interruptible,
+    remember,
+    signals_deferred,
+    taken,
+)
+from backtest_batch.printing import say, tell
+from backtest_batch.records import BatchRequest, RunRecord
+from backtest_batch.report.html.templates import start_packing
+from backtest_batch.store.claim import release
+from backtest_batch.store.store import close_stores
+from backtest_batch.workers.settings import make_executor
+
+CUT_OFF = "Ended at once: what was not recorded by then is computed again.\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOutcome:
+    """What a sweep came to.
+
+    Attributes
+    ----------
+    exit_code
+        What the command returns: 0 when every run succeeded, 1 when a run failed, 3 when results
+        could not be recorded, 129, 130 or 143 when it was interrupted.
+    batch_id
+        Unique name of the batch; empty after a dry run.
+    output_dir
+        Its folder; None after a dry run.
+    records
+        The runs that ended, in the order of the plan.
+    conclusion
+        Their comparison; None after an interruption.
+    keys
+        Run key of each combination, duplicates included.
+    """
+
+    exit_code: int
+    batch_id: str = ""
+    output_dir: Path | None = None
+    records: tuple[RunRecord, ...] = ()
+    conclusion: Conclusion | None = None
+    keys: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> list[float | Exception]:
+        """The ranking score of each combination, or why there is none; larger is better."""
+        if self.conclusion is None:
+            return [BacktestError("the batch was interrupted")] * len(self.keys)
+        ranked, table = self.conclusion.ranked, self.conclusion.table
+        rows = dict(zip(table.runs["run_key"], table.runs.index, strict=True))
+        scores = ranked["score"].to_dict()
+        values: list[float | Exception] = []
+        for key in self.keys:
+            row = rows.get(key)
+            if row is None:
+                values.append(BacktestError("it was not run"))
+                continue
+            why = str(ranked.at[row, "unranked"])
+            values.append(BacktestError(why) if why else scores[row])
+        return values
+
+
+def run(
+    request: BatchRequest, *, output: TextIO, make_executor: MakeExecutor = make_executor
+) -> BatchOutcome:
+    """Run a batch from its request to its reports.
+
+    Parameters
+    ----------
+    request
+        The batch.
+    output
+        Where its summary is written: leaderboard, notes, verdict, where to look further.
+    make_executor
+        Makes what computes its runs.
+
+    Raises
+    ------
+    BacktestBatchError
+        When nothing was run: the configuration, the data or the store are unusable.
+    """
+    try:
+        return _run(request, make_executor, output)
+    finally:
+        close_stores()
+        end_log()
+
+
+def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> BatchOutcome:
+    started_ms, watch = time.time_ns() // 1_000_000, Stopwatch.of_this_process()
+    session = None
+    with interruptible():
+        try:
+            ranking = _ranking(request)
+            if request.config["dry_run"]:
+                with signals_deferred():
+                    describe(request, output)
+                return BatchOutcome(exit_code=0)
+            _refuse_too_many(request)
+            with watch.stage("planning"):
+                plan = make_plan(request.compositions)
+                # Before anything is written: the reports may replace the file.
+                winner = _winner(request)
+                begun()
+                session = open_session(
+                    request,
+                    plan,
+                    make_executor,
+                    started_ms,
+                    rerun_of="" if winner is None else winner.batch_id,
+                )
+            remember(f"\nInterrupted. {CUT_OFF}{_how_to_go_on(session)}")
+            if session.complete:
+                return _already_complete(session, output)
+            compared = _compute_and_compare(session, ranking, watch)
+            exit_code = finish(session, compared, watch)
+        except BaseException as error:
+            interruption = taken(error)
+            if interruption is not None:
+                return _interrupted(session, interruption)
+            if session is not None:
+                _abandon(session)
+            raise
+        finally:
+            if session is not None:
+                with signals_deferred():
+                    release(session.batch_id)
+        with contextlib.suppress(Interrupted):
+            print_summary(session, compared, output)
+            if winner is not None and request.config["verify"]:
+                verification = verify(winner, session.in_order, session.facts)
+                tell(f"\n{verification}", output)
+                exit_code = exit_code or (0 if verification.agrees else 1)
+    return _outcome(session, exit_code, compared.conclusion)
+
+
+def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+    with watch.stage("execution"):
+        heed()
+        session.compute(ranking)
+    if not session.keeps_top_files:
+        session.executor.close()
+    with watch.stage("recording"):
+        session.recording.close()
+    start_packing()
+    heed()
+    compared = _compare(session, ranking, watch)
+    with watch.stage("recording"):
+        compared = complete_best_runs(session, compared)
+    session.executor.close()
+    return compared
+
+
+def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+    try:
+        return compare(session, ranking, watch)
+    except StoreError as error:
+        # Earlier batches cannot be read any more; this one needs none of them.
+        session.recording.error = session.recording.error or error
+        return compare(session, ranking, watch)
+
+
+def _winner(request: BatchRequest) -> Winner | None:
+    """Return the run that is computed again; None where there is none, or it is begun already."""
+    config = request.config
+    needed = config["verify"] or config["resume"] is None
+    return read_winner(config["best"]) if config["best"] is not None and needed else None
+
+
+def _ranking(request: BatchRequest) -> Ranking:
+    config = request.config
+    ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
+    if walks_forward(config):
+        check_ranking(ranking, metrics_with(PER_BAR, benchmark=True))
+    return ranking
+
+
+def _refuse_too_many(request: BatchRequest) -> None:
+    limit = request.config["max_runs"]
+    if request.size > limit:
+        raise ConfigurationError(
+            f"the batch has {request.size:,} runs, more than max_runs={limit:,}; nothing was run. "
+            f"Raise max_runs, or take fewer values: {_axes_text(request)}"
+        )
+
+
+def _axes_text(request: BatchRequest) -> str:
+    return " x ".join(f"{count:,} {key}" for key, count in request.axes.items())
+
+
+def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOutcome:
+    """Record what has ended, and say how to go on; what hangs may be cut off."""
+    if session is None:
+        _say(f"\nInterrupted ({interruption}); nothing was run.\n")
+        return BatchOutcome(exit_code=interruption.exit_code)
+    try:
+        said = _end_early(session)
+    except Interrupted:
+        session.executor.close()
+        said = CUT_OFF
+    _say(f"\nInterrupted ({interruption}). {said}{_how_to_go_on(session)}")
+    return _outcome(session, interruption.exit_code, None)
+
+
+def _say(text: str) -> None:
+    # The terminal may be what has gone.
+    with contextlib.suppress(OSError):
+        say(text)
+
+
+def _end_early(session: Session) -> str:
+    """End the workers and the parent run; return what to tell the user."""
+    session.interrupt()
+    session.executor.close()
+    session.recording.close()
+    if session.recording.recorder is None:
+        # The store could not even be opened: nothing counts as run.
+        session.workspace.discard()
+        return f"{session.recording.error} Nothing was recorded.\n"
+    unrecorded = end_parent(session, "KILLED")
+    recorded = session.recording.recorded
+    done = sum(
+        record.status == "FINISHED" and record.spec.run_key in recorded
+        for record in session.in_order
+    )
+    return f"{done} of {len(session.plan.runs)} runs are recorded.\n{unrecorded}"
+
+
+def _abandon(session: Session) -> None:
+    """Leave nothing behind that looks as if it ran on, whatever has gone wrong."""
+    with contextlib.suppress(Exception):
+        session.executor.close()
+    with contextlib.suppress(Exception):
+        session.recording.close()
+    if session.recording.recorder is None:
+        # The store could not even be opened: nothing counts as run.
+        session.workspace.discard()
+        return
+    with contextlib.suppress(Exception):
+        say(end_parent(session, "FAILED"))
+    say(_how_to_go_on(session))
+
+
+def _how_to_go_on(session: Session) -> str:
+    if not session.workspace.output_dir.exists():  # nothing was begun that could be continued
+        return ""
+    return f"To go on: python -m backtest_batch resume={session.batch_id}\n"
+
+
+def _already_complete(session: Session, output: TextIO) -> BatchOutcome:
+    session.executor.close()
+    # Its process may have died just before it moved them.
+    say(publish(session.workspace.reports, session.workspace.output_dir))
+    if not session.failed:  # failed runs may run again, and need the returns of the others
+        session.workspace.close()
+    finished(0)
+    tell(
+        f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
+        f"nothing is left to run.\nReports: {session.workspace.output_dir}\n",
+        output,
+    )
+    return _outcome(session, 0, None)
+
+
+def _outcome(session: Session, exit_code: int, conclusion: Conclusion | None) -> BatchOutcome:
+    return BatchOutcome(
+        exit_code=exit_code,
+        batch_id=session.batch_id,
+        output_dir=session.workspace.output_dir,
+        records=tuple(session.in_order),
+        conclusion=conclusion,
+        keys=session.plan.keys,
+    )

@@ -1,0 +1,1 @@
+"""The commands: from their arguments to what they print and return."""

@@ -1,0 +1,290 @@
+"""The command ``python -m backtest_batch.compare``: rank recorded runs, within and across batches.
+
+python -m backtest_batch.compare batch=latest rank_by=sharpe top_n=10
+python -m backtest_batch.compare 'filter_tags={suite: ai_tech}'
+python -m backtest_batch.compare batch=[core,core_ml] 'filter="metrics.sharpe > 0.5"'
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from backtest_batch.analysis.conclusion import Conclusion, conclude
+from backtest_batch.analysis.ranking import Ranking, unranked_counts
+from backtest_batch.analysis.run_table import result_metric_names
+from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.cli.main import exit_code_of
+from backtest_batch.compose.arguments import read_arguments
+from backtest_batch.compose.request import apart
+from backtest_batch.compose.typed import readable
+from backtest_batch.config.arguments import refuse_repeats
+from backtest_batch.config.checks import check_compare, require_written_arguments
+from backtest_batch.config.schema import CompareConfig
+from backtest_batch.errors import ConfigurationError, SelectionError
+from backtest_batch.interrupt import begun, finished
+from backtest_batch.printing import tell
+from backtest_batch.report.best_params import RunDetails, best_rows
+from backtest_batch.report.html.figures import MAX_CURVES, returns_curves
+from backtest_batch.report.html.page import render_report
+from backtest_batch.report.markdown import comparison_documents, report_data
+from backtest_batch.report.terminal import batch_lines, print_leaderboard
+from backtest_batch.store.address import resolve_experiment, resolve_uri
+from backtest_batch.store.recorded import (
+    batch_facts,
+    details_of,
+    recorded_assessment,
+    recorded_returns,
+)
+from backtest_batch.store.selection import RunSelection, select_runs
+from backtest_batch.store.store import Store, close_stores, open_store
+
+SCHEMA = "backtest_batch_compare"
+
+_TITLED_BATCHES = 3
+_LISTED_REASONS = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+
+    def work() -> int:
+        if any(item in ("-h", "--help") for item in given):
+            sys.stdout.write(_help())
+            return 0
+        require_written_arguments(given)
+        try:
+            run_comparison(read_config(given))
+        finally:
+            close_stores()
+        return 0
+
+    return exit_code_of(work, schema=CompareConfig)
+
+
+def read_config(arguments: Sequence[str]) -> CompareConfig:
+    """Return the configuration that the arguments describe.
+
+    Raises
+    ------
+    ConfigurationError
+        When a value is out of range.
+    HydraException
+        When a key is unknown or a value has the wrong type.
+    """
+    overrides = readable(arguments)
+    refuse_repeats(read_arguments(overrides).given())
+    with apart(), initialize(version_base="1.3", config_path=None):
+        ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
+        try:
+            composed = compose(SCHEMA, overrides=overrides)
+        except ConfigCompositionException as error:
+            listed = re.match(r"Ambiguous value for argument '([^=']+)=(.*)'", str(error))
+            if listed is None:
+                raise
+            key, values = listed.groups()
+            raise ConfigurationError(
+                f"{key}={values}: to give a list, write '{key}=[{values}]'"
+            ) from error
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, CompareConfig)
+    faults = list(check_compare(config))
+    if faults:
+        raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
+    return config
+
+
+def run_comparison(config: CompareConfig) -> Path:
+    """Compare the selected runs, write the tables, print the leaderboard; return the folder.
+
+    Raises
+    ------
+    BacktestBatchError
+        When the selection is empty, no run can be ranked, or the store cannot be read.
+    """
+    ranking = Ranking.parse(config.rank_by, config.constraints, config.normalise)
+    uri = resolve_uri(config.tracking.uri, Path.cwd())
+    store = open_store(uri, resolve_experiment(config.tracking.experiment), create=False)
+    selection = select_runs(
+        store,
+        batch=config.batch,
+        filter_tags=config.filter_tags,
+        filter_string=config.filter or "",
+        statuses=config.statuses,
+        kinds=AxisKinds(tuple(config.scenario_axes), tuple(config.decision_axes)),
+    )
+    conclusion = conclude(
+        selection.table,
+        ranking,
+        notes=selection.notes,
+        facts=batch_facts(store, selection.table),
+    )
+    if conclusion.best is None:
+        _refuse_unranked(conclusion)
+    assessment = recorded_assessment(store, conclusion.table)
+    documents = _documents(store, config, selection, conclusion, assessment)
+    begun()
+    folder = _folder(config)
+    for name, text in documents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    # All is there: a signal would only spoil the output.
+    finished(0)
+    _print(store, config, conclusion, assessment, folder)
+    return folder
+
+
+def _documents(
+    store: Store,
+    config: CompareConfig,
+    selection: RunSelection,
+    conclusion: Conclusion,
+    assessment: Mapping[str, Any] | None,
+) -> dict[str, str]:
+    """Return the files of the comparison, by name."""
+    table, ranked = conclusion.table, conclusion.ranked
+    details = details_of(store, table, best_rows(ranked, config.top_n))
+    title = _title(selection)
+    documents = comparison_documents(
+        conclusion,
+        title=title,
+        top_n=config.top_n,
+        details=details,
+        verdict=None if assessment is None else assessment["verdict"],
+    )
+    drawn = best_rows(ranked, MAX_CURVES)[:MAX_CURVES]
+    returns = recorded_returns(store, table, drawn)
+    page = report_data(
+        conclusion,
+        title=title,
+        details=details,
+        overfitting=assessment,
+        facts=_facts(store, config, selection),
+        provenance=_provenance(conclusion, details[conclusion.best]),
+        curves=returns_curves(table, returns, total=int(table.finished.sum())),
+    )
+    documents["report.html"] = render_report(page)
+    return documents
+
+
+def _title(selection: RunSelection) -> str:
+    names = list(dict.fromkeys(selection.table.runs["batch_name"]))
+    if len(names) <= _TITLED_BATCHES:
+        return ", ".join(name or "unnamed" for name in names)
+    return f"{len(names)} batches"
+
+
+def _facts(store: Store, config: CompareConfig, selection: RunSelection) -> dict[str, str]:
+    """Return what stands at the head of the report."""
+    batches = selection.table.runs["batch_id"].unique().tolist()
+    shown = ", ".join(map(str, batches[:_TITLED_BATCHES]))
+    more = len(batches) - _TITLED_BATCHES
+    facts = {"batches": shown + (f" and {more:,} more" if more > 0 else "")}
+    asked = {"filter_tags": config.filter_tags, "filter": config.filter}
+    facts |= {name: str(value) for name, value in asked.items() if value}
+    return facts | {"experiment": store.experiment, "compared": f"{datetime.now(UTC):%F %R} UTC"}
+
+
+def _provenance(conclusion: Conclusion, best: RunDetails) -> dict[str, dict[str, str]]:
+    """Return where the best run came from, as far as it is recorded."""
+    known = best.environment
+    run = conclusion.table.runs.loc[conclusion.best]
+    machine = {name: str(known[name]) for name in ("host", "platform", "machine") if name in known}
+    versions = {"python": known["python"], **known["packages"]} if "packages" in known else {}
+    marks = ("data_fingerprint", "code_fingerprint", "git_commit", "run_key")
+    return {
+        "Best run": {name: str(run[name]) for name in ("run_id", "batch_id", *marks)},
+        "Machine of the best run": machine,
+        "Versions of the best run": versions,
+    }
+
+
+def _print(
+    store: Store,
+    config: CompareConfig,
+    conclusion: Conclusion,
+    assessment: Mapping[str, Any] | None,
+    folder: Path,
+) -> None:
+    print_leaderboard(
+        conclusion.table,
+        conclusion.ranked,
+        conclusion.ranking,
+        top_n=config.top_n,
+        verdict="" if assessment is None else f"Of the whole batch: {_sentence(assessment)}",
+        notes=conclusion.notes,
+        heading=batch_lines(conclusion.table, conclusion.differences),
+    )
+    tell(f"\nTables: {folder}\nBrowse: {store.ui_command}\n", sys.stdout)
+
+
+def _sentence(assessment: Mapping[str, Any]) -> str:
+    return str(assessment["verdict"]["sentence"])
+
+
+def _refuse_unranked(conclusion: Conclusion) -> None:
+    """Say why no run has a rank, and by what runs could be ranked.
+
+    Raises
+    ------
+    SelectionError
+        Always.
+    """
+    table, ranking = conclusion.table, conclusion.ranking
+    counts = unranked_counts(conclusion.ranked)
+    kinds = [f"{reason} ({count:,})" for reason, count in counts.items()]
+    listed = "; ".join(kinds[:_LISTED_REASONS])
+    said = f"none of the {len(table):,} selected runs can be ranked: {listed}"
+    if len(table) == 1:
+        said = f"the only selected run cannot be ranked: {'; '.join(counts)}"
+    present = table.metrics.notna().any()
+    lacking = [name for name in ranking.metrics if not present.get(name, default=False)]
+    held = [name for name in result_metric_names(present.index) if present[name]]
+    if lacking:
+        said = f"rank_by={', '.join(lacking)}: {said}"
+        said += f". They have {', '.join(held)}" if held else ""
+    elif ranking.constraints:
+        said = f"constraints={'; '.join(map(str, ranking.constraints))}: {said}"
+    raise SelectionError(said)
+
+
+def _folder(config: CompareConfig) -> Path:
+    """Make the folder of the comparison; of two that begin in one second each has its own."""
+    try:
+        if config.output_dir:
+            folder = Path(config.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder.absolute()
+        parent = Path("mlruns", "comparisons")
+        parent.mkdir(parents=True, exist_ok=True)
+        return _new_folder(parent, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute()
+    except OSError as error:
+        raise ConfigurationError(
+            f"output_dir={config.output_dir or 'mlruns/comparisons'}: cannot be written "
+            f"({error.strerror or error})"
+        ) from error
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    for number in range(1, 1_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(0, "a thousand comparisons began in one second")
+
+
+def _help() -> str:
+    lines = [str(__doc__).strip(), "", "Keys:"]
+    lines += [f"  {item.name}: {item.metadata['meaning']}" for item in fields(CompareConfig)]
+    return "\n".join(lines) + "\n"

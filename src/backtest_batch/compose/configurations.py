@@ -1,0 +1,461 @@
+"""Compose the runs of a grid into plain, typed configurations.
+
+Hydra composes once for each distinct choice of config groups; the values of a run are then
+applied to a copy. That is what Hydra does for one run, without the cost of reading every file
+again for each of them. With ``fast_compose=false`` Hydra does all of it.
+"""
+
+import copy
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from backtest_batch.compose.grid import Grid, axis_of, group_options
+from backtest_batch.compose.messages import choice_fault, expected_type, explain, resembling
+from backtest_batch.config.arguments import Argument, Assignment, flatten, quote
+from backtest_batch.config.key import Role
+from backtest_batch.config.schema import roles
+from backtest_batch.errors import Fault
+from backtest_batch.records import Composition, Scalar
+from backtest_batch.store.address import resolve_experiment
+
+Assignments = tuple[Assignment, ...]
+KeyPath = tuple[Any, ...]
+"""Keys from the root to a value; those of a user's mapping may be numbers."""
+
+Changes = dict[KeyPath, Any]
+"""Values by path."""
+
+
+class Composer:
+    """Turns assignments into configurations.
+
+    Parameters
+    ----------
+    loader
+        Hydra's configuration loader.
+    config_name
+        Name of the primary configuration.
+    hydra_overrides
+        Overrides of the node ``hydra`` that belong to the command (a search path, say).
+    batch
+        The configuration of the batch: what no run may set for itself.
+    sources
+        Arguments that say where configuration is looked for; each run's command begins with them.
+    """
+
+    def __init__(
+        self,
+        loader: ConfigLoader,
+        config_name: str | None,
+        hydra_overrides: Sequence[str],
+        batch: Mapping[str, Any],
+        sources: Sequence[str] = (),
+    ) -> None:
+        self.loader = loader
+        self._config_name = config_name
+        self._hydra_overrides = list(hydra_overrides)
+        self._batch = batch
+        self._sources = tuple(sources)
+        self._files: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], Base] = {}
+
+    def compose(self, grid: Grid) -> Iterator[Composition]:
+        """Yield every combination of the grid; what is wrong stands in its ``faults``."""
+        for run_id, assignments in grid.combinations():
+            replaced = {item.key for item in assignments}
+            constants = tuple(item for item in grid.constants if item.key not in replaced)
+            yield self._compose_one(run_id, constants, assignments)
+
+    def _compose_one(
+        self, run_id: str | None, constants: Assignments, assignments: Assignments
+    ) -> Composition:
+        overrides = tuple(item.override for item in (*constants, *assignments))
+        swept = {item.key: _scalar(item.value) for item in assignments}
+        try:
+            plain, faults = self._configuration(constants, assignments, overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            # The chosen file is missing, or it does not compose; then Hydra says why.
+            plain, faults = None, [_composition_fault(error, (*assignments, *constants))]
+        if plain is not None:
+            swept = {item.key: _swept_value(plain, item) for item in assignments}
+            if any(item.is_group for item in assignments):
+                faults = list(self._set_for_the_batch(plain, assignments))
+        return Composition(
+            swept=swept,
+            config=None if faults else plain,
+            overrides=(*self._sources, *overrides),
+            run_id=run_id,
+            faults=tuple(faults),
+        )
+
+    def _configuration(
+        self, constants: Assignments, assignments: Assignments, overrides: Sequence[str]
+    ) -> tuple[dict[str, Any] | None, list[Fault]]:
+        refused: Exception | None = None
+        if not self._batch["fast_compose"]:
+            try:
+                return resolve(self._load(overrides))
+            except (HydraException, OmegaConfBaseException) as error:
+                # Hydra stops at the first fault; the other way finds them all.
+                refused = error
+        groups = tuple(item for item in assignments if item.is_group)
+        values = tuple(item for item in assignments if not item.is_group)
+        plain, faults = self._base(constants + groups).with_values(values)
+        if refused is not None and plain is not None:
+            raise refused
+        return plain, faults
+
+    def _set_for_the_batch(
+        self, plain: Mapping[str, Any], assignments: Assignments
+    ) -> Iterator[Fault]:
+        """Yield what the files of a swept group set although it belongs to the whole batch."""
+        swept = " ".join(item.override for item in assignments if item.is_group)
+        for name, role in roles().items():
+            if role.determines_results or role is Role.LABEL or name not in plain:
+                continue
+            if plain[name] != self._batch.get(name) and plain[name] is not None:
+                yield Fault(
+                    key=name,
+                    value=plain[name],
+                    allowed=f"belongs to the whole batch, so that {swept} cannot set it for a run",
+                )
+
+    def _base(self, constants: Assignments) -> "Base":
+        """Return the files of the chosen groups with the constant values applied."""
+        # A value override wins over a group chosen after it, so groups come first.
+        groups = tuple(item for item in constants if item.is_group)
+        values = tuple(item for item in constants if not item.is_group)
+        chosen = tuple(item.override for item in groups)
+        key = (*chosen, *(item.override for item in values))
+        if key not in self._bases:
+            if chosen not in self._files:
+                self._files[chosen] = self._load(chosen)
+            self._bases[key] = Base(copy.deepcopy(self._files[chosen]), values)
+        return self._bases[key]
+
+    def _load(self, chosen: Sequence[str]) -> DictConfig:
+        config = self.loader.load_configuration(
+            self._config_name, [*self._hydra_overrides, *chosen], run_mode=RunMode.RUN
+        )
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        name_experiment(config)
+        OmegaConf.set_struct(config, True)
+        return config
+
+
+class Base:
+    """A configuration to which the values of a run are applied.
+
+    Applying a value and resolving the whole takes milliseconds. Each value is therefore applied
+    once, alone, and what it changes is kept; a run is the union of what its values change. That
+    is the same where the changes do not overlap and where no interpolation depends on two keys;
+    elsewhere the values are applied together.
+    """
+
+    def __init__(self, config: DictConfig, constants: Assignments) -> None:
+        self._faults = [fault for item in constants if (fault := apply(config, item)) is not None]
+        self._config = config
+        self._plain, self._missing = resolve(config) if not self._faults else (None, [])
+        self._simple = self._plain is not None and _interpolations_are_plain(config)
+        self._changes: dict[tuple[str, str], Changes | Fault | None] = {}
+
+    def with_values(self, values: Assignments) -> tuple[dict[str, Any] | None, list[Fault]]:
+        """Return the resolved configuration with the values applied, or what is wrong."""
+        if self._simple and self._plain is not None:
+            parts = [self._change_of(item) for item in values]
+            faults = [part for part in parts if isinstance(part, Fault)]
+            if faults:
+                return None, faults
+            changes = [part for part in parts if isinstance(part, dict)]
+            paths = [path for part in changes for path in part]
+            if len(changes) == len(parts) and len(set(paths)) == len(paths):
+                return _changed(self._plain, changes), []
+        return self._together(values)
+
+    def _together(self, values: Assignments) -> tuple[dict[str, Any] | None, list[Fault]]:
+        config = copy.deepcopy(self._config)
+        faults = list(self._faults)
+        faults += [fault for item in values if (fault := apply(config, item)) is not None]
+        return (None, faults) if faults else resolve(config)
+
+    def _change_of(self, item: Assignment) -> "Changes | Fault | None":
+        """Return what one value changes, what is wrong with it, or None when it is not simple."""
+        key = (item.override, type(item.value).__name__)
+        if key not in self._changes:
+            self._changes[key] = self._find_change(item)
+        return self._changes[key]
+
+    def _find_change(self, item: Assignment) -> "Changes | Fault | None":
+        if item.prefix or "${" in item.override or "[" in item.key:
+            return None
+        config = copy.deepcopy(self._config)
+        fault = apply(config, item)
+        if fault is not None:
+            return fault
+        plain, _ = resolve(config)
+        if plain is None or self._plain is None:
+            return None
+        changes = _difference(self._plain, plain)
+        if changes is None:
+            return None
+        # What is set to the value it has already is set: an interpolation no longer follows.
+        return changes | _set_leaves(item, plain)
+
+
+PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
+
+
+def _interpolations_are_plain(config: DictConfig) -> bool:
+    """Return whether each interpolation is the value of one other key and nothing else."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return all(
+        isinstance(value, str) and PLAIN_INTERPOLATION.fullmatch(value)
+        for _, value in flatten({str(key): value for key, value in plain.items()})
+        if isinstance(value, str | list) and "${" in str(value)
+    )
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> Changes | None:
+    """Return the leaves that differ; None when a key is gone."""
+    changes: Changes = {}
+    if before.keys() - after.keys():
+        return None
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            inner = _difference(old, value)
+            if inner is None:
+                return None
+            changes |= {(key, *path): leaf for path, leaf in inner.items()}
+        elif key not in before or type(old) is not type(value) or old != value:
+            changes[(key,)] = value
+    return changes
+
+
+def _set_leaves(item: Assignment, plain: dict[str, Any]) -> Changes:
+    """Return the leaves that an assignment names, with the values that they have after it."""
+    return {path: _value_at(plain, path) for path in _leaf_paths(item.value, _path(item.key))}
+
+
+def _leaf_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaf_paths(inner, (*path, key))
+    else:
+        yield path
+
+
+def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
+    """Return ``plain`` with the changes; what is not changed is shared, not copied."""
+    result = dict(plain)
+    own: set[KeyPath] = set()
+    for changes in parts:
+        for path, value in changes.items():
+            node = result
+            for depth, part in enumerate(path[:-1], start=1):
+                if path[:depth] not in own:
+                    node[part] = dict(node[part])
+                    own.add(path[:depth])
+                node = node[part]
+            node[path[-1]] = value
+    return result
+
+
+def apply(config: DictConfig, item: Assignment) -> Fault | None:
+    """Set one value as Hydra's command line would; return what is wrong with it, or None."""
+    try:
+        if item.prefix == "~":
+            parent, _, last = item.key.rpartition(".")
+            node = OmegaConf.select(config, parent) if parent else config
+            OmegaConf.set_struct(node, False)
+            del node[last]
+        else:
+            OmegaConf.update(config, item.key, item.value, merge=True, force_add=bool(item.prefix))
+    except (ConfigAttributeError, ConfigKeyError):
+        return Fault(key=item.key, value=item.value, allowed=unknown_key(config, item.key))
+    except (ValidationError, ValueError, TypeError, OmegaConfBaseException):
+        allowed = expected_type(item.key) or "has the wrong type"
+        return Fault(key=item.key, value=item.value, allowed=allowed)
+    return None
+
+
+def name_experiment(config: DictConfig) -> None:
+    """Write the name of the experiment into a configuration that leaves it open.
+
+    What is recorded then says where it is, whatever the environment will be when it goes on.
+    """
+    if OmegaConf.select(config, "tracking.experiment", default="") is None:
+        config.tracking.experiment = resolve_experiment(None)
+
+
+def resolve(config: DictConfig) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """Return the configuration as plain values with interpolations resolved, or the faults."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        return None, [Fault(key=key, value="???", allowed="must be given") for key in missing]
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (InterpolationResolutionError, MissingMandatoryValue) as error:
+        message = str(error).splitlines()[0]
+        return None, [Fault(key=str(error.full_key), value="${...}", allowed=message)]
+    except (ValidationError, ValueError) as error:
+        message = str(error).splitlines()[0]
+        key = str(getattr(error, "full_key", "") or "")
+        return None, [Fault(key=key, value="${...}", allowed=message)]
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}, []
+
+
+def _composition_fault(error: BaseException, assignments: Assignments) -> Fault:
+    fault = choice_fault(error)
+    if fault is not None:
+        return fault
+    key = getattr(error, "full_key", None)
+    if key:
+        allowed = explain(error).removeprefix(f"{key}: ")
+        return Fault(key=str(key), value="${...}", allowed=allowed)
+    group = next((item for item in assignments if item.is_group), None)
+    if group is None:
+        return Fault(key="configuration", value="(composed)", allowed=explain(error))
+    return Fault(key=group.key, value=group.value, allowed=explain(error))
+
+
+def unknown_key(config: DictConfig, key: str) -> str:
+    """Say that a key is unknown, and name close ones."""
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    known = [f"{parent}.{name}" if parent else name for name in names]
+    return "is not a known key" + resembling(key, known)
+
+
+@dataclass(frozen=True)
+class Compositions:
+    """The combinations of a grid, composed anew each time that they are iterated."""
+
+    composer: Composer
+    grid: Grid
+
+    def __iter__(self) -> Iterator[Composition]:
+        return self.composer.compose(self.grid)
+
+
+def _path(key: str) -> KeyPath:
+    return tuple(key.split("."))
+
+
+def _value_at(plain: dict[str, Any], path: KeyPath) -> Any:
+    node: Any = plain
+    for part in path:
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _swept_value(plain: dict[str, Any], item: Assignment) -> Scalar:
+    """Return the value of a swept key as its type made it; a group has the name of the choice."""
+    if item.is_group or "[" in item.key:
+        return _scalar(item.value)
+    return _scalar(_value_at(plain, _path(item.key)))
+
+
+def _scalar(value: Any) -> Scalar:
+    """Return a value that fits into a table's cell: a list or mapping as its JSON text.
+
+    The store writes a list that was configured, and not swept, the same way.
+    """
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def faults_of(
+    arguments: Sequence[Argument], config_folder: Path, config_name: str, further_folder: str | None
+) -> list[Fault]:
+    """Return what is wrong with the keys and types of a command that does not compose.
+
+    Parameters
+    ----------
+    arguments
+        Its keys.
+    config_folder, config_name
+        Where the primary configuration stands.
+    further_folder
+        What ``--config-dir`` names.
+    """
+    GlobalHydra.instance().clear()
+    hidden = []
+    if further_folder is not None:
+        hidden.append(f"hydra.searchpath=[{quote(str(Path(further_folder).absolute()))}]")
+    try:
+        with initialize_config_dir(str(config_folder), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            hidden += [item.text for item in arguments if item.is_hydra]
+            keys = [item for item in arguments if not item.is_hydra]
+            return list(_faults(keys, loader, config_name, hidden))
+    except (HydraException, OmegaConfBaseException):
+        return []
+
+
+MOST_VALUES = 1_000
+"""So many values of a key are looked at for faults."""
+
+
+def _faults(
+    arguments: Sequence[Argument], loader: ConfigLoader, config_name: str, hidden: Sequence[str]
+) -> Iterator[Fault]:
+    options = group_options(loader)
+    assignments: list[Assignment] = []
+    for argument in arguments:
+        values = axis_of(argument, options, loader).assignments
+        assignments += itertools.islice(values, MOST_VALUES)
+    chosen = []
+    for item in assignments:
+        if item.is_group:
+            fault = _choice_fault(item, loader, config_name, hidden)
+            if fault is None:
+                chosen.append(item.override)
+            else:
+                yield fault
+    config = loader.load_configuration(config_name, [*hidden, *chosen], run_mode=RunMode.RUN)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    OmegaConf.set_struct(config, True)
+    for item in assignments:
+        if not item.is_group:
+            fault = apply(copy.deepcopy(config), item)
+            if fault is not None:
+                yield fault
+
+
+def _choice_fault(
+    item: Assignment, loader: ConfigLoader, config_name: str, hidden: Sequence[str]
+) -> Fault | None:
+    try:
+        loader.load_configuration(config_name, [*hidden, item.override], run_mode=RunMode.RUN)
+    except HydraException as error:
+        return choice_fault(error)
+    return None

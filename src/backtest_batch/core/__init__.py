@@ -1,0 +1,1 @@
+"""What determines a result: data, strategies, the engine, splits and fitting."""

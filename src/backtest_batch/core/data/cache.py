@@ -1,0 +1,365 @@
+"""Panels on disk, named by their content and mapped into memory by every worker.
+
+Below :func:`cache_dir`, which several users may share, ``panels/<fingerprint>/`` holds
+``index.npy``, one ``.npy`` file a field and ``meta.json``, which is written last: an entry without
+it does not exist. Below
+:func:`own_cache_dir`, ``sources/<key>.json`` leads from what a source said about itself to the
+fingerprint of its panel, with this user's signature. Every file is written
+under a temporary name and renamed, so that a kill or a second process at work leaves either the
+whole file or none. Anything in it may be deleted at any time.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from backtest_batch.arrays import FIELDS, FloatArray
+from backtest_batch.core.data.panel import Panel, content_fingerprint
+from backtest_batch.core.data.timestamps import index_of, stamps_of
+from backtest_batch.errors import DataNotFoundError
+from backtest_batch.interrupt import signals_deferred
+from backtest_batch.ownership import (
+    Origin,
+    is_mine,
+    is_own_file,
+    is_own_folder,
+    make_own_folder,
+    make_private,
+    origin,
+    own_temporary_folder,
+    sign,
+    temporary_folder_name,
+    user_mark,
+)
+
+LOG = logging.getLogger("backtest_batch.market")
+
+_FORMAT = 1
+_STALE_SECONDS = 3_600
+_HASH = re.compile(r"[0-9a-f]{64}")
+_LINK = "link from a source to a panel"
+"""What the signature under such a link is for; see :func:`.signature.sign`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """The panel that a source led to before.
+
+    Attributes
+    ----------
+    panel
+        The panel, mapped into memory.
+    notes
+        Warnings that belong to it.
+    """
+
+    panel: Panel
+    notes: tuple[str, ...]
+
+
+def cache_dir() -> Path:
+    r"""Return the folder of the cache: BACKTEST_BATCH_CACHE, else the user's cache folder.
+
+    That is ``$XDG_CACHE_HOME/backtest_batch`` or ``~/.cache/backtest_batch``, on macOS
+    ``~/Library/Caches/backtest_batch``, on Windows ``%LOCALAPPDATA%\backtest_batch``.
+    """
+    chosen = os.environ.get("BACKTEST_BATCH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    try:
+        home = Path.home()
+    except RuntimeError:  # an account without a home
+        return temporary_folder_name()
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+        # The specification of XDG_CACHE_HOME: relative paths are to be ignored.
+        base = base if base.is_absolute() else home / ".cache"
+    return base / "backtest_batch"
+
+
+def own_cache_dir() -> Path | None:
+    """Return the folder of the cache for what others must not write.
+
+    That are compiled kernels, whose index numba unpickles, the links from sources to panels,
+    source files for workers, results that could not be recorded, and working files.
+
+    Returns
+    -------
+    Path or None
+        The cache, where this user alone may write to it. Of one that is shared, a folder of this
+        user's in it, where nobody else can replace that; else one in the temporary folder. None
+        when that fails, too.
+    """
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        if not os.environ.get("BACKTEST_BATCH_CACHE") and not is_own_folder(folder):
+            make_private(folder)  # made when new folders were open to the user's group
+        if is_own_folder(folder):
+            return folder
+        if _keeps_what_is_in_it(folder):
+            own = folder / f"user-{user_mark()}"
+            make_own_folder(own)
+            return own
+    except OSError:
+        pass
+    return own_temporary_folder(create=True)
+
+
+def _keeps_what_is_in_it(folder: Path) -> bool:
+    """Return whether nobody but this user and the system's can replace a folder in this one."""
+    found = folder.stat()
+    open_to_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    trusted = is_mine(found) or found.st_uid == 0
+    return trusted and (not open_to_others or bool(found.st_mode & stat.S_ISVTX))
+
+
+def store(panel: Panel) -> Panel:
+    """Write a panel into the cache, and return it mapped into memory.
+
+    The first bars of a panel that is stored already take no space of their own. Where the cache
+    cannot be written, a temporary folder stands in, with a warning; where there is none either,
+    the panel itself is returned, with a warning, and no other process can open it.
+    """
+    reasons: list[str] = []
+    for place in _places(create=True):
+        try:
+            present = _open(place, panel.fingerprint)
+            if present is None or not _genuine(present):
+                _write_panel(place, panel)
+                present = _open(place, panel.fingerprint)
+            if present is not None:
+                if reasons:
+                    _warn_once(f"{reasons[0]}; {place} is used instead")
+                return present
+        except OSError as error:
+            reasons.append(f"the cache {place} cannot be written ({error.strerror or error})")
+    _warn_once("; ".join(reasons) + ": the prices stay in this process alone")
+    return panel
+
+
+def open_panel(fingerprint: str) -> Panel:
+    """Return the panel of a fingerprint, mapped read-only from the cache.
+
+    The sizes of its files are checked, not their bytes: :func:`~backtest_batch.core.data.load
+    .load_panel` has compared these with the fingerprint. Where others may have written since, a
+    process compares them again before it uses the panel for the first time.
+
+    Raises
+    ------
+    DataNotFoundError
+        When the cache has no such panel, or it is damaged.
+    """
+    for place in _places():
+        panel = _open(place, fingerprint)
+        if panel is not None and _is_believed(place, panel):
+            return panel
+    raise DataNotFoundError(
+        f"the cache has no panel {fingerprint} (looked in "
+        f"{', '.join(str(place) for place in _places())}): it was deleted or is damaged; "
+        "loading the data again builds it"
+    )
+
+
+def find_panel(fingerprint: str) -> Panel | None:
+    """Return the panel of a fingerprint; None when the cache has none that is intact.
+
+    All bytes of the panel are compared with its fingerprint.
+    """
+    opened = (_open(place, fingerprint) for place in _places())
+    return next((panel for panel in opened if panel is not None and _genuine(panel)), None)
+
+
+def find_link(key: str) -> Link | None:
+    """Return the panel that a source's key leads to; None when there is none that is intact.
+
+    A link counts when this user has signed it, or where this user has no key, when nobody else
+    can have written it. All bytes of the panel are compared with its fingerprint.
+    """
+    file = _link_file(key)
+    if file is None:
+        return None
+    try:
+        link = json.loads(file.read_text(encoding="utf-8"))
+        fingerprint, notes = str(link["fingerprint"]), tuple(map(str, link["notes"]))
+        recorded_by = origin(_LINK, _link_text(key, fingerprint, notes), link.get("signature"))
+    except Exception:  # noqa: BLE001 - whatever a damaged file makes of it
+        return None
+    if recorded_by is not Origin.OWN and (sign(_LINK, "") or not is_own_file(file)):
+        return None
+    for place in _places():
+        panel = _open(place, fingerprint)
+        if panel is not None and _genuine(panel):
+            return Link(panel=panel, notes=notes)
+    LOG.info("the cache entry %s is missing or damaged: it is built again", fingerprint)
+    return None
+
+
+def save_link(key: str, panel: Panel, notes: tuple[str, ...]) -> None:
+    """Remember that a source's key leads to a panel that is stored."""
+    file = _link_file(key)
+    if file is None or all(_open(place, panel.fingerprint) is None for place in _places()):
+        return
+    signature = sign(_LINK, _link_text(key, panel.fingerprint, notes))
+    link = {"fingerprint": panel.fingerprint, "notes": notes, "signature": signature}
+    with contextlib.suppress(OSError):
+        _write(file, lambda out: out.write(json.dumps(link).encode()))
+
+
+def _link_file(key: str) -> Path | None:
+    own = own_cache_dir()
+    return None if own is None else own / "sources" / f"{key}.json"
+
+
+def _link_text(key: str, fingerprint: str, notes: tuple[str, ...]) -> str:
+    return json.dumps([key, fingerprint, *notes])
+
+
+def _places(*, create: bool = False) -> Iterator[Path]:
+    """Yield the cache, then the temporary folder that stands in when it cannot be written."""
+    yield cache_dir()
+    spare = stand_in(create=create)
+    if spare is not None:
+        yield spare
+
+
+def stand_in(*, create: bool = False) -> Path | None:
+    """Return the temporary folder that stands in for the cache; None where it is not ours."""
+    return own_temporary_folder(create=create)
+
+
+@lru_cache(maxsize=128)
+def _warn_once(message: str) -> None:
+    LOG.warning("%s", message)
+
+
+_compared: set[tuple[Path, str]] = set()
+"""Panels of others that this process has compared with their fingerprints."""
+
+
+def _is_believed(place: Path, panel: Panel) -> bool:
+    whole = panel.fingerprint if panel.base is None else panel.base
+    known = (place, panel.fingerprint)
+    if known not in _compared and not is_own_folder(place / "panels" / whole):
+        if not _genuine(panel):
+            return False
+        _compared.add(known)
+    return True
+
+
+def _genuine(panel: Panel) -> bool:
+    return content_fingerprint(panel.index, panel.symbols, panel.fields) == panel.fingerprint
+
+
+def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel | None:
+    if not _HASH.fullmatch(fingerprint):
+        return None
+    folder = place / "panels" / fingerprint
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta["format"] != _FORMAT:
+            return None
+        if "view_of" in meta:
+            # A view is one of a whole panel, never of a view, or of itself.
+            return _open_view(place, fingerprint, meta) if may_be_view else None
+        symbols = tuple(map(str, meta["symbols"]))
+        stamps = np.load(folder / "index.npy", allow_pickle=False)
+        shape = (len(stamps), len(symbols))
+        names = [name for name in FIELDS if name in meta["fields"]]
+        fields = {name: _mapped(folder / f"{name}.npy", shape) for name in names}
+        index = index_of(stamps, meta["tz"])
+        if "close" not in fields:
+            return None
+        return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint)
+    except Exception:  # noqa: BLE001 - whatever a damaged file makes of it: it is built again
+        return None
+
+
+def _open_view(place: Path, fingerprint: str, meta: dict[str, Any]) -> Panel | None:
+    base, n_bars = str(meta["view_of"]), int(meta["n_bars"])
+    whole = _open(place, base, may_be_view=False)
+    if whole is None or not 0 < n_bars <= whole.n_bars:
+        return None
+    return Panel(
+        index=whole.index[:n_bars],
+        symbols=whole.symbols,
+        fields={name: values[:n_bars] for name, values in whole.fields.items()},
+        fingerprint=fingerprint,
+        base=base,
+    )
+
+
+def _mapped(file: Path, shape: tuple[int, int]) -> FloatArray:
+    values = np.load(file, mmap_mode="r", allow_pickle=False)
+    intact = (
+        values.shape == shape
+        and values.dtype == np.float64
+        and values.flags.c_contiguous
+        and file.stat().st_size == values.offset + values.nbytes
+    )
+    if not intact:
+        raise ValueError(f"{file} is damaged")
+    return np.asarray(values)
+
+
+def _write_panel(place: Path, panel: Panel) -> None:
+    folder = place / "panels" / panel.fingerprint
+    meta: dict[str, Any] = {"format": _FORMAT}
+    if panel.base is not None and _open(place, panel.base) is not None:
+        meta |= {"view_of": panel.base, "n_bars": panel.n_bars}
+    else:
+        stamps, tz = stamps_of(panel.index)
+        fields = [name for name in FIELDS if name in panel.fields]
+        meta |= {"unit": "ns", "tz": tz, "symbols": panel.symbols, "fields": fields}
+        for name in fields:
+            _write(folder / f"{name}.npy", _saver(panel.fields[name]))
+        _write(folder / "index.npy", _saver(stamps))
+    text = json.dumps(meta)
+    _write(folder / "meta.json", lambda out: out.write(text.encode()))
+    _remove_stale(folder)
+
+
+def _saver(values: np.ndarray[Any, Any]) -> Callable[[IO[bytes]], object]:
+    return lambda out: np.save(out, values, allow_pickle=False)
+
+
+def _write(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    # A signal waits, so that no half-written file stays.
+    with signals_deferred():
+        try:
+            with temporary.open("xb") as out:
+                fill(out)
+            temporary.replace(file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed processes left; younger files may belong to one that is writing."""
+    for leftover in folder.glob("*.tmp"):
+        try:
+            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                leftover.unlink()
+        except OSError:
+            continue

@@ -1,0 +1,580 @@
+"""Which column of a table is what."""
+
+import ast
+import difflib
+import functools
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from backtest_batch.arrays import FIELDS
+from backtest_batch.core.data.adjusted import Adjusted, Choice, choose, none_adjusted
+from backtest_batch.core.data.wording import Wording
+from backtest_batch.errors import DataError
+
+CLOSE_LIKE = frozenset({"close", "adj_close", "last", "price"})
+"""Meanings of columns that may be an asset's closes."""
+
+PRICES = frozenset({"open", "high", "low", "adj_open", "adj_high", "adj_low", *CLOSE_LIKE})
+"""Meanings of columns of prices of one asset."""
+
+_FIELD_WORDS = {
+    "open": "open|open price|opening price|price open",
+    "high": "high|high price|highest price|price high",
+    "low": "low|low price|lowest price|price low",
+    "close": "close|close price|closing price|price close|close last",
+    "volume": "volume|vol",
+}
+_LAST = (
+    "last|last price|price last|px last|price|trade price|settle|settle price|settlement|"
+    "settlement price"
+)
+_OTHER_PRICES = "bid|ask|mid|vwap|prev close|previous close"
+_NO_PRICES = (
+    "tick volume|tickvol|real volume|total volume|quote volume|quote asset volume|base volume|"
+    "taker buy volume|taker buy quote volume|taker buy base asset volume|"
+    "taker buy quote asset volume|total traded quantity|shares traded|quantity|turnover|"
+    "open interest|open int|openint|dividend|dividends|dividend amount|div cash|ex dividend|"
+    "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|"
+    "capital gains|trades|trade count|"
+    "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
+    "market cap|marketcap|total assets|net assets|ignore|time|open time|close time|per|period|unix"
+)
+
+_MEANINGS = (
+    {word: field for field, words in _FIELD_WORDS.items() for word in words.split("|")}
+    | {
+        f"{adjusted} {word}": f"adj_{field}"
+        for field, words in _FIELD_WORDS.items()
+        for word in words.split("|")
+        for adjusted in ("adj", "adjusted")
+    }
+    | dict.fromkeys(("adjclose", "adjusted", "close adj", "close adjusted"), "adj_close")
+    | dict.fromkeys(_LAST.split("|"), "last")
+    | dict.fromkeys(_OTHER_PRICES.split("|"), "price")
+    | dict.fromkeys(_NO_PRICES.split("|"), "no price")
+)
+
+# 4. close (Alpha Vantage), <CLOSE> (Stooq, MetaTrader), Adj Close** (Yahoo's pages).
+_ORNAMENT = re.compile(r"^\d+[.:]\s*|[<>*]")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_GAP = re.compile(r"[\s_./-]+")
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def plain(name: str) -> str:
+    """Return a name in small letters and single spaces: ``adjClose`` is ``adj close``."""
+    return _GAP.sub(" ", _HUMP.sub(" ", _ORNAMENT.sub("", name.strip()))).strip().casefold()
+
+
+def column_meaning(name: str) -> str | None:
+    """Return what a column of this name holds; None when the name says nothing.
+
+    A field of a panel; ``adj_close`` and the other adjusted fields; ``last`` for what may be closes
+    by another name (last, price, settle); ``price`` for other prices (bid, vwap); ``no price`` for
+    counts, dividends and the like.
+    """
+    short = plain(name)
+    found = _MEANINGS.get(short)
+    if found is None and short.startswith("volume "):  # Volume USDT
+        return "no price"
+    return found
+
+
+def pair_of(column: str) -> tuple[str, str] | None:
+    """Return the two labels of a column that pandas wrote as ``('Close', 'AAPL')``.
+
+    None when it is no such text. A level that says nothing is empty.
+    """
+    if not (column.startswith("(") and column.endswith(")")) or len(column) > 1_000:
+        return None
+    try:
+        labels = ast.literal_eval(column)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not (isinstance(labels, tuple) and len(labels) == 2):
+        return None
+    first, second = ("" if str(each).startswith("Unnamed: ") else str(each) for each in labels)
+    return first.strip(), second.strip()
+
+
+def fields_by_symbol(
+    pairs: Sequence[tuple[str, str]],
+) -> list[tuple[str, str]] | None:
+    """Return (field's label, symbol) of labels that pair fields with symbols, in either order.
+
+    None when neither level holds fields alone, or both do and cannot be told apart.
+    """
+    sides = []
+    for side in (0, 1):
+        meanings = {column_meaning(pair[side]) for pair in pairs}
+        if None not in meanings and meanings & CLOSE_LIKE:
+            sides.append(side)
+    if len(sides) != 1:
+        return None
+    (field,) = sides
+    return [(pair[field], pair[1 - field]) for pair in pairs]
+
+
+def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Return (field's label, symbol) of names such as ``AAPL.Close`` and ``Volume_MSFT``.
+
+    None when not all names begin, or end, with a field, or there is but one field.
+    """
+    for at_front in (True, False):
+        pairs = [_split(column, at_front=at_front) for column in columns]
+        known = [pair for pair in pairs if pair is not None]
+        meanings = {column_meaning(field) for field, _ in known}
+        # Open Text and Change Healthcare are companies: one field each tells nothing.
+        several = len({symbol for _, symbol in known}) < len(known)
+        if len(known) == len(pairs) and len(meanings) > 1 and (several or meanings & CLOSE_LIKE):
+            return known
+    return None
+
+
+def is_no_price(column: str) -> bool:
+    """Return whether a column holds no prices by its name: ``Dividends``, ``AAPL_Volume``."""
+    if column_meaning(column) in ("volume", "no price"):
+        return True
+    front, back = (_split(column, at_front=at_front) for at_front in (True, False))
+    # Change Healthcare is a company.
+    return (front is not None and column_meaning(front[0]) == "volume") or (
+        back is not None and column_meaning(back[0]) in ("volume", "no price")
+    )
+
+
+def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
+    cuts: Iterable[re.Match[str]] = re.finditer(r"[\s_.|/:-]", column.strip())
+    # The longest field: Adj Close AAPL, not Adj.
+    for cut in sorted(cuts, key=lambda cut: cut.start(), reverse=at_front):
+        front, back = column.strip()[: cut.start()], column.strip()[cut.end() :]
+        field, symbol = (front, back) if at_front else (back, front)
+        if symbol and column_meaning(field) is not None:
+            return field, symbol
+    return None
+
+
+def looks_like_bars(columns: Sequence[str]) -> bool:
+    """Return whether the columns are fields of one asset rather than assets.
+
+    ``LOW`` and ``OPEN`` are symbols too: unless there are both a high and a low, most columns must
+    have names that say something, or half of them where one may hold closes.
+    """
+    if {"o", "h", "l", "c"} <= {column.strip().casefold() for column in columns}:
+        return True
+    meanings = [column_meaning(column) for column in columns]
+    known = [each for each in meanings if each is not None]
+    if {"high", "low"} <= set(known):
+        return True
+    most = len(columns) - (1 if CLOSE_LIKE.intersection(known) else 0)
+    return bool(PRICES.intersection(known)) and len(known) > 1 and 2 * len(known) > most
+
+
+_TIMESTAMP_NAMES = ("timestamp", "date", "datetime", "time")
+_SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
+_UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnNames:
+    """Names of the columns of a table; compared exactly, then without regard to case and spelling.
+
+    Attributes
+    ----------
+    timestamp
+        None looks for timestamp, date, datetime or time, then for an unnamed first column.
+    symbol
+        A table with this column is long: one row a symbol and bar. None says that there is none.
+    open, high, low, close, volume
+        Columns of a table that is long or of one symbol. None leaves the field out; for ``close``
+        it says that every column holds the closes of a symbol. A name other than the usual one
+        must be there.
+    adjusted
+        Whether adjusted closes are used where closes as quoted stand beside them.
+    """
+
+    timestamp: str | None = None
+    symbol: str | None = "symbol"
+    open: str | None = "open"
+    high: str | None = "high"
+    low: str | None = "low"
+    close: str | None = "close"
+    volume: str | None = "volume"
+    adjusted: Adjusted = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the columns of one table are.
+
+    Attributes
+    ----------
+    kind
+        ``wide``: one column of closes a symbol. ``long``: a column of symbols. ``single``: the
+        bars of one symbol, which the file's name names. ``fields``: a column for each field of
+        each symbol.
+    timestamp, symbol
+        Names of these columns; ``symbol`` for long tables only.
+    values
+        Symbol by column, of a wide table.
+    choices
+        Which columns the fields come from, by symbol; by the empty text where the columns do not
+        name the symbol.
+    places
+        Name in the table of each column of ``choices``, by symbol; empty where they are the same.
+    left_out
+        Symbols of a wide table that were to be left out.
+    note
+        What a reader should know about columns that are not read.
+    """
+
+    kind: Literal["wide", "long", "single", "fields"]
+    timestamp: str
+    symbol: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
+    places: dict[str, dict[str, str]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    note: str | None = None
+
+
+def find_layout(
+    columns: Sequence[str],
+    names: ColumnNames,
+    file: str,
+    index_column: str | None = None,
+    *,
+    wanted: Collection[str] | None = None,
+    exclude: Collection[str] = (),
+) -> Layout:
+    """Return what the columns of a table are.
+
+    Parameters
+    ----------
+    columns
+        Names of its columns.
+    names
+        What they were said to be.
+    file
+        Name of the file, for messages.
+    index_column
+        Column that the file itself marks as its index (Parquet written by pandas).
+    wanted, exclude
+        Symbols that were asked for by name, and those to be left out: who names a column as a
+        symbol says that it is one.
+
+    Raises
+    ------
+    DataError
+        When two columns have one name, there is no column of timestamps or prices, or the names
+        do not tell whether the columns are assets or fields of one.
+    """
+    wording = Wording(table=file)
+    # A column above which one level of two is empty has the name that is there.
+    pairs = {column: pair for column in columns if (pair := pair_of(column)) is not None}
+    flat = {column: "".join(pair) for column, pair in pairs.items() if not all(pair)}
+    spelled = [flat.get(column, column) for column in columns]
+    _refuse_repeated(spelled, file)
+    timestamp = columns[spelled.index(_timestamp_column(spelled, names, file, index_column, flat))]
+    rest = [column for column in columns if column != timestamp and column not in _UNNAMED_INDEX]
+    if rest and all(column in pairs and column not in flat for column in rest):
+        found = fields_by_symbol([pairs[column] for column in rest])
+        if found is None:
+            raise unclear_levels([pairs[column] for column in rest], wording)
+        choices, places = choices_by_symbol(rest, found, names, wording)
+        return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
+    found_symbol = None if names.symbol is None else _matching(rest, names.symbol)
+    if found_symbol is None and names.symbol not in (None, ColumnNames().symbol):
+        raise _no_column(names.symbol, "symbol_column", rest, wording)
+    if found_symbol is not None:
+        held = [column for column in rest if column != found_symbol]
+        choice = choose_fields(held, names, wording)
+        if choice is None:
+            raise _no_close(held, names, wording)
+        return Layout(kind="long", timestamp=timestamp, symbol=found_symbol, choices={"": choice})
+    assets = [column for column in rest if column.strip() not in exclude]
+    return _without_symbols(rest, assets, timestamp, names, wording, wanted, exclude)
+
+
+def _without_symbols(
+    rest: list[str],
+    assets: list[str],
+    timestamp: str,
+    names: ColumnNames,
+    wording: Wording,
+    wanted: Collection[str] | None,
+    exclude: Collection[str],
+) -> Layout:
+    """Return the layout of a table without a column of symbols."""
+    choice = choose_fields(rest, names, wording)
+    if choice is not None:
+        if names.symbol is not None:
+            _refuse_hidden_symbols(rest, wording.table)
+        note = unread(rest, choice, wording)
+        return Layout(kind="single", timestamp=timestamp, choices={"": choice}, note=note)
+    if not rest:
+        raise DataError(f"{wording.table} has no column of prices beside '{timestamp}'")
+    if names.adjusted is True:
+        raise none_adjusted(wording)
+    named = wanted is not None and set(wanted) <= {column.strip() for column in assets}
+    if names.close is not None and not named:
+        if names.symbol is not None and any(column_meaning(column) in PRICES for column in assets):
+            _refuse_hidden_symbols(assets, wording.table, and_close=_candidates(assets))
+        found = split_names(assets)
+        if found is not None:
+            choices, places = choices_by_symbol(assets, found, names, wording)
+            return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
+        check_assets(assets, wording)
+    return Layout(
+        kind="wide",
+        timestamp=timestamp,
+        values={column: column.strip() for column in assets},
+        left_out=tuple(column.strip() for column in rest if column.strip() in exclude),
+    )
+
+
+def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) -> Choice | None:
+    """Return which columns hold the fields of one asset; None without a column of closes.
+
+    Raises
+    ------
+    DataError
+        When a column that was named is not there, or the closes that are wanted are not.
+    """
+    usual = ColumnNames()
+    found: dict[str, str] = {}
+    for name in FIELDS:
+        said = getattr(names, name)
+        column = None if said is None else _matching(columns, said)
+        if column is None and said is not None and said == getattr(usual, name):
+            column = _by_meaning(columns, name, wording)
+        if column is not None:
+            found[name] = column
+        elif said is not None and said != getattr(usual, name):
+            raise _no_column(said, f"{name}_column", columns, wording)
+        adjusted = None if said is None else _by_meaning(columns, f"adj_{name}", wording)
+        if adjusted is not None:
+            found[f"adj_{name}"] = adjusted
+    note = None
+    if names.close == usual.close and not found.keys() & {"close", "adj_close"}:
+        others = [column for column in columns if column_meaning(column) == "last"]
+        if len(others) == 1 and looks_like_bars(columns):
+            found["close"] = others[0]
+            note = f"closes are those of '{others[0]}' ({wording.key('close_column')} names others)"
+    if names.close is None or not found.keys() & {"close", "adj_close"}:
+        return None
+    explicit = found["close"] if names.close != usual.close else None
+    if explicit is not None and explicit == found.get("adj_close"):
+        quoted = _by_meaning(columns, "close", wording)
+        found |= {"close": quoted} if quoted is not None else {}
+        if quoted is None:
+            del found["close"]
+    choice = choose(found, adjusted=names.adjusted, explicit=explicit, wording=wording)
+    return choice if note is None else replace(choice, note=note)
+
+
+def unread(columns: Sequence[str], choice: Choice, wording: Wording) -> str | None:
+    """Return a sentence on columns beside the fields of one asset that may be assets too."""
+    others = [column for column in columns if column_meaning(column) is None]
+    others = [column for column in others if column not in choice.columns.values()]
+    if not others:
+        return None
+    verb = "is" if len(others) == 1 else "are"
+    return (
+        f"{some(others, 3)} {verb} not read beside '{choice.columns['close']}', the closes of one "
+        f"asset ({wording.setting('close_column', None)} takes each column as an asset)"
+    )
+
+
+def choices_by_symbol(
+    columns: Sequence[str],
+    found: Sequence[tuple[str, str]],
+    names: ColumnNames,
+    wording: Wording,
+) -> tuple[dict[str, Choice], dict[str, dict[str, str]]]:
+    """Return which columns hold the fields of each symbol, and each column by its label.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns.
+    found
+        Field's label and symbol of each.
+    names, wording
+        As for :func:`choose_fields`.
+
+    Raises
+    ------
+    DataError
+        When a symbol has no closes, or two columns of one field.
+    """
+    held: dict[str, dict[str, str]] = {}
+    for column, (label, symbol) in zip(columns, found, strict=True):
+        columns_of = held.setdefault(symbol, {})
+        if label in columns_of:
+            raise DataError(f"{wording.table} has the column '{label}' of {symbol} 2 times")
+        columns_of[label] = column
+    choices = {}
+    for symbol, columns_of in held.items():
+        choice = choose_fields(list(columns_of), names, wording)
+        if choice is None:
+            raise DataError(
+                f"{wording.table} has no column of closes of {symbol} "
+                f"(it has {some(list(columns_of))}){_advice(list(columns_of), wording)}"
+            )
+        choices[symbol] = choice
+    return choices, held
+
+
+def check_assets(columns: Sequence[str], wording: Wording) -> None:
+    """Check that columns may be closes of assets, by their names.
+
+    Raises
+    ------
+    DataError
+        When they look like the fields of one asset, or one is named as what is no price.
+    """
+    if looks_like_bars(columns):
+        raise DataError(
+            f"{wording.table}: the columns {some(columns)} look like the bars of one asset, but "
+            f"none is named close{_advice(columns, wording)}; "
+            f"{wording.setting('close_column', None)} takes each column as an asset"
+        )
+    for column in columns:
+        if is_no_price(column):
+            among = ", but stands among closes" if len(columns) > 1 else ""
+            raise DataError(
+                f"{wording.table}: the column '{column.strip()}' is no price by its name{among}: "
+                f"{wording.leave_out([column.strip()])} leaves it out, "
+                f"{wording.setting('close_column', None)} takes each column as an asset's closes"
+            )
+
+
+def _advice(columns: Sequence[str], wording: Wording) -> str:
+    """Return what to type where a column may hold the closes."""
+    candidates = _candidates(columns)
+    said = " or ".join(wording.setting("close_column", column) for column in candidates[:3])
+    return (
+        f": {said} reads the closes from it"
+        if said
+        else f": {wording.key('close_column')} names it"
+    )
+
+
+def _candidates(columns: Sequence[str]) -> list[str]:
+    named = [column.strip() for column in columns if column_meaning(column) in CLOSE_LIKE]
+    return named or [column.strip() for column in columns if column.strip() in ("c", "C")]
+
+
+def unclear_levels(pairs: Sequence[tuple[str, str]], wording: Wording) -> DataError:
+    """Return what is wrong with columns on two levels of which neither names fields."""
+    return DataError(
+        f"{wording.table} names its columns on two levels, such as {pairs[0]}, but neither holds "
+        "fields alone (Open, High, Low, Close, Volume), with closes among them: write one level "
+        "of symbols, as in frame['Close']"
+    )
+
+
+def _timestamp_column(
+    columns: Sequence[str],
+    names: ColumnNames,
+    file: str,
+    index_column: str | None,
+    flat: dict[str, str],
+) -> str:
+    if names.timestamp is not None:
+        column = _matching(columns, names.timestamp)
+        if column is None:
+            raise _no_column(names.timestamp, "timestamp_column", columns, Wording(table=file))
+        return column
+    if index_column is not None:
+        return flat.get(index_column, index_column)
+    for name in _TIMESTAMP_NAMES:
+        column = _matching(columns, name)
+        if column is not None:
+            return column
+    if columns and columns[0].strip() in _UNNAMED_INDEX:
+        return columns[0]
+    others = [column for column in columns if {"time", "date"} & set(plain(column).split())]
+    key = Wording(table=file).setting("timestamp_column", others[0].strip()) if others else ""
+    raise DataError(
+        f"{file} has no column of timestamps: none of {some(columns)} is named "
+        f"{', '.join(_TIMESTAMP_NAMES)}; {key or '`data.timestamp_column`'} names another"
+    )
+
+
+def _refuse_repeated(columns: Sequence[str], file: str) -> None:
+    stripped = [column.strip() for column in columns]
+    repeated = [(name, times) for name, times in Counter(stripped).items() if times > 1]
+    if repeated:
+        raise DataError(f"{file} has the column '{repeated[0][0]}' {repeated[0][1]} times")
+
+
+def _refuse_hidden_symbols(
+    columns: Sequence[str], file: str, *, and_close: Sequence[str] = ()
+) -> None:
+    for column in columns:
+        short = plain(column)
+        if short not in _SYMBOL_LIKE:
+            continue
+        key = f"data.symbol_column={short}"
+        if and_close:
+            key += f"` with `data.close_column={and_close[0]}"
+        other = (
+            "" if and_close else (", `data.symbol_column=null` takes the file's name as the symbol")
+        )
+        raise DataError(
+            f"{file} has no column 'symbol', but one named '{column}': "
+            f"`{key}` reads the symbols from it{other}"
+        )
+
+
+def _matching(columns: Sequence[str], name: str) -> str | None:
+    for column in columns:
+        if column.strip() == name:
+            return column
+    for same in (str.casefold, plain):
+        alike = [column for column in columns if same(column.strip()) == same(name.strip())]
+        if alike:
+            return alike[0] if len(alike) == 1 else None
+    return None
+
+
+def _by_meaning(columns: Sequence[str], name: str, wording: Wording) -> str | None:
+    found = [column for column in columns if column_meaning(column) == name]
+    if len(found) > 1:
+        key = f"{name.removeprefix('adj_')}_column"
+        said = " or ".join(wording.setting(key, column.strip()) for column in found[:3])
+        raise DataError(
+            f"{wording.table}: {some(found)} may each be the {name.removeprefix('adj_')}: {said} "
+            "chooses one"
+        )
+    return found[0] if found else None
+
+
+def _no_close(columns: Sequence[str], names: ColumnNames, wording: Wording) -> DataError:
+    if names.close is None:
+        return DataError(
+            f"{wording.table} has one row a symbol and bar, and needs a column of closes: "
+            f"{wording.setting('close_column', None)} fits tables without a column of symbols"
+        )
+    fault = _no_column(names.close, "close_column", columns, wording)
+    return DataError(f"{fault}{_advice(columns, wording) if _candidates(columns) else ''}")
+
+
+def _no_column(name: str | None, key: str, columns: Sequence[str], wording: Wording) -> DataError:
+    close = difflib.get_close_matches(str(name), columns, n=3)
+    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+    return DataError(
+        f"{wording.table} has no column '{name}'{hint}, as {wording.key(key)} says; "
+        f"it has {some(columns)}"
+    )
+
+
+def some(columns: Sequence[str], most: int = 8) -> str:
+    """Return the first names of columns, in quotes."""
+    return ", ".join(repr(column) for column in columns[:most]) + (
+        ", ..." if len(columns) > most else ""
+    )

@@ -1,0 +1,386 @@
+"""The market data that one run sees."""
+
+import hashlib
+import json
+import mmap
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date as calendar_date
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from backtest_batch.arrays import FIELDS, BoolArray, FloatArray, IntArray
+from backtest_batch.config.key import date_length, date_text, has_time, parse_date
+from backtest_batch.core.data.timestamps import stamps_of
+from backtest_batch.errors import ConfigurationError, DataError
+
+_FORMAT = "backtest_batch.panel.1"
+
+
+def content_fingerprint(
+    index: pd.DatetimeIndex, symbols: Sequence[str], fields: Mapping[str, FloatArray]
+) -> str:
+    """Return the sha256, in hex, over index, symbols and fields.
+
+    Hashed are a header (JSON: format, time zone, symbols in their order, names of the fields), the
+    timestamps as little-endian nanoseconds since 1970 (UTC when the index has a zone, wall clock
+    otherwise) and each field's float64 values row by row. So the unit of the index (ns, us) and the
+    way in which its zone is spelt do not matter; the order of the symbols does.
+    """
+    stamps, tz = stamps_of(index)
+    names = [name for name in FIELDS if name in fields]
+    header = {"format": _FORMAT, "tz": tz, "symbols": list(symbols), "fields": names}
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode() + b"\0")
+    digest.update(stamps.astype("<i8", copy=False).tobytes())
+    for name in names:
+        digest.update(fields[name].astype("<f8", copy=False).reshape(-1).data)
+    return digest.hexdigest()
+
+
+Date = str | int | calendar_date | pd.Timestamp | np.datetime64
+
+_DAY = re.compile(r"^\s*(\d{8}|\d{4}([-/])\d{1,2}\2\d{1,2})\s*$")
+
+_EARLIEST, _LATEST = pd.Timestamp("1680-01-01"), pd.Timestamp("2260-12-31")
+
+
+def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the first moment of ``date`` and the first one after it, in the zone of ``index``.
+
+    A date without a time is the whole day; ``2005`` is the year and ``2005-03`` the month. A time
+    that is spelt out is that moment. Midnight given as a timestamp object without a time zone is
+    the whole day.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``date`` is no date, or has a time zone and the index has none.
+    """
+    text = date_text(date)
+    stamp = parse_date(text)
+    if text is None or stamp is None:
+        raise ConfigurationError(f"'{date}' is not a date such as 2005-01-31 (year, month, day)")
+    wall = stamp.tz_localize(None)
+    if not _EARLIEST <= wall <= _LATEST:
+        # Dates such as 9999-12-31 stand for "no end" and do not fit into nanoseconds.
+        stamp = min(max(wall, _EARLIEST), _LATEST).tz_localize(stamp.tz)
+    stamp = stamp.as_unit("ns")
+    if stamp.tzinfo is not None and index.tz is None:
+        raise ConfigurationError(
+            f"'{date}' has a time zone, but the timestamps of the data have none"
+        )
+    if has_time(text):
+        stamp = _in_zone(stamp, index)
+        return stamp, stamp + date_length(text)
+    day = stamp.tz_localize(None).normalize()
+    return _in_zone(day, index), _in_zone(day + date_length(text), index)
+
+
+def one_spelling(date: str) -> str:
+    """Return a day in the form 2005-01-31; a year, a month or a moment as it is."""
+    # Nothing else: `today` must not become a date, nor 200501 another year.
+    if not _DAY.match(date):
+        return date
+    try:
+        return pd.Timestamp(date).date().isoformat()
+    except ValueError:
+        return date
+
+
+def _in_zone(stamp: pd.Timestamp, index: pd.DatetimeIndex) -> pd.Timestamp:
+    if index.tz is None:
+        return stamp
+    if stamp.tzinfo is not None:
+        return stamp.tz_convert(index.tz)
+    # A midnight that the clocks skip or repeat: the day begins at its first existing moment.
+    return stamp.tz_localize(index.tz, ambiguous=True, nonexistent="shift_forward")
+
+
+__all__ = ["FIELDS", "BoolArray", "FloatArray", "IntArray", "Panel", "panel_from_frames"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Panel:
+    """Prices of several symbols on one index of bars.
+
+    Two panels are equal when their fingerprints are.
+
+    Attributes
+    ----------
+    index
+        Timestamps of the bars, strictly increasing, in nanoseconds, shape (n_bars,).
+    symbols
+        Names of the assets, shape (n_assets,).
+    fields
+        Arrays of float64 of shape (n_bars, n_assets), C-contiguous and read-only, by field name.
+        ``close`` is always there. NaN stands only before an asset's first and after its last bar.
+    fingerprint
+        sha256 over index, symbols and fields: equal content, equal fingerprint. The order of the
+        symbols is content; the unit of the index and the file it was read from are not.
+    base
+        Fingerprint of the panel whose first bars these are; None when it is no part of another.
+    notes
+        What was said when the panel was made of DataFrames: which closes were used, say.
+    """
+
+    index: pd.DatetimeIndex
+    symbols: tuple[str, ...]
+    fields: Mapping[str, FloatArray]
+    fingerprint: str
+    base: str | None = None
+    notes: tuple[str, ...] = ()
+    _frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Panel: {self.n_bars:,} bars x {self.n_assets:,} assets, {self.index[0]} to "
+            f"{self.index[-1]}, {', '.join(self.fields)}, fingerprint {self.fingerprint[:8]}>"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Panel) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled arrays come back writeable; frames are made again where they are needed.
+        arrays = dict(self.fields)
+        return _unpickle, (self.index, self.symbols, arrays, self.fingerprint, self.base)
+
+    @property
+    def n_bars(self) -> int:
+        """Number of bars."""
+        return len(self.index)
+
+    @property
+    def n_assets(self) -> int:
+        """Number of assets."""
+        return len(self.symbols)
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return one field as a DataFrame of shape (n_bars, n_assets), without copying it.
+
+        Raises
+        ------
+        AttributeError
+            When the data has no such field.
+        """
+        if name not in self.fields:
+            held = ", ".join(self.fields)
+            raise AttributeError(f"the data has no field '{name}' (it has: {held})")
+        if name not in self._frames:
+            self._frames[name] = pd.DataFrame(
+                self.fields[name], index=self.index, columns=pd.Index(self.symbols), copy=False
+            )
+        return self._frames[name]
+
+    @property
+    def close(self) -> pd.DataFrame:
+        """Closing prices, shape (n_bars, n_assets)."""
+        return self.frame("close")
+
+    @property
+    def open(self) -> pd.DataFrame:
+        """Opening prices, shape (n_bars, n_assets)."""
+        return self.frame("open")
+
+    @property
+    def high(self) -> pd.DataFrame:
+        """Highest prices, shape (n_bars, n_assets)."""
+        return self.frame("high")
+
+    @property
+    def low(self) -> pd.DataFrame:
+        """Lowest prices, shape (n_bars, n_assets)."""
+        return self.frame("low")
+
+    @property
+    def volume(self) -> pd.DataFrame:
+        """Traded volume, shape (n_bars, n_assets)."""
+        return self.frame("volume")
+
+    def until(self, end_date: Date) -> "Panel":
+        """Return the bars up to and including ``end_date``, without copying them.
+
+        A date without a time is the whole day in the time zone of the index; ``2005`` is the whole
+        year. The symbols stay, also those whose first bar comes later: their columns are NaN.
+
+        Raises
+        ------
+        DataError
+            When fewer than 2 bars are left.
+        ConfigurationError
+            When ``end_date`` is no date, or has a time zone and the index has none.
+        """
+        _, after = span(end_date, self.index)
+        n_bars = int(self.index.searchsorted(after, side="left"))
+        if n_bars == self.n_bars:
+            return self
+        if n_bars < 2:
+            raise DataError(
+                f"no bars in the date range: end_date={end_date} leaves {n_bars} of the "
+                f"{self.n_bars} bars, which begin {self.index[0]}; at least 2 are needed"
+            )
+        return self.window(0, n_bars)
+
+    def window(self, start: int, stop: int) -> "Panel":
+        """Return the bars at positions ``start`` to ``stop - 1``, without copying them.
+
+        The symbols stay, also those without a bar in the window.
+
+        Raises
+        ------
+        ValueError
+            When these are not bars of the panel.
+        """
+        if not 0 <= start < stop <= self.n_bars:
+            raise ValueError(
+                f"`0 <= start < stop <= n_bars` must hold, but got start={start}, stop={stop}, "
+                f"n_bars={self.n_bars}."
+            )
+        index = self.index[start:stop]
+        fields = {name: values[start:stop] for name, values in self.fields.items()}
+        from_the_first = start == 0
+        return Panel(
+            index=index,
+            symbols=self.symbols,
+            fields=fields,
+            fingerprint=content_fingerprint(index, self.symbols, fields),
+            base=(self.base or self.fingerprint) if from_the_first else None,
+        )
+
+    def first_bar_from(self, start_date: Date) -> int:
+        """Return the position of the first bar at or after ``start_date``.
+
+        A date without a time begins at midnight in the time zone of the index.
+
+        Raises
+        ------
+        DataError
+            When the last bar lies before it.
+        ConfigurationError
+            When ``start_date`` is no date, or has a time zone and the index has none.
+        """
+        first, _ = span(start_date, self.index)
+        position = int(self.index.searchsorted(first, side="left"))
+        if position == self.n_bars:
+            raise DataError(
+                f"no bars in the date range: start_date={start_date} lies after the last bar, "
+                f"{self.index[-1]}"
+            )
+        return position
+
+
+def new_panel(
+    index: pd.DatetimeIndex, symbols: tuple[str, ...], fields: Mapping[str, FloatArray]
+) -> Panel:
+    """Return the panel of arrays that are valid already; they become read-only.
+
+    Parameters
+    ----------
+    index
+        Strictly increasing timestamps in nanoseconds, shape (n_bars,).
+    symbols
+        Names without duplicates, shape (n_assets,).
+    fields
+        C-contiguous arrays of shape (n_bars, n_assets) by field name.
+    """
+    ordered = {name: fields[name] for name in FIELDS if name in fields}
+    for values in ordered.values():
+        values.setflags(write=False)
+    return Panel(
+        index=index,
+        symbols=symbols,
+        fields=ordered,
+        fingerprint=content_fingerprint(index, symbols, ordered),
+    )
+
+
+def _unpickle(
+    index: pd.DatetimeIndex,
+    symbols: tuple[str, ...],
+    fields: dict[str, FloatArray],
+    fingerprint: str,
+    base: str | None,
+) -> Panel:
+    for values in fields.values():
+        values.setflags(write=False)
+    return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint, base=base)
+
+
+def panel_from_frames(
+    close: pd.DataFrame,
+    *,
+    open: pd.DataFrame | None = None,  # noqa: A002 - the name of the field
+    high: pd.DataFrame | None = None,
+    low: pd.DataFrame | None = None,
+    volume: pd.DataFrame | None = None,
+    symbol: str = "asset",
+    close_column: str | None = "close",
+    adjusted: Literal["auto", True, False] = "auto",
+    missing: Literal["error", "ffill"] = "error",
+    missing_limit: int = 5,
+) -> Panel:
+    """Return the panel of DataFrames in memory, checked as files are.
+
+    Parameters
+    ----------
+    close
+        Closes of shape (n_bars, n_assets) on a DatetimeIndex, one column a symbol, in this order.
+        Without the other frames also the fields of one asset (Open, High, Low, Close, Volume), or
+        fields of several symbols on two levels of names, as ``yfinance.download`` returns them.
+    open, high, low, volume
+        Frames of the same rows and symbols.
+    symbol
+        Symbol of the asset, where the columns are fields of one.
+    close_column
+        Column of its closes; None says that every column holds the closes of a symbol.
+    adjusted
+        Closes where there are adjusted ones (``Adj Close``) beside those that were quoted:
+        ``auto`` uses the adjusted ones and says so, True demands them, False uses those quoted.
+    missing, missing_limit
+        What a NaN between an asset's first and last close is: an error, or filled with the last
+        close for at most ``missing_limit`` bars in a row.
+
+    Raises
+    ------
+    DataError
+        When the frames do not fit together or hold prices that cannot be used; the message names
+        symbol, first timestamp and count.
+    """
+    from backtest_batch.core.data.bars import Gaps, assemble
+    from backtest_batch.core.data.frames import bars_of_frame, bars_of_frames
+    from backtest_batch.core.data.layout import ColumnNames
+    from backtest_batch.core.data.load import warn
+    from backtest_batch.core.data.tables import Reading
+
+    frames = {"open": open, "high": high, "low": low, "volume": volume}
+    given = {name: frame for name, frame in frames.items() if frame is not None}
+    if given:
+        bars = bars_of_frames({**given, "close": close})
+        reading = Reading(available=(), bars=bars, in_order=True)
+    else:
+        names = ColumnNames(close=close_column, adjusted=adjusted)
+        reading = bars_of_frame(close, symbol=symbol, names=names)
+    built = assemble(reading.bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
+    panel = replace(built.panel, notes=(*reading.notes, *built.notes))
+    warn(panel, panel.notes)
+    return panel
+
+
+def release_pages(array: npt.NDArray[np.float64]) -> None:
+    """Let the system take back what was read of a mapped array; other arrays stay as they are.
+
+    The pages are read again, mostly from the system's cache, when they are looked at again. Without
+    this, a process that reads a large file part by part comes to hold all of it.
+    """
+    holder: object = array
+    while isinstance(holder, np.ndarray):
+        holder = holder.base
+    if isinstance(holder, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        holder.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,114 @@
+"""What every source of market data has."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from backtest_batch.core.data.bars import Gaps
+from backtest_batch.core.data.tables import Reading
+from backtest_batch.core.data.wording import read_symbols_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """Where prices come from, which symbols of it, and what to do about its gaps and ends.
+
+    Parameters
+    ----------
+    symbols
+        Symbols to use, in the order of the columns; None uses them all.
+    symbols_file
+        File that names them instead: one symbol a line, or a CSV file with a column ``symbol``.
+    exclude
+        Symbols to leave out.
+    freq
+        Length of a bar: ``1d`` is at most one bar a calendar day, ``5min`` one in five minutes.
+    missing
+        A NaN inside a series: ``error`` refuses it, ``ffill`` repeats the last close.
+    missing_limit
+        Bars in a row that ``ffill`` fills at most; a longer gap is an error.
+    delisting
+        A series that ends before the last bar: ``liquidate_at_last`` sells it on its last bar at
+        that close, ``error`` refuses the data.
+
+    Raises
+    ------
+    ValueError
+        When a value is not allowed; the message states the invariant and the value.
+    """
+
+    symbols: list[str] | None = None
+    symbols_file: str | None = None
+    exclude: list[str] | None = None
+    freq: Literal["1d", "5min"] = "1d"
+    missing: Literal["error", "ffill"] = "error"
+    missing_limit: int = 5
+    delisting: Literal["liquidate_at_last", "error"] = "liquidate_at_last"
+
+    def __post_init__(self) -> None:
+        if self.symbols is not None and self.symbols_file is not None:
+            raise ValueError(
+                "at most one of `symbols` and `symbols_file` may be given, but got "
+                f"symbols={self.symbols}, symbols_file={self.symbols_file}."
+            )
+        if self.symbols is not None and not list(self.symbols):
+            raise ValueError("`symbols` must name at least one symbol, but got symbols=[].")
+        self.check_choice("freq", ("1d", "5min"))
+        self.check_choice("delisting", ("liquidate_at_last", "error"))
+        Gaps(missing=self.missing, missing_limit=self.missing_limit)
+
+    def check_choice(self, name: str, allowed: Sequence[str]) -> None:
+        """Raise a ValueError when the value of a parameter is not one of those allowed."""
+        value = getattr(self, name)
+        if value not in allowed:
+            raise ValueError(f"`{name}` must be {' or '.join(allowed)}, but got {name}={value}.")
+
+    @property
+    def place(self) -> str:
+        """Where the data are, for messages; empty when that says nothing."""
+        return ""
+
+    @property
+    def gaps(self) -> Gaps:
+        """What to do about gaps."""
+        return Gaps(missing=self.missing, missing_limit=self.missing_limit)
+
+    def wanted(self) -> tuple[str, ...] | None:
+        """Return the symbols to use, each once; None for all.
+
+        Raises
+        ------
+        DataError
+            When the symbols file cannot be read or names none.
+        """
+        if self.symbols_file is not None:
+            return read_symbols_file(self.symbols_file)
+        if self.symbols is None:
+            return None
+        return tuple(dict.fromkeys(str(symbol) for symbol in self.symbols))
+
+    def parameters(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the constructor's arguments that decide the content of the panel."""
+        # A cut at end_date decides whether a series ends early: load_panel looks at `delisting`.
+        beside = {"symbols", "symbols_file", "delisting", *without}
+        return {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name not in beside
+        }
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides what :meth:`read` returns, as plain values.
+
+        The cache is keyed by it: what it leaves out may change unseen.
+        """
+
+    @abstractmethod
+    def read(self, wanted: Sequence[str] | None) -> Reading:
+        """Return the bars of the wanted symbols (None for all) and the symbols there are.
+
+        Raises
+        ------
+        DataError
+            When the data cannot be read or understood.
+        """

@@ -1,0 +1,71 @@
+"""Prices that the cache holds already."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backtest_batch.core.data.cache import find_link, open_panel, save_link, store
+from backtest_batch.core.data.frames import bars_of_frames
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.data.tables import Reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Source):
+    """A panel that was put into the cache before: prices of a notebook, say.
+
+    Whatever is in the cache may be deleted; then these prices are gone, and putting them there
+    again brings them back under the same fingerprint.
+
+    Parameters
+    ----------
+    fingerprint
+        sha256 of its content; :attr:`Panel.fingerprint`.
+    """
+
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch("[0-9a-f]{64}", self.fingerprint):
+            raise ValueError(
+                "`fingerprint` must be 64 hexadecimal digits, but got "
+                f"fingerprint={self.fingerprint}."
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the options, the fingerprint among them, and what was said about the panel."""
+        return {**self.parameters(), "notes": list(self._notes())}
+
+    def read(self, wanted: Sequence[str] | None) -> Reading:
+        """Return the bars of the panel."""
+        panel = open_panel(self.fingerprint)
+        known = set(panel.symbols)
+        columns = [
+            symbol for symbol in (panel.symbols if wanted is None else wanted) if symbol in known
+        ]
+        frames = {name: panel.frame(name)[columns] for name in panel.fields}
+        return Reading(
+            available=panel.symbols,
+            bars=bars_of_frames(frames),
+            in_order=True,
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        link = find_link(_notes_key(self.fingerprint))
+        return () if link is None else link.notes
+
+
+def store_with_notes(panel: Panel) -> Panel:
+    """Put a panel into the cache, and with it what was said about it; return it mapped."""
+    stored = store(panel)
+    if panel.notes:
+        save_link(_notes_key(stored.fingerprint), stored, panel.notes)
+    return stored
+
+
+def _notes_key(fingerprint: str) -> str:
+    return f"notes-{fingerprint}"

@@ -1,0 +1,383 @@
+"""Moves that are more often a fault in the data than a fact of the market."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.timestamps import stamps_of
+from backtest_batch.core.data.wording import Wording
+from backtest_batch.errors import DataError
+
+LARGE_MOVE = 0.5
+"""Largest change of a close in one bar, as a fraction, that passes without a warning."""
+
+SPLITS = (*((n, 1) for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 100)), (3, 2))
+"""Shares after and before the splits that are looked for; their reverse too."""
+
+SPLIT_DAY = 0.035
+"""Largest move of the market itself, in logs, on the bar of a split."""
+
+CLOSE_SPLIT_DAY = 0.01
+"""The same for 3 for 2, where closes alone are known: many a stock has lost a third in a day."""
+
+TIMES_USUAL = 10.0
+"""A split moves a price at least this many times as far as it usually moves."""
+
+FEWEST_STEPS = 5.0
+"""A split is at least so many of the smallest steps that the price makes: 0.03 to 0.02 is one."""
+
+_SMALLEST_SPLIT = 0.3  # 3 for 2 takes a third off
+_ROWS_AT_ONCE = 512
+_NAMED = 3
+
+
+# Each as (shares after, shares before, log of the new price over the old one).
+_WAYS = sorted(
+    ((new, old, float(np.log(old / new))) for a, b in SPLITS for new, old in ((a, b), (b, a))),
+    key=lambda way: way[2],
+)
+
+
+def describe_moves(
+    close: FloatArray,
+    index: pd.DatetimeIndex,
+    symbols: Sequence[str],
+    *,
+    fields: Mapping[str, FloatArray] | None = None,
+) -> str | None:
+    """Return a sentence about moves that look like faults in the data, None when there are none.
+
+    Closes that moved over 50 % in one bar are counted, and the one is named that is largest in
+    absolute log terms: a fall to a half weighs as much as a doubling.
+
+    A move of any size looks like a split of a for b that is not adjusted for when the close is
+    b / a of the last one within 3.5 % (in logs), the way to it is ten times the asset's usual move
+    or more (the median of all but the largest) and five of its smallest steps or more, and, where
+    open, high and low are known, all of them lie nearer to the new level than to the old one. For
+    3 for 2 and closes alone, within 1 %.
+
+    Parameters
+    ----------
+    close
+        Closes, shape (n_bars, n_assets).
+    index, symbols
+        Timestamps and names.
+    fields
+        Open, high and low of the same shape, where they are known.
+    """
+    count, worst, place = 0, 0.0, (0, 0)
+    rows, columns = [], []
+    for start in range(1, len(close), _ROWS_AT_ONCE):
+        block = close[start - 1 : start + _ROWS_AT_ONCE]
+        ratio = block[1:] / block[:-1]
+        change = np.abs(ratio - 1.0)
+        notable = change > _SMALLEST_SPLIT
+        if not notable.any():
+            continue
+        here = np.nonzero(notable)
+        rows.append(here[0] + start)
+        columns.append(here[1])
+        large = change > LARGE_MOVE
+        if large.any():
+            count += int(large.sum())
+            size = np.where(large, np.abs(np.log(ratio)), 0.0)
+            row, column = divmod(int(size.argmax()), size.shape[1])
+            if size[row, column] > worst:
+                worst, place = float(size[row, column]), (start + row, column)
+    if not rows:
+        return None
+    splits = _splits(close, np.concatenate(rows), np.concatenate(columns), fields or {})
+    sentences = []
+    if count:
+        moves = "1 move" if count == 1 else f"{count:,} moves"
+        named = _named(close, index, symbols, *place)
+        sentences.append(f"{moves} over 50 % in one bar; the largest is {named}.")
+        if not splits:
+            sentences.append("Are splits adjusted for?")
+    if splits:
+        one = len(splits) == 1
+        what = (
+            "1 move looks like a split that is"
+            if one
+            else (f"{len(splits):,} moves look like splits that are")
+        )
+        shown = [
+            f"{_named(close, index, symbols, row, column)} ({_WAYS[way][0]} for {_WAYS[way][1]}?)"
+            for row, column, way in splits[:_NAMED]
+        ]
+        more = ", ..." if len(splits) > _NAMED else ""
+        sentences.append(f"{what} not adjusted for: {', '.join(shown)}{more}")
+    return " ".join(sentences) or None
+
+
+def _splits(
+    close: FloatArray, rows: IntArray, columns: IntArray, fields: Mapping[str, FloatArray]
+) -> list[tuple[int, int, int]]:
+    """Return row, column and position in ``_WAYS`` of the moves that look like splits."""
+    before = close[rows - 1, columns]
+    move = np.log(close[rows, columns] / before)
+    levels = np.array([way for _, _, way in _WAYS])
+    nearest = np.abs(move[:, None] - levels).argmin(axis=1)
+    way = levels[nearest]
+    ranges = [fields[name][rows, columns] for name in ("open", "high", "low") if name in fields]
+    a_third = np.isclose(np.abs(way), np.log(1.5))
+    within = np.where(a_third & (not ranges), CLOSE_SPLIT_DAY, SPLIT_DAY)
+    alike = np.abs(move - way) <= within
+    for price in ranges:
+        # The whole bar must live on the new level: a crash begins on the old one.
+        alike &= np.abs(np.log(price / before) - way) <= np.abs(way) / 2
+    distance = np.abs(close[rows, columns] - before)
+    named = np.unique(columns[alike]).tolist()
+    usual = {column: _usual_move(close[:, column]) for column in named}
+    step = {column: _smallest_step(close[:, column]) for column in named}
+    return [
+        (row, column, number)
+        for row, column, number, far in zip(
+            rows[alike].tolist(),
+            columns[alike].tolist(),
+            nearest[alike].tolist(),
+            distance[alike].tolist(),
+            strict=True,
+        )
+        if abs(_WAYS[number][2]) >= TIMES_USUAL * usual[column]
+        and far >= FEWEST_STEPS * step[column]
+    ]
+
+
+def _usual_move(close: FloatArray) -> float:
+    """Return the median of the absolute moves in logs of one asset, the largest left out."""
+    moves = np.abs(np.diff(np.log(close)))
+    moves = np.sort(moves[np.isfinite(moves)])[:-1]
+    return float(np.median(moves)) if len(moves) else 0.0
+
+
+def _smallest_step(close: FloatArray) -> float:
+    """Return the smallest change of a close but the largest; 0 when there is no other."""
+    steps = np.abs(np.diff(close))
+    steps = np.sort(steps[np.isfinite(steps) & (steps > 0)])[:-1]
+    return float(steps[0]) if len(steps) else 0.0
+
+
+def _named(
+    close: FloatArray, index: pd.DatetimeIndex, symbols: Sequence[str], row: int, column: int
+) -> str:
+    change = close[row, column] / close[row - 1, column] - 1.0
+    return f"{symbols[column]} {change:+.1%} at {moment_text(index[row])}"
+
+
+SMALLEST_COUNT = 1_000
+"""Median below which whole numbers are taken for prices."""
+
+TIMES_LARGER = 100
+"""How many times the median of the other columns it must be at least."""
+
+TIMES_ROUGHER = 3.0
+"""How many times further than the others it must move from bar to bar (median, in logs)."""
+
+LEAST_ROUGHNESS = 0.02
+"""Median change in logs below which it moves as prices do, however still the others stand."""
+
+SURELY_LARGE = 100_000
+"""Median from which on whole numbers that move as prices do are warned about."""
+
+STEPS_APART = 10
+"""Bars over which a price, which wanders, has come much further than over one."""
+
+LEAST_WANDERING = 4.0
+"""Variance over ten bars, in that over one, from which on a column wanders (a random walk: 10)."""
+
+_SAMPLE = 64
+_MOST_FIELDS = 8
+_LEAST_BARS = 20
+_WIDEST_BAR = 0.1
+_ROUNDING = 1e-6
+
+
+def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tuple[str, ...]:
+    """Check by their values that columns are closes, and return what is worth a look.
+
+    Four to eight columns look like the bars of one asset when on every bar (20 at least) one is
+    the highest and another the lowest, within 10 % (median), when this range comes and goes
+    instead of wandering (its changes have half of its own variance or more), and two of the
+    others, open and close, cross. So do columns a fixed share apart.
+
+    A column looks like counts when all its values are whole numbers, their median is at least
+    1,000 and at least 100 times that of the other columns, most of which are not whole, and when
+    it moves from bar to bar over three times as far as they do (median of the absolute changes in
+    logs) and over 2 %: Nikkei levels and BRK-A are large too, but move as prices do. One that
+    moves so far but wanders, as bitcoin in whole dollars does among currencies, is doubtful:
+    volumes come back to their level.
+
+    Parameters
+    ----------
+    columns
+        Values of each column, of shape (n_rows,).
+    wording
+        Names the table and its keys.
+
+    Returns
+    -------
+    tuple of str
+        Warnings about whole numbers from 100,000 on that move as prices do, and about others that
+        move further and wander.
+
+    Raises
+    ------
+    DataError
+        When columns look like the bars of one asset, or one like counts.
+    """
+    _refuse_bars(columns, wording)
+    large = [name for name, values in columns.items() if _may_be_counts(values)]
+    if not large or len(columns) < 2:
+        return ()
+    others = [
+        values for name, values in columns.items() if name not in large and not _is_whole(values)
+    ]
+    if not others or 2 * len(others) < len(columns):
+        return ()
+    level = float(np.median([np.nanmedian(values) for values in others]))
+    rough = float(np.median([_roughness(values) for values in others]))
+    counts, doubtful = [], []
+    for name in large:
+        values = columns[name]
+        if not _is_large_and_whole(values) or np.nanmedian(values) < TIMES_LARGER * level:
+            continue
+        is_rough = _roughness(values) > max(TIMES_ROUGHER * rough, LEAST_ROUGHNESS)
+        if is_rough and not _wanders(values):
+            counts.append(name)
+        elif is_rough or np.nanmedian(values) >= SURELY_LARGE:
+            doubtful.append(name)
+    if counts:
+        values = columns[counts[0]]
+        raise DataError(
+            f"{wording.table}: the column {_quoted(counts)} looks like counts (a volume, say), not "
+            f"like prices: whole numbers around {np.nanmedian(values):,.0f} among prices around "
+            f"{level:,.4g}, which move by {_roughness(values):.1%} from bar to bar, the prices by "
+            f"{rough:.1%}. {wording.leave_out(counts)} leaves it out; "
+            f"{wording.setting('close_column', None)} takes each column as an asset's closes"
+        )
+    return tuple(
+        f"{name} holds whole numbers around {np.nanmedian(columns[name]):,.0f} among prices "
+        f"around {level:,.4g}: is it a price? {wording.leave_out([name])} leaves it out"
+        for name in doubtful[:3]
+    )
+
+
+def _refuse_bars(columns: Mapping[str, FloatArray], wording: Wording) -> None:
+    if not 4 <= len(columns) <= _MOST_FIELDS:
+        return
+    names, table = list(columns), np.column_stack(list(columns.values()))
+    table = table[np.isfinite(table).all(axis=1) & (table > 0).all(axis=1)]
+    if len(table) < _LEAST_BARS or not np.ptp(table, axis=0).all():
+        return
+    highest = [bool((table[:, [k]] >= table).all()) for k in range(len(names))]
+    lowest = [bool((table[:, [k]] <= table).all()) for k in range(len(names))]
+    if sum(highest) != 1 or sum(lowest) != 1:
+        return
+    high, low = highest.index(True), lowest.index(True)
+    width = np.log(table[:, high] / table[:, low])
+    # The range of a bar is another one on the next; the distance of two assets wanders.
+    still = bool(np.std(width) < _ROUNDING)
+    wanders = not still and np.var(np.diff(width)) < np.var(width) / 2
+    if wanders or np.median(width) > _WIDEST_BAR:
+        return
+    between = np.delete(table, [high, low], axis=1)
+    if still or any(_cross(first, second) for first, second in combinations(between.T, 2)):
+        raise DataError(
+            f"{wording.table}: on every bar '{names[high]}' is the highest and '{names[low]}' the "
+            "lowest of all columns: they look like the bars of one asset. "
+            f"{wording.key('close_column')} names its closes; "
+            f"{wording.setting('close_column', None)} takes each column as an asset"
+        )
+
+
+def _cross(first: FloatArray, second: FloatArray) -> bool:
+    return bool((first > second).any() and (first < second).any())
+
+
+def _quoted(names: list[str]) -> str:
+    return f"'{names[0]}'" + (f" (and {len(names) - 1:,} more)" if len(names) > 1 else "")
+
+
+def _may_be_counts(values: FloatArray) -> bool:
+    """Return whether a sample is whole and large: most columns need no more than a look."""
+    if not len(values) or float(values[-1]) % 1 > 0:
+        return False
+    return _is_large_and_whole(values[:: max(1, len(values) // _SAMPLE)])
+
+
+def _is_whole(values: FloatArray) -> bool:
+    held = values[np.isfinite(values)]
+    return bool((held == np.floor(held)).all())
+
+
+def _is_large_and_whole(values: FloatArray) -> bool:
+    held = values[np.isfinite(values)]
+    return bool(len(held)) and _is_whole(held) and bool(np.median(held) >= SMALLEST_COUNT)
+
+
+def _roughness(values: FloatArray) -> float:
+    """Return the median of the absolute changes in logs; 0 without two positive values."""
+    held = np.log(values[np.isfinite(values) & (values > 0)])
+    return float(np.median(np.abs(np.diff(held)))) if len(held) > 1 else 0.0
+
+
+def _wanders(values: FloatArray) -> bool:
+    """Return whether a column goes where a price may go, instead of coming back to its level."""
+    held = np.log(values[np.isfinite(values) & (values > 0)])
+    if len(held) < 3 * STEPS_APART:
+        return False
+    far = np.mean((held[STEPS_APART:] - held[:-STEPS_APART]) ** 2)
+    return bool(far >= LEAST_WANDERING * np.mean(np.diff(held) ** 2) > 0)
+
+
+_MINUTE = 60 * 10**9
+
+
+def check_frequency(index: pd.DatetimeIndex, freq: Literal["1d", "5min"]) -> None:
+    """Check that the bars are as far apart as ``freq`` says.
+
+    ``1d`` is at most one bar a calendar day, in the time zone of the index; weekends and holidays
+    do not matter. ``5min`` is bars at least five minutes apart, several on some day.
+
+    Raises
+    ------
+    DataError
+        When they are not; says on how many days, or how close the bars stand.
+    """
+    days = index.tz_localize(None).normalize()
+    n_days = len(days.unique())
+    if freq == "1d" and n_days < len(index):
+        counts = days.value_counts(sort=False)
+        crowded = counts[counts > 1]
+        first = crowded.index.min()
+        raise DataError(
+            f"`data.freq=1d` is at most one bar a day, but {first.date()} has "
+            f"{int(crowded.loc[first]):,} bars ({len(crowded):,} of {n_days:,} days have several); "
+            "`data.freq=5min` is for intraday bars"
+        )
+    if freq == "5min":
+        if n_days == len(index):
+            raise DataError(
+                f"`data.freq=5min` needs several bars a day, but the {len(index):,} bars lie on "
+                f"{n_days:,} days; `data.freq=1d` is for daily bars"
+            )
+        steps = np.diff(stamps_of(index)[0])
+        if steps.min() < 5 * _MINUTE:
+            row = int((steps < 5 * _MINUTE).argmax())
+            raise DataError(
+                "`data.freq=5min` is bars at least 5 minutes apart, but those at "
+                f"{moment_text(index[row])} and {moment_text(index[row + 1])} are "
+                f"{_minutes(steps[row] / _MINUTE)} apart; bars of another length are not read: "
+                "combine them, as `frame.resample('5min', closed='right', label='right').last()` "
+                "does with closes"
+            )
+
+
+def _minutes(number: float) -> str:
+    return f"{number:g} minute{'' if number == 1 else 's'}"

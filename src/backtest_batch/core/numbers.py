@@ -1,0 +1,78 @@
+"""Arrays of real numbers, and what numpy would make one without a word."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from backtest_batch.arrays import FloatArray
+
+_KINDS = {
+    "c": "complex numbers",
+    "S": "text",
+    "U": "text",
+    "T": "text",
+    "M": "dates",
+    "m": "lengths of time",
+}
+
+
+def real_numbers(values: Any) -> FloatArray:
+    """Return ``values`` as float64, C-contiguous, copied only where needed.
+
+    True and false are 1 and 0. Python objects are numbers where each of them is one.
+
+    Raises
+    ------
+    TypeError
+        When they are something else; numpy would drop the imaginary part of complex numbers,
+        read text, and take the mask from masked arrays.
+    ValueError
+        When they make no array.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise TypeError("some values are masked")
+    array = np.asarray(values)
+    if array.dtype.kind == "O":
+        array = _of_objects(array)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"the values are {_KINDS.get(array.dtype.kind, str(array.dtype))}")
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _of_objects(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array of Python's numbers, or of its booleans, as numpy holds them."""
+    items = array.ravel().tolist()
+    booleans = sum(isinstance(item, bool | np.bool_) for item in items)
+    if booleans == len(items):
+        return array.astype(np.bool_)
+    if booleans:
+        others = {_name_of(item) for item in items if not isinstance(item, bool | np.bool_)}
+        raise TypeError(f"the values are booleans with {' and '.join(sorted(others))} among them")
+    for item in items:
+        if not isinstance(item, int | float | np.integer | np.floating):
+            raise TypeError(f"the values are objects, {_name_of(item)} among them")
+    return array.astype(np.float64)
+
+
+def _name_of(item: Any) -> str:
+    if item is None or item is pd.NA or item is pd.NaT:
+        return str(item)
+    return "NaN" if isinstance(item, float) and item != item else type(item).__name__
+
+
+def kernel_input(values: npt.ArrayLike) -> FloatArray:
+    """Return ``values`` as float64, C-contiguous and read-only, copied only where needed.
+
+    Numba compiles a kernel anew for every combination of layouts, and treats a read-only array
+    and a memory map as other types; through here each kernel is compiled once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the values are no real numbers.
+    """
+    array = real_numbers(values).view()
+    array.flags.writeable = False
+    return array

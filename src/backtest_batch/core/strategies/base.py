@@ -1,0 +1,224 @@
+"""What a strategy is."""
+
+from collections.abc import Collection
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.numbers import real_numbers
+from backtest_batch.errors import StrategyError
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """Turns prices into target weights.
+
+    Any class with this method is a strategy; nothing needs to be inherited. Two more members are
+    optional: ``fit(panel)``, which walk-forward calls on training bars only and which returns
+    ``self``, and ``warmup_bars``, the number of bars needed before the first meaningful weight
+    (an attribute or a property; 0 without it).
+    """
+
+    def target_weights(self, panel: Panel, decisions: IntArray) -> FloatArray:
+        """Return the weights wanted at each decision bar.
+
+        A DataFrame is taken by its labels: columns by symbol (those that it lacks have weight 0),
+        rows by the timestamps of the decisions.
+
+        Parameters
+        ----------
+        panel
+            Prices of shape (n_bars, n_assets).
+        decisions
+            Increasing positions of the decision bars, shape (n_decisions,).
+
+        Returns
+        -------
+        ndarray of shape (n_decisions, n_assets)
+            Fractions of equity, negative for shorts; row i may use bars ``<= decisions[i]`` only.
+        """
+        ...
+
+
+def require(*faults: str | None) -> None:
+    """Raise ValueError with all the faults; None stands for none."""
+    found = [fault for fault in faults if fault is not None]
+    if found:
+        raise ValueError(" ".join(found))
+
+
+def invariant(holds: bool, text: str, **values: object) -> str | None:
+    """Return what is wrong when an invariant between arguments does not hold.
+
+    Parameters
+    ----------
+    holds
+        Whether it holds. Write it so that NaN breaks it (``0 < x``, not ``not x <= 0``).
+    text
+        The invariant as it would be written in code (``fast < slow``).
+    **values
+        The arguments that it speaks of, by name.
+
+    Returns
+    -------
+    str or None
+        "`fast < slow` must hold, but got fast=99, slow=50."
+    """
+    if holds:
+        return None
+    got = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f"`{text}` must hold, but got {got}."
+
+
+def one_of(name: str, value: object, choices: Collection[str]) -> str | None:
+    """Return what is wrong when ``value`` is none of ``choices``."""
+    if value in choices:
+        return None
+    return f"`{name}` must be one of {', '.join(choices)}, but got {value!r}."
+
+
+SHOWN_LABELS = 5
+
+
+def target_weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArray:
+    """Ask a strategy for its weights; see :func:`as_weights` for what it may answer.
+
+    What it does to its prices and dates reaches nobody else. Without decisions it is not asked.
+
+    Raises
+    ------
+    StrategyError
+        When it answers with something that is not weights.
+    Exception
+        Whatever the strategy raises.
+    """
+    if len(decisions) == 0:
+        return np.empty((0, panel.n_assets))
+    return as_weights(strategy.target_weights(_copy(panel), decisions.copy()), panel, decisions)
+
+
+def as_weights(answer: Any, panel: Panel, decisions: IntArray) -> FloatArray:
+    """Return what a strategy answered as an array of shape (n_decisions, n_assets).
+
+    Labels count: the columns of a DataFrame are taken by symbol, and symbols that it lacks have
+    weight 0; its rows are taken by timestamp, or stand for the decisions in order where their
+    labels are the positions of the bars. Without labels (an array, or a pandas RangeIndex) rows
+    and columns are taken in order. A Series is one decision by symbol, or one symbol by decision.
+    Whether the numbers are finite is checked where they are traded.
+
+    Raises
+    ------
+    StrategyError
+        When the answer is None, holds no real numbers, has labels that are unknown or stand
+        twice, or has another shape.
+    """
+    if answer is None:
+        raise StrategyError("target_weights returned None; is a `return` missing?")
+    if isinstance(answer, pd.Series):
+        answer = _frame(answer, panel, decisions)
+    if isinstance(answer, pd.DataFrame):
+        return _by_label(answer, panel, decisions)
+    return _shaped(_numbers(answer, panel, decisions), panel, decisions)
+
+
+def _by_label(frame: pd.DataFrame, panel: Panel, decisions: IntArray) -> FloatArray:
+    columns = _columns(frame.columns, panel)
+    values = np.empty(frame.shape)
+    for position in range(frame.shape[1]):
+        values[:, position] = _numbers(frame.iloc[:, position], panel, decisions)
+    if columns is not None:
+        wide = np.zeros((len(frame), panel.n_assets))
+        wide[:, columns] = values
+        values = wide
+    rows: FloatArray = _shaped(values, panel, decisions)[_rows(frame.index, panel, decisions)]
+    return rows
+
+
+def _frame(series: "pd.Series[Any]", panel: Panel, decisions: IntArray) -> Any:
+    """Return a Series as one row or one column; where it is neither, an array to refuse."""
+    if len(decisions) == 1 and _are_symbols(series.index, panel):
+        return series.to_frame().T.set_axis(panel.index[decisions])
+    if panel.n_assets == 1 and len(series) == len(decisions):
+        return series.to_frame().set_axis(list(panel.symbols), axis=1)
+    return series.to_numpy()
+
+
+def _columns(labels: pd.Index, panel: Panel) -> list[int] | None:
+    """Return the position of each column's symbol; None for columns without labels."""
+    if not _are_symbols(labels, panel) and isinstance(labels, pd.RangeIndex):
+        return None
+    places = {symbol: position for position, symbol in enumerate(panel.symbols)}
+    names = [str(label) for label in labels]
+    unknown = [name for name in names if name not in places]
+    if unknown:
+        raise StrategyError(
+            f"target_weights returned weights of {_some(unknown)}, which the data does not have "
+            f"(it has {_some(list(panel.symbols))})"
+        )
+    if len(set(names)) < len(names):
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        raise StrategyError(f"target_weights returned two columns for {_some(twice)}")
+    return [places[name] for name in names]
+
+
+def _are_symbols(labels: pd.Index, panel: Panel) -> bool:
+    return {str(label) for label in labels} <= set(panel.symbols)
+
+
+def _rows(labels: pd.Index, panel: Panel, decisions: IntArray) -> Any:
+    """Return which row of an answer belongs to each decision."""
+    wanted = panel.index[decisions]
+    if isinstance(labels, pd.DatetimeIndex):
+        if (labels.tz is None) == (wanted.tz is None) and labels.is_unique:
+            places = labels.get_indexer(wanted)
+            if (places >= 0).all():
+                return places
+    elif labels.equals(pd.RangeIndex(len(labels))) or labels.equals(pd.Index(decisions)):
+        return slice(None)
+    raise StrategyError(
+        "the rows of target_weights must be indexed by the timestamps of the decisions, "
+        f"panel.index[decisions] ({wanted[0]} to {wanted[-1]}), but got "
+        f"{labels[0]!s} to {labels[-1]!s} ({type(labels).__name__})"
+    )
+
+
+def _numbers(answer: Any, panel: Panel, decisions: IntArray) -> FloatArray:
+    try:
+        return real_numbers(answer)
+    except (TypeError, ValueError) as error:
+        raise StrategyError(
+            f"target_weights must return an array of numbers of shape "
+            f"({len(decisions)}, {panel.n_assets}), but got {type(answer).__name__}: {error}"
+        ) from error
+
+
+def _shaped(values: FloatArray, panel: Panel, decisions: IntArray) -> FloatArray:
+    expected = (len(decisions), panel.n_assets)
+    if values.shape != expected:
+        every_bar = values.shape == (panel.n_bars, panel.n_assets)
+        rows = "weights[decisions], of a DataFrame weights.iloc[decisions]"
+        raise StrategyError(
+            f"target weights must have shape (n_decisions, n_assets) = {expected}, "
+            f"but got {values.shape}"
+            + (f", a row for each bar: those of the decisions are {rows}" if every_bar else ".")
+        )
+    return values
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_LABELS} more" if len(names) > SHOWN_LABELS else ""
+    return ", ".join(names[:SHOWN_LABELS]) + more
+
+
+def _copy(panel: Panel) -> Panel:
+    """Return the panel with frames of its own; the arrays are read-only and shared."""
+    return Panel(
+        index=panel.index,
+        symbols=panel.symbols,
+        fields=dict(panel.fields),
+        fingerprint=panel.fingerprint,
+        base=panel.base,
+    )

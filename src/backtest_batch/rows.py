@@ -1,0 +1,101 @@
+"""Arrays of bars on disk, such as the net returns of every run of a batch: one row a run.
+
+A row holds the values on the bars of the run's data, NaN where there is none, and after them one
+number that is derived from the row and its key. A row is whole, and the one that is meant, exactly
+when that number is right: rows that were never written, were half written when a process or the
+machine died, or belong to other data or code, are told apart.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backtest_batch.arrays import FloatArray
+
+
+@contextmanager
+def row_writer(path: Path, row_bars: int) -> Iterator["RowWriter"]:
+    """Open a file of rows, which is made when it is not there, and yield what writes one row.
+
+    Rows are written with pwrite and not through a memory map: a full disk then raises an error
+    where a map would kill the process.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield RowWriter(descriptor, row_bars)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class RowWriter:
+    """Writes rows of ``row_bars`` values."""
+
+    descriptor: int
+    row_bars: int
+
+    def __call__(self, row: int, key: str, first_bar: int, values: FloatArray) -> None:
+        """Write one row: NaN wherever the run has no value.
+
+        Parameters
+        ----------
+        row
+            Its number.
+        key
+            The run key, or the key of a benchmark.
+        first_bar
+            The bar of the first of ``values``.
+        values
+            Shape (n,).
+        """
+        whole = np.full(self.row_bars + 1, np.nan)
+        whole[first_bar : first_bar + len(values)] = values
+        whole[-1] = mark(whole[:-1], key)
+        data = memoryview(whole.tobytes())
+        offset = row * len(data)
+        while data:
+            written = os.pwrite(self.descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+
+def mark(values: FloatArray, key: str) -> float:
+    """Return the number that a row of these values ends with."""
+    # Above 2**32: a row of zeros is never right.
+    return float(zlib.crc32(values.tobytes(), zlib.crc32(key.encode())) | 1 << 32)
+
+
+def open_rows(path: Path, n_rows: int, row_bars: int) -> FloatArray:
+    """Map a file of rows read-only, shape (n_rows, row_bars + 1); missing rows are zeros."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have deleted it
+    size = n_rows * (row_bars + 1) * 8
+    with path.open("ab") as file:
+        if file.tell() < size:
+            file.truncate(size)
+    return np.memmap(path, dtype=np.float64, mode="r", shape=(n_rows, row_bars + 1))
+
+
+def is_whole(row: FloatArray, key: str) -> bool:
+    """Return whether a row was written, as a whole, for this key."""
+    return bool(row[-1] == mark(row[:-1], key))
+
+
+def are_written(rows: FloatArray, wanted: Sequence[int]) -> bool:
+    """Return whether some rows were written; unlike :func:`is_whole` it reads only marks."""
+    return bool((rows[:, -1][list(wanted)] >= 1 << 32).all())
+
+
+def copy_rows(source: Path, target: Path, rows: Iterable[tuple[int, str]], row_bars: int) -> None:
+    """Copy the whole ones of some rows, given by number and key, from one file to another."""
+    wanted = list(rows)
+    if not wanted or not source.exists():
+        return
+    held = open_rows(source, max(row for row, _ in wanted) + 1, row_bars)
+    with row_writer(target, row_bars) as write:
+        for row, key in wanted:
+            if is_whole(held[row], key):
+                write(row, key, 0, held[row][:-1])

@@ -1,0 +1,267 @@
+"""Files of runs: put where MLflow serves them from, and read from there.
+
+Between here and the server there may be a proxy, a login page or a cache that answers everything
+with 200, and the run of somebody else. So what was sent to a server is read back before its run
+ends, and whoever answers otherwise has not recorded it.
+"""
+
+import contextlib
+import math
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from backtest_batch.errors import StoreError
+from backtest_batch.store.address import is_http, without_secrets
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from backtest_batch.store.store import Store
+
+
+def unbelievable(shown: str, what: str) -> StoreError:
+    """Return the error about a server that answers something else than it was asked."""
+    return StoreError(
+        f"The tracking server {without_secrets(shown)} answers, but {what}. Check that "
+        "tracking.uri is its address, and what stands between: a proxy, a login page or a cache."
+    )
+
+
+def require_recorded(
+    store: "Store",
+    run_id: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Check that a server has what it was sent of a run; a database need not be asked.
+
+    Raises
+    ------
+    StoreError
+        When it has not.
+    """
+    if not store.is_http:
+        return
+    run = store.client.get_run(run_id)
+    if run.info.run_id != run_id:
+        raise unbelievable(store.shown, f"not about the run {run_id} that it was asked for")
+    held: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
+        ("parameter", params or {}, run.data.params),
+        ("metric", metrics or {}, run.data.metrics),
+        ("tag", tags or {}, run.data.tags),
+    ]
+    for kind, sent, found in held:
+        for key, value in sent.items():
+            if not _is_same(value, found.get(key)):
+                raise unbelievable(
+                    store.shown, f"does not have the {kind} {key} that was sent for {run_id}"
+                )
+
+
+def end_run(store: "Store", run_id: str, status: str, ended_ms: int) -> None:
+    """End a run, and check that a server says so.
+
+    Raises
+    ------
+    StoreError
+        When it says something else.
+    """
+    if not store.is_http:
+        store.client.set_terminated(run_id, status, ended_ms)
+        return
+    info = store.update_run(run_id, status, ended_ms)
+    if (info.run_id, info.status) != (run_id, status):
+        raise unbelievable(store.shown, f"does not say that the run {run_id} is {status} now")
+
+
+def _is_same(sent: Any, found: Any) -> bool:
+    if isinstance(sent, float) and isinstance(found, float):
+        return math.isclose(sent, found, rel_tol=1e-12)
+    return bool(sent == found)
+
+
+_SERVED = ("mlflow-artifacts:", "http:", "https:")
+"""Addresses of files that a tracking server keeps; other stores of files check what they get."""
+
+
+def local_folder(artifact_uri: str) -> Path | None:
+    """Return the folder of a local artifact address, or None for any other address."""
+    parsed = urlparse(artifact_uri)
+    if parsed.scheme == "file" and parsed.netloc in ("", "localhost"):
+        return Path(url2pathname(parsed.path))
+    if not parsed.scheme:
+        return Path(artifact_uri)
+    return None
+
+
+class PlacedFiles:
+    """Files that were moved from one folder into another, and can be moved back.
+
+    Moving takes no time on the same disk, where copying a batch's files would take as long as
+    computing it.
+    """
+
+    def __init__(self) -> None:
+        self._moved: list[tuple[Path, Path]] = []
+        self._written: list[Path] = []
+        self._made: list[Path] = []
+
+    def move(self, source: Path, target: Path) -> None:
+        """Move the content of ``source`` into ``target``; a file that is there is replaced.
+
+        Links are removed: what they lead to is none of the files of a run.
+        """
+        self._make(target)
+        for item in sorted(source.iterdir()):
+            place = target / item.name
+            if item.is_symlink():
+                item.unlink()
+            elif item.is_dir():
+                self.move(item, place)
+            else:
+                _move_file(item, place)
+                self._moved.append((item, place))
+
+    def write(self, texts: Mapping[str, str], target: Path) -> None:
+        """Write ``texts`` as files below ``target``."""
+        self._make(target)
+        for name, text in texts.items():
+            self._written.append(target / name)
+            (target / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+    def undo(self) -> None:
+        """Move the files back, and remove what was made for them and is empty again."""
+        for item, place in reversed(self._moved):
+            if place.exists():
+                item.parent.mkdir(parents=True, exist_ok=True)
+                _move_file(place, item)
+        for text in self._written:
+            text.unlink(missing_ok=True)
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):  # others have put something there meanwhile
+                folder.rmdir()
+        self._moved, self._written, self._made = [], [], []
+
+    def _make(self, folder: Path) -> None:
+        if not folder.exists():
+            self._make(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._made.append(folder)
+
+
+def _move_file(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError:  # another disk
+        try:
+            shutil.copyfile(source, target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+        source.unlink()
+
+
+def upload(
+    client: "MlflowClient",
+    run_id: str,
+    *,
+    folder: Path | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Copy files to the artifact store of a run through MLflow's client."""
+    for place in _folders(folder, texts or {}):
+        client.log_artifacts(run_id, str(place))
+        if is_http(client.tracking_uri):
+            uri = str(client.get_run(run_id).info.artifact_uri)
+            _require_arrived(uri, client.tracking_uri, place)
+
+
+def send(
+    artifact_uri: str, tracking_uri: str, folder: Path | None, texts: Mapping[str, str]
+) -> None:
+    """Copy files to an artifact address that is known, or will be that of a run.
+
+    MLflow's client would ask for the whole run first, to learn the address.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+    for place in _folders(folder, texts):
+        repository.log_artifacts(str(place))  # type: ignore[no-untyped-call]
+        _require_arrived(artifact_uri, tracking_uri, place)
+
+
+def _require_arrived(artifact_uri: str, tracking_uri: str, folder: Path) -> None:
+    """Check that a server has the files of a folder that were sent to it.
+
+    Raises
+    ------
+    StoreError
+        When it has not: it, or what stands before it, answered something else.
+    """
+    if artifact_uri.startswith(_SERVED):
+        sizes = {name: (folder / name).stat().st_size for name in names_below(folder)}
+        absent = missing(artifact_uri, tracking_uri, sizes, sizes)
+        if absent:
+            raise unbelievable(
+                tracking_uri, f"does not have the file {absent[0]} that was sent to {artifact_uri}"
+            )
+
+
+def names_below(folder: Path) -> list[str]:
+    """Return the names of all files below a folder, relative to it; none when it is not there."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def missing(
+    artifact_uri: str,
+    tracking_uri: str,
+    names: Iterable[str],
+    sizes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Return which of the names are no file at an artifact address, or one of another size.
+
+    Raises
+    ------
+    StoreError
+        When a server answers something else than it was asked.
+    """
+    place, sizes = local_folder(artifact_uri), sizes or {}
+    if place is not None:
+        return [name for name in names if not (place / name).is_file()]
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
+    names = list(names)
+    held: dict[str, int | None] = {}
+    try:
+        for folder in {posixpath.dirname(name) for name in names}:
+            found = repository.list_artifacts(folder or None)
+            held |= {str(info.path): info.file_size for info in found if not info.is_dir}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise unbelievable(tracking_uri, "not with a list of files") from error
+    return [
+        name
+        for name in names
+        if name not in held or (name in sizes and held[name] not in (None, sizes[name]))
+    ]
+
+
+def _folders(folder: Path | None, texts: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the folders whose files are to be copied: the given one, and one with the texts."""
+    if folder is not None and any(folder.iterdir()):
+        yield folder
+    if texts:
+        with tempfile.TemporaryDirectory() as temporary:
+            PlacedFiles().write(texts, Path(temporary))
+            yield Path(temporary)

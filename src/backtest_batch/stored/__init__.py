@@ -1,1 +1,0 @@
-"""Batches that are in the store: choose them, read them back, and find their files."""

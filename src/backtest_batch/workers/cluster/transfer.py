@@ -1,0 +1,370 @@
+"""What the command and the workers of a cluster send each other.
+
+They are the files that the code fingerprint covers: the strategy's module and the modules of the
+working directory that it imports. What is installed (below site-packages) is expected on the
+workers, too; the fingerprint that each worker computes again says when it is not the same.
+"""
+
+import contextlib
+import functools
+import hashlib
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
+
+import numpy as np
+
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data import cache
+from backtest_batch.core.data.cache import own_cache_dir
+from backtest_batch.core.data.panel import Panel, content_fingerprint
+from backtest_batch.core.data.timestamps import index_of, stamps_of
+from backtest_batch.core.fingerprint import user_modules
+from backtest_batch.core.windows import PER_BAR
+from backtest_batch.errors import BacktestBatchError, DataError
+from backtest_batch.ownership import make_own_folder, own_temporary_folder
+from backtest_batch.rows import is_whole, open_rows, row_writer
+from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
+from backtest_batch.workers.monitor import Limits
+from backtest_batch.workers.process import hash_seed
+from backtest_batch.workers.seat import StartError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Source files by their path below the folder that they are imported from."""
+
+    files: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of names and contents."""
+        whole = hashlib.sha256()
+        for name in sorted(self.files):
+            whole.update(f"{name}\0{len(self.files[name])}\0".encode() + self.files[name])
+        return whole.hexdigest()
+
+    def stand_in(self, folder: Path) -> bool:
+        """Return whether a folder holds exactly these files under these names."""
+        try:
+            return all((folder / name).read_bytes() == text for name, text in self.files.items())
+        except OSError:
+            return False
+
+    def unpacked(self) -> Path:
+        """Return a folder of the cache that holds these files; it is made when it is not there.
+
+        Raises
+        ------
+        OSError
+            When neither the cache nor the temporary directory takes them.
+        """
+        # They are imported from there: nobody else may be able to add to them.
+        failed: OSError = PermissionError("no folder of one's own")
+        for base in (own_cache_dir(), own_temporary_folder(create=True)):
+            if base is None:
+                continue
+            folder = base / "sources-shipped" / self.digest
+            try:
+                if not folder.is_dir() or not self.stand_in(folder):
+                    self._write(folder)
+            except OSError as error:
+                failed = error
+                continue
+            return folder
+        raise failed
+
+    def _write(self, folder: Path) -> None:
+        make_own_folder(folder, above=2)
+        for name, text in self.files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Other workers of this machine may be writing the same.
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+            temporary.write_bytes(text)
+            temporary.replace(target)
+
+
+@functools.cache
+def sources_of(target: str) -> Sources:
+    """Return the user's files behind a strategy's class; none for a shipped strategy."""
+    module = target.rpartition(".")[0]
+    if module.split(".")[0] == "backtest_batch":
+        return Sources({})
+    files = {}
+    for name, path in user_modules(module):
+        if "site-packages" in path.parts:
+            continue
+        stem = PurePosixPath(*name.split("."))
+        place = stem / "__init__.py" if path.name == "__init__.py" else stem.with_suffix(".py")
+        files[str(place)] = path.read_bytes()
+    return Sources(files)
+
+
+TOKEN = "token"
+"""Name of the file by which a process recognises the scratch folder of the command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the command runs.
+
+    Attributes
+    ----------
+    host
+        Its machine.
+    working_dir
+        Its folder.
+    token
+        Random letters, unique for this command.
+    hash_seed
+        The seed of hashes with which its workers start.
+    """
+
+    host: str
+    working_dir: str
+    token: str
+    hash_seed: str
+
+    @classmethod
+    def here(cls, scratch: Path) -> "Origin":
+        """Describe this process, and write its token into a scratch folder."""
+        token = secrets.token_hex(16)
+        # Where it cannot be written, no worker takes the folder for the command's.
+        with contextlib.suppress(OSError):
+            (scratch / TOKEN).write_text(token)
+        return cls(
+            host=socket.gethostname(),
+            working_dir=str(Path.cwd()),
+            token=token,
+            hash_seed=hash_seed(),
+        )
+
+    def shares_files(self, scratch: Path) -> bool:
+        """Return whether this process reads and writes the same files as the command.
+
+        It does on the same machine, where the token is in the scratch folder. A network file
+        system shows the token, too, but does not promise that rows which several machines write
+        into one file all arrive: such workers send their rows back.
+        """
+        if socket.gethostname() != self.host:
+            return False
+        try:
+            return (scratch / TOKEN).read_text() == self.token
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A chunk on its way to a worker.
+
+    Attributes
+    ----------
+    task
+        The chunk.
+    limits
+        What a run may take.
+    origin
+        The command that sends it.
+    sources
+        The user's modules that its strategy needs.
+    """
+
+    task: ChunkTask
+    limits: Limits
+    origin: Origin
+    sources: Sources
+
+    @property
+    def fingerprint(self) -> str:
+        """The data that the chunk needs."""
+        return self.task.runs[0].data_fingerprint
+
+
+Row = tuple[str, int, str, FloatArray]
+"""Name of an array, number and key of a row, and its values of shape (row_bars,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a worker sends back.
+
+    Attributes
+    ----------
+    worker
+        Who it is, for messages.
+    reply
+        The reply to the task, when there is one.
+    error
+        Why there is none: the process died, broke a limit or did not start.
+    missing
+        Fingerprint of data that the worker does not have; nothing was computed.
+    log
+        What the process printed and logged.
+    rows, files
+        What it wrote, when the command cannot read its folder; files by their path below it.
+    """
+
+    worker: str
+    reply: ChunkReply | None = None
+    error: BacktestBatchError | StartError | None = None
+    missing: str | None = None
+    log: str = ""
+    rows: tuple[Row, ...] | None = None
+    files: Mapping[str, bytes] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelCopy:
+    """The content of a panel, as plain arrays.
+
+    Attributes
+    ----------
+    fingerprint
+        What it must come to when it arrives.
+    stamps, tz
+        Nanosecond stamps of the bars, shape (n_bars,), and the name of their time zone.
+    symbols
+        Names of the assets.
+    fields
+        Arrays of shape (n_bars, n_assets) by field name.
+    """
+
+    fingerprint: str
+    stamps: IntArray
+    tz: str | None
+    symbols: tuple[str, ...]
+    fields: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, panel: Panel) -> "PanelCopy":
+        """Copy a panel."""
+        stamps, tz = stamps_of(panel.index)
+        return cls(
+            fingerprint=panel.fingerprint,
+            stamps=np.array(stamps),
+            tz=tz,
+            symbols=panel.symbols,
+            fields={name: np.array(values) for name, values in panel.fields.items()},
+        )
+
+
+_held: set[str] = set()
+"""Fingerprints that this process has found, and compared, in its cache."""
+
+
+def is_held(fingerprint: str) -> bool:
+    """Return whether the cache of this process has the data of a fingerprint.
+
+    All bytes are compared with the fingerprint, the first time that this process is asked.
+    """
+    if fingerprint not in _held and cache.find_panel(fingerprint) is not None:
+        _held.add(fingerprint)
+    return fingerprint in _held
+
+
+def keep(copy: PanelCopy) -> None:
+    """Put data that has arrived into the cache of this process.
+
+    Raises
+    ------
+    DataError
+        When its content is not what its fingerprint says.
+    """
+    if is_held(copy.fingerprint):
+        return
+    index = index_of(np.array(copy.stamps), copy.tz)
+    fields = {name: np.ascontiguousarray(values) for name, values in copy.fields.items()}
+    arrived = content_fingerprint(index, copy.symbols, fields)
+    if arrived != copy.fingerprint:
+        raise DataError(
+            f"the data {copy.fingerprint} changed on its way to a worker: it arrived as {arrived}"
+        )
+    cache.store(
+        Panel(index=index, symbols=copy.symbols, fields=fields, fingerprint=copy.fingerprint)
+    )
+
+
+def collect(task: ChunkTask) -> tuple[tuple[Row, ...], dict[str, bytes]]:
+    """Return the rows and the files that a task has left in its scratch folder, on the worker."""
+    folder, row_bars = task.scratch.folder, task.scratch.row_bars
+    wanted = [(run.index, run.run_key) for run in task.runs]
+    wanted += [(row, key) for key, row in task.scratch.benchmark_rows.items()]
+    rows: list[Row] = []
+    for name in (RETURNS, *PER_BAR):
+        path = array_file(folder, name)
+        if path.exists():
+            held = open_rows(path, max(row for row, _ in wanted) + 1, row_bars)
+            rows += [
+                (name, row, key, np.array(held[row, :-1]))
+                for row, key in wanted
+                if is_whole(held[row], key)
+            ]
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted((folder / "runs").rglob("*"))
+        if path.is_file()
+    }
+    return tuple(rows), files
+
+
+def unpack(answer: Answer, task: ChunkTask) -> ChunkReply:
+    """Return a reply as if its rows and files had been written here, and write them.
+
+    They go into the first of the scratch folder and its spares that takes them all, as a worker
+    on this machine would do it.
+    """
+    assert answer.reply is not None
+    if answer.rows is None or answer.files is None:
+        return answer.reply
+    error = answer.reply.write_error
+    for folder in () if error is not None else task.scratch.folders:
+        try:
+            _write(folder, answer, task)
+        except OSError as failed:
+            error = error or f"{failed.strerror or failed} ({folder})"
+        else:
+            return _with_folder(answer.reply, task, folder)
+    lost = _with_folder(answer.reply, task, None)
+    parts = tuple(replace(part, write_error=error) for part in lost.parts)
+    return replace(lost, write_error=error, parts=parts)
+
+
+def _write(folder: Path, answer: Answer, task: ChunkTask) -> None:
+    task.scratch.make(folder)
+    assert answer.rows is not None
+    assert answer.files is not None
+    for name in dict.fromkeys(row[0] for row in answer.rows):
+        with row_writer(array_file(folder, name), task.scratch.row_bars) as write:
+            for _, row, key, values in (item for item in answer.rows if item[0] == name):
+                write(row, key, 0, values)
+    for relative, content in answer.files.items():
+        if ".." in PurePath(relative).parts or PurePath(relative).is_absolute():
+            raise OSError(f"a worker has answered with a file called {relative}")
+        target = folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _with_folder(reply: ChunkReply, task: ChunkTask, folder: Path | None) -> ChunkReply:
+    """Return a reply whose folders are those of this machine."""
+    if reply.parts:
+        pairs = zip(reply.parts, task.parts, strict=False)
+        return replace(reply, parts=tuple(_with_folder(part, one, folder) for part, one in pairs))
+    results = tuple(
+        replace(
+            result,
+            artifacts=None
+            if result.artifacts is None or folder is None
+            else files_folder(folder, run),
+        )
+        for result, run in zip(reply.results, task.runs, strict=False)
+    )
+    failure = reply.failure
+    if failure is not None and failure.artifacts is not None:
+        profile = None if folder is None else files_folder(folder, task.runs[0])
+        failure = replace(failure, artifacts=profile)
+    return replace(reply, results=results, failure=failure)

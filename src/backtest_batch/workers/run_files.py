@@ -1,0 +1,181 @@
+"""The files that belong to one run."""
+
+import cProfile
+import csv
+import io
+import json
+import pstats
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from backtest_batch.core.backtest import Computed
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.masking import masked_values
+from backtest_batch.ownership import Origin, origin, sign
+from backtest_batch.records import RunSpec
+
+_SIGNED_OVERRIDES = "overrides of run.json"
+
+
+def write_run_files(
+    folder: Path,
+    run: RunSpec,
+    panel: Panel,
+    computed: Computed,
+    provenance: Mapping[str, Any],
+    signature: str = "",
+) -> None:
+    """Write the files of a run into ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_equity(folder / "equity.parquet", panel, computed)
+    _write_target_weights(folder / "target_weights.parquet", panel, computed)
+    _write_trades(folder / "trades.parquet", panel, computed)
+    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["metric", "value"])
+        rows.writerows([name, repr(value)] for name, value in computed.metrics.items())
+        rows.writerows([name, ""] for name in computed.undefined)
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(masked_values(run.config), sort_keys=False, allow_unicode=True),
+        encoding="utf-8",
+    )
+    write_json(folder / "run.json", run_document(run, provenance, signature))
+
+
+def write_timings(folder: Path, timings: Mapping[str, float]) -> None:
+    """Write profile/timings.json, seconds by step, into the folder of a run."""
+    (folder / "profile").mkdir(exist_ok=True)
+    write_json(folder / "profile" / "timings.json", timings)
+
+
+def signature_of(overrides: Sequence[str]) -> str:
+    """Return the user's signature under the arguments of a run; empty where there is none."""
+    return sign(_SIGNED_OVERRIDES, json.dumps(list(overrides)))
+
+
+def are_own(overrides: Sequence[str], signature: object) -> bool:
+    """Return whether the arguments of a run are those that this user has signed."""
+    return origin(_SIGNED_OVERRIDES, json.dumps(list(overrides)), signature) is Origin.OWN
+
+
+def run_document(
+    run: RunSpec, provenance: Mapping[str, Any], signature: str = ""
+) -> dict[str, Any]:
+    """Return everything that is needed to repeat a run."""
+    return {
+        "run_id": run.run_id,
+        "run_name": run.run_name,
+        "run_key": run.run_key,
+        "config_hash": run.config_hash,
+        "data_fingerprint": run.data_fingerprint,
+        "code_fingerprint": run.code_fingerprint,
+        "strategy_seed": run.strategy_seed,
+        "swept": dict(run.swept),
+        "overrides": list(run.overrides),
+        "signature": signature or None,
+        "config": run.config,
+        "provenance": dict(provenance),
+    }
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write plain values as indented JSON, without secrets."""
+    document = masked_values(document)
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
+    """Write equity.parquet: one row a measured bar."""
+    simulation, skipped = computed.simulation, computed.n_left_out
+    equity, scale = simulation.equity[skipped:], _scale(computed)
+    turnover, cost = simulation.turnover[skipped:], simulation.cost[skipped:]
+    if skipped:
+        equity, cost = equity * scale, cost * scale
+        # The account is as if it had been handed over at the close of the first measured bar.
+        turnover, cost = (np.concatenate(([0.0], values[1:])) for values in (turnover, cost))
+    stamps = panel.index[computed.first_bar : computed.first_bar + len(equity)]
+    peak = np.maximum.accumulate(equity)
+    _write(
+        path,
+        {
+            "timestamp": pa.array(stamps),
+            "equity": equity,
+            "net_return": pa.array(computed.net_return, from_pandas=True),
+            "drawdown": equity / peak - 1.0,
+            "gross_exposure": simulation.gross_exposure[skipped:],
+            "turnover": turnover,
+            "cost": cost,
+        },
+    )
+
+
+def _scale(computed: Computed) -> float:
+    """Return what makes equity at the first measured bar the initial capital."""
+    if computed.n_left_out == 0:
+        return 1.0
+    simulation = computed.simulation
+    return float(simulation.settings.initial_capital / simulation.equity[computed.n_left_out])
+
+
+def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
+    simulation = computed.simulation
+    columns: dict[str, Any] = {"timestamp": pa.array(panel.index[simulation.decision_bars])}
+    columns |= {
+        symbol: np.ascontiguousarray(simulation.target_weights[:, position])
+        for position, symbol in enumerate(panel.symbols)
+    }
+    _write(path, columns)
+
+
+def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
+    trades, scale = computed.simulation.trades(), _scale(computed)
+    # Trades before a fitted strategy is measured are not in its metrics either.
+    kept = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
+    symbols = pa.DictionaryArray.from_arrays(
+        pa.array(trades.asset[kept], pa.int32()), pa.array(list(panel.symbols), pa.string())
+    )
+    _write(
+        path,
+        {
+            "timestamp": pa.array(panel.index[trades.bar[kept]]),
+            "symbol": symbols.cast(pa.string()),
+            "shares": trades.shares[kept] * scale,
+            "price": trades.price[kept],
+            "value": trades.value[kept] * scale,
+            "cost": trades.cost[kept] * scale,
+        },
+    )
+
+
+def _write(path: Path, columns: Mapping[str, Any]) -> None:
+    pq.write_table(pa.table(dict(columns)), path, compression="zstd", use_dictionary=False)
+
+
+TOP = 50
+
+
+@contextmanager
+def profiled(folder: Path) -> Iterator[None]:
+    """Profile what runs inside and leave ``run.prof`` and ``stats.txt`` in ``folder``.
+
+    The files are written however the block ends: a run that fails is worth profiling too.
+    """
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        yield
+    finally:
+        profile.disable()
+        folder.mkdir(parents=True, exist_ok=True)
+        profile.dump_stats(folder / "run.prof")
+        text = io.StringIO()
+        pstats.Stats(profile, stream=text).sort_stats("cumulative").print_stats(TOP)
+        (folder / "stats.txt").write_text(text.getvalue(), encoding="utf-8")

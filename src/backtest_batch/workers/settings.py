@@ -1,0 +1,180 @@
+"""What a configuration says of the executor of a batch, and the executor on this machine.
+
+What an engine needs is imported only when it is chosen.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.core.construct import TARGET
+from backtest_batch.errors import ConfigurationError, Fault
+from backtest_batch.workers.chunks import ChunkTask
+from backtest_batch.workers.executor import Executor, RetryPolicy
+from backtest_batch.workers.monitor import IDLE_WAIT_SECONDS, HostMonitor, Limits
+from backtest_batch.workers.process import (
+    ProcessSeat,
+    hash_seed,
+    join_ended_pools,
+    make_setup,
+    worker_environment,
+)
+from backtest_batch.workers.start import Guard
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSettings:
+    """What an executor is made from once the batch's folders are known.
+
+    Attributes
+    ----------
+    config
+        The configuration of the batch.
+    folder
+        Scratch folder of the batch.
+    logs
+        Folder of the log files.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    logs: Path
+
+
+def make_executor(settings: ExecutorSettings) -> Executor:
+    """Return the executor of processes on this machine that a configuration describes."""
+    config, limits, guard = settings.config, limits_of(settings.config), Guard()
+    environment = worker_environment(hash_seed())
+
+    def make_seat(number: int) -> ProcessSeat:
+        guard.start()
+        return ProcessSeat(
+            setup=make_setup(settings.logs, number),
+            environment=environment,
+            guard=guard,
+            limits=limits,
+        )
+
+    def end() -> None:
+        join_ended_pools()
+        guard.close()
+
+    return Executor(
+        n_jobs=config["n_jobs"],
+        make_seat=make_seat,
+        policy=policy_of(config),
+        wait_seconds=limits.wait_seconds,
+        monitor=HostMonitor(n_jobs=config["n_jobs"], adaptive=config["adaptive_workers"]),
+        sends_together=sends_together(config),
+        end=end,
+    )
+
+
+def limits_of(config: Mapping[str, Any]) -> Limits:
+    """Return what a configuration allows a run to take."""
+    return Limits(
+        timeout_seconds=config["timeout_seconds"], memory_limit_mb=config["memory_limit_mb"]
+    )
+
+
+def sends_together(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration lets several chunks be sent to a worker at once."""
+    limits, profiling = limits_of(config), config["profiling"]
+    limited = limits.timeout_seconds is not None or limits.memory_limit_mb is not None
+    return not (limited or profiling["enabled"] or profiling["runs"] is not None)
+
+
+def policy_of(config: Mapping[str, Any]) -> RetryPolicy:
+    """Return when a configuration lets failed runs be tried again."""
+    return RetryPolicy(
+        retries=config["retries"],
+        delay_seconds=config["retry_delay_seconds"],
+        backoff=config["retry_backoff"],
+        worker_failures=config["retry_worker_failures"],
+        seed=config["seed"],
+    )
+
+
+log = logging.getLogger("backtest_batch.batch")
+
+MODULES = {"loky": "joblib", "dask": "distributed", "ray": "ray"}
+"""What each backend imports."""
+
+
+def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSettings], Executor]:
+    """Return what makes the executor of a batch.
+
+    Parameters
+    ----------
+    backend
+        ``loky`` (processes on this machine), ``dask`` or ``ray``.
+    address
+        A cluster that is there; without one, Dask and Ray start theirs on this machine.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such backend, its packages are not installed, or it has no addresses.
+    """
+    if backend not in MODULES:
+        raise _refused("backend", backend, f"must be one of: {', '.join(MODULES)}")
+    if backend == "loky":
+        if address is not None:
+            raise _refused("address", address, "needs hydra.launcher.backend=dask or ray")
+        return make_executor
+    if importlib.util.find_spec(MODULES[backend]) is None:
+        raise _refused(
+            "backend", backend, f"is not installed: pip install 'backtest-batch[{backend}]'"
+        )
+    return lambda settings: make_remote_executor(settings, backend, address)
+
+
+def make_remote_executor(settings: ExecutorSettings, backend: str, address: str | None) -> Executor:
+    """Return the executor of a cluster."""
+    from backtest_batch.workers.cluster.seat import Cluster, ClusterSeat
+    from backtest_batch.workers.cluster.transfer import Origin, Request, sources_of
+
+    cluster: Cluster
+    if backend == "dask":
+        from backtest_batch.workers.cluster.dask_cluster import DaskCluster
+
+        cluster = DaskCluster(address, settings.logs / "cluster.log")
+    else:
+        from backtest_batch.workers.cluster.ray_cluster import RayCluster
+
+        cluster = RayCluster(address)
+    config, limits = settings.config, limits_of(settings.config)
+    origin = Origin.here(settings.folder)
+
+    def make_request(task: ChunkTask) -> Request:
+        target = str(task.runs[0].config["strategy"][TARGET])
+        return Request(task=task, limits=limits, origin=origin, sources=sources_of(target))
+
+    def make_seat(number: int) -> ClusterSeat:
+        file = settings.logs / f"worker-{number}.log"
+        return ClusterSeat(cluster=cluster, make_request=make_request, log=file)
+
+    def begin(n_seats: int) -> None:
+        where = "on this machine" if address is None else f"at {address}"
+        log.info("computing on %s, %s", backend, where)
+        if config["adaptive_workers"]:
+            log.info("adaptive_workers: has no effect on %s, which shares out its workers", backend)
+        cluster.open(n_seats)
+
+    return Executor(
+        n_jobs=config["n_jobs"],
+        make_seat=make_seat,
+        policy=policy_of(config),
+        wait_seconds=IDLE_WAIT_SECONDS,
+        sends_together=sends_together(config),
+        begin=begin,
+        end=lambda: cluster.close(origin.token),
+    )
+
+
+def _refused(option: str, value: str, allowed: str) -> ConfigurationError:
+    fault = Fault(key=f"hydra.launcher.{option}", value=value, allowed=allowed)
+    return ConfigurationError(str(fault), [fault])
