@@ -4,6 +4,8 @@ import pytest
 
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import RunFailure
+from backtest_batch.store.client import ClientRuns
+from backtest_batch.store.kinds import RunQuery
 from backtest_batch.store.mlflow_run import BatchInfo, DatasetInfo
 from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.search import (
@@ -14,6 +16,7 @@ from backtest_batch.store.search import (
     read_runs,
     run_states,
 )
+from backtest_batch.store.sql import SqlRuns
 
 STARTED_MS = 1_767_225_600_000
 
@@ -153,11 +156,27 @@ def test_an_empty_store(store):
         {"filter_string": "  "},
     ],
 )
-def test_the_database_says_what_the_client_says(store, filled, selection, monkeypatch):
-    direct = read_runs(store, **selection)
-    # Without a schema that it knows, the same function goes through MLflow's client.
-    monkeypatch.setattr("backtest_batch.store.sql.KNOWN_REVISIONS", frozenset())
-    pd.testing.assert_frame_equal(direct, read_runs(store, **selection))
+def test_the_database_says_what_the_client_says(store, filled, selection):
+    # What read_runs asks of the kind of store that it chooses.
+    query = RunQuery(
+        batches=tuple(selection["batches"]) if "batches" in selection else None,
+        tags={"batch_role": selection.get("role", "run"), **selection.get("tags", {})},
+        statuses=tuple(selection["statuses"]) if "statuses" in selection else None,
+        parts=tuple(selection.get("parts", ("metrics", "params", "tags"))),
+    )
+    client = ClientRuns(store)
+    both = [
+        kind.read(query, selection.get("filter_string", "")).frame()
+        for kind in (client, SqlRuns(store, client))
+    ]
+    pd.testing.assert_frame_equal(*both)
+    pd.testing.assert_frame_equal(both[0], read_runs(store, **selection))
+
+
+def test_both_kinds_say_how_the_runs_of_a_batch_ended(store, filled):
+    client = ClientRuns(store)
+    for batch in ("b1", "b2"):
+        assert client.states(batch) == SqlRuns(store, client).states(batch) != []
 
 
 def test_the_columns_of_the_table(store, filled):
