@@ -13,7 +13,6 @@ process, which say what saturates first, and do not depend on what else the mach
 import argparse
 import contextlib
 import shutil
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -21,15 +20,12 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from backtest_batch.records import RunRecord, RunResult, RunSpec  # noqa: E402
-from backtest_batch.store import client  # noqa: E402
-from backtest_batch.store.mlflow_run import BatchInfo  # noqa: E402
-from backtest_batch.store.recorder import Recorder  # noqa: E402
-from backtest_batch.store.store import open_store  # noqa: E402
-from tracking_servers import MlflowServer, PostgreSQL, missing_for_postgres, started  # noqa: E402
+from backtest_batch.records import RunRecord, RunResult, RunSpec
+from backtest_batch.store import client
+from backtest_batch.store.mlflow_run import BatchInfo
+from backtest_batch.store.recorder import Recorder
+from backtest_batch.store.store import open_store
+from tests.support.servers import MlflowServer, PostgreSQL, missing_for_postgres, started
 
 FILES = {
     "config.yaml": 1_340,

@@ -24,6 +24,7 @@ from backtest_batch.compose.typed import readable
 from backtest_batch.config.arguments import Argument
 from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.records import BatchRequest
+from tests.support.tiers import DEFAULT, TIERS, tier_of
 
 CACHE = "BACKTEST_BATCH_CACHE"
 KERNELS = "NUMBA_CACHE_DIR"
@@ -32,8 +33,36 @@ NO_SKIPS = "BACKTEST_BATCH_NO_SKIPS"
 """Set where everything is installed that a test may need, such as in CI: nothing may be missing."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs every tier."""
+    parser.addoption("--all", action="store_true", help="run every tier, the slow tests included")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier, before tests are chosen by their markers."""
+    for item in items:
+        tier = tier_of(item)
+        if item.get_closest_marker(tier) is None:
+            item.add_marker(tier)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the processes among which tests are divided: none for a file or test that is named."""
+    named = config.option.file_or_dir
+    if named and all(".py" in name for name in named):
+        return 0
+    return len(os.sched_getaffinity(0))
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all processes of a session share one cache, so that kernels are compiled once."""
+    """Choose the tests; share one cache among all processes, so that kernels compile once."""
+    for name, use in TIERS.items():
+        config.addinivalue_line("markers", f"{name}: {use}")
+    option = config.option
+    # Whoever names files or markers chooses the tests; the processes of xdist are told the choice.
+    if not (option.all or option.markexpr or option.file_or_dir):
+        option.markexpr = DEFAULT
     # Workers of pytest-xdist inherit the variables of the process that starts them.
     if CACHE not in os.environ:
         config.stash[MADE] = tempfile.mkdtemp(prefix="backtest_batch-tests-")

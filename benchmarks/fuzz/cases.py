@@ -266,7 +266,7 @@ def batch_file(rng: random.Random, ground: Ground) -> None:
         damaged_bytes(rng, text.encode()) if rng.random() < 0.3 else text.encode(errors="replace")
     )
     for item in read_batch_file(path):
-        readable([item.override])
+        readable([item.text])
 
 
 def constraint(rng: random.Random, ground: Ground) -> None:

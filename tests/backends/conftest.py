@@ -3,15 +3,12 @@
 import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "survival"))
-
-from survival_commands import Command
+from tests.support.commands import Command
 
 MODULES = {"dask": "distributed", "ray": "ray"}
 """What a backend imports; loky is always there."""

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from survival_commands import Command, alive, descendants, wait_for
 
 from backtest_batch.errors import SelectionError
 from backtest_batch.store.store import StoreNotFoundError
+from tests.support.commands import Command, alive, descendants, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from survival_commands import SMALL_MARKET, Command, alive, descendants, wait_for
+
+from tests.support.commands import SMALL_MARKET, Command, alive, descendants, wait_for
 
 pytestmark = pytest.mark.slow
 

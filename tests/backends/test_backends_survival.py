@@ -4,7 +4,8 @@ import os
 import signal
 
 import pytest
-from survival_commands import Command, alive, descendants, wait_for
+
+from tests.support.commands import Command, alive, descendants, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_the_benchmark_prints_its_table():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compare", "--small"],

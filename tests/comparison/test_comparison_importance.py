@@ -36,8 +36,9 @@ def shares(frame, metrics=("sharpe",), params=NAMES):
 
 
 def statsmodels_shares(frame, metric):
-    formula_api = pytest.importorskip("statsmodels.formula.api")
-    anova = pytest.importorskip("statsmodels.stats.anova")
+    from statsmodels.formula import api as formula_api
+    from statsmodels.stats import anova
+
     held = frame.dropna(subset=[metric])
     mains = " + ".join(f"C({name})" for name in NAMES)
     model = formula_api.ols(f"{metric} ~ ({mains})**2", data=held).fit()
@@ -50,6 +51,7 @@ def statsmodels_shares(frame, metric):
     )
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_a_balanced_grid_agrees_with_statsmodels(repeats):
     frame = frame_of(repeats=repeats)
@@ -61,6 +63,7 @@ def test_a_balanced_grid_agrees_with_statsmodels(repeats):
         assert ours.loc[term, "degrees_of_freedom"] == row["df"]
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("seed", range(4))
 def test_an_unbalanced_design_agrees_with_statsmodels(seed):
     frame = frame_of(repeats=2, seed=seed)

@@ -2,15 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_markets import Case, cases, make_panel
 from hypothesis import given, settings
 from numpy.testing import assert_allclose
-from reference_engine import ReferencePath, simulate_reference
 
 from backtest_batch.core.engine import account_kernels, kernels, metric_kernels
 from backtest_batch.core.engine.metrics import equity_metrics, result_metrics
 from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
+from tests.support.engine_markets import Case, cases, make_panel
+from tests.support.reference_engine import ReferencePath, simulate_reference
 
 ARRAYS = ("equity", "net_return", "gross_exposure", "net_exposure", "turnover", "cost")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_markets import Case, cases, make_panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
@@ -26,6 +25,7 @@ from backtest_batch.core.engine.metrics import (
 )
 from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
+from tests.support.engine_markets import Case, cases, make_panel
 
 PPY = 252.0
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from engine_markets import make_panel
 from numpy.testing import assert_allclose
 
 from backtest_batch.arrays import FloatArray, IntArray
@@ -16,6 +15,9 @@ from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import equity_metrics
 from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import simulate
+from tests.support.engine_markets import make_panel
+
+pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,6 @@ def long_short(panel: Panel, decisions: IntArray) -> FloatArray:
     return signs * np.where(signs > 0, 0.5, 0.4) / (panel.n_assets / 2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rebalance", ["M", "D"])
 @pytest.mark.parametrize("weights_of", [long_only, long_short])
 @pytest.mark.parametrize("commission_bps", [0.0, 5.0])

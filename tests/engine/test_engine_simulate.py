@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from engine_markets import make_panel
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from backtest_batch.core.engine.metrics import result_metrics
 from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
 from backtest_batch.errors import DataError, StrategyError
+from tests.support.engine_markets import make_panel
 
 NAN = np.nan
 FREE = {"commission_bps": 0.0, "initial_capital": 1000.0}

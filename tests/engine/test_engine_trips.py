@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from engine_markets import make_panel
 
 from backtest_batch.core.engine.metrics import result_metrics
 from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import Simulation, simulate
+from tests.support.engine_markets import make_panel
 
 NAN = np.nan
 FREE = {"commission_bps": 0.0, "initial_capital": 1000.0, "execution_lag": 0}

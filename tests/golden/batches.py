@@ -271,7 +271,7 @@ def run_batches(folder: Path, batches: Sequence[Batch] = BATCHES) -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
         timeout=1100,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr[-4000:]
     ended = json.loads(done.stdout.splitlines()[-1])
     wanted = [code for batch in batches for code in batch.exit_codes]
-    assert ended == wanted, f"{ended} instead of {wanted}\n{done.stdout}{done.stderr}"
+    assert ended == wanted, f"{ended} instead of {wanted}\n{done.stderr[-4000:]}"

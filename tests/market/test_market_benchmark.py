@@ -2,7 +2,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.benchmark
 def test_the_benchmark_runs_small():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.market", "--small"],

@@ -3,7 +3,6 @@ import sys
 
 import numpy as np
 import pytest
-from skfolio.datasets import load_sp500_dataset
 
 from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.panel import panel_from_frames
@@ -11,7 +10,10 @@ from backtest_batch.core.data.sources import Sp500
 from backtest_batch.errors import DataError
 
 
+@pytest.mark.oracle
 def test_sp500_is_the_data_set_of_skfolio():
+    from skfolio.datasets import load_sp500_dataset
+
     panel = load_panel(Sp500())
     assert (panel.n_bars, panel.n_assets) == (8313, 20)
     assert (str(panel.index[0].date()), str(panel.index[-1].date())) == ("1990-01-02", "2022-12-28")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from survival_commands import Command
 
 from backtest_batch.store import sqlite_file
 from backtest_batch.store.mlflow_calls import import_mlflow
+from tests.support.commands import Command
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from survival_commands import Command
 
 from backtest_batch.core.kernel_cache import PREFIX, kernel_folder
 from backtest_batch.ownership import temporary_folder_name
+from tests.support.commands import Command
 
 
 @pytest.fixture

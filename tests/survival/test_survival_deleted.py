@@ -6,7 +6,8 @@ import subprocess
 
 import pandas as pd
 import pytest
-from survival_commands import Command, Recorded, wait_for
+
+from tests.support.commands import Command, Recorded, wait_for
 
 
 def computing(command: Command, *arguments: str, calls: int) -> "subprocess.Popen[str]":

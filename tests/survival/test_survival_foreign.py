@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from survival_commands import SMALL_MARKET, Command
+
+from tests.support.commands import SMALL_MARKET, Command
 
 # Whoever imports it leaves a mark in the working directory.
 THEIRS = """

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from survival_commands import Command
+
+from tests.support.commands import Command
 
 READERS = """
 import functools, os, signal

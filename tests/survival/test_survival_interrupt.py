@@ -7,7 +7,8 @@ import sys
 import time
 
 import pytest
-from survival_commands import Command, alive, descendants, wait_for
+
+from tests.support.commands import Command, alive, descendants, wait_for
 
 GRID = ("strategy.number=range(0,12)", "strategy.seconds=0.3")
 

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from survival_commands import Command, is_alive, last_of_each
+
+from tests.support.commands import Command, is_alive, last_of_each
 
 FAILING = {
     "error": "ValueError",
@@ -23,7 +24,6 @@ HARMLESS = ("close", "move", "thread", "child", "numbers", "prices", "good")
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("limits")
 def test_thirty_runs_of_which_five_go_wrong_in_five_ways(command: Command) -> None:
     done = command.run(
         *command.hostile("strategy.mode=mixed", "strategy.number=range(0,30)"),
@@ -60,7 +60,6 @@ def test_thirty_runs_of_which_five_go_wrong_in_five_ways(command: Command) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("limits")
 def test_each_way_to_fail_has_its_name_and_spares_the_others(command: Command) -> None:
     modes = ",".join([*FAILING, *HARMLESS])
     done = command.run(*command.hostile(f"strategy.mode={modes}"), "timeout_seconds=5")

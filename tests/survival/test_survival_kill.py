@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from survival_commands import Command, alive, descendants, is_alive, wait_for
 
 from backtest_batch.errors import SelectionError
 from backtest_batch.store.store import StoreNotFoundError
+from tests.support.commands import Command, alive, descendants, is_alive, wait_for
 
 N_RUNS = 24
 GRID = (f"strategy.number=range(0,{N_RUNS})", "strategy.seconds=0.15")
@@ -62,7 +62,6 @@ def check_complete(command: Command, reference: bytes) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kill")
 def test_killed_seven_times_in_a_row_while_it_computes(command: Command, reference: bytes) -> None:
     process = command.start(*command.hostile(*GRID))
     done: dict[str, int] = {}
@@ -99,7 +98,6 @@ def _reports_are_written(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kill")
 @pytest.mark.parametrize("moment", [_batch_has_begun, _store_is_being_made, _reports_are_written])
 def test_killed_at_its_beginning_and_at_its_end(
     bare_command: Command, reference: bytes, moment: Callable[[Path], bool]
@@ -116,7 +114,6 @@ def test_killed_at_its_beginning_and_at_its_end(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kill")
 def test_no_worker_outlives_the_command_not_even_one_that_holds_the_interpreter(
     command: Command,
 ) -> None:

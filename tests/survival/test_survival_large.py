@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from survival_commands import SMALL_MARKET, Command
+
+from tests.support.commands import SMALL_MARKET, Command
 
 FILES = {
     "config.yaml",

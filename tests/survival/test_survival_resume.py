@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from survival_commands import Command, wait_for
 
 from backtest_batch.store.search import list_batches
+from tests.support.commands import Command, wait_for
 
 GRID = ("strategy.number=range(0,6)",)
 

@@ -9,7 +9,8 @@ import time
 
 import psutil
 import pytest
-from survival_commands import SMALL_MARKET, Command, alive, descendants, wait_for
+
+from tests.support.commands import SMALL_MARKET, Command, alive, descendants, wait_for
 
 GRID = ("strategy.number=range(0,8)", "strategy.seconds=0.3")
 

@@ -6,7 +6,8 @@ import sys
 import time
 
 import pytest
-from survival_commands import Command, descendants, wait_for
+
+from tests.support.commands import Command, descendants, wait_for
 
 LIMIT = 4
 STOP_SECONDS = 5
@@ -32,7 +33,6 @@ def worker_of(pid: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("limits")
 def test_time_during_which_nothing_ran_is_no_time_of_a_run(command: Command) -> None:
     arguments = command.hostile("strategy.number=0,1,2", "strategy.seconds=2", "n_jobs=1")
     process = command.start(*arguments, f"timeout_seconds={LIMIT}")
@@ -49,7 +49,6 @@ def test_time_during_which_nothing_ran_is_no_time_of_a_run(command: Command) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("limits")
 def test_a_run_that_hangs_is_ended_also_when_the_command_was_stopped(command: Command) -> None:
     process = command.start(*command.hostile("strategy.mode=sleep"), f"timeout_seconds={LIMIT}")
     wait_for(lambda: len(command.calls) == 1, of=process)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from survival_commands import SMALL_MARKET, Command, wait_for
 
 from backtest_batch.store.search import list_artifacts, list_batches, read_runs
 from backtest_batch.store.store import open_store
+from tests.support.commands import SMALL_MARKET, Command, wait_for
 
 FILES = {"equity.parquet", "trades.parquet", "run.json", "config.yaml", "metrics.csv"}
 

@@ -3,7 +3,8 @@
 import shutil
 
 import pytest
-from survival_commands import Command, wait_for
+
+from tests.support.commands import Command, wait_for
 
 
 @pytest.mark.slow

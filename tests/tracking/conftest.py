@@ -14,7 +14,7 @@ from backtest_batch.store.mlflow_calls import import_mlflow
 from backtest_batch.store.mlflow_run import BatchInfo
 from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.store import Store, open_store
-from tracking_servers import MlflowServer, PostgreSQL, missing_for_postgres, started
+from tests.support.servers import MlflowServer, PostgreSQL, missing_for_postgres, started
 
 STARTED_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 FINGERPRINT = "d4" * 32

@@ -11,9 +11,9 @@ from backtest_batch.store.recorder import Recorder, RecordingError
 from backtest_batch.store.search import list_artifacts, read_runs
 from backtest_batch.store.spool import Spool, record_spool
 from backtest_batch.store.store import open_store
-from tracking_servers import Asked, MlflowServer, Proxy, started
+from tests.support.servers import Asked, MlflowServer, Proxy, started
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.server
 
 LOGIN = b"<!doctype html><title>Sign in</title>"
 EMPTY = b"{}"

@@ -13,7 +13,7 @@ from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.search import find_batch, read_runs, run_states
 from backtest_batch.store.store import open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.server
 
 OPEN = """
 import sys

@@ -12,9 +12,9 @@ from backtest_batch.store.recorder import Recorder, RecordingError
 from backtest_batch.store.search import find_batch, read_artifact, read_runs, run_states
 from backtest_batch.store.spool import Spool, record_spool
 from backtest_batch.store.store import open_store
-from tracking_servers import MlflowServer
+from tests.support.servers import MlflowServer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.server
 
 DATASET = DatasetInfo(
     name="sp500",

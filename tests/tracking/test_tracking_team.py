@@ -19,9 +19,9 @@ from backtest_batch.store.mlflow_run import run_entry
 from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.search import list_batches, read_artifact, read_runs
 from backtest_batch.store.store import open_store
-from tracking_servers import PASSWORD, Proxy, basic
+from tests.support.servers import PASSWORD, Proxy, basic
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.server
 
 MARKET = ("data=synthetic", "data.n_assets=3", "data.n_bars=300", "n_jobs=1")
 GRID = ("-m", *MARKET, "commission_bps=0,0.5,1", "max_gross_exposure=0.6,0.8,1.0")

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from arch.bootstrap import StationaryBootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,8 +43,11 @@ def test_fewer_draws_are_the_first_of_more():
     )
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("mean_block", [1, 5, 20])
 def test_the_mean_varies_as_in_arch(mean_block):
+    from arch.bootstrap import StationaryBootstrap
+
     generator = np.random.default_rng(7)
     noise = generator.standard_normal(401)
     series = noise[1:] + 0.6 * noise[:-1]

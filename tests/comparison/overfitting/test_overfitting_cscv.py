@@ -47,7 +47,7 @@ def test_equal_to_brute_force(n_runs, n_bars, blocks):
     assert_equal_to_brute_force(returns, blocks)
 
 
-@pytest.mark.slow
+@pytest.mark.oracle
 def test_equal_to_brute_force_with_the_default_blocks():
     returns = 0.01 * np.random.default_rng(3).standard_normal((250, 7))
     assert_equal_to_brute_force(returns, 16)

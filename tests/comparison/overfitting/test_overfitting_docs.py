@@ -26,6 +26,7 @@ def test_example(code, output):
     assert printed.getvalue() == output
 
 
+@pytest.mark.benchmark
 @pytest.mark.parametrize(("options", "rows"), [(["--small"], 6), (["--small", "--scale"], 7)])
 def test_the_benchmark_runs(options, rows):
     done = subprocess.run(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from statsmodels.stats.multitest import multipletests
 
 from backtest_batch.analysis.overfitting.multiple_tests import (
     benjamini_yekutieli,
@@ -23,9 +22,12 @@ def test_by_hand():
     np.testing.assert_allclose(benjamini_yekutieli(pvalues, 3), [0.055, 0.0733333333, 0.0733333333])
 
 
+@pytest.mark.oracle
 @settings(deadline=None, max_examples=15)
 @given(PVALUES)
 def test_statsmodels_agrees(pvalues):
+    from statsmodels.stats.multitest import multipletests
+
     n_tests = len(pvalues)
     np.testing.assert_allclose(
         holm(pvalues, n_tests), multipletests(pvalues, method="holm")[1], atol=1e-12

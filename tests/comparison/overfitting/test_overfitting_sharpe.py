@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skfolio.measures import deflated_sharpe_ratio as skfolio_dsr
-from skfolio.measures import probabilistic_sharpe_ratio as skfolio_psr
 
 from backtest_batch.analysis.overfitting.sharpe import (
     deflated_sharpe_ratio,
@@ -74,7 +72,11 @@ def test_after_the_minimum_track_record_the_probability_is_reached(sharpe, skew,
     assert reached == pytest.approx(0.95, abs=1e-9)
 
 
+@pytest.mark.oracle
 def test_skfolio_agrees():
+    from skfolio.measures import deflated_sharpe_ratio as skfolio_dsr
+    from skfolio.measures import probabilistic_sharpe_ratio as skfolio_psr
+
     generator = np.random.default_rng(5)
     returns = 0.0005 + 0.01 * generator.standard_t(5, (600, 40))
     figures = describe(returns)

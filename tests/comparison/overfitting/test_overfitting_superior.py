@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from arch.bootstrap import SPA, StepM
 
 from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts, superior_ability
 
@@ -48,8 +47,11 @@ def test_equal_to_the_formula():
     assert found.statistic == pytest.approx(statistic)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("seed", range(4))
 def test_arch_agrees(seed):
+    from arch.bootstrap import SPA
+
     returns = panel(seed)
     # Sharpe ratios well above the bound below which runs do not count: arch's uses another
     # variance there. That of run 7 is well below it.
@@ -65,7 +67,10 @@ def test_arch_agrees(seed):
     assert found.reality_check_pvalue == pytest.approx(theirs.pvalues["upper"], abs=0.04)
 
 
+@pytest.mark.oracle
 def test_arch_names_the_same_survivors():
+    from arch.bootstrap import StepM
+
     generator = np.random.default_rng(8)
     returns = 0.01 * generator.standard_normal((600, 30))
     # The weaker ones are found only after the stronger ones have left the comparison, or never.

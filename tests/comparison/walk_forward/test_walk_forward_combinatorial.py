@@ -6,12 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from skfolio.model_selection import CombinatorialPurgedCV
-from walk_forward_cases import business_days
 
 from backtest_batch.analysis.walk_forward import WalkForwardSettings, make_splits
 from backtest_batch.core.splits import positions
 from backtest_batch.errors import ConfigurationError
+from tests.support.walk_forward_cases import business_days
 
 
 def settings_of(n_folds, n_test_folds, purged_size=0, embargo_size=0):
@@ -26,6 +25,7 @@ def settings_of(n_folds, n_test_folds, purged_size=0, embargo_size=0):
     )
 
 
+@pytest.mark.oracle
 @given(
     n_bars=st.integers(20, 200),
     n_folds=st.integers(3, 8),
@@ -35,6 +35,8 @@ def settings_of(n_folds, n_test_folds, purged_size=0, embargo_size=0):
 )
 @hypothesis_settings(deadline=None, max_examples=100)
 def test_splits_and_paths_agree_with_skfolio(n_bars, n_folds, n_test_folds, purged, embargo):
+    from skfolio.model_selection import CombinatorialPurgedCV
+
     assume(n_test_folds < n_folds)
     settings = settings_of(n_folds, n_test_folds, purged, embargo)
     oracle = CombinatorialPurgedCV(n_folds, n_test_folds, purged, embargo)

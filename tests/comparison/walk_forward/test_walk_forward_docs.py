@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
-from walk_forward_cases import daily
 
 from backtest_batch.core.split_settings import parse
+from tests.support.walk_forward_cases import daily
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "walk-forward.md").read_text("utf-8")
@@ -38,6 +39,7 @@ def test_every_key_of_the_moving_methods_is_explained():
     assert set(re.findall(r"`(\w+)`", rows)) == set(keys) - {"method"}
 
 
+@pytest.mark.benchmark
 def test_the_benchmark_runs():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.walk_forward", "--small"],

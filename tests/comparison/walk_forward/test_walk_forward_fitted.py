@@ -3,7 +3,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from walk_forward_cases import market, no_weights, runs_of
 
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.walk_forward import (
@@ -22,6 +21,7 @@ from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import simulate
 from backtest_batch.core.strategies import TrendBaseline
 from backtest_batch.errors import ConfigurationError, StrategyError
+from tests.support.walk_forward_cases import market, no_weights, runs_of
 
 FIRST_BAR = 40
 

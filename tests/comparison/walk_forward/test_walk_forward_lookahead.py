@@ -4,12 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from walk_forward_cases import market, random_returns, runs_of, trend_runs, trend_simulations
 
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.walk_forward import WalkForwardSettings, walk_forward
 from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.core.engine.settings import SimulationSettings
+from tests.support.walk_forward_cases import (
+    market,
+    random_returns,
+    runs_of,
+    trend_runs,
+    trend_simulations,
+)
 
 RANKINGS = {
     "sharpe": Ranking.parse("sharpe"),

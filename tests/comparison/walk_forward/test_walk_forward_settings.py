@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from walk_forward_cases import business_days, daily
 
 from backtest_batch.analysis.walk_forward import WalkForwardSettings, make_splits
 from backtest_batch.core.split_settings import parse
 from backtest_batch.errors import ConfigurationError
+from tests.support.walk_forward_cases import business_days, daily
 
 CONF = Path(__file__).parents[3] / "conf" / "walk_forward"
 

@@ -8,14 +8,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.holiday import USFederalHolidayCalendar
-from skfolio.model_selection import WalkForward
-from walk_forward_cases import business_days
 
 from backtest_batch.analysis.walk_forward import Segment, WalkForwardSettings, make_splits, moved
 from backtest_batch.core.offsets import years_of
 from backtest_batch.core.split_settings import parse
 from backtest_batch.core.splits import positions
 from backtest_batch.errors import ConfigurationError
+from tests.support.walk_forward_cases import business_days
 
 # Trading days of a real exchange: weekends and holidays at month ends.
 HOLIDAYS = USFederalHolidayCalendar().holidays("1990", "2022")
@@ -38,6 +37,7 @@ def frame(index):
     return pd.DataFrame(np.zeros((len(index), 1)), index=index)
 
 
+@pytest.mark.oracle
 @given(
     n_bars=st.integers(2, 300),
     train=st.integers(1, 60),
@@ -47,6 +47,8 @@ def frame(index):
 )
 @hypothesis_settings(deadline=None, max_examples=150)
 def test_windows_in_bars_agree_with_skfolio(n_bars, train, test, purged, expanding):
+    from skfolio.model_selection import WalkForward
+
     settings = WalkForwardSettings(
         method="expanding" if expanding else "rolling",
         train_size=train,
@@ -71,6 +73,7 @@ def test_windows_in_bars_agree_with_skfolio(n_bars, train, test, purged, expandi
         assert_same(make_splits(settings, index), oracle.split(frame(index)))
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(
     ("train", "test", "n_train", "n_test", "freq"),
     [
@@ -88,6 +91,8 @@ def test_windows_in_bars_agree_with_skfolio(n_bars, train, test, purged, expandi
 @pytest.mark.parametrize("method", ["rolling", "expanding"])
 @pytest.mark.parametrize("purged", [0, 1, 7])
 def test_calendar_windows_agree_with_skfolio(train, test, n_train, n_test, freq, method, purged):
+    from skfolio.model_selection import WalkForward
+
     given = {"method": method, "train_size": train, "test_size": test, "purged_size": purged}
     settings = parse(given | {"min_test_size": 1}, EXCHANGE, 252.0, 1)
     oracle = WalkForward(

@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from walk_forward_cases import business_days, no_weights, random_returns, runs_of
 
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.walk_forward import (
@@ -15,6 +14,7 @@ from backtest_batch.analysis.walk_forward.curve import stitch
 from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.core.engine.settings import SimulationSettings
 from backtest_batch.core.engine.simulation import simulate
+from tests.support.walk_forward_cases import business_days, no_weights, random_returns, runs_of
 
 PATH = (
     Segment(split=0, bars=range(10, 20)),

@@ -4,13 +4,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from walk_forward_cases import (
-    market,
-    random_returns,
-    runs_of,
-    trend_runs,
-    trend_simulations,
-)
 
 from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts
 from backtest_batch.analysis.ranking import Ranking
@@ -31,6 +24,13 @@ from backtest_batch.analysis.walk_forward import (
 )
 from backtest_batch.core.engine.metrics import equity_metrics
 from backtest_batch.errors import ConfigurationError
+from tests.support.walk_forward_cases import (
+    market,
+    random_returns,
+    runs_of,
+    trend_runs,
+    trend_simulations,
+)
 
 SHARPE = Ranking.parse("sharpe")
 

@@ -176,17 +176,16 @@ def grid() -> ReportData:
 
 
 @pytest.fixture(scope="session")
-def screenshot() -> ModuleType:
+def screenshot(require: Callable[[object, str], None]) -> ModuleType:
     """The script that drives the browser; tests that need one are skipped where there is none."""
-    pytest.importorskip("selenium", reason="selenium is not installed")
+    require(importlib.util.find_spec("selenium"), "selenium is not installed")
     place = Path(__file__).parents[3] / "scripts" / "screenshot.py"
     spec = importlib.util.spec_from_file_location("screenshot", place)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if module.missing():
-        pytest.skip(f"no browser: {module.missing()} not on the PATH")
+    require(not module.missing(), f"no browser: {module.missing()} not on the PATH")
     return module
 
 
