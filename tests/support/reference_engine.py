@@ -160,8 +160,8 @@ def simulate_reference(
 ) -> ReferencePath:
     """Trade target weights bar by bar.
 
-    Parameters are those of :func:`backtest_batch.core.engine.simulation.simulate`; the weights must be
-    finite.
+    Parameters are those of :func:`backtest_batch.core.engine.simulation.simulate`; the weights must
+    be finite.
     """
     close = panel.fields["close"]
     price = panel.fields[settings.execution_price]
