@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from backtest_batch.api.batches import CONFIG_NAME, config_folder
-from backtest_batch.compose.arguments import read_keys
+from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.compose.configurations import Composer, Compositions
 from backtest_batch.compose.grid import read_grid
 from backtest_batch.compose.request import batch_config
@@ -83,7 +83,7 @@ def compositions(loader, arguments: list[str], *, fast: bool) -> Compositions:
     # What a run may set for itself is another question.
     composer = Composer(loader, CONFIG_NAME, [], batch | {"fast_compose": fast})
     composer._set_for_the_batch = lambda *_: iter(())
-    return Compositions(composer, read_grid(read_keys(arguments), None, None, loader))
+    return Compositions(composer, read_grid(read_arguments(arguments).keys, None, None, loader))
 
 
 def composed(loader, arguments: list[str], *, fast: bool):
@@ -139,7 +139,7 @@ constants = st.lists(
 def test_any_grid_is_what_hydra_composes_run_by_run(loader, axes, constants):
     arguments = [f"{key}={','.join(map(str, values))}" for key, values in axes] + constants
     try:
-        grid = read_grid(read_keys(arguments), None, None, loader)
+        grid = read_grid(read_arguments(arguments).keys, None, None, loader)
         combinations = [items for _, items in grid.combinations()]
     except Exception:  # noqa: BLE001 - what cannot be swept is tested elsewhere
         return

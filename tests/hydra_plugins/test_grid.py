@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from backtest_batch.compose.arguments import read_keys
+from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.compose.grid import Grid, read_grid
 from backtest_batch.errors import ConfigurationError
 
@@ -10,7 +10,7 @@ from backtest_batch.errors import ConfigurationError
 @pytest.fixture
 def read(loader):
     def read(*arguments: str, param_grid=None, runs=None) -> Grid:
-        return read_grid(read_keys(arguments), param_grid, runs, loader)
+        return read_grid(read_arguments(arguments).keys, param_grid, runs, loader)
 
     return read
 

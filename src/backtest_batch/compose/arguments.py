@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -273,16 +273,14 @@ class Swept:
 
 
 def read_arguments(texts: Sequence[str]) -> Arguments:
-    """Return what a command line asks for: its options, and its keys with their values."""
+    """Return what a command line asks for: its options, and its keys with their values.
+
+    What Hydra cannot read is left as text, for it to refuse.
+    """
     options, keys = divide(texts)
-    return Arguments(options=tuple(options), keys=tuple(read_keys(keys)))
-
-
-def read_keys(texts: Iterable[str]) -> list[Argument]:
-    """Return keys with their values; what Hydra cannot read is left as text, for it to refuse."""
     parser = OverridesParser.create()
     found: list[Argument] = []
-    for text in texts:
+    for text in keys:
         try:
             override = parser.parse_override(text)
         except HydraException:
@@ -298,7 +296,7 @@ def read_keys(texts: Iterable[str]) -> list[Argument]:
             is_sweep=is_sweep,
         )
         found.append(argument)
-    return found
+    return Arguments(options=tuple(options), keys=tuple(found))
 
 
 def _sweep_values(override: Override) -> Sequence[Any]:

@@ -23,7 +23,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from backtest_batch.compose.arguments import read_keys
+from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.compose.configurations import Composer, Compositions, name_experiment
 from backtest_batch.compose.grid import Grid, read_grid
 from backtest_batch.config.arguments import Arguments, configuration_sources
@@ -122,7 +122,8 @@ def launch_jobs(
     """
     loader, batch = context.config_loader, batch_config(config)
     jobs = [
-        read_grid(read_keys(overrides), None, None, loader).constants for overrides in job_overrides
+        read_grid(read_arguments(overrides).keys, None, None, loader).constants
+        for overrides in job_overrides
     ]
     # What every job has is no parameter of the search.
     shared = tuple(item for item in jobs[0] if all(item in job for job in jobs))
