@@ -111,7 +111,7 @@ def _stray(sandbox: Sandbox, *, spoiled: bool) -> list[str]:
     # Where the cache takes no files, a private folder stands in for it, and stays as a cache does.
     spare = sandbox.temporary / f"backtest_batch-{os.geteuid()}"
     check(sandbox.temporary, {spare.name})
-    check(spare, {"numba", "panels", "sources"})
+    check(spare, {"code", "numba", "panels", "sources"})
     known = {row[0] for row in sandbox.query("select run_uuid from runs")}
     if not spoiled:
         check(sandbox.work / "mlruns" / "artifacts", known)

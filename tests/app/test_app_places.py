@@ -44,7 +44,7 @@ def test_nothing_but_a_key_is_written_outside_mlruns_output_dir_and_the_cache(
     key = ".local/state/backtest_batch/signing_key"
     assert [name for name in tree(places["home"]) if not key.startswith(name)] == []
     assert (places["home"] / key).stat().st_mode & 0o777 == 0o600
-    assert names(places["cache"]) == ["numba", "panels", "sources"]
+    assert names(places["cache"]) == ["code", "numba", "panels", "sources"]
     assert any(name.endswith(".nbc") for name in tree(places["cache"] / "numba"))
 
 

@@ -1,9 +1,12 @@
 """Same run key, same result: what enters it, and what does not."""
 
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
+
+from backtest_batch.core.fingerprint import code_of, package_fingerprint
 
 pytestmark = pytest.mark.usefixtures("working_dir")
 
@@ -108,8 +111,111 @@ def test_the_code_of_a_strategy_and_of_what_it_imports_is_part_of_the_key(key):
     Path("keyed_maths.py").write_text("def twice(x):\n    return x + x\n")
     second = key(*held)
     assert second != first
-    Path("keyed.py").write_text(Path("keyed.py").read_text() + "\n# a comment\n")
+    Path("keyed.py").write_text(Path("keyed.py").read_text() + "\nlimit = 3\n")
     assert key(*held) not in (first, second)
+
+
+REWORDED = '''
+"""A docstring."""
+import {name}_maths  # a comment
+from {name}_maths import (
+    twice,
+)
+
+
+class Held:
+    """Holds."""
+
+    def __init__(
+        self,
+        part: float = 1.0,
+        seed: (int | None) = None,
+    ):
+        """Nothing is checked."""
+        self.part = part
+        """The part."""
+
+    def target_weights(self, panel, decisions): raise NotImplementedError
+'''
+
+
+def test_other_words_and_another_layout_are_no_change_of_code(key):
+    held = write_module("worded")
+    first = key(*held)
+    Path("worded.py").write_text(REWORDED.format(name="worded"))
+    assert key(*held) == first
+    Path("worded_maths.py").write_text("# twice\ndef twice(x):\n  return (2*x)\n")
+    assert key(*held) == first
+
+
+def test_texts_that_are_data_are_code():
+    same = code_of(b"def f(x):\n    'One word.'\n    return x['one']\n")
+    assert code_of(b"def f(x):\n    'Two words.'\n    return x['one']\n") == same
+    assert code_of(b'def f(x):\n    return x["one"]\n') == same
+    assert code_of(b"def f(x):\n    return x['two']\n") != same
+    assert len({code_of(b"x = 1"), code_of(b"x = 1.0"), code_of(b"x = True")}) == 3
+    assert code_of(b"x = None") != code_of(b"x: None")
+    assert code_of(b"x = -0.0") != code_of(b"x = 0.0")
+    assert code_of(b"x = {**a, 'b': 1}") != code_of(b"x = {a: 'b'}")
+    assert code_of(b"x = (1, 2)\ny = 3") != code_of(b"x = (1, 2, 3)\ny = 3")
+    assert code_of(b"if a:\n  b\nc") != code_of(b"if a:\n  b\n  c")
+
+
+def test_docstrings_that_a_module_asks_for_are_code():
+    asks = b"'''{text}'''\nimport sys\nfast = int(__doc__.split()[1])\n"
+    assert code_of(asks) != code_of(asks.replace(b"{text}", b"fast 20"))
+    read = b"import inspect\n\ndef f():\n    'One.'\n\nname = inspect.getdoc(f)\n"
+    assert code_of(read) != code_of(read.replace(b"One", b"Two"))
+
+
+def test_what_is_no_python_counts_byte_for_byte_but_for_its_line_ends():
+    assert code_of(b"fast = = 3\n# a") == code_of(b"fast = = 3\r\n# a")
+    assert code_of(b"fast = = 3  # a") != code_of(b"fast = = 3  # b")
+    assert code_of(b"\x00\x01") != code_of(b"\x00\x02")
+
+
+def test_all_versions_of_python_make_the_same_of_a_source():
+    source = r"""
+from __future__ import annotations
+import a.b as c, d
+from .. import e
+@c.wrapped(1, *d, key=2, **e)
+async def f(x, /, y: int = 0x_ff, *rest, z=b"\xe4", **more) -> str | None:
+    async with x as y, z:
+        yield f"{x!r:>{y}} {y:.2f}{{}} {x=}" f"" "\N{LATIN SMALL LETTER E WITH ACUTE}ä" u"b"
+    try:
+        assert x[1:2, ..., ::3] is not None, "no"
+    except* (TypeError, ValueError) as error:
+        raise Error(f'{error:}') from None
+    else:
+        del x.y
+    match x:
+        case {"a": [1, *_, None], **rest} | Held(b=-1.5e300 + 2j) if (n := len(y)) > 0:
+            global g; g **= 10 ** 5_000
+        case _: pass
+    return lambda *a, b=1: (yield), [i async for i in a if i], {**a, 1: {2}}
+class A(B, metaclass=C):
+    x: int
+    y: "list[int]" = not 1 < x <= 3 and y or z
+"""
+    found = hashlib.sha256(code_of(source.encode())).hexdigest()
+    assert found == "78098cb7a81be5042af50e4427a6ce7554007184ae119bff5eeaa7c38e699063"
+
+
+def test_the_fingerprint_of_the_package_is_kept_for_its_bytes(monkeypatch, tmp_path):
+    monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path))
+    package_fingerprint.cache_clear()
+    first = package_fingerprint()
+    (kept,) = (tmp_path / "code").iterdir()
+    assert kept.read_text() == first
+    assert kept.stat().st_mode & 0o077 == 0 or (tmp_path / "code").stat().st_mode & 0o077 == 0
+    for text in ("0" * 64, "no hash"):
+        kept.write_text(text)
+        package_fingerprint.cache_clear()
+        # What is no hash is found again, and written.
+        assert package_fingerprint() == (text if text[0] == "0" else first)
+    assert kept.read_text() == first
+    package_fingerprint.cache_clear()
 
 
 def test_line_ends_are_no_change_of_code(key):

@@ -130,7 +130,7 @@ class Hostile:
         os._exit(0)
     def rewrite(self, panel, decisions):
         with open("hostile.py", "a") as file:
-            file.write("# changed\n")
+            file.write("CHANGED = True\n")
         os._exit(0)
     def numbers(self, panel, decisions): np.seterr(all="raise")
     def prices(self, panel, decisions):

@@ -1,15 +1,20 @@
 """Hashes that say whether two runs must have the same result."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
+import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.core.data.cache import own_cache_dir
+from backtest_batch.ownership import make_own_folder, replace_text
 
 PACKAGE = Path(__file__).parents[1]
 RESULT_SOURCES = ("core",)
@@ -50,33 +55,137 @@ def derived_seed(
 
 
 def code_fingerprint(target: str) -> str:
-    """Return the sha256 of the sources behind a strategy's class, as they stand on disk now.
+    """Return the sha256 of the code behind a strategy's class, as it stands on disk now.
 
-    They are this package's result-affecting sources, the strategy's module, and the modules of
-    the working directory that it imports, directly or through each other.
+    It covers this package's result-affecting sources, the strategy's module, and the modules of the
+    working directory that it imports, directly or through each other. Of each counts what
+    :func:`code_of` returns, so that other words and another layout are the same code.
     """
-    files = dict(_own_sources())
     module = target.rpartition(".")[0]
-    if module.split(".")[0] != "backtest_batch":
-        files |= {name: path.read_bytes() for name, path in user_modules(module)}
-    return _digest_of(files)
+    if module.split(".")[0] == "backtest_batch":
+        return package_fingerprint()
+    files = {name: code_of(path.read_bytes()) for name, path in user_modules(module)}
+    return _digest_of({"backtest_batch": package_fingerprint().encode(), **files})
 
 
+@functools.cache
 def package_fingerprint() -> str:
-    """Return the sha256 of this package's result-affecting sources."""
-    return _digest_of(_own_sources())
+    """Return the sha256 of the code of this package's result-affecting sources.
+
+    Parsing them takes a third of a second. It is done once for each version of their bytes, and the
+    result is kept in the cache.
+    """
+    sources = _own_sources()
+    # What is made of the bytes depends on this module.
+    version = _digest_of({**sources, "": Path(__file__).read_bytes()})
+    folder = own_cache_dir()
+    kept = None if folder is None else folder / "code" / version
+    if kept is not None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = kept.read_text("ascii")
+            if re.fullmatch("[0-9a-f]{64}", text):
+                return text
+    found = _digest_of({name: code_of(content) for name, content in sources.items()})
+    if kept is not None:
+        with contextlib.suppress(OSError):
+            make_own_folder(kept.parent)
+            replace_text(kept, found)
+    return found
+
+
+def code_of(source: bytes) -> bytes:
+    """Return what a Python source says to the interpreter: the same for the same code.
+
+    Comments, the layout of lines, redundant brackets and commas, the kind of quotes, and texts that
+    stand alone (docstrings among them) are left out. Docstrings stay where a module asks for them
+    (``__doc__``, ``getdoc``). All versions of Python give the same for a source that they all can
+    read.
+
+    Parameters
+    ----------
+    source
+        Content of a file. One that is no Python of this version (a compiled module, say) is
+        returned as it is, but for its line ends.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the import of a module warns of its escapes
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # Line ends differ between checkouts of the same source.
+        return b"bytes\0" + source.replace(b"\r\n", b"\n")
+    return " ".join(_words(tree, keep_texts=_asks_for_docstrings(tree))).encode()
+
+
+def _words(tree: ast.AST, *, keep_texts: bool) -> Iterator[str]:
+    """Yield the nodes of a tree and their fields in order; empty fields are left out.
+
+    A version of Python that knows more syntax has more fields, empty where it is not used.
+    """
+    # A stack of its own: long expressions are deeper than calls may be.
+    pending: list[Any] = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            kept = [value for value in item if keep_texts or not _is_lone_text(value)]
+            pending += ["]", *map(_pending, reversed(kept)), "["]
+        else:
+            constant = isinstance(item, ast.Constant | ast.MatchSingleton)
+            pending.append(")")
+            for name in reversed(item._fields):
+                value: Any = getattr(item, name, None)
+                if isinstance(item, ast.JoinedStr):
+                    # Python 3.12 puts empty texts beside values, others do not.
+                    value = [part for part in value if getattr(part, "value", None) != ""]
+                is_empty = value is None or value == []
+                if name not in _WITHOUT_MEANING and (
+                    not is_empty or (constant and name == "value")
+                ):
+                    pending += [_pending(value), f"{name}="]
+            pending.append(f"({type(item).__name__}")
+
+
+_WITHOUT_MEANING = {"ctx", "kind", "type_comment", "type_ignores"}
+"""Fields of nodes that follow from where they stand, or say nothing to the interpreter."""
+
+
+def _pending(value: Any) -> Any:
+    """Return what is walked as it is, and other values as text that all versions write alike."""
+    if isinstance(value, ast.AST | list):
+        return value
+    if type(value) is int:
+        return hex(value)  # of a large number no version writes all decimal digits
+    return ascii(value)
+
+
+def _is_lone_text(node: Any) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _asks_for_docstrings(tree: ast.AST) -> bool:
+    asked = {"__doc__", "getdoc"}
+    return any(
+        (isinstance(node, ast.Name) and node.id in asked)
+        or (isinstance(node, ast.Attribute) and node.attr in asked)
+        or (isinstance(node, ast.alias) and node.name in asked)
+        or (isinstance(node, ast.Constant) and node.value in asked)
+        for node in ast.walk(tree)
+    )
 
 
 def _digest_of(files: Mapping[str, bytes]) -> str:
     whole = hashlib.sha256()
     for name in sorted(files):
-        # Line ends differ between checkouts of the same source.
-        content = files[name].replace(b"\r\n", b"\n")
-        whole.update(f"{name}\0{len(content)}\0".encode() + content)
+        whole.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
     return whole.hexdigest()
 
 
-@functools.cache
 def _own_sources() -> Mapping[str, bytes]:
     files: dict[str, bytes] = {}
     for source in RESULT_SOURCES:
