@@ -13,7 +13,7 @@ from backtest_batch.workers.chunks import RETURNS, ChunkTask, Scratch, array_fil
 from backtest_batch.workers.cluster import agent, transfer
 from backtest_batch.workers.cluster.transfer import (
     TOKEN,
-    Origin,
+    CommandOrigin,
     PanelCopy,
     Request,
     Sources,
@@ -39,7 +39,7 @@ def request_of(plan, tmp_path):
     made = []
 
     def make(runs=plan.runs, limits=Limits()):  # noqa: B008 - it is frozen
-        origin = Origin.here(scratch)  # each is a command of its own
+        origin = CommandOrigin.here(scratch)  # each is a command of its own
         task = ChunkTask(
             runs=tuple(runs),
             scratch=Scratch(
@@ -129,7 +129,7 @@ def test_a_shipped_strategy_needs_no_modules():
 
 
 def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):
-    origin = Origin.here(tmp_path)
+    origin = CommandOrigin.here(tmp_path)
     assert origin.shares_files(tmp_path)
     assert not replace(origin, host="another machine").shares_files(tmp_path)
     assert not replace(origin, token="other").shares_files(tmp_path)

@@ -146,7 +146,7 @@ def test_a_metric_is_one_entry_in_the_table(tmp_path: Path) -> None:
     shutil.copytree(
         ROOT / "src" / "backtest_batch", package, ignore=shutil.ignore_patterns("__pycache__")
     )
-    table = package / "engine" / "metric_table.py"
+    table = package / "core" / "engine" / "metrics.py"
     start, end = table.read_text("utf-8").split(')\n"""About the result of a run;')
     table.write_text(
         start + entry.rstrip() + ',\n)\n"""About the result of a run;' + end, encoding="utf-8"
@@ -168,7 +168,7 @@ import numpy as np
 import pandas as pd
 import backtest_batch
 from backtest_batch.analysis.run_table import direction_of
-from backtest_batch.analysis.walk_forward import ScenarioRuns, measure, per_bar_arrays
+from backtest_batch.analysis.walk_forward import ScenarioRuns, measure_windows, per_bar_arrays
 from backtest_batch.core.engine.metrics import METRICS, result_metrics
 from backtest_batch.core.engine.simulation import SimulationSettings, simulate
 from backtest_batch.core.data.panel import panel_from_frames
@@ -189,7 +189,7 @@ runs = ScenarioRuns(
     periods_per_year=4,
     **per_bar_arrays([run], 5),
 )
-found = measure(runs, [(range(1, 5),), (range(3, 5),)]).of("cost_drag")
+found = measure_windows(runs, [(range(1, 5),), (range(3, 5),)]).of("cost_drag")
 assert np.allclose(found[:, 0], (0.01, 0.0)), found
 """
 

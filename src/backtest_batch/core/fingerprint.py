@@ -76,8 +76,7 @@ def package_fingerprint() -> str:
     result is kept in the cache.
     """
     sources = _own_sources()
-    # What is made of the bytes depends on this module.
-    version = _digest_of({**sources, "": Path(__file__).read_bytes()})
+    version = _digest_of(sources)  # this module, which says what is made of them, is one
     folder = own_cache_dir()
     kept = None if folder is None else folder / "code" / version
     if kept is not None:

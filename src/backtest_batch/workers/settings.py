@@ -135,7 +135,7 @@ def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSet
 def make_remote_executor(settings: ExecutorSettings, backend: str, address: str | None) -> Executor:
     """Return the executor of a cluster."""
     from backtest_batch.workers.cluster.seat import Cluster, ClusterSeat
-    from backtest_batch.workers.cluster.transfer import Origin, Request, sources_of
+    from backtest_batch.workers.cluster.transfer import CommandOrigin, Request, sources_of
 
     cluster: Cluster
     if backend == "dask":
@@ -147,7 +147,7 @@ def make_remote_executor(settings: ExecutorSettings, backend: str, address: str 
 
         cluster = RayCluster(address)
     config, limits = settings.config, limits_of(settings.config)
-    origin = Origin.here(settings.folder)
+    origin = CommandOrigin.here(settings.folder)
 
     def make_request(task: ChunkTask) -> Request:
         target = str(task.runs[0].config["strategy"][TARGET])

@@ -1,9 +1,7 @@
-"""The metrics of a run: their names, and their values.
+"""The metrics of a run and of a window: names, directions, and how each is worked out.
 
-A metric is one entry here. Whatever lists, ranks, explains or measures metrics reads them from this
-table. ``docs/metrics.md`` adds the cases in which one is undefined.
-
-What each is called, which way is better and how it is worked out stands in ``metric_table.py``.
+A metric is one entry of :data:`RESULT`. Whatever lists, ranks, explains or measures metrics reads
+them from this table. ``docs/metrics.md`` adds the cases in which one is undefined.
 """
 
 import math

@@ -108,7 +108,7 @@ TOKEN = "token"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class CommandOrigin:
     """Where the command runs.
 
     Attributes
@@ -129,7 +129,7 @@ class Origin:
     hash_seed: str
 
     @classmethod
-    def here(cls, scratch: Path) -> "Origin":
+    def here(cls, scratch: Path) -> "CommandOrigin":
         """Describe this process, and write its token into a scratch folder."""
         token = secrets.token_hex(16)
         # Where it cannot be written, no worker takes the folder for the command's.
@@ -175,7 +175,7 @@ class Request:
 
     task: ChunkTask
     limits: Limits
-    origin: Origin
+    origin: CommandOrigin
     sources: Sources
 
     @property
