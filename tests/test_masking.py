@@ -1,3 +1,6 @@
+import ast
+from pathlib import Path
+
 import pytest
 
 from backtest_batch.config.arguments import quote_text
@@ -88,3 +91,37 @@ def test_on_no_text_it_takes_longer_than_the_text_is(text):
 @pytest.mark.parametrize("text", ["\\" * N, "'" * N, "\\'" * (N // 2)])
 def test_quoting_takes_no_longer_than_the_text_is(text):
     assert len(quote_text(text)) > N
+
+
+DOORS = {
+    # the terminal and the log, and values in messages
+    "printing",
+    "errors",
+    # the store, and messages about its address
+    "store/mlflow_run",
+    "store/address",
+    # files: of runs, of a batch that begins, of a spool, of best parameters, and reports
+    "workers/run_files",
+    "batch/opening",
+    "store/spool",
+    "report/best_params",
+    "report/markdown",
+    # what names and describes a run, and the errors of strategies: taken in without secrets
+    "compose/request",
+    "records",
+    "batch/plan",
+    "batch/session",
+    # what is compared with, or shown beside, what was recorded without secrets
+    "batch/rerun",
+    "store/batch_document",
+}
+
+
+def test_secrets_are_left_out_at_few_places():
+    sources = Path(__file__).parents[1] / "src" / "backtest_batch"
+    found = set()
+    for path in sources.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module == "backtest_batch.masking":
+                found.add(path.relative_to(sources).with_suffix("").as_posix())
+    assert found == DOORS

@@ -50,10 +50,15 @@ class Composition:
     faults: tuple[Fault, ...] = ()
 
     @property
+    def labels(self) -> Mapping[str, Scalar]:
+        """The swept values as they name and describe the run: without secrets."""
+        labels: Mapping[str, Scalar] = masked_values(self.swept)
+        return labels
+
+    @property
     def name(self) -> str:
         """What people read: ``commission_bps=0.5 max_gross_exposure=0.8``."""
-        shown = masked_values(self.swept)
-        return " ".join(f"{key}={format_value(value)}" for key, value in shown.items())
+        return " ".join(f"{key}={format_value(value)}" for key, value in self.labels.items())
 
 
 def format_value(value: Any) -> str:

@@ -29,7 +29,7 @@ from backtest_batch.core.fitting import periods_per_year, with_fits
 from backtest_batch.core.run_ids import OTHER_COLUMNS, benchmark_key, chunk_key, new_run_id
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
-from backtest_batch.masking import masked, masked_values
+from backtest_batch.masking import masked
 from backtest_batch.records import Composition, RunSpec, Scalar
 
 SHOWN_FAULTS = 20
@@ -364,7 +364,7 @@ def _plan_one(
         run_name=masked(composition.name or composition.run_id or "base"),
         run_key=key,
         config_hash=config_hash,
-        swept=masked_values(composition.swept),
+        swept=composition.labels,
         config=config,
         overrides=tuple(masked(item) for item in composition.overrides),
         data_fingerprint=panel.fingerprint,

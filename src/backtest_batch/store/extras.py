@@ -1,4 +1,4 @@
-"""Equity curves as stepped metrics, which MLflow's UI draws."""
+"""What is recorded beside runs: equity curves, which MLflow's UI draws, and splits."""
 
 import json
 from collections.abc import Iterator, Mapping

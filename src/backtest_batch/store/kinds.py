@@ -128,7 +128,8 @@ class RunQuery:
 class RunStore(Protocol):
     """The runs of one store: what the recorder writes, and resume and search read.
 
-    Runs are given by MLflow run id; what is written are the texts and numbers of :mod:`.entries`.
+    Runs are given by MLflow run id; the texts and numbers written are those of
+    :mod:`.mlflow_run`.
     """
 
     def write(

@@ -1,8 +1,5 @@
 """The runs of a store written and read by SQL, many in one transaction.
 
-MLflow's client spends two milliseconds on each run it reads. The three queries here read ten
-thousand runs in about two seconds, and are tested to return what the client returns.
-
 MLflow's client spends several transactions and some twenty milliseconds on a run that it writes,
 and two milliseconds on one that it reads. Here the rows that it would leave behind are inserted
 and read through MLflow's own SQLAlchemy tables, a thousand runs at a time. That is done only in
