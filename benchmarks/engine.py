@@ -40,7 +40,7 @@ def demo_prices() -> pd.DataFrame:
     """Read the prices that skfolio ships."""
     spec = importlib.util.find_spec("skfolio")
     if spec is None or spec.submodule_search_locations is None:
-        raise SystemExit("python -m benchmarks.engine needs: pip install -e '.[test]'")
+        raise SystemExit("python -m benchmarks.engine needs: pip install -e '.[test,oracles]'")
     path = Path(spec.submodule_search_locations[0], "datasets", "data", "sp500_dataset.csv.gz")
     return pd.read_csv(path, index_col=0, parse_dates=True)
 

@@ -1,6 +1,7 @@
 """What the tests of the commands share: one cache, and a store whose migrations were run once."""
 
 import functools
+import importlib.util
 import io
 import os
 import re
@@ -90,6 +91,18 @@ def require() -> Callable[[object, str], None]:
         pytest.skip(reason)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def oracle(require: Callable[[object, str], None]) -> Callable[[str], Any]:
+    """Import a library that computes the same, or skip where it is not installed."""
+
+    def imported(name: str) -> Any:
+        found = importlib.util.find_spec(name.partition(".")[0])
+        require(found, f"{name} is not installed: pip install -e '.[oracles]'")
+        return importlib.import_module(name)
+
+    return imported
 
 
 @pytest.fixture(scope="session")

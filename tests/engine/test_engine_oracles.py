@@ -57,9 +57,14 @@ def long_short(panel: Panel, decisions: IntArray) -> FloatArray:
 @pytest.mark.parametrize("weights_of", [long_only, long_short])
 @pytest.mark.parametrize("commission_bps", [0.0, 5.0])
 def test_equity_equals_vectorbt(
-    sp500: pd.DataFrame, panel: Panel, rebalance: str, weights_of: Any, commission_bps: float
+    oracle: Any,
+    sp500: pd.DataFrame,
+    panel: Panel,
+    rebalance: str,
+    weights_of: Any,
+    commission_bps: float,
 ) -> None:
-    import vectorbt as vbt
+    vbt = oracle("vectorbt")
 
     decisions = decision_bars(panel.index, rebalance)
     decisions = decisions[decisions + 1 < panel.n_bars]
@@ -101,9 +106,9 @@ def test_equity_equals_vectorbt(
 @pytest.mark.parametrize("rebalance", ["M", "W"])
 @pytest.mark.parametrize("weights_of", [long_only, long_short])
 def test_equity_equals_bt_without_costs(
-    sp500: pd.DataFrame, rebalance: str, weights_of: Any
+    oracle: Any, sp500: pd.DataFrame, rebalance: str, weights_of: Any
 ) -> None:
-    import bt
+    bt = oracle("bt")
 
     prices = sp500.iloc[:750]
     panel = make_panel(prices.to_numpy(), index=pd.DatetimeIndex(prices.index))
@@ -123,8 +128,10 @@ def test_equity_equals_bt_without_costs(
 
 @pytest.mark.parametrize("risk_free_rate", [0.0, 0.02])
 @pytest.mark.parametrize("start", [0, 4000, 8000])
-def test_metrics_equal_empyrical(sp500: pd.DataFrame, risk_free_rate: float, start: int) -> None:
-    import empyrical
+def test_metrics_equal_empyrical(
+    oracle: Any, sp500: pd.DataFrame, risk_free_rate: float, start: int
+) -> None:
+    empyrical = oracle("empyrical")
 
     for symbol in sp500.columns[:5]:
         equity = sp500[symbol].iloc[start:]
@@ -147,8 +154,8 @@ def test_metrics_equal_empyrical(sp500: pd.DataFrame, risk_free_rate: float, sta
         assert {name: ours[name] for name in theirs} == pytest.approx(theirs, rel=1e-10)
 
 
-def test_beta_equals_empyrical(sp500: pd.DataFrame) -> None:
-    import empyrical
+def test_beta_equals_empyrical(oracle: Any, sp500: pd.DataFrame) -> None:
+    empyrical = oracle("empyrical")
 
     returns = sp500.pct_change().fillna(0.0)
     ours, _ = equity_metrics(sp500["XOM"], periods_per_year=252, benchmark_returns=returns["WMT"])

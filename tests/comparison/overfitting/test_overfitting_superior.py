@@ -49,9 +49,8 @@ def test_equal_to_the_formula():
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("seed", range(4))
-def test_arch_agrees(seed):
-    from arch.bootstrap import SPA
-
+def test_arch_agrees(oracle, seed):
+    arch = oracle("arch.bootstrap")
     returns = panel(seed)
     # Sharpe ratios well above the bound below which runs do not count: arch's uses another
     # variance there. That of run 7 is well below it.
@@ -60,7 +59,7 @@ def test_arch_agrees(seed):
     returns += targets * returns.std(axis=0, ddof=1) - returns.mean(axis=0)
     # arch's SPA does not studentise, whatever `studentize` says: it is given what needs none.
     scaled = returns / returns.std(axis=0, ddof=1)
-    theirs = SPA(np.zeros(len(returns)), -scaled, block_size=10, reps=2_000, seed=seed)
+    theirs = arch.SPA(np.zeros(len(returns)), -scaled, block_size=10, reps=2_000, seed=seed)
     theirs.compute()
     found, _ = run(returns, draws=2_000)
     assert found.spa_pvalue == pytest.approx(theirs.pvalues["consistent"], abs=0.04)
@@ -68,16 +67,15 @@ def test_arch_agrees(seed):
 
 
 @pytest.mark.oracle
-def test_arch_names_the_same_survivors():
-    from arch.bootstrap import StepM
-
+def test_arch_names_the_same_survivors(oracle):
+    arch = oracle("arch.bootstrap")
     generator = np.random.default_rng(8)
     returns = 0.01 * generator.standard_normal((600, 30))
     # The weaker ones are found only after the stronger ones have left the comparison, or never.
     for column, skill in enumerate((0.5, 0.4, 0.3, 0.25, 0.2)):
         returns[:, column] += skill * 0.01
     scaled = returns / returns.std(axis=0, ddof=1)
-    theirs = StepM(np.zeros(600), -scaled, block_size=10, reps=2_000, seed=1)
+    theirs = arch.StepM(np.zeros(600), -scaled, block_size=10, reps=2_000, seed=1)
     theirs.compute()
     found, _ = run(returns, draws=2_000)
     assert found.survivors.tolist() == list(theirs.superior_models)
