@@ -57,8 +57,8 @@ def config(values: dict[str, float]) -> dict[str, object]:
         **further,
         "commission_bps": values["commission_bps"],
         "max_gross_exposure": values["max_gross_exposure"],
-        "data": {"_target_": "backtest_batch.core.data.sources.Sp500", "freq": "1d"},
-        "strategy": {"_target_": "backtest_batch.core.strategies.TrendBaseline", **strategy},
+        "data": {"_target_": "backtest_batch.market.sources.Sp500", "freq": "1d"},
+        "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", **strategy},
         "tags": {},
     }
 

@@ -62,7 +62,7 @@ LIKELY = {
         "os.system",
         "nope",
         "mine.A",
-        "backtest_batch.core.strategies.EqualWeight",
+        "backtest_batch.strategies.EqualWeight",
     ),
     "data.symbols": ("[S00,S01]", "[^GSPC]", "S00", "[]", "null", "[1,true]", "[S00,S00]"),
     "data.freq": ("1d", "5min", "1y", "null"),

@@ -5,9 +5,24 @@ Everything that the two commands do is a function here, on plain objects and Dat
 ``skill_or_luck`` and ``rerun``. Names are imported when they are first used.
 """
 
-import importlib
 import sys
+
+if sys.argv[:1] == ["-m"] and any(
+    flag == "-m" and name.partition(".")[0] == __name__
+    for flag, name in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+):
+    # Python is looking for one of our commands, and no line of ours runs before these.
+    try:
+        from backtest_batch.command import begin
+
+        begin()
+    except KeyboardInterrupt:  # a moment before
+        sys.exit(130)
+
+import importlib
 from typing import TYPE_CHECKING, Any
+
+from backtest_batch.public_names import find_public_names
 
 if TYPE_CHECKING:
     from backtest_batch.analysis.overfitting.samples import OverfittingSettings
@@ -32,19 +47,6 @@ if TYPE_CHECKING:
         StrategyError,
         WorkerDied,
     )
-
-if sys.argv[:1] == ["-m"] and any(
-    flag == "-m" and name.partition(".")[0] == __name__
-    for flag, name in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-):
-    # Python is looking for one of our commands, and no line of ours runs before these.
-    try:
-        from backtest_batch.command import begin
-
-        begin()
-    except KeyboardInterrupt:  # a moment before
-        sys.exit(130)
-
 
 __all__ = [
     "Backtest",
@@ -101,6 +103,8 @@ _MODULES = {
     "core.data.panel": ("Panel", "panel_from_frames"),
     "core.strategies.base": ("Strategy",),
 }
+find_public_names()
+
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 

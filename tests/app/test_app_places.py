@@ -69,5 +69,5 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path):
 def test_the_configuration_is_found_from_anywhere(invoke, working_dir):
     ended = invoke("--cfg", "job", "data=synthetic")
     assert ended.code == 0
-    assert "_target_: backtest_batch.core.data.sources.Synthetic" in ended.out
+    assert "_target_: backtest_batch.market.sources.Synthetic" in ended.out
     assert list(working_dir.iterdir()) == []

@@ -69,7 +69,7 @@ def test_a_single_run_is_a_batch_of_one(invoke, recorded_runs, with_store):
     assert ended.code == 0, ended.err
     (run,) = recorded_runs(with_store).values()
     assert (run.run_id, run.tags["batch_name"], run.tags["suite"]) == ("run_base", "one", "x")
-    assert run.params["strategy._target_"] == "backtest_batch.core.strategies.EqualWeight"
+    assert run.params["strategy._target_"] == "backtest_batch.strategies.EqualWeight"
     document = json.loads((run.files / "run.json").read_text())
     assert document["run_key"] == run.tags["run_key"]
 
@@ -165,7 +165,7 @@ def test_a_strategy_file_of_the_user_and_an_experiment_of_the_user(
     for group in ("strategy", "experiment"):
         (folder / group).mkdir(parents=True)
     (folder / "strategy" / "quick.yaml").write_text(
-        "_target_: backtest_batch.core.strategies.TrendBaseline\nfast: 3\nslow: 9\n"
+        "_target_: backtest_batch.strategies.TrendBaseline\nfast: 3\nslow: 9\n"
     )
     (folder / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /strategy: quick\n"

@@ -125,7 +125,7 @@ def test_modules_of_the_working_directory_travel_as_they_are(working_dir, monkey
 
 
 def test_a_shipped_strategy_needs_no_modules():
-    assert sources_of("backtest_batch.core.strategies.EqualWeight") == Sources({})
+    assert sources_of("backtest_batch.strategies.EqualWeight") == Sources({})
 
 
 def test_a_folder_is_that_of_the_command_only_with_its_token(tmp_path):

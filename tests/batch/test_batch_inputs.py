@@ -83,7 +83,7 @@ for name in sys.argv[1:]:
         with watch.strategy_at_work("strategies.Mine"):
             pass
         assert watch.input_tags("strategies.Mine") == first, "a module may have kept it"
-        assert watch.input_tags("backtest_batch.core.strategies.EqualWeight") == {}
+        assert watch.input_tags("backtest_batch.strategies.EqualWeight") == {}
         os.write(into, json.dumps(first).encode())
         os._exit(0)
     os.close(into)

@@ -13,9 +13,9 @@ COMMAND = (
 )
 AGAIN = "batch_name='sweep (rerun)'"
 CONFIG = {
-    "data": {"_target_": "backtest_batch.core.data.sources.Synthetic", "n_bars": 300},
+    "data": {"_target_": "backtest_batch.market.sources.Synthetic", "n_bars": 300},
     "strategy": {
-        "_target_": "backtest_batch.core.strategies.TrendBaseline",
+        "_target_": "backtest_batch.strategies.TrendBaseline",
         "fast": 5,
         "name": "a b",
     },

@@ -83,7 +83,7 @@ def test_a_configuration_of_ones_own_is_found_again(swept, artifacts):
     folder, _ = swept
     own = folder / "own conf" / "strategy"
     own.mkdir(parents=True, exist_ok=True)
-    target = "_target_: backtest_batch.core.strategies.TrendBaseline\n"
+    target = "_target_: backtest_batch.strategies.TrendBaseline\n"
     (own / "mine.yaml").write_text(f"{target}average: sma\nfast: 5\nslow: 20\n", encoding="utf-8")
     done = run(
         folder,

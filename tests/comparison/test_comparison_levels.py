@@ -139,8 +139,8 @@ def test_recorded_values_come_back(value):
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        ("backtest_batch.core.strategies.TrendBaseline", "trend_baseline"),
-        ("backtest_batch.core.data.sources.Sp500", "sp500"),
+        ("backtest_batch.strategies.TrendBaseline", "trend_baseline"),
+        ("backtest_batch.market.sources.Sp500", "sp500"),
         ("my.MultifactorLongShort2", "multifactor_long_short2"),
         ("MyStrategy", "my_strategy"),
     ],

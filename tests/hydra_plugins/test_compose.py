@@ -27,7 +27,7 @@ GIVEN = {
     "data=parquet": ["data.path=prices"],
     "data=stored": ["data.fingerprint=" + "0a" * 32],
     "data=yahoo": ["data.symbols=[AAPL]"],
-    "strategy=custom": ["strategy._target_=backtest_batch.core.strategies.EqualWeight"],
+    "strategy=custom": ["strategy._target_=backtest_batch.strategies.EqualWeight"],
 }
 """What the options need that have no default."""
 

@@ -114,9 +114,7 @@ def test_a_batch_file_holds_any_key(planned, requested):
     assert [run.run_id for run in plan.runs] == ["run_1.0", "run_2.0"]
     assert plan.runs[0].n_bars == 150
     assert plan.runs[0].config["start_date"] == "2000-02-01"
-    assert plan.runs[0].config["strategy"] == {
-        "_target_": "backtest_batch.core.strategies.EqualWeight"
-    }
+    assert plan.runs[0].config["strategy"] == {"_target_": "backtest_batch.strategies.EqualWeight"}
 
 
 def test_the_command_line_wins_over_the_file(planned):

@@ -14,7 +14,7 @@ RECALLED = Recalled(
         "seed": 42,
         "initial_capital": 1_000_000.0,
         "start_date": None,
-        "strategy": {"_target_": "backtest_batch.core.strategies.TrendBaseline", "fast": 5},
+        "strategy": {"_target_": "backtest_batch.strategies.TrendBaseline", "fast": 5},
         "scenario_axes": [],
     },
     output_dir=Path("x"),

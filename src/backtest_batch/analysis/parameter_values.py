@@ -65,7 +65,7 @@ def typed_value(text: str) -> Scalar:
 def choice_name(target: str) -> str:
     """Return the choice that a config group with this ``_target_`` is called by convention.
 
-    ``backtest_batch.core.strategies.TrendBaseline`` is ``trend_baseline``. A configuration holds
+    ``backtest_batch.strategies.TrendBaseline`` is ``trend_baseline``. A configuration holds
     the class and not the name of the file that chose it.
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()

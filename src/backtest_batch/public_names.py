@@ -1,0 +1,100 @@
+"""Modules under the names that users write, which stay when the code behind them moves.
+
+A configuration names ``backtest_batch.strategies.TrendBaseline``, a strategy may import
+``backtest_batch.market.panel``: in files of theirs, in recorded batches and in best_params.json. A
+name that was documented once is in the table below for good.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_ROOT = "backtest_batch."
+_MODULES = {
+    "comparison": "analysis",
+    "comparison.overfitting": "analysis.overfitting",
+    "comparison.overfitting.sharpe": "analysis.overfitting.sharpe",
+    "comparison.walk_forward": "analysis.walk_forward",
+    "engine": "core.engine",
+    "engine.calendar": "core.engine.calendar",
+    "engine.metrics": "core.engine.metrics",
+    "engine.settings": "core.engine.settings",
+    "engine.simulate": "core.engine.simulation",
+    "market": "core.data",
+    "market.cache": "core.data.cache",
+    "market.fields": "arrays",
+    "market.frames": "core.data.frames",
+    "market.load": "core.data.load",
+    "market.panel": "core.data.panel",
+    "market.paths": "core.data.paths",
+    "market.sources": "core.data.sources",
+    "market.sources.base": "core.data.sources.base",
+    "market.tables": "core.data.tables",
+    "strategies": "core.strategies",
+    "strategies.base": "core.strategies.base",
+    "strategies.equal_weight": "core.strategies.equal_weight",
+    "strategies.invariants": "core.strategies.base",
+    "strategies.inverse_volatility": "core.strategies.inverse_volatility",
+    "strategies.mean_reversion": "core.strategies.mean_reversion",
+    "strategies.multifactor_long_short": "core.strategies.multifactor_long_short",
+    "strategies.signals": "core.strategies.signals",
+    "strategies.trend_baseline": "core.strategies.trend_baseline",
+    "strategies.weighting": "core.strategies.signals",
+}
+"""Public names, below the package, and the modules that they stand for today."""
+
+
+def actual_name(target: str) -> str:
+    """Return the dotted name of the code behind a public name; any other name as it is.
+
+    Parameters
+    ----------
+    target
+        A module, or something in one, such as the ``_target_`` of a strategy.
+    """
+    if not target.startswith(_ROOT):
+        return target
+    parts = target.removeprefix(_ROOT).split(".")
+    for length in range(len(parts), 0, -1):
+        known = _MODULES.get(".".join(parts[:length]))
+        if known is not None:
+            return ".".join([_ROOT + known, *parts[length:]])
+    return target
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds a module under its public name: the very module, not a copy of it."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 - part of the protocol
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """Return how a public name is loaded; None for every other name."""
+        if fullname.startswith(_ROOT) and fullname.removeprefix(_ROOT) in _MODULES:
+            return ModuleSpec(fullname, self)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module itself."""
+        name = actual_name(spec.name)
+        module = importlib.import_module(name)
+        self._specs: dict[str, Any] = {**getattr(self, "_specs", {}), spec.name: module.__spec__}
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module its own name back; it has run already."""
+        if module.__spec__ is not None:
+            module.__spec__ = self._specs.pop(module.__spec__.name)
+
+
+def find_public_names() -> None:
+    """Let modules be imported under their public names too."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        # In front: the folder of a renamed package would be searched for its modules again.
+        sys.meta_path.insert(0, _Finder())
