@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from backtest_batch.analysis.parameter_values import (
     cells_of,
     choice_name,
-    format_value,
     levels_of,
     plain_value,
     typed_value,
+    value_as_typed,
 )
 
 SCALARS = st.one_of(
@@ -41,7 +41,7 @@ SCALARS = st.one_of(
     ],
 )
 def test_a_value_is_formatted_as_it_is_typed(value, text):
-    assert format_value(value) == text
+    assert value_as_typed(value) == text
 
 
 def test_levels_are_null_booleans_numbers_and_texts_in_order():
@@ -130,7 +130,7 @@ def test_recorded_text_is_read_as_it_was_written(text, value):
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False)))
 @settings(deadline=None)
 def test_recorded_values_come_back(value):
-    text = format_value(value)
+    text = value_as_typed(value)
     expected = text if isinstance(value, float) and not math.isfinite(value) else value
 
     assert typed_value(text) == expected

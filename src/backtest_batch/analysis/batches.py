@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import format_value, levels_of
+from backtest_batch.analysis.parameter_values import levels_of, value_as_typed
 from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.analysis.scenarios import is_market
 from backtest_batch.arrays import BoolArray, FloatArray
@@ -269,7 +269,7 @@ def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
         levels = levels_of(facts[name])
         held = [frozenset(levels.codes[(facts[by] == batch).to_numpy()]) for batch in batches]
         if len(set(held)) > 1:
-            texts = [format_value(value) for value in levels.values]
+            texts = [value_as_typed(value) for value in levels.values]
             rows.append([name, *(_listed([texts[code] for code in sorted(own)]) for own in held)])
     return pd.DataFrame(rows, columns=["fact", *map(str, batches)])
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import Levels, cells_of, format_value, levels_of
+from backtest_batch.analysis.parameter_values import Levels, cells_of, levels_of, value_as_typed
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, result_metric_names
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 
@@ -537,7 +537,7 @@ def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -
     if effect == CHANGES_NOTHING:
         # Of the values of several batches, not all need to have been compared.
         groups = _linked(equal)
-        values = "; ".join(", ".join(map(format_value, group)) for group in groups)
+        values = "; ".join(", ".join(map(value_as_typed, group)) for group in groups)
         n_values = sum(map(len, groups))
         each = "its" if len(groups) == 1 else "within each group its"
         return (
@@ -545,7 +545,9 @@ def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -
             "same metrics, bit for bit. It is not connected, or it is a cap that does not bind."
         )
     if effect == CHANGES and equal:
-        listed = ", ".join(f"{format_value(low)} and {format_value(high)}" for low, high in equal)
+        listed = ", ".join(
+            f"{value_as_typed(low)} and {value_as_typed(high)}" for low, high in equal
+        )
         return f"{name} changes no result between {listed}: a cap that does not bind, perhaps."
     return ""
 

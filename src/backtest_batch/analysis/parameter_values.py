@@ -34,7 +34,7 @@ def plain_value(value: Any) -> Scalar:
     return str(value)
 
 
-def format_value(value: Any) -> str:
+def value_as_typed(value: Any) -> str:
     """Return a parameter's value as it is typed on the command line.
 
     Floats by ``repr`` (``0.5``, ``0.0``), None as ``null``, booleans as ``true`` and ``false``.
@@ -44,7 +44,7 @@ def format_value(value: Any) -> str:
 
 
 def typed_value(text: str) -> Scalar:
-    """Return the value that a store kept as text; the inverse of :func:`format_value`.
+    """Return the value that a store kept as text; the inverse of :func:`value_as_typed`.
 
     ``null``, ``true`` and ``false`` are read as such, numbers where they are written as Python
     writes them (``0.5``, ``20``; ``020`` and ``1e3`` stay text). A text that looks like one of

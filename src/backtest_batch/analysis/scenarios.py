@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backtest_batch.analysis.parameter_values import format_value
+from backtest_batch.analysis.parameter_values import value_as_typed
 from backtest_batch.config.checks import check_axes
 from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
 from backtest_batch.errors import ConfigurationError
@@ -103,7 +103,7 @@ def scenario_label(values: Mapping[str, Any]) -> str:
     values
         Values of the swept scenario axes, in axis order; without any the label is ``base``.
     """
-    words = [f"{name}={format_value(value)}" for name, value in values.items()]
+    words = [f"{name}={value_as_typed(value)}" for name, value in values.items()]
     return " ".join(words) or ONE_SCENARIO
 
 

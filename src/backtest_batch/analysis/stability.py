@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import Levels, cells_of, format_value, levels_of
+from backtest_batch.analysis.parameter_values import Levels, cells_of, levels_of, value_as_typed
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, id_order
 from backtest_batch.analysis.scenarios import is_market
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
@@ -124,7 +124,7 @@ def edge_notes(table: RunTable, best: Label, without: Collection[str] = ()) -> l
     sides = edges(table).loc[best].to_dict()
     values = table.params.loc[best].to_dict()
     return [
-        f"The best run has {name}={format_value(values[name])}, the {side} value tried: better "
+        f"The best run has {name}={value_as_typed(values[name])}, the {side} value tried: better "
         "ones may lie beyond the grid."
         for name, side in sides.items()
         if side and name not in without

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.analysis.parameter_values import format_value
+from backtest_batch.analysis.parameter_values import value_as_typed
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.batch.earlier import (
     Earlier,
@@ -323,7 +323,7 @@ def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
         When one has no name, or that of a tag of ours or of MLflow's.
     """
     named = {str(name): "true" for name in config["tag_names"]}
-    tags = named | {name: format_value(value) for name, value in flattened(config["tags"])}
+    tags = named | {name: value_as_typed(value) for name, value in flattened(config["tags"])}
     if not all(name.strip() for name in tags):
         raise ConfigurationError("tags, tag_names: a tag must have a name, but got an empty one")
     taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))

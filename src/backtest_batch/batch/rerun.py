@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.analysis.batches import NEAR_ZERO, TOLERANCE
-from backtest_batch.analysis.parameter_values import choice_name, format_value
+from backtest_batch.analysis.parameter_values import choice_name, value_as_typed
 from backtest_batch.config.arguments import PLAN_KEYS, Argument, Arguments, determines_results
 from backtest_batch.config.schema import SWEEPABLE, BatchConfig
 from backtest_batch.core.engine.metrics import RESULT_METRICS
@@ -125,7 +125,7 @@ class RecordedCommand:
             return recorded[key].value_text
         configured = configured_value(self.config, key)
         known = configured is not ABSENT and not isinstance(configured, Mapping)
-        return format_value(configured) if known else "nothing"
+        return value_as_typed(configured) if known else "nothing"
 
 
 def configured_value(config: Any, key: str) -> Any:
@@ -154,7 +154,7 @@ def _are_equal(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_are_equal, one, other))
     if isinstance(one, str) != isinstance(other, str) and _is_plain(one) and _is_plain(other):
         # 2006 is a year where the key takes text.
-        return format_value(one) == format_value(other)
+        return value_as_typed(one) == value_as_typed(other)
     return bool(one == other)
 
 
@@ -485,4 +485,4 @@ def _config_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iter
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
     """Return what determines results as text by dotted key."""
     chosen = {key: value for key, value in config.items() if key in SWEEPABLE}
-    return {key: format_value(value) for key, value in flattened(chosen)}
+    return {key: value_as_typed(value) for key, value in flattened(chosen)}

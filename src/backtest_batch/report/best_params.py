@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import format_value, plain_value
+from backtest_batch.analysis.parameter_values import plain_value, value_as_typed
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, result_metric_names
 from backtest_batch.analysis.stability import edges
@@ -238,7 +238,7 @@ def best_params_markdown(document: Mapping[str, Any]) -> str:
 
 def _body(item: Mapping[str, Any]) -> list[str]:
     """Return what stands below the name of a run: parameters, metrics, command."""
-    params = [(name, format_value(value)) for name, value in item["params"].items()]
+    params = [(name, value_as_typed(value)) for name, value in item["params"].items()]
     metrics = [(name, short_numbers(name, [value])[0]) for name, value in item["metrics"].items()]
     if item[NEIGHBOURHOOD] is not None:
         metrics.append((NEIGHBOURHOOD, short_numbers(NEIGHBOURHOOD, [item[NEIGHBOURHOOD]])[0]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.dependence import SENSITIVITY_COLUMNS
-from backtest_batch.analysis.parameter_values import format_value, plain_value
+from backtest_batch.analysis.parameter_values import plain_value, value_as_typed
 from backtest_batch.analysis.run_table import RUN_COLUMNS, RunTable, result_metric_names
 from backtest_batch.core.engine.metrics import METRICS
 
@@ -162,7 +162,7 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         text = value
     else:
-        text = "" if plain_value(value) is None else format_value(value)
+        text = "" if plain_value(value) is None else value_as_typed(value)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
@@ -183,7 +183,7 @@ def parameter_text(table: RunTable, name: str) -> pd.Series:
         The parameter.
     """
     levels = table.levels[name]
-    texts = np.array([format_value(value) for value in levels.values], dtype=object)
+    texts = np.array([value_as_typed(value) for value in levels.values], dtype=object)
     return pd.Series(texts[levels.codes], index=table.params.index, dtype=object)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.batches import differing_results, join_tables, without_repeats
-from backtest_batch.analysis.parameter_values import format_value
+from backtest_batch.analysis.parameter_values import value_as_typed
 from backtest_batch.analysis.run_table import RunTable, choices
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.errors import ConfigurationError, Fault, SelectionError
@@ -230,7 +230,7 @@ def tag_filter(given: Any) -> dict[str, str]:
             for name, value in given.items()
             if value is None or not isinstance(value, str | int | float)
         ]
-        tags = {str(name): format_value(value) for name, value in given.items()}
+        tags = {str(name): value_as_typed(value) for name, value in given.items()}
     elif isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
         faults = [
             Fault(key="filter_tags", value=name, allowed=allowed) for name in given if "=" in name
@@ -319,7 +319,7 @@ def _batch_names(batch: Any) -> list[str] | None:
         allowed = "must be latest, a batch_id, a batch_name, or a list of these"
         fault = Fault(key="batch", value=batch, allowed=allowed)
         raise ConfigurationError(str(fault), [fault])
-    return [format_value(name) for name in given]
+    return [value_as_typed(name) for name in given]
 
 
 def _find_batches(store: Store, names: Sequence[str]) -> list[BatchHandle]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import Levels, format_value
+from backtest_batch.analysis.parameter_values import Levels, value_as_typed
 from backtest_batch.analysis.run_table import RunTable, direction_of, result_metric_names
 from backtest_batch.arrays import IntArray
 from backtest_batch.core.engine.metrics import METRICS
@@ -106,7 +106,7 @@ def _parameter(name: str, levels: Levels, positions: IntArray, *, scenario: bool
         "name": name,
         "scenario": scenario,
         "numeric": levels.numeric,
-        "levels": [cut_text(format_value(value)) for value in levels.values],
+        "levels": [cut_text(value_as_typed(value)) for value in levels.values],
         "numbers": [
             plain_number(float(value))
             if levels.numeric and isinstance(value, int | float)
@@ -137,7 +137,7 @@ def cells(levels: Levels, limit: int = MAX_CELLS) -> tuple[list[str], IntArray]:
     tuple
         Labels of the cells, and the cell of each value, shape (n_levels,).
     """
-    texts = [cut_text(format_value(value)) for value in levels.values]
+    texts = [cut_text(value_as_typed(value)) for value in levels.values]
     n_levels = len(texts)
     if n_levels <= limit:
         return texts, np.arange(n_levels, dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import format_value
+from backtest_batch.analysis.parameter_values import value_as_typed
 from backtest_batch.analysis.ranking import unranked_counts
 from backtest_batch.analysis.run_table import (
     NEIGHBOURHOOD,
@@ -84,7 +84,7 @@ def cell_text(value: Any) -> str:
         return str(value.date()) if value == value.normalize() else str(value)
     if isinstance(value, list | tuple):
         return cut_text(", ".join(cell_text(item) for item in value))
-    return cut_text(format_value(value))
+    return cut_text(value_as_typed(value))
 
 
 def number_text(value: float) -> str:
@@ -116,7 +116,7 @@ def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
     labels = parameter_labels(table.params.columns)
     rows = []
     for name, levels in table.levels.items():
-        texts = [cut_text(format_value(value), 60) for value in levels.values]
+        texts = [cut_text(value_as_typed(value), 60) for value in levels.values]
         shown = ", ".join(texts[:_VALUES_SHOWN])
         more = len(texts) - _VALUES_SHOWN
         kind = "scenario" if name in table.scenario_axes else "decision"
