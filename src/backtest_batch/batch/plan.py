@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 from backtest_batch.config.checks import config_faults
 from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.core.backtest import first_measured_bar, read_warmup_bars
 from backtest_batch.core.construct import build, typed_node
 from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.panel import Panel, one_spelling
@@ -206,7 +206,7 @@ class _Planner:
             strategy, faults = build(config["strategy"], key="strategy", seed=seed)
             warmup, fits = 0, False
             if not faults:
-                warmup, faults = _read_warmup(strategy)
+                warmup, faults = read_warmup_bars(strategy)
                 fits = callable(getattr(strategy, "fit", None))
             self.strategies[key] = _Strategy(key, warmup, fits, tuple(faults))
         return self.strategies[key]
@@ -349,7 +349,7 @@ def _plan_one(
         faults += _unpriced(config["execution_price"], panel)
     first_bar = strategy.warmup_bars
     if panel is not None and not strategy.faults:
-        first_bar, late = _first_bar(config, panel, strategy.warmup_bars)
+        first_bar, late = first_measured_bar(config, panel, strategy.warmup_bars)
         faults += late
     if faults or panel is None:
         return None, None, faults
@@ -384,42 +384,6 @@ def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
         return []
     allowed = f"needs {execution_price} prices, but the data has only: {', '.join(panel.fields)}"
     return [Fault(key="execution_price", value=execution_price, allowed=allowed)]
-
-
-def _first_bar(config: Mapping[str, Any], panel: Panel, warmup: int) -> tuple[int, list[Fault]]:
-    """Return where measuring begins, or what leaves too few bars to measure."""
-    start = config["start_date"]
-    try:
-        first = warmup if start is None else panel.first_bar_from(start)
-    except (ConfigurationError, DataError) as error:
-        return 0, [Fault(key="start_date", value=start, allowed=str(error))]
-    if first <= panel.n_bars - 2:
-        return first, []
-    span = f"{panel.index[0].date()} to {panel.index[-1].date()}"
-    if start is None:
-        message = (
-            f"the strategy needs {warmup} bars before its first weight and two to measure, "
-            f"but the data has {panel.n_bars} ({span})"
-        )
-        return first, [Fault(key="strategy", value=config["strategy"]["_target_"], allowed=message)]
-    message = f"at least two bars must follow, but the data spans {span}"
-    return first, [Fault(key="start_date", value=start, allowed=message)]
-
-
-def _read_warmup(strategy: Any) -> tuple[int, list[Fault]]:
-    name = type(strategy).__name__
-    if not callable(getattr(strategy, "target_weights", None)):
-        message = "has no method target_weights(panel, decisions)"
-        return 0, [Fault(key="strategy", value=name, allowed=message)]
-    try:
-        warmup = getattr(strategy, "warmup_bars", 0)
-    except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
-        message = f"warmup_bars raises {type(error).__name__}: {error}"
-        return 0, [Fault(key="strategy", value=name, allowed=message)]
-    if isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0:
-        message = f"warmup_bars must be a whole number >= 0, but got {warmup!r}"
-        return 0, [Fault(key="strategy", value=name, allowed=message)]
-    return int(warmup), []
 
 
 @contextmanager

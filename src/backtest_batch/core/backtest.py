@@ -8,6 +8,7 @@ weights. What a run comes to does not depend on the others in its chunk.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from backtest_batch.core.engine.simulation import Simulation, simulate_many
 from backtest_batch.core.fitting import Fitted, Route, fit, metrics_from, periods_per_year
 from backtest_batch.core.strategies.base import target_weights
 from backtest_batch.core.strategies.equal_weight import EqualWeight
-from backtest_batch.errors import ConfigurationError
+from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import RunSpec
 
 
@@ -84,6 +85,45 @@ class ComputedChunk:
     runs: tuple[Computed, ...]
     benchmarks: Mapping[str, Computed]
     timings: Mapping[str, float]
+
+
+def first_measured_bar(
+    config: Mapping[str, Any], panel: Panel, warmup: int
+) -> tuple[int, list[Fault]]:
+    """Return where measuring begins, or what leaves too few bars to measure."""
+    start = config["start_date"]
+    try:
+        first = warmup if start is None else panel.first_bar_from(start)
+    except (ConfigurationError, DataError) as error:
+        return 0, [Fault(key="start_date", value=start, allowed=str(error))]
+    if first <= panel.n_bars - 2:
+        return first, []
+    span = f"{panel.index[0].date()} to {panel.index[-1].date()}"
+    if start is None:
+        message = (
+            f"the strategy needs {warmup} bars before its first weight and two to measure, "
+            f"but the data has {panel.n_bars} ({span})"
+        )
+        return first, [Fault(key="strategy", value=config["strategy"]["_target_"], allowed=message)]
+    message = f"at least two bars must follow, but the data spans {span}"
+    return first, [Fault(key="start_date", value=start, allowed=message)]
+
+
+def read_warmup_bars(strategy: Any) -> tuple[int, list[Fault]]:
+    """Return the bars that a strategy needs before its first weight, or what is wrong with it."""
+    name = type(strategy).__name__
+    if not callable(getattr(strategy, "target_weights", None)):
+        message = "has no method target_weights(panel, decisions)"
+        return 0, [Fault(key="strategy", value=name, allowed=message)]
+    try:
+        warmup = getattr(strategy, "warmup_bars", 0)
+    except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
+        message = f"warmup_bars raises {type(error).__name__}: {error}"
+        return 0, [Fault(key="strategy", value=name, allowed=message)]
+    if isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0:
+        message = f"warmup_bars must be a whole number >= 0, but got {warmup!r}"
+        return 0, [Fault(key="strategy", value=name, allowed=message)]
+    return int(warmup), []
 
 
 def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
