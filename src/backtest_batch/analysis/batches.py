@@ -42,7 +42,7 @@ def differing_results(table: RunTable) -> list[str]:
     Parameters
     ----------
     table
-        What :func:`.batches.without_repeats` returned, with the columns ``run_key`` and
+        What :func:`.without_repeats` returned, with the columns ``run_key`` and
         ``batch_id``.
     """
     if "run_key" not in table.runs or "batch_id" not in table.runs:

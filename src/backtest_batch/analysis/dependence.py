@@ -1,4 +1,7 @@
-"""How each metric depends on each swept parameter, one parameter at a time."""
+"""How metrics depend on swept parameters: each alone, its share of the variance, its effect.
+
+Parameters that make no difference, and best values at the edge of a grid, are named here too.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ def parameter_sensitivity(
         The runs; FINISHED ones count, whether ranked or not.
     best
         Index label of the run whose values are marked, such as the first of
-        :func:`.ranking.rank_runs`; None marks none.
+        :func:`.rank_runs`; None marks none.
     metrics
         Metrics to describe; by default every result metric that at least one run has.
 

@@ -1,4 +1,7 @@
-"""Which run is better: by one metric or a weighted score, under hard constraints."""
+"""Which run is better: by one metric or a weighted score, under hard constraints.
+
+The runs that no other one beats in every metric of the score are the Pareto front.
+"""
 
 import math
 import re
@@ -364,7 +367,7 @@ def rank_runs(table: RunTable, ranking: Ranking) -> pd.DataFrame:
 
     Ranked are the FINISHED runs that have every chosen metric and meet every constraint: by the
     metric itself in its good direction when there is one, else by the score (see
-    :func:`.scoring.weighted_score`, taken over the ranked runs). Ties break by run_id (then
+    :func:`.weighted_score`, taken over the ranked runs). Ties break by run_id (then
     batch_id) in plain order of characters, so ranks are 1, 2, ... without gaps.
 
     Parameters

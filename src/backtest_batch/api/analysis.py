@@ -1,4 +1,4 @@
-"""Runs that are there: read them from a store, rank them, and judge what they came to."""
+"""Recorded runs: read them from a store, rank them, and judge what they came to."""
 
 import contextlib
 import logging

@@ -1,1 +1,1 @@
-"""Plan, compute and watch the runs of a batch."""
+"""One batch, from its request to its reports: plan, session, resume, finish."""

@@ -1,4 +1,4 @@
-"""The files of a batch, and the end of its parent run."""
+"""The files that a batch writes at its end: pages, tables, walk-forward, best runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The end of a batch: its reports, its parent run, its exit code."""
+"""The end of a batch: its reports, its parent run, its timings, its summary, its exit code."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""Compare the runs of a batch from what is in memory."""
+"""Judge a batch from what is in memory: its comparison, its walk-forward, its decisions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

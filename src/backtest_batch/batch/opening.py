@@ -1,4 +1,4 @@
-"""Begin a batch, or take up an earlier one: folders, workers, and the way into the store."""
+"""Begin a batch, or go on with an earlier one: folders, workers, first files, the store."""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""Run the winner of a best_params.json again: ``best=path/to/best_params.json``."""
+"""Run the winner of a best_params.json again, and verify that it comes to the same.
+
+``best=path/to/best_params.json`` puts its arguments in; ``verify=true`` compares bit for bit.
+"""
 
 import json
 import math

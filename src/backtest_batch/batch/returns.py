@@ -1,8 +1,8 @@
-"""The returns of all runs of a batch, side by side.
+"""The returns of all runs of a batch, and what else ``resume`` needs that the store lacks.
 
-The tracking store holds no metrics of benchmarks, none of the training windows of runs whose
-strategy was fitted, and does not say which runs lack files that could not be written. All that is
-needed when a batch that was interrupted goes on.
+The store holds no metrics of benchmarks and none of the training windows of fitted strategies, and
+does not say which runs lack files that could not be written: these are notes in the folder of the
+batch.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The command ``python -m backtest_batch``: what is typed, to exit code."""
+"""The command ``python -m backtest_batch``: from what is typed to the exit code."""
 
 import contextlib
 import importlib.metadata

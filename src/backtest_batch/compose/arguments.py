@@ -1,4 +1,4 @@
-"""Expand what stands for other arguments: files and flags."""
+"""Read arguments: batch files and flags are put in, values that make a sweep are told apart."""
 
 import json
 import math

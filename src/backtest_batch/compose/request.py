@@ -1,4 +1,4 @@
-"""From what is asked for to a batch.
+"""From what is asked for to the request of a batch, with Hydra kept apart.
 
 Hydra keeps what it is doing in globals: one application, one configuration store, one set of
 resolvers a process. ``run_sweep`` may be called by a program that is a Hydra application itself,

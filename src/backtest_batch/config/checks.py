@@ -1,4 +1,4 @@
-"""The one place that knows which configurations are allowed.
+"""Which configurations are allowed: values, bounds, and keys that contradict each other.
 
 Hydra makes text from the command line into the types of the schema. A value that a Python caller
 gives has been through none of that; here it is read by the same rules and held to the same bounds.

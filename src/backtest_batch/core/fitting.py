@@ -1,4 +1,8 @@
-"""Strategies that are fitted: weights of all test windows, joined for one simulation."""
+"""Strategies that are fitted in each split: their weights, and what a run of them came to.
+
+A fitted strategy has other weights in each test window. They are joined, so that one simulation
+trades all windows, with the cost of each change of weights at its boundary.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -181,7 +185,7 @@ def per_bar_arrays(simulations: Sequence[Simulation], n_bars: int) -> dict[str, 
     -------
     dict of str to ndarray of shape (n_bars, n_runs)
         ``returns``, ``turnover``, ``cost_ratio``, ``gross_exposure``, ``net_exposure`` and
-        ``trades`` as :class:`.runs.ScenarioRuns` takes them; NaN before the first measured bar and
+        ``trades`` as :class:`.ScenarioRuns` takes them; NaN before the first measured bar and
         after ruin, and the return of the first measured bar.
     """
     names = ("returns", "turnover", "cost_ratio", "gross_exposure", "net_exposure", "trades")
@@ -316,7 +320,7 @@ def in_sample_metrics(
     -------
     list of dict
         For each of ``settings``, arrays by metric, one value a split, NaN where undefined; what
-        :attr:`.runs.ScenarioRuns.in_sample` takes.
+        :attr:`.ScenarioRuns.in_sample` takes.
     """
     found: list[dict[str, FloatArray]] = [{} for _ in settings]
     for number, (split, route) in enumerate(zip(splits, fitted.in_sample, strict=True)):
@@ -450,7 +454,7 @@ def with_fits(
 
 
 def walk_forward_settings(run: RunSpec, panel: Panel, bars: tuple[int, int]) -> WalkForwardSettings:
-    """Return the settings of a run's walk-forward; see :func:`.parse.parse`."""
+    """Return the settings of a run's walk-forward; see :func:`.split_settings.parse`."""
     settings = parse(
         run.config["walk_forward"],
         panel.index[slice(*bars)],

@@ -1,4 +1,4 @@
-"""Arrays of real numbers, and what numpy would make one without a word."""
+"""Arrays of real numbers for the kernels; what numpy would make one without a word is refused."""
 
 from typing import Any
 

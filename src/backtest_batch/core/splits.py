@@ -1,4 +1,8 @@
-"""What a split is: positions of training and test bars."""
+"""Splits of a walk-forward: what one is, how they are set, and how each kind is laid.
+
+Rolling and expanding windows move, explicit ones are given by dates, and combinatorial ones take
+each choice of test folds in turn. Windows are positions of bars.
+"""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -152,7 +156,7 @@ class ExplicitSplit:
 class WalkForwardSettings:
     """How the return bars are split into training and test windows.
 
-    :func:`.parse.parse` reads and checks them, and fills in what depends on the data.
+    :func:`.split_settings.parse` reads and checks them, and fills in what depends on the data.
 
     Attributes
     ----------
@@ -441,7 +445,7 @@ def combinatorial_plan(settings: WalkForwardSettings, index: pd.DatetimeIndex) -
     Parameters
     ----------
     settings
-        As :func:`.parse.parse` returns them.
+        As :func:`.split_settings.parse` returns them.
     index
         Timestamps of the return bars.
 
@@ -546,7 +550,7 @@ def make_splits(
     Parameters
     ----------
     settings
-        As :func:`.parse.parse` returns them.
+        As :func:`.split_settings.parse` returns them.
     index
         Timestamps of the return bars, strictly increasing; positions in the result count from its
         first bar.

@@ -1,4 +1,4 @@
-"""What a walk-forward is given: the runs of one scenario, bar by bar."""
+"""Runs bar by bar, and their metrics within windows: one calculus with the whole run."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ class ScenarioRuns:
         Number of trades.
     in_sample
         In-sample metrics of runs whose strategy was fitted, by position of the run: arrays by
-        metric, one value a split (see :func:`.fitted.in_sample_metrics`). The returns of such a
+        metric, one value a split (see :func:`.in_sample_metrics`). The returns of such a
         run are those of its route over the test windows.
     return_bars
         The bars that were split when runs were fitted; None for :attr:`common_bars`.
@@ -412,7 +412,7 @@ def metrics_with(arrays: Collection[str], *, benchmark: bool) -> tuple[str, ...]
     Parameters
     ----------
     arrays
-        Those of :data:`.runs.PER_BAR` that are given.
+        Those of :data:`.PER_BAR` that are given.
     benchmark
         Whether there is a benchmark.
     """

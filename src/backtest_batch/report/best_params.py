@@ -23,7 +23,7 @@ ENVIRONMENT = ("host", "platform", "machine", "python", "hash_seed", "packages")
 """Facts of where a run was computed; where they are equal, its results are bit for bit."""
 
 SIGNED_COMMAND = "command of best_params.json"
-"""What the signature beside a command is for; see :func:`.signature.sign`."""
+"""What the signature beside a command is for; see :func:`.ownership.sign`."""
 
 COMMAND_KEYS = frozenset(
     ("batch_file", "best", "dry_run", "output_dir", "resume", "trust", "verify")

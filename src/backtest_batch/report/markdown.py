@@ -1,4 +1,4 @@
-"""batch_summary.md: what a batch came to, on one page."""
+"""batch_summary.md, and the data of report.html: what a batch came to, for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The leaderboard in the terminal."""
+"""What a batch came to, in the terminal: the leaderboard, and the lines below it."""
 
 import os
 import sys

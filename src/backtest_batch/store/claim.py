@@ -2,7 +2,7 @@
 
 A batch is claimed from its first moment, and until its process has nothing left to do with it,
 which is later than its end in the store: reports are moved after that. Whoever goes on with a batch
-takes the claim first.
+takes the claim first, and marks the runs that a dead process has left RUNNING.
 
 In a database a claim is taken by one statement that changes the value that was read and no other
 (compare and set). A tracking server knows no such request: there the claim is written, and read

@@ -1,4 +1,4 @@
-"""The runs of a store through MLflow's public client: works with every store.
+"""The runs of a store through MLflow's public client, which works with every store.
 
 MLflow's client sends every request again whose answer was lost, that which creates a run included,
 and a server creates a run for each of them. Everything else that is recorded of a run may be said

@@ -1,4 +1,4 @@
-"""Runs as a store returned them, as a table to compare."""
+"""Runs as a store returns them: a table to compare, and their files."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Writing a batch and its runs into the tracking store."""
+"""Write a batch and its runs into the store, in the background, while others are computed."""
 
 import contextlib
 import json

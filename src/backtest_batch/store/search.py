@@ -1,4 +1,4 @@
-"""Finding batches and their runs in a tracking store."""
+"""Find batches, their runs and their files in a store, and how often was decided before."""
 
 import contextlib
 import difflib

@@ -1,4 +1,4 @@
-"""Which recorded runs are compared."""
+"""Which recorded runs are compared, and why there are none."""
 
 import json
 import re

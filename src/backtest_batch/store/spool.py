@@ -202,7 +202,7 @@ def curve_from_json(values: Mapping[str, Any]) -> EquityCurve:
 
 FORMAT = 1
 _SIGNED_STORE = "store of a spool"
-"""What the signature in batch.json is for; see :func:`.signature.sign`."""
+"""What the signature in batch.json is for; see :func:`.ownership.sign`."""
 _GROUP = 500
 """Runs recorded at once; what is recorded leaves the spool."""
 

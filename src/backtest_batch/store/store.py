@@ -1,4 +1,4 @@
-"""Opening the tracking store: the first thing that a command does with MLflow.
+"""Open a store: find it, make it if it is not there, check it, bring its artifacts along.
 
 MLflow records where artifacts are as whole addresses, of experiments and of runs. In a project that
 was renamed, new artifacts would go to a folder that is no more; in a copy, into the original.

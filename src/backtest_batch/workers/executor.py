@@ -1,11 +1,11 @@
 """Compute the chunks of a batch, and survive whatever happens to the workers.
 
-Workers of ``multiprocessing.Pool``, Celery and clusters are daemons: Python ends them without
-asking, and their children would stay behind. Ours do not, since each ends with the process that
-started it.
-
 A chunk that fails, hangs or takes its process down is split, in the end into its runs; a run that
 does so alone is the culprit. Only its own failures count as its attempts.
+
+Workers of ``multiprocessing.Pool``, Celery and clusters are daemons, which may have no children:
+Python would end them without asking, and their children would stay behind. Ours may be started
+there all the same, since each ends with the process that started it.
 """
 
 import heapq

@@ -1,7 +1,8 @@
-"""What happens inside a worker process.
+"""What happens inside a worker process: a chunk is computed, written, and answered.
 
-Most of it can be set again. Where it cannot (a limit that the system lets nobody raise), the parent
-replaces the process.
+A strategy may change the state of its process (working directory, environment, limits). Most of it
+is set again after each chunk. Where it cannot be (a limit that the system lets nobody raise), the
+parent replaces the process.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Watch the memory and the processors of the host while a batch runs.
+"""Watch the host and each worker while a batch runs: memory, processors, time and limits.
 
-Ctrl-Z, SIGSTOP, a frozen container and a closed laptop stop a command, and its workers with it or
-not. What it sees when it goes on is the past; a run is not to be blamed for that.
+Ctrl-Z, SIGSTOP, a frozen container and a closed laptop stop a command, with its workers or without
+them. The time that passes meanwhile is not counted: a run is not to be blamed for that.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""A seat for one worker process on this machine.
-
-Python draws one for each process. A strategy that goes through a set of symbols would come to
-another result in each worker, so that workers are started with one that is fixed and recorded.
+"""A seat that is one worker process on this machine: started, watched, ended, replaced.
 
 Each worker has a pool of its own. A pool of several workers breaks as a whole when one of them
 dies: it cannot say which run did it, and takes the others' work with it.
+
+Workers start with a hash seed that is fixed and recorded. Python draws one for each process
+otherwise, and a strategy that goes through a set of symbols would come to another result in each.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The files that belong to one run."""
+"""The files of one run: configuration, equity, weights, trades, log, and its profile."""
 
 import cProfile
 import csv

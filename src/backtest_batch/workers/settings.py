@@ -1,4 +1,4 @@
-"""What a configuration says of the executor of a batch, and the executor on this machine.
+"""What a configuration says about execution, and the executor that it names.
 
 What an engine needs is imported only when it is chosen.
 """

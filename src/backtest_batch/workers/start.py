@@ -1,10 +1,10 @@
-"""The first thing that a worker process does: tie itself to its parent, and find its log.
+"""How a worker process begins: tied to its parent, with a log of its own, and a guard.
 
 The system ends a worker when its parent dies, but not the processes that a strategy has started
 inside the worker. Each worker therefore leads a process group, and a guard kills the groups that
 it knows of as soon as its standard input ends: however the parent dies, its end of the pipe dies
 with it. What has left its group, its session and its parent is found by a mark, where the system
-shows such things (Linux). It ends single processes, too, of which a cluster on this machine
+shows such things (Linux). The guard ends single processes, too, of which a cluster on this machine
 consists.
 
 The mark is a number that processes inherit and have no reason to change: a limit of the time that
@@ -223,7 +223,7 @@ def start_worker(told: WorkerSetup) -> None:
 
 
 def _carry_mark() -> None:
-    """Let the guard find what this process will start; see :mod:`.guard`."""
+    """Let the guard find what this process will start; see :class:`.Guard`."""
     if sys.platform != "linux":
         return
     import resource

@@ -1,13 +1,13 @@
 """Notice what a strategy reads besides the panel.
 
-Which ones a strategy reads is known only when it has run, so that they cannot be part of the run
-key. They are recorded with their content instead, and who would take a recorded run for done looks
-whether it is still the same.
+Which files a strategy reads is known only when it has run, so that they cannot be part of the run
+key. They are recorded with their content instead; before a recorded run counts as done, somebody
+looks whether they are still the same.
 
 An audit hook sees every file that Python opens, every connection and every process that it starts.
-Files are recorded with their content (:mod:`.inputs`); what comes from elsewhere cannot be. What
-native code reads by itself is noticed by its amount, where the system counts (Linux). What Python
-imports, and the files of its installation, belong to the code and its environment.
+Files are recorded with their content; what comes from elsewhere cannot be. What native code reads
+by itself is noticed by its amount, where the system counts (Linux). What Python imports, and the
+files of its installation, belong to the code and its environment.
 
 What was read once may be kept by the strategy's module, so that it counts for every later run of
 this process as well.

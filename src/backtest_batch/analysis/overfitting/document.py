@@ -1,4 +1,4 @@
-"""overfitting.json: the statistics of a batch as plain values."""
+"""overfitting.json: the statistics of a batch as plain values, each with its explanation."""
 
 import math
 from collections.abc import Mapping, Sequence

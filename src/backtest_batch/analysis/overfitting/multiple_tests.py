@@ -1,10 +1,12 @@
-"""The stationary bootstrap, as a matrix of counts.
+"""Tests of the best of many: the stationary bootstrap, SPA and StepM, and corrected p-values.
 
-A resample only enters the statistics through sums over bars, so all it takes to know is how often
-it contains each bar: sums over all resamples and all runs are one matrix product.
+The bootstrap is a matrix of counts. A resample only enters the statistics through sums over bars,
+so all it takes to know is how often it contains each bar: sums over all resamples and all runs are
+one matrix product.
 
-All three compare the largest Sharpe ratio, ``t = max_k m_k / s_k``, with its distribution over
-resamples in which no run has skill, ``max_k (m*_k - mu_k) / s_k``; s_k stays fixed.
+The reality check, SPA and StepM compare the largest Sharpe ratio, ``t = max_k m_k / s_k``, with its
+distribution over resamples in which no run has skill, ``max_k (m*_k - mu_k) / s_k``; s_k stays
+fixed.
 """
 
 import math

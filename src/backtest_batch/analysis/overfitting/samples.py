@@ -1,4 +1,4 @@
-"""Which runs and which bars the statistics of a scenario stand on."""
+"""What the statistics stand on: the trials, and for each scenario its runs and its bars."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The statistics of every scenario of a batch."""
+"""The statistics of each scenario of a batch: what its selection from many trials is worth."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One pass over the returns: everything the statistics need to know of each run.
+"""Moments of returns, and the statistics of one Sharpe ratio among many.
 
 Sharpe ratios are per period, not annualised: mean over standard deviation (ddof 1). Skew and
 kurtosis are population moments, kurtosis not in excess (3 for a normal distribution). All

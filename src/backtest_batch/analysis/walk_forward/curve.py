@@ -1,4 +1,4 @@
-"""Out-of-sample returns of the choices, joined into one curve."""
+"""Out-of-sample returns of the choices joined into one curve, and the evidence that it gives."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from backtest_batch.core.windows import PER_BAR, ScenarioRuns, metrics_since
 DriftedWeights = Callable[[int, int], FloatArray]
 """``(run, bar) -> weights``: values of a run's holdings over its equity at the close of a bar,
 after its own trades on that bar, shape (n_assets,). Runs and bars are positions in
-:class:`.runs.ScenarioRuns`."""
+:class:`.ScenarioRuns`."""
 
 CASH = -1
 """Stands for the run of a segment in which nothing qualified."""

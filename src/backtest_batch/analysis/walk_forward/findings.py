@@ -1,4 +1,4 @@
-"""The findings of a walk-forward as plain values, for JSON and the report."""
+"""The findings of a walk-forward: plain values for JSON and the report, and sentences."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -239,7 +239,7 @@ def sentences(finding: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     finding
-        One scenario of :func:`.summary.summarise`.
+        One scenario of :func:`.summarise`.
     """
     return [*_figures_in_words(finding), *finding["notes"]]
 

@@ -1,4 +1,4 @@
-"""The tables of a walk-forward: a row a split and run, a run and metric, a bar."""
+"""The tables of a walk-forward: a row a split and run, a run and metric, a bar; and their CSV."""
 
 import io
 from collections.abc import Sequence

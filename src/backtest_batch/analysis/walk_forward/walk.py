@@ -1,4 +1,4 @@
-"""The choice of each split: the best run in-sample, by the ranking of the comparison."""
+"""Walk one scenario: choose the best run in-sample of each split, and judge it out-of-sample."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def check_ranking(ranking: Ranking, available: Sequence[str]) -> None:
     ranking
         What is better.
     available
-        Metrics that can be measured on a window; see :func:`.windows.metrics_with`.
+        Metrics that can be measured on a window; see :func:`.metrics_with`.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def check_ranking(ranking: Ranking, available: Sequence[str]) -> None:
 
 
 class Chooser:
-    """Picks the best of the runs of a scenario, as :func:`.ranking.rank_runs` would rank them.
+    """Picks the best of the runs of a scenario, as :func:`.rank_runs` would rank them.
 
     Parameters
     ----------

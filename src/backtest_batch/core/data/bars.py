@@ -1,4 +1,4 @@
-"""The bars of one symbol as they were read, and the checks that need no other symbol."""
+"""The bars of one symbol, checked, and the assembly of all symbols into one panel."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

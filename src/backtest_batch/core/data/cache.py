@@ -51,7 +51,7 @@ _FORMAT = 1
 _STALE_SECONDS = 3_600
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LINK = "link from a source to a panel"
-"""What the signature under such a link is for; see :func:`.signature.sign`."""
+"""What the signature under such a link is for; see :func:`.ownership.sign`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +159,9 @@ def store(panel: Panel) -> Panel:
 def open_panel(fingerprint: str) -> Panel:
     """Return the panel of a fingerprint, mapped read-only from the cache.
 
-    The sizes of its files are checked, not their bytes: :func:`~backtest_batch.core.data.load
-    .load_panel` has compared these with the fingerprint. Where others may have written since, a
-    process compares them again before it uses the panel for the first time.
+    The sizes of its files are checked, not their bytes: :func:`.load_panel` has compared these with
+    the fingerprint. Where others may have written since, a process compares them again before it
+    uses the panel for the first time.
 
     Raises
     ------

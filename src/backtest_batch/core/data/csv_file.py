@@ -1,4 +1,4 @@
-"""Tables in CSV files, plain or compressed."""
+"""Tables in CSV files, plain or compressed, and how their cells are read as numbers."""
 
 import csv
 import gzip

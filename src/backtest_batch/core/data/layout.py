@@ -1,4 +1,4 @@
-"""Which column of a table is what."""
+"""Which column of a table is what: timestamp, symbol, field; long or wide."""
 
 import ast
 import difflib

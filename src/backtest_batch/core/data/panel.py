@@ -1,4 +1,4 @@
-"""The market data that one run sees."""
+"""The market data that one run sees, and the fingerprint of its content."""
 
 import hashlib
 import json

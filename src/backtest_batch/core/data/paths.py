@@ -1,4 +1,4 @@
-"""The files that a path names, and their content's hash."""
+"""The files that a path names, their formats, and the hash of their content."""
 
 import glob
 import hashlib

@@ -1,4 +1,9 @@
-"""Moves that are more often a fault in the data than a fact of the market."""
+"""What looks wrong in prices that are sound in form: moves, counts, frequencies.
+
+A move over 50 % in one bar is more often a fault in the data than a fact of the market, numbers
+without fractions may be volumes, and a symbol with other bars than the rest may have another
+frequency.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""How messages name what was read and the keys that decide."""
+"""How messages name what was read, its symbols, and the keys that decide."""
 
 import csv
 import difflib

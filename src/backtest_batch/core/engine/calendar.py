@@ -1,4 +1,4 @@
-"""When decisions are made, and how much time lies between bars."""
+"""When decisions are made, how much time lies between bars, and how often a year has them."""
 
 import numpy as np
 import pandas as pd

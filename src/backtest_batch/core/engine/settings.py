@@ -1,4 +1,4 @@
-"""The conditions under which target weights are traded."""
+"""The conditions under which target weights are traded, and what a trade costs under them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

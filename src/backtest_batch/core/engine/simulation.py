@@ -1,7 +1,7 @@
-"""From target weights to the path of an account: the public face of the simulation.
+"""From target weights to accounts: orders are sized, traded, and followed bar by bar.
 
-``docs/semantics.md`` states the rules, and the kernels compute them; the tests hold the same in
-readable numpy.
+This is the public face of the kernels: :func:`simulate` for one run, :func:`simulate_many` for runs
+that share signals.
 """
 
 import itertools

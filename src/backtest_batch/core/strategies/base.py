@@ -1,4 +1,4 @@
-"""What a strategy is."""
+"""What a strategy is: its protocol, the checks of its arguments, and of what it answers."""
 
 from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable

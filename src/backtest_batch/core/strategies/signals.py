@@ -1,13 +1,4 @@
-"""Causal signals, computed at the decision bars only.
-
-Each function takes ``values`` of shape (n_bars, n_assets) and the positions of the decision bars,
-strictly increasing, and returns an array of shape (n_decisions, n_assets). Row i depends on the
-rows ``<= decisions[i]`` of ``values`` and on nothing else, bit for bit: neither on later rows, nor
-on which other decisions are asked for, nor on the number of assets. numpy's own sums group their
-terms by the shape of the array, so those over bars are loops (in ``kernels.py``, imported where
-needed: a process that only reads ``warmup_bars`` never waits for numba). NaN stands where an asset
-has not a full window of numbers.
-"""
+"""Signals that use no later bar, computed at the decision bars only, and weights made of them."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a report is made of: frozen, plain, and mostly optional."""
+"""What a report is made of: frozen, plain, mostly optional; and its numbers as JSON."""
 
 import json
 import math
@@ -107,11 +107,11 @@ class WalkForwardView:
     Attributes
     ----------
     findings
-        What :func:`.walk_forward.summarise` returned, the scenario of the verdict first.
+        What :func:`.summarise` returned, the scenario of the verdict first.
     choices
-        What :func:`.walk_forward.choices_table` returned.
+        What :func:`.choices_table` returned.
     curves
-        What :func:`.walk_forward.compared_curves` returned for the first scenario.
+        What :func:`.compared_curves` returned for the first scenario.
     """
 
     findings: Sequence[Mapping[str, Any]]

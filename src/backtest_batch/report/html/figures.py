@@ -1,4 +1,4 @@
-"""Curves of the page: growth, drawdown and calendar returns, thinned to what a screen shows."""
+"""Numbers of the page's figures: curves, costs, dependence, equity; thinned to what is seen."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tables of the page's sections, from the runs of a batch."""
+"""Tables of the page: what one is made of, and those of each section."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Templates, styles and scripts of the pages."""
+"""Templates, styles and scripts of the pages, and the plotting library that they carry."""
 
 import base64
 import functools

@@ -1,4 +1,4 @@
-"""The verdict and its figures, each with what it is, what it is not and where it comes from."""
+"""The verdict and the walk-forward: each figure with what it is, is not, and comes from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""A share of a cluster, which computes one chunk at a time."""
+"""A share of a cluster, which computes one chunk at a time, and how its processes are ended."""
 
 import contextlib
 import threading

@@ -1,8 +1,9 @@
-"""What the command and the workers of a cluster send each other.
+"""What the command and the workers of a cluster send each other: requests, code, prices, files.
 
-They are the files that the code fingerprint covers: the strategy's module and the modules of the
-working directory that it imports. What is installed (below site-packages) is expected on the
-workers, too; the fingerprint that each worker computes again says when it is not the same.
+The code that is sent are the files that the code fingerprint covers: the strategy's module and the
+modules of the working directory that it imports. What is installed (below site-packages) is
+expected on the workers, too; the fingerprint that each worker computes again says when it is not
+the same.
 """
 
 import contextlib
