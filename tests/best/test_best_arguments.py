@@ -5,6 +5,7 @@ import pytest
 
 from backtest_batch.batch.rerun import RecordedCommand, read_winner, with_winner
 from backtest_batch.compose.arguments import expand_arguments, read_arguments
+from backtest_batch.compose.typed import readable
 from backtest_batch.config.arguments import argument_value, configuration_sources
 from backtest_batch.errors import ConfigurationError
 
@@ -27,7 +28,7 @@ CONFIG = {
 
 def rerun(texts):
     """Return what runs the winner again that the arguments name, as text."""
-    given = expand_arguments(read_arguments(texts))
+    given = expand_arguments(read_arguments(readable(texts)))
     winner = read_winner(given.value("best"))
     return list(with_winner(winner, read_arguments(winner.arguments), given).texts)
 

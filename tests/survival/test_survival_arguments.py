@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from hydra.errors import OverrideParseException
 
 from backtest_batch.batch.resume import Recalled, claimed, continued
 from backtest_batch.compose.arguments import read_arguments
@@ -90,6 +91,11 @@ def test_where_configuration_is_looked_for_may_change():
     texts = merged(["--config-dir=other", "resume=latest"])
     assert texts[:3] == ["-m", "--config-dir=other", "commission_bps=0,1"]
     assert merged(["-cd", "other", "resume=latest"])[:3] == ["-m", "-cd", "other"]
+
+
+def test_what_cannot_be_read_is_refused():
+    with pytest.raises(OverrideParseException):
+        merged(["data.symbols[0]=C", "resume=latest"])
 
 
 def test_all_that_differs_is_named():

@@ -15,13 +15,11 @@ import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, OverrideType, QuotedString, RangeSweep
-from hydra.errors import HydraException
 
 from backtest_batch.config.arguments import (
     WHOLE_NODES,
     Argument,
     Arguments,
-    argument_key,
     argument_text,
     divide,
     refuse_repeats,
@@ -275,23 +273,19 @@ class Swept:
 def read_arguments(texts: Sequence[str]) -> Arguments:
     """Return what a command line asks for: its options, and its keys with their values.
 
-    What Hydra cannot read is left as text, for it to refuse.
+    Raises
+    ------
+    HydraException
+        When one cannot be read.
     """
     options, keys = divide(texts)
-    parser = OverridesParser.create()
     found: list[Argument] = []
-    for text in keys:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:
-            found.append(Argument(key=argument_key(text), value=argument_text(text), text=text))
-            continue
-        override.input_line = text
+    for override in OverridesParser.create().parse_overrides(keys):
         is_sweep = override.is_sweep_override()
         argument = Argument(
             key=override.key_or_group,
             value=Swept(override) if is_sweep else override.value(),
-            text=text,
+            text=str(override.input_line),
             prefix=PREFIXES[override.type],
             is_sweep=is_sweep,
         )
