@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +91,14 @@ def require() -> Callable[[object, str], None]:
         pytest.skip(reason)
 
     return check
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_hydra_is_left() -> Iterator[None]:
+    """See that a file leaves no Hydra behind that is initialised: tests may run in any order."""
+    yield
+    module = sys.modules.get("hydra.core.global_hydra")
+    assert module is None or not module.GlobalHydra.instance().is_initialized()
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,7 @@ def test_a_sweep_inside_a_hydra_application(with_store, program, monkeypatch):
     assert "after" in written
 
 
+@pytest.mark.slow
 def test_sweeps_of_several_threads_run_one_after_the_other(with_store):
     def sweep(number):
         outcome = bb.run_sweep(

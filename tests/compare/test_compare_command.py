@@ -187,6 +187,7 @@ def test_several_batches_are_compared_and_their_differences_come_first(in_store,
     assert "rebalance: M in core; W in other" in summary
 
 
+@pytest.mark.slow
 def test_names_are_never_cut_where_the_output_is_no_terminal(in_store):
     done = command(in_store.folder, "batch=long", COLUMNS="40", TERM="dumb")
 
@@ -288,6 +289,7 @@ def test_what_cannot_be_compared_is_one_message_and_exit_code_2(in_store, capsys
     assert captured.out == ""
 
 
+@pytest.mark.slow
 def test_the_exit_codes_are_those_of_the_process(recorded):
     assert command(recorded.folder, "batch=nix").returncode == 2
     assert command(recorded.folder, "batch=long").returncode == 0
@@ -297,6 +299,7 @@ def test_the_exit_codes_are_those_of_the_process(recorded):
     assert "rank_by" in shown.stdout
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_fault(recorded):
     program = f"{sys.executable} -m backtest_batch.compare batch=long | head -c 100"
     done = subprocess.run(

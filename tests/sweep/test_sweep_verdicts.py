@@ -46,6 +46,7 @@ def verdict(folder: Path) -> dict[str, Any]:
     return json.loads(written.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_costs_and_exposures_alone_are_one_strategy(with_store, command):
     done = command("-m", "commission_bps=0,0.5,1", "max_gross_exposure=0.6,0.8,1.0")
     assert done.code == 0, done.err
@@ -57,6 +58,7 @@ def test_costs_and_exposures_alone_are_one_strategy(with_store, command):
     assert "cannot tell: one strategy was tried" in done.out
 
 
+@pytest.mark.slow
 def test_random_portfolios_of_survivors_are_not_skill(with_store, command):
     (with_store / "picks.py").write_text(PICKS, encoding="utf-8")
     done = command(
@@ -70,7 +72,9 @@ def test_random_portfolios_of_survivors_are_not_skill(with_store, command):
     assert found["spa_pvalue"] <= 0.05
 
 
-@pytest.mark.parametrize(("skill", "label"), [(0.0, "luck"), (0.15, "skill")])
+@pytest.mark.parametrize(
+    ("skill", "label"), [pytest.param(0.0, "luck", marks=pytest.mark.slow), (0.15, "skill")]
+)
 def test_noise_is_luck_and_planted_skill_is_skill(with_store, command, skill, label):
     (with_store / "picks.py").write_text(PICKS, encoding="utf-8")
     done = command(
@@ -90,6 +94,7 @@ def test_noise_is_luck_and_planted_skill_is_skill(with_store, command, skill, la
     assert verdict(with_store)["verdict"]["label"] == label
 
 
+@pytest.mark.slow
 def test_earlier_batches_of_the_experiment_count_as_trials(with_store, command):
     shared = ("-m", "data=synthetic", "data.n_bars=600")
     assert command(*shared, "strategy.fast=5,10").code == 0
@@ -181,6 +186,7 @@ def test_costs_can_be_choices_and_periods_are(with_store):
     assert "skilled" not in found.summary
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_runs_all_fail_still_ends_with_a_summary(with_store, command):
     (with_store / "broken.py").write_text(
         "class Broken:\n"

@@ -65,6 +65,7 @@ def test_choices_are_made_in_sample_and_stitched_out_of_sample(with_store, comma
     assert found["scenarios"][0]["n_splits"] == n_splits
 
 
+@pytest.mark.slow
 def test_each_scenario_is_split_on_its_own_bars(with_store, command):
     starts = ("2000-03-01", "2001-10-01")
     done = command(*SHARED, *WALK, "strategy.fast=5,10", f"start_date={','.join(starts)}")
@@ -79,6 +80,7 @@ def test_each_scenario_is_split_on_its_own_bars(with_store, command):
     assert summary.groupby("scenario")["split"].nunique().tolist() == [9, 3]
 
 
+@pytest.mark.slow
 def test_one_configuration_is_its_own_walk_forward_bit_for_bit(with_store, command):
     done = command(*SHARED, *WALK, "batch_name=one")
     assert done.code == 0, done.err
@@ -89,6 +91,7 @@ def test_one_configuration_is_its_own_walk_forward_bit_for_bit(with_store, comma
     assert own.tobytes() == equity["net_return"].to_numpy().tobytes()
 
 
+@pytest.mark.slow
 def test_a_fitted_run_is_measured_on_bars_it_was_not_fitted_on(with_store, command, recorded_runs):
     # Its account is entered up to a quarter before the first test bar, with what was learnt on
     # the bars in between.
@@ -134,6 +137,7 @@ def test_what_a_fitted_run_comes_to_does_not_depend_on_its_chunk(working_dir, pl
     assert together[0].in_sample["beta"] != together[1].in_sample["beta"]
 
 
+@pytest.mark.slow
 def test_a_strategy_with_fit_sees_training_bars_only(with_store, command):
     (with_store / "fitting.py").write_text(FITTED, encoding="utf-8")
     done = command(
@@ -170,6 +174,7 @@ def test_bad_settings_are_refused_before_anything_runs(with_store, command, sett
     assert not (with_store / "mlruns" / "batches").exists()
 
 
+@pytest.mark.slow
 def test_ranking_by_an_out_of_sample_metric_is_flagged(with_store, command):
     done = command(*SHARED, *WALK, "strategy.fast=5,10,20", "rank_by=oos_sharpe")
     assert done.code == 0, done.err
