@@ -215,7 +215,8 @@ def _judge(
             wrong.append(f"beside it: exit {rival.process.returncode}, expected {codes}: {text!r}")
     commands = [command, *(rival for rival, _ in sandbox.rivals)]
     sandbox.rivals.clear()
-    wrong += [f"traceback: {it.errors[-600:]!r}" for it in commands if "Traceback" in it.errors]
+    if not any(kind.shows_tracebacks for kind in applied):
+        wrong += [f"traceback: {it.errors[-600:]!r}" for it in commands if "Traceback" in it.errors]
     deadline = time.monotonic() + ORPHAN_SECONDS
     while (alive := sandbox.processes()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -50,6 +50,8 @@ class Kind:
         Whether results of finished runs may be gone, so that they are computed again.
     kills_workers
         Whether a worker may die with runs in flight, which are then computed again.
+    shows_tracebacks
+        Whether somebody else's process says of itself that it was killed, with a traceback.
     shell
         Script by which the command is started otherwise; ``apply`` then only counts.
     """
@@ -61,6 +63,7 @@ class Kind:
     ends: bool = False
     spoils: bool = False
     kills_workers: bool = False
+    shows_tracebacks: bool = False
     shell: str = ""
 
 
@@ -116,18 +119,25 @@ def _kill_worker(target: Target) -> bool:
     return True
 
 
-def _kill_other(target: Target) -> bool:
-    """Kill a process that is neither the command nor a worker, such as the guard."""
-    others = [
-        pid
-        for pid in target.sandbox.processes()
-        if pid != target.command.process.pid and "popen_loky" not in target.sandbox.named(pid)
-    ]
-    if not others:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(target.rng.choice(others), signal.SIGKILL)
-    return True
+def _kill_other(*, trackers: bool) -> Callable[[Target], bool]:
+    """Kill what is neither the command nor a worker: a tracker of joblib's, or another process."""
+
+    def apply(target: Target) -> bool:
+        sandbox = target.sandbox
+        others = [
+            pid
+            for pid in sandbox.processes()
+            if pid != target.command.process.pid
+            and "popen_loky" not in sandbox.named(pid)
+            and ("resource_tracker" in sandbox.named(pid)) is trackers
+        ]
+        if not others:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(target.rng.choice(others), signal.SIGKILL)
+        return True
+
+    return apply
 
 
 def _lock_database(target: Target) -> bool:
@@ -285,12 +295,18 @@ KINDS = (
         moments=("running", "recording"),
         kills_workers=True,
     ),
-    Kind(name="guard killed", apply=_kill_other, moments=("running", "recording")),
+    Kind(name="guard killed", apply=_kill_other(trackers=False), moments=("running", "recording")),
+    Kind(
+        name="resource tracker killed",
+        apply=_kill_other(trackers=True),
+        moments=("running", "recording"),
+        shows_tracebacks=True,
+    ),
     Kind(name="database locked", apply=_lock_database),
     Kind(
         name="database replaced by its copy",
         apply=_replace_database,
-        codes=(3,),
+        codes=(2, 3),  # 2: a resume that was still reading has run nothing
         moments=("running", "recording", "reports"),
     ),
     Kind(
