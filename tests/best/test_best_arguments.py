@@ -229,3 +229,17 @@ def test_a_file_that_is_not_there_is_refused(tmp_path, best):
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="is not valid JSON"):
         rerun([f"best={tmp_path / 'bytes.json'}"])
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_value_with_a_secret_is_given_again_in_other_quotes(best, quote):
+    command = (
+        "python -m backtest_batch strategy=custom "
+        "'strategy.url='\"'\"'postgresql://***@prices.team/db?sslmode=require'\"'\"''"
+    )
+    path = best(command=command)
+    url = f"strategy.url={quote}postgresql://ann:s3cr3t@prices.team/db?sslmode=require{quote}"
+
+    assert url in rerun([f"best={path}", url])
+    with pytest.raises(ConfigurationError, match=r"strategy\.url \(given .*other\.team"):
+        rerun([f"best={path}", url.replace("prices.team", "other.team")])
