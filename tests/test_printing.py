@@ -60,5 +60,5 @@ def test_nothing_is_printed_past_the_one_way_out():
         if prints.search(path.read_text(encoding="utf-8"))
     }
     # Words of their own only: help, the version, how it ended. A worker prints into its log.
-    allowed = {"printing.py", "__main__.py", "app.py", "compare.py", "exit_code.py"}
-    assert found - allowed <= {"batch/output.py"}
+    allowed = {"printing.py", "cli/main.py", "cli/compare.py"}
+    assert found - allowed <= {"workers/start.py"}
