@@ -24,6 +24,7 @@ from typing import Any
 
 from backtest_batch.masking import masked
 from backtest_batch.printing import printable
+from backtest_batch.values import value_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,7 @@ class Fault:
     @property
     def shown(self) -> str:
         """The value as it is typed: ``null`` and ``true``, not Python's words; no secrets."""
-        if self.value is None:
-            return "null"
-        if isinstance(self.value, bool):
-            return str(self.value).lower()
-        return masked(f"{self.key}={self.value}").removeprefix(f"{self.key}=")
+        return masked(f"{self.key}={value_text(self.value)}").removeprefix(f"{self.key}=")
 
 
 class BacktestBatchError(Exception):

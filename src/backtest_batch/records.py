@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from backtest_batch.errors import Fault
 from backtest_batch.masking import masked_values
+from backtest_batch.values import value_text
 
 Scalar = str | int | float | bool | None
 
@@ -58,16 +59,7 @@ class Composition:
     @property
     def name(self) -> str:
         """What people read: ``commission_bps=0.5 max_gross_exposure=0.8``."""
-        return " ".join(f"{key}={format_value(value)}" for key, value in self.labels.items())
-
-
-def format_value(value: Any) -> str:
-    """Return a swept value as names show it: floats by repr, null and booleans as typed."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
+        return " ".join(f"{key}={value_text(value)}" for key, value in self.labels.items())
 
 
 @dataclass(frozen=True, kw_only=True)

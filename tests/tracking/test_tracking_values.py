@@ -3,39 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from backtest_batch.store.mlflow_run import (
-    KEY_LENGTH,
-    flattened,
-    is_number,
-    safe_key,
-    storable_text,
-    value_text,
-)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0.5, "0.5"),
-        (0.0, "0.0"),
-        (1e-07, "1e-07"),
-        (20, "20"),
-        (True, "true"),
-        (None, "null"),
-        ("ema", "ema"),
-        ("", ""),
-        (["A", "Ö"], '["A", "Ö"]'),
-        ((1, 2.5), "[1, 2.5]"),
-        ({}, "{}"),
-    ],
-)
-def test_values_as_text(value, expected):
-    assert value_text(value) == expected
-
-
-def test_nested_keys_are_dotted_and_empty_mappings_stay():
-    nested = {"a": 1, "b": {"c": {"d": 2}, "e": {}}, "f": []}
-    assert dict(flattened(nested)) == {"a": 1, "b.c.d": 2, "b.e": {}, "f": []}
+from backtest_batch.store.mlflow_run import KEY_LENGTH, is_number, safe_key, storable_text
 
 
 def test_a_value_of_the_allowed_length_is_untouched_and_a_longer_one_says_so():

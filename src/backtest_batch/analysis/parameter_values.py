@@ -1,6 +1,5 @@
 """Values of swept parameters as levels: distinct, ordered, coded by position."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch import records
 from backtest_batch.arrays import IntArray
 from backtest_batch.records import Scalar
+from backtest_batch.values import value_text
 
 
 def plain_value(value: Any) -> Scalar:
@@ -30,7 +29,7 @@ def plain_value(value: Any) -> Scalar:
     if isinstance(value, bool | int | str):
         return value
     if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return value_text(value)
     return str(value)
 
 
@@ -40,7 +39,7 @@ def value_as_typed(value: Any) -> str:
     Floats by ``repr`` (``0.5``, ``0.0``), None as ``null``, booleans as ``true`` and ``false``.
     Nothing is shortened.
     """
-    return records.format_value(plain_value(value))
+    return value_text(plain_value(value))
 
 
 def typed_value(text: str) -> Scalar:

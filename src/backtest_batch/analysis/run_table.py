@@ -15,6 +15,7 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.engine.metrics import METRICS, RESULT_METRICS, Metric
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Scalar
+from backtest_batch.values import value_at
 
 NEIGHBOURHOOD = "sharpe_neighbourhood"
 """Metric of a run that its neighbours in the grid determine; see :mod:`.stability`."""
@@ -349,11 +350,7 @@ def _value(record: RunRecord, name: str) -> Scalar:
     """Return a run's value of a key that it, or another run of the batch, swept."""
     if name in record.spec.swept:
         return plain_value(record.spec.swept[name])
-    node: Any = record.spec.config
-    for part in name.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
+    node = value_at(record.spec.config, name.split("."))
     if isinstance(node, Mapping) and "_target_" in node:
         return choice_name(str(node["_target_"]))
     return plain_value(node)

@@ -22,8 +22,7 @@ from backtest_batch.arrays import FloatArray
 from backtest_batch.batch.judging import Compared
 from backtest_batch.batch.opening import user_tags
 from backtest_batch.batch.returns import BatchReturns, write_returns
-from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session, Stopwatch, record_extras
-from backtest_batch.errors import StoreError
+from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session, Stopwatch
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunResult, RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
@@ -256,7 +255,7 @@ TOP_CURVES = 20
 def complete_best_runs(session: Session, compared: Compared) -> Compared:
     """Add to the best runs what only they carry, and return the comparison with what to say of it.
 
-    What the store does not take stays in ``session.extras``, and is spooled at the end.
+    What the store does not take stays in ``session.extras``, and goes into the spool at the end.
     """
     best = best_first(session, compared.conclusion)
     folders, notes = _files(session, best)
@@ -273,8 +272,8 @@ def complete_best_runs(session: Session, compared: Compared) -> Compared:
             texts={"equity.html": equity_page(compared, spec)},
             folder=folders.get(spec.run_key),
         )
-    session.extras.update(extras)
-    _record(session)
+    session.add_extras(extras)
+    session.record_extras()
     conclusion = compared.conclusion
     noted = replace(conclusion, notes=(*conclusion.notes, *notes))
     return replace(compared, conclusion=noted)
@@ -306,7 +305,7 @@ def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], 
     are computed again.
     """
     folders = dict(session.late_files)
-    if not session.keeps_top_files or session.pending:
+    if not session.computes_best_again:
         return folders, []
     wanted = [
         spec
@@ -337,16 +336,3 @@ def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], 
             "for their files, these came to something else or failed; they have no files."
         )
     return folders, notes
-
-
-def _record(session: Session) -> None:
-    recording = session.recording
-    if recording.error is not None or recording.recorder is None:
-        return
-    try:
-        record_extras(recording.recorder, session.extras, recording.recorded)
-    except StoreError as error:
-        recording.error = error
-    else:
-        session.recorded_extras.update(session.extras)
-        session.extras.clear()

@@ -112,7 +112,7 @@ def _take_back(session: Session) -> None:
 
     The batch is then recorded as a new one, with the files that it began with.
     """
-    recording, extras = session.recording, session.recorded_extras
+    recording = session.recording
     recorder = recording.recorder
     assert recorder is not None
     known = {record.spec.run_key for record in recording.unrecorded}
@@ -132,7 +132,7 @@ def _take_back(session: Session) -> None:
             )
         recording.unrecorded.append(replace(record, outcome=outcome))
     recording.recorded.clear()
-    session.extras.update({key: item for key, item in extras.items() if key not in session.extras})
+    session.take_back_extras()
     recorder.parent_run_id = None
 
 

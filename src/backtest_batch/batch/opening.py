@@ -49,11 +49,12 @@ from backtest_batch.store.folders import (
     open_workspace,
     unwritable,
 )
-from backtest_batch.store.mlflow_run import RESERVED_TAGS, BatchInfo, DatasetInfo, flattened
+from backtest_batch.store.mlflow_run import RESERVED_TAGS, BatchInfo, DatasetInfo
 from backtest_batch.store.process import this_process
 from backtest_batch.store.recorder import BackgroundRecorder, Recorder
 from backtest_batch.store.search import TRIALS, find_batch
 from backtest_batch.store.store import Store, StoreNotFoundError, open_store
+from backtest_batch.values import flattened
 from backtest_batch.workers.chunks import benchmark_rows
 from backtest_batch.workers.settings import ExecutorSettings
 
@@ -236,20 +237,17 @@ def open_session(
         ),
         facts=facts,
         started_ms=started_ms,
-        kept=ResumeNotes(workspace.scratch.folders),
+        resume_notes=ResumeNotes(workspace.scratch.folders),
         earlier=earlier,
-        again=[],
         notes=[*plan.notes],
     )
     try:
         if earlier is not None and continued is not None and continued.store is not None:
             _take_up(session, earlier, continued.store)
         if not session.complete:
-            session.recording.lost_files = session.files_were_deleted
-            session.executor.start(len(session.chunks))
-            session.recording.start()
+            session.start()
     except BaseException:
-        session.executor.close()
+        session.end_workers()
         workspace.discard()
         raise
     return session
@@ -283,22 +281,20 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
 
 def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
     """Take over what an earlier attempt has finished."""
-    workspace, plan, kept = session.workspace, session.plan, session.kept
-    done = with_in_sample(earlier.records, kept)
-    session.records.update({record.spec.run_key: record for record in done})
-    session.recording.recorded.update(earlier.run_ids)
-    session.notes.extend(earlier.notes)
+    workspace, plan, notes = session.workspace, session.plan, session.resume_notes
+    done = with_in_sample(earlier.records, notes)
+    session.take_over(earlier, done)
     bare = without_files(done, session.with_files, earlier, store)
     if session.complete and not bare:
         restore_reports(workspace, earlier, store)
         return
-    session.benchmarks.update(kept.read("benchmark"))
+    session.add_benchmarks(notes.read("benchmark"))
     workspace.gather()
     missing = incomplete(workspace, plan, done, session.benchmarks)
     if missing and not walks_forward(plan.runs[0].config):
         restore_returns(workspace, plan, missing, earlier, store)
         missing = incomplete(workspace, plan, done, session.benchmarks)
-    unwritten = kept.read("unwritten").keys() - {spec.run_key for spec in missing}
+    unwritten = notes.read("unwritten").keys() - {spec.run_key for spec in missing}
     missing += [
         record.spec
         for record in done
@@ -306,12 +302,7 @@ def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
     ]
     known = {spec.run_key for spec in missing}
     missing += [spec for spec in bare if spec.run_key not in known]
-    session.again.extend(missing)
-    if missing:
-        session.notes.append(
-            f"{len(missing)} runs that had finished are computed again, because their returns or "
-            "files are not at hand here."
-        )
+    session.compute_again(missing)
 
 
 def user_tags(config: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from backtest_batch.ownership import Origin, origin
 from backtest_batch.records import RunFailure, RunRecord, RunResult
 from backtest_batch.report.best_params import COMMAND_KEYS, ENVIRONMENT, SIGNED_COMMAND
 from backtest_batch.store.batch_document import is_in_own_mlruns, is_place
-from backtest_batch.store.mlflow_run import flattened
+from backtest_batch.values import flattened, value_at
 
 ABSENT = object()
 
@@ -136,11 +136,7 @@ class RecordedCommand:
 
 def configured_value(config: Any, key: str) -> Any:
     """Return a configured value, of a node the name of its choice; ``ABSENT`` without one."""
-    node = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return ABSENT
-        node = node[part]
+    node = value_at(config, key.split("."), ABSENT)
     if isinstance(node, Mapping) and "_target_" in node:
         return choice_name(str(node["_target_"]))
     return node

@@ -33,7 +33,6 @@ from backtest_batch.interrupt import (
 from backtest_batch.printing import say, tell
 from backtest_batch.records import BatchRequest, RunRecord
 from backtest_batch.report.html.templates import start_packing
-from backtest_batch.store.claim import release
 from backtest_batch.store.store import close_stores
 from backtest_batch.workers.settings import make_executor
 
@@ -113,45 +112,42 @@ def run(
         end_log()
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A batch that has begun, how its runs are ranked, and the earlier run that it repeats."""
+
+    session: Session
+    ranking: Ranking
+    winner: Winner | None
+
+
 def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> BatchOutcome:
-    started_ms, watch = time.time_ns() // 1_000_000, Stopwatch.of_this_process()
-    session = None
+    watch = Stopwatch.of_this_process()
     with interruptible():
         try:
-            ranking = _ranking(request)
-            if request.config["dry_run"]:
-                with signals_deferred():
-                    describe(request, output)
-                return BatchOutcome(exit_code=0)
-            _refuse_too_many(request)
-            with watch.stage("planning"):
-                plan = make_plan(request.compositions)
-                # Before anything is written: the reports may replace the file.
-                winner = _winner(request)
-                begun()
-                session = open_session(
-                    request,
-                    plan,
-                    make_executor,
-                    started_ms,
-                    rerun_of="" if winner is None else winner.batch_id,
-                )
-            remember(f"\nInterrupted. {CUT_OFF}{_how_to_go_on(session)}")
-            if session.complete:
-                return _already_complete(session, output)
-            compared = _compute_and_compare(session, ranking, watch)
-            exit_code = finish(session, compared, watch)
+            opened = _open(request, make_executor, watch, output)
         except BaseException as error:
             interruption = taken(error)
-            if interruption is not None:
-                return _interrupted(session, interruption)
-            if session is not None:
+            if interruption is None:
+                raise
+            _say(f"\nInterrupted ({interruption}); nothing was run.\n")
+            return BatchOutcome(exit_code=interruption.exit_code)
+        if opened is None:
+            return BatchOutcome(exit_code=0)
+        winner = opened.winner
+        with opened.session as session:
+            try:
+                remember(f"\nInterrupted. {CUT_OFF}{_how_to_go_on(session)}")
+                if session.complete:
+                    return _already_complete(session, output)
+                compared = _compute_and_compare(session, opened.ranking, watch)
+                exit_code = finish(session, compared, watch)
+            except BaseException as error:
+                interruption = taken(error)
+                if interruption is not None:
+                    return _interrupted(session, interruption)
                 _abandon(session)
-            raise
-        finally:
-            if session is not None:
-                with signals_deferred():
-                    release(session.batch_id)
+                raise
         with contextlib.suppress(Interrupted):
             print_summary(session, compared, output)
             if winner is not None and request.config["verify"]:
@@ -161,21 +157,45 @@ def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> 
     return _outcome(session, exit_code, compared.conclusion)
 
 
+def _open(
+    request: BatchRequest, make_executor: MakeExecutor, watch: Stopwatch, output: TextIO
+) -> _Opened | None:
+    """Plan a batch and begin it; a dry run is described, and None returned."""
+    started_ms = time.time_ns() // 1_000_000
+    ranking = _ranking(request)
+    if request.config["dry_run"]:
+        with signals_deferred():
+            describe(request, output)
+        return None
+    _refuse_too_many(request)
+    with watch.stage("planning"):
+        plan = make_plan(request.compositions)
+        # Before anything is written: the reports may replace the file.
+        winner = _winner(request)
+        begun()
+        session = open_session(
+            request,
+            plan,
+            make_executor,
+            started_ms,
+            rerun_of="" if winner is None else winner.batch_id,
+        )
+    return _Opened(session, ranking, winner)
+
+
 def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
     with watch.stage("execution"):
         heed()
         session.compute(ranking)
-    if not session.keeps_top_files:
-        session.executor.close()
+    if not session.computes_best_again:
+        session.end_workers()
     with watch.stage("recording"):
         session.recording.close()
     start_packing()
     heed()
     compared = _compare(session, ranking, watch)
     with watch.stage("recording"):
-        compared = complete_best_runs(session, compared)
-    session.executor.close()
-    return compared
+        return complete_best_runs(session, compared)
 
 
 def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
@@ -215,17 +235,13 @@ def _axes_text(request: BatchRequest) -> str:
     return " x ".join(f"{count:,} {key}" for key, count in request.axes.items())
 
 
-def _interrupted(session: Session | None, interruption: Interrupted) -> BatchOutcome:
+def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:
     """Record what has ended, and say how to go on; what hangs may be cut off."""
-    if session is None:
-        _say(f"\nInterrupted ({interruption}); nothing was run.\n")
-        return BatchOutcome(exit_code=interruption.exit_code)
     try:
-        said = _end_early(session)
+        message = _end_early(session)
     except Interrupted:
-        session.executor.close()
-        said = CUT_OFF
-    _say(f"\nInterrupted ({interruption}). {said}{_how_to_go_on(session)}")
+        message = CUT_OFF
+    _say(f"\nInterrupted ({interruption}). {message}{_how_to_go_on(session)}")
     return _outcome(session, interruption.exit_code, None)
 
 
@@ -238,8 +254,7 @@ def _say(text: str) -> None:
 def _end_early(session: Session) -> str:
     """End the workers and the parent run; return what to tell the user."""
     session.interrupt()
-    session.executor.close()
-    session.recording.close()
+    session.stop()
     if session.recording.recorder is None:
         # The store could not even be opened: nothing counts as run.
         session.workspace.discard()
@@ -256,9 +271,7 @@ def _end_early(session: Session) -> str:
 def _abandon(session: Session) -> None:
     """Leave nothing behind that looks as if it ran on, whatever has gone wrong."""
     with contextlib.suppress(Exception):
-        session.executor.close()
-    with contextlib.suppress(Exception):
-        session.recording.close()
+        session.stop()
     if session.recording.recorder is None:
         # The store could not even be opened: nothing counts as run.
         session.workspace.discard()
@@ -275,7 +288,6 @@ def _how_to_go_on(session: Session) -> str:
 
 
 def _already_complete(session: Session, output: TextIO) -> BatchOutcome:
-    session.executor.close()
     # Its process may have died just before it moved them.
     say(publish(session.workspace.reports, session.workspace.output_dir))
     if not session.failed:  # failed runs may run again, and need the returns of the others

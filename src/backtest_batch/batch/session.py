@@ -21,11 +21,14 @@ from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.config.checks import as_text
 from backtest_batch.cutting import LOGGED_MESSAGE, cut
+from backtest_batch.errors import StoreError
+from backtest_batch.interrupt import signals_deferred
 from backtest_batch.masking import masked
 from backtest_batch.printing import LOG_FORMAT, PrintableFormatter, say
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.progress import ProgressDisplay
 from backtest_batch.report.text import one_line
+from backtest_batch.store.claim import release
 from backtest_batch.store.folders import Workspace
 from backtest_batch.store.mlflow_run import EquityCurve
 from backtest_batch.store.recorder import BackgroundRecorder, Recorder
@@ -106,9 +109,11 @@ DELETED = "they were deleted while the batch ran"
 """Why returns and files are missing that had been written."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Session:
-    """One batch from its plan to its end.
+    """One batch from its plan to its end; what has become of its runs is added while it runs.
+
+    Used in a ``with`` statement, at the end of which its workers end and its claim is released.
 
     Attributes
     ----------
@@ -124,13 +129,13 @@ class Session:
         Its way into the store.
     facts
         Provenance: machine, packages, version control.
-    kept
-        What it remembers beyond the store.
+    resume_notes
+        What resume needs beyond what the store holds.
     earlier
         What an earlier attempt left; None for a new batch.
     again
         Finished runs of the earlier attempt that are computed again, because their returns or
-        their files are not at hand.
+        their files are not here.
     records
         The runs that have ended, by run key.
     benchmarks
@@ -140,7 +145,7 @@ class Session:
     late_files
         Folders with files of runs that were recorded without them, by run key.
     extras, recorded_extras
-        What is to be added to runs that are recorded, and what was, by run key.
+        What is still to be added to runs that are recorded, and what was added, by run key.
     notes
         What the user should know before reading the results.
     """
@@ -153,7 +158,7 @@ class Session:
     recording: BackgroundRecorder
     facts: Mapping[str, Any]
     started_ms: int
-    kept: ResumeNotes
+    resume_notes: ResumeNotes
     earlier: Earlier | None = None
     again: list[RunSpec] = field(default_factory=list)
     records: dict[str, RunRecord] = field(default_factory=dict)
@@ -163,8 +168,19 @@ class Session:
     extras: dict[str, Extra] = field(default_factory=dict)
     recorded_extras: dict[str, Extra] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _in_order: list[RunRecord] = field(default_factory=list)
-    _unknown: list[str] = field(default_factory=list)
+    _warned_of_unknown: bool = field(default=False, init=False)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            # What went wrong before is the news, not what goes wrong because of it.
+            with contextlib.nullcontext() if error is None else contextlib.suppress(Exception):
+                self.end_workers()
+        finally:
+            with signals_deferred():
+                release(self.batch_id)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -187,13 +203,11 @@ class Session:
             and self.earlier.handle.status == "FINISHED"
         )
 
-    @property
+    @cached_property
     def in_order(self) -> Sequence[RunRecord]:
-        """The runs that have ended, in the order of the plan."""
-        if not self._in_order:
-            ended = (self.records.get(run.run_key) for run in self.plan.runs)
-            self._in_order.extend(record for record in ended if record is not None)
-        return self._in_order
+        """The runs that have ended, in the order of the plan; made anew when one has ended."""
+        ended = (self.records.get(run.run_key) for run in self.plan.runs)
+        return [record for record in ended if record is not None]
 
     @property
     def failed(self) -> list[RunRecord]:
@@ -214,6 +228,11 @@ class Session:
         policy = self.config["tracking"]["artifacts"]
         return policy != "none" and not keeps_all_files(policy, len(self.plan.runs))
 
+    @property
+    def computes_best_again(self) -> bool:
+        """Whether the best runs are computed a second time, for their files."""
+        return self.keeps_top_files and not self.pending
+
     @cached_property
     def with_files(self) -> frozenset[int]:
         """Indices of the runs whose files are written while they are computed."""
@@ -223,9 +242,75 @@ class Session:
 
     @cached_property
     def chunks(self) -> list[list[RunSpec]]:
-        """What the workers are given, of the runs that were to be computed when this was asked."""
+        """The runs to compute, as the workers get them; fixed when this is read first."""
         todo = [*self.pending, *self.again]
         return group_runs(todo, self.config["n_jobs"], self.profiled)
+
+    def take_over(self, earlier: Earlier, records: Sequence[RunRecord]) -> None:
+        """Count what an earlier attempt has finished as done.
+
+        Parameters
+        ----------
+        earlier
+            What it left in the store.
+        records
+            The runs that it finished.
+        """
+        self._add(records)
+        self.recording.recorded.update(earlier.run_ids)
+        self.notes.extend(earlier.notes)
+
+    def add_benchmarks(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add metrics of benchmarks by key."""
+        self.benchmarks.update(metrics)
+
+    def compute_again(self, runs: Sequence[RunSpec]) -> None:
+        """Compute finished runs once more, since their returns or files are not here."""
+        self.again.extend(runs)
+        if runs:
+            self.notes.append(
+                f"{len(runs)} runs that had finished are computed again, because their returns or "
+                "files are not at hand here."
+            )
+
+    def start(self) -> None:
+        """Start the workers, and open the store beside them."""
+        self.recording.lost_files = self.files_were_deleted
+        self.executor.start(len(self.chunks))
+        self.recording.start()
+
+    def end_workers(self) -> None:
+        """End the workers, whatever they are doing; they may have ended already."""
+        self.executor.close()
+
+    def stop(self) -> None:
+        """End the workers, and wait until all that has ended is recorded."""
+        try:
+            self.end_workers()
+        finally:
+            self.recording.close()
+
+    def add_extras(self, extras: Mapping[str, Extra]) -> None:
+        """Note what is still to be added to recorded runs, by run key."""
+        self.extras.update(extras)
+
+    def record_extras(self) -> None:
+        """Add to recorded runs what is still to be added; what the store does not take is kept."""
+        recording = self.recording
+        if recording.error is not None or recording.recorder is None:
+            return
+        try:
+            record_extras(recording.recorder, self.extras, recording.recorded)
+        except StoreError as error:
+            recording.error = error
+        else:
+            self.recorded_extras.update(self.extras)
+            self.extras.clear()
+
+    def take_back_extras(self) -> None:
+        """Treat what was added to recorded runs as still to be added: the store has vanished."""
+        self.extras = {**self.recorded_extras, **self.extras}
+        self.recorded_extras = {}
 
     def compute(self, ranking: Ranking) -> None:
         """Compute every run and hand it to the recorder, until all have ended.
@@ -257,7 +342,13 @@ class Session:
             self.recording.require_open()
 
     def recompute(self, runs: Sequence[RunSpec]) -> dict[str, RunResult | RunFailure | None]:
-        """Compute runs again for their files alone, and return what came of it by run key."""
+        """Compute runs again for their files alone, as the last thing that workers do.
+
+        Returns
+        -------
+        dict
+            What came of it, by run key.
+        """
         outcomes: dict[str, RunResult | RunFailure | None] = {}
         wanted = frozenset(run.index for run in runs)
         chunks = group_runs(runs, self.config["n_jobs"], frozenset())
@@ -267,10 +358,11 @@ class Session:
 
         for ended, _ in self.executor.execute(chunks, task):
             outcomes |= {record.spec.run_key: record.outcome for record in ended}
+        self.end_workers()
         return outcomes
 
     def lost_returns(self) -> list[RunSpec]:
-        """Return the finished runs, and one for each benchmark, whose returns are not at hand."""
+        """Return the finished runs, and one for each benchmark, whose returns are missing."""
         spread = self.workspace.is_spread
         self.workspace.gather()
         deleted = have_gaps(self.workspace, self.plan, self.in_order)
@@ -278,9 +370,8 @@ class Session:
             return []
         lost = incomplete(self.workspace, self.plan, self.in_order, self.benchmarks)
         if deleted:
-            gone = {spec.run_key: DELETED for spec in lost if spec.run_key not in self.unwritten}
-            self.unwritten.update(gone)
-            self.kept.add("unwritten", {key: {"error": error} for key, error in gone.items()})
+            gone = [spec.run_key for spec in lost if spec.run_key not in self.unwritten]
+            self._note_missing_files(gone, DELETED)
         return lost
 
     def counts(self) -> dict[str, str]:
@@ -304,55 +395,59 @@ class Session:
             self.recording.put(killed)
 
     def files_were_deleted(self, record: RunRecord) -> None:
-        """Remember a run that is recorded without its files, for resume; called in any thread."""
-        key = record.spec.run_key
+        """Note for resume that a run is recorded without its files; called in any thread."""
         if not self.unwritten:
             log.warning("the files of %s are missing: %s", record.spec.run_id, DELETED)
-        self.unwritten[key] = DELETED
-        self.kept.add("unwritten", {key: {"error": DELETED}})
+        self._note_missing_files([record.spec.run_key], DELETED)
 
     def _take(self, ended: Sequence[RunRecord], reply: ChunkReply | None) -> list[RunRecord]:
-        """Remember and hand on what has ended; return the runs that had not ended before."""
+        """Note and record what has ended; return the runs that had not ended before."""
         ended = [_masked(record) for record in ended]
         if reply is not None:
             fresh = {
                 key: item for key, item in reply.benchmarks.items() if key not in self.benchmarks
             }
-            self.kept.add("benchmark", fresh)
-            self.benchmarks.update(fresh)
+            self.resume_notes.add("benchmark", fresh)
+            self.add_benchmarks(fresh)
             if reply.write_error is not None:
-                self._unwritten(ended, reply.write_error)
+                if not self.unwritten:
+                    log.warning("returns and files cannot be written: %s", reply.write_error)
+                self._note_missing_files([run.spec.run_key for run in ended], reply.write_error)
         fitted = {
             record.spec.run_key: record.outcome.in_sample
             for record in ended
             if isinstance(record.outcome, RunResult) and record.outcome.in_sample
         }
-        self.kept.add("in_sample", fitted)
+        self.resume_notes.add("in_sample", fitted)
         # A run that was done before was computed again for what was lost of it.
         new = [item for item in ended if item.spec.run_key not in self.records]
-        self._in_order.clear()
         for record in ended:
             key, outcome = record.spec.run_key, record.outcome
             if key in self.records and isinstance(outcome, RunResult) and outcome.artifacts:
                 self.late_files[key] = outcome.artifacts
-            self.records[key] = _slim(record, self.records)
+        self._add([_slim(record, self.records) for record in ended])
         if new:
             self.recording.put(new)
         for record in new:
             if isinstance(record.outcome, RunResult):
-                self._say_unknown(record.outcome)
+                self._warn_of_unknown(record.outcome)
             if isinstance(record.outcome, RunFailure):
                 shown = cut(one_line(record.outcome.error_message), LOGGED_MESSAGE)
                 kind = record.outcome.error_type
                 log.warning("%s failed: %s: %s", record.spec.run_id, kind, shown)
         return new
 
-    def _say_unknown(self, result: RunResult) -> None:
-        """Say once that a strategy reads what cannot be recorded."""
+    def _add(self, records: Sequence[RunRecord]) -> None:
+        """Add runs that have ended."""
+        self.records.update({record.spec.run_key: record for record in records})
+        self.__dict__.pop("in_order", None)
+
+    def _warn_of_unknown(self, result: RunResult) -> None:
+        """Warn once that a strategy reads what cannot be recorded."""
         reason = result.tags.get(UNKNOWN)
-        if reason is None or self._unknown:
+        if reason is None or self._warned_of_unknown:
             return
-        self._unknown.append(reason)
+        self._warned_of_unknown = True
         log.warning(
             "what the strategy reads besides the prices cannot be recorded (%s): such runs have "
             "the tag %s, and resume computes them again",
@@ -360,11 +455,10 @@ class Session:
             UNKNOWN,
         )
 
-    def _unwritten(self, records: Sequence[RunRecord], error: str) -> None:
-        if not self.unwritten:
-            log.warning("returns and files cannot be written: %s", error)
-        self.unwritten.update({record.spec.run_key: error for record in records})
-        self.kept.add("unwritten", {record.spec.run_key: {"error": error} for record in records})
+    def _note_missing_files(self, run_keys: Sequence[str], reason: str) -> None:
+        """Note, also for resume, why returns or files of runs are missing."""
+        self.unwritten.update(dict.fromkeys(run_keys, reason))
+        self.resume_notes.add("unwritten", {key: {"error": reason} for key in run_keys})
 
     def _task(self, runs: Sequence[RunSpec]) -> ChunkTask:
         with_files = self.with_files.intersection(run.index for run in runs)

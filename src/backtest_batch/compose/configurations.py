@@ -37,6 +37,7 @@ from backtest_batch.config.schema import roles
 from backtest_batch.errors import Fault
 from backtest_batch.records import Composition, Scalar
 from backtest_batch.store.address import resolve_experiment
+from backtest_batch.values import value_at
 
 Assignments = tuple[Assignment, ...]
 KeyPath = tuple[Any, ...]
@@ -256,7 +257,7 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> Changes | None
 
 def _set_leaves(item: Assignment, plain: dict[str, Any]) -> Changes:
     """Return the leaves that an assignment names, with the values that they have after it."""
-    return {path: _value_at(plain, path) for path in _leaf_paths(item.value, _path(item.key))}
+    return {path: value_at(plain, path) for path in _leaf_paths(item.value, _path(item.key))}
 
 
 def _leaf_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
@@ -366,20 +367,11 @@ def _path(key: str) -> KeyPath:
     return tuple(key.split("."))
 
 
-def _value_at(plain: dict[str, Any], path: KeyPath) -> Any:
-    node: Any = plain
-    for part in path:
-        if not isinstance(node, dict) or part not in node:
-            return None
-        node = node[part]
-    return node
-
-
 def _swept_value(plain: dict[str, Any], item: Assignment) -> Scalar:
     """Return the value of a swept key as its type made it; a group has the name of the choice."""
     if item.is_group or "[" in item.key:
         return _scalar(item.value)
-    return _scalar(_value_at(plain, _path(item.key)))
+    return _scalar(value_at(plain, _path(item.key)))
 
 
 def _scalar(value: Any) -> Scalar:

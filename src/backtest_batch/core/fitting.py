@@ -30,6 +30,7 @@ from backtest_batch.core.windows import (
 )
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunSpec
+from backtest_batch.values import value_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,17 +395,9 @@ def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:
 
 def _walk_group(run: RunSpec) -> str:
     """Return a hash of the conditions, data and dates of a run, and of what was named as one."""
-    named = [_value(run.config, axis.split(".")) for axis in run.config["scenario_axes"]]
+    named = [value_at(run.config, axis.split(".")) for axis in run.config["scenario_axes"]]
     keys = [run.config[name] for name in sorted({*SCENARIO_KEYS, *MARKET_KEYS})]
     return digest([run.data_fingerprint, keys, named])
-
-
-def _value(node: Any, parts: Sequence[str]) -> Any:
-    for part in parts:
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node
 
 
 def with_fits(

@@ -7,7 +7,8 @@ from typing import Any
 
 from backtest_batch.core.engine.settings import SETTING_NAMES, UNLEVERAGED, benchmark_settings
 from backtest_batch.core.fingerprint import digest
-from backtest_batch.records import Composition, format_value
+from backtest_batch.records import Composition
+from backtest_batch.values import value_text
 
 LONGEST_RUN_ID = 80
 OTHER_COLUMNS = frozenset({"timestamp", "benchmark"})
@@ -29,7 +30,7 @@ def new_run_id(composition: Composition, key: str, taken: Collection[str]) -> st
     if composition.run_id is not None:
         raw = composition.run_id
     else:
-        values = [format_value(value) for value in composition.labels.values()]
+        values = [value_text(value) for value in composition.labels.values()]
         raw = "_".join(["run", *values]) if values else "run_base"
     safe = re.sub(r"[^A-Za-z0-9._+-]", "-", raw)
     # "." and ".." are folders.

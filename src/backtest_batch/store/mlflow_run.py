@@ -16,7 +16,7 @@ import numbers
 import posixpath
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,15 +29,12 @@ from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.store.process import ProcessIdentity, this_process
+from backtest_batch.values import SCALARS, flattened, value_text
 
 PARAM_LENGTH = 6_000
 TAG_LENGTH = 8_000
 KEY_LENGTH = 250
 RUN_NAME_LENGTH = 250
-
-SCALARS = frozenset({str, int, float, bool, type(None)})
-"""What nearly all values are. To see that first costs far less than to ask for a Mapping, which
-matters where a run has a hundred values and a batch has ten thousand runs."""
 
 _ALLOWED = re.compile(r"[/\w.\- ]+")
 _REJECTED = re.compile(r"[^/\w.\- ]")
@@ -46,21 +43,6 @@ _REJECTED = re.compile(r"[^/\w.\- ]")
 def short_digest(text: str) -> str:
     """Return eight hexadecimal digits that stand for ``text``."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def value_text(value: Any) -> str:
-    """Return a configuration value as text: YAML's words, floats by repr, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) or isinstance(value, int):  # noqa: SIM101 - a union is slower
-        return repr(value)
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
 
 
 def storable_text(text: str, length: int) -> str:
@@ -74,15 +56,6 @@ def storable_text(text: str, length: int) -> str:
         return text
     ending = f"… [{len(text)} characters, sha256 {short_digest(text)}]"
     return text[: length - len(ending)] + ending
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings under dotted keys; an empty mapping is a leaf."""
-    for name, value in values.items():
-        if type(value) not in SCALARS and isinstance(value, Mapping) and value:
-            yield from flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 @lru_cache(maxsize=10_000)
