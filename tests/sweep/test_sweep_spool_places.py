@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.batch.resume import make_spool_place, remove_spool_place, spool_places
+from backtest_batch.batch.resume import make_spool_folder, remove_spool_folder, spool_folders
 
 FIRST, SECOND = "20260101T120000Z-a1b2c3", "20260101T120000Z-d4e5f6"
 
@@ -14,21 +14,21 @@ def test_a_spool_in_a_shared_place_takes_the_empty_folder_above_it_along(
 ) -> None:
     monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir(mode=0o700)
-    _, first, *_ = spool_places(FIRST, tmp_path / "reports")
-    _, second, *_ = spool_places(SECOND, tmp_path / "reports")
+    _, first, *_ = spool_folders(FIRST, tmp_path / "reports")
+    _, second, *_ = spool_folders(SECOND, tmp_path / "reports")
     for place in (first, second):
-        make_spool_place(place)
+        make_spool_folder(place)
         (place / "batch.json").touch()
-    remove_spool_place(first)
+    remove_spool_folder(first)
     assert (second / "batch.json").exists()
     assert not first.exists()
-    remove_spool_place(second)
+    remove_spool_folder(second)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_spool_among_the_reports_leaves_them(tmp_path: Path) -> None:
-    beside, *_ = spool_places(FIRST, tmp_path)
-    make_spool_place(beside)
-    remove_spool_place(beside)
+    beside, *_ = spool_folders(FIRST, tmp_path)
+    make_spool_folder(beside)
+    remove_spool_folder(beside)
     assert tmp_path.is_dir()
     assert list(tmp_path.iterdir()) == []

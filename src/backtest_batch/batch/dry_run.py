@@ -47,7 +47,7 @@ def describe(request: BatchRequest, output: TextIO) -> None:
     request
         The batch.
     output
-        Where it is said; the plan before the pilot run begins.
+        Where the text is written; the plan before the pilot run begins.
 
     Raises
     ------
@@ -194,10 +194,10 @@ def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: i
     """
     config = {**request.config, "n_jobs": 1, "retries": 0, "adaptive_workers": False}
     with tempfile.TemporaryDirectory(prefix="backtest_batch-") as folder:
-        place = Path(folder)
+        path = Path(folder)
         row_bars = max(run.n_bars for run in runs)
         scratch = Scratch(
-            folder=place, row_bars=row_bars, benchmark_rows=benchmark_rows(plan.runs)
+            folder=path, row_bars=row_bars, benchmark_rows=benchmark_rows(plan.runs)
         ).of(runs)
         with_files = keeps_all_files(config["tracking"]["artifacts"], n_runs)
 
@@ -211,7 +211,7 @@ def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: i
                 with_rows=False,
             )
 
-        executor = make_executor(ExecutorSettings(config=config, folder=place, logs=place))
+        executor = make_executor(ExecutorSettings(config=config, folder=path, logs=path))
         try:
             record = _computed(executor, runs[:1], task)
             if _is_short(record):

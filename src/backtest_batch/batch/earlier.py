@@ -214,9 +214,9 @@ def how_to_end(store: Store, handle: BatchHandle) -> str:
     return f'If it has ended, say so first: python -c "{code}"'
 
 
-def with_in_sample(records: Sequence[RunRecord], kept: ResumeNotes) -> list[RunRecord]:
+def with_in_sample(records: Sequence[RunRecord], notes: ResumeNotes) -> list[RunRecord]:
     """Return records with the metrics on training windows that the store does not hold."""
-    found = kept.read("in_sample")
+    found = notes.read("in_sample")
     return [
         replace(record, outcome=replace(record.outcome, in_sample=_tuples(values)))
         if isinstance(record.outcome, RunResult) and (values := found.get(record.spec.run_key))
@@ -355,10 +355,10 @@ def _recorded_returns(
     except (StoreError, OSError, ValueError, KeyError):
         return
     index = plan.panels[spec.data_fingerprint].index
-    places = index.get_indexer(pd.DatetimeIndex(frame["timestamp"]))
+    positions = index.get_indexer(pd.DatetimeIndex(frame["timestamp"]))
     if (
-        len(places)
-        and places[0] >= 0
-        and np.array_equal(places, places[0] + np.arange(len(places)))
+        len(positions)
+        and positions[0] >= 0
+        and np.array_equal(positions, positions[0] + np.arange(len(positions)))
     ):
-        yield int(places[0]), frame["net_return"].to_numpy(dtype=np.float64, na_value=np.nan)
+        yield int(positions[0]), frame["net_return"].to_numpy(dtype=np.float64, na_value=np.nan)

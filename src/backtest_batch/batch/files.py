@@ -127,9 +127,9 @@ def _walk_forward(compared: Compared) -> WalkForwardView | None:
     walk, order = compared.walk, compared.walk_order
     if walk is None:
         return None
-    walks = [walk.walks[place] for place in order]
+    walks = [walk.walks[number] for number in order]
     return WalkForwardView(
-        findings=[walk.findings[place] for place in order],
+        findings=[walk.findings[number] for number in order],
         choices=choices_table(walks),
         curves=compared_curves(walks[0]),
     )
@@ -208,8 +208,8 @@ def _write_returns(session: Session, compared: Compared) -> None:
     returns = compared.returns
     finished = best_first(session, compared.conclusion)
     most = max(1, session.config["tracking"]["returns_max_cells"] // len(returns.index))
-    kept = sorted(finished[:most], key=lambda spec: spec.index)
-    columns = {spec.run_id: spec.index for spec in kept}
+    written = sorted(finished[:most], key=lambda spec: spec.index)
+    columns = {spec.run_id: spec.index for spec in written}
     benchmark = returns.benchmark_row[finished[0].index] if finished else None
     write_returns(session.workspace.reports / "returns.parquet", returns, columns, benchmark)
 

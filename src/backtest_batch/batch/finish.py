@@ -12,7 +12,7 @@ import numpy as np
 from backtest_batch.batch.files import benchmark_metrics, verdict_fails, write_reports
 from backtest_batch.batch.judging import Compared, compare, record_walk
 from backtest_batch.batch.opening import dataset_info
-from backtest_batch.batch.resume import make_spool_place, remove_spool_place, spool_places
+from backtest_batch.batch.resume import make_spool_folder, remove_spool_folder, spool_folders
 from backtest_batch.batch.session import Session, Stopwatch, spool_extras
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.interrupt import finished, heed
@@ -51,19 +51,19 @@ def end_parent(
         begun_anew = recording.require_open().store.is_gone
         if begun_anew:
             _take_back(session)
-        kept = spool(session, status, metrics=metrics, artifacts=artifacts, note=note)
+        spooled = spool(session, status, metrics=metrics, artifacts=artifacts, note=note)
         lost = len(recording.unrecorded)
-        if kept is None:
+        if spooled is None:
             return (
                 f"{error}\n{lost} results are lost: no folder can be written to keep them. "
                 f"Compute them again: python -m backtest_batch resume={session.batch_id}\n"
             )
-        if _recorded_now(kept, session):
+        if _recorded_now(spooled, session):
             if begun_anew:
                 say(f"{error} The one that is there now has all {lost} runs of the batch.\n")
             return ""
         return (
-            f"{error}\n{lost} runs are computed but not recorded; they are kept in {kept}.\n"
+            f"{error}\n{lost} runs are computed but not recorded; they are kept in {spooled}.\n"
             f"To record them: python -m backtest_batch resume={session.batch_id}\n"
         )
     return ""
@@ -80,11 +80,11 @@ def spool(
     """Keep what the store did not take in a folder, and return it; None when none can be had."""
     recording = session.recording
     assert recording.recorder is not None
-    for place in spool_places(session.batch_id, session.workspace.output_dir):
+    for folder in spool_folders(session.batch_id, session.workspace.output_dir):
         try:
-            make_spool_place(place)
-            kept = Spool(
-                place,
+            make_spool_folder(folder)
+            filled = Spool(
+                folder,
                 store_uri=recording.recorder.store.uri,
                 experiment=recording.recorder.store.experiment,
                 batch=recording.recorder.batch,
@@ -92,18 +92,20 @@ def spool(
                 dataset=dataset_info(session.plan),
             )
             for record in recording.unrecorded:
-                kept.add(record)
-            spool_extras(kept, session.extras)
+                filled.add(record)
+            spool_extras(filled, session.extras)
             # Also when the parent run has them: the store may have to be made anew.
             if session.workspace.start_files.is_dir():
-                shutil.copytree(session.workspace.start_files, place / "parent", dirs_exist_ok=True)
-            kept.finish(
+                shutil.copytree(
+                    session.workspace.start_files, folder / "parent", dirs_exist_ok=True
+                )
+            filled.finish(
                 status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
             )
         except OSError:
-            _give_back(place, recording.unrecorded)
+            _give_back(folder, recording.unrecorded)
             continue
-        return place
+        return folder
     return None
 
 
@@ -142,23 +144,23 @@ def _text(file: Path) -> str:
     return ""
 
 
-def _give_back(place: Path, records: Sequence[RunRecord]) -> None:
+def _give_back(spool_folder: Path, records: Sequence[RunRecord]) -> None:
     """Bring the files of runs back from a spool that could not be completed."""
     for record in records:
         folder = None if record.outcome is None else record.outcome.artifacts
-        moved = place / "runs" / record.spec.run_id / "artifacts"
+        moved = spool_folder / "runs" / record.spec.run_id / "artifacts"
         if folder is not None and moved.is_dir():
             with contextlib.suppress(OSError):
                 PlacedFiles().move(moved, folder)
-    remove_spool_place(place)
+    remove_spool_folder(spool_folder)
 
 
-def _recorded_now(kept: Path, session: Session) -> bool:
+def _recorded_now(spooled: Path, session: Session) -> bool:
     """Return whether the store takes now what it did not take before: it may be back."""
     recorder = session.recording.recorder
     assert recorder is not None
     try:
-        record_spool(kept, store_uri=recorder.store.uri)
+        record_spool(spooled, store_uri=recorder.store.uri)
     except (StoreError, SelectionError, OSError):
         return False
     session.recording.unrecorded.clear()
@@ -249,16 +251,16 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     # What is left to resume needs the returns of what has finished.
     if not (session.failed or stopped or lost or problem):
         session.workspace.close()
-    said = [text for text in (problem, lost, unwalked, unrecorded) if text]
-    code = NOT_RECORDED if said else 1 if session.failed or stopped or refused else 0
+    problems = [text for text in (problem, lost, unwalked, unrecorded) if text]
+    code = NOT_RECORDED if problems else 1 if session.failed or stopped or refused else 0
     finished(code)
-    for text in (*said, refused, _stopped(session)):
+    for text in (*problems, refused, _stopped(session)):
         say(text)
     return code
 
 
 def _make_reports(session: Session, compared: Compared, watch: Stopwatch) -> str:
-    """Write the reports, elsewhere when their place is full; return why that failed, if it did."""
+    """Write the reports, elsewhere when the disk is full; return why that failed, if it did."""
     try:
         try:
             _write(session, compared, watch)
@@ -313,7 +315,7 @@ def _move(file: Path, target: Path) -> None:
 
 
 def _stopped(session: Session) -> str:
-    """Return what to say of runs that a failed run has kept from being computed."""
+    """Return what to say of runs that were not computed because one has failed."""
     left, total = len(session.pending), len(session.plan.runs)
     if not left:
         return ""

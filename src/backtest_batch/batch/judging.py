@@ -63,8 +63,8 @@ class BatchWalk:
 
     def first(self, run_id: str) -> int:
         """Return the position of the walk that a run took part in; 0 where it took part in none."""
-        places = (n for n, walk in enumerate(self.walks) if run_id in walk.runs.run_ids)
-        return next(places, 0)
+        positions = (n for n, walk in enumerate(self.walks) if run_id in walk.runs.run_ids)
+        return next(positions, 0)
 
     @property
     def t_statistics(self) -> dict[str, float]:
@@ -134,11 +134,11 @@ def _scenario_runs(
     records = session.in_order
     specs = [records[row].spec for row in rows]
     config = specs[0].config
-    places = [spec.index for spec in specs]
+    positions = [spec.index for spec in specs]
     n_bars = panel.n_bars
     stored = session.workspace.returns(len(session.plan.runs) + len(set(returns.benchmark_row)))
     per_bar = {
-        name: session.workspace.array(name, len(session.plan.runs))[places, :n_bars].T
+        name: session.workspace.array(name, len(session.plan.runs))[positions, :n_bars].T
         for name in PER_BAR
     }
     in_sample: dict[int, Mapping[str, FloatArray]] = {}
@@ -148,7 +148,7 @@ def _scenario_runs(
             in_sample[position] = {
                 name: np.array(values) for name, values in outcome.in_sample.items()
             }
-    of_runs = [returns.benchmark_row[place] for place in places]
+    of_runs = [returns.benchmark_row[row] for row in positions]
     benchmark = stored[of_runs[0] if len(set(of_runs)) == 1 else of_runs, :n_bars].T
     names = [name for name in table.decision_axes if not is_market(name)]
     costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
@@ -156,7 +156,7 @@ def _scenario_runs(
         scenario=scenario,
         run_ids=tuple(spec.run_id for spec in specs),
         index=panel.index,
-        returns=stored[places, :n_bars].T,
+        returns=stored[positions, :n_bars].T,
         parameters=table.params.iloc[list(rows)][names].reset_index(drop=True),
         periods_per_year=periods_per_year(config),
         risk_free_rate=config["risk_free_rate"],
@@ -217,8 +217,8 @@ def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
             value = run.config[name]
             if isinstance(value, Mapping):
                 if id(value) not in nodes:
-                    kept = _chosen(name, value, kinds) if name in divided else value
-                    nodes[id(value)] = digest(kept)
+                    part = _chosen(name, value, kinds) if name in divided else value
+                    nodes[id(value)] = digest(part)
                 chosen[name] = nodes[id(value)]
             elif name not in conditions:
                 chosen[name] = value
@@ -229,14 +229,14 @@ def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
 
 def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, Any]:
     """Return what of a node is chosen, where keys below it are named."""
-    kept = {}
+    chosen = {}
     for key, value in node.items():
         below = f"{name}.{key}"
         if kinds.divides(below) and isinstance(value, Mapping):
-            kept[key] = _chosen(below, value, kinds)
+            chosen[key] = _chosen(below, value, kinds)
         elif not kinds.is_scenario(below):
-            kept[key] = value
-    return kept
+            chosen[key] = value
+    return chosen
 
 
 def source_label(config: Mapping[str, Any]) -> str:
@@ -280,7 +280,7 @@ class Compared:
         # Runs of earlier batches may be compared too; they are not walked.
         if best is not None and runs["batch_id"][best] == runs["batch_id"].iloc[0]:
             first = self.walk.first(str(runs["run_id"][best]))
-        others = [place for place in range(len(self.walk.walks)) if place != first]
+        others = [number for number in range(len(self.walk.walks)) if number != first]
         return [first, *others]
 
     @property
@@ -312,10 +312,10 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         recorder = session.recording.recorder
         if session.config["filter_tags"] and recorder is not None and not session.recording.error:
             configs = [record.spec.config for record in session.in_order]
-            table, said = with_earlier_runs(
+            table, earlier_notes = with_earlier_runs(
                 table, configs, recorder.store, session.config["filter_tags"], kinds
             )
-            notes = (*notes, *said)
+            notes = (*notes, *earlier_notes)
         notes = (*notes, *cap_notes(session.in_order, session.plan.swept))
         notes = (*notes, *kinds.without_effect(list(table.params.columns)))
         heed()

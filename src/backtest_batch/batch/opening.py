@@ -107,8 +107,8 @@ def write_start_files(
         with contextlib.suppress(OSError):
             workspace.pointer.mkdir(parents=True, exist_ok=True)
             replace_text(workspace.pointer / BATCH_CONFIG, text)
-    for place in (folder, workspace.output_dir):
-        replace_text(place / BATCH_CONFIG, text)
+    for target in (folder, workspace.output_dir):
+        replace_text(target / BATCH_CONFIG, text)
 
 
 def _tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def local_document(batch_id: str) -> BatchDocument | None:
 def local_documents() -> Iterator[BatchDocument]:
     """Yield how the batches of this working directory were asked for, the newest first.
 
-    What is no document of a batch is skipped, which is said.
+    Other files are skipped, with a message.
     """
     for path in sorted(default_output_dir("x").parent.glob(f"*/{BATCH_CONFIG}"), reverse=True):
         found = local_document(path.parent.name)

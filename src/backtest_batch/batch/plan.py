@@ -186,7 +186,7 @@ class _Planner:
             if faults:
                 return None, faults
             try:
-                with _warnings_kept(self.warnings):
+                with _collected_warnings(self.warnings):
                     self.panels[key] = load_panel(source, end_date=end_date)
             except ConfigurationError as error:
                 self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
@@ -337,7 +337,7 @@ def _plan_one(
     data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):
         panel, data_faults = planner.panel(config)
-    # A fault in one place is no reason to keep silent about the others.
+    # One fault is no reason to be silent about the others.
     seed = 0
     if panel is not None:
         seed = derived_seed(
@@ -387,20 +387,20 @@ def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
 
 
 @contextmanager
-def _warnings_kept(warnings: dict[str, None]) -> Iterator[None]:
-    """Keep what is said about the data for the end of the batch, where it is read."""
+def _collected_warnings(warnings: dict[str, None]) -> Iterator[None]:
+    """Collect warnings about the data: they are shown at the end of the batch, where users look."""
     log = logging.getLogger("backtest_batch.market")
-    keeper = _Keeper(warnings)
+    collector = _Collector(warnings)
     propagates, log.propagate = log.propagate, False
-    log.addHandler(keeper)
+    log.addHandler(collector)
     try:
         yield
     finally:
-        log.removeHandler(keeper)
+        log.removeHandler(collector)
         log.propagate = propagates
 
 
-class _Keeper(logging.Handler):
+class _Collector(logging.Handler):
     def __init__(self, warnings: dict[str, None]) -> None:
         super().__init__(level=logging.WARNING)
         self._warnings = warnings

@@ -173,8 +173,8 @@ def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
     try:
         if not recalled.is_local:
             make_own_folder(beside)
-        place = beside / f".lock-{recalled.batch_id}"
-        held.enter_context(locked(place, timeout_seconds=0.0))
+        lock_file = beside / f".lock-{recalled.batch_id}"
+        held.enter_context(locked(lock_file, timeout_seconds=0.0))
     except StoreError as error:
         raise ConfigurationError(
             f"resume={recalled.batch_id}: another process is going on with this batch already"
@@ -261,15 +261,18 @@ def continued(recalled: Recalled, recorded: Arguments, given: Arguments) -> Argu
     return Arguments(keys=tuple(keys), options=("-m", *kept.options, *own))
 
 
-def spool_places(batch_id: str, output_dir: Path) -> list[Path]:
+def spool_folders(batch_id: str, output_dir: Path) -> list[Path]:
     """Return the folders in which unrecorded results may be kept, the best first."""
     own = own_cache_dir()
     bases = (*(() if own is None else (own,)), temporary_folder_name())
     spares = (base / _SPOOLS / batch_id for base in bases)
-    return [output_dir / "spool", *(place for place in spares if is_free_or_own(place, above=2))]
+    return [
+        output_dir / "spool",
+        *(spool for spool in spares if is_free_or_own(spool, above=2)),
+    ]
 
 
-def make_spool_place(place: Path) -> None:
+def make_spool_folder(spool: Path) -> None:
     """Make one of these folders.
 
     Raises
@@ -277,15 +280,15 @@ def make_spool_place(place: Path) -> None:
     OSError
         When it cannot be made, or is not this user's alone.
     """
-    make_own_folder(place, above=2 if place.parent.name == _SPOOLS else 0)
+    make_own_folder(spool, above=2 if spool.parent.name == _SPOOLS else 0)
 
 
-def remove_spool_place(place: Path) -> None:
+def remove_spool_folder(spool: Path) -> None:
     """Remove what is left of one of these folders, and the one above it when that is then empty."""
-    shutil.rmtree(place, ignore_errors=True)
-    if place.parent.name == _SPOOLS:
+    shutil.rmtree(spool, ignore_errors=True)
+    if spool.parent.name == _SPOOLS:
         with contextlib.suppress(OSError):
-            place.parent.rmdir()
+            spool.parent.rmdir()
 
 
 def record_unrecorded(
@@ -310,23 +313,23 @@ def record_unrecorded(
     batch_id = recalled.batch_id
     folder = Path(output_dir).absolute() if output_dir else default_output_dir(batch_id)
     configured = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    for place in spool_places(batch_id, folder):
-        if not (place / "batch.json").is_file():
+    for spool in spool_folders(batch_id, folder):
+        if not (spool / "batch.json").is_file():
             continue
-        if not is_own_folder(place):
+        if not is_own_folder(spool):
             say(
-                f"{place} holds results that are not recorded, but others may have put them there: "
+                f"{spool} holds results that are not recorded, but others may have put them there: "
                 "it is skipped.\n"
             )
             continue
-        reports = place / "parent"
+        reports = spool / "parent"
         if reports.is_dir():
             # They are recorded as well; a disk that is still full costs the copy here.
             with contextlib.suppress(OSError):
                 shutil.copytree(reports, folder, dirs_exist_ok=True)
-        here = configured or _was_beside(place, recalled)
-        report = record_spool(place, store_uri=resolve_uri(uri, Path.cwd()) if here else None)
-        remove_spool_place(place)
+        here = configured or _was_beside(spool, recalled)
+        report = record_spool(spool, store_uri=resolve_uri(uri, Path.cwd()) if here else None)
+        remove_spool_folder(spool)
         tell(
             f"Recorded {report.n_recorded} runs of the batch {batch_id} that were computed "
             "earlier.\n",

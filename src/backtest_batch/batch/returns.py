@@ -92,28 +92,28 @@ def batch_returns(
     indexes = {key: _comparable(panel.index, panels) for key, panel in panels.items()}
     union = pd.DatetimeIndex(sorted(set().union(*indexes.values())))
     aligned = np.full((len(rows), len(union)), np.nan)
-    places = {key: union.get_indexer(index) for key, index in indexes.items()}
+    positions = {key: union.get_indexer(index) for key, index in indexes.items()}
     for run, benchmark in zip(runs, benchmark_row, strict=True):
         for row in (run.index, benchmark):
-            aligned[row, places[run.data_fingerprint]] = rows[row, : run.n_bars]
+            aligned[row, positions[run.data_fingerprint]] = rows[row, : run.n_bars]
     found = BatchReturns(index=union, rows=aligned, benchmark_row=benchmark_row)
-    return _with_calendars(found, runs, places)
+    return _with_calendars(found, runs, positions)
 
 
 def _with_calendars(
-    returns: BatchReturns, runs: Sequence[RunSpec], places: Mapping[str, IntArray]
+    returns: BatchReturns, runs: Sequence[RunSpec], positions: Mapping[str, IntArray]
 ) -> BatchReturns:
     """Add which bars the data of each run have, given their positions by fingerprint."""
     n_bars = len(returns.index)
-    if all(len(bars) == n_bars for bars in places.values()):
+    if all(len(bars) == n_bars for bars in positions.values()):
         return returns
     # Data that have the same bars share one row.
     numbers: dict[bytes, int] = {}
     number_of = {
-        key: numbers.setdefault(bars.tobytes(), len(numbers)) for key, bars in places.items()
+        key: numbers.setdefault(bars.tobytes(), len(numbers)) for key, bars in positions.items()
     }
     calendars = np.zeros((len(numbers), n_bars), dtype=np.bool_)
-    for key, bars in places.items():
+    for key, bars in positions.items():
         calendars[number_of[key], bars] = True
     return replace(
         returns,
@@ -176,7 +176,7 @@ Kind = Literal["benchmark", "in_sample", "unwritten"]
 
 @dataclass(frozen=True)
 class ResumeNotes:
-    """A file of one line for each thing to remember.
+    """What resume needs of a batch beyond its store, in a file of one line for each item.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class ResumeNotes:
     folders: Sequence[Path]
 
     def add(self, kind: Kind, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """Remember metrics by key; a disk that is full costs that they are computed again."""
+        """Add items by key; where the disk is full they are lost, and computed again."""
         text = "".join(f"{json.dumps([kind, key, dict(item)])}\n" for key, item in values.items())
         for folder in self.folders if text else ():
             with contextlib.suppress(OSError):
@@ -199,7 +199,7 @@ class ResumeNotes:
                 return
 
     def read(self, kind: Kind) -> dict[str, dict[str, Any]]:
-        """Return the metrics of one kind by key."""
+        """Return the items of one kind by key."""
         found: dict[str, dict[str, Any]] = {}
         for folder in self.folders:
             with contextlib.suppress(OSError):

@@ -597,7 +597,7 @@ class _LogFile(logging.FileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Lose the line: on a full disk there is no place for it, and no use in a traceback."""
+        """Drop the line: a full disk takes no more, and a traceback would be of no use."""
 
 
 def log_to(path: Path) -> None:

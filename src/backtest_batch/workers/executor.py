@@ -96,7 +96,7 @@ def allow_children() -> bool:
 
 
 def forbid_children() -> None:
-    """Take back what :func:`allow_children` has allowed."""
+    """Forbid what :func:`allow_children` has allowed."""
     multiprocessing.current_process().daemon = True
 
 
@@ -109,11 +109,10 @@ MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
 MOST_FAILED_STARTS = 3
 TOGETHER_SECONDS = 0.1
-"""Chunks that are computed faster are sent together: to send one and to read its answer takes
-milliseconds of a process that has more to do."""
+"""Chunks that take less are sent together: to send one and read its answer costs milliseconds."""
 PIECES = 16
-"""A chunk that failed is divided by so much: one run to blame is found in two or three steps, and
-where nobody is, because the system ended the process, little is computed again one by one."""
+"""A chunk that failed is divided into so many parts: two or three steps find the run to blame.
+Where none is, because the system ended the process, few runs are computed one by one."""
 
 
 class ComputesChunks(Protocol):
@@ -368,7 +367,7 @@ class Executor:
     def _end(
         self, seat: Seat, reason: BacktestError
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
-        """Replace what died or broke a limit."""
+        """Replace a worker that died or exceeded a limit."""
         failure = RunFailure(
             error_type=type(reason).__name__, error_message=str(reason), log=seat.log_tail()
         )

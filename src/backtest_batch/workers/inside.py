@@ -171,7 +171,7 @@ def prepare_process() -> int:
 
 
 def run_chunk(task: ChunkTask) -> ChunkReply:
-    """Compute a chunk, or several; whatever the strategy does, the answer is plain data."""
+    """Compute a chunk, or several; the answer is plain data, whatever the strategy does."""
     if not task.sizes:
         return _run_one(task)
     parts: list[ChunkReply] = []
@@ -257,7 +257,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
 
 @contextmanager
 def _own_state(seed: int) -> Iterator[None]:
-    """Give a strategy the same surroundings whatever this process computed before.
+    """Let a strategy begin in the same state, whatever this process computed before.
 
     A strategy that draws from the global generators gets the same numbers in any order of runs.
     """
@@ -355,7 +355,7 @@ def _write_returns(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
 
 
 def _write_per_bar(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
-    """Write what a walk-forward measures on windows, beside the returns."""
+    """Write the arrays that a walk-forward needs besides the returns."""
     arrays = per_bar_arrays([computed.simulation for computed in chunk.runs], panel.n_bars)
     for name in PER_BAR:
         with row_writer(array_file(folder, name), task.scratch.row_bars) as write:
@@ -413,7 +413,7 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
         name, message = WorkerDied.__name__, f"the strategy raised SystemExit({error.code!r})"
     else:
         name, message = type(error).__name__, _message(error)
-    # Where an exception is of no kind that can be shown, its name still says something.
+    # Where an exception cannot be shown, its name still says something.
     try:
         text = "".join(traceback.format_exception(error))
     except Exception as broken:  # noqa: BLE001 - an exception of a strategy may raise anything

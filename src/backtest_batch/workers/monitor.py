@@ -209,7 +209,7 @@ def _cpu_seconds(pid: int) -> float:
 
 IDLE_WAIT_SECONDS = 0.5
 LIMIT_WAIT_SECONDS = 0.05
-"""How often workers are looked at; more often while a time or memory limit is to be kept."""
+"""How often workers are checked; more often while there is a limit on time or memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ FIXED = "0"
 
 
 def hash_seed() -> str:
-    """Return what workers start with: what the user has set (also ``random``), else 0."""
+    """Return the seed of hashes for workers: the user's own (also ``random``), else 0."""
     if sys.flags.ignore_environment:  # python -E, -I: so are the workers
         return "random"
     return os.environ.get(HASH_SEED) or FIXED
@@ -65,11 +65,12 @@ ONE_THREAD = dict.fromkeys(
 """n_jobs processes with a thread pool each would ask for more processors than there are."""
 
 LONGEST_STOP_SECONDS = 60.0
-"""While a run is computed its process may stand still for so long, stopped by somebody (SIGSTOP, a
-debugger), before that counts as time of the run: one that stops itself must not last for ever."""
+"""A process may stand still for so long, stopped by SIGSTOP or a debugger, before that counts as
+time of its run: a run that stops its own process must not last for ever."""
 
 LONGEST_POOL_END_SECONDS = 5.0
-"""The pool learns so soon that its process has died, unless it waits for the rest of an answer."""
+"""The pool notices within this time that its process has died, unless it waits for the rest of an
+answer."""
 
 
 @dataclass
@@ -79,11 +80,11 @@ class ProcessSeat:
     Parameters
     ----------
     setup
-        What the process is told when it starts.
+        What the process needs to know when it starts.
     environment
         Environment variables of the process.
     guard
-        Ends what is left of the process when this one cannot.
+        Ends the processes that a worker leaves behind, also when this process cannot.
     limits
         What a run may take.
     idle_seconds
@@ -253,7 +254,7 @@ class ProcessSeat:
         return work
 
     def log_tail(self) -> str:
-        """Return what the process wrote to its log since it was given its work, or started."""
+        """Return what the process has written to its log since it got its work, or started."""
         return "" if self.setup.log is None else text_since(Path(self.setup.log), self._log_start)
 
     def restart(self) -> None:
@@ -263,7 +264,7 @@ class ProcessSeat:
         self.start()
 
     def clear_away(self) -> None:
-        """End what the process, which is gone, has left behind."""
+        """End the processes that a process which is gone has left behind."""
         if self._mark:
             self.guard.end_marked(self._mark)
 
@@ -301,7 +302,7 @@ def _stands_still(pid: int) -> bool:
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it has started, also what has left its group."""
+    """Return a process and all that it has started, also those that have left its group."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         return [*process.children(recursive=True), process]
@@ -382,7 +383,7 @@ def _start_trackers() -> None:
 
 
 def make_setup(logs: Path | None, number: int) -> WorkerSetup:
-    """Return what the worker of this number is told by this process."""
+    """Return what the worker of this number needs to know."""
     return WorkerSetup(
         parent_pid=os.getpid(),
         working_dir=os.getcwd(),  # noqa: PTH109 - plain text travels

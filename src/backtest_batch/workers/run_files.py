@@ -138,19 +138,19 @@ def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
 def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
     trades, scale = computed.simulation.trades(), _scale(computed)
     # Trades before a fitted strategy is measured are not in its metrics either.
-    kept = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
+    measured = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
     symbols = pa.DictionaryArray.from_arrays(
-        pa.array(trades.asset[kept], pa.int32()), pa.array(list(panel.symbols), pa.string())
+        pa.array(trades.asset[measured], pa.int32()), pa.array(list(panel.symbols), pa.string())
     )
     _write(
         path,
         {
-            "timestamp": pa.array(panel.index[trades.bar[kept]]),
+            "timestamp": pa.array(panel.index[trades.bar[measured]]),
             "symbol": symbols.cast(pa.string()),
-            "shares": trades.shares[kept] * scale,
-            "price": trades.price[kept],
-            "value": trades.value[kept] * scale,
-            "cost": trades.cost[kept] * scale,
+            "shares": trades.shares[measured] * scale,
+            "price": trades.price[measured],
+            "value": trades.value[measured] * scale,
+            "cost": trades.cost[measured] * scale,
         },
     )
 

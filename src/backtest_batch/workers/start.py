@@ -108,10 +108,10 @@ end_marked(first, last)
 
 @dataclass
 class Guard:
-    """Knows what the workers of one batch consist of."""
+    """Keeps the list of the processes of one batch's workers."""
 
     _first: int = field(
-        # Further away than any limit that somebody sets on purpose.
+        # Beyond any limit that somebody sets on purpose.
         default_factory=lambda: (1 << 62) + int.from_bytes(os.urandom(5)) * MOST_MARKS,
         init=False,
     )
@@ -119,7 +119,7 @@ class Guard:
     _process: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
     def new_mark(self) -> int:
-        """Return a number by which a worker, and what it will have started, is found."""
+        """Return a number by which a worker, and the processes that it starts, are found."""
         return self._first + next(self._numbers) % MOST_MARKS
 
     def start(self) -> None:
@@ -151,11 +151,11 @@ class Guard:
         self._tell(f"-{group}\n")
 
     def end_marked(self, mark: int) -> None:
-        """End what carries a mark, soon: what a worker that is gone has left behind."""
+        """End, soon, the processes that a worker which is gone has left behind."""
         self._tell(f"!{mark}\n")
 
     def close(self) -> None:
-        """End the process, and what is left of those that it knows."""
+        """End the guard, and whatever is left of the processes on its list."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -168,7 +168,7 @@ class Guard:
     def _tell(self, line: str) -> None:
         if self._process is None or self._process.stdin is None:
             return
-        # A guard that someone has killed is missed by nobody but orphans.
+        # Where somebody has killed the guard, orphans alone are the worse for it.
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
@@ -204,7 +204,7 @@ class WorkerSetup:
 
 
 worker_setup: WorkerSetup | None = None
-"""What this process was told; None in any other process."""
+"""What this worker was told by its parent; None in a process that is no worker."""
 
 
 def start_worker(told: WorkerSetup) -> None:
@@ -223,7 +223,7 @@ def start_worker(told: WorkerSetup) -> None:
 
 
 def _carry_mark() -> None:
-    """Let the guard find what this process will start; see :class:`.Guard`."""
+    """Let the guard find the processes that this one will start; see :class:`.Guard`."""
     if sys.platform != "linux":
         return
     import resource
@@ -235,13 +235,13 @@ def _carry_mark() -> None:
 
 
 def _leave_signals_to_parent() -> None:
-    """Forget what has been sent to the group in which this process was born; see signals again.
+    """Drop the signals that were sent to the group in which this process began; then see new ones.
 
     The parent alone decides what happens after Ctrl-C.
     """
     for number in ENDING:
         before = signal.getsignal(number)
-        signal.signal(number, signal.SIG_IGN)  # what waits is gone
+        signal.signal(number, signal.SIG_IGN)  # drops the signals that wait
         if number != signal.SIGINT and before is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, set(ENDING))
@@ -279,7 +279,7 @@ def redirect(log: str | None) -> None:
         try:
             target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError:
-            # Without a place for the log, output must still not reach the user's pipe.
+            # Also where the log cannot be written, output must not reach the user's pipe.
             target = nowhere
     os.dup2(target, 1)
     os.dup2(target, 2)
@@ -288,7 +288,7 @@ def redirect(log: str | None) -> None:
 
 
 LONGEST_LOG = 100_000
-"""Characters of a run's log.txt; the last ones are kept."""
+"""Characters of a run's log.txt; of a longer log it has the end."""
 
 
 class _ToStderr(logging.Handler):
@@ -335,7 +335,7 @@ def position() -> int:
 
 
 def since(start: int) -> str:
-    """Return what this process has printed and logged since then."""
+    """Return what this process has printed and logged since a position."""
     for stream in (sys.stdout, sys.stderr):
         # Closed by the strategy, perhaps.
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -1,16 +1,17 @@
 """Notice what a strategy reads besides the panel.
 
 Which files a strategy reads is known only when it has run, so that they cannot be part of the run
-key. They are recorded with their content instead; before a recorded run counts as done, somebody
-looks whether they are still the same.
+key. They are recorded with a hash of their content instead, and a recorded run counts as done only
+while they are still the same.
 
 An audit hook sees every file that Python opens, every connection and every process that it starts.
-Files are recorded with their content; what comes from elsewhere cannot be. What native code reads
-by itself is noticed by its amount, where the system counts (Linux). What Python imports, and the
-files of its installation, belong to the code and its environment.
+Files are recorded; what comes from elsewhere cannot be. Files that
+native code reads by itself are noticed by the number of bytes, where the system counts (Linux). The
+modules that Python imports, and the files of its installation, belong to the code and its
+environment.
 
-What was read once may be kept by the strategy's module, so that it counts for every later run of
-this process as well.
+A strategy's module may remember a file that it has read, so that the file counts for every later
+run of the process as well.
 """
 
 import contextlib
@@ -45,23 +46,23 @@ UNKNOWN = "inputs_unknown"
 LARGEST_BYTES = 256 * 1024 * 1024
 """A larger file is not hashed: it would take longer than most runs."""
 LONGEST_TEXT = 5_000
-"""Characters of the tag; stores cut longer ones without a word."""
+"""Characters of the tag; stores cut longer ones silently."""
 _DIGITS = 16
 _PASSING = ("mlruns", "__pycache__")
 """Names in a folder that come and go with batches."""
 
 
 class UnreadableError(Exception):
-    """The content of an input cannot be told; the message says why."""
+    """An input cannot be read; the message says why."""
 
 
 def content_digest(path: str) -> str | None:
-    """Return what tells the content of a file or the names in a folder; None where it is not.
+    """Return a hash of a file's content, or of the names in a folder; None where there is none.
 
     Raises
     ------
     UnreadableError
-        When that cannot be told.
+        When it cannot be read.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - paths here are text, as they were opened
@@ -210,7 +211,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def strategy_at_work(target: str) -> Iterator[None]:
-    """Notice what is read during the block, unless the strategy is one of this package's."""
+    """Notice what is read during the block, unless the strategy is one of this package."""
     global _window  # noqa: PLW0603 - one worker a process
     if not _is_installed or target.startswith("backtest_batch."):
         yield
@@ -261,7 +262,7 @@ def _on_open(window: _Window, _: str, args: tuple[Any, ...]) -> None:
         window.explained_bytes += size
         window.imported.add(path)
         return
-    # It may be read once to see what it is.
+    # It may be read once more to find out its kind.
     window.explained_bytes += 0 if signature is None else 2 * size + HEAD_BYTES
     if not _is_passed_over(path):
         window.opened.setdefault(path, signature)
@@ -343,7 +344,7 @@ _LISTENERS: dict[str, Callable[[_Window, str, tuple[Any, ...]], None]] = {
 
 
 def _take(window: _Window, read: int, children_ended: bool, target: str) -> None:
-    """Add to what is known what a strategy has just read."""
+    """Add what a strategy has just read to what its process has read so far."""
     if window.loaded_libraries:
         # One brings others with it.
         before, _known.n_libraries = _known.n_libraries, _libraries()
@@ -471,7 +472,7 @@ def _environment_folders() -> tuple[str, ...]:
 
 
 def _bytes_read() -> int:
-    """Return how many bytes this process has read from files so far; 0 where nobody counts."""
+    """Return how many bytes this process has read from files; 0 where the system does not count."""
     try:
         with open("/proc/self/io", "rb") as file:  # noqa: PTH123 - cheaper than a path
             return int(file.read().split()[1])

@@ -266,7 +266,7 @@ def probe() -> tuple[str, str]:
 
 
 def check_probe(answer: object, address: str) -> None:
-    """Look at what a worker said, or at why it said nothing.
+    """Check the answer of a worker, or the error that came instead.
 
     Raises
     ------

@@ -230,10 +230,10 @@ def _first_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Keep this command's answers to signals: Ray sets its own."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread, where none were set
-            for number, handler in kept.items():
+            for number, handler in before.items():
                 signal.signal(number, handler)

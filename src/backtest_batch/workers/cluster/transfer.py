@@ -99,8 +99,8 @@ def sources_of(target: str) -> Sources:
         if "site-packages" in path.parts:
             continue
         stem = PurePosixPath(*name.split("."))
-        place = stem / "__init__.py" if path.name == "__init__.py" else stem.with_suffix(".py")
-        files[str(place)] = path.read_bytes()
+        file = stem / "__init__.py" if path.name == "__init__.py" else stem.with_suffix(".py")
+        files[str(file)] = path.read_bytes()
     return Sources(files)
 
 
