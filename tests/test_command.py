@@ -5,12 +5,12 @@ import pytest
 
 LEAVING = """
 import atexit, sys, threading, time
-from backtest_batch.command import leave
+from backtest_batch.command import end_process
 
 atexit.register(lambda: print("told"))
 threading.Thread(target=lambda: (time.sleep(0.3), print("thread"))).start()
 print("written", end="")
-leave({code})
+end_process({code})
 """
 
 

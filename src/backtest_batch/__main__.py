@@ -1,9 +1,9 @@
 """``python -m backtest_batch``."""
 
-from backtest_batch.command import begin, leave
+from backtest_batch.command import begin, end_process
 
 if __name__ == "__main__":
     begin()
     from backtest_batch.cli.main import main
 
-    leave(main())
+    end_process(main())

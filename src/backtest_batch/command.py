@@ -35,7 +35,7 @@ def begin() -> None:
     gc.set_threshold(NEW_OBJECTS, 20, 100)
 
 
-def leave(code: int) -> NoReturn:
+def end_process(code: int) -> NoReturn:
     """End this process with an exit code, without taking its objects apart one by one.
 
     Python spends more than a second on that when MLflow and pandas are loaded. Whatever has asked

@@ -42,7 +42,7 @@ def test_row_groups_hold_all_values(mapped, tmp_path, monkeypatch, cells):
     assert groups == -(-50 // max(1, cells // 11)) if cells < 550 else groups == 1
 
 
-def test_what_is_let_go_is_read_again(mapped):
+def test_pages_that_are_released_are_read_again(mapped):
     values, rows = mapped
     release_pages(rows)
     np.testing.assert_array_equal(rows, values)

@@ -13,7 +13,7 @@ from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.records import RunSpec
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask, Scratch
 from backtest_batch.workers.cluster.seat import MOST_DELIVERIES, ClusterSeat
-from backtest_batch.workers.cluster.transfer import Answer, Request, Sender, Sources
+from backtest_batch.workers.cluster.transfer import Answer, CommandOrigin, Request, Sources
 from backtest_batch.workers.monitor import Limits
 from backtest_batch.workers.process import ProcessSeat, join_ended_pools, make_setup
 from backtest_batch.workers.seat import StartError, Work
@@ -99,11 +99,11 @@ def task(panel):
 
 
 def seat_of(engine, tmp_path):
-    sender, sources = Sender.here(tmp_path), Sources(files={})
+    origin, sources = CommandOrigin.here(tmp_path), Sources(files={})
     return ClusterSeat(
         cluster=engine,
         make_request=lambda task: Request(
-            task=task, limits=NO_LIMITS, sender=sender, sources=sources
+            task=task, limits=NO_LIMITS, origin=origin, sources=sources
         ),
         log=None,
     )

@@ -103,7 +103,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_is_done(bare_command: Command) 
     assert "Trials for the statistics (distinct decisions): 4." in done.stdout
     assert "  run_0_0.0: strategy.number=0 commission_bps=0.0" in done.stdout
     assert "Estimated wall time: about" in done.stdout
-    assert "this machine bears n_jobs=" in done.stdout
+    assert "this machine has room for n_jobs=" in done.stdout
 
     process = bare_command.start(*bare_command.hostile(*grid, "strategy.mode=good,error"))
     assert bare_command.end(process).returncode == 1

@@ -35,7 +35,7 @@ RECORDING_SECONDS = 0.001
 """What it takes to record a run in a local store, beside the computing."""
 LONG_PILOT_SECONDS = 10.0
 """A pilot run that takes longer is not repeated: what it may compile is little beside it."""
-BEARABLE_SHARE = 0.8
+LARGEST_SHARE = 0.8
 """Share of the available memory that workers may take."""
 
 
@@ -177,11 +177,11 @@ def _estimate(
     pilot = Pilot.of(record.outcome)
     seconds = pilot.wall_seconds(n_runs, max(n_groups, min(n_jobs, n_runs)), n_jobs)
     n_processors, available = processors(), available_mb()
-    bearable = max(1, min(n_processors, int(BEARABLE_SHARE * available / pilot.peak_mb)))
+    most = max(1, min(n_processors, int(LARGEST_SHARE * available / pilot.peak_mb)))
     return [
         f"Pilot run: {record.outcome.runtime_s:.4f} s a run, {pilot.peak_mb:,.0f} MiB.",
         f"Estimated wall time: about {duration(seconds)} with n_jobs={n_jobs}.",
-        f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine bears n_jobs={bearable} "
+        f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine has room for n_jobs={most} "
         f"({n_processors} processors, {available:,.0f} MiB available).",
     ]
 

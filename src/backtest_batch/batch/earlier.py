@@ -235,10 +235,10 @@ def incomplete(
     done: Sequence[RunRecord],
     benchmarks: Mapping[str, Mapping[str, float]],
 ) -> list[RunSpec]:
-    """Return the finished runs that must be computed again because not all of them is at hand.
+    """Return the finished runs that must be computed again, because something of them is missing.
 
-    That are those whose returns were lost, and one for each benchmark that was. Nothing is
-    recorded of them a second time.
+    These are the runs whose returns were lost, and one run for each benchmark whose returns were.
+    They are not recorded a second time.
     """
     finished = [record for record in done if record.status == "FINISHED"]
     if not finished:
@@ -335,7 +335,7 @@ def restore_returns(
 ) -> None:
     """Fill rows of the array of returns from the files of runs, where these were recorded.
 
-    On another machine the working files of the batch are not at hand, but its artifacts are.
+    Another machine does not have the working files of the batch, but its artifacts.
     """
     scratch = workspace.scratch
     with row_writer(array_file(scratch.folder, RETURNS), scratch.row_bars) as write:

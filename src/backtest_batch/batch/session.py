@@ -270,7 +270,7 @@ class Session:
         if runs:
             self.notes.append(
                 f"{len(runs)} runs that had finished are computed again, because their returns or "
-                "files are not at hand here."
+                "files are missing here."
             )
 
     def start(self) -> None:

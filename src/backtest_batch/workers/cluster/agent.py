@@ -39,15 +39,15 @@ IDLE_SECONDS = 60
 
 
 def compute_request(request: Request, fetch: Fetch | None = None) -> Answer:
-    """Compute a chunk and return what came of it, whatever that is.
+    """Compute a chunk; whatever happens is returned as an answer.
 
     Parameters
     ----------
     request
         The chunk.
     fetch
-        Where to get data that is not in the cache of this worker; without it, or where it has
-        none, the answer says what is missing.
+        Gets data that is not in the cache of this worker; without it, or where it finds none, the
+        answer says which data is missing.
     """
     me = f"{socket.gethostname()}:{os.getpid()}"
     try:
@@ -75,9 +75,9 @@ def end(token: str) -> None:
 
 @contextlib.contextmanager
 def _folders(request: Request) -> Iterator[tuple[ChunkTask, str, bool]]:
-    """Yield the task with the folder for its results, the folder to work in, and what they are.
+    """Yield the task with the folder for its results, the folder to work in, and a flag.
 
-    The last is whether the results have to be sent back.
+    The flag says whether the results have to be sent back.
     """
     task, origin = request.task, request.origin
     shared = origin.shares_files(task.scratch.folder)
