@@ -25,6 +25,9 @@ TYPE_NAMES: dict[Any, str] = {
 }
 """How people call the types of keys."""
 
+PLUGINS = {("hydra/launcher", "joblib"): "joblib"}
+"""Choices that a plugin of Hydra brings, and the extra that installs it."""
+
 LONGEST_LIST = 12
 """More keys than these are not listed in a message."""
 
@@ -119,6 +122,9 @@ def choice_fault(error: BaseException) -> Fault | None:
     if available and group.startswith(f"{available[1]}/"):  # the choice holds a slash
         group, choice = available[1], f"{group}/{choice}".removeprefix(f"{available[1]}/")
     listed = f"; choose one of: {', '.join(names)}" if names else ""
+    if (group, choice) in PLUGINS:
+        install = f"pip install 'backtest-batch[{PLUGINS[group, choice]}]'"
+        return Fault(key=group, value=choice, allowed=f"is not installed: {install}")
     return Fault(key=group, value=choice, allowed=f"there is no such choice{listed}")
 
 
