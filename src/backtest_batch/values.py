@@ -1,8 +1,8 @@
 """Plain values of a configuration: as text, by the keys that lead to them, and as leaves.
 
-Three texts differ on purpose and are made elsewhere: :func:`.assignments.quote` writes what Hydra's
-grammar reads back, :func:`.levels.value_as_typed` reads values of tables as well, and
-:func:`.text_table.cell_text` writes for people.
+Three texts differ on purpose and are made elsewhere: :func:`.arguments.quote` writes what Hydra's
+grammar reads back, :func:`.parameter_values.value_as_typed` reads values of tables as well, and
+:func:`.tables.cell_text` writes for people.
 """
 
 import json
