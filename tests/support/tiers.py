@@ -35,17 +35,14 @@ OF_FIXTURE: Mapping[str, str] = MappingProxyType(
 OF_FOLDER: Mapping[str, str] = MappingProxyType(
     {
         "api": "process",
-        "app": "process",
-        "backends": "process",
-        "best": "process",
-        "compare": "store",
+        "batch": "process",
+        "cli": "process",
         "docs": "process",
         "golden": "process",
-        "stored": "store",
+        "store": "store",
         "storm": "process",
         "survival": "process",
-        "sweep": "process",
-        "tracking": "store",
+        "workers": "process",
     }
 )
 """Tier of a test by the folder of ``tests`` in which it lies; in all others it is a unit test."""

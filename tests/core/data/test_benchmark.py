@@ -9,7 +9,7 @@ import pytest
 def test_the_benchmark_runs_small():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.market", "--small"],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=True,

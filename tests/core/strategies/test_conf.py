@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "conf" / "strategy"
+FOLDER = Path(__file__).parents[3] / "conf" / "strategy"
 SHIPPED = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "custom.yaml")
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from backtest_batch.core.engine.metrics import EXECUTION_METRICS, METRICS, RESULT_METRICS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 ARROWS = {"↑": 1, "↓": -1, "·": 0}
 
 

@@ -10,7 +10,7 @@ import pytest
 def test_the_benchmark_prints_its_table():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compare", "--small"],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=300,

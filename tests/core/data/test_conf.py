@@ -8,7 +8,7 @@ import yaml
 from backtest_batch.core.data import sources
 from backtest_batch.core.data.load import load_panel
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
+CONF = Path(__file__).parents[3] / "conf" / "data"
 NAMES = {
     "sp500": sources.Sp500,
     "csv": sources.Csv,

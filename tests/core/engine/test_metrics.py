@@ -28,7 +28,7 @@ from backtest_batch.core.engine.simulation import Simulation, simulate, simulate
 from tests.support.engine_markets import Case, cases, make_panel
 
 PPY = 252.0
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PATHS = hypothesis_numpy.arrays(
     np.float64,
