@@ -1,12 +1,9 @@
 """Whose a file or a folder is: what others may write is not believed, and nothing is put there.
 
-On systems without user ids (Windows) every file counts as the user's own: who may write to a
-user's folders is decided by the system there.
-
 The key lies in the user's home: ``$XDG_STATE_HOME/backtest_batch/signing_key`` or
-``~/.local/state/backtest_batch/signing_key``, on macOS ``~/Library/Application Support``, on
-Windows ``%LOCALAPPDATA%``. It is made when something is signed for the first time, and never
-leaves the machine. Without a home nothing is signed, and nothing passes for signed.
+``~/.local/state/backtest_batch/signing_key``, on macOS ``~/Library/Application Support``. It is
+made when something is signed for the first time, and never leaves the machine. Without a home
+nothing is signed, and nothing passes for signed.
 """
 
 import contextlib
@@ -21,13 +18,10 @@ import tempfile
 from enum import Enum
 from pathlib import Path
 
-HAS_OWNERS = hasattr(os, "geteuid")
-"""Whether files have an owner by number."""
-
 
 def user_mark() -> str:
     """Return what tells this user's folders from those of others in a place that all share."""
-    return str(os.geteuid()) if HAS_OWNERS else "user"
+    return str(os.geteuid())
 
 
 def temporary_folder_name() -> Path:
@@ -37,13 +31,11 @@ def temporary_folder_name() -> Path:
 
 def is_mine(found: os.stat_result) -> bool:
     """Return whether this user owns a file or folder."""
-    return not HAS_OWNERS or found.st_uid == os.geteuid()
+    return found.st_uid == os.geteuid()
 
 
 def is_guarded(found: os.stat_result) -> bool:
     """Return whether this user owns a file or folder and nobody else may change it."""
-    if not HAS_OWNERS:
-        return True
     if not is_mine(found) or found.st_mode & stat.S_IWOTH:
         return False
     return not found.st_mode & stat.S_IWGRP or _is_group_of_one(found.st_gid)
@@ -110,7 +102,7 @@ def make_private(folder: Path) -> None:
     """Let nobody but this user into a folder of this user's; others' stay as they are."""
     with contextlib.suppress(OSError):
         found = folder.lstat()
-        if HAS_OWNERS and is_mine(found) and stat.S_ISDIR(found.st_mode):
+        if is_mine(found) and stat.S_ISDIR(found.st_mode):
             folder.chmod(0o700)
 
 
@@ -235,8 +227,6 @@ def _key_file() -> Path | None:
         return None
     if sys.platform == "darwin":
         base = home / "Library" / "Application Support"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     else:
         base = Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state")
         base = base if base.is_absolute() else home / ".local" / "state"
@@ -262,7 +252,7 @@ def _read(file: Path, create: bool) -> bytes | None:
 
 
 def _is_secret(file: Path) -> bool:
-    return not HAS_OWNERS or not file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    return not file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 def _make(file: Path) -> None:

@@ -535,7 +535,6 @@ def test_where_nothing_can_be_written_the_panel_stays_in_memory(no_cache, close,
         open_panel(panel.fingerprint)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_disk_that_is_full_in_the_middle_of_a_file(tmp_path, cache_folder):
     (tmp_path / "tmp").mkdir()
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"

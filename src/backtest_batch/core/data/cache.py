@@ -71,10 +71,10 @@ class Link:
 
 
 def cache_dir() -> Path:
-    r"""Return the folder of the cache: BACKTEST_BATCH_CACHE, else the user's cache folder.
+    """Return the folder of the cache: BACKTEST_BATCH_CACHE, else the user's cache folder.
 
     That is ``$XDG_CACHE_HOME/backtest_batch`` or ``~/.cache/backtest_batch``, on macOS
-    ``~/Library/Caches/backtest_batch``, on Windows ``%LOCALAPPDATA%\backtest_batch``.
+    ``~/Library/Caches/backtest_batch``.
     """
     chosen = os.environ.get("BACKTEST_BATCH_CACHE")
     if chosen:
@@ -85,8 +85,6 @@ def cache_dir() -> Path:
         return temporary_folder_name()
     if sys.platform == "darwin":
         base = home / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
         # The specification of XDG_CACHE_HOME: relative paths are to be ignored.

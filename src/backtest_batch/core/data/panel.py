@@ -382,5 +382,5 @@ def release_pages(array: npt.NDArray[np.float64]) -> None:
     holder: object = array
     while isinstance(holder, np.ndarray):
         holder = holder.base
-    if isinstance(holder, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+    if isinstance(holder, mmap.mmap):
         holder.madvise(mmap.MADV_DONTNEED)
