@@ -105,9 +105,23 @@ def test_the_keys_of_the_comparison_are_there():
 def test_the_arguments_of_every_shipped_strategy_are_there():
     table = section("Strategies")
     for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
-        line = next(line for line in table.splitlines() if line.startswith(f"| `{file.stem}`"))
+        line = next((at for at in table.splitlines() if at.startswith(f"| `{file.stem}`")), None)
+        assert line is not None, f"docs/configuration.md, Strategies: no row for {file.stem}"
         node = yaml.safe_load(file.read_text("utf-8"))
         assert set(re.findall(r"`(\w+)=", line)) == set(node) - {"_target_"}
+
+
+def test_every_shipped_strategy_is_in_the_experiment_of_all():
+    listed = yaml.safe_load((ROOT / "conf" / "experiment" / "strategies.yaml").read_text("utf-8"))
+    shipped = {file.stem for file in (ROOT / "conf" / "strategy").glob("*.yaml")} - {"custom"}
+    assert {run["strategy"] for run in listed["runs"]} == shipped
+
+
+def test_every_shipped_source_has_a_row():
+    page = (ROOT / "docs" / "data.md").read_text("utf-8")
+    # `stored` is what run_sweep uses for prices in memory.
+    shipped = {file.stem for file in (ROOT / "conf" / "data").glob("*.yaml")} - {"stored"}
+    assert not [name for name in sorted(shipped) if f"\n| `{name}`" not in page]
 
 
 def write() -> str:

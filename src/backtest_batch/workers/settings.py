@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backtest_batch.core.construct import TARGET
 from backtest_batch.errors import ConfigurationError, Fault
@@ -23,6 +24,9 @@ from backtest_batch.workers.process import (
     worker_environment,
 )
 from backtest_batch.workers.start import Guard
+
+if TYPE_CHECKING:
+    from backtest_batch.workers.cluster.seat import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,31 @@ def policy_of(config: Mapping[str, Any]) -> RetryPolicy:
 
 log = logging.getLogger("backtest_batch.batch")
 
-MODULES = {"loky": "joblib", "dask": "distributed", "ray": "ray"}
-"""What each backend imports."""
+
+class ClusterBackend(NamedTuple):
+    """What it takes to compute on a cluster: the module of its engine, and how it is made."""
+
+    module: str
+    make: "Callable[[str | None, Path], Cluster]"
+    """Of an address, None for a cluster on this machine, and a file for what its workers print."""
+
+
+def _dask(address: str | None, log_file: Path) -> "Cluster":
+    from backtest_batch.workers.cluster.dask_cluster import DaskCluster
+
+    return DaskCluster(address, log_file)
+
+
+def _ray(address: str | None, log_file: Path) -> "Cluster":  # noqa: ARG001 - Ray has logs of its own
+    from backtest_batch.workers.cluster.ray_cluster import RayCluster
+
+    return RayCluster(address)
+
+
+CLUSTERS: Mapping[str, ClusterBackend] = MappingProxyType(
+    {"dask": ClusterBackend("distributed", _dask), "ray": ClusterBackend("ray", _ray)}
+)
+"""Backends beside ``loky``: values of ``hydra.launcher.backend``, and names of extras."""
 
 
 def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSettings], Executor]:
@@ -119,13 +146,14 @@ def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSet
     ConfigurationError
         When there is no such backend, its packages are not installed, or it has no addresses.
     """
-    if backend not in MODULES:
-        raise _refused("backend", backend, f"must be one of: {', '.join(MODULES)}")
     if backend == "loky":
         if address is not None:
-            raise _refused("address", address, "needs hydra.launcher.backend=dask or ray")
+            clusters = " or ".join(CLUSTERS)
+            raise _refused("address", address, f"needs hydra.launcher.backend={clusters}")
         return make_executor
-    if importlib.util.find_spec(MODULES[backend]) is None:
+    if backend not in CLUSTERS:
+        raise _refused("backend", backend, f"must be one of: loky, {', '.join(CLUSTERS)}")
+    if importlib.util.find_spec(CLUSTERS[backend].module) is None:
         raise _refused(
             "backend", backend, f"is not installed: pip install 'backtest-batch[{backend}]'"
         )
@@ -134,18 +162,10 @@ def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSet
 
 def make_remote_executor(settings: ExecutorSettings, backend: str, address: str | None) -> Executor:
     """Return the executor of a cluster."""
-    from backtest_batch.workers.cluster.seat import Cluster, ClusterSeat
+    from backtest_batch.workers.cluster.seat import ClusterSeat
     from backtest_batch.workers.cluster.transfer import CommandOrigin, Request, sources_of
 
-    cluster: Cluster
-    if backend == "dask":
-        from backtest_batch.workers.cluster.dask_cluster import DaskCluster
-
-        cluster = DaskCluster(address, settings.logs / "cluster.log")
-    else:
-        from backtest_batch.workers.cluster.ray_cluster import RayCluster
-
-        cluster = RayCluster(address)
+    cluster = CLUSTERS[backend].make(address, settings.logs / "cluster.log")
     config, limits = settings.config, limits_of(settings.config)
     origin = CommandOrigin.here(settings.folder)
 

@@ -23,7 +23,7 @@ def test_a_file_names_every_argument_with_its_default(path):
 def test_a_file_has_the_name_of_its_class_and_module(path):
     target = yaml.safe_load(path.read_text())["_target_"]
     name = "".join(word.capitalize() for word in path.stem.split("_"))
-    assert target == f"backtest_batch.core.strategies.{name}"
+    assert target == f"backtest_batch.strategies.{name}"
     strategy = getattr(importlib.import_module("backtest_batch.core.strategies"), name)
     assert strategy.__module__ == f"backtest_batch.core.strategies.{path.stem}"
 

@@ -66,7 +66,7 @@ def render_equity(
             title=cut_text(title),
             facts={name: cut_text(text) for name, text in (facts or {}).items()},
             style=asset("equity.css"),
-            script=asset("js/equity.js"),
+            script=asset("equity.js"),
             **_drawing(timestamps, curves),
         )
     )

@@ -11,19 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = (
-    "core",
-    "filter",
-    "leaderboard",
-    "figure",
-    "curves",
-    "heatmap",
-    "parallel",
-    "dependence",
-    "distribution",
-    "costs",
-    "start",
-)
+_FIRST = ("core.js", "figure.js")
+"""Scripts that define what the others use."""
+
+_LAST = "start.js"
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,8 +39,11 @@ def asset(name: str) -> str:
 
 
 def report_script() -> str:
-    """Return the scripts of report.html, one after the other in one scope."""
-    parts = "\n".join(asset(f"js/{name}.js") for name in _SCRIPTS)
+    """Return the scripts of report.html, which are those of the folder ``js``, in one scope."""
+    folder = files("backtest_batch.report.html").joinpath("templates", "js")
+    names = {item.name for item in folder.iterdir() if item.name.endswith(".js")}
+    names -= {*_FIRST, _LAST}
+    parts = "\n".join(asset(f"js/{name}") for name in (*_FIRST, *sorted(names), _LAST))
     return f'(() => {{\n"use strict";\n{parts}}})();\n'
 
 
