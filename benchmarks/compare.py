@@ -26,13 +26,13 @@ from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.search import read_runs
 from backtest_batch.store.store import Store, open_store
 
-AXES = {
+AXES: dict[str, list[float]] = {
     "commission_bps": [0.0, 0.5, 1.0, 2.0, 5.0],
     "max_gross_exposure": [0.6, 0.8, 1.0, 1.2],
     "strategy.fast": list(range(5, 130, 5)),
     "strategy.slow": list(range(140, 540, 20)),
 }
-SMALL_AXES = {
+SMALL_AXES: dict[str, list[float]] = {
     **AXES,
     "strategy.fast": [5, 10, 20, 40, 80],
     "strategy.slow": list(range(140, 190, 10)),

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def make_folder(folder: Path, symbols: int, bars: int, *, close_only: bool) -> i
         first = int(random.integers(0, bars // 2)) if number % 3 == 2 else 0
         moves = random.normal(0.0, 0.015, (bars - first, 4))
         close = 50.0 * np.exp(np.cumsum(moves[:, 0]))
-        columns = {"timestamp": dates[first:], "close": close}
+        columns: dict[str, Any] = {"timestamp": dates[first:], "close": close}
         if not close_only:
             columns["open"] = close * np.exp(moves[:, 1])
             columns["high"] = np.maximum(close, columns["open"]) * np.exp(np.abs(moves[:, 2]))

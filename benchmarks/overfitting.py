@@ -45,7 +45,7 @@ def correlated(correlation: float) -> Panel:
     def panel(generator: np.random.Generator) -> FloatArray:
         common = generator.standard_normal((N_BARS, 1))
         own = generator.standard_normal((N_BARS, N_RUNS))
-        mixed = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
+        mixed: FloatArray = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
         return DAILY_VOLATILITY * mixed
 
     return panel

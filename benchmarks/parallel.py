@@ -118,7 +118,8 @@ def sweep(folder: Path, runs: int, *, n_jobs: int, loops: int) -> dict[str, Any]
     )
     if done.returncode:
         sys.exit(done.stderr)
-    return json.loads((output / "batch_timings.json").read_text())
+    timings: dict[str, Any] = json.loads((output / "batch_timings.json").read_text())
+    return timings
 
 
 if __name__ == "__main__":

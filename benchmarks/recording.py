@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -97,7 +98,11 @@ def measure_databases(
         databases["PostgreSQL"] = postgres.new_database(f"straight_{with_files}")
         watched["PostgreSQL"] = psutil.Process(postgres.pid)
     for name, uri in databases.items():
-        for writer, share in (("client", 1), ("bulk", 1 if with_files else 10)):
+        writers: dict[Literal["client", "bulk"], int] = {
+            "client": 1,
+            "bulk": 1 if with_files else 10,
+        }
+        for writer, share in writers.items():
             timing = measure(folder, uri, runs * share, with_files, watched, writer)
             print(f"  {name + ', ' + writer:36}{timing}", flush=True)
 
@@ -128,7 +133,7 @@ def measure(
     runs: int,
     with_files: bool,
     watched: dict[str, psutil.Process],
-    writer: str,
+    writer: Literal["auto", "client", "bulk"],
 ) -> Timing:
     """Record a batch, and return what that took."""
     store = open_store(uri, "backtest_batch")

@@ -127,7 +127,8 @@ def prepare(folder: Path) -> Ground:
     index = pd.bdate_range("2020-01-01", periods=40, name="timestamp")
     steps = np.random.default_rng(1).normal(0, 0.01, (40, 3)).cumsum(axis=0)
     closes = pd.DataFrame(100 * np.exp(steps), index, ["A", "B", "C D"])
-    bars = closes.rename_axis(columns="symbol").stack().rename("close").reset_index()
+    stacked: Any = closes.rename_axis(columns="symbol").stack()
+    bars = stacked.rename("close").reset_index()
     bars["volume"] = 1_000.0
     for name, frame in (("wide", closes.reset_index()), ("long", bars)):
         frame.to_csv(ground.inputs / f"{name}.csv", index=False)
@@ -278,7 +279,7 @@ def constraint(rng: random.Random, ground: Ground) -> None:
         if rng.random() < 0.3:
             given[some_text(rng)] = given.pop(name)
     weights = {some_text(rng): rng.choice((1, -1, 0, "x", None, float("nan"), 1e308, True))}
-    rank_by = rng.choice(("sharpe", some_text(rng), weights, {"sharpe": 1.0} | weights, [], 3))
+    rank_by: Any = rng.choice(("sharpe", some_text(rng), weights, {"sharpe": 1.0} | weights, [], 3))
     Ranking.parse(rank_by, rng.choice((given, some_text(rng), None, [])), "rank")
 
 
@@ -301,7 +302,7 @@ def csv_bytes(rng: random.Random, ground: Ground) -> None:
         content = damaged_bytes(rng, content)
     path = ground.inputs / "damaged.csv"
     path.write_bytes(content)
-    options = {} if rng.random() < 0.7 else {"separator": rng.choice(";\t|ä"), "decimal": ","}
+    options: Any = {} if rng.random() < 0.7 else {"separator": rng.choice(";\t|ä"), "decimal": ","}
     load_panel(Csv(path=str(path), **options))
 
 
@@ -333,7 +334,7 @@ def cache_bytes(rng: random.Random, ground: Ground) -> None:
 
 def closes_of(source: Csv) -> Any:
     """Return the closes of a source as they stand in its file."""
-    frame = pd.read_csv(source.path, float_precision="round_trip")
+    frame = pd.read_csv(str(source.path), float_precision="round_trip")
     if "symbol" in frame:
         frame = frame.pivot(index="timestamp", columns="symbol", values="close").reset_index()
     return frame.drop(columns="timestamp").to_numpy(dtype=np.float64)
@@ -353,8 +354,10 @@ def spool_bytes(rng: random.Random, ground: Ground) -> None:
     spool = Spool(place, store_uri=uri, experiment="backtest_batch", batch=info, parent_run_id=None)
     record = _record(rng, ground)
     spool.add(record)
-    steps = np.arange(5)
-    spool.add_curve(record.spec, EquityCurve(steps=steps, equity=steps + 1.0, drawdown=steps * 0.0))
+    steps = np.arange(5, dtype=np.int64)
+    spool.add_curve(
+        record.spec, EquityCurve(steps=steps, equity=np.arange(1.0, 6.0), drawdown=np.zeros(5))
+    )
     spool.add_texts(record.spec, {"equity.html": "<p>"})
     spool.finish("FINISHED", tags={"n_finished": 1}, artifacts=None, note="# One")
     damaged = rng.choice([path for path in sorted(spool.folder.rglob("*")) if path.is_file()])

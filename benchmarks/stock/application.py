@@ -32,7 +32,7 @@ def main(config: DictConfig) -> float:
     slow = close.ewm(span=config.slow, adjust=False).mean()
     rising = (fast > slow).astype(float)
     weights = rising.div(rising.sum(axis=1).replace(0, np.nan), axis=0).fillna(0.0)
-    month_end = close.index.to_period("M")
+    month_end = pd.DatetimeIndex(close.index).to_period("M")
     decided = weights[month_end != np.roll(month_end, -1)]
     size = decided.reindex(close.index).shift(1) * config.max_gross_exposure
 

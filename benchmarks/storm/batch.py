@@ -4,8 +4,9 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.storm.faults import KINDS, MOMENTS, Kind, Target
@@ -163,6 +164,14 @@ def _one_command(
     return code, spoiled
 
 
+def _is_running(sandbox: Sandbox, calls: float) -> bool:
+    return sandbox.calls.total() > calls
+
+
+def _is_due(command: Command, reached: Callable[[], object]) -> bool:
+    return command.can_be_signalled() and bool(reached())
+
+
 def _apply_all(
     sandbox: Sandbox,
     grid: Grid,
@@ -177,17 +186,18 @@ def _apply_all(
     target = Target(sandbox=sandbox, command=command, rng=rng)
     applied: list[Kind] = []
     for fault in faults:
-        reached = {
+        moments: dict[str, Callable[[], object]] = {
             "start": lambda: True,
             "begun": lambda: sandbox.scratches,
-            "running": lambda f=fault: sandbox.calls.total() > calls + f.share * left,
+            "running": partial(_is_running, sandbox, calls + fault.share * left),
             "recording": lambda: sandbox.n_artifact_folders > folders,
             "reports": lambda: any((s / "reports").is_dir() for s in sandbox.scratches),
             "printed": lambda: "Reports:" in command.printed,
-        }[fault.moment]
+        }
+        reached = moments[fault.moment]
         if fault.kind.shell:
             happened = fault.kind.shell == command.shell
-        elif wait_until(lambda r=reached: command.can_be_signalled() and r(), command):
+        elif wait_until(partial(_is_due, command, reached), command):
             time.sleep(fault.delay)
             happened = not command.has_ended() and fault.kind.apply(target)
         else:

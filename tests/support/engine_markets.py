@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,11 @@ def cases(draw: st.DrawFn) -> Case:
         weights = np.eye(n_assets)[chosen]
     rates = st.sampled_from([0.0, 0.0, 0.05, -0.01])
     costs = st.sampled_from([0.0, 0.5, 30.0, 2_000.0])
+    # At the open of its own bar nothing can be executed.
+    fills: list[dict[str, Any]] = [
+        {"execution_lag": st.integers(0, 3)},
+        {"execution_lag": st.integers(1, 3), "execution_price": st.just("open")},
+    ]
     settings = draw(
         st.lists(
             st.builds(
@@ -90,18 +96,7 @@ def cases(draw: st.DrawFn) -> Case:
                 cash_rate=rates,
                 borrow_rate=rates,
                 short_fee_rate=rates,
-                # At the open of its own bar nothing can be executed.
-                **draw(
-                    st.sampled_from(
-                        [
-                            {"execution_lag": st.integers(0, 3)},
-                            {
-                                "execution_lag": st.integers(1, 3),
-                                "execution_price": st.just("open"),
-                            },
-                        ]
-                    )
-                ),
+                **draw(st.sampled_from(fills)),
             ),
             min_size=1,
             max_size=4,
