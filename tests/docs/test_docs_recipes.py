@@ -18,7 +18,7 @@ import yaml
 from backtest_batch.core.data.sources import Source
 
 ROOT = Path(__file__).parents[2]
-FENCED = r"^```(?:python|yaml|html|js|markdown)\n(.*?)^```$"
+FENCED = r"^```(?:python|yaml|html|js|markdown|text)\n(.*?)^```$"
 BLOCK = re.compile(FENCED, re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.slow
@@ -134,7 +134,7 @@ def add_metric(tree: Tree) -> None:
 def add_section(tree: Tree) -> None:
     html = "src/backtest_batch/report/html"
     tables = tree.package / "report" / "html" / "tables.py"
-    code = block("extending.md", "^def costliest_table")
+    code = block("extending.md", "^def costliest_table").partition("\n\n\n")[2]
     tables.write_text(f"{tables.read_text('utf-8')}\n\n{code}", "utf-8")
     tree.insert(f"{html}/page.py", "    swept_table,\n", "    costliest_table,\n")
     line = block("extending.md", '^ *"costliest": ')
@@ -147,10 +147,21 @@ def add_section(tree: Tree) -> None:
     tree.write(f"{html}/templates/js/costliest.js", script)
 
 
+def add_backend(tree: Tree) -> None:
+    cluster = block("extending.md", "^class ThreadCluster")
+    tree.write("src/backtest_batch/workers/cluster/thread_cluster.py", cluster)
+    settings = "src/backtest_batch/workers/settings.py"
+    function = block("extending.md", "^def _threads")
+    tree.insert(settings, "    return RayCluster(address)\n", f"\n\n{function}")
+    entry = '"ray": ClusterBackend("ray", _ray)'
+    tree.insert(settings, entry, ', "threads": ClusterBackend("concurrent", _threads)')
+    tree.write("conf/hydra/launcher/threads.yaml", block("extending.md", "^backend: threads"))
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     made = Tree(tmp_path_factory.mktemp("recipes") / "copy")
-    for add in (add_strategy, add_source, add_metric, add_section):
+    for add in (add_strategy, add_source, add_metric, add_section, add_backend):
         add(made)
     return made
 
@@ -182,3 +193,13 @@ def test_all_of_them_run_in_one_batch(tree):
     assert "registerCostliest();" in page
     assert page.index("function registerFigure") < page.index("function registerCostliest")
     assert "cost_drag" in (tree.folder / "out" / "walk_forward_summary.csv").read_text("utf-8")
+
+
+def test_the_backend_computes_the_same(tree):
+    sweep = ("data=synthetic", "data.n_bars=300", "commission_bps=0,1", "n_jobs=2")
+    for name in ("loky", "threads"):
+        options = (f"hydra/launcher={name}", f"output_dir={name}")
+        tree.run("-m", "backtest_batch", "-m", *options, *sweep)
+    loky, threads = ((tree.folder / name / "rankings.csv") for name in ("loky", "threads"))
+    assert loky.read_bytes() == threads.read_bytes()
+    assert "computing on threads" in (tree.folder / "threads" / "logs" / "batch.log").read_text()
