@@ -373,10 +373,10 @@ def test_a_folder_that_cannot_be_written(migrated_database, exists):
             import os, sys
             from pathlib import Path
             from backtest_batch.errors import StoreError
-            from backtest_batch.store import schema, sqlite_file
+            from backtest_batch.store import sqlite_file
             from backtest_batch.store.mlflow_calls import import_mlflow
             import_mlflow()
-            schema.head_revision()
+            sqlite_file.head_revision()
             if os.geteuid() == 0:  # whom no permission stops
                 os.setuid(65_534)
             try:

@@ -21,7 +21,7 @@ EACH = r"""
 import json, os, sys
 sys.path.insert(0, os.getcwd())
 import numpy, pandas, pyarrow.parquet
-from backtest_batch.batch import watch
+from backtest_batch.workers import watch
 
 def append(): open("log.txt", "a").write("x")
 def read(): pandas.read_csv("features.csv")
