@@ -150,6 +150,28 @@ def test_a_store_that_vanishes_in_the_middle(command: Command) -> None:
 
 
 @pytest.mark.slow
+def test_a_store_that_is_damaged_in_the_middle_loses_nothing(command: Command) -> None:
+    """The batch's own connection may not notice: it has what it needs of the file in memory."""
+    arguments = command.hostile("strategy.number=range(0,10)", "strategy.seconds=0.3")
+    process = command.start(*arguments)
+    wait_for(lambda: any(command.folder.glob("mlruns/artifacts/*/artifacts/*.parquet")), of=process)
+    database = command.folder / "mlruns" / "mlflow.db"
+    with database.open("r+b") as file:
+        for page in range(4096, database.stat().st_size - 4096, 12_288):
+            file.seek(page)
+            file.write(b"\xa5" * 4096)
+    done = command.end(process)
+    assert done.returncode == 3, done.stderr
+    assert "is damaged" in done.stderr
+    refused = command.run(*printed_command(done.stderr))
+    assert refused.returncode == 2, refused.stderr
+    (move_away,) = [line for line in refused.stderr.splitlines() if "mv " in line]
+    subprocess.run(move_away[move_away.index("mv ") :], shell=True, check=True)
+    check_recorded_without_computing(command, command.folder, done.stderr, 10)
+    assert len(command.calls) == 10
+
+
+@pytest.mark.slow
 def test_a_full_disk_in_the_middle_of_a_batch(bare_command: Command, migrated_store: Path) -> None:
     folder = bare_command.folder / "small"
     folder.mkdir()

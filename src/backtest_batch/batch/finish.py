@@ -47,8 +47,10 @@ def end_parent(
         recording.require_open().finish_parent(
             status, tags=session.counts(), metrics=metrics, artifacts=artifacts, note=note
         )
+        recording.require_open().store.require_whole()
     except StoreError as error:
-        begun_anew = recording.require_open().store.is_gone
+        store = recording.require_open().store
+        begun_anew = store.is_gone or store.is_damaged
         if begun_anew:
             _take_back(session)
         spooled = spool(session, status, metrics=metrics, artifacts=artifacts, note=note)
@@ -110,7 +112,7 @@ def spool(
 
 
 def _take_back(session: Session) -> None:
-    """Treat every run as unrecorded: the store that held them has vanished, their files have not.
+    """Treat every run as unrecorded: the store that held them is lost, their files are not.
 
     The batch is then recorded as a new one, with the files that it began with.
     """

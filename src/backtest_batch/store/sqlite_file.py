@@ -232,6 +232,26 @@ def check_file(database: Path) -> None:
         raise StoreError(_explain(database, error)) from error
 
 
+def require_whole(database: Path) -> None:
+    """Check the pages of a database that is in use, through a connection that has read none yet.
+
+    One that cannot be read for another reason, such as a lock, passes.
+
+    Raises
+    ------
+    StoreError
+        When it is damaged: with what to do.
+    """
+    try:
+        with contextlib.closing(connect(database)) as connection:
+            if database.stat().st_size <= _CHECKED_BYTES:
+                _check_pages(connection)
+    except (OSError, sqlite3.OperationalError):
+        return
+    except sqlite3.DatabaseError as error:
+        raise StoreError(_explain(database, error)) from error
+
+
 def tune(engine: Any) -> None:
     """Make each new connection of an SQLAlchemy engine wait for others and sync less often.
 

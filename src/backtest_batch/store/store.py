@@ -248,6 +248,29 @@ class Store:
             return False
         return self.file_identity != sqlite_file.identity(database)
 
+    def require_whole(self) -> None:
+        """Raise when the database file is damaged, as far as can be told in a moment.
+
+        A connection that is open may not notice: it has the pages in its memory.
+
+        Raises
+        ------
+        StoreError
+            With what is wrong and what to do.
+        """
+        database = sqlite_path(self.uri)
+        if database is not None:
+            sqlite_file.require_whole(database)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether :meth:`require_whole` raises."""
+        try:
+            self.require_whole()
+        except StoreError:
+            return True
+        return False
+
     def host_credentials(self) -> Any:  # Any: an entity of MLflow, which loads late
         """Return with what MLflow's client addresses the server of an HTTP store."""
         return _backend(self.client).get_host_creds()
