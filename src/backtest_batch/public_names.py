@@ -15,12 +15,15 @@ from typing import Any
 
 _ROOT = "backtest_batch."
 _MODULES = {
+    "app": "cli.main",
     "comparison": "analysis",
     "comparison.overfitting": "analysis.overfitting",
     "comparison.overfitting.sharpe": "analysis.overfitting.sharpe",
     "comparison.walk_forward": "analysis.walk_forward",
     "engine": "core.engine",
     "engine.calendar": "core.engine.calendar",
+    "engine.frequency": "core.engine.calendar",
+    "engine.metric_table": "core.engine.metrics",
     "engine.metrics": "core.engine.metrics",
     "engine.settings": "core.engine.settings",
     "engine.simulate": "core.engine.simulation",
@@ -29,6 +32,7 @@ _MODULES = {
     "market.fields": "arrays",
     "market.frames": "core.data.frames",
     "market.load": "core.data.load",
+    "market.moves": "core.data.suspicions",
     "market.panel": "core.data.panel",
     "market.paths": "core.data.paths",
     "market.sources": "core.data.sources",
@@ -44,6 +48,11 @@ _MODULES = {
     "strategies.signals": "core.strategies.signals",
     "strategies.trend_baseline": "core.strategies.trend_baseline",
     "strategies.weighting": "core.strategies.signals",
+    "tracking": "store",
+    "tracking.process": "store.process",
+    "tracking.recorder": "store.recorder",
+    "tracking.search": "store.search",
+    "tracking.store": "store.store",
 }
 """Public names, below the package, and the modules that they stand for today."""
 
