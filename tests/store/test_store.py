@@ -372,6 +372,7 @@ def test_a_folder_that_cannot_be_written(migrated_database, exists):
             """
             import os, sys
             from pathlib import Path
+            import filelock  # while the folder of the packages may be read
             from backtest_batch.errors import StoreError
             from backtest_batch.store import sqlite_file
             from backtest_batch.store.mlflow_calls import import_mlflow

@@ -35,7 +35,8 @@ def test_a_memory_limit():
     )
     own = ProcessMemory.of(os.getpid())
     assert isinstance(Limits(memory_limit_mb=1).broken(0, own), MemoryLimitExceeded)
-    assert limits.broken(0, own) is None
+    # This process has run other tests, and may hold any number of MiB.
+    assert Limits(memory_limit_mb=own.first_mb + 1000).broken(0, own) is None
 
 
 def test_what_was_asked_for_counts_once_the_time_is_up():
