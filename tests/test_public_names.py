@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from backtest_batch.public_names import _MODULES, actual_name
+from backtest_batch.public_names import _MODULES
 
 
 @pytest.mark.parametrize("name", _MODULES)
@@ -16,17 +16,6 @@ def test_a_public_name_is_the_module_itself(name: str) -> None:
     assert public is actual
     assert actual.__spec__ is not None
     assert actual.__spec__.name == actual.__name__ == f"backtest_batch.{_MODULES[name]}"
-
-
-def test_names_inside_modules_are_found_too() -> None:
-    assert actual_name("backtest_batch.strategies.TrendBaseline") == (
-        "backtest_batch.core.strategies.TrendBaseline"
-    )
-    assert actual_name("backtest_batch.market.sources.Csv") == (
-        "backtest_batch.core.data.sources.Csv"
-    )
-    assert actual_name("backtest_batch.marketing.Csv") == "backtest_batch.marketing.Csv"
-    assert actual_name("my_module.market.Csv") == "my_module.market.Csv"
 
 
 def test_a_class_is_one_class_whichever_name_comes_first() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 _ROOT = "backtest_batch."
 _MODULES = {
@@ -57,24 +56,6 @@ _MODULES = {
 """Public names, below the package, and the modules that they stand for today."""
 
 
-def actual_name(target: str) -> str:
-    """Return the dotted name of the code behind a public name; any other name as it is.
-
-    Parameters
-    ----------
-    target
-        A module, or something in one, such as the ``_target_`` of a strategy.
-    """
-    if not target.startswith(_ROOT):
-        return target
-    parts = target.removeprefix(_ROOT).split(".")
-    for length in range(len(parts), 0, -1):
-        known = _MODULES.get(".".join(parts[:length]))
-        if known is not None:
-            return ".".join([_ROOT + known, *parts[length:]])
-    return target
-
-
 class _Finder(MetaPathFinder, Loader):
     """Finds a module under its public name: the very module, not a copy of it."""
 
@@ -90,16 +71,15 @@ class _Finder(MetaPathFinder, Loader):
         return None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module itself."""
-        name = actual_name(spec.name)
-        module = importlib.import_module(name)
-        self._specs: dict[str, Any] = {**getattr(self, "_specs", {}), spec.name: module.__spec__}
+        """Return the module itself, and keep the specification that importing will replace."""
+        module = importlib.import_module(_ROOT + _MODULES[spec.name.removeprefix(_ROOT)])
+        spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own name back; it has run already."""
-        if module.__spec__ is not None:
-            module.__spec__ = self._specs.pop(module.__spec__.name)
+        """Give the module its own specification back; it has run already."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
 
 
 def find_public_names() -> None:

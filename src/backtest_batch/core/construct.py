@@ -18,7 +18,6 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from backtest_batch.errors import Fault
-from backtest_batch.public_names import actual_name
 
 TARGET = "_target_"
 
@@ -40,7 +39,7 @@ def locate(target: str) -> type:
     here = os.getcwd()  # noqa: PTH109 - sys.path holds text
     if here not in sys.path:
         sys.path.insert(0, here)
-    module_name, _, class_name = actual_name(target).rpartition(".")
+    module_name, _, class_name = target.rpartition(".")
     if not module_name:
         raise TargetError(f"must be module.Class, such as my_module.MyStrategy, but got {target}")
     if module_name not in sys.modules:
