@@ -109,7 +109,7 @@ def test_runs_are_selected_by_all_of_the_tags(store, tags, names):
 
 def test_tags_batches_and_a_filter_narrow_each_other(recorded, store):
     everything = table_of(store, recorded.core)
-    bound = everything.metrics["sharpe"].median()
+    bound = float(everything.metrics["sharpe"].median())
 
     found = table_of(
         store,

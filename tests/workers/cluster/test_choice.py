@@ -33,7 +33,8 @@ def test_backend_and_address_are_the_only_options(invoke, working_dir):
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
-def test_each_backend_has_a_file(requested, working_dir, backend):
+def test_each_backend_has_a_file(requested, working_dir, needs, backend):
+    needs(backend)
     request = requested(*SMALL, f"hydra/launcher={backend}")
     assert request.arguments[-1] == f"hydra/launcher={backend}"
 
