@@ -25,8 +25,7 @@ from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import simulate, simulate_many
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate, simulate_many
 
 COMMISSION_BPS = 0.5
 GRID = [

@@ -20,8 +20,7 @@ import pytest
 from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.cli.main import main
-from backtest_batch.compose.arguments import read_arguments
-from backtest_batch.compose.typed import readable
+from backtest_batch.compose.arguments import read_arguments, readable
 from backtest_batch.config.arguments import Argument
 from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.records import BatchRequest

@@ -1,4 +1,4 @@
-from backtest_batch.cutting import cut, cut_in_the_middle, cut_text
+from backtest_batch.values import cut, cut_in_the_middle, cut_text
 
 
 def test_a_text_of_the_allowed_length_is_whole():

@@ -95,19 +95,19 @@ def test_quoting_takes_no_longer_than_the_text_is(text):
 
 DOORS = {
     # the terminal and the log, and values in messages
-    "printing",
+    "streams",
     "errors",
     # the store, and messages about its address
     "store/mlflow_run",
     "store/address",
     # files: of runs, of a batch that begins, of a spool, of best parameters, and reports
     "workers/run_files",
-    "batch/opening",
+    "batch/provenance",
     "store/spool",
     "report/best_params",
     "report/markdown",
     # what names and describes a run, and the errors of strategies: taken in without secrets
-    "compose/request",
+    "compose/configurations",
     "records",
     "batch/plan",
     "batch/session",

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import backtest_batch
-from backtest_batch.batch.session import end_log, log_to
+from backtest_batch.batch.log import end_log, log_to
 from backtest_batch.cli.main import exit_code_of
 from backtest_batch.errors import SelectionError
-from backtest_batch.printing import printable, say, tell
+from backtest_batch.streams import printable, say, tell
 
 HOSTILE = "x\x1b]0;PWNED\x07\x9b2J\r\u202e\u2066\ud800"
 
@@ -60,5 +60,5 @@ def test_nothing_is_printed_past_the_one_way_out():
         if prints.search(path.read_text(encoding="utf-8"))
     }
     # Words of their own only: help, the version, how it ended. A worker prints into its log.
-    allowed = {"printing.py", "cli/main.py", "cli/compare.py"}
+    allowed = {"streams.py", "cli/main.py", "cli/compare.py"}
     assert found - allowed <= {"workers/start.py"}

@@ -21,8 +21,7 @@ from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.cli import compare
 from backtest_batch.cli.main import exit_code_of
-from backtest_batch.compose.arguments import read_arguments, read_batch_file
-from backtest_batch.compose.typed import readable
+from backtest_batch.compose.arguments import read_arguments, read_batch_file, readable
 from backtest_batch.core.data.cache import cache_dir
 from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.sources import Csv, Parquet

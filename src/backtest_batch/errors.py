@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backtest_batch.masking import masked
-from backtest_batch.printing import printable
+from backtest_batch.streams import printable
 from backtest_batch.values import value_text
 
 

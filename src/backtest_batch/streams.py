@@ -1,4 +1,7 @@
-"""Standard streams that are there, and that nothing can fail by.
+"""The way out for words: to standard streams that are there, and that nothing can fail by.
+
+Names and messages come from stores, files and strategies of others. A terminal would obey the
+control characters in them, and a secret in an address would be shown.
 
 A command may be started with streams closed (a daemon, ``2>&-``), on a full disk (``> log``), into
 a pipe whose reader leaves (``| head -1``), or on a terminal that is closed while it runs. None of
@@ -7,11 +10,14 @@ this is a reason to lose a batch: what cannot be written is left out.
 
 import contextlib
 import io
+import logging
 import os
 import select
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+from backtest_batch.masking import masked
 
 STANDARD = ("stdin", "stdout", "stderr")
 
@@ -152,3 +158,39 @@ def _like(stream: TextIO, descriptor: int) -> tuple[io.TextIOWrapper, ForgivingW
         line_buffering=bool(getattr(stream, "line_buffering", True)),
         write_through=bool(getattr(stream, "write_through", False)),
     )
+
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def printable(text: str) -> str:
+    r"""Return text without control characters; line feeds and tabs stay, others are ``\x1b``.
+
+    Also marks that turn the direction of text, and halves of characters, are such.
+    """
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(
+        char
+        if char in "\n\t" or char.isprintable()
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def say(text: str) -> None:
+    """Write to standard error what concerns how the command goes."""
+    sys.stderr.write(printable(masked(text)))
+
+
+def tell(text: str, output: TextIO) -> None:
+    """Write to ``output`` what was asked for: standard output is the command's to give."""
+    output.write(printable(masked(text)))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats messages as they may be shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a message; see logging."""
+        return printable(masked(super().format(record)))

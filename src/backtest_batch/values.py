@@ -1,7 +1,7 @@
-"""Plain values of a configuration: as text, by the keys that lead to them, and as leaves.
+"""Plain values of a configuration: as text, by the keys that lead to them, as leaves; cut texts.
 
 Three texts differ on purpose and are made elsewhere: :func:`.arguments.quote` writes what Hydra's
-grammar reads back, :func:`.parameter_values.value_as_typed` reads values of tables as well, and
+grammar reads back, :func:`.scenarios.value_as_typed` reads values of tables as well, and
 :func:`.tables.cell_text` writes for people.
 """
 
@@ -56,3 +56,37 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from flattened(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+RECORDED_MESSAGE = 10_000
+"""Characters of an error message that a run keeps; both ends of a longer one."""
+
+RECORDED_TRACEBACK = 1_000_000
+"""Characters of a traceback that a run keeps; both ends of a longer one."""
+
+REPORTED_MESSAGE = 2_000
+"""Characters of an error message that a report shows."""
+
+REPORTED_VALUE = 200
+"""Characters of a value that a report shows; rankings.csv has all of them."""
+
+LOGGED_MESSAGE = 300
+"""Characters of an error message in a line of the log."""
+
+
+def cut(text: str, length: int) -> str:
+    """Return ``text``, or so many characters from its beginning and an ellipsis."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def cut_text(text: str, length: int = REPORTED_VALUE) -> str:
+    """Return ``text``, or its beginning with a note of how long it is."""
+    return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
+
+
+def cut_in_the_middle(text: str, length: int) -> str:
+    """Return ``text``, or its two ends with a note of how much is left out between them."""
+    if len(text) <= length:
+        return text
+    half = length // 2
+    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_batch.analysis.parameter_values import (
+from backtest_batch.analysis.scenarios import (
     cells_of,
     choice_name,
     levels_of,

@@ -14,9 +14,9 @@ from backtest_batch.records import RunSpec
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask, Scratch
 from backtest_batch.workers.cluster.seat import MOST_DELIVERIES, ClusterSeat
 from backtest_batch.workers.cluster.transfer import Answer, CommandOrigin, Request, Sources
+from backtest_batch.workers.executor import StartError, Work
 from backtest_batch.workers.monitor import Limits
 from backtest_batch.workers.process import ProcessSeat, join_ended_pools, make_setup
-from backtest_batch.workers.seat import StartError, Work
 from backtest_batch.workers.start import Guard
 
 NO_LIMITS = Limits(timeout_seconds=None, memory_limit_mb=None)

@@ -4,8 +4,7 @@ import shlex
 import pytest
 
 from backtest_batch.batch.rerun import RecordedCommand, read_winner, with_winner
-from backtest_batch.compose.arguments import expand_arguments, read_arguments
-from backtest_batch.compose.typed import readable
+from backtest_batch.compose.arguments import expand_arguments, read_arguments, readable
 from backtest_batch.config.arguments import argument_value, configuration_sources
 from backtest_batch.errors import ConfigurationError
 

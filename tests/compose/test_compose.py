@@ -10,9 +10,8 @@ from omegaconf import OmegaConf
 
 from backtest_batch.api.batches import CONFIG_NAME, config_folder
 from backtest_batch.compose.arguments import read_arguments
-from backtest_batch.compose.configurations import Composer, Compositions
+from backtest_batch.compose.configurations import Composer, Compositions, batch_config
 from backtest_batch.compose.grid import read_grid
-from backtest_batch.compose.request import batch_config
 from backtest_batch.core.construct import build
 from backtest_batch.store.address import resolve_experiment
 

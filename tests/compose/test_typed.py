@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest_batch.compose.typed import readable, typed_text
+from backtest_batch.compose.arguments import readable, typed_text
 from backtest_batch.errors import ConfigurationError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest_batch.core.run_ids import LONGEST_RUN_ID, OTHER_COLUMNS, new_run_id
+from backtest_batch.core.fingerprint import LONGEST_RUN_ID, OTHER_COLUMNS, new_run_id
 from backtest_batch.records import Composition
 
 KEY = "0123456789abcdef" * 4

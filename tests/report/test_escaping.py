@@ -1,6 +1,6 @@
 import pytest
 
-from backtest_batch.report.text import code_block, markdown_text, one_line, short_numbers
+from backtest_batch.report.tables import code_block, markdown_text, one_line, short_numbers
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import io
 import time
 
-from backtest_batch.report.progress import LINE_SECONDS, Counts, ProgressDisplay
+from backtest_batch.report.terminal import LINE_SECONDS, Counts, ProgressDisplay
 
 
 def test_counts_in_words():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.panel import Panel
-from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import SimulationSettings
 
 
 def make_panel(

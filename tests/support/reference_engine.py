@@ -11,7 +11,8 @@ import numpy as np
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.calendar import year_fractions
-from backtest_batch.core.engine.settings import DUST, ROUNDING, TRADE_THRESHOLD, SimulationSettings
+from backtest_batch.core.engine.simulation import SimulationSettings
+from backtest_batch.core.numbers import DUST, ROUNDING, TRADE_THRESHOLD
 
 
 @dataclass(frozen=True, kw_only=True)

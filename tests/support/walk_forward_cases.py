@@ -10,8 +10,7 @@ from backtest_batch.analysis.walk_forward import ScenarioRuns, per_bar_arrays
 from backtest_batch.arrays import FloatArray
 from backtest_batch.core.data.panel import Panel, panel_from_frames
 from backtest_batch.core.engine.calendar import decision_bars
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate
+from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate
 from backtest_batch.core.strategies import EqualWeight, Strategy, TrendBaseline
 
 GRID = ((5, 20), (5, 40), (10, 20), (10, 40))

@@ -3,14 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.core.run_ids import benchmark_key, chunk_key
+from backtest_batch.core.fingerprint import benchmark_key, chunk_key
 from backtest_batch.records import RunSpec
-from backtest_batch.workers.chunks import (
+from backtest_batch.workers.chunks import Scratch, benchmark_rows
+from backtest_batch.workers.executor import (
     LARGE_RUN_BARS,
     LARGEST_CHUNK,
     SMALLEST_PIECE,
-    Scratch,
-    benchmark_rows,
     group_runs,
 )
 

@@ -8,8 +8,7 @@ import pytest
 from backtest_batch.errors import WorkerDied
 from backtest_batch.records import RunFailure, RunResult, RunSpec
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask, Scratch
-from backtest_batch.workers.executor import Executor, RetryPolicy
-from backtest_batch.workers.seat import StartError
+from backtest_batch.workers.executor import Executor, RetryPolicy, StartError
 
 RESULT = RunResult(
     metrics={},

@@ -5,9 +5,8 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import levels_of, value_as_typed
 from backtest_batch.analysis.run_table import RunTable
-from backtest_batch.analysis.scenarios import is_market
+from backtest_batch.analysis.scenarios import is_market, levels_of, value_as_typed
 from backtest_batch.arrays import BoolArray, FloatArray
 from backtest_batch.core.engine.metrics import RESULT_METRICS
 

@@ -19,7 +19,7 @@ from backtest_batch.analysis.dependence import (
     parameter_sensitivity,
     warnings_about_parameters,
 )
-from backtest_batch.analysis.overfitting.assess import Assessment, evaluate
+from backtest_batch.analysis.overfitting.document import Assessment, evaluate
 from backtest_batch.analysis.overfitting.samples import OverfittingSettings, Trial, Trials
 from backtest_batch.analysis.ranking import Ranking, rank_runs
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, RunTable

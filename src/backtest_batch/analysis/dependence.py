@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import Levels, cells_of, levels_of, value_as_typed
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, result_metric_names
+from backtest_batch.analysis.scenarios import Levels, cells_of, levels_of, value_as_typed
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 
 STATISTICS = ("count", "mean", "std", "min", "max")

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import Levels, choice_name, levels_of, plain_value
-from backtest_batch.analysis.scenarios import AxisKinds, is_market, scenario_label
+from backtest_batch.analysis.scenarios import (
+    AxisKinds,
+    Levels,
+    choice_name,
+    is_market,
+    levels_of,
+    plain_value,
+    scenario_label,
+)
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.engine.metrics import METRICS, RESULT_METRICS, Metric
 from backtest_batch.errors import ConfigurationError

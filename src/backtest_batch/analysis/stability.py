@@ -5,9 +5,8 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import Levels, cells_of, levels_of, value_as_typed
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, id_order
-from backtest_batch.analysis.scenarios import is_market
+from backtest_batch.analysis.scenarios import Levels, cells_of, is_market, levels_of, value_as_typed
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
-from backtest_batch.analysis.overfitting.assess import assess
+from backtest_batch.analysis.overfitting.document import assess
 from backtest_batch.analysis.overfitting.samples import OverfittingSettings, Trial, Trials
 from backtest_batch.analysis.ranking import Ranking, rank_runs
 from backtest_batch.analysis.run_table import RunTable

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 from hydra.errors import ConfigCompositionException
 
+from backtest_batch.compose.apart import apart
 from backtest_batch.compose.arguments import expand_arguments, read_arguments
-from backtest_batch.compose.request import apart
 from backtest_batch.config.arguments import Arguments, refuse_repeats
 from backtest_batch.config.checks import require_written_arguments
 from backtest_batch.core.kernel_cache import use_kernel_cache
@@ -102,7 +102,7 @@ def prepared(given: Arguments, task: Task) -> Iterator[None]:
     use_kernel_cache()
     refuse_repeats(given.given())
     with apart(), contextlib.ExitStack() as held:
-        asked = expand_arguments(given).merged()
+        asked = expand_arguments(given)
         if asked.value("best") is not None:
             asked = _with_winner(asked)
         if asked.value("resume") is not None:

@@ -18,8 +18,7 @@ from backtest_batch.core.engine.calendar import (
     periods_per_year_from,
 )
 from backtest_batch.core.engine.metrics import result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate
+from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate
 from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.core.strategies.base import Strategy, target_weights
 from backtest_batch.core.strategies.equal_weight import EqualWeight
@@ -144,7 +143,7 @@ def backtest(
         Bars a year; by default taken from the index: 252 for business days, 365 for all days, 12
         for months, ... ``Backtest.periods_per_year`` has it, and what is not 252 is logged.
     **settings
-        Conditions of :class:`~backtest_batch.core.engine.settings.SimulationSettings`:
+        Conditions of :class:`~backtest_batch.core.engine.simulation.SimulationSettings`:
         ``commission_bps``, ``max_gross_exposure``, ``execution_lag``, ...
 
     Raises

@@ -11,18 +11,17 @@ from typing import TextIO
 
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.batch.earlier import earlier_runs
-from backtest_batch.batch.judging import decision_labels
-from backtest_batch.batch.opening import open_configured
 from backtest_batch.batch.plan import Plan, make_plan
-from backtest_batch.batch.session import keeps_all_files
+from backtest_batch.batch.session import keeps_all_files, open_configured
+from backtest_batch.batch.trials import decision_labels
 from backtest_batch.config.schema import processors
 from backtest_batch.errors import SelectionError
-from backtest_batch.printing import tell
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.report.progress import duration
+from backtest_batch.report.terminal import duration
 from backtest_batch.store.store import StoreNotFoundError
-from backtest_batch.workers.chunks import ChunkTask, Scratch, benchmark_rows, group_runs
-from backtest_batch.workers.executor import ComputesChunks, MakeTask
+from backtest_batch.streams import tell
+from backtest_batch.workers.chunks import ChunkTask, Scratch, benchmark_rows
+from backtest_batch.workers.executor import ComputesChunks, MakeTask, group_runs
 from backtest_batch.workers.monitor import available_mb
 from backtest_batch.workers.settings import ExecutorSettings, make_executor
 

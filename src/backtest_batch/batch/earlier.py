@@ -17,7 +17,7 @@ from backtest_batch.core.windows import PER_BAR
 from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunRecord, RunResult, RunSpec
-from backtest_batch.report.text import one_line
+from backtest_batch.report.tables import one_line
 from backtest_batch.rows import are_written, is_whole, row_writer
 from backtest_batch.store.address import without_secrets
 from backtest_batch.store.artifacts import local_folder, missing

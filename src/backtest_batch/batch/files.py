@@ -20,19 +20,18 @@ from backtest_batch.analysis.walk_forward.tables import (
 )
 from backtest_batch.arrays import FloatArray
 from backtest_batch.batch.judging import Compared
-from backtest_batch.batch.opening import user_tags
+from backtest_batch.batch.log import Stopwatch
+from backtest_batch.batch.provenance import user_tags
 from backtest_batch.batch.returns import BatchReturns, write_returns
-from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session, Stopwatch
+from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunResult, RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
 from backtest_batch.report.html.data import Curves, WalkForwardView
-from backtest_batch.report.html.equity import render_equity
-from backtest_batch.report.html.figures import MAX_CURVES, returns_curves
+from backtest_batch.report.html.figures import MAX_CURVES, render_equity, returns_curves
 from backtest_batch.report.html.page import render_report
 from backtest_batch.report.markdown import comparison_documents, report_data
-from backtest_batch.report.tables import csv_text
-from backtest_batch.report.text import markdown_text
+from backtest_batch.report.tables import csv_text, markdown_text
 from backtest_batch.store.mlflow_run import EquityCurve
 from backtest_batch.store.recorded import details_of
 

@@ -11,17 +11,18 @@ import numpy as np
 
 from backtest_batch.batch.files import benchmark_metrics, verdict_fails, write_reports
 from backtest_batch.batch.judging import Compared, compare, record_walk
-from backtest_batch.batch.opening import dataset_info
+from backtest_batch.batch.log import Stopwatch
+from backtest_batch.batch.provenance import dataset_info
 from backtest_batch.batch.resume import make_spool_folder, remove_spool_folder, spool_folders
-from backtest_batch.batch.session import Session, Stopwatch, spool_extras
+from backtest_batch.batch.session import Session, spool_extras
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.interrupt import finished, heed
-from backtest_batch.printing import say, tell
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Status
 from backtest_batch.report.markdown import skill_columns
 from backtest_batch.report.terminal import batch_lines, print_leaderboard
 from backtest_batch.store.artifacts import PlacedFiles, local_folder
 from backtest_batch.store.spool import Spool, record_spool
+from backtest_batch.streams import say, tell
 from backtest_batch.workers.run_files import write_json
 
 

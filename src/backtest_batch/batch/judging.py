@@ -14,17 +14,16 @@ from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.analysis.scenarios import AxisKinds, cap_notes, is_market
 from backtest_batch.analysis.walk_forward.curve import Bootstrap
-from backtest_batch.analysis.walk_forward.findings import sentences, summarise
-from backtest_batch.analysis.walk_forward.tables import run_metrics
+from backtest_batch.analysis.walk_forward.tables import run_metrics, sentences, summarise
 from backtest_batch.analysis.walk_forward.walk import ScenarioWalk, walk_forward
 from backtest_batch.arrays import FloatArray
+from backtest_batch.batch.log import Stopwatch
 from backtest_batch.batch.returns import BatchReturns, batch_returns
-from backtest_batch.batch.session import Session, Stopwatch
-from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.batch.session import Session
+from backtest_batch.batch.trials import decision_labels, source_kind, source_label
 from backtest_batch.core.backtest import compute_chunk
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.simulation import Simulation
-from backtest_batch.core.fingerprint import digest
 from backtest_batch.core.fitting import (
     common_bars,
     drifted_weights,
@@ -35,8 +34,8 @@ from backtest_batch.core.fitting import (
 from backtest_batch.core.windows import PER_BAR, ScenarioRuns
 from backtest_batch.errors import StoreError
 from backtest_batch.interrupt import heed
-from backtest_batch.records import RunRecord, RunResult, RunSpec
-from backtest_batch.store.extras import SplitRun
+from backtest_batch.records import RunRecord, RunResult
+from backtest_batch.store.artifacts import SplitRun
 from backtest_batch.store.search import earlier_decisions, read_runs
 from backtest_batch.store.selection import with_earlier_runs
 
@@ -185,69 +184,6 @@ def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int],
         return drifted_weights(simulations[run], panel, bar)
 
     return weights
-
-
-_OURS = "backtest_batch."
-
-
-def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
-    """Return a hash of what the researcher chose in each run: equal choices, equal label.
-
-    A strategy of the user's is another choice when its code is: whoever changes it and runs it
-    again has tried two.
-
-    Parameters
-    ----------
-    runs
-        Planned runs.
-    kinds
-        Which keys are conditions, and no choices.
-    """
-    names = [
-        name for name in sorted(SWEEPABLE) if kinds.divides(name) or not kinds.is_scenario(name)
-    ]
-    divided = frozenset(filter(kinds.divides, names))
-    conditions = frozenset(filter(kinds.is_scenario, names))
-    # Runs share the nodes of their data, of which there may be ten thousand.
-    nodes: dict[int, str] = {}
-    labels = []
-    for run in runs:
-        chosen: dict[str, Any] = {}
-        for name in names:
-            value = run.config[name]
-            if isinstance(value, Mapping):
-                if id(value) not in nodes:
-                    part = _chosen(name, value, kinds) if name in divided else value
-                    nodes[id(value)] = digest(part)
-                chosen[name] = nodes[id(value)]
-            elif name not in conditions:
-                chosen[name] = value
-        own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
-        labels.append(digest([chosen, run.code_fingerprint if own else None]))
-    return labels
-
-
-def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, Any]:
-    """Return what of a node is chosen, where keys below it are named."""
-    chosen = {}
-    for key, value in node.items():
-        below = f"{name}.{key}"
-        if kinds.divides(below) and isinstance(value, Mapping):
-            chosen[key] = _chosen(below, value, kinds)
-        elif not kinds.is_scenario(below):
-            chosen[key] = value
-    return chosen
-
-
-def source_label(config: Mapping[str, Any]) -> str:
-    """Return a hash of where the prices come from, whatever part of them is used."""
-    node = config["data"]
-    return digest({key: node.get(key) for key in ("_target_", "path", "seed")})
-
-
-def source_kind(config: Mapping[str, Any]) -> str:
-    """Return of what kind the source of the prices is, such as ``CsvFile``."""
-    return str(config["data"]["_target_"]).rpartition(".")[2]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

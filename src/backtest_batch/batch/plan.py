@@ -19,14 +19,17 @@ from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.panel import Panel, one_spelling
 from backtest_batch.core.engine.calendar import disagreement
 from backtest_batch.core.fingerprint import (
+    OTHER_COLUMNS,
+    benchmark_key,
+    chunk_key,
     code_fingerprint,
     derived_seed,
     digest,
+    new_run_id,
     result_config,
     run_key,
 )
 from backtest_batch.core.fitting import periods_per_year, with_fits
-from backtest_batch.core.run_ids import OTHER_COLUMNS, benchmark_key, chunk_key, new_run_id
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked

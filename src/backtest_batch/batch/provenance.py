@@ -1,17 +1,45 @@
-"""What a result came from, beyond its configuration: machine, packages and version control."""
+"""What is written down of a batch when it begins: how it was asked for, and what results came from.
 
+That is, beyond their configuration: machine, packages and version control.
+"""
+
+import contextlib
 import importlib.metadata
+import json
 import os
 import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from backtest_batch.analysis.scenarios import value_as_typed
+from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.trials import tried
+from backtest_batch.errors import ConfigurationError
+from backtest_batch.masking import masked, masked_values
+from backtest_batch.ownership import replace_text
+from backtest_batch.records import BatchRequest
+from backtest_batch.store.batch_document import (
+    BatchDocument,
+    read_document_file,
+    signed_document,
+)
+from backtest_batch.store.folders import (
+    BATCH_CONFIG,
+    Workspace,
+    default_output_dir,
+    is_batch_id,
+)
+from backtest_batch.store.mlflow_run import RESERVED_TAGS, DatasetInfo
+from backtest_batch.store.process import this_process
+from backtest_batch.store.search import TRIALS
+from backtest_batch.streams import say
+from backtest_batch.values import flattened
 from backtest_batch.workers.process import hash_seed
 
 PACKAGES = (
@@ -87,3 +115,116 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+GIT_DIFF = "git.diff"
+
+
+def write_start_files(
+    workspace: Workspace,
+    request: BatchRequest,
+    plan: Plan,
+    batch_id: str,
+    facts: Mapping[str, Any],
+    begun: Mapping[str, Any] | None,
+) -> None:
+    """Write the files that are recorded when a batch begins.
+
+    Parameters
+    ----------
+    workspace, request, plan, batch_id
+        The batch.
+    facts
+        Its provenance.
+    begun
+        How it was asked for when it began: what is given when it goes on counts for that attempt
+        alone. None for a new batch.
+
+    Raises
+    ------
+    OSError
+        When they cannot be written.
+    """
+    asked = {
+        "batch_id": batch_id,
+        "batch_name": request.config["batch_name"],
+        "arguments": list(request.arguments),
+        "overrides": list(request.overrides),
+        "axes": dict(request.axes),
+        "n_runs": len(plan.runs),
+        "config": request.config,
+    }
+    now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
+    # Whoever may read the store need not know its password.
+    text = signed_document({**(begun or masked_values(asked)), **now})
+    folder = workspace.start_files
+    replace_text(folder / TRIALS, json.dumps(tried(request, plan)) + "\n")
+    if facts["git_dirty"]:
+        replace_text(folder / GIT_DIFF, masked(git_diff(Path.cwd())))
+    if workspace.pointer is not None:
+        # Without it, resume=latest would not find a batch that the store does not know yet.
+        with contextlib.suppress(OSError):
+            workspace.pointer.mkdir(parents=True, exist_ok=True)
+            replace_text(workspace.pointer / BATCH_CONFIG, text)
+    for target in (folder, workspace.output_dir):
+        replace_text(target / BATCH_CONFIG, text)
+
+
+def local_document(batch_id: str) -> BatchDocument | None:
+    """Return how a batch of this working directory was asked for, or None when it is not here."""
+    if not is_batch_id(batch_id):
+        return None
+    found = read_document_file(default_output_dir(batch_id) / BATCH_CONFIG)
+    return found if found is not None and found.batch_id == batch_id else None
+
+
+def local_documents() -> Iterator[BatchDocument]:
+    """Yield how the batches of this working directory were asked for, the newest first.
+
+    Other files are skipped, with a message.
+    """
+    for path in sorted(default_output_dir("x").parent.glob(f"*/{BATCH_CONFIG}"), reverse=True):
+        found = local_document(path.parent.name)
+        if found is None:
+            say(f"{path} does not say how the batch of its folder was asked for: it is skipped.\n")
+        else:
+            yield found
+
+
+def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the user's tags of a batch; a tag of a nested mapping has a dotted name.
+
+    Raises
+    ------
+    ConfigurationError
+        When one has no name, or that of a tag of ours or of MLflow's.
+    """
+    named = {str(name): "true" for name in config["tag_names"]}
+    tags = named | {name: value_as_typed(value) for name, value in flattened(config["tags"])}
+    if not all(name.strip() for name in tags):
+        raise ConfigurationError("tags, tag_names: a tag must have a name, but got an empty one")
+    taken = sorted(name for name in tags if name in RESERVED_TAGS or name.startswith("mlflow."))
+    if taken:
+        raise ConfigurationError(
+            f"tags.{taken[0]}: this name is taken (names of our own tags and mlflow.* are); "
+            "choose another"
+        )
+    return tags
+
+
+def dataset_info(plan: Plan) -> DatasetInfo:
+    """Return what the store is told of the market data of a batch."""
+    first = plan.runs[0]
+    panel, node = plan.panels[first.data_fingerprint], first.config["data"]
+    path = node.get("path")
+    return DatasetInfo(
+        name=str(node["_target_"]).rpartition(".")[2].lower(),
+        fingerprint=panel.fingerprint,
+        source=masked_values(str(path)) if path else json.dumps(masked_values(node), default=str),
+        is_path=bool(path),
+        n_bars=panel.n_bars,
+        symbols=panel.symbols,
+        fields=tuple(panel.fields),
+        first=panel.index[0].isoformat(),
+        last=panel.index[-1].isoformat(),
+    )

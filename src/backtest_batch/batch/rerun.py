@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.analysis.batches import NEAR_ZERO, TOLERANCE
-from backtest_batch.analysis.parameter_values import choice_name, value_as_typed
+from backtest_batch.analysis.scenarios import choice_name, value_as_typed
 from backtest_batch.config.arguments import PLAN_KEYS, Argument, Arguments, determines_results
 from backtest_batch.config.schema import SWEEPABLE, BatchConfig
 from backtest_batch.core.engine.metrics import RESULT_METRICS

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from backtest_batch.batch.earlier import claim_batch, refuse_running
-from backtest_batch.batch.opening import local_document, local_documents
+from backtest_batch.batch.provenance import local_document, local_documents
 from backtest_batch.batch.rerun import RecordedCommand
 from backtest_batch.config.arguments import Argument, Arguments
 from backtest_batch.core.data.cache import own_cache_dir
@@ -20,7 +20,6 @@ from backtest_batch.ownership import (
     make_own_folder,
     temporary_folder_name,
 )
-from backtest_batch.printing import say, tell
 from backtest_batch.store.address import (
     DEFAULT_DATABASE,
     is_sqlite,
@@ -41,6 +40,7 @@ from backtest_batch.store.search import BatchHandle, find_batch
 from backtest_batch.store.spool import record_spool, spool_store
 from backtest_batch.store.sqlite_file import locked
 from backtest_batch.store.store import StoreNotFoundError, open_store
+from backtest_batch.streams import say, tell
 
 _FLAGS = ("-m", "--multirun")
 _SPOOLS = "backtest_batch-spool"

@@ -13,10 +13,10 @@ from backtest_batch.batch.dry_run import describe
 from backtest_batch.batch.files import complete_best_runs
 from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
 from backtest_batch.batch.judging import Compared, compare
-from backtest_batch.batch.opening import open_session
+from backtest_batch.batch.log import Stopwatch, end_log
 from backtest_batch.batch.plan import make_plan
 from backtest_batch.batch.rerun import Winner, read_winner, verify
-from backtest_batch.batch.session import MakeExecutor, Session, Stopwatch, end_log
+from backtest_batch.batch.session import MakeExecutor, Session, open_session
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.windows import PER_BAR, metrics_with
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
@@ -30,10 +30,10 @@ from backtest_batch.interrupt import (
     signals_deferred,
     taken,
 )
-from backtest_batch.printing import say, tell
 from backtest_batch.records import BatchRequest, RunRecord
 from backtest_batch.report.html.templates import start_packing
 from backtest_batch.store.store import close_stores
+from backtest_batch.streams import say, tell
 from backtest_batch.workers.settings import make_executor
 
 CUT_OFF = "Ended at once: what was not recorded by then is computed again.\n"

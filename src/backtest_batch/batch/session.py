@@ -3,38 +3,68 @@
 import contextlib
 import logging
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import direction_of
-from backtest_batch.batch.earlier import Earlier, have_gaps, incomplete
+from backtest_batch.batch.earlier import (
+    Earlier,
+    claim_batch,
+    earlier_runs,
+    have_gaps,
+    incomplete,
+    refuse_running,
+    restore_reports,
+    restore_returns,
+    with_in_sample,
+    without_files,
+)
+from backtest_batch.batch.log import log_to
 from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.provenance import (
+    dataset_info,
+    local_document,
+    provenance,
+    user_tags,
+    write_start_files,
+)
 from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.config.checks import as_text
-from backtest_batch.cutting import LOGGED_MESSAGE, cut
-from backtest_batch.errors import StoreError
-from backtest_batch.interrupt import signals_deferred
-from backtest_batch.masking import masked
-from backtest_batch.printing import LOG_FORMAT, PrintableFormatter, say
+from backtest_batch.core.fitting import walks_forward
+from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.interrupt import heed, signals_deferred
+from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
-from backtest_batch.report.progress import ProgressDisplay
-from backtest_batch.report.text import one_line
-from backtest_batch.store.claim import release
-from backtest_batch.store.folders import Workspace
-from backtest_batch.store.mlflow_run import EquityCurve
+from backtest_batch.report.tables import one_line
+from backtest_batch.report.terminal import ProgressDisplay
+from backtest_batch.store.address import resolve_experiment, resolve_uri
+from backtest_batch.store.batch_document import (
+    BatchDocument,
+    stored_document,
+)
+from backtest_batch.store.claim import holds, mark_dead_runs, release
+from backtest_batch.store.folders import (
+    Workspace,
+    default_output_dir,
+    is_batch_id,
+    new_batch_id,
+    open_workspace,
+    unwritable,
+)
+from backtest_batch.store.mlflow_run import BatchInfo, EquityCurve
+from backtest_batch.store.process import this_process
 from backtest_batch.store.recorder import BackgroundRecorder, Recorder
+from backtest_batch.store.search import find_batch
 from backtest_batch.store.spool import Spool
-from backtest_batch.workers.chunks import ChunkReply, ChunkTask, group_runs
-from backtest_batch.workers.executor import ComputesChunks
+from backtest_batch.store.store import Store, StoreNotFoundError, open_store
+from backtest_batch.values import LOGGED_MESSAGE, cut
+from backtest_batch.workers.chunks import ChunkReply, ChunkTask, benchmark_rows
+from backtest_batch.workers.executor import ComputesChunks, group_runs
 from backtest_batch.workers.run_files import signature_of
 from backtest_batch.workers.settings import ExecutorSettings
 from backtest_batch.workers.watch import UNKNOWN
@@ -521,101 +551,188 @@ def _count(record: RunRecord, progress: ProgressDisplay, metric: str | None) -> 
             counts.best = (metric, value)
 
 
-_COMMAND = "backtest_batch"
+@dataclass(frozen=True, kw_only=True)
+class _Continued:
+    """The batch that is taken up again: what the store has of it, and where its files are."""
+
+    batch_id: str
+    document: BatchDocument | None
+    earlier: Earlier | None
+    store: Store | None
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder that the batch had, when it is on this machine."""
+        if self.document is None:
+            return default_output_dir(self.batch_id)
+        return self.document.output_dir
 
 
-@dataclass
-class Stopwatch:
-    """Adds up seconds by stage.
+def open_session(
+    request: BatchRequest,
+    plan: Plan,
+    make_executor: MakeExecutor,
+    started_ms: int,
+    *,
+    rerun_of: str = "",
+) -> Session:
+    """Make the folders, start the workers, and begin to open the store beside them.
 
-    Attributes
+    Parameters
     ----------
-    seconds
-        Wall seconds.
-    cpu_seconds
-        Processor seconds of this process with all its threads. Where others use the processors,
-        too, they say what a stage costs and the wall seconds how long one waited.
+    request, plan
+        The batch.
+    make_executor
+        Makes the workers.
+    started_ms
+        When it began, milliseconds since the epoch.
+    rerun_of
+        batch_id of the batch whose winner it runs again; empty for any other batch.
+
+    Raises
+    ------
+    ConfigurationError
+        When the folders cannot be made, a user's tag has a name of ours, or the batch that is to
+        be continued is still running.
+    SelectionError, StoreError
+        When the batch that is to be continued cannot be read.
     """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of_this_process(cls) -> "Stopwatch":
-        """Return a watch that counts what the command has taken so far as ``configuration``.
-
-        A notebook may have lived for hours: there nothing counts before the sweep.
-        """
-        watch = cls()
-        main = getattr(sys.modules.get("__main__"), "__spec__", None)
-        if main is not None and main.name.partition(".")[0] == _COMMAND:
-            watch.seconds["configuration"] = time.time() - psutil.Process().create_time()
-            watch.cpu_seconds["configuration"] = time.process_time()
-        return watch
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time inside the block towards a stage."""
-        started, cpu = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-            used = time.process_time() - cpu
-            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + used
-
-
-MOST_WARNINGS = 50
-"""So many warnings of a batch are shown; all of them are in its log file."""
-
-
-class WarningsToStderr(logging.Handler):
-    """Writes to standard error as it is now: a live progress bar puts itself in its place."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__(level=logging.WARNING)
-        self._file = file
-        self._shown = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one message, or after very many that there are more."""
-        self._shown += 1
-        if self._shown > MOST_WARNINGS + 1:
-            return
-        text = record.getMessage()
-        if self._shown > MOST_WARNINGS:
-            text = f"... further warnings are in {self._file}"
-        # A terminal that has gone must not end the batch.
-        with contextlib.suppress(OSError, ValueError):
-            say(f"{text}\n")
-
-
-class _LogFile(logging.FileHandler):
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; its folder may have been deleted before the first one."""
-        with contextlib.suppress(OSError):
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Drop the line: a full disk takes no more, and a traceback would be of no use."""
+    config = request.config
+    tags = user_tags(config)
+    continued = None if config["resume"] is None else _continued(config, plan)
+    heed()
+    batch_id = new_batch_id() if continued is None else continued.batch_id
+    if config["output_dir"]:
+        output_dir = Path(config["output_dir"]).absolute()
+    else:
+        output_dir = default_output_dir(batch_id) if continued is None else continued.output_dir
+    workspace = open_workspace(batch_id, output_dir, plan.runs, benchmark_rows(plan.runs))
+    log_to(workspace.logs / "batch.log")
+    facts = provenance(masked_values(list(request.arguments)), config["seed"])
+    try:
+        document = None if continued is None else continued.document
+        begun = None if document is None else document.as_begun
+        write_start_files(workspace, request, plan, batch_id, facts, begun)
+    except OSError as error:
+        workspace.discard()
+        raise unwritable(output_dir, error) from error
+    info = BatchInfo(
+        batch_id=batch_id,
+        batch_name=config["batch_name"],
+        n_runs=len(plan.runs),
+        started_ms=started_ms,
+        tags=tags,
+        git_commit=facts["git_commit"],
+        git_dirty=bool(facts["git_dirty"]),
+        process=this_process(),
+        rerun_of=rerun_of,
+    )
+    earlier = None if continued is None else continued.earlier
+    session = Session(
+        request=request,
+        plan=plan,
+        batch_id=batch_id,
+        workspace=workspace,
+        executor=make_executor(
+            ExecutorSettings(config=config, folder=workspace.scratch.folder, logs=workspace.logs)
+        ),
+        recording=BackgroundRecorder(
+            lambda: _open_recorder(config, info, plan, workspace, earlier)
+        ),
+        facts=facts,
+        started_ms=started_ms,
+        resume_notes=ResumeNotes(workspace.scratch.folders),
+        earlier=earlier,
+        notes=[*plan.notes],
+    )
+    try:
+        if earlier is not None and continued is not None and continued.store is not None:
+            _take_up(session, earlier, continued.store)
+        if not session.complete:
+            session.start()
+    except BaseException:
+        session.end_workers()
+        workspace.discard()
+        raise
+    return session
 
 
-def log_to(path: Path) -> None:
-    """Send the log of a batch to a file, and its warnings to standard error."""
-    end_log()
-    file = _LogFile(path, encoding="utf-8", delay=True)
-    file.setFormatter(PrintableFormatter(LOG_FORMAT))
-    log.addHandler(file)
-    log.addHandler(WarningsToStderr(path))
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
+    """Find the batch that ``resume`` names, in the store or, when it was lost, in its folder."""
+    batch_id = str(config["resume"])
+    document = local_document(batch_id)
+    store, earlier = None, None
+    try:
+        store = open_configured(config, create=False)
+        handle = find_batch(store, batch_id)
+        if not holds(batch_id, handle.mlflow_run_id):  # its command names the store otherwise
+            claim_batch(store, handle)
+        earlier = earlier_runs(store, batch_id, plan, rerun_failed=config["rerun_failed"])
+    except (SelectionError, StoreNotFoundError):
+        # Its process may have died before the store knew of it.
+        if document is None:
+            raise
+        refuse_running(batch_id, document.process)
+    if earlier is not None and store is not None:
+        batch_id = earlier.handle.batch_id
+        if not is_batch_id(batch_id):
+            raise SelectionError(f"resume={batch_id!r}: is no batch_id of this package")
+        if document is None:
+            with contextlib.suppress(StoreError):
+                document = stored_document(store, earlier.handle)
+    return _Continued(batch_id=batch_id, document=document, earlier=earlier, store=store)
 
 
-def end_log() -> None:
-    """Give the logger back: a notebook goes on when its batch, and perhaps its folder, is gone."""
-    for handler in list(log.handlers):
-        if isinstance(handler, _LogFile | WarningsToStderr):
-            log.removeHandler(handler)
-            handler.close()
-    log.setLevel(logging.NOTSET)
-    log.propagate = True
+def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
+    """Take over what an earlier attempt has finished."""
+    workspace, plan, notes = session.workspace, session.plan, session.resume_notes
+    done = with_in_sample(earlier.records, notes)
+    session.take_over(earlier, done)
+    bare = without_files(done, session.with_files, earlier, store)
+    if session.complete and not bare:
+        restore_reports(workspace, earlier, store)
+        return
+    session.add_benchmarks(notes.read("benchmark"))
+    workspace.gather()
+    missing = incomplete(workspace, plan, done, session.benchmarks)
+    if missing and not walks_forward(plan.runs[0].config):
+        restore_returns(workspace, plan, missing, earlier, store)
+        missing = incomplete(workspace, plan, done, session.benchmarks)
+    unwritten = notes.read("unwritten").keys() - {spec.run_key for spec in missing}
+    missing += [
+        record.spec
+        for record in done
+        if record.spec.run_key in unwritten and record.status == "FINISHED"
+    ]
+    known = {spec.run_key for spec in missing}
+    missing += [spec for spec in bare if spec.run_key not in known]
+    session.compute_again(missing)
+
+
+def open_configured(config: Mapping[str, Any], *, create: bool) -> Store:
+    """Open the store that a configuration names."""
+    tracking = config["tracking"]
+    uri = resolve_uri(tracking["uri"], Path.cwd())
+    return open_store(uri, resolve_experiment(tracking["experiment"]), create=create)
+
+
+def _open_recorder(
+    config: Mapping[str, Any],
+    info: BatchInfo,
+    plan: Plan,
+    workspace: Workspace,
+    earlier: Earlier | None,
+) -> Recorder:
+    store = open_configured(config, create=True)
+    recorder = Recorder(store, info, writer=config["tracking"]["writer"])
+    if earlier is not None:
+        recorder.continue_parent(earlier.handle.mlflow_run_id)
+        recorder.retire(earlier.retired)
+        return recorder
+    mark_dead_runs(recorder.store)
+    recorder.start_parent(
+        tags={"description": config["description"]} if config["description"] else {},
+        dataset=dataset_info(plan),
+        artifacts=workspace.start_files,
+    )
+    return recorder

@@ -23,15 +23,13 @@ from backtest_batch.analysis.ranking import Ranking, unranked_counts
 from backtest_batch.analysis.run_table import result_metric_names
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.cli.main import exit_code_of
-from backtest_batch.compose.arguments import read_arguments
-from backtest_batch.compose.request import apart
-from backtest_batch.compose.typed import readable
+from backtest_batch.compose.apart import apart
+from backtest_batch.compose.arguments import read_arguments, readable
 from backtest_batch.config.arguments import refuse_repeats
 from backtest_batch.config.checks import check_compare, require_written_arguments
 from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.interrupt import begun, finished
-from backtest_batch.printing import tell
 from backtest_batch.report.best_params import RunDetails, best_rows
 from backtest_batch.report.html.figures import MAX_CURVES, returns_curves
 from backtest_batch.report.html.page import render_report
@@ -46,6 +44,7 @@ from backtest_batch.store.recorded import (
 )
 from backtest_batch.store.selection import RunSelection, select_runs
 from backtest_batch.store.store import Store, close_stores, open_store
+from backtest_batch.streams import tell
 
 SCHEMA = "backtest_batch_compare"
 

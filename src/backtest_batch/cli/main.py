@@ -12,15 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from backtest_batch.api.batches import CONFIG_NAME, Task, config_folder, prepared, run_batch
-from backtest_batch.compose.arguments import read_arguments
+from backtest_batch.compose.arguments import read_arguments, readable
 from backtest_batch.compose.messages import explain
-from backtest_batch.compose.typed import readable
 from backtest_batch.config.arguments import Arguments
 from backtest_batch.config.schema import BatchConfig
 from backtest_batch.errors import BacktestBatchError
 from backtest_batch.interrupt import Interrupted, finished
-from backtest_batch.printing import say
-from backtest_batch.streams import forgiving_output
+from backtest_batch.streams import forgiving_output, say
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Environment variable: 1 shows tracebacks."""

@@ -11,8 +11,7 @@ from typing import Any, overload
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 
-from backtest_batch.compose.arguments import RangeValues, Swept
-from backtest_batch.compose.typed import typed_text
+from backtest_batch.compose.arguments import RangeValues, Swept, typed_text
 from backtest_batch.config.arguments import Argument, Assignment, flatten, refuse_repeats
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault

@@ -18,12 +18,13 @@ from backtest_batch.core.construct import build
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import RESULT_METRICS, result_metrics
-from backtest_batch.core.engine.settings import (
+from backtest_batch.core.engine.simulation import (
+    Simulation,
     SimulationSettings,
     benchmark_settings,
+    simulate_many,
     simulation_settings,
 )
-from backtest_batch.core.engine.simulation import Simulation, simulate_many
 from backtest_batch.core.fitting import Fitted, Route, fit, metrics_from, periods_per_year
 from backtest_batch.core.strategies.base import target_weights
 from backtest_batch.core.strategies.equal_weight import EqualWeight

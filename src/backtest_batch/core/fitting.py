@@ -15,10 +15,8 @@ from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.metrics import periods_per_year_of
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate_many
-from backtest_batch.core.fingerprint import digest
-from backtest_batch.core.run_ids import chunk_key
+from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate_many
+from backtest_batch.core.fingerprint import chunk_key, digest
 from backtest_batch.core.split_settings import parse
 from backtest_batch.core.splits import Split, SplitPlan, WalkForwardSettings, make_splits, moved
 from backtest_batch.core.strategies.base import Strategy, target_weights

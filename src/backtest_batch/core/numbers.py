@@ -1,12 +1,32 @@
-"""Arrays of real numbers for the kernels; what numpy would make one without a word is refused."""
+"""Arrays of real numbers for the kernels, and when a number counts as zero.
 
-from typing import Any
+What numpy would make a real number without a word is refused.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from backtest_batch.arrays import FloatArray
+from backtest_batch.config.schema import processors
+
+BASIS_POINT = 1e-4
+
+TRADE_THRESHOLD = 1e-9
+"""A change of position up to this fraction of equity is no trade: it is neither charged nor
+counted. Otherwise rounding alone would trade at each rebalance."""
+
+DUST = 1e-4
+"""Cash that costs took is not fetched back from the positions up to this fraction of them. Selling
+4 to pay for a cost of 4, and then 0.008 for the cost of that, is nothing that anybody would do."""
+
+ROUNDING = 1e-12
+"""Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
+
 
 _KINDS = {
     "c": "complex numbers",
@@ -76,3 +96,19 @@ def kernel_input(values: npt.ArrayLike) -> FloatArray:
     array = real_numbers(values).view()
     array.flags.writeable = False
     return array
+
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return ``work`` of each part, in the order of the parts; a thread a processor shares them."""
+    threads = min(len(parts), processors())
+    if threads <= 1:
+        return [work(part) for part in parts]
+    from threadpoolctl import threadpool_limits  # not needed by a small batch
+
+    # Threads of BLAS within these would wait for each other, which costs as much as working does.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))

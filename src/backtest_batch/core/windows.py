@@ -11,9 +11,8 @@ import pandas as pd
 
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.engine.metrics import BENCHMARK, AccountSums, metrics_given, worked_out
-from backtest_batch.core.numbers import kernel_input
+from backtest_batch.core.numbers import in_threads, kernel_input
 from backtest_batch.core.splits import Windows, positions
-from backtest_batch.core.threads import in_threads
 
 PER_BAR = ("turnover", "cost_ratio", "gross_exposure", "net_exposure", "trades")
 """Arrays beside the returns, each of which makes further metrics available."""

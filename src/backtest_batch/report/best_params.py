@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import plain_value, value_as_typed
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, result_metric_names
+from backtest_batch.analysis.scenarios import plain_value, value_as_typed
 from backtest_batch.analysis.stability import edges
 from backtest_batch.masking import masked_values
 from backtest_batch.ownership import sign
-from backtest_batch.report.text import code_block, markdown_text, short_numbers
+from backtest_batch.report.tables import code_block, markdown_text, short_numbers
 
 _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
 

@@ -16,9 +16,13 @@ from backtest_batch.report.best_params import (
     json_text,
 )
 from backtest_batch.report.html.data import ReportData, SelectionSamples
-from backtest_batch.report.tables import batch_summary_table, csv_text, rankings_table
+from backtest_batch.report.tables import (
+    batch_summary_table,
+    csv_text,
+    markdown_text,
+    rankings_table,
+)
 from backtest_batch.report.terminal import Column, batch_lines, leaderboard_columns
-from backtest_batch.report.text import markdown_text
 
 _ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
 

@@ -1,15 +1,25 @@
-"""Tables of a comparison as frames, and their text as CSV. Nothing here writes a file."""
+"""Tables of a comparison as frames, and their text as CSV and for people.
+
+Texts are safe in a line, a Markdown table and a terminal. Nothing here writes a file.
+"""
 
 import csv
 import io
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.dependence import SENSITIVITY_COLUMNS
-from backtest_batch.analysis.parameter_values import plain_value, value_as_typed
-from backtest_batch.analysis.run_table import RUN_COLUMNS, RunTable, result_metric_names
+from backtest_batch.analysis.run_table import (
+    RUN_COLUMNS,
+    RunTable,
+    engine_metric,
+    result_metric_names,
+)
+from backtest_batch.analysis.scenarios import plain_value, value_as_typed
 from backtest_batch.core.engine.metrics import METRICS
 
 _RESERVED = frozenset(
@@ -190,3 +200,71 @@ def parameter_text(table: RunTable, name: str) -> pd.Series:
 def _utc(milliseconds: pd.Series) -> pd.Series:
     times = pd.to_datetime(milliseconds, unit="ms", utc=True)
     return times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f").str.slice(0, 23).add("Z").where(times.notna())
+
+
+_WHOLE = ("count", "bars")
+
+_RATES = ("cagr", "volatility", "alpha")
+"""Annual rates that are fractions of capital; turnover a year is no percentage to most people."""
+
+_SPECIAL = re.compile(r"[\\`*|<\[\]~$]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def one_line(text: str) -> str:
+    r"""Return text on one line: line breaks, tabs and control characters as escapes (``\n``).
+
+    A terminal would otherwise obey control characters that came from an error message.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def markdown_text(text: str) -> str:
+    """Return text for a cell of a Markdown table, so that it is shown as it is.
+
+    Marks of Markdown and HTML are escaped, line breaks become spaces. Underscores within words
+    stay, because they mean nothing there and names are full of them.
+    """
+    flat = one_line(" ".join(text.split("\n")).replace("\r", " "))
+    return _SPECIAL.sub(lambda match: "\\" + match.group(0), flat).strip()
+
+
+def code_block(text: str) -> str:
+    """Return a command as a block of Markdown code, whatever backticks it holds."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{text}\n{fence}"
+
+
+def short_numbers(metric: str, values: Sequence[float]) -> list[str]:
+    """Return one metric's values for people; empty where missing.
+
+    Counts stay whole, fractions of capital and annual rates of return become percentages; anything
+    else has three decimals, or two digits where three decimals would show zero.
+
+    Parameters
+    ----------
+    metric
+        Name of the metric; decides the unit.
+    values
+        Its values.
+    """
+    known = engine_metric(metric)
+    unit = "" if known is None else known.unit
+    if unit in _WHOLE:
+        form = "{:,.0f}"
+    elif unit == "fraction" or (known is not None and known.name in _RATES):
+        form = "{:.2%}"
+    else:
+        return ["" if math.isnan(value) else _three_decimals(value) for value in values]
+    return ["" if math.isnan(value) else form.format(value) for value in values]
+
+
+def _three_decimals(value: float) -> str:
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.2g}"

@@ -21,12 +21,12 @@ from backtest_batch.store.artifacts import (
     PlacedFiles,
     end_run,
     local_folder,
+    points,
     require_recorded,
     send,
     unbelievable,
     upload,
 )
-from backtest_batch.store.extras import points
 from backtest_batch.store.kinds import RunColumns, RunQuery
 from backtest_batch.store.mlflow_calls import is_transient
 from backtest_batch.store.mlflow_run import EquityCurve, RunEntry

@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.analysis.parameter_values import typed_value
+from backtest_batch.analysis.scenarios import typed_value
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.engine.metrics import RESULT_METRICS
 from backtest_batch.masking import masked, masked_values

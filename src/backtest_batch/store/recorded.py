@@ -10,9 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backtest_batch.analysis.parameter_values import choice_name, plain_value, typed_value
 from backtest_batch.analysis.run_table import OUT_OF_SAMPLE, Label, RunTable, known_metrics
-from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.analysis.scenarios import AxisKinds, choice_name, plain_value, typed_value
 from backtest_batch.config.arguments import Assignment
 from backtest_batch.config.schema import NODES, SWEEPABLE
 from backtest_batch.errors import SelectionError, StoreError

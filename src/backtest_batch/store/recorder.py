@@ -14,10 +14,17 @@ from typing import Any, Literal
 from backtest_batch.errors import StoreError
 from backtest_batch.interrupt import NOTICE_SECONDS, heed
 from backtest_batch.records import RUN_FILES, RunRecord, RunResult, Status
-from backtest_batch.store.artifacts import end_run, missing, require_recorded, send, upload
+from backtest_batch.store.artifacts import (
+    SplitRun,
+    end_run,
+    missing,
+    require_recorded,
+    send,
+    split_entry,
+    upload,
+)
 from backtest_batch.store.claim import CLAIM, hold, new_claim, release
 from backtest_batch.store.client import Beginnings, ClientRuns, call_each, each, metrics_at
-from backtest_batch.store.extras import SplitRun, split_entry
 from backtest_batch.store.kinds import RunStore
 from backtest_batch.store.mlflow_calls import again_after_collisions
 from backtest_batch.store.mlflow_run import (

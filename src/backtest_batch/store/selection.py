@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.batches import differing_results, join_tables, without_repeats
-from backtest_batch.analysis.parameter_values import value_as_typed
 from backtest_batch.analysis.run_table import RunTable, choices
-from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.analysis.scenarios import AxisKinds, value_as_typed
 from backtest_batch.errors import ConfigurationError, Fault, SelectionError
 from backtest_batch.store.mlflow_run import RESERVED_TAGS, params_of
 from backtest_batch.store.recorded import table_of

@@ -31,9 +31,8 @@ from backtest_batch.masking import masked_values
 from backtest_batch.ownership import Origin, is_own_file, make_own_folder, origin, sign
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.store.address import has_secret, resolve_uri, without_secrets
-from backtest_batch.store.artifacts import PlacedFiles, names_below
+from backtest_batch.store.artifacts import PlacedFiles, names_below, thinned_curve
 from backtest_batch.store.claim import follow
-from backtest_batch.store.extras import thinned_curve
 from backtest_batch.store.mlflow_run import BatchInfo, DatasetInfo, EquityCurve, now_ms
 from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.search import find_batch, run_states

@@ -16,9 +16,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtest_batch.store.artifacts import PlacedFiles, local_folder, send
+from backtest_batch.store.artifacts import PlacedFiles, local_folder, points, send
 from backtest_batch.store.client import ClientRuns, call_each, place_locally
-from backtest_batch.store.extras import points
 from backtest_batch.store.kinds import RunColumns, RunQuery, RunStore
 from backtest_batch.store.mlflow_run import EquityCurve, RunEntry
 from backtest_batch.store.sqlite_file import KNOWN_REVISIONS, head_revision

@@ -1,7 +1,6 @@
-"""Group the runs of a plan into chunks, the unit that a worker is given."""
+"""What a worker is given, a chunk of runs and folders to write into, and what it answers."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,14 +11,6 @@ from backtest_batch.records import RunFailure, RunResult, RunSpec
 
 RETURNS = "returns"
 """Name of the array of net returns."""
-
-LARGEST_CHUNK = 256
-"""Runs of one chunk; bounds a worker's memory and what a crash repeats."""
-SMALLEST_PIECE = 16
-"""Runs of a piece that a group is divided into. To start another worker for fewer takes longer
-than to simulate them, and their strategy, which they share, would be asked twice."""
-LARGE_RUN_BARS = 50_000
-"""A run of so many bars is large enough to be computed apart from those that share its strategy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,38 +151,6 @@ class ChunkReply:
     started_ms: int
     ended_ms: int
     parts: "tuple[ChunkReply, ...]" = ()
-
-
-def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> list[list[RunSpec]]:
-    """Return the chunks of a batch, in the order of their first runs.
-
-    Parameters
-    ----------
-    runs
-        The runs to compute.
-    n_jobs
-        Number of workers. A batch of fewer groups than workers is split further where that is
-        worth another worker: into pieces of at least :data:`SMALLEST_PIECE` runs, or of one run
-        where runs are large or the strategy is fitted.
-    alone
-        Indices of runs that are computed one by one (profiled ones).
-    """
-    groups: dict[str, list[RunSpec]] = {}
-    for run in runs:
-        key = f"alone {run.index}" if run.index in alone else run.chunk_key
-        groups.setdefault(key, []).append(run)
-    pieces = max(1, math.ceil(n_jobs / len(groups))) if groups else 1
-    chunks: list[list[RunSpec]] = []
-    for group in groups.values():
-        size = max(math.ceil(len(group) / pieces), _smallest_piece(group[0]))
-        size = min(LARGEST_CHUNK, size)
-        chunks += [group[start : start + size] for start in range(0, len(group), size)]
-    return chunks
-
-
-def _smallest_piece(run: RunSpec) -> int:
-    large = run.fit_bars is not None or run.n_bars >= LARGE_RUN_BARS
-    return 1 if large else SMALLEST_PIECE
 
 
 def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:

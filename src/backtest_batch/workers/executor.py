@@ -1,7 +1,9 @@
-"""Compute the chunks of a batch, and survive whatever happens to the workers.
+"""Divide a batch into chunks, have them computed, and survive whatever happens to the workers.
 
 A chunk that fails, hangs or takes its process down is split, in the end into its runs; a run that
-does so alone is the culprit. Only its own failures count as its attempts.
+does so alone is the culprit. Only its own failures count as its attempts. That is the same wherever
+runs are computed: what the executor needs of a worker is a :class:`Seat`. A :class:`.ProcessSeat`
+is a process on this machine, a :class:`.ClusterSeat` a share of a cluster.
 
 Workers of ``multiprocessing.Pool``, Celery and clusters are daemons, which may have no children:
 Python would end them without asking, and their children would stay behind. Ours may be started
@@ -17,12 +19,11 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from backtest_batch.core.construct import TARGET
-from backtest_batch.cutting import LOGGED_MESSAGE, cut
 from backtest_batch.errors import (
     BacktestBatchError,
     BacktestError,
@@ -32,9 +33,153 @@ from backtest_batch.errors import (
 )
 from backtest_batch.interrupt import NOTICE_SECONDS, heed
 from backtest_batch.records import RunFailure, RunRecord, RunSpec
-from backtest_batch.workers.chunks import LARGEST_CHUNK, ChunkReply, ChunkTask
+from backtest_batch.values import LOGGED_MESSAGE, cut
+from backtest_batch.workers.chunks import ChunkReply, ChunkTask
 from backtest_batch.workers.monitor import HostMonitor
-from backtest_batch.workers.seat import Seat, StartError, Work
+
+LARGEST_CHUNK = 256
+"""Runs of one chunk; bounds a worker's memory and what a crash repeats."""
+SMALLEST_PIECE = 16
+"""Runs of a piece that a group is divided into. To start another worker for fewer takes longer
+than to simulate them, and their strategy, which they share, would be asked twice."""
+LARGE_RUN_BARS = 50_000
+"""A run of so many bars is large enough to be computed apart from those that share its strategy."""
+
+
+def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> list[list[RunSpec]]:
+    """Return the chunks of a batch, in the order of their first runs.
+
+    Parameters
+    ----------
+    runs
+        The runs to compute.
+    n_jobs
+        Number of workers. A batch of fewer groups than workers is split further where that is
+        worth another worker: into pieces of at least :data:`SMALLEST_PIECE` runs, or of one run
+        where runs are large or the strategy is fitted.
+    alone
+        Indices of runs that are computed one by one (profiled ones).
+    """
+    groups: dict[str, list[RunSpec]] = {}
+    for run in runs:
+        key = f"alone {run.index}" if run.index in alone else run.chunk_key
+        groups.setdefault(key, []).append(run)
+    pieces = max(1, math.ceil(n_jobs / len(groups))) if groups else 1
+    chunks: list[list[RunSpec]] = []
+    for group in groups.values():
+        size = max(math.ceil(len(group) / pieces), _smallest_piece(group[0]))
+        size = min(LARGEST_CHUNK, size)
+        chunks += [group[start : start + size] for start in range(0, len(group), size)]
+    return chunks
+
+
+def _smallest_piece(run: RunSpec) -> int:
+    large = run.fit_bars is not None or run.n_bars >= LARGE_RUN_BARS
+    return 1 if large else SMALLEST_PIECE
+
+
+@dataclass
+class Work:
+    """Runs that wait for a worker, or that one is computing.
+
+    Attributes
+    ----------
+    runs
+        What is computed together.
+    attempts
+        Attempts of the run so far; counted for a run that is alone.
+    alone
+        Whether it must not be sent together with others, because it may have ended a process.
+    parts
+        What is sent together, and computed one after the other; empty for one chunk.
+    """
+
+    runs: list[RunSpec]
+    attempts: int = 0
+    alone: bool = False
+    parts: "tuple[Work, ...]" = ()
+
+    @classmethod
+    def together(cls, parts: "Sequence[Work]") -> "Work":
+        """Return several chunks as one."""
+        return cls(runs=[run for part in parts for run in part.runs], parts=tuple(parts))
+
+
+class StartError(Exception):
+    """A worker process did not start; the message says why, as far as that is known."""
+
+
+class Seat(Protocol):
+    """What an executor needs of a seat."""
+
+    work: Work | None
+    started_ms: int
+
+    def start(self) -> None:
+        """Begin to start the worker, without waiting for it."""
+
+    def replace_lost(self) -> None:
+        """Begin to start another worker where a seat without work has lost its own."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the worker is up and has nothing to do."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes of this seat on this machine, also those that are starting."""
+
+    def prepare(self) -> bool:
+        """Make an idle seat ready for work; return whether it is ready.
+
+        Raises
+        ------
+        StartError
+            When the worker did not start; the seat is starting it again.
+        ConfigurationError
+            When every run would exceed its limits here.
+        """
+
+    def give(self, work: Work, task: ChunkTask) -> None:
+        """Hand over work."""
+
+    @property
+    def waits_for(self) -> "Future[Any] | None":
+        """Is done when the worker has started, or has answered."""
+
+    def send_missing_data(self) -> None:
+        """Send the data that the worker says it lacks, and the work again."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the work has come to an end."""
+
+    def broken(self) -> BacktestError | None:
+        """Return the limit that the work is breaking now, or None."""
+
+    def answer(self) -> ChunkReply:
+        """Return the answer to the work.
+
+        Raises
+        ------
+        BacktestError
+            When the worker died or exceeded a limit.
+        StartError
+            When it did not even start; the work was not begun.
+        """
+
+    def log_tail(self) -> str:
+        """Return what was printed and logged since the work was handed over."""
+
+    def release(self) -> Work:
+        """Take the work back."""
+
+    def restart(self) -> None:
+        """Replace the worker, whatever it is doing."""
+
+    def kill(self) -> None:
+        """End the worker, whatever it is doing."""
+
 
 LONGEST_DELAY_SECONDS = 300.0
 JITTER = 0.25

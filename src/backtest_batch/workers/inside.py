@@ -36,10 +36,10 @@ from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.fingerprint import code_fingerprint
 from backtest_batch.core.fitting import per_bar_arrays, walks_forward
 from backtest_batch.core.windows import PER_BAR
-from backtest_batch.cutting import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
 from backtest_batch.records import RunFailure, RunResult, RunSpec
 from backtest_batch.rows import row_writer
+from backtest_batch.values import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.workers import start, watch
 from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
 from backtest_batch.workers.run_files import profiled, write_run_files, write_timings

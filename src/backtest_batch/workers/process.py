@@ -28,9 +28,9 @@ from backtest_batch.core.kernel_cache import kernel_folder
 from backtest_batch.errors import BacktestError, ConfigurationError, WorkerDied
 from backtest_batch.interrupt import signals_blocked
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask
+from backtest_batch.workers.executor import StartError, Work
 from backtest_batch.workers.inside import prepare_process, run_chunk
 from backtest_batch.workers.monitor import Limits, ProcessMemory, clock
-from backtest_batch.workers.seat import StartError, Work
 from backtest_batch.workers.start import (
     MARK,
     Guard,

@@ -30,8 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backtest_batch.interrupt import ENDING, signals_blocked
-from backtest_batch.printing import LOG_FORMAT, PrintableFormatter
-from backtest_batch.streams import forgiving
+from backtest_batch.streams import LOG_FORMAT, PrintableFormatter, forgiving
 
 MARK = "BACKTEST_BATCH_WORKER"
 """The variable that holds a worker's mark."""

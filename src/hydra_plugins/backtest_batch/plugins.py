@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from backtest_batch.compose.request import PROVIDER
+from backtest_batch.compose.apart import PROVIDER
 from backtest_batch.config.schema import NODES, BatchConfig
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class BatchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:  # noqa: ARG002 - the same, as text
         """Run the batch that the arguments describe and return its outcome."""
-        from backtest_batch.compose.request import sweep_arguments
+        from backtest_batch.compose.configurations import sweep_arguments
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -114,7 +114,7 @@ class BatchLauncher(Launcher):
         initial_job_idx: int,  # noqa: ARG002 - a batch numbers its runs itself
     ) -> Sequence[JobReturn]:
         """Run the jobs of another sweeper as one batch; each returns its ranking metric."""
-        from backtest_batch.compose.request import launch_jobs
+        from backtest_batch.compose.configurations import launch_jobs
 
         assert self.hydra_context is not None
         assert self.config is not None

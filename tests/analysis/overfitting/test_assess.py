@@ -18,8 +18,8 @@ from backtest_batch.analysis.overfitting import (
     Trials,
     evaluate,
 )
-from backtest_batch.analysis.overfitting.assess import assess
 from backtest_batch.analysis.overfitting.cscv import cross_validate
+from backtest_batch.analysis.overfitting.document import assess
 from backtest_batch.analysis.overfitting.sharpe import probabilistic_sharpe_ratio
 
 QUICK = OverfittingSettings(blocks=6, draws=200)

@@ -17,8 +17,7 @@ from backtest_batch.analysis.walk_forward import (
 )
 from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.core.engine.calendar import decision_bars
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import simulate
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate
 from backtest_batch.core.strategies import TrendBaseline
 from backtest_batch.errors import ConfigurationError, StrategyError
 from tests.support.walk_forward_cases import market, no_weights, runs_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.walk_forward import WalkForwardSettings, walk_forward
 from backtest_batch.core.data.panel import panel_from_frames
-from backtest_batch.core.engine.settings import SimulationSettings
+from backtest_batch.core.engine.simulation import SimulationSettings
 from tests.support.walk_forward_cases import (
     market,
     random_returns,

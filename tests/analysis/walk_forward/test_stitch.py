@@ -12,8 +12,7 @@ from backtest_batch.analysis.walk_forward import (
 )
 from backtest_batch.analysis.walk_forward.curve import stitch
 from backtest_batch.core.data.panel import panel_from_frames
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import simulate
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate
 from tests.support.walk_forward_cases import business_days, no_weights, random_returns, runs_of
 
 PATH = (

@@ -4,8 +4,7 @@ import pytest
 
 from backtest_batch.analysis.walk_forward import available_metrics, measure_windows, per_bar_arrays
 from backtest_batch.core.engine.metrics import RESULT_METRICS, equity_metrics, result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import simulate
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate
 from backtest_batch.core.fitting import metrics_from
 from tests.support.walk_forward_cases import (
     market,

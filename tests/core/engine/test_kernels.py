@@ -7,8 +7,12 @@ from numpy.testing import assert_allclose
 
 from backtest_batch.core.engine import account_kernels, kernels, metric_kernels
 from backtest_batch.core.engine.metrics import equity_metrics, result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
+from backtest_batch.core.engine.simulation import (
+    Simulation,
+    SimulationSettings,
+    simulate,
+    simulate_many,
+)
 from tests.support.engine_markets import Case, cases, make_panel
 from tests.support.reference_engine import ReferencePath, simulate_reference
 

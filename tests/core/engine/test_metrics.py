@@ -23,8 +23,12 @@ from backtest_batch.core.engine.metrics import (
     periods_per_year_of,
     result_metrics,
 )
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
+from backtest_batch.core.engine.simulation import (
+    Simulation,
+    SimulationSettings,
+    simulate,
+    simulate_many,
+)
 from tests.support.engine_markets import Case, cases, make_panel
 
 PPY = 252.0

@@ -13,8 +13,7 @@ from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import equity_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import simulate
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate
 from tests.support.engine_markets import make_panel
 
 pytestmark = pytest.mark.oracle

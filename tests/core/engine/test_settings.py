@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backtest_batch.config.schema import BatchConfig
-from backtest_batch.core.engine.settings import SimulationSettings, cost_rate
+from backtest_batch.core.engine.simulation import SimulationSettings, cost_rate
 from backtest_batch.errors import ConfigurationError
 
 

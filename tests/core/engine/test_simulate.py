@@ -11,8 +11,12 @@ from numpy.testing import assert_allclose
 
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate, simulate_many
+from backtest_batch.core.engine.simulation import (
+    Simulation,
+    SimulationSettings,
+    simulate,
+    simulate_many,
+)
 from backtest_batch.errors import DataError, StrategyError
 from tests.support.engine_markets import make_panel
 

@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from backtest_batch.core.engine.metrics import result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import Simulation, simulate
+from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate
 from tests.support.engine_markets import make_panel
 
 NAN = np.nan

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
-from backtest_batch.analysis.parameter_values import levels_of
 from backtest_batch.analysis.ranking import Ranking, rank_runs
 from backtest_batch.analysis.run_table import RunTable
+from backtest_batch.analysis.scenarios import levels_of
 from backtest_batch.report.html import ReportData
 from backtest_batch.report.html.data import plain_number, script_json
 from backtest_batch.report.html.figures import TIMES, importance_payload, sensitivity_payload
-from backtest_batch.report.html.runs import MAX_CELLS, N_GROUPS, cells, even_sample, runs_payload
-from backtest_batch.report.text import short_numbers
+from backtest_batch.report.html.tables import MAX_CELLS, N_GROUPS, cells, even_sample, runs_payload
+from backtest_batch.report.tables import short_numbers
 
 
 def payload_of(frame: pd.DataFrame, params: list[str]) -> dict:

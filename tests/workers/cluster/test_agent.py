@@ -20,8 +20,8 @@ from backtest_batch.workers.cluster.transfer import (
     sources_of,
     unpack,
 )
+from backtest_batch.workers.executor import StartError
 from backtest_batch.workers.monitor import Limits
-from backtest_batch.workers.seat import StartError
 
 SMALL = ("data=synthetic", "data.n_bars=300", "data.n_assets=4", "commission_bps=0,1")
 

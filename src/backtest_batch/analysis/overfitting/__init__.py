@@ -3,8 +3,13 @@
 ``evaluate`` is the entry; docs/statistics.md has the formulas, the rules and a worked example.
 """
 
-from backtest_batch.analysis.overfitting.assess import Assessment, assess, evaluate
-from backtest_batch.analysis.overfitting.document import EXPLANATIONS, Explanation
+from backtest_batch.analysis.overfitting.document import (
+    EXPLANATIONS,
+    Assessment,
+    Explanation,
+    assess,
+    evaluate,
+)
 from backtest_batch.analysis.overfitting.samples import OverfittingSettings, Trial, Trials
 
 __all__ = [

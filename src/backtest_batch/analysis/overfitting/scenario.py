@@ -40,7 +40,7 @@ from backtest_batch.analysis.overfitting.sharpe import (
     probabilistic_sharpe_ratio,
     sharpe_variance,
 )
-from backtest_batch.core.threads import in_threads
+from backtest_batch.core.numbers import in_threads
 from backtest_batch.interrupt import heed
 
 

@@ -21,7 +21,7 @@ from backtest_batch.analysis.overfitting.samples import (
     Trials,
 )
 from backtest_batch.core.data.panel import release_pages
-from backtest_batch.core.threads import in_threads
+from backtest_batch.core.numbers import in_threads
 
 # Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
 _COLUMNS_AT_ONCE = 128

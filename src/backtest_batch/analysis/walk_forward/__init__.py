@@ -11,7 +11,6 @@ from backtest_batch.analysis.walk_forward.curve import (
     Switch,
     stitch,
 )
-from backtest_batch.analysis.walk_forward.findings import sentences, summarise
 from backtest_batch.analysis.walk_forward.tables import (
     aggregate_table,
     choices_table,
@@ -19,6 +18,8 @@ from backtest_batch.analysis.walk_forward.tables import (
     csv_bytes,
     equity_table,
     run_metrics,
+    sentences,
+    summarise,
     summary_table,
 )
 from backtest_batch.analysis.walk_forward.walk import ScenarioWalk, check_ranking, walk_forward

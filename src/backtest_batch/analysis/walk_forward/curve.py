@@ -15,7 +15,7 @@ from backtest_batch.analysis.overfitting.multiple_tests import (
 from backtest_batch.analysis.overfitting.samples import MIN_BARS, day_starts
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.engine.calendar import year_fractions
-from backtest_batch.core.engine.settings import DUST, TRADE_THRESHOLD
+from backtest_batch.core.numbers import DUST, TRADE_THRESHOLD
 from backtest_batch.core.splits import Segment, positions
 from backtest_batch.core.windows import PER_BAR, ScenarioRuns, metrics_since
 

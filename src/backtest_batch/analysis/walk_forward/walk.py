@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.parameter_values import levels_of
 from backtest_batch.analysis.ranking import OPERATORS, Ranking, weighted_score
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, OUT_OF_SAMPLE, RunTable, direction_of
+from backtest_batch.analysis.scenarios import levels_of
 from backtest_batch.analysis.stability import stability
 from backtest_batch.analysis.walk_forward.curve import (
     DriftedWeights,

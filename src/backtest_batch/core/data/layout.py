@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from backtest_batch.arrays import FIELDS
-from backtest_batch.core.data.adjusted import Adjusted, Choice, choose, none_adjusted
+from backtest_batch.core.data.suspicions import Adjusted, Choice, choose, none_adjusted
 from backtest_batch.core.data.wording import Wording
 from backtest_batch.errors import DataError
 

@@ -354,10 +354,9 @@ def panel_from_frames(
         symbol, first timestamp and count.
     """
     from backtest_batch.core.data.bars import Gaps, assemble
-    from backtest_batch.core.data.frames import bars_of_frame, bars_of_frames
     from backtest_batch.core.data.layout import ColumnNames
     from backtest_batch.core.data.load import warn
-    from backtest_batch.core.data.tables import Reading
+    from backtest_batch.core.data.tables import Reading, bars_of_frame, bars_of_frames
 
     frames = {"open": open, "high": high, "low": low, "volume": volume}
     given = {name: frame for name, frame in frames.items() if frame is not None}

@@ -9,7 +9,7 @@ import numpy as np
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.engine.kernels import Orders, RoundTrips, UnitPath, compiled
-from backtest_batch.core.engine.settings import DUST, ROUNDING, TRADE_THRESHOLD
+from backtest_batch.core.numbers import DUST, ROUNDING, TRADE_THRESHOLD
 
 GROSS, NET, MAX_GROSS, TURNOVER, COST, COST_RATIO, GAINED, LOST = range(8)
 """Columns of ``totals``: sums of gross and net exposure, the largest gross exposure, sums of

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numba import njit
 
 from backtest_batch.arrays import FloatArray, IntArray
-from backtest_batch.core.engine.settings import TRADE_THRESHOLD
+from backtest_batch.core.numbers import TRADE_THRESHOLD
 
 _UnsignedArray = npt.NDArray[np.uint64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from backtest_batch.arrays import FloatArray
 from backtest_batch.core.engine.calendar import SESSIONS_PER_YEAR
-from backtest_batch.core.engine.settings import BASIS_POINT
 from backtest_batch.core.engine.simulation import Simulation
-from backtest_batch.core.numbers import kernel_input
+from backtest_batch.core.numbers import BASIS_POINT, kernel_input
 
 Numbers = float | FloatArray
 """A number of one account, or an array of the numbers of several."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from backtest_batch.analysis.run_table import Label, RunTable
-from backtest_batch.cutting import cut_text
 from backtest_batch.report.html.data import (
     Curves,
     ReportData,
@@ -23,13 +22,15 @@ from backtest_batch.report.html.figures import (
     importance_payload,
     sensitivity_payload,
 )
-from backtest_batch.report.html.runs import MAX_RUNS, even_sample, runs_payload
 from backtest_batch.report.html.tables import (
     MAX_FAILURES,
+    MAX_RUNS,
     TextTable,
+    even_sample,
     failures_table,
     metric_meaning,
     resources_table,
+    runs_payload,
     swept_table,
     table_of_frame,
     table_of_rows,
@@ -46,6 +47,10 @@ from backtest_batch.report.html.templates import (
 )
 from backtest_batch.report.html.verdict import MAX_CHOICES, verdict_view, walk_forward_section
 from backtest_batch.report.terminal import Column, leaderboard_columns
+from backtest_batch.values import cut_text
+
+if TYPE_CHECKING:
+    pass
 
 MAX_ROWS = 1_000
 """Rows of the leaderboard."""

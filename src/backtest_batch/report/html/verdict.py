@@ -8,10 +8,10 @@ import pandas as pd
 
 from backtest_batch.analysis.overfitting.document import EXPLANATIONS
 from backtest_batch.analysis.run_table import result_metric_names
-from backtest_batch.analysis.walk_forward.findings import sentences
+from backtest_batch.analysis.walk_forward.tables import sentences
 from backtest_batch.report.html.data import WalkForwardView
 from backtest_batch.report.html.tables import TextTable, metric_meaning, number_text, table_of_frame
-from backtest_batch.report.text import short_numbers
+from backtest_batch.report.tables import short_numbers
 
 UNDEFINED = "undefined"
 

@@ -24,9 +24,8 @@ from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.workers.chunks import ChunkTask
 from backtest_batch.workers.cluster import transfer
 from backtest_batch.workers.cluster.transfer import Answer, Request, collect
-from backtest_batch.workers.executor import allow_children
+from backtest_batch.workers.executor import StartError, Work, allow_children
 from backtest_batch.workers.process import ProcessSeat, worker_environment
-from backtest_batch.workers.seat import StartError, Work
 from backtest_batch.workers.start import Guard, WorkerSetup
 
 Fetch = Callable[[str], transfer.PanelCopy | None]

@@ -15,7 +15,7 @@ from backtest_batch.core.data.cache import open_panel
 from backtest_batch.errors import BacktestError, WorkerDied
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask
 from backtest_batch.workers.cluster.transfer import Answer, PanelCopy, Request, unpack
-from backtest_batch.workers.seat import StartError, Work
+from backtest_batch.workers.executor import StartError, Work
 
 MOST_DELIVERIES = 3
 """How often data is sent to a worker that still says it has none."""

@@ -28,9 +28,9 @@ from backtest_batch.errors import BacktestBatchError, DataError
 from backtest_batch.ownership import make_own_folder, own_temporary_folder
 from backtest_batch.rows import is_whole, open_rows, row_writer
 from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
+from backtest_batch.workers.executor import StartError
 from backtest_batch.workers.monitor import Limits
 from backtest_batch.workers.process import hash_seed
-from backtest_batch.workers.seat import StartError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from backtest_batch.core.data import csv_file, parquet_file
-from backtest_batch.core.data.adjusted import Adjusted
 from backtest_batch.core.data.layout import ColumnNames
 from backtest_batch.core.data.paths import find_files, hash_file, partition, stem_of
 from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.data.suspicions import Adjusted
 from backtest_batch.core.data.tables import Reading, TableFile, read_table
 from backtest_batch.core.data.timestamps import TimestampRules, zone
 from backtest_batch.core.data.wording import is_plain, printable_name

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backtest_batch.core.data.cache import find_link, open_panel, save_link, store
-from backtest_batch.core.data.frames import bars_of_frames
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.sources.base import Source
-from backtest_batch.core.data.tables import Reading
+from backtest_batch.core.data.tables import Reading, bars_of_frames
 
 
 @dataclass(frozen=True, kw_only=True)

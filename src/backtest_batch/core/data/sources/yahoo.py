@@ -10,9 +10,8 @@ import pandas as pd
 from backtest_batch.arrays import FIELDS
 from backtest_batch.core.data.bars import SymbolBars
 from backtest_batch.core.data.cache import cache_dir, own_cache_dir
-from backtest_batch.core.data.frames import bars_of_frames
 from backtest_batch.core.data.sources.base import Source
-from backtest_batch.core.data.tables import Reading
+from backtest_batch.core.data.tables import Reading, bars_of_frames
 from backtest_batch.errors import DataError, DataNotFoundError
 
 _INTERVALS = {"1d": "1d", "5min": "5m"}
