@@ -7,8 +7,7 @@ from backtest_batch.core import strategies
 from backtest_batch.core.data.panel import Panel, panel_from_frames
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import result_metrics
-from backtest_batch.core.engine.settings import SimulationSettings
-from backtest_batch.core.engine.simulation import simulate_many
+from backtest_batch.core.engine.simulation import SimulationSettings, simulate_many
 
 N_BARS = 300
 
