@@ -6,7 +6,7 @@ from typing import Any
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.batch.plan import Plan
 from backtest_batch.config.schema import SWEEPABLE
-from backtest_batch.core.fingerprint import digest
+from backtest_batch.core.fingerprint import digest, is_neutral, without_neutral
 from backtest_batch.records import BatchRequest, RunSpec
 
 _OURS = "backtest_batch."
@@ -40,9 +40,9 @@ def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
             if isinstance(value, Mapping):
                 if id(value) not in nodes:
                     part = _chosen(name, value, kinds) if name in divided else value
-                    nodes[id(value)] = digest(part)
+                    nodes[id(value)] = digest(without_neutral(name, part))
                 chosen[name] = nodes[id(value)]
-            elif name not in conditions:
+            elif name not in conditions and not is_neutral(name, value):
                 chosen[name] = value
         own = not str(run.config["strategy"]["_target_"]).startswith(_OURS)
         labels.append(digest([chosen, run.code_fingerprint if own else None]))

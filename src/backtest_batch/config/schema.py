@@ -295,5 +295,21 @@ SWEEPABLE = frozenset(name for name, role in roles().items() if role.determines_
 SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role.SCENARIO)
 """Root keys that say under which conditions a strategy is judged."""
 
+NEUTRAL: Mapping[str, Any] = {
+    "benchmark": "equal_weight",
+    "factors": None,
+    "data.values": "prices",
+    "data.kind": "ratios",
+    "data.session_end": None,
+    "data.universe": None,
+    "data.delisting_returns": None,
+    "data.features": None,
+    "data.features_lag": 0,
+}
+"""Keys that were added later, each with the value that leaves results as they were without it.
+
+At this value a key is no part of any hash, so that run keys and trials of before stay the same.
+"""
+
 MARKET_KEYS = ("data", "start_date", "end_date")
 """Root keys that say what is traded, and when; whoever ranks over them chooses."""

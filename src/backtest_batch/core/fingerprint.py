@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
 from backtest_batch.core.data.cache import own_cache_dir
 from backtest_batch.core.engine.simulation import SETTING_NAMES, UNLEVERAGED, benchmark_settings
 from backtest_batch.ownership import make_own_folder, replace_text
@@ -33,12 +33,29 @@ def digest(value: Any) -> str:
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that determines results.
 
-    The walk-forward is one: a strategy that is fitted depends on its splits.
+    The walk-forward is one: a strategy that is fitted depends on its splits. Keys that were added
+    later are left out at the value that changes nothing.
     """
-    chosen = {key: value for key, value in config.items() if key in SWEEPABLE}
+    chosen = {
+        key: without_neutral(key, value)
+        for key, value in config.items()
+        if key in SWEEPABLE and not is_neutral(key, value)
+    }
     if config["walk_forward"].get("method", "none") != "none":
         chosen["walk_forward"] = config["walk_forward"]
     return chosen
+
+
+def is_neutral(key: str, value: Any) -> bool:
+    """Return whether a key was added later and has the value that leaves results as they were."""
+    return key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]
+
+
+def without_neutral(key: str, value: Any) -> Any:
+    """Return the value of a root key; of a node without those of its keys that change nothing."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: item for name, item in value.items() if not is_neutral(f"{key}.{name}", item)}
 
 
 def run_key(config_hash: str, data_fingerprint: str, code_fingerprint: str) -> str:
