@@ -82,6 +82,8 @@ def test_a_value_on_the_command_line_leaves_the_choice_of_the_file(written):
     path = written("strategy: custom\nstrategy.window: 5\ntags: {a: 1}\n")
     given = read_arguments([f"batch_file={path}", "strategy={window: 10}", "tags={b: 2}"])
     assert expand_arguments(given).texts == (
-        *("strategy=custom", "strategy.window=5"),
-        *(f"batch_file={path}", "strategy={window: 10}", "tags={b: 2}"),
+        "strategy=custom",
+        f"batch_file={path}",
+        "strategy.window=10",
+        "tags={b: 2}",
     )
