@@ -305,6 +305,10 @@ NEUTRAL: Mapping[str, Any] = {
     "data.delisting_returns": None,
     "data.features": None,
     "data.features_lag": 0,
+    "data.time_column": None,
+    "data.thousands": None,
+    "data.encoding": None,
+    "data.columns": None,
 }
 """Keys that were added later, each with the value that leaves results as they were without it.
 

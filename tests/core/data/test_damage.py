@@ -38,7 +38,11 @@ def refusal(source):
 
 
 def test_a_file_of_another_format_is_named_as_what_it_is(tmp_path):
-    for name, inner in (("book.xlsx", "xl/workbook.xml"), ("prices.zip", "prices.csv")):
+    for name, inner in (
+        ("book.xlsx", "xl/workbook.xml"),
+        ("sheet.ods", "content.xml"),
+        ("prices.csv", "a.csv"),
+    ):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr(inner, "date,A\n2020-01-01,1\n")
     files = {
@@ -46,20 +50,19 @@ def test_a_file_of_another_format_is_named_as_what_it_is(tmp_path):
         "packed.csv": gzip.compress(b"date,A\n"),
         "page.csv": b"<!DOCTYPE html><html>not found</html>",
         "answer.csv": b'{"error": "limit"}',
-        "unicode.csv": "date,A\n2020-01-01,1\n".encode("utf-16"),
-        "windows.csv": "date,Münch\n2020-01-01,1\n".encode("cp1252"),
+        "table.csv": b"ARROW1" + bytes(100),
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     said = {
-        "book.xlsx": "book.xlsx is an Excel workbook (.xlsx); save it as CSV",
-        "prices.zip": "prices.zip is a zip archive; unpack it",
-        "old.xls": "old.xls is an Excel workbook (.xls)",
-        "packed.csv": "packed.csv is compressed with gzip",
+        "book.xlsx": "book.xlsx is an Excel workbook (.xlsx); `data=excel` reads it",
+        "sheet.ods": "sheet.ods is an OpenDocument spreadsheet (.ods); `data=excel` reads it",
+        "prices.csv": "prices.csv is a zip archive; it is unpacked when its name ends in .zip",
+        "old.xls": "old.xls is an Excel workbook (.xls); `data=excel` reads it",
+        "packed.csv": "packed.csv is compressed with gzip; it is unpacked when its name ends in",
         "page.csv": "page.csv is a web page (HTML)",
         "answer.csv": "answer.csv is JSON",
-        "unicode.csv": "unicode.csv is UTF-16 text; save it as UTF-8",
-        "windows.csv": "cannot be read as CSV: it is not UTF-8 (byte 0xfc at position 6)",
+        "table.csv": "table.csv is an Arrow (Feather) file; `data=parquet` reads it",
     }
     for name, text in said.items():
         assert text in refusal(Csv(path=str(tmp_path / name)))
@@ -76,36 +79,14 @@ def test_a_first_line_without_names(tmp_path):
     assert load_panel(Csv(path=str(tmp_path / "hongkong.csv"))).symbols == ("5", "700")
 
 
-@pytest.mark.parametrize(
-    ("cell", "hint"),
-    [
-        ("13.249,01", "separators of thousands are not read"),
-        ("13.249", "separators of thousands are not read"),
-        ("1.5", ""),
-        ("12,5 EUR", ""),
-    ],
-)
-def test_values_are_shown_as_they_stand_in_the_file(tmp_path, cell, hint):
+@pytest.mark.parametrize("cell", ["1.5", "12,5 EUR", "1.23,5"])
+def test_values_are_shown_as_they_stand_in_the_file(tmp_path, cell):
     (tmp_path / "dax.csv").write_text(f"date;DAX\n2020-01-02;1,5\n2020-01-03;{cell}\n")
     source = Csv(path=str(tmp_path / "dax.csv"), separator="semicolon", decimal="comma")
     text = f"column 'DAX' holds {cell!r} at 2020-01-03 (data row 2), which is no number"
     message = refusal(source)
     assert text in message
-    assert hint in message
-
-
-@pytest.mark.parametrize(
-    ("cell", "hint"),
-    [
-        ("1,234.50", "separators of thousands"),
-        ("12,5", "`data.decimal=comma`"),
-        ("$12.30", "signs of currencies"),
-        (".", "write a missing value as an empty cell"),
-    ],
-)
-def test_values_that_need_another_dialect(tmp_path, cell, hint):
-    (tmp_path / "x.csv").write_text(f'date,X\n2020-01-02,1\n2020-01-03,"{cell}"\n')
-    assert hint in refusal(Csv(path=str(tmp_path / "x.csv")))
+    assert ("',' is read before the fraction" in message) == (cell != "12,5 EUR")
 
 
 @pytest.mark.parametrize("separator", ["\t", "\\t", "tab"])
@@ -123,12 +104,12 @@ def test_whole_numbers_since_1970(tmp_path, unit, per_second):
     pd.DataFrame({"time": numbers, "A": [1.0, 2.0, 3.0]}).to_csv(tmp_path / "a.csv", index=False)
     pd.read_csv(tmp_path / "a.csv").to_parquet(tmp_path / "a.parquet")
     for kind, path in ((Csv, tmp_path / "a.csv"), (Parquet, tmp_path / "a.parquet")):
-        assert f"`data.timestamp_format={unit}` reads" in refusal(kind(path=str(path)))
         panel = load_panel(kind(path=str(path), timestamp_format=unit))
         assert str(panel.index[0]) == "2020-01-01 00:00:00+00:00"
         assert panel.n_bars == 3
-    (tmp_path / "b.csv").write_text("open_time,open,close\n1577836800,1,1\n")
-    assert "`data.timestamp_column=open_time` names another" in refusal(
+        assert load_panel(kind(path=str(path))) == panel
+    (tmp_path / "b.csv").write_text("begin_time,end_date,close\n1577836800,1,1\n")
+    assert "`data.timestamp_column=begin_time` names another" in refusal(
         Csv(path=str(tmp_path / "b.csv"))
     )
     message = refusal(Csv(path=str(tmp_path / "a.csv"), timestamp_format="%Q"))
@@ -159,18 +140,22 @@ def test_partitions_by_symbol(tmp_path, close):
 
 
 def test_a_folder_of_files_with_another_ending(tmp_path):
-    (tmp_path / "stooq").mkdir()
-    (tmp_path / "stooq" / "ko.us.txt").write_text(
+    folder = tmp_path / "stooq"
+    folder.mkdir()
+    (folder / "ko.us.txt").write_text(
         "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
         "KO.US,D,20200102,000000,1,3,1,2,9,0\nKO.US,D,20200103,000000,2,3,1,2,9,0\n"
     )
-    with pytest.raises(DataNotFoundError, match=r"`data\.path=.*stooq/\*\.txt` reads its \.txt"):
-        load_panel(Csv(path=str(tmp_path / "stooq")))
-    path = str(tmp_path / "stooq" / "*.txt")
-    assert "`data.symbol_column=ticker` reads the symbols from it" in refusal(Csv(path=path))
-    panel = load_panel(Csv(path=path, symbol_column="ticker"))
-    assert panel.symbols == ("KO.US",)
-    assert list(panel.fields) == ["open", "high", "low", "close", "volume"]
+    (folder / "README.txt").write_text("Prices of Coca-Cola.\n")
+    (folder / "~lock.txt").write_text("")
+    for path in (folder, folder / "k*.txt"):
+        panel = load_panel(Csv(path=str(path)))
+        assert panel.symbols == ("KO.US",)
+        assert list(panel.fields) == ["open", "high", "low", "close", "volume"]
+    (folder / "ko.us.txt").rename(folder / "ko.dat")
+    (folder / "README.txt").unlink()
+    with pytest.raises(DataNotFoundError, match=r"`data\.path=.*stooq/\*\.dat` reads its \.dat"):
+        load_panel(Csv(path=str(folder)))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no devices")  # noqa: PTH110
@@ -324,6 +309,6 @@ def test_mutated_bytes_end_in_a_panel_or_in_one_readable_message(
 
 def test_a_file_of_another_separator_is_told(tmp_path):
     (tmp_path / "a.csv").write_text("date;A\n2020-01-02;1\n2020-01-03;2\n")
-    source = Csv(path=str(tmp_path / "a.csv"))
+    source = Csv(path=str(tmp_path / "a.csv"), separator="tab")
     assert "the first line is one column, 'date;A': `data.separator=semicolon`" in refusal(source)
     assert load_panel(Csv(path=source.path, separator="semicolon")).n_bars == 2

@@ -440,11 +440,16 @@ def test_no_column_of_prices(tmp_path):
         load_panel(Csv(path=path))
 
 
-def test_a_column_of_symbols_by_another_name(tmp_path):
-    path = write(tmp_path, "date,ticker,close\n2020-01-01,A,1\n2020-01-02,A,1\n")
-    with pytest.raises(DataError, match=r"`data.symbol_column=ticker` reads the symbols"):
+def test_a_column_of_symbols_by_another_name(tmp_path, caplog):
+    path = write(tmp_path, "date,asset,close\n2020-01-01,A,1\n2020-01-02,A,1\n")
+    with pytest.raises(DataError, match=r"`data.symbol_column=asset` reads the symbols"):
         load_panel(Csv(path=path))
+    path = write(tmp_path, "date,ticker,close\n2020-01-01,A,1\n2020-01-02,A,1\n")
+    assert load_panel(Csv(path=path)).symbols == ("A",)
+    assert "symbols are those of 'ticker' (`data.symbol_column` names another" in caplog.text
+    caplog.clear()
     assert load_panel(Csv(path=path, symbol_column="ticker")).symbols == ("A",)
+    assert "symbols are those" not in caplog.text
     assert load_panel(Csv(path=path, symbol_column=None)).symbols == ("a",)
 
 
@@ -454,7 +459,7 @@ def test_rows_without_a_symbol(tmp_path):
         load_panel(Csv(path=path))
 
 
-@pytest.mark.parametrize("value", ["n.a.", "12,5", "1_000", "True", "12.5 EUR", "-", "0x10"])
+@pytest.mark.parametrize("value", ["n.a.", "12,5,6", "1_000", "True", "12.5 EUR", "1.2.3", "0x10"])
 def test_values_that_are_no_numbers(tmp_path, value):
     path = write(
         tmp_path, f'date,AAA,BBB\n2020-01-01,1,2\n2020-01-02,1,"{value}"\n2020-01-03,x,1\n'

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -391,6 +391,7 @@ def assemble(
     tz = _common_zone(bars)
     check_order(bars)
     check_values(bars)
+    bars, repeated = _without_repeats(bars)
     known = {name for item in bars for name in item.fields}
     series = _join_pieces(bars)
     check_order(series.values())
@@ -405,7 +406,7 @@ def assemble(
         where = f"{files[symbols[0]]}: " if files[symbols[0]] else ""
         raise DataError(f"{where}a panel needs at least 2 bars, but the data have {len(index)}")
     fill_or_refuse(fields, index, symbols, files, gaps or Gaps())
-    return Assembly(panel=new_panel(index, symbols, fields), notes=tuple(notes))
+    return Assembly(panel=new_panel(index, symbols, fields), notes=(*repeated, *notes))
 
 
 def _common_zone(bars: Sequence[SymbolBars]) -> str | None:
@@ -422,6 +423,63 @@ def _common_zone(bars: Sequence[SymbolBars]) -> str | None:
                 + "; `data.timezone` converts them to one"
             )
     return first.tz
+
+
+def _without_repeats(bars: Sequence[SymbolBars]) -> tuple[list[SymbolBars], list[str]]:
+    """Leave out bars that stand in two files with equal values, and say so.
+
+    Raises
+    ------
+    DataError
+        When their values differ.
+    """
+    pieces: dict[str, list[int]] = {}
+    for position, item in enumerate(bars):
+        if len(item.stamps):
+            pieces.setdefault(item.symbol, []).append(position)
+    kept, count, first = list(bars), 0, ""
+    for symbol, positions in pieces.items():
+        positions.sort(key=lambda position: int(bars[position].stamps[0]))
+        for number, position in enumerate(positions):
+            for before in positions[:number]:
+                item, other = kept[position], kept[before]
+                if not len(item.stamps) or not len(other.stamps):
+                    continue
+                if item.stamps[0] > other.stamps[-1] or item.stamps[-1] < other.stamps[0]:
+                    continue
+                rows = _repeats(item, other)
+                first = first or (f"{symbol} at {item.moment(int(rows[0]))}" if len(rows) else "")
+                count += len(rows)
+                kept[position] = _without_rows(item, rows)
+    if not count:
+        return kept, []
+    bars_are = "1 bar stands" if count == 1 else f"{count:,} bars stand"
+    return kept, [f"{bars_are} in two files with equal values, read once ({first})"]
+
+
+def _repeats(item: SymbolBars, other: SymbolBars) -> IntArray:
+    """Return the rows of bars that another file has too, with equal values."""
+    _, rows, others = np.intersect1d(item.stamps, other.stamps, return_indices=True)
+    for name in item.fields.keys() & other.fields.keys():
+        one, two = item.fields[name][rows], other.fields[name][others]
+        unlike = (one != two) & ~(np.isnan(one) & np.isnan(two))
+        if unlike.any():
+            place = int(unlike.argmax())
+            raise DataError(
+                f"{other.file} and {item.file} have different values of {item.symbol} at "
+                f"{item.moment(int(rows[place]))} ({name} {two[place]:g} and {one[place]:g}; "
+                f"{int(unlike.sum()):,} such bars): a timestamp may stand once for each symbol"
+            )
+    return np.asarray(rows, dtype=np.int64)
+
+
+def _without_rows(item: SymbolBars, rows: IntArray) -> SymbolBars:
+    if not len(rows):
+        return item
+    keep = np.ones(len(item.stamps), dtype=np.bool_)
+    keep[rows] = False
+    fields = {name: values[keep] for name, values in item.fields.items()}
+    return replace(item, stamps=item.stamps[keep], fields=fields)
 
 
 def _join_pieces(bars: Sequence[SymbolBars]) -> dict[str, SymbolBars]:

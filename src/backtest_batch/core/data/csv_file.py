@@ -1,145 +1,48 @@
-"""Tables in CSV files, plain or compressed, and how their cells are read as numbers."""
+"""Tables in CSV files, plain or packed."""
 
 import csv
-import gzip
+import io
 import os
-import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
-from backtest_batch.arrays import FloatArray, IntArray
-from backtest_batch.core.data.bars import moment_text
-from backtest_batch.core.data.layout import CLOSE_LIKE, column_meaning
-from backtest_batch.core.data.paths import not_utf8, recognised_format
-from backtest_batch.core.data.timestamps import index_of
+from backtest_batch.core.data import packed
+from backtest_batch.core.data.csv_dialect import (
+    LONGEST_LINE,
+    SEPARATORS,
+    Dialect,
+    encoding_of,
+    find_dialect,
+    is_comment,
+)
+from backtest_batch.core.data.number_text import NULL_TOKENS
+from backtest_batch.core.data.paths import recognised_format
 from backtest_batch.core.data.wording import printable_name
 from backtest_batch.errors import DataError
-
-NULL_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "#N/A")
-"""Texts that stand for a missing value in a column of numbers."""
-
-_THOUSANDS = re.compile(r"^[-+]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d+)?$")
-_LONGEST_SHOWN = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cells:
-    """Where numbers stand, and how their text is written.
-
-    Attributes
-    ----------
-    stamps, tz
-        Timestamps of the rows: nanoseconds since 1970, shape (n_rows,), and the name of their zone.
-    file
-        Name of the file, for messages.
-    decimal
-        Character before the fraction of a number.
-    """
-
-    stamps: IntArray
-    tz: str | None
-    file: str
-    decimal: str = "."
-
-
-def floats(column: Any, name: str, cells: Cells) -> FloatArray:
-    """Return an arrow column as float64, shape (n_rows,), NaN where it is null.
-
-    Raises
-    ------
-    DataError
-        When a value is no number; the message has it as it stands in the file.
-    """
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = _parsed(column, name, cells)
-    elif not (
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_null(kind)
-    ):
-        raise DataError(f"{cells.file}: column '{name}' holds {kind}, not numbers")
-    values = column.cast(pa.float64(), safe=False).to_numpy()
-    return np.array(values, dtype=np.float64)
-
-
-def _parsed(column: Any, name: str, cells: Cells) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim_whitespace(column.cast(pa.string())).combine_chunks()
-    missing = pc.is_in(text, value_set=pa.array(NULL_TOKENS))
-    text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-    pointed = text
-    if cells.decimal != ".":
-        # A point is no decimal here: it must not become one.
-        pointed = pc.replace_substring(text, ".", "point")
-        pointed = pc.replace_substring(pointed, cells.decimal, ".")
-    if _is_numeric(pointed):
-        return pointed.cast(pa.float64())
-    good, bad = 0, len(text)  # the first `good` rows are numbers, the first `bad` are not all
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if _is_numeric(pointed[:middle]) else (good, middle)
-    when = moment_text(index_of(cells.stamps[good : good + 1], cells.tz)[0])
-    shown = text[good].as_py()
-    raise DataError(
-        f"{cells.file}: column '{name}' holds {_short(shown)!r} at {when} (data row {good + 1}), "
-        f"which is no number{_hint(shown, cells.decimal)}"
-    )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
-
-
-def _hint(text: str, decimal: str) -> str:
-    """Return what to do about a text that a reader would take for a number, or for none."""
-    if text == "." or set(text) == {"-"}:
-        return ": write a missing value as an empty cell or NA"
-    if _THOUSANDS.match(text):
-        other = "," if decimal == "." else "."
-        return (
-            f": separators of thousands are not read (`data.decimal` is the '{decimal}' before "
-            f"the fraction); write the file without them, or, where '{other}' is before the "
-            f"fraction, say `data.decimal={'comma' if other == ',' else 'point'}`"
-        )
-    if re.match(r"^[-+]?\d+,\d+$", text) and decimal == ".":
-        return ": `data.decimal=comma` reads a comma before the fraction"
-    if re.match(r"^[-+]?[^\w\s.,+-]\s*\d", text) or text.endswith("%"):
-        return ": signs of currencies and percent are not read; write the number alone"
-    return ""
-
-
-def _is_numeric(text: Any) -> bool:
-    import pyarrow as pa
-
-    try:
-        text.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True
-
 
 SUFFIXES = (".csv", ".csv.gz")
 """Endings of the files that count in a folder."""
 
-# A row must fit into a block; rows of ten thousand symbols have some 100 kB.
-_BLOCK_BYTES = 1 << 24
-_LEVELS = ("", "ticker", "tickers", "symbol", "symbols", "price", "field", "attributes")
+OTHER_SUFFIXES = (
+    *(".csv" + packed for packed in (".bz2", ".xz", ".zst", ".zip")),
+    ".txt",
+    ".tsv",
+    ".tab",
+    *(
+        kind + packed
+        for kind in (".txt", ".tsv")
+        for packed in (".gz", ".bz2", ".xz", ".zst", ".zip")
+    ),
+    ".zip",
+)
+"""Endings of the files that count where a folder has none of the usual."""
+
+_FOREIGN = "windows-1252"
 
 
 class CsvFile:
@@ -152,63 +55,122 @@ class CsvFile:
     Parameters
     ----------
     path
-        The file; ``.gz`` is unpacked while it is read.
-    separator, decimal
-        Characters between fields, and before the fraction of a number.
+        The file; what is packed (.gz, .bz2, .xz, .zst, .zip) is unpacked while it is read.
+    separator, decimal, thousands
+        Characters between fields, before the fraction of a number, and between its thousands.
+        A file that the usual comma and point do not fit is looked at, and what is found is said.
+    encoding
+        Name of the encoding; None takes UTF-8 or UTF-16, else Windows-1252.
+    names
+        Names of the columns of a file whose first line holds values.
     """
 
-    def __init__(self, path: Path, *, separator: str = ",", decimal: str = ".") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        separator: str = ",",
+        decimal: str = ".",
+        thousands: str | None = None,
+        encoding: str | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.path = path
         self.decimal = decimal
+        self.thousands = thousands
         self._separator = separator
+        self._encoding = encoding
+        self._names = names
+        self._dropped: list[str] = []
 
     @property
     def columns(self) -> Sequence[str]:
         """Names of the columns, from the first line."""
-        return self._header[0]
+        return self._dialect.columns
 
     @property
     def index_column(self) -> str | None:
         """None: CSV marks no column as index."""
         return None
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether ``1.234`` may be 1234: whoever writes semicolons often writes decimal commas."""
+        return self._dialect.separator == ";" != self._separator
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed of the form of the file, and which lines were not read."""
+        notes = list(self._dialect.notes)
+        if self._dialect.encoding not in ("utf-8", self._encoding):
+            notes.append(
+                f"the text is read as {self._dialect.encoding.upper()} (`data.encoding` says so)"
+            )
+        if self._dropped:
+            count = len(self._dropped)
+            lines = "1 line" if count == 1 else f"{count:,} lines"
+            notes.append(f"{lines} without values left out: {self._dropped[0][:40]!r}")
+        return tuple(notes)
+
     @cached_property
-    def _header(self) -> tuple[list[str], int]:
-        """Names of the columns, and the number of lines that they take."""
+    def _dialect(self) -> Dialect:
         try:
-            what = None if self._is_packed else recognised_format(self.path)
-            if what is not None:
-                raise DataError(f"{printable_name(self.path)} is {what}")
-            with self._open() as stream:
-                rows = csv.reader(_lines(stream), delimiter=self._separator)
-                first, second, third = (next(rows, None) for _ in range(3))
+            encoding = self._encoding or self._first_encoding()
+            try:
+                found = self._find(encoding)
+            except UnicodeDecodeError:
+                if self._encoding is not None:
+                    raise
+                found = self._find(_FOREIGN)
         except DataError:
             raise
         except UnicodeDecodeError as error:
-            raise self._unreadable(not_utf8(error)) from error
-        except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
+            raise self._unreadable(
+                f"it is not {self._encoding} (byte 0x{error.object[error.start]:02x} at position "
+                f"{error.start:,}); `data.encoding` names another"
+            ) from error
+        except packed.ERRORS as error:
             raise self._unreadable(error) from error
-        if not first:
+        except (zlib.error, csv.Error, ValueError, LookupError) as error:
+            raise self._unreadable(error) from error
+        if found.values is not None:
+            raise self._no_names(found)
+        if not found.columns:
             raise DataError(
                 f"{printable_name(self.path)} is empty: its first line should name the columns"
             )
-        self._refuse_values(first)
-        if len(first) == 1:
-            self._refuse_one_column(first[0])
-        levels = _two_levels(first, second, third)
-        return (first, 1) if levels is None else levels
+        if len(found.columns) == 1:
+            self._refuse_one_column(found.columns[0])
+        return found
 
-    def _refuse_values(self, cells: Sequence[str]) -> None:
-        if _is_value(cells[0]) and all(_is_value(cell) for cell in cells if cell.strip()):
-            shown = ", ".join(cell.strip()[:30] for cell in cells[:4])
-            raise DataError(
-                f"{printable_name(self.path)}: the first line names no columns, it holds values "
-                f"({shown}{', ...' if len(cells) > 4 else ''}): write a line of names above it, "
-                f"such as {self._separator.join(('timestamp', 'open', 'high', 'low', 'close'))}"
-            )
+    def _find(self, encoding: str) -> Dialect:
+        return find_dialect(
+            self._open, encoding=encoding, separator=self._separator, names=self._names
+        )
+
+    def _first_encoding(self) -> str:
+        if packed.ending(self.path) is None:
+            what = recognised_format(self.path)
+            if what is not None:
+                raise DataError(f"{printable_name(self.path)} is {what}")
+        with packed.opened(self.path) as stream:
+            return encoding_of(stream.read(256))
+
+    def _no_names(self, found: Dialect) -> DataError:
+        cells = found.values or []
+        shown = ", ".join(cell.strip()[:30] for cell in cells[:4])
+        usual = ("timestamp", "open", "high", "low", "close", "volume")
+        names = [*usual[: len(cells)], *(f"x{n}" for n in range(1, len(cells) - len(usual) + 1))]
+        if len(cells) == 2:
+            names = ["timestamp", "close"]
+        return DataError(
+            f"{printable_name(self.path)}: the first line names no columns, it holds values "
+            f"({shown}{', ...' if len(cells) > 4 else ''}): write a line of names above it, or say "
+            f"them in the order of the file, such as `'data.columns=[{','.join(names)}]'`"
+        )
 
     def _refuse_one_column(self, cell: str) -> None:
-        for name, character in (("semicolon", ";"), ("tab", "\t"), ("pipe", "|"), ("comma", ",")):
+        for name, character in SEPARATORS.items():
             if character in cell:
                 raise DataError(
                     f"{printable_name(self.path)}: the first line is one column, {cell[:60]!r}: "
@@ -219,37 +181,57 @@ class CsvFile:
         """Return a pyarrow Table of these columns; text where ``numbers`` are none."""
         import pyarrow as pa
 
+        guessed = self.is_doubtful or self.thousands is not None
         try:
-            return self._read(text, numbers)
+            if not guessed:
+                return self._read(text, numbers)
         except pa.ArrowInvalid as error:
+            if self._is_foreign(error):
+                return self.read(text, numbers)
             if "conversion error" not in str(error):
                 raise self._unreadable(error) from error
-        except (OSError, pa.ArrowException) as error:
+        except (*packed.ERRORS, zlib.error, ValueError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
         try:
             return self._read([*text, *numbers], [])
-        except (OSError, pa.ArrowException) as error:
+        except DataError:
+            raise
+        except (*packed.ERRORS, zlib.error, ValueError, pa.ArrowException) as error:
+            if self._is_foreign(error):
+                return self.read(text, numbers)
             raise self._unreadable(error) from error
+
+    def _is_foreign(self, error: Exception) -> bool:
+        """Return whether the text turned out to be no UTF-8, and now counts as Windows-1252."""
+        told = "invalid UTF8" in str(error) or isinstance(error, UnicodeDecodeError)
+        if not told or self._encoding is not None or self._dialect.encoding != "utf-8":
+            return False
+        self._dialect = replace(self._dialect, encoding=_FOREIGN)
+        return True
 
     def _read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         import pyarrow as pa
         from pyarrow import csv as arrow
 
-        columns, n_lines = self._header
+        dialect = self._dialect
         types = dict.fromkeys(text, pa.string()) | dict.fromkeys(numbers, pa.float64())
+        self._dropped = []
         with ExitStack() as stack:
             source: Any = self.path
-            if printable_name(self.path) != os.fspath(self.path):
-                # Arrow cannot open names that are no UTF-8.
-                source = stack.enter_context(self.path.open("rb"))
-                if self._is_packed:
-                    source = stack.enter_context(gzip.GzipFile(fileobj=source))
+            # Arrow cannot open names that are no UTF-8.
+            if packed.ending(self.path) or printable_name(self.path) != os.fspath(self.path):
+                source = stack.enter_context(packed.opened(self.path))
             return arrow.read_csv(
                 source,
                 read_options=arrow.ReadOptions(
-                    block_size=_BLOCK_BYTES, column_names=columns, skip_rows=n_lines
+                    block_size=LONGEST_LINE,
+                    column_names=dialect.columns,
+                    skip_rows=dialect.n_lines,
+                    encoding="utf8" if dialect.encoding == "utf-8" else dialect.encoding,
                 ),
-                parse_options=arrow.ParseOptions(delimiter=self._separator),
+                parse_options=arrow.ParseOptions(
+                    delimiter=dialect.separator, invalid_row_handler=self._odd_row
+                ),
                 convert_options=arrow.ConvertOptions(
                     column_types=types,
                     include_columns=[*text, *numbers],
@@ -259,52 +241,22 @@ class CsvFile:
                 ),
             )
 
-    @property
-    def _is_packed(self) -> bool:
-        return self.path.name.lower().endswith(".gz")
+    def _odd_row(self, row: Any) -> str:
+        """Leave out remarks; any other row with more or fewer fields is a fault."""
+        text = row.text.strip().strip('"')
+        # What a file that was cut off ends in begins with a digit or a symbol and has no spaces.
+        remark = row.actual_columns == 1 and text[:1].isalpha() and " " in text
+        if is_comment(text) or remark or not text.strip(self._dialect.separator + " "):
+            self._dropped.append(text)
+            return "skip"
+        return "error"
 
-    def _open(self) -> IO[str]:
-        if self._is_packed:
-            return gzip.open(self.path, "rt", encoding="utf-8-sig", newline="")
-        return self.path.open(encoding="utf-8-sig", newline="")
+    def _open(self, encoding: str) -> IO[str]:
+        name = "utf-8-sig" if encoding == "utf-8" else encoding
+        return io.TextIOWrapper(packed.opened(self.path), encoding=name, newline="")
 
     def _unreadable(self, error: Exception | str) -> DataError:
+        if isinstance(error, DataError):
+            return error
         reason = str(error).strip() or type(error).__name__
         return DataError(f"{printable_name(self.path)} cannot be read as CSV: {reason}")
-
-
-def _lines(stream: IO[str]) -> Iterator[str]:
-    """Yield the lines of a text; a file without ends of lines is not read whole."""
-    while line := stream.readline(_BLOCK_BYTES):
-        if len(line) == _BLOCK_BYTES:
-            raise ValueError(f"a line is longer than {_BLOCK_BYTES >> 20} MiB")
-        yield line
-
-
-def _is_value(cell: str) -> bool:
-    """Return whether a cell of the first line holds a number or a moment rather than a name."""
-    text = cell.strip()
-    return any(map(str.isdigit, text)) and all(sign in "0123456789 +-.,:/TZeE$" for sign in text)
-
-
-def _two_levels(
-    first: list[str], second: list[str] | None, third: list[str] | None
-) -> tuple[list[str], int] | None:
-    """Return the columns of a table below two lines of names, and the number of lines.
-
-    pandas writes the levels of the columns one a line, with the names of the levels before them,
-    and below these a line that holds the name of the index alone, when it has one.
-    """
-    if second is None or len(second) != len(first) or _is_value(second[0]):
-        return None
-    for labels, others in ((first[1:], second[1:]), (second[1:], first[1:])):
-        meanings = {column_meaning(label) for label in labels}
-        if None in meanings or not meanings & CLOSE_LIKE or not all(map(str.strip, others)):
-            continue
-        if second[0].strip().casefold() not in _LEVELS and any(map(_is_value, others)):
-            continue
-        named = third is not None and len(third) == len(first) and not any(third[1:])
-        index = third[0].strip() if named and third is not None else ""
-        pairs = [str(pair) for pair in zip(first[1:], second[1:], strict=True)]
-        return [index, *pairs], 3 if named else 2
-    return None

@@ -5,7 +5,7 @@ import difflib
 import functools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,15 +21,15 @@ PRICES = frozenset({"open", "high", "low", "adj_open", "adj_high", "adj_low", *C
 """Meanings of columns of prices of one asset."""
 
 _FIELD_WORDS = {
-    "open": "open|open price|opening price|price open",
-    "high": "high|high price|highest price|price high",
-    "low": "low|low price|lowest price|price low",
+    "open": "open|open price|opening price|price open|px open",
+    "high": "high|high price|highest price|price high|px high",
+    "low": "low|low price|lowest price|price low|px low",
     "close": "close|close price|closing price|price close|close last",
-    "volume": "volume|vol",
+    "volume": "volume|vol|px volume",
 }
 _LAST = (
-    "last|last price|price last|px last|price|trade price|settle|settle price|settlement|"
-    "settlement price"
+    "last|last price|price last|px last|price|prc|obs value|trade price|settle|settle price|"
+    "settlement|settlement price"
 )
 _OTHER_PRICES = "bid|ask|mid|vwap|prev close|previous close"
 _NO_PRICES = (
@@ -58,7 +58,10 @@ _MEANINGS = (
 )
 
 # 4. close (Alpha Vantage), <CLOSE> (Stooq, MetaTrader), Adj Close** (Yahoo's pages).
-_ORNAMENT = re.compile(r"^\d+[.:]\s*|[<>*]")
+_ORNAMENT = re.compile(
+    r"^#\s*|^\d+[.:]\s*|[<>*\ufeff]|\s*[(\[](?:usd|eur|gbp|chf|jpy|[$\u20ac\u00a3\u00a5])[)\]]$",
+    re.I,
+)
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GAP = re.compile(r"[\s_./-]+")
 
@@ -173,8 +176,11 @@ def looks_like_bars(columns: Sequence[str]) -> bool:
 
 
 _TIMESTAMP_NAMES = ("timestamp", "date", "datetime", "time")
+_OTHER_TIMES = ("unix", "caldt", "datadate", "tradedate", "window start")
+_TIMES_OF_DAY = ("time", "time of day", "hour", "bar time")
 _SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
 _UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
+_UNNAMED = re.compile(r"Unnamed: \d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +191,9 @@ class ColumnNames:
     ----------
     timestamp
         None looks for timestamp, date, datetime or time, then for an unnamed first column.
+    time
+        Column of the times of day, where that of the timestamps holds days; None looks for one
+        named time.
     symbol
         A table with this column is long: one row a symbol and bar. None says that there is none.
     open, high, low, close, volume
@@ -196,6 +205,7 @@ class ColumnNames:
     """
 
     timestamp: str | None = None
+    time: str | None = None
     symbol: str | None = "symbol"
     open: str | None = "open"
     high: str | None = "high"
@@ -217,6 +227,8 @@ class Layout:
         each symbol.
     timestamp, symbol
         Names of these columns; ``symbol`` for long tables only.
+    time
+        Column of the times of day, where there may be one beside that of the days.
     values
         Symbol by column, of a wide table.
     choices
@@ -227,12 +239,13 @@ class Layout:
     left_out
         Symbols of a wide table that were to be left out.
     note
-        What a reader should know about columns that are not read.
+        What a reader should know about columns that were guessed or are not read.
     """
 
     kind: Literal["wide", "long", "single", "fields"]
     timestamp: str
     symbol: str | None = None
+    time: str | None = None
     values: dict[str, str] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
     places: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -278,7 +291,34 @@ def find_layout(
     spelled = [flat.get(column, column) for column in columns]
     _refuse_repeated(spelled, file)
     timestamp = columns[spelled.index(_timestamp_column(spelled, names, file, index_column, flat))]
-    rest = [column for column in columns if column != timestamp and column not in _UNNAMED_INDEX]
+    time = _time_column(columns, names, file, timestamp, {*exclude, *(wanted or ())})
+    rest = [
+        column
+        for column in columns
+        if column not in (timestamp, time, *_UNNAMED_INDEX) and not _UNNAMED.fullmatch(column)
+    ]
+    layout = _layout_of(rest, timestamp, pairs, flat, names, wording, wanted, exclude)
+    notes = [layout.note]
+    usual = index_column is not None or plain(timestamp) in _TIMESTAMP_NAMES
+    if names.timestamp is None and not usual and timestamp not in _UNNAMED_INDEX:
+        notes.insert(
+            0,
+            f"timestamps are those of '{flat.get(timestamp, timestamp)}' "
+            f"({wording.key('timestamp_column')} names another column)",
+        )
+    return replace(layout, time=time, note="; ".join(filter(None, notes)) or None)
+
+
+def _layout_of(
+    rest: list[str],
+    timestamp: str,
+    pairs: Mapping[str, tuple[str, str]],
+    flat: Mapping[str, str],
+    names: ColumnNames,
+    wording: Wording,
+    wanted: Collection[str] | None,
+    exclude: Collection[str],
+) -> Layout:
     if rest and all(column in pairs and column not in flat for column in rest):
         found = fields_by_symbol([pairs[column] for column in rest])
         if found is None:
@@ -286,6 +326,14 @@ def find_layout(
         choices, places = choices_by_symbol(rest, found, names, wording)
         return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
     found_symbol = None if names.symbol is None else _matching(rest, names.symbol)
+    note = None
+    if found_symbol is None and names.symbol == ColumnNames().symbol:
+        found_symbol = _tickers(rest, names, wording)
+        if found_symbol is not None:
+            note = (
+                f"symbols are those of '{found_symbol}' ({wording.key('symbol_column')} names "
+                "another column, null takes the file's name)"
+            )
     if found_symbol is None and names.symbol not in (None, ColumnNames().symbol):
         raise _no_column(names.symbol, "symbol_column", rest, wording)
     if found_symbol is not None:
@@ -293,9 +341,24 @@ def find_layout(
         choice = choose_fields(held, names, wording)
         if choice is None:
             raise _no_close(held, names, wording)
-        return Layout(kind="long", timestamp=timestamp, symbol=found_symbol, choices={"": choice})
+        return Layout(
+            kind="long",
+            timestamp=timestamp,
+            symbol=found_symbol,
+            choices={"": choice},
+            note=note,
+        )
     assets = [column for column in rest if column.strip() not in exclude]
     return _without_symbols(rest, assets, timestamp, names, wording, wanted, exclude)
+
+
+def _tickers(columns: list[str], names: ColumnNames, wording: Wording) -> str | None:
+    """Return the column of tickers of a table of bars that has no column named symbol."""
+    found = [column for column in columns if plain(column) in ("ticker", "symbols", "tickers")]
+    if len(found) != 1 or names.close is None:
+        return None
+    held = [column for column in columns if column != found[0]]
+    return None if choose_fields(held, names, wording) is None else found[0]
 
 
 def _without_symbols(
@@ -498,11 +561,37 @@ def _timestamp_column(
     if columns and columns[0].strip() in _UNNAMED_INDEX:
         return columns[0]
     others = [column for column in columns if {"time", "date"} & set(plain(column).split())]
+    others += [column for column in columns if plain(column) in _OTHER_TIMES]
+    if {"o", "h", "l", "c"} <= set(map(plain, columns)):
+        others += [column for column in columns if plain(column) == "t"]
+    opened = [column for column in others if plain(column) == "open time"]
+    if len(others) == 1 or opened:
+        return (opened or others)[0]
     key = Wording(table=file).setting("timestamp_column", others[0].strip()) if others else ""
     raise DataError(
         f"{file} has no column of timestamps: none of {some(columns)} is named "
         f"{', '.join(_TIMESTAMP_NAMES)}; {key or '`data.timestamp_column`'} names another"
     )
+
+
+def _time_column(
+    columns: Sequence[str],
+    names: ColumnNames,
+    file: str,
+    timestamp: str,
+    symbols: Collection[str],
+) -> str | None:
+    """Return the column of times of day beside one of days."""
+    others = [column for column in columns if column != timestamp]
+    if names.time is not None:
+        column = _matching(others, names.time)
+        if column is None:
+            raise _no_column(names.time, "time_column", columns, Wording(table=file))
+        return column
+    if names.close is None or "time" in plain(timestamp).split():
+        return None
+    found = [column for column in others if plain(column) in _TIMES_OF_DAY]
+    return found[0] if len(found) == 1 and found[0].strip() not in symbols else None
 
 
 def _refuse_repeated(columns: Sequence[str], file: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables in Parquet files."""
+"""Tables in Parquet and Feather files."""
 
 import json
 import os
@@ -16,8 +16,12 @@ SUFFIXES = (".parquet", ".pq")
 """Endings of the files that count in a folder."""
 
 
+OTHER_SUFFIXES = (".feather", ".arrow", ".ipc")
+"""Endings of the files that count where a folder has none of Parquet."""
+
+
 class ParquetFile:
-    """A Parquet file.
+    """A Parquet file, or one of Feather: Arrow's own format.
 
     Parameters
     ----------
@@ -26,6 +30,9 @@ class ParquetFile:
     """
 
     decimal = "."
+    thousands: str | None = None
+    is_doubtful = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,17 +40,21 @@ class ParquetFile:
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         """Open the file, and turn whatever damaged bytes lead to into one readable error."""
+        import pyarrow as pa
         from pyarrow import parquet
 
         try:
             # Arrow cannot open names that are no UTF-8, but it reads an open file.
             plain = printable_name(self.path) == os.fspath(self.path)
-            with (
-                self.path.open("rb") as stream,
+            with self.path.open("rb") as stream:
+                start = stream.read(len(_ARROW))
+                stream.seek(0)
+                if start == _ARROW:
+                    yield _Feather(pa.ipc.open_file(stream))
+                    return
                 # Not read_table: it would look for partitions in the names of the folders above.
-                parquet.ParquetFile(self.path if plain else stream) as file,
-            ):
-                yield file
+                with parquet.ParquetFile(self.path if plain else stream) as file:
+                    yield file
         except DataError:
             raise
         except Exception as error:
@@ -90,6 +101,43 @@ class ParquetFile:
         elif isinstance(error, json.JSONDecodeError):
             reason = "what pandas noted in it about its columns is no JSON"
         return DataError(f"{printable_name(self.path)} cannot be read as Parquet: {reason}{hint}")
+
+
+_ARROW = b"ARROW1"
+
+
+class _Feather:
+    """An Arrow file, opened as one of Parquet is."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.schema_arrow = file.schema
+
+    def read(self, columns: Sequence[str], **_options: Any) -> Any:
+        """Return a pyarrow Table of these columns; it has no options."""
+        table = self._file.read_all().select(list(columns))
+        table.validate(full=True)
+        return _with_plain_text(table)
+
+
+def _with_plain_text(table: Any) -> Any:
+    """Return a table whose text is of the usual type: polars writes views of strings."""
+    import pyarrow as pa
+
+    for place, name in enumerate(table.column_names):
+        kind, column = table.schema.field(name).type, table[name]
+        if pa.types.is_string_view(kind):
+            column = column.cast(pa.string())
+        elif pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+            chunks = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in column.chunks
+            ]
+            column = pa.chunked_array(chunks, pa.dictionary(kind.index_type, pa.string()))
+        else:
+            continue
+        table = table.set_column(place, name, column)
+    return table
 
 
 def _index_column(schema: Any) -> str | None:

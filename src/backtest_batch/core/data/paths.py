@@ -12,7 +12,9 @@ from backtest_batch.errors import DataError, DataNotFoundError
 _CHUNK_BYTES = 1 << 20
 
 
-def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
+def find_files(
+    path: str | list[str], suffixes: tuple[str, ...], others: tuple[str, ...] = ()
+) -> list[Path]:
     """Return the files of a path, sorted within each folder or pattern, each once.
 
     Parameters
@@ -22,7 +24,9 @@ def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
         these are partitions, such as ``symbol=AAPL``), a pattern such as ``prices/*.csv``, or a
         list of these. Relative to the working directory.
     suffixes
-        Endings of file names that count in a folder. Hidden files never do.
+        Endings of file names that count in a folder. Hidden and temporary files never do.
+    others
+        Endings that count in a folder without one of ``suffixes``: the first that is found.
 
     Raises
     ------
@@ -33,16 +37,16 @@ def find_files(path: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for item in [path] if isinstance(path, str) else path:
-        for file in _expand(item, suffixes):
+        for file in _expand(item, suffixes, others):
             found.setdefault(file.resolve(), file)
     return list(found.values())
 
 
-def _expand(text: str, suffixes: tuple[str, ...]) -> list[Path]:
+def _expand(text: str, suffixes: tuple[str, ...], others: tuple[str, ...]) -> list[Path]:
     try:
         place = Path(text).expanduser()
         if place.is_dir():
-            return _in_folder(place, printable_name(text), suffixes)
+            return _in_folder(place, printable_name(text), suffixes, others)
         if place.is_file():
             return [place]
         if place.exists():
@@ -69,23 +73,32 @@ def _expand(text: str, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-def _in_folder(place: Path, text: str, suffixes: tuple[str, ...]) -> list[Path]:
-    held = sorted(item for item in place.iterdir() if not item.name.startswith((".", "_")))
-    files = [file for file in held if file.name.lower().endswith(suffixes) and file.is_file()]
-    if files:
-        return files
+def _in_folder(
+    place: Path, text: str, suffixes: tuple[str, ...], others: tuple[str, ...]
+) -> list[Path]:
+    # Besides hidden files, those that an open workbook leaves beside it (~$prices.xlsx).
+    held = sorted(item for item in place.iterdir() if not item.name.startswith((".", "_", "~")))
+    for endings in (suffixes, *((other,) for other in others)):
+        files = [file for file in held if file.name.lower().endswith(endings) and file.is_file()]
+        files = [file for file in files if not _is_remark(file)] if endings != suffixes else files
+        if files:
+            return files
     partitions = [folder for folder in held if "=" in folder.name and folder.is_dir()]
     files = [
         file
         for folder in partitions
-        for file in _in_folder(folder, f"{text}/{printable_name(folder.name)}", suffixes)
+        for file in _in_folder(folder, f"{text}/{printable_name(folder.name)}", suffixes, others)
     ]
     if files:
         return files
-    endings = " or *".join(suffixes)
-    others = sorted({file.suffix for file in held if file.suffix and file.is_file()})
-    hint = f"; `data.path={text}/*{others[0]}` reads its {others[0]} files" if others else ""
-    raise DataNotFoundError(f"{text}: the folder has no file named *{endings}{hint}")
+    named = " or *".join(suffixes)
+    rest = sorted({file.suffix for file in held if file.suffix and file.is_file()})
+    hint = f"; `data.path={text}/*{rest[0]}` reads its {rest[0]} files" if rest else ""
+    raise DataNotFoundError(f"{text}: the folder has no file named *{named}{hint}")
+
+
+def _is_remark(file: Path) -> bool:
+    return file.name.casefold().startswith(("readme", "license", "licence"))
 
 
 def partition(file: Path, key: str) -> str | None:
@@ -135,19 +148,16 @@ def hash_file(file: Path) -> str:
 
 _STARTS = (
     (b"PAR1", "a Parquet file; `data=parquet` reads it"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls); save it as CSV (UTF-8)"),
-    (b"\x1f\x8b", "compressed with gzip; CSV is read so when the name ends in .csv.gz"),
-    (b"BZh", "compressed with bzip2; unpack it"),
-    (b"\xfd7zXZ", "compressed with xz; unpack it"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstandard; unpack it"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls); `data=excel` reads it"),
+    (b"\x1f\x8b", "compressed with gzip; it is unpacked when its name ends in .gz"),
+    (b"BZh", "compressed with bzip2; it is unpacked when its name ends in .bz2"),
+    (b"\xfd7zXZ", "compressed with xz; it is unpacked when its name ends in .xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstandard; it is unpacked when its name ends in .zst"),
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it"),
-    (b"ARROW1", "an Arrow (Feather) file; save it as Parquet"),
+    (b"ARROW1", "an Arrow (Feather) file; `data=parquet` reads it"),
     (b"SQLite format 3", "a SQLite database; save the table as CSV or Parquet"),
     (b"\x89HDF", "an HDF5 file; save the table as Parquet"),
-    (b"\xff\xfe", "UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"),
-    (b"\xfe\xff", "UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"),
 )
-_ENCODINGS = "save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8 where it came from Windows)"
 
 
 def recognised_format(file: Path) -> str | None:
@@ -174,11 +184,7 @@ def _zip(file: Path) -> str:
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
         names = []
     if any(name.startswith("xl/") for name in names):
-        return "an Excel workbook (.xlsx); save it as CSV (UTF-8)"
-    return "a zip archive; unpack it"
-
-
-def not_utf8(error: UnicodeDecodeError) -> str:
-    """Return what is wrong with text that is no UTF-8."""
-    byte = error.object[error.start]
-    return f"it is not UTF-8 (byte 0x{byte:02x} at position {error.start:,}); {_ENCODINGS}"
+        return "an Excel workbook (.xlsx); `data=excel` reads it"
+    if any(name == "content.xml" for name in names):
+        return "an OpenDocument spreadsheet (.ods); `data=excel` reads it"
+    return "a zip archive; it is unpacked when its name ends in .zip"

@@ -1,7 +1,9 @@
 """A table out of a file or a DataFrame, to bars by symbol."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +12,6 @@ import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.bars import SymbolBars, without
-from backtest_batch.core.data.csv_file import Cells, floats
 from backtest_batch.core.data.layout import (
     ColumnNames,
     Layout,
@@ -25,6 +26,7 @@ from backtest_batch.core.data.layout import (
     unclear_levels,
     unread,
 )
+from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
 from backtest_batch.core.data.suspicions import (
     QUOTED,
     Choice,
@@ -45,6 +47,21 @@ class TableFile(Protocol):
     @property
     def decimal(self) -> str:
         """Character before the fraction of a number that is text."""
+        ...
+
+    @property
+    def thousands(self) -> str | None:
+        """What stands between the thousands of such a number; None looks at the numbers."""
+        ...
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether ``1.234`` as text may be 1234."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed of the form of the file."""
         ...
 
     @property
@@ -88,6 +105,17 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
+def joined_readings(readings: Sequence[Reading]) -> Reading:
+    """Return what several tables hold as one reading."""
+    available = dict.fromkeys(symbol for item in readings for symbol in item.available)
+    return Reading(
+        available=tuple(available),
+        bars=[bars for item in readings for bars in item.bars],
+        in_order=all(item.in_order for item in readings),
+        notes=tuple(dict.fromkeys(note for item in readings for note in item.notes)),
+    )
+
+
 def read_table(
     file: TableFile,
     *,
@@ -123,12 +151,15 @@ def read_table(
     )
     selection = _Selection(wanted=wanted, exclude=exclude)
     if layout.kind == "single":
-        return _single(file, symbol, layout, names, rules, selection)
-    if layout.kind == "fields":
-        return _fields(file, layout, names, rules, selection)
-    if layout.kind == "wide":
-        return _wide(file, layout, names, rules, selection)
-    return _long(file, layout, names, rules, selection)
+        reading = _single(file, symbol, layout, names, rules, selection)
+    elif layout.kind == "fields":
+        reading = _fields(file, layout, names, rules, selection)
+    elif layout.kind == "wide":
+        reading = _wide(file, layout, names, rules, selection)
+    else:
+        reading = _long(file, layout, names, rules, selection)
+    notes = [*file.notes, *([layout.note] if layout.note else []), *reading.notes]
+    return replace(reading, notes=tuple(dict.fromkeys(notes)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,22 +173,28 @@ class _Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """The columns of a table that were read."""
+    """The columns of a table that were read.
+
+    ``cells`` has the rows as they stand in the file; ``order`` turns those of a file that begins
+    with the last bar.
+    """
 
     table: Any
     cells: Cells
+    order: slice
+    notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def stamps(self) -> IntArray:
-        return self.cells.stamps
+        return self.cells.stamps[self.order]
 
     def floats(self, column: str) -> FloatArray:
-        return floats(self.table[column], column, self.cells)
+        return floats(self.table[column], column, self.cells)[self.order]
 
     def bars(self, symbol: str, fields: dict[str, FloatArray]) -> SymbolBars:
         return SymbolBars(
             symbol=symbol,
-            stamps=self.cells.stamps,
+            stamps=self.stamps,
             tz=self.cells.tz,
             fields=fields,
             file=self.cells.file,
@@ -178,13 +215,84 @@ class _Rows:
         return adjusted_fields(values, choice, adjusted=names.adjusted, wording=wording)
 
 
-def _read(
-    file: TableFile, text: Sequence[str], numbers: Iterable[str], rules: TimestampRules
-) -> _Rows:
+NEWEST_FIRST = "bars stand in the file from the last one to the first, and are turned"
+"""What is said of a file that begins with its last bar."""
+
+
+def _read(file: TableFile, layout: Layout, numbers: Iterable[str], rules: TimestampRules) -> _Rows:
     label = printable_name(file.path)
-    table = file.read(text, list(dict.fromkeys(numbers)))
-    stamps, tz = read_timestamps(table[text[0]], rules, label)
-    return _Rows(table=table, cells=Cells(stamps=stamps, tz=tz, file=label, decimal=file.decimal))
+    text = [layout.timestamp, *filter(None, (layout.symbol, layout.time))]
+    numbers = list(dict.fromkeys(numbers))
+    table, notes = _without_end(file.read(text, numbers), layout.timestamp, numbers)
+    stamps, tz = read_timestamps(table[layout.timestamp], rules, label, said=notes)
+    symbols = table[layout.symbol] if layout.symbol else None
+    if layout.time is not None and _repeats(stamps, symbols):
+        clock = table[layout.time]
+        stamps, tz = read_timestamps(table[layout.timestamp], rules, label, clock=clock)
+        notes.append(f"times of day are those of '{layout.time}'")
+    columns = {name: table[name] for name in numbers}
+    style = find_style(
+        columns,
+        label,
+        decimal=file.decimal,
+        thousands=file.thousands,
+        doubtful=file.is_doubtful,
+    )
+    notes += [note for column in columns.values() for note in column_notes(column)]
+    order = slice(None)
+    if layout.symbol is None and _falls(stamps):
+        order = slice(None, None, -1)
+        notes.append(NEWEST_FIRST)
+    cells = Cells(stamps=stamps, tz=tz, file=label, style=style)
+    notes += style.notes
+    return _Rows(table=table, cells=cells, order=order, notes=tuple(dict.fromkeys(notes)))
+
+
+def _falls(stamps: IntArray) -> bool:
+    return len(stamps) > 1 and bool((stamps[1:] < stamps[:-1]).all())
+
+
+def _repeats(stamps: IntArray, symbols: Any) -> bool:
+    """Return whether a timestamp stands twice, for one symbol where there are several."""
+    if symbols is None:
+        return len(np.unique(stamps)) < len(stamps)
+    codes = symbols.cast("string").combine_chunks().dictionary_encode().indices
+    both = pd.DataFrame({"stamp": stamps, "symbol": codes.to_numpy(zero_copy_only=False)})
+    return bool(both.duplicated().any())
+
+
+def _without_end(table: Any, timestamp: str, numbers: list[str]) -> tuple[Any, list[str]]:
+    """Leave out the last rows that hold no timestamp but a remark, a sum, or nothing."""
+    import pyarrow as pa
+
+    column = table[timestamp]
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return table, []
+    count = 0
+    while count < min(len(column), _MOST_FOOTERS):
+        text = column[len(column) - 1 - count].as_py()
+        row = len(table) - 1 - count
+        if text is None or not text.strip():
+            cells = (table[name][row].as_py() for name in numbers)
+            if any(cell is not None and str(cell).strip() not in ("", "nan") for cell in cells):
+                break
+        elif not _SUM.match(text.strip()):
+            break
+        count += 1
+    if not count or count == len(column):
+        return table, []
+    shown = next((str(each).strip() for each in column[-count:].to_pylist() if each), "")
+    rows = "the last row is" if count == 1 else f"the last {count} rows are"
+    said = [f"{rows} not read: {shown[:40]!r}"] if shown else []
+    return table.slice(0, len(table) - count), said
+
+
+_MOST_FOOTERS = 100
+_SUM = re.compile(
+    r"(?:total|sum|summe|average|mean|min|max|minimum|maximum|highest|lowest|high|low|change|"
+    r"source|note|footnote|data|downloaded|copyright|\u00a9|\*)",
+    re.IGNORECASE,
+)
 
 
 def _single(
@@ -198,13 +306,13 @@ def _single(
     if symbol not in selection:
         return Reading(available=(symbol,), bars=[], in_order=False)
     choice = layout.choices[""]
-    rows = _read(file, [layout.timestamp], choice.columns.values(), rules)
+    rows = _read(file, layout, choice.columns.values(), rules)
     fields, note = rows.fields_of(choice, names)
     return Reading(
         available=(symbol,),
         bars=[rows.bars(symbol, fields)],
         in_order=False,
-        notes=tuple(filter(None, (note, layout.note))),
+        notes=(*rows.notes, *([note] if note else [])),
     )
 
 
@@ -225,13 +333,18 @@ def _fields(
         for symbol in chosen
         for column in layout.choices[symbol].columns.values()
     ]
-    rows = _read(file, [layout.timestamp], numbers, rules)
+    rows = _read(file, layout, numbers, rules)
     bars, notes = [], []
     for symbol in chosen:
         fields, note = rows.fields_of(layout.choices[symbol], names, layout.places[symbol])
         bars.append(rows.bars(symbol, fields))
         notes.extend([note] if note else [])
-    return Reading(available=available, bars=bars, in_order=True, notes=tuple(dict.fromkeys(notes)))
+    return Reading(
+        available=available,
+        bars=bars,
+        in_order=True,
+        notes=tuple(dict.fromkeys([*rows.notes, *notes])),
+    )
 
 
 def _wide(
@@ -245,7 +358,7 @@ def _wide(
     columns = [column for column, symbol in layout.values.items() if symbol in selection]
     if not columns:
         return Reading(available=available, bars=[], in_order=True)
-    rows = _read(file, [layout.timestamp], columns, rules)
+    rows = _read(file, layout, columns, rules)
     wording = Wording(table=rows.cells.file)
     closes = {}
     for column in columns:
@@ -254,13 +367,16 @@ def _wide(
             closes[symbol] = rows.floats(column)
         except DataError as error:
             advice = f"; {wording.leave_out([symbol])} leaves the column out"
+            if len(columns) > 1:
+                key = wording.setting("symbol_column", symbol)
+                advice += f", {key} reads symbols from it"
             raise DataError(f"{error}{advice}") from error
     notes: tuple[str, ...] = ()
     # Who names the symbols, or says that every column is one, is not asked again.
     if selection.wanted is None and names.close is not None:
         notes = check_are_prices(closes, wording)
     bars = [rows.bars(symbol, {"close": close}) for symbol, close in closes.items()]
-    return Reading(available=available, bars=bars, in_order=True, notes=notes)
+    return Reading(available=available, bars=bars, in_order=True, notes=(*rows.notes, *notes))
 
 
 def _long(
@@ -271,15 +387,17 @@ def _long(
     selection: _Selection,
 ) -> Reading:
     choice = layout.choices[""]
-    rows = _read(file, [layout.timestamp, str(layout.symbol)], choice.columns.values(), rules)
+    rows = _read(file, layout, choice.columns.values(), rules)
     codes, known = _coded(rows.table[layout.symbol], rows.cells.file)
     by_symbol = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[by_symbol], np.arange(len(known) + 1))
     values, note = rows.fields_of(choice, names)
-    bars = []
+    bars, turned = [], False
     for code, symbol in sorted(enumerate(known), key=lambda pair: pair[1]):
         if symbol in selection:
             own = by_symbol[edges[code] : edges[code + 1]]
+            if _falls(rows.stamps[own]):
+                own, turned = own[::-1], True
             bars.append(
                 SymbolBars(
                     symbol=symbol,
@@ -293,7 +411,7 @@ def _long(
         available=tuple(sorted(known)),
         bars=bars,
         in_order=False,
-        notes=(note,) if note else (),
+        notes=(*rows.notes, *([note] if note else []), *([NEWEST_FIRST] if turned else [])),
     )
 
 

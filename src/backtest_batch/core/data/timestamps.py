@@ -1,7 +1,7 @@
 """A column of timestamps, as any file may hold it, to nanoseconds and a time zone."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,6 +10,14 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.arrays import IntArray
+from backtest_batch.core.data.date_forms import (
+    COUNTS,
+    Form,
+    count_form,
+    find_form,
+    tidied,
+    times_of_day,
+)
 from backtest_batch.errors import DataError
 
 _FIXED = re.compile(r"^(?:UTC)?([+-])(\d{2}):?(\d{2})$")
@@ -92,9 +100,9 @@ def stamps_of(index: pd.DatetimeIndex) -> tuple[IntArray, str | None]:
 # The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone has none: 2020-01-02.
 _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 
-EPOCHS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-"""Values of ``timestamp_format`` that count from 1970, and what they count."""
-
+_MOSTLY = 0.5  # share of timestamps that are no ISO 8601 from which on they have another form
+_WORKBOOK_EPOCH = 25_569  # 1970-01-01 in days of a workbook
+_DAY_MS = 86_400_000.0
 _OUT_OF_BOUNDS = "timestamps must lie between 1677 and 2262"
 
 
@@ -105,8 +113,9 @@ class TimestampRules:
     Attributes
     ----------
     format
-        Their strptime format; None reads ISO 8601. ``s``, ``ms``, ``us`` and ``ns`` are whole
-        numbers of seconds, milliseconds, ... since 1970 (UTC).
+        Their strptime format; None reads ISO 8601, and what can be read in one way only. ``s``,
+        ``ms``, ``us`` and ``ns`` are whole numbers of seconds, milliseconds, ... since 1970 (UTC);
+        ``days`` counts from 1970, ``excel`` as workbooks do.
     timezone
         The zone of the index: timestamps without a zone are taken as its wall clock, others are
         converted to it. None keeps what the file says.
@@ -116,70 +125,169 @@ class TimestampRules:
     timezone: str | None = None
 
 
-def read_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntArray, str | None]:
+def read_timestamps(
+    column: Any,
+    rules: TimestampRules,
+    file: str,
+    *,
+    clock: Any = None,
+    said: list[str] | None = None,
+) -> tuple[IntArray, str | None]:
     """Return nanoseconds since 1970, shape (n_rows,), and the zone's name of an arrow column.
 
     Parameters
     ----------
     column
-        A pyarrow ChunkedArray of timestamps, dates or text.
+        A pyarrow ChunkedArray of timestamps, dates, numbers or text.
     rules
         How to understand it.
     file
         Name of the file, for messages.
+    clock
+        Times of day of the rows, where the column holds days.
+    said
+        What was guessed is added to it.
 
     Raises
     ------
     DataError
-        For values that are no timestamps, for mixed time zones, for times that a change of the
-        clocks skips or repeats, and outside the years 1677 to 2262.
+        For values that are no timestamps or can be read in two ways, for mixed time zones, for
+        times that a change of the clocks skips or repeats, and outside the years 1677 to 2262.
     """
+    said = [] if said is None else said
+    if clock is not None:
+        days, tz = _read(column, replace(rules, timezone=None), file, said)
+        texts = clock.cast("string").combine_chunks().dictionary_encode()
+        times = times_of_day(texts.dictionary.to_pylist(), file)
+        if texts.null_count:
+            row = int(np.argmax(texts.is_null().to_numpy(zero_copy_only=False)))
+            raise DataError(_no_timestamp(file, row, "without a time of day", texts.null_count))
+        codes = texts.indices.to_numpy(zero_copy_only=False)
+        return _in_zone(days + times[codes], tz, rules, file)
+    return _read(column, rules, file, said)
+
+
+def _read(
+    column: Any, rules: TimestampRules, file: str, said: list[str]
+) -> tuple[IntArray, str | None]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
-    if rules.format in EPOCHS:
-        return _in_zone(_since_1970(column, rules.format, file), "UTC", rules, file)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        if column.null_count:
-            row = int(np.argmax(column.is_null().to_numpy()))
-            raise DataError(_no_timestamp(file, row, "empty", column.null_count))
-        tz = zone_name(kind.tz) if pa.types.is_timestamp(kind) else None
-        try:
-            exact = column.cast(pa.timestamp("ns", getattr(kind, "tz", None)))
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
-        stamps = exact.cast(pa.int64()).to_numpy()
+        return _of_timestamps(column, rules, file)
+    if rules.format in COUNTS:
+        stamps, tz = _counted(column, rules.format, file)
         return _in_zone(stamps, tz, rules, file)
-    if pa.types.is_integer(kind) and rules.format is not None:
+    if rules.format is None and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        form = _form_of_numbers(column, file, said)
+        if form is not None:
+            said.extend([form.note] if form.note else [])
+            return _read(column, replace(rules, format=form.format), file, said)
+    if pa.types.is_floating(kind):
+        column = column.cast(pa.int64(), safe=False)
+    if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
-    elif pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        hint = _unit_hint(str(column[0].as_py())) if len(column) else ""
+    if not (
+        pa.types.is_string(column.type)
+        or pa.types.is_large_string(column.type)
+        or pa.types.is_string_view(column.type)
+    ):
         raise DataError(
-            f"{file}: unparseable timestamps: the column holds {kind}, not timestamps{hint}"
+            f"{file}: unparseable timestamps: the column holds {kind}, not timestamps; "
+            "`data.timestamp_column` names another"
         )
     # Long files repeat each timestamp for every symbol: parse the distinct ones.
-    coded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    coded = pc.fill_null(column.cast(pa.string()), "").combine_chunks().dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False)
     distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object)
-    parsed, tz = _parsed(distinct, codes, rules, file)
+    parsed, tz = _parsed(distinct, codes, rules, file, said)
     stamps, tz = _in_zone(parsed, tz, rules, file)
     return stamps[codes], tz
 
 
+def _of_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntArray, str | None]:
+    import pyarrow as pa
+
+    kind = column.type
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy()))
+        raise DataError(_no_timestamp(file, row, "empty", column.null_count))
+    tz = zone_name(kind.tz) if pa.types.is_timestamp(kind) else None
+    try:
+        exact = column.cast(pa.timestamp("ns", getattr(kind, "tz", None)))
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
+    return _in_zone(exact.cast(pa.int64()).to_numpy(), tz, rules, file)
+
+
+def _form_of_numbers(column: Any, file: str, said: list[str]) -> Form | None:
+    """Return the form of a column of numbers that count; None where they are days (20200131).
+
+    Raises
+    ------
+    DataError
+        When they do neither.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.null_count or not len(column):
+        missing = column.is_null().to_numpy() if column.null_count else np.zeros(1)
+        raise DataError(
+            _no_timestamp(file, int(np.argmax(missing)), "empty", column.null_count)
+            if len(column)
+            else f"{file} holds no bars"
+        )
+    numbers = pc.unique(column).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{file}: unparseable timestamps: a number is not finite")
+    shown = f"{column[0].as_py():.10g}" if numbers[0] % 1 else f"{int(column[0].as_py())}"
+    if not (numbers % 1).any():
+        texts = pd.Series([str(int(number)) for number in numbers], dtype=object)
+        if (texts.str.len() == 8).all():
+            days = pd.to_datetime(texts, format="%Y%m%d", errors="coerce")
+            if not days.isna().any() and 1677 < days.dt.year.min() <= days.dt.year.max() < 2100:
+                said.append(f"whole numbers such as {shown} are read as days")
+                return None
+        if texts.str.fullmatch(r"\d{6}|\d{10}|\d{12}|\d{14}|\d{17}").all():
+            found = find_form(texts, file)
+            if found is not None:
+                return found
+    found = count_form(numbers, shown, file)
+    if found is None:
+        raise DataError(
+            f"{file}: unparseable timestamps: the column holds numbers such as {shown}; "
+            f"`data.timestamp_format` says what they are (%Y%m%d, or {', '.join(COUNTS)}), "
+            "`data.timestamp_column` names another column"
+        )
+    return found
+
+
 def _parsed(
-    texts: pd.Series, codes: IntArray, rules: TimestampRules, file: str
+    texts: pd.Series, codes: IntArray, rules: TimestampRules, file: str, said: list[str]
 ) -> tuple[IntArray, str | None]:
     texts = texts.str.strip()
+    form = rules.format
     try:
-        parsed = pd.to_datetime(texts, format=rules.format or "ISO8601", errors="coerce", utc=True)
+        parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
     except ValueError as error:  # a format that strptime does not know
         raise DataError(
             f"{file}: `data.timestamp_format={rules.format}` is no format of timestamps ({error}); "
-            f"%d/%m/%Y is one, and {', '.join(EPOCHS)} count from 1970"
+            f"%d/%m/%Y is one, and {', '.join(COUNTS)} count"
         ) from error
+    if form is None and len(texts) and parsed.isna().mean() > _MOSTLY:
+        texts = tidied(texts)
+        found = find_form(texts, file)
+        if found is not None and found.format in COUNTS:
+            said.extend([found.note] if found.note else [])
+            return _counted_texts(texts, found.format, file)
+        if found is not None:
+            said.extend([found.note] if found.note else [])
+            form = found.format
+        parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
     wrong = parsed.isna().to_numpy()
     if wrong.any():
         rows = np.flatnonzero(wrong[codes])
@@ -192,7 +300,7 @@ def _parsed(
         instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
     except pd.errors.OutOfBoundsDatetime as error:
         raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
-    if rules.format is not None and "%z" not in rules.format:
+    if form is not None and "%z" not in form:
         return instants, None
     offsets = texts.str.extract(_OFFSET, expand=False)
     zoned = offsets.notna()
@@ -215,23 +323,24 @@ def _parsed(
     return instants, names.iloc[0]
 
 
-def _since_1970(column: Any, unit: str, file: str) -> IntArray:
-    """Return nanoseconds of whole numbers of a unit, as integers or as text."""
+def _counted(column: Any, unit: str, file: str) -> tuple[IntArray, str | None]:
+    """Return nanoseconds of numbers that count in a unit, and the name of their zone."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-        whole = pc.fill_null(pc.match_substring_regex(text, r"^-?\d{1,19}$"), False)
-        column = pc.if_else(whole, text, pa.scalar(None, pa.string()))
+        pattern = r"^\d{1,9}(\.\d*)?$" if unit == "excel" else r"^-?\d{1,19}(\.0*)?$"
+        number = pc.fill_null(pc.match_substring_regex(text, pattern), False)
+        column = pc.if_else(number, text, pa.scalar(None, pa.string()))
+        if unit != "excel":
+            column = pc.replace_substring_regex(column, r"\.0*$", "")
         shown = text
-    elif pa.types.is_integer(column.type):
+    elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         shown = column
     else:
         raise DataError(
-            f"{file}: `data.timestamp_format={unit}` reads whole numbers, but the timestamps are "
+            f"{file}: `data.timestamp_format={unit}` reads numbers, but the timestamps are "
             f"{column.type}"
         )
     if column.null_count:
@@ -242,13 +351,26 @@ def _since_1970(column: Any, unit: str, file: str) -> IntArray:
             + f"; `data.timestamp_format={unit}` reads whole numbers"
         )
     try:
+        if unit in ("excel", "days"):
+            days = column.cast(pa.float64()).to_numpy()
+            # Parts of a day are rounded there: half past nine is 0.3958333.
+            epoch = _WORKBOOK_EPOCH if unit == "excel" else 0
+            return np.round((days - epoch) * _DAY_MS).astype(np.int64) * 1_000_000, None
+        if pa.types.is_floating(column.type):
+            scale = 1e9 / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
+            return np.round(column.to_numpy() * scale).astype(np.int64), "UTC"
         numbers = column.cast(pa.int64())
-        return np.asarray(
-            numbers.cast(pa.timestamp(unit)).cast(pa.timestamp("ns")).cast(pa.int64())
-        )
+        stamps = numbers.cast(pa.timestamp(unit)).cast(pa.timestamp("ns")).cast(pa.int64())
+        return np.asarray(stamps), "UTC"
     except pa.ArrowInvalid as error:
         hint = _unit_hint(str(shown[0].as_py()))
         raise DataError(f"{file}: {_OUT_OF_BOUNDS}, read as {unit}{hint}") from error
+
+
+def _counted_texts(texts: pd.Series, unit: str, file: str) -> tuple[IntArray, str | None]:
+    import pyarrow as pa
+
+    return _counted(pa.chunked_array([pa.array(texts.tolist(), pa.string())]), unit, file)
 
 
 def _unit_hint(text: str) -> str:
@@ -261,7 +383,7 @@ def _unit_hint(text: str) -> str:
     unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(digits))
     if unit is None:
         return ""
-    return f"; `data.timestamp_format={unit}` reads {EPOCHS[unit]} since 1970"
+    return f"; `data.timestamp_format={unit}` reads {COUNTS[unit]}"
 
 
 def _offset_name(offset: str) -> str | None:

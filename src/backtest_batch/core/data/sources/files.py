@@ -1,17 +1,20 @@
-"""Prices in files: Parquet and CSV."""
+"""Prices in files: CSV, Parquet and Feather, and workbooks."""
 
+import codecs
+import re
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from backtest_batch.core.data import csv_file, parquet_file
+from backtest_batch.core.data import csv_file, excel_file, parquet_file
 from backtest_batch.core.data.layout import ColumnNames
+from backtest_batch.core.data.number_text import NO_THOUSANDS
 from backtest_batch.core.data.paths import find_files, hash_file, partition, stem_of
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import Adjusted
-from backtest_batch.core.data.tables import Reading, TableFile, read_table
+from backtest_batch.core.data.tables import Reading, TableFile, joined_readings, read_table
 from backtest_batch.core.data.timestamps import TimestampRules, zone
 from backtest_batch.core.data.wording import is_plain, printable_name
 from backtest_batch.errors import DataError
@@ -30,8 +33,12 @@ class Files(Source):
     timestamp_column
         Column of the timestamps; None looks for timestamp, date, datetime or time, or an index.
     timestamp_format
-        Their strptime format; None reads ISO 8601. ``s``, ``ms``, ``us`` and ``ns`` are whole
-        numbers that count from 1970 (UTC).
+        Their strptime format; None reads ISO 8601, and other forms that can be read in one way
+        only, which is said. ``s``, ``ms``, ``us`` and ``ns`` are whole numbers that count from
+        1970 (UTC); ``days`` counts from 1970 too, ``excel`` as workbooks do.
+    time_column
+        Column of the times of day, where that of the timestamps holds days; None looks for one
+        named time where days repeat.
     timezone
         Zone of the index, an IANA name: timestamps without a zone are its wall clock, others are
         converted to it. None keeps what the file says.
@@ -49,6 +56,7 @@ class Files(Source):
     path: str | list[str]
     timestamp_column: str | None = None
     timestamp_format: str | None = None
+    time_column: str | None = None
     timezone: str | None = None
     symbol_column: str | None = "symbol"
     open_column: str | None = "open"
@@ -59,6 +67,7 @@ class Files(Source):
     adjusted: Adjusted = "auto"
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    other_suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +83,13 @@ class Files(Source):
     def table(self, file: Path) -> TableFile:
         """Return the table in a file."""
 
+    def tables(self, file: Path) -> Sequence[tuple[str, TableFile]]:
+        """Return the tables in a file, each with the symbol of one that names none."""
+        return [(self.symbol_of(file), self.table(file))]
+
+    def _files(self) -> list[Path]:
+        return find_files(self.path, self.suffixes, self.other_suffixes)
+
     @property
     def place(self) -> str:
         """The path, or the first of several."""
@@ -83,13 +99,17 @@ class Files(Source):
 
     def symbol_of(self, file: Path) -> str:
         """Return the symbol of a file that names none: that of its folder, else its own name."""
-        held = None if self.symbol_column is None else partition(file, self.symbol_column)
-        return printable_name(stem_of(file, self.suffixes)) if held is None else held
+        if self.symbol_column is not None:
+            usual = self.symbol_column == ColumnNames().symbol
+            for key in (self.symbol_column, *(("ticker",) if usual else ())):
+                held = partition(file, key)
+                if held is not None:
+                    return held
+        return printable_name(stem_of(file, (*self.suffixes, *self.other_suffixes)))
 
     def identity(self) -> dict[str, Any]:
         """Return the options, and name and sha256 of each file: never its place or its date."""
-        files = find_files(self.path, self.suffixes)
-        content = [[self.symbol_of(file), hash_file(file)] for file in files]
+        content = [[self.symbol_of(file), hash_file(file)] for file in self._files()]
         return {**self.parameters(without=("path",)), "files": content}
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
@@ -97,6 +117,7 @@ class Files(Source):
         keep = None if wanted is None else frozenset(wanted)
         names = ColumnNames(
             timestamp=self.timestamp_column,
+            time=self.time_column,
             symbol=self.symbol_column,
             open=self.open_column,
             high=self.high_column,
@@ -106,17 +127,12 @@ class Files(Source):
             adjusted=self.adjusted,
         )
         rules = TimestampRules(format=self.timestamp_format, timezone=self.timezone)
-        files = find_files(self.path, self.suffixes)
+        files = self._files()
         readings = [self._read_file(file, names, rules, keep) for file in files]
-        available = dict.fromkeys(symbol for item in readings for symbol in item.available)
-        if not available:
+        reading = joined_readings(readings)
+        if not reading.available:
             raise DataError(f"{self.place} holds no bars")
-        return Reading(
-            available=tuple(available),
-            bars=[bars for item in readings for bars in item.bars],
-            in_order=all(item.in_order for item in readings),
-            notes=_joint_notes(files, readings),
-        )
+        return replace(reading, notes=_joint_notes(files, readings))
 
     def _read_file(
         self,
@@ -127,13 +143,18 @@ class Files(Source):
     ) -> Reading:
         label = printable_name(file)
         try:
-            reading = read_table(
-                self.table(file),
-                symbol=self.symbol_of(file),
-                names=names,
-                rules=rules,
-                wanted=wanted,
-                exclude=frozenset(self.exclude or ()),
+            reading = joined_readings(
+                [
+                    read_table(
+                        table,
+                        symbol=symbol,
+                        names=names,
+                        rules=rules,
+                        wanted=wanted,
+                        exclude=frozenset(self.exclude or ()),
+                    )
+                    for symbol, table in self.tables(file)
+                ]
             )
         except DataError as error:
             if is_plain(str(error)):
@@ -153,38 +174,59 @@ class Files(Source):
         return reading
 
 
+_EXAMPLE = re.compile(r"""(?<=such as )(?:'[^']*'|"[^"]*"|\S+)|(?<=left out: ).*""")
+
+
 def _joint_notes(files: Sequence[Path], readings: Sequence[Reading]) -> tuple[str, ...]:
-    """Return each note once, with the names of the files that it is about."""
-    about: dict[str, list[str]] = {}
+    """Return each note once, with the names of the files that it is about.
+
+    Notes that differ in their examples alone are one.
+    """
+    about: dict[str, tuple[str, list[str]]] = {}
     for file, reading in zip(files, readings, strict=True):
         for note in reading.notes:
             # Without the folder: what the cache knows of a file holds wherever it lies.
-            about.setdefault(note, []).append(printable_name(file.name))
+            _, names = about.setdefault(_EXAMPLE.sub("", note), (note, []))
+            names.append(printable_name(file.name))
     return tuple(
         f"{names[0]}{f' and {len(names) - 1:,} more files' if len(names) > 1 else ''}: {note}"
-        for note, names in about.items()
+        for note, names in about.values()
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Csv(Files):
-    r"""Prices in CSV files (``.csv``, ``.csv.gz``) whose first line names the columns.
+    r"""Prices in CSV files, plain or packed, whose first line names the columns.
 
     Three layouts are told apart by their columns. Wide: timestamps and one column of closes a
     symbol. Long: a column ``symbol``, with close and any of open, high, low, volume. One file a
     symbol: a column ``close`` and no column of symbols; the file's name is the symbol.
+
+    Where the defaults below do not fit a file, its form is told by its first lines, and what was
+    found is said; what can be read in two ways is refused.
 
     Parameters
     ----------
     separator, decimal
         Characters between fields, and before the fraction of a number; or their names, which a
         shell leaves alone: comma, semicolon, tab, space, pipe, point.
+    thousands
+        Character between the thousands of a number, or its name (also apostrophe); ``none`` says
+        that there is none, None looks at the numbers.
+    encoding
+        Encoding of the text; None takes UTF-8 or UTF-16, else Windows-1252.
+    columns
+        Names of the columns of files whose first line holds values.
     """
 
     separator: str = ","
     decimal: str = "."
+    thousands: str | None = None
+    encoding: str | None = None
+    columns: list[str] | None = None
 
     suffixes: ClassVar[tuple[str, ...]] = csv_file.SUFFIXES
+    other_suffixes: ClassVar[tuple[str, ...]] = csv_file.OTHER_SUFFIXES
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,11 +241,30 @@ class Csv(Files):
                 "`separator` and `decimal` must differ, but got "
                 f"separator={self.separator!r}, decimal={self.decimal!r}."
             )
+        _check_thousands(self.thousands, _character(self.decimal))
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError as error:
+                raise ValueError(
+                    "`encoding` must be the name of one, such as utf-8 or windows-1252, but got "
+                    f"encoding={self.encoding!r}."
+                ) from error
+        if self.columns is not None and len(self.columns) < 2:
+            raise ValueError(
+                f"`columns` must name at least two columns, but got columns={self.columns}."
+            )
 
     def table(self, file: Path) -> TableFile:
         """Return the table in a CSV file."""
-        separator, decimal = _character(self.separator), _character(self.decimal)
-        return csv_file.CsvFile(file, separator=separator, decimal=decimal)
+        return csv_file.CsvFile(
+            file,
+            separator=_character(self.separator),
+            decimal=_character(self.decimal),
+            thousands=None if self.thousands is None else _character(self.thousands),
+            encoding=self.encoding,
+            names=self.columns,
+        )
 
 
 _NAMES = {
@@ -218,18 +279,77 @@ _NAMES = {
 
 def _character(text: str) -> str:
     r"""Return the character that a text is or names; ``\t`` as it is typed is a tab."""
-    return "\t" if text == "\\t" else _NAMES.get(text, text)
+    return "\t" if text == "\\t" else (_NAMES | {"apostrophe": "'"}).get(text, text)
+
+
+def _check_thousands(thousands: str | None, decimal: str) -> None:
+    if thousands is None or thousands == NO_THOUSANDS:
+        return
+    sign = _character(thousands)
+    if len(sign) != 1 or sign.isalnum():
+        raise ValueError(
+            "`thousands` must be one character, its name (comma, point, space, apostrophe), or "
+            f"{NO_THOUSANDS}, but got thousands={thousands!r}."
+        )
+    if sign == decimal != ".":
+        raise ValueError(
+            f"`thousands` and `decimal` must differ, but both are {sign!r} "
+            f"(thousands={thousands!r})."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parquet(Files):
-    """Prices in Parquet files (``.parquet``, ``.pq``); layouts as in :class:`Csv`.
+    """Prices in Parquet files (``.parquet``, ``.pq``), or Feather (``.feather``, ``.arrow``).
 
-    The timestamps may also be the index that pandas wrote.
+    Layouts as in :class:`Csv`. The timestamps may also be the index that pandas wrote.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = parquet_file.SUFFIXES
+    other_suffixes: ClassVar[tuple[str, ...]] = parquet_file.OTHER_SUFFIXES
 
     def table(self, file: Path) -> TableFile:
-        """Return the table in a Parquet file."""
+        """Return the table in a Parquet or Feather file."""
         return parquet_file.ParquetFile(file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excel(Files):
+    """Prices in workbooks (``.xlsx``, ``.xls``, ``.xlsb``, ``.ods``); layouts as in :class:`Csv`.
+
+    Parameters
+    ----------
+    sheet
+        Name or number (from 1) of the sheet. None takes the only one; several with the same
+        names of columns are one sheet a symbol.
+    decimal, thousands
+        As for :class:`Csv`, for numbers that are text in their cells.
+    """
+
+    sheet: str | int | None = None
+    decimal: str = "."
+    thousands: str | None = None
+
+    suffixes: ClassVar[tuple[str, ...]] = excel_file.SUFFIXES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if _character(self.decimal) not in (".", ","):
+            raise ValueError(f"`decimal` must be point or comma, but got decimal={self.decimal!r}.")
+        _check_thousands(self.thousands, _character(self.decimal))
+
+    def table(self, file: Path) -> TableFile:
+        """Return the table on the only sheet that is read."""
+        return self.tables(file)[0][1]
+
+    def tables(self, file: Path) -> Sequence[tuple[str, TableFile]]:
+        """Return the table of each sheet that is read."""
+        found = excel_file.sheets(
+            file,
+            self.sheet,
+            decimal=_character(self.decimal),
+            thousands=None if self.thousands is None else _character(self.thousands),
+        )
+        if len(found) == 1:
+            return [(self.symbol_of(file), found[0])]
+        return [(each.name, each) for each in found]

@@ -1,0 +1,277 @@
+"""The form of timestamps that are no ISO 8601: told by their text, said, or refused as unclear."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import FloatArray
+from backtest_batch.core.data.wording import Wording
+from backtest_batch.errors import DataError
+
+COUNTS = {
+    "s": "seconds since 1970 (UTC)",
+    "ms": "milliseconds since 1970 (UTC)",
+    "us": "microseconds since 1970 (UTC)",
+    "ns": "nanoseconds since 1970 (UTC)",
+    "days": "days since 1970",
+    "excel": "days since the end of 1899, as workbooks count them",
+}
+"""Values of ``timestamp_format`` for numbers that count, and what they count."""
+
+# Seconds, milliseconds, ... of the years 1971 to 2099: no number lies in two of them.
+_EARLIEST, _LATEST = 31_536_000, 4_102_444_800
+_BANDS = {
+    unit: (_EARLIEST * scale, _LATEST * scale)
+    for unit, scale in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
+}
+_WORKBOOK = (3_654.0, 73_050.0)  # 1910 to 2099: years are no days
+_SURELY_WORKBOOK = 33_000.0  # 1990; as days since 1970 it is 2060
+
+_MONTH = r"[A-Za-z]{3,9}\.?"
+_DATES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"\d{4}-\d{1,2}-\d{1,2}", ("%Y-%m-%d",)),
+    (r"\d{4}/\d{1,2}/\d{1,2}", ("%Y/%m/%d",)),
+    (r"\d{4}\.\d{1,2}\.\d{1,2}", ("%Y.%m.%d",)),
+    (r"\d{1,2}/\d{1,2}/\d{4}", ("%d/%m/%Y", "%m/%d/%Y")),
+    (r"\d{1,2}-\d{1,2}-\d{4}", ("%d-%m-%Y", "%m-%d-%Y")),
+    # Nobody who writes points has the month before the day.
+    (r"\d{1,2}\.\d{1,2}\.\d{4}", ("%d.%m.%Y",)),
+    (r"\d{1,2}\. \d{1,2}\. \d{4}", ("%d. %m. %Y",)),
+    (r"\d{1,2}/\d{1,2}/\d{2}", ("%d/%m/%y", "%m/%d/%y", "%y/%m/%d")),
+    (r"\d{1,2}-\d{1,2}-\d{2}", ("%d-%m-%y", "%m-%d-%y", "%y-%m-%d")),
+    (r"\d{1,2}\.\d{1,2}\.\d{2}", ("%d.%m.%y", "%y.%m.%d")),
+    *(
+        (rf"\d{{1,2}}{gap}{_MONTH}{gap}\d{{4}}", (f"%d{gap}%b{gap}%Y", f"%d{gap}%B{gap}%Y"))
+        for gap in ("-", " ", "/", ".", "")
+    ),
+    *(
+        (rf"\d{{1,2}}{gap}{_MONTH}{gap}\d{{2}}", (f"%d{gap}%b{gap}%y", f"%d{gap}%B{gap}%y"))
+        for gap in ("-", " ", "/", "")
+    ),
+    (rf"{_MONTH} \d{{1,2}}, \d{{4}}", ("%b %d, %Y", "%B %d, %Y", "%b. %d, %Y")),
+    (rf"{_MONTH} \d{{1,2}} \d{{4}}", ("%b %d %Y", "%B %d %Y")),
+    (rf"{_MONTH}[ -]\d{{4}}", ("%b %Y", "%B %Y", "%b-%Y", "%B-%Y")),
+    (rf"\d{{4}}[ -]{_MONTH}[ -]\d{{1,2}}", ("%Y-%b-%d", "%Y %b %d", "%Y-%B-%d", "%Y %B %d")),
+    (r"\d{14}", ("%Y%m%d%H%M%S",)),
+    (r"\d{17}", ("%Y%m%d%H%M%S%f",)),
+    (r"\d{12}", ("%Y%m%d%H%M",)),
+    (r"\d{10}", ("%Y%m%d%H",)),
+    (r"\d{8}", ("%Y%m%d",)),
+    (r"\d{6}", ("%Y%m", "%y%m%d")),
+)
+_CLOCK = r"\d{1,2}:\d{2}"
+_TIMES: tuple[tuple[str, str], ...] = (
+    ("", ""),
+    (rf"{_CLOCK}:\d{{2}}\.\d{{1,9}}", "%H:%M:%S.%f"),
+    (rf"{_CLOCK}:\d{{2}}", "%H:%M:%S"),
+    (_CLOCK, "%H:%M"),
+    (rf"{_CLOCK}:\d{{2}} [AaPp][Mm]", "%I:%M:%S %p"),
+    (rf"{_CLOCK}:\d{{2}}[AaPp][Mm]", "%I:%M:%S%p"),
+    (rf"{_CLOCK} [AaPp][Mm]", "%I:%M %p"),
+    (rf"{_CLOCK}[AaPp][Mm]", "%I:%M%p"),
+    (r"\d{6}", "%H%M%S"),
+    (r"\d{4}", "%H%M"),
+)
+_ZONE = r"Z|[+-]\d{2}(?::?\d{2})?"
+_SAMPLE = 512
+_LAST_YEAR = 2050
+
+_WEEKDAY = re.compile(r"^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+", re.IGNORECASE)
+_GREENWICH = re.compile(r"\s*(?:GMT|UTC)(?=[+-]\d)|\s*\b(?:GMT|UTC)$", re.IGNORECASE)
+_COMMA = re.compile(r"(:\d{2}),(\d{1,9})\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How timestamps are written.
+
+    Attributes
+    ----------
+    format
+        A strptime format, or one of :data:`COUNTS`.
+    note
+        What a reader should know; None where nothing was guessed.
+    """
+
+    format: str
+    note: str | None = None
+
+
+def tidied(texts: pd.Series) -> pd.Series:
+    """Return timestamps without names of weekdays, and with offsets as numbers alone."""
+    texts = texts.str.replace(_WEEKDAY, "", regex=True)
+    utc = texts.str.contains(r"\b(?:GMT|UTC)$", case=False, regex=True)
+    texts = texts.str.replace(_GREENWICH, "", regex=True)
+    texts = texts.where(~utc, texts + "Z")
+    texts = texts.str.replace(_COMMA, r"\1.\2", regex=True)
+    return texts.str.replace(r"\s+", " ", regex=True)
+
+
+def find_form(texts: pd.Series, file: str) -> Form | None:
+    """Return the form of distinct timestamps that are no ISO 8601; None when none fits them all.
+
+    Parameters
+    ----------
+    texts
+        The timestamps, as :func:`tidied` returns them.
+    file
+        Name of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        When two forms fit, as for 01/02/2020, or years of two digits lie in the future.
+    """
+    first = str(texts.iloc[0])
+    numbers = _numbers(texts)
+    candidates = list(_candidates(first))
+    few = texts.iloc[:: max(1, len(texts) // _SAMPLE)]
+    fitting = [each for each in candidates if not _read(few, each).isna().any()]
+    read = {}
+    for each in fitting:
+        parsed = _read(texts, each)
+        if not parsed.isna().any():
+            read[each] = parsed
+    if numbers is not None:
+        for each in list(read):
+            years = read[each].dt.year
+            if years.min() < 1900 or years.max() > 2100:
+                del read[each]
+        if not read:
+            return count_form(numbers, first, file)
+    distinct: dict[str, pd.Series] = {}
+    for each, parsed in read.items():
+        if not any(parsed.equals(other) for other in distinct.values()):
+            distinct[each] = parsed
+    if not distinct:
+        return None
+    wording = Wording(table=file)
+    if len(distinct) > 1:
+        ways = " or ".join(
+            f"{_setting(wording, each)} reads {_shown(parsed.iloc[0])}"
+            for each, parsed in distinct.items()
+        )
+        raise DataError(
+            f"{file}: the timestamp {first!r}, and all the others, can be read in "
+            f"{len(distinct)} ways: {ways}"
+        )
+    ((form, parsed),) = distinct.items()
+    said = _setting(wording, form)
+    if "%y" in form and parsed.dt.year.max() >= _LAST_YEAR:
+        row = int(parsed.dt.year.argmax())
+        raise DataError(
+            f"{file}: the year of {texts.iloc[row]!r} has two digits, and was read as "
+            f"{parsed.iloc[row].year}: write years of four digits"
+        )
+    return Form(format=form, note=f"timestamps such as {first!r} are read by {said}")
+
+
+def _setting(wording: Wording, form: str) -> str:
+    if " " in form or "," in form:
+        return wording.setting("timestamp_format", form)
+    return f"`data.timestamp_format={form}`"
+
+
+def _shown(stamp: pd.Timestamp) -> str:
+    return f"{stamp.day} {stamp.month_name()} {stamp.year}"
+
+
+def _candidates(text: str) -> Iterable[str]:
+    for date, forms in _DATES:
+        for time, clock in _TIMES:
+            gap = r"(?P<gap>[T ]|, )" if time else "(?P<gap>)"
+            found = re.fullmatch(rf"{date}{gap}{time}(?P<blank> ?)(?P<zone>{_ZONE})?", text)
+            if found is None or (found["zone"] and not time):
+                continue
+            end = found["blank"] + "%z" if found["zone"] else ""
+            for form in forms:
+                yield form + found["gap"] + clock + end
+
+
+def _read(texts: pd.Series, form: str) -> pd.Series:
+    return pd.Series(pd.to_datetime(texts, format=form, errors="coerce", utc=True))
+
+
+def _numbers(texts: pd.Series) -> FloatArray | None:
+    """Return texts as numbers; None when one is none."""
+    if not texts.str.fullmatch(r"\d+(?:\.\d*)?").all():
+        return None
+    return np.array(texts, dtype=np.float64)
+
+
+def count_form(numbers: FloatArray, shown: str, file: str) -> Form | None:
+    """Return the form of timestamps that count; None when they count nothing that is known.
+
+    Parameters
+    ----------
+    numbers
+        The timestamps.
+    shown
+        The first of them as text.
+    file
+        Name of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        When they count in different units, or may count days since 1900 or since 1970.
+    """
+    least, most = float(numbers.min()), float(numbers.max())
+    units = [
+        next((unit for unit, (low, high) in _BANDS.items() if low <= number <= high), None)
+        for number in (least, most)
+    ]
+    if units[0] is not None and units[0] == units[1]:
+        note = f"timestamps such as {shown} are read as {COUNTS[units[0]]}"
+        return Form(format=units[0], note=f"{note} (`data.timestamp_format={units[0]}` says so)")
+    if None not in units:
+        raise DataError(
+            f"{file}: timestamps count from 1970 in different units: {least:.0f} ({units[0]}) and "
+            f"{most:.0f} ({units[1]}); write them in one"
+        )
+    low, high = _WORKBOOK
+    if not (low <= least and most <= high and len(numbers) > 1):
+        return None
+    if most < _SURELY_WORKBOOK:
+        raise DataError(
+            f"{file}: the timestamp {shown} may count days since 1970 "
+            "(`data.timestamp_format=days`) or since 1900 (`data.timestamp_format=excel`)"
+        )
+    note = f"timestamps such as {shown} are read as {COUNTS['excel']}"
+    return Form(format="excel", note=f"{note} (`data.timestamp_format=excel` says so)")
+
+
+def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return nanoseconds since midnight of times such as 09:30, 9:30 AM, 093000 and 930.
+
+    Raises
+    ------
+    DataError
+        When one is no time.
+    """
+    text = pd.Series([str(each).strip().removesuffix(".0") for each in texts], dtype=object)
+    digits = text.str.fullmatch(r"\d+").astype(bool)
+    if digits.all():
+        width = 4 if text.str.len().max() <= 4 else 6
+        text = text.str.zfill(width)
+        form = "%H%M" if width == 4 else "%H%M%S"
+        parsed = pd.to_datetime(text, format=form, errors="coerce")
+    else:
+        parsed = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns]")
+        for pattern, form in _TIMES[1:8]:
+            if re.fullmatch(pattern, str(text.iloc[0])):
+                parsed = pd.to_datetime(text, format=form, errors="coerce")
+                break
+    wrong = parsed.isna().to_numpy()
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{file}: {str(text.iloc[row])[:40]!r} is no time of day: "
+            "`data.timestamp_column` and `data.time_column` name the columns of the timestamps"
+        )
+    stamps = pd.DatetimeIndex(parsed).as_unit("ns")
+    return np.asarray((stamps - stamps.normalize()).asi8, dtype=np.int64)

@@ -1,0 +1,281 @@
+"""Tables on the sheets of workbooks, read by calamine."""
+
+import math
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from backtest_batch.core.data.csv_dialect import is_value, two_levels
+from backtest_batch.core.data.number_text import DASHES, NULL_TOKENS
+from backtest_batch.core.data.paths import recognised_format
+from backtest_batch.core.data.wording import Wording, printable_name
+from backtest_batch.errors import DataError, DataNotFoundError
+
+SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+"""Endings of the files that count in a folder."""
+
+_MOST_NAMED = 8
+_ROWS_ABOVE = 60
+
+
+class Sheet:
+    """One sheet of a workbook.
+
+    Parameters
+    ----------
+    path
+        The workbook.
+    name
+        Name of the sheet.
+    rows
+        Its cells, row by row, as Python objects.
+    decimal, thousands
+        How numbers that are text are written.
+    """
+
+    index_column: str | None = None
+    is_doubtful = False
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        rows: Sequence[Sequence[Any]],
+        *,
+        decimal: str = ".",
+        thousands: str | None = None,
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.decimal = decimal
+        self.thousands = thousands
+        self.is_one_of_many = False
+        self._rows = rows
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no cells."""
+        return not self._rows
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns, from the first row that holds names."""
+        return self._header[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which rows above the names are not read, and whether other sheets are read too."""
+        many = "all sheets are read (`data.sheet` names one)"
+        return (*((many,) if self.is_one_of_many else ()), *self._notes_above())
+
+    def _notes_above(self) -> tuple[str, ...]:
+        above = [row for row in self._rows[: self._header[1]] if any(map(_text, row))]
+        if not above:
+            return ()
+        count = "1 row" if len(above) == 1 else f"{len(above)} rows"
+        shown = next(filter(None, map(_text, above[0])))[:40]
+        return (f"{count} above the names of the columns left out: {shown!r}",)
+
+    @cached_property
+    def _header(self) -> tuple[list[str], int, int]:
+        """Names of the columns, rows above them, and rows up to their end."""
+        for position, row in enumerate(self._rows[:_ROWS_ABOVE]):
+            names = [_text(cell) for cell in row]
+            filled = [name for name in names if name]
+            others = [cell for cell, name in zip(row, names, strict=True) if name]
+            if len(filled) < 2 or all(map(_is_datum, others)):
+                continue
+            following = self._rows[position + 1 : position + 4]
+            levels = self._levels(names, following)
+            if levels is not None:
+                return levels[0], position, position + levels[1]
+            if not any(_is_datum(cell) for cell in (following[0] if following else ())):
+                continue
+            named = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+            return named, position, position + 1
+        raise DataError(
+            f"{printable_name(self.path)}: the sheet {self.name!r} has no row that names columns "
+            "above rows of values"
+        )
+
+    def _levels(
+        self, names: list[str], following: Sequence[Sequence[Any]]
+    ) -> tuple[list[str], int] | None:
+        if not following:
+            return None
+        last = ""
+        first = []
+        for place, name in enumerate(names):  # pandas merges the cells of equal labels
+            last = name or last
+            first.append(last if place else name)
+        others = [[_text(cell) for cell in row] for row in following]
+        return two_levels(first, others[0], others[1] if len(others) > 1 else None)
+
+    def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
+        """Return a pyarrow Table of these columns; text where ``numbers`` are none."""
+        import pyarrow as pa
+
+        names, _, start = self._header
+        places = {name: place for place, name in enumerate(names)}
+        rows = self._rows[start:]
+        while rows and not any(map(_text, rows[-1])):
+            rows = rows[:-1]
+        columns = {}
+        for name in text:
+            columns[name] = _moments([row[places[name]] for row in rows])
+        for name in numbers:
+            columns[name] = _numbers([row[places[name]] for row in rows])
+        return pa.table(columns)
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time():
+        return str(cell.date())
+    if isinstance(cell, timedelta):  # a time of day, as some programs write it
+        return str((datetime.min + cell).time())
+    return str(cell).strip()
+
+
+def _is_datum(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return is_value(cell) and bool(cell.strip())
+    return isinstance(cell, int | float | date | time) and not isinstance(cell, bool)
+
+
+def _moments(cells: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    if cells and all(isinstance(cell, datetime | date) for cell in cells):
+        stamps = [_rounded(cell) for cell in cells]
+        return pa.chunked_array([pa.array(stamps, pa.timestamp("us"))])
+    if cells and all(
+        isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells
+    ):
+        return pa.chunked_array([pa.array([float(cell) for cell in cells], pa.float64())])
+    return pa.chunked_array([pa.array([_text(cell) for cell in cells], pa.string())])
+
+
+def _rounded(cell: date) -> datetime:
+    """Return a moment in whole milliseconds: workbooks hold parts of a day as fractions."""
+    if not isinstance(cell, datetime):
+        return datetime.combine(cell, time())
+    spare = cell.microsecond % 1_000
+    return cell + timedelta(microseconds=(1_000 if spare >= 500 else 0) - spare)
+
+
+def _numbers(cells: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    def number(cell: Any) -> float | None:
+        missing = isinstance(cell, str) and cell.strip() in (*NULL_TOKENS, *DASHES)
+        return None if missing or cell is None else float(cell)
+
+    plain = all(
+        (isinstance(cell, int | float) and not isinstance(cell, bool))
+        or cell is None
+        or (isinstance(cell, str) and cell.strip() in NULL_TOKENS)
+        for cell in cells
+    )
+    if plain:
+        return pa.chunked_array([pa.array([number(cell) for cell in cells], pa.float64())])
+    texts = [
+        repr(cell) if isinstance(cell, float) and math.isfinite(cell) else _text(cell)
+        for cell in cells
+    ]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def sheets(
+    path: Path, sheet: str | int | None, *, decimal: str = ".", thousands: str | None = None
+) -> list[Sheet]:
+    """Return the sheets of a workbook that are read.
+
+    Parameters
+    ----------
+    path
+        The workbook.
+    sheet
+        Name or number (from 1) of one. None takes the only one that holds cells; several are
+        taken, too, when they have the same names of columns: one sheet a symbol.
+    decimal, thousands
+        How numbers that are text are written.
+
+    Raises
+    ------
+    DataNotFoundError
+        When calamine is not installed.
+    DataError
+        When the workbook cannot be read, has no such sheet, or several that differ.
+    """
+    try:
+        from python_calamine import CalamineWorkbook
+    except ImportError as error:
+        raise DataNotFoundError(
+            "data=excel needs the package python-calamine: "
+            "`pip install 'backtest-batch[excel]'` installs it"
+        ) from error
+    label = printable_name(path)
+    try:
+        with path.open("rb") as stream:
+            book = CalamineWorkbook.from_filelike(stream)
+        names = list(book.sheet_names)
+        chosen = names if sheet is None else [_chosen(names, sheet, label)]
+        found = [
+            Sheet(
+                path,
+                name,
+                book.get_sheet_by_name(name).to_python(skip_empty_area=True),
+                decimal=decimal,
+                thousands=thousands,
+            )
+            for name in chosen
+        ]
+    except DataError:
+        raise
+    except Exception as error:
+        # Damaged bytes can lead anywhere in the library.
+        what = recognised_format(path)
+        hint = "" if what is None or "data=excel" in what else f"; it is {what}"
+        if path.name.lower().endswith((".csv", ".txt", ".tsv")):
+            hint = "; `data=csv` reads CSV files"
+        reason = str(error).strip() or type(error).__name__
+        raise DataError(f"{label} cannot be read as a workbook: {reason}{hint}") from error
+    filled = [each for each in found if not each.is_empty]
+    if not filled:
+        raise DataError(f"{label} holds no cells")
+    if len(filled) > 1 and not _are_alike(filled):
+        listed = ", ".join(
+            f"{names.index(each.name) + 1} ({each.name})" for each in filled[:_MOST_NAMED]
+        )
+        key = Wording(table=label).setting("sheet", filled[0].name)
+        raise DataError(
+            f"{label} has {len(filled)} sheets that differ, {listed}"
+            f"{', ...' if len(filled) > _MOST_NAMED else ''}: {key}, say, reads one of them"
+        )
+    for each in filled:
+        each.is_one_of_many = len(filled) > 1
+    return filled
+
+
+def _chosen(names: Sequence[str], sheet: str | int, label: str) -> str:
+    if str(sheet) in names:
+        return str(sheet)
+    alike = [name for name in names if name.strip().casefold() == str(sheet).strip().casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if str(sheet).isdecimal() and 1 <= int(sheet) <= len(names):
+        return names[int(sheet) - 1]
+    listed = ", ".join(f"{place} ({name})" for place, name in enumerate(names[:_MOST_NAMED], 1))
+    raise DataError(f"{label} has no sheet {sheet!r}, as `data.sheet` says; it has {listed}")
+
+
+def _are_alike(found: Sequence[Sheet]) -> bool:
+    try:
+        headers = {tuple(name.casefold() for name in each.columns) for each in found}
+    except DataError:  # a sheet without a table: remarks, a chart
+        return False
+    return len(headers) == 1

@@ -1,0 +1,133 @@
+"""Timestamps that are no ISO 8601: told, said, or refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Csv, Parquet
+from backtest_batch.errors import DataError
+
+READ = {
+    "day first": (["31/01/2020", "03/02/2020"], "%d/%m/%Y", "2020-01-31"),
+    "month first": (["01/31/2020", "02/03/2020"], "%m/%d/%Y", "2020-01-31"),
+    "day first, with points": (["01.02.2020", "02.02.2020"], "%d.%m.%Y", "2020-02-01"),
+    "without zeros": (["1/31/2020", "2/3/2020"], "%m/%d/%Y", "2020-01-31"),
+    "names of months": (["31-Jan-2020", "03-Feb-2020"], "%d-%b-%Y", "2020-01-31"),
+    "May": (["04-May-2020", "05-May-2020"], "%d-%b-%Y", "2020-05-04"),
+    "in America": (["January 31, 2020", "February 3, 2020"], "%B %d, %Y", "2020-01-31"),
+    "SAS": (["31JAN2020", "03FEB2020"], "%d%b%Y", "2020-01-31"),
+    "two digits": (["31-Jan-20", "03-Feb-20"], "%d-%b-%y", "2020-01-31"),
+    "two digits alone": (["12/31/99", "01/31/00"], "%m/%d/%y", "1999-12-31"),
+    "AM and PM": (
+        ["1/30/2020 9:30 AM", "1/31/2020 1:30 PM"],
+        "%m/%d/%Y %I:%M %p",
+        "2020-01-30 09:30",
+    ),
+    "offset": (
+        ["30/01/2020 16:00:00 -05:00", "31/01/2020 16:00:00 -05:00"],
+        "%d/%m/%Y %H:%M:%S %z",
+        "2020-01-30 16:00-05:00",
+    ),
+    "seconds": (["1577836800", "1577923200"], "s", "2020-01-01 00:00+00:00"),
+    "seconds of 1974": (["126230400", "126316800"], "s", "1974-01-01 00:00+00:00"),
+    "milliseconds of 1990": (["631152000000", "631238400000"], "ms", "1990-01-01 00:00+00:00"),
+    "nanoseconds": (
+        ["1577836800000000000", "1577923200000000000"],
+        "ns",
+        "2020-01-01 00:00+00:00",
+    ),
+    "fourteen digits": (["20200131160000", "20200203160000"], "%Y%m%d%H%M%S", "2020-01-31 16:00"),
+    "twelve digits": (["202001311600", "202002031600"], "%Y%m%d%H%M", "2020-01-31 16:00"),
+    "months": (["202001", "202002"], "%Y%m", "2020-01-01"),
+    "workbook": (["43861", "43864"], "excel", "2020-01-31"),
+    "parts of a day": (["43861.395833333336", "43864.5"], "excel", "2020-01-31 09:30"),
+}
+
+
+def table(tmp_path, texts):
+    rows = [f'"{text}",{number + 1}.5' for number, text in enumerate(texts)]
+    (tmp_path / "a.csv").write_text("\n".join(["date,A", *rows, ""]))
+    return str(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_form_that_can_be_read_in_one_way_is_read_and_said(tmp_path, name, caplog):
+    texts, form, first = READ[name]
+    path = table(tmp_path, texts)
+    panel = load_panel(Csv(path=path))
+    assert panel.index[0] == pd.Timestamp(first)
+    assert panel.index.is_monotonic_increasing
+    assert form in caplog.text
+    assert "timestamps such as" in caplog.text
+    caplog.clear()
+    assert load_panel(Csv(path=path, timestamp_format=form)) == panel
+    assert "timestamps such as" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("texts", "parts"),
+    [
+        (
+            ["01/02/2020", "02/02/2020"],
+            [
+                "the timestamp '01/02/2020', and all the others, can be read in 2 ways",
+                "`data.timestamp_format=%d/%m/%Y` reads 1 February 2020",
+                "`data.timestamp_format=%m/%d/%Y` reads 2 January 2020",
+            ],
+        ),
+        (["01/02/03", "02/02/03"], ["in 3 ways", "%y/%m/%d"]),
+        (["200101", "200102"], ["%Y%m` reads 1 January 2001", "%y%m%d` reads 1 January 2020"]),
+        (["18262", "18263"], ["`data.timestamp_format=days`", "`data.timestamp_format=excel`"]),
+        (["31-Jan-60", "03-Feb-60"], ["has two digits, and was read as 2060"]),
+        (["1577836800", "1577923200000"], ["different units: 1577836800 (s) and 157792320"]),
+        (["31/01/2020", "01/31/2020"], ["unparseable timestamp '31/01/2020' in data row 1"]),
+    ],
+)
+def test_a_form_that_is_unclear_is_refused_with_the_key_that_decides(tmp_path, texts, parts):
+    with pytest.raises(DataError) as caught:
+        load_panel(Csv(path=table(tmp_path, texts)))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_days_that_are_whole_numbers(tmp_path, caplog):
+    days = pd.bdate_range("2020-01-01", periods=3)
+    for numbers in (
+        [int(f"{day:%Y%m%d}") for day in days],
+        [float(f"{day:%Y%m%d}") for day in days],
+        [43831, 43832, 43833],
+        (days.as_unit("ms").asi8).tolist(),
+        (days.as_unit("s").asi8).astype(float).tolist(),
+    ):
+        frame = pd.DataFrame({"date": numbers, "A": [1.0, 2.0, 3.0]})
+        frame.to_parquet(tmp_path / "a.parquet")
+        caplog.clear()
+        index = load_panel(Parquet(path=str(tmp_path / "a.parquet"))).index
+        assert list(index.tz_localize(None)) == list(days)
+        assert "such as" in caplog.text
+    pd.DataFrame({"date": [1.0, np.nan], "A": [1.0, 2.0]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="unparseable timestamp empty in data row 2"):
+        load_panel(Parquet(path=str(tmp_path / "a.parquet")))
+
+
+@pytest.mark.parametrize("times", [["09:30", "09:35"], ["093000", "093500"], ["930", "935"]])
+def test_days_and_times_in_two_columns(tmp_path, times):
+    rows = [f"2020-01-0{day},{time},1.5" for day in (2, 3) for time in times]
+    (tmp_path / "a.csv").write_text("\n".join(["Date,Time,Close", *rows, ""]))
+    (tmp_path / "b.csv").write_text("\n".join(["Date,Uhr,Close", *rows, ""]))
+    panel = load_panel(Csv(path=str(tmp_path / "a.csv"), freq="5min", symbol_column=None))
+    assert str(panel.index[1]) == "2020-01-02 09:35:00"
+    named = load_panel(Csv(path=str(tmp_path / "b.csv"), freq="5min", time_column="Uhr"))
+    assert list(named.index) == list(panel.index)
+    there = Csv(path=str(tmp_path / "a.csv"), freq="5min", timezone="America/New_York")
+    assert str(load_panel(there).index[1]) == "2020-01-02 09:35:00-05:00"
+
+
+def test_times_of_day_beside_days_that_do_not_repeat_are_not_read(tmp_path):
+    (tmp_path / "a.csv").write_text("Date,Time,Close\n2020-01-02,16:00,1.5\n2020-01-03,13:00,2.5\n")
+    index = load_panel(Csv(path=str(tmp_path / "a.csv"))).index
+    assert list(index) == [pd.Timestamp("2020-01-02"), pd.Timestamp("2020-01-03")]
+    (tmp_path / "a.csv").write_text("Date,Time,Close\n2020-01-02,16:00,1.5\n2020-01-02,noon,2.5\n")
+    with pytest.raises(DataError, match="'noon' is no time of day"):
+        load_panel(Csv(path=str(tmp_path / "a.csv")))

@@ -1,0 +1,359 @@
+"""Files as vendors and programs write them: read as they are, or refused with the way out."""
+
+import pandas as pd
+import pytest
+
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Csv
+from backtest_batch.errors import DataError
+
+OHLCV = ["open", "high", "low", "close", "volume"]
+
+
+def klines(start, unit, *, header=""):
+    day = 86_400 * unit
+    rows = [
+        f"{start * unit + n * day},1,3,1,{2 + n},27.0,{start * unit + (n + 1) * day - 1},8,12,1,2,0"
+        for n in range(3)
+    ]
+    return "\n".join([*([header] if header else []), *rows, ""])
+
+
+FILES = {
+    "stooq.txt": (
+        "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
+        "KO.US,D,20200102,000000,1,3,1,2,9,0\nKO.US,D,20200103,000000,2,3,1,3,9,0\n",
+        {},
+        ("KO.US", OHLCV, "2020-01-02", [2, 3]),
+        ["symbols are those of '<TICKER>'"],
+    ),
+    "BTCUSDT.csv": (
+        klines(1735689600, 10**6),
+        {},
+        ("BTCUSDT", OHLCV, "2025-01-01 00:00+00:00", [2, 3, 4]),
+        [
+            "those of Binance's klines",
+            "those of 'open_time'",
+            "are read as microseconds since 1970",
+        ],
+    ),
+    "futures.csv": (
+        klines(
+            1577836800,
+            1000,
+            header="open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+            "taker_buy_volume,taker_buy_quote_volume,ignore",
+        ),
+        {},
+        ("futures", OHLCV, "2020-01-01 00:00+00:00", [2, 3, 4]),
+        ["such as 1577836800000 are read as milliseconds", "`data.timestamp_format=ms` says so"],
+    ),
+    "polygon.csv": (
+        "ticker,volume,open,close,high,low,window_start,transactions\n"
+        "A,9,1,2,3,1,1577836800000000000,5\nA,9,1,3,3,1,1577923200000000000,5\n",
+        {},
+        ("A", OHLCV, "2020-01-01 00:00+00:00", [2, 3]),
+        ["timestamps are those of 'window_start'", "nanoseconds"],
+    ),
+    "tiingo.csv": (
+        "date,close,high,low,open,volume,adjClose,adjHigh,adjLow,adjOpen,adjVolume,divCash,"
+        "splitFactor\n2020-01-02T00:00:00.000Z,4,6,2,4,9,2,3,1,2,18,0,1\n"
+        "2020-01-03T00:00:00.000Z,6,6,2,4,9,3,3,1,2,18,0,1\n",
+        {},
+        ("tiingo", OHLCV, "2020-01-02 00:00+00:00", [2, 3]),
+        ["closes are those of 'adjClose', not of 'close' (`data.adjusted=false`"],
+    ),
+    "metatrader.csv": (
+        "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
+        "2020.01.02\t09:00:00\t1\t3\t1\t2\t9\t0\t2\n2020.01.02\t09:05:00\t1\t3\t1\t3\t9\t0\t2\n",
+        {"freq": "5min"},
+        ("metatrader", OHLCV, "2020-01-02 09:00", [2, 3]),
+        ["separator is a tab (`data.separator=tab` says so)", "times of day are those of '<TIME>'"],
+    ),
+    "kibot.txt": (
+        "01/30/2020,09:30,1,3,1,2,9\n01/30/2020,09:35,1,3,1,3,9\n",
+        {"freq": "5min", "columns": ["date", "time", "open", "high", "low", "close", "volume"]},
+        ("kibot", OHLCV, "2020-01-30 09:30", [2, 3]),
+        ["such as '01/30/2020' are read by `data.timestamp_format=%m/%d/%Y`"],
+    ),
+    "dukascopy.csv": (
+        "Gmt time,Open,High,Low,Close,Volume\n30.01.2020 00:00:00.000,1,3,1,2,9.5\n"
+        "30.01.2020 00:05:00.000,1,3,1,3,9.5\n",
+        {"freq": "5min"},
+        ("dukascopy", OHLCV, "2020-01-30", [2, 3]),
+        ["those of 'Gmt time'", "'%d.%m.%Y %H:%M:%S.%f'"],
+    ),
+    "local.csv": (
+        "Local time,Open,High,Low,Close,Volume\n30.01.2020 00:00:00.000 GMT+0100,1,3,1,2,9.5\n"
+        "31.01.2020 00:00:00.000 GMT+0100,1,3,1,3,9.5\n",
+        {},
+        ("local", OHLCV, "2020-01-30 00:00+01:00", [2, 3]),
+        ["those of 'Local time'"],
+    ),
+    "alphavantage.csv": (
+        "timestamp,open,high,low,close,volume\n2020-01-03,1,3,1,3,9\n2020-01-02,1,3,1,2,9\n",
+        {},
+        ("alphavantage", OHLCV, "2020-01-02", [2, 3]),
+        ["bars stand in the file from the last one to the first, and are turned"],
+    ),
+    "investing.csv": (
+        '\ufeff"Date","Price","Open","High","Low","Vol.","Change %"\n'
+        '"01/31/2020","1,234.50","1,200.00","1,300.00","990.00","1.23M","0.5%"\n'
+        '"01/30/2020","1,230.25","1,200.00","1,300.00","990.00","989.5K","-0.5%"\n',
+        {},
+        ("investing", OHLCV, "2020-01-30", [1230.25, 1234.5]),
+        ["closes are those of 'Price'", "grouped by thousands", "K, M, B and T"],
+    ),
+    "barchart.csv": (
+        "Time,Open,High,Low,Last,Change,%Chg,Volume\n01/31/2020,1,3,1,3,0,0%,9\n"
+        "01/30/2020,1,3,1,2,0,0%,9\n"
+        '"Downloaded from Barchart.com as of 01-31-2020 05:00pm CST"\n',
+        {},
+        ("barchart", OHLCV, "2020-01-30", [2, 3]),
+        ["1 line without values left out: 'Downloaded from Barchart.com"],
+    ),
+    "nasdaq.csv": (
+        "Date,Close/Last,Volume,Open,High,Low\n01/31/2020,$3.5,9,$1.5,$3.5,$1.5\n"
+        "01/30/2020,$2.5,9,$1.5,$3.5,$1.5\n",
+        {},
+        ("nasdaq", OHLCV, "2020-01-30", [2.5, 3.5]),
+        ["the sign $ is left away"],
+    ),
+    "fred.csv": (
+        "observation_date,VIXCLS\n2020-01-02,12.47\n2020-01-03,.\n2020-01-06,13.85\n",
+        {"missing": "ffill"},
+        ("VIXCLS", ["close"], "2020-01-02", [12.47, 12.47, 13.85]),
+        ["'.' is read as a missing value"],
+    ),
+    "bloomberg.csv": (
+        "Ticker,SPX Index\nStart,1/2/2020\n\nDate,PX_LAST,PX_VOLUME\n1/30/2020,3283.66,9\n"
+        "1/31/2020,3225.52,9\n",
+        {},
+        ("bloomberg", ["close", "volume"], "2020-01-30", [3283.66, 3225.52]),
+        ["2 lines above the names of the columns left out: 'Ticker,SPX Index'", "'PX_LAST'"],
+    ),
+    "quandl.csv": (
+        "Date,Open,High,Low,Close,Volume,Ex-Dividend,Split Ratio,Adj. Open,Adj. High,Adj. Low,"
+        "Adj. Close,Adj. Volume\n2018-03-27,2,6,2,6,9,0,1,1,3,1,3,18\n"
+        "2018-03-26,2,6,2,4,9,0,1,1,3,1,2,18\n",
+        {},
+        ("quandl", OHLCV, "2018-03-26", [2, 3]),
+        ["closes are those of 'Adj. Close'"],
+    ),
+    "crsp.csv": (
+        "PERMNO,date,TICKER,PRC,VOL,RET\n10107,20200102,MSFT,2,9,0.01\n"
+        "10107,20200103,MSFT,3,9,0.01\n",
+        {},
+        ("MSFT", ["close", "volume"], "2020-01-02", [2, 3]),
+        ["closes are those of 'PRC'", "symbols are those of 'TICKER'"],
+    ),
+    "ecb.csv": (
+        "Date,USD,\n2020-01-03,1.1147,\n2020-01-02,1.1193,\n",
+        {},
+        ("USD", ["close"], "2020-01-02", [1.1193, 1.1147]),
+        [],
+    ),
+    "onvista.csv": (
+        "Kurse\nStand: 3.2.2020\n\nDatum;Schluss;Volumen\n31.01.2020;1.234,50;1.000\n"
+        "03.02.2020;1.240,25;2.000\n",
+        {"timestamp_column": "Datum", "close_column": "Schluss", "volume_column": "Volumen"},
+        ("onvista", ["close", "volume"], "2020-01-31", [1234.5, 1240.25]),
+        ["separator is a semicolon", "2 lines above", "a comma stands before the fraction"],
+    ),
+    "swiss.csv": (
+        "Date;Close\n2020-01-02;1'234.50\n2020-01-03;1\u2019240.25\n",
+        {},
+        ("swiss", ["close"], "2020-01-02", [1234.5, 1240.25]),
+        ["`data.thousands=apostrophe` says so"],
+    ),
+    "french.csv": (
+        "Date;Close\n2020-01-02;1 234,50\n2020-01-03;1\u00a0240,25\n",
+        {},
+        ("french", ["close"], "2020-01-02", [1234.5, 1240.25]),
+        ["`data.decimal=comma` says so"],
+    ),
+    "indian.csv": (
+        'Date,Close\n2020-01-02,"1,23,456.50"\n2020-01-03,"1,23,457.50"\n',
+        {},
+        ("indian", ["close"], "2020-01-02", [123456.5, 123457.5]),
+        ["`data.thousands=comma` says so"],
+    ),
+    "excel.csv": (
+        "sep=;\nDate;Close\n2020-01-02;1,5\n2020-01-03;2,5\n",
+        {},
+        ("excel", ["close"], "2020-01-02", [1.5, 2.5]),
+        ["a comma stands before the fraction"],
+    ),
+    "r.csv": (
+        '"Open","High","Low","Close"\n"2020-01-02",1,3,1,2\n"2020-01-03",1,3,1,3\n',
+        {},
+        ("r", ["open", "high", "low", "close"], "2020-01-02", [2, 3]),
+        [],
+    ),
+    "remarks.csv": (
+        "# prices of X\n# source: us, them\nDate,Close\n2020-01-02,2\n# a remark\n2020-01-03,3\n"
+        "Total,5\n,\n",
+        {},
+        ("remarks", ["close"], "2020-01-02", [2, 3]),
+        ["'# prices of X'", "1 line without values left out: '# a remark'", "not read: 'Total'"],
+    ),
+    "units.csv": (
+        "#DATE,adj_close (USD),CLOSE (USD),Open\n2020-01-02,2,4,2\n2020-01-03,3,6,2\n",
+        {},
+        ("units", ["open", "close"], "2020-01-02", [2, 3]),
+        ["not of 'CLOSE (USD)', and open are adjusted in the same ratio"],
+    ),
+}
+
+
+def written(tmp_path, name, content):
+    file = tmp_path / name
+    if isinstance(content, str):
+        content = content.encode()
+    file.write_bytes(content)
+    return str(file)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_as_it_is_written_is_read_and_what_was_guessed_is_said(tmp_path, name, caplog):
+    content, options, (symbol, fields, first, closes), said = FILES[name]
+    panel = load_panel(Csv(path=written(tmp_path, name, content), **options))
+    assert panel.symbols == (symbol,)
+    assert list(panel.fields) == fields
+    assert panel.index[0] == pd.Timestamp(first)
+    assert panel.close[symbol].tolist() == closes
+    for text in said:
+        assert text in caplog.text
+    if not said:
+        assert "says so" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["metatrader.csv", "onvista.csv", "futures.csv", "investing.csv", "nasdaq.csv"]
+)
+def test_a_guess_that_is_said_in_the_configuration_is_no_guess_any_more(tmp_path, name, caplog):
+    content, options, _, _ = FILES[name]
+    guessed = load_panel(Csv(path=written(tmp_path, name, content), **options))
+    keys = {
+        "metatrader.csv": {"separator": "tab"},
+        "onvista.csv": {
+            "separator": "semicolon",
+            "decimal": "comma",
+            "thousands": "point",
+            "timestamp_format": "%d.%m.%Y",
+        },
+        "futures.csv": {"timestamp_format": "ms", "timestamp_column": "open_time"},
+        "investing.csv": {"thousands": "comma", "timestamp_format": "%m/%d/%Y"},
+        "nasdaq.csv": {"timestamp_format": "%m/%d/%Y"},
+    }[name]
+    caplog.clear()
+    said = load_panel(Csv(path=str(tmp_path / name), **options, **keys))
+    assert said == guessed
+    assert "says so" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            'Date,Close\n2020-01-02,"1,234"\n2020-01-03,"1,235"\n',
+            "'1,234' may be 1.234 or 1234: `data.thousands=comma` reads 1234, "
+            "`data.thousands=point` reads 1.234",
+        ),
+        (
+            "Date;Close\n2020-01-02;1.234\n2020-01-03;1.235\n",
+            "'1.234' may be 1.234 or 1234: `data.thousands=point` reads 1234, "
+            "`data.thousands=none` reads 1.234",
+        ),
+        (
+            'Date,A,B\n2020-01-02,"1,5",1.5\n2020-01-03,"1,6",1.6\n',
+            "'1.5' has a point before its fraction, and '1,5' a comma",
+        ),
+        ("Date,A\n2020-01-02,$1.5\n2020-01-03,\u20ac1.6\n", "mixes the currencies $ and \u20ac"),
+        ("Date,A\n2020-01-02,1.5%\n2020-01-03,1.6\n", "some values of the column are percent"),
+        (
+            "2020.01.02,00:00,1.1,1.2,1.0,1.15,10\n2020.01.03,00:00,1.1,1.2,1.0,1.15,10\n",
+            "`'data.columns=[timestamp,open,high,low,close,volume,x1]'`",
+        ),
+        (
+            "KEY,TIME_PERIOD,OBS_VALUE\nEXR,2020-01-02,1.1\nEXR,2020-01-03,1.2\n",
+            "`data.symbol_column=KEY` reads symbols from it",
+        ),
+        ("Date,A\n2020-01-02,1\n2020-01-03,2\n2020-01", "Expected 2 columns, got 1"),
+        ("v,vw,o,c,h,l,t,n\n1,1,1,1,1,1,1577836800000,1\n", "`data.close_column=c` reads the"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused_with_the_key_that_decides(
+    tmp_path, content, message
+):
+    with pytest.raises(DataError) as caught:
+        load_panel(Csv(path=written(tmp_path, "a.csv", content)))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("thousands", "first"), [("comma", 1234), ("point", 1.234), (",", 1234), (".", 1.234)]
+)
+def test_thousands_that_are_said(tmp_path, thousands, first):
+    path = written(tmp_path, "a.csv", 'Date,X\n2020-01-02,"1,234"\n2020-01-03,"1,235"\n')
+    assert load_panel(Csv(path=path, thousands=thousands)).close["X"].iloc[0] == first
+    path = written(tmp_path, "b.csv", "Date;X\n2020-01-02;1.234\n2020-01-03;1.235\n")
+    for thousands, first in (("none", 1.234), ("point", 1234)):
+        assert load_panel(Csv(path=path, thousands=thousands)).close["X"].iloc[0] == first
+
+
+def test_percent_are_fractions_and_brackets_are_minus_signs(tmp_path, caplog):
+    from backtest_batch.core.data.number_text import Cells, floats
+
+    pa = pytest.importorskip("pyarrow")
+    cells = Cells(stamps=pd.DatetimeIndex(["2020-01-02"] * 3).asi8, tz=None, file="a.csv")
+    column = pa.chunked_array([["12.5%", "-3%", ""]])
+    assert floats(column, "A", cells).tolist()[:2] == [0.125, -0.03]
+    column = pa.chunked_array([["(1.5)", "$2", "-"]])
+    assert floats(column, "A", cells).tolist()[:2] == [-1.5, 2]
+
+
+def test_many_files_with_one_guess_give_one_note(tmp_path, caplog):
+    for number in range(5):
+        name = f"s{number}.csv"
+        written(tmp_path, name, f"Date;Close\n31.01.2020;{number + 1},5\n03.02.2020;{number},75\n")
+    load_panel(Csv(path=str(tmp_path)))
+    notes = [record.message for record in caplog.records if "says so" in record.message]
+    assert len(notes) == 2
+    assert all(note.startswith("s0.csv and 4 more files: ") for note in notes)
+
+
+# encodings and lines
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "windows-1252"])
+def test_encodings(tmp_path, encoding, caplog):
+    content = "date,M\u00fcnch\n2020-01-02,1.5\n2020-01-03,2.5\n".encode(encoding)
+    path = written(tmp_path, "a.csv", content)
+    assert load_panel(Csv(path=path)).symbols == ("M\u00fcnch",)
+    assert ("the text is read as" in caplog.text) == (encoding != "utf-8-sig")
+    caplog.clear()
+    assert load_panel(Csv(path=path, encoding=encoding)).symbols == ("M\u00fcnch",)
+    assert "the text is read as" not in caplog.text
+
+
+def test_an_encoding_that_shows_in_the_last_row(tmp_path):
+    rows = [f"2020-01-{day:02d},A,{day}.5" for day in range(1, 29)] * 40
+    days = pd.bdate_range("1980-01-01", periods=5_000)
+    rows = [f"{day.date()},A,1.5" for day in days] + [f"{day.date()},\u00dc,1.5" for day in days]
+    content = "\n".join(["date,symbol,close", *rows, ""]).encode("windows-1252")
+    assert load_panel(Csv(path=written(tmp_path, "a.csv", content))).symbols == ("A", "\u00dc")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_ends_of_lines(tmp_path, end):
+    content = end.join(["date,A", "2020-01-02,1.5", "2020-01-03,2.5", "", ""])
+    assert load_panel(Csv(path=written(tmp_path, "a.csv", content))).n_bars == 2
+
+
+def test_what_is_said_of_a_csv_file_must_be_possible(tmp_path):
+    for key, value in (("thousands", ",,"), ("encoding", "utf-99"), ("columns", ["a"])):
+        with pytest.raises(ValueError, match=f"`{key}` must"):
+            Csv(path="a.csv", **{key: value})
+    with pytest.raises(ValueError, match="`thousands` and `decimal` must differ"):
+        Csv(path="a.csv", separator="tab", decimal="comma", thousands="comma")
