@@ -440,7 +440,12 @@ def _without_repeats(bars: Sequence[SymbolBars]) -> tuple[list[SymbolBars], list
     kept, count, first = list(bars), 0, ""
     for symbol, positions in pieces.items():
         positions.sort(key=lambda position: int(bars[position].stamps[0]))
+        reach = int(bars[positions[0]].stamps[0]) - 1
         for number, position in enumerate(positions):
+            begins, ends = (int(bars[position].stamps[row]) for row in (0, -1))
+            apart, reach = begins > reach, max(reach, ends)
+            if apart:
+                continue
             for before in positions[:number]:
                 item, other = kept[position], kept[before]
                 if not len(item.stamps) or not len(other.stamps):
