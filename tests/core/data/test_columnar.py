@@ -111,6 +111,16 @@ def test_a_feather_file_that_was_cut_off(tmp_path, fields):
         load_panel(Csv(path=str(tmp_path / "a.csv")))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "hint"),
+    [(Csv, "a.parquet", "parquet"), (Parquet, "a.csv", "csv"), (Parquet, "a.xlsx", "excel")],
+)
+def test_a_folder_of_another_kind_of_files(tmp_path, kind, name, hint):
+    (tmp_path / name).write_text("something")
+    with pytest.raises(DataError, match=f"`data={hint}` reads its .{name[2:]} files"):
+        load_panel(kind(path=str(tmp_path)))
+
+
 @pytest.mark.parametrize("place", ["symbol={}/year={}", "year={1}/ticker={0}", "year={1}/{0}"])
 def test_folders_of_partitions(tmp_path, place):
     for symbol in ("A", "B"):

@@ -280,6 +280,9 @@ def test_a_guess_that_is_said_in_the_configuration_is_no_guess_any_more(tmp_path
             "`data.symbol_column=KEY` reads symbols from it",
         ),
         ("Date,A\n2020-01-02,1\n2020-01-03,2\n2020-01", "Expected 2 columns, got 1"),
+        ("Date  Close\n2020-01-02  1\n", "columns that are filled up with spaces are not read"),
+        ("Date Close\n2020-01-02 1\n", "`data.separator=space` takes it apart"),
+        (b"\x80\x04\x95" + bytes(50), "is a Python pickle; write the table as Parquet"),
         ("v,vw,o,c,h,l,t,n\n1,1,1,1,1,1,1577836800000,1\n", "`data.close_column=c` reads the"),
     ],
 )
@@ -321,6 +324,29 @@ def test_many_files_with_one_guess_give_one_note(tmp_path, caplog):
     notes = [record.message for record in caplog.records if "says so" in record.message]
     assert len(notes) == 2
     assert all(note.startswith("s0.csv and 4 more files: ") for note in notes)
+
+
+def test_columns_that_are_named(tmp_path, caplog):
+    rows = "2020-01-02;1,5;9\n2020-01-03;2,5;9\n"
+    names = ["date", "close", "volume"]
+    source = Csv(path=written(tmp_path, "KO.csv", rows), columns=names)
+    panel = load_panel(source)
+    assert panel.close["KO"].tolist() == [1.5, 2.5]
+    assert "passed over" not in caplog.text
+    written(tmp_path, "KO.csv", "Datum;Schluss;Umsatz\n" + rows)
+    assert load_panel(source) == panel
+    assert "the first line is passed over, as `data.columns` names the columns" in caplog.text
+    with pytest.raises(DataError, match=r"`data\.columns` names 2 columns, but the lines have 3"):
+        load_panel(Csv(path=source.path, columns=names[:2]))
+
+
+def test_klines_in_milliseconds_and_microseconds_are_one_series(tmp_path):
+    written(tmp_path, "BTCUSDT.csv", klines(1735344000, 1000))
+    (tmp_path / "2025").mkdir()
+    written(tmp_path / "2025", "BTCUSDT.csv", klines(1735603200, 10**6))
+    paths = [str(tmp_path / "BTCUSDT.csv"), str(tmp_path / "2025" / "BTCUSDT.csv")]
+    index = load_panel(Csv(path=paths)).index
+    assert list(index) == list(pd.date_range("2024-12-28", periods=6, tz="UTC"))
 
 
 # encodings and lines

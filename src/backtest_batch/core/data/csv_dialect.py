@@ -105,26 +105,26 @@ def find_dialect(
     """
     with opened(encoding) as stream:
         lines = list(_sample(stream))
-    if names is not None:
-        return Dialect(encoding=encoding, separator=separator, columns=list(names), n_lines=0)
     said = re.fullmatch(r"sep=(.)\s*", lines[0]) if lines else None
     if said:
         rest = _Table(lines[1:], said.group(1), before=1)
         return _dialect(rest, 0, encoding, ())
     table = _Table(lines, separator, before=0)
-    if table.is_plain():
+    if names is None and table.is_plain():
         return _dialect(table, 0, encoding, ())
     tried = [separator]
     if separator == ",":
         tried += [each for each in SEPARATORS.values() if each != ","]
     tables = [_Table(lines, each, before=0) for each in tried]
     best = max(tables, key=lambda each: each.fit())
-    if not any(best.fit()):
+    if names is None and not any(best.fit()):
         return _dialect(table, 0, encoding, ())
-    notes = []
+    notes: list[str] = []
     if best.separator != separator:
         name = next(name for name, each in SEPARATORS.items() if each == best.separator)
         notes.append(f"the separator is a {name} (`data.separator={name}` says so)")
+    if names is not None:
+        return _named(best, names, encoding, notes)
     first = best.header_row()
     if first is None:
         return _without_names(best, encoding, tuple(notes))
@@ -226,6 +226,25 @@ def _is_filled(row: Sequence[str]) -> bool:
 
 def _is_time(row: Sequence[str]) -> bool:
     return any({"date", "time", "datetime", "timestamp"} & set(plain(cell).split()) for cell in row)
+
+
+def _named(table: _Table, names: Sequence[str], encoding: str, notes: list[str]) -> Dialect:
+    """Return the dialect of a file whose columns were named; a line of names is passed over."""
+    if table.width() not in (0, len(names)):
+        raise ValueError(
+            f"`data.columns` names {len(names)} columns, but the lines have {table.width()} fields"
+        )
+    rows = table.rows
+    has_names = len(rows) > 1 and not any(map(is_value, rows[0])) and any(map(is_value, rows[1]))
+    if has_names:
+        notes.append("the first line is passed over, as `data.columns` names the columns")
+    return Dialect(
+        encoding=encoding,
+        separator=table.separator,
+        columns=list(names),
+        n_lines=table.ends[0] if has_names else 0,
+        notes=tuple(notes),
+    )
 
 
 def _dialect(table: _Table, first: int, encoding: str, notes: tuple[str, ...]) -> Dialect:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -176,6 +177,17 @@ class CsvFile:
                     f"{printable_name(self.path)}: the first line is one column, {cell[:60]!r}: "
                     f"`data.separator={name}` takes it apart"
                 )
+        if re.search(r"\S\s{2,}\S", cell):
+            raise DataError(
+                f"{printable_name(self.path)}: the first line is one column, {cell[:60]!r}: "
+                "columns that are filled up with spaces are not read; write one separator between "
+                "them"
+            )
+        if " " in cell.strip():
+            raise DataError(
+                f"{printable_name(self.path)}: the first line is one column, {cell[:60]!r}: "
+                "`data.separator=space` takes it apart at spaces"
+            )
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         """Return a pyarrow Table of these columns; text where ``numbers`` are none."""

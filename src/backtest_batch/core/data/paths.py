@@ -93,8 +93,23 @@ def _in_folder(
         return files
     named = " or *".join(suffixes)
     rest = sorted({file.suffix for file in held if file.suffix and file.is_file()})
-    hint = f"; `data.path={text}/*{rest[0]}` reads its {rest[0]} files" if rest else ""
+    source = next((_SOURCES[each] for each in rest if each in _SOURCES), None)
+    if source is not None:
+        hint = f"; `data={source[0]}` reads its {source[1]} files"
+    else:
+        hint = f"; `data.path={text}/*{rest[0]}` reads its {rest[0]} files" if rest else ""
     raise DataNotFoundError(f"{text}: the folder has no file named *{named}{hint}")
+
+
+_SOURCES = {
+    ending: (name, ending)
+    for name, endings in (
+        ("csv", (".csv", ".txt", ".tsv")),
+        ("parquet", (".parquet", ".pq", ".feather", ".arrow")),
+        ("excel", (".xlsx", ".xls", ".xlsb", ".ods")),
+    )
+    for ending in endings
+}
 
 
 def _is_remark(file: Path) -> bool:
@@ -154,6 +169,9 @@ _STARTS = (
     (b"\xfd7zXZ", "compressed with xz; it is unpacked when its name ends in .xz"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstandard; it is unpacked when its name ends in .zst"),
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it"),
+    (b"FEA1", "a Feather file of the first version; write it again with pandas or polars"),
+    (b"\x80\x04\x95", "a Python pickle; write the table as Parquet (frame.to_parquet)"),
+    (b"\x80\x05\x95", "a Python pickle; write the table as Parquet (frame.to_parquet)"),
     (b"ARROW1", "an Arrow (Feather) file; `data=parquet` reads it"),
     (b"SQLite format 3", "a SQLite database; save the table as CSV or Parquet"),
     (b"\x89HDF", "an HDF5 file; save the table as Parquet"),
