@@ -233,6 +233,17 @@ def test_mixed_offsets_in_one_file(tmp_path):
     ]
 
 
+def test_midnights_of_several_offsets_are_days(tmp_path, caplog):
+    rows = ["2020-03-06 00:00:00-05:00,1", "2020-03-09 00:00:00-04:00,1", "2020-11-02T00:00-0500,1"]
+    path = csv(tmp_path, "Date,AAA", *rows)  # as yfinance's history() is saved
+    index = load_panel(Csv(path=path)).index
+    assert [str(stamp) for stamp in index.date] == ["2020-03-06", "2020-03-09", "2020-11-02"]
+    assert index.tz is None
+    assert "are midnights of several offsets, and are read as days" in caplog.text
+    index = load_panel(Csv(path=path, timezone="America/New_York")).index
+    assert [str(stamp) for stamp in index.date] == ["2020-03-06", "2020-03-09", "2020-11-02"]
+
+
 def test_timestamps_with_and_without_a_zone(tmp_path):
     path = csv(tmp_path, "date,AAA", "2020-01-02 10:00,1", "2020-01-03 10:00+00:00,1")
     for zone in (None, "UTC"):

@@ -312,8 +312,8 @@ def test_percent_are_fractions_and_brackets_are_minus_signs(tmp_path, caplog):
     cells = Cells(stamps=pd.DatetimeIndex(["2020-01-02"] * 3).asi8, tz=None, file="a.csv")
     column = pa.chunked_array([["12.5%", "-3%", ""]])
     assert floats(column, "A", cells).tolist()[:2] == [0.125, -0.03]
-    column = pa.chunked_array([["(1.5)", "$2", "-"]])
-    assert floats(column, "A", cells).tolist()[:2] == [-1.5, 2]
+    column = pa.chunked_array([["(1.5)", "$2", "\u22122"]])
+    assert floats(column, "A", cells).tolist() == [-1.5, 2, -2]
 
 
 def test_many_files_with_one_guess_give_one_note(tmp_path, caplog):

@@ -268,6 +268,7 @@ def _without_signs(text: Any) -> tuple[Any, Any, list[str], str | None]:
     import pyarrow.compute as pc
 
     notes, fault = [], None
+    text = pc.replace_substring(text, "\u2212", "-")
     body = pc.replace_substring_regex(text, r"^\(\s*(\S.*?)\s*\)$", r"-\1")
     marks = pc.extract_regex(body, rf"(?P<mark>[{_CURRENCIES}])").field("mark")
     signs = [mark for mark in pc.unique(marks).to_pylist() if mark]

@@ -103,6 +103,7 @@ _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 _MOSTLY = 0.5  # share of timestamps that are no ISO 8601 from which on they have another form
 _WORKBOOK_EPOCH = 25_569  # 1970-01-01 in days of a workbook
 _DAY_MS = 86_400_000.0
+_DAY_NS = 86_400 * 10**9
 _OUT_OF_BOUNDS = "timestamps must lie between 1677 and 2262"
 
 
@@ -315,6 +316,13 @@ def _parsed(
         )
     others = names != names.iloc[0]
     if others.any() and rules.timezone is None:
+        walls = instants + offsets.map(_offset_ns).to_numpy(dtype=np.int64)
+        if not (walls % _DAY_NS).any():
+            said.append(
+                f"timestamps such as {texts.iloc[0]!r} are midnights of several offsets, and are "
+                "read as days (`data.timezone=America/New_York`, say, keeps a zone)"
+            )
+            return walls, None
         raise DataError(
             f"{file}: mixed time zones: the timestamp {texts.iloc[0]} has {names.iloc[0]}, but "
             f"{texts[others].iloc[0]} has {names[others].iloc[0]}; "
@@ -384,6 +392,14 @@ def _unit_hint(text: str) -> str:
     if unit is None:
         return ""
     return f"; `data.timestamp_format={unit}` reads {COUNTS[unit]}"
+
+
+def _offset_ns(offset: str) -> int:
+    if offset == "Z":
+        return 0
+    digits = offset[1:].replace(":", "").ljust(4, "0")
+    minutes = int(digits[:2]) * 60 + int(digits[2:])
+    return (-minutes if offset[0] == "-" else minutes) * 60 * 10**9
 
 
 def _offset_name(offset: str) -> str | None:
