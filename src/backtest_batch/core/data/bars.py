@@ -141,6 +141,10 @@ def _out_of_order(stamps: IntArray) -> tuple[int, int] | None:
     return (int(earlier.argmax()) + 1, int(earlier.sum())) if earlier.any() else None
 
 
+_LEAST_OF_A_SIGN = 0.1
+_LARGEST_USUAL_RETURN = 5.0
+
+
 def check_values(bars: Iterable[SymbolBars]) -> None:
     """Check that prices are positive and finite, and volumes finite and not negative.
 
@@ -177,9 +181,28 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
 def _price_rule(bars: SymbolBars, name: str, value: float) -> str:
     """Return what to do about the value of a field that cannot be used."""
     reason = ""
-    if name == "close" and value < 0:
-        reason = " (gains are ratios of prices: spreads, power and futures below zero have none)"
+    if name == "close" and value <= 0:
+        if _are_like_returns(bars.fields["close"]):
+            reason = (
+                " (these come and go around zero: `data.values=returns` reads them as returns, "
+                "`data.kind=differences` as prices of spreads)"
+            )
+        elif value < 0:
+            reason = (
+                " (gains are ratios of prices, and spreads, power and futures below zero have "
+                "none: `data.kind=differences data.notional=100`, say, takes differences on a "
+                "notional)"
+            )
     return reason + without(name, [bars.symbol], bars.file)
+
+
+def _are_like_returns(values: FloatArray) -> bool:
+    """Return whether numbers come and go around zero in small steps; spreads wander."""
+    held = values[np.isfinite(values)]
+    if min(np.mean(held < 0), np.mean(held > 0)) < _LEAST_OF_A_SIGN:
+        return False
+    small = float(np.median(np.abs(held))) <= _LARGEST_USUAL_RETURN
+    return small and float(np.var(np.diff(held))) > float(np.var(held))
 
 
 def without(name: str, symbols: Sequence[str], file: str) -> str:
@@ -397,7 +420,7 @@ def assemble(
     check_order(series.values())
     symbols = tuple(series if order is None else order)
     files = {symbol: series[symbol].file for symbol in symbols}
-    stamps = _union([series[symbol].stamps for symbol in symbols])
+    stamps = union_of([series[symbol].stamps for symbol in symbols])
     names, notes = _common_fields([series[symbol] for symbol in symbols], known)
     fields = _matrices([series[symbol] for symbol in symbols], names, stamps)
     check_columns(fields["close"], symbols, files)
@@ -487,6 +510,21 @@ def _without_rows(item: SymbolBars, rows: IntArray) -> SymbolBars:
     return replace(item, stamps=item.stamps[keep], fields=fields)
 
 
+def series_of(bars: Sequence[SymbolBars]) -> tuple[dict[str, SymbolBars], list[str]]:
+    """Return the bars of each symbol in one piece, checked for their order, and notes.
+
+    Raises
+    ------
+    DataError
+        For duplicate and unsorted bars, and for symbols without any.
+    """
+    check_order(bars)
+    bars, repeated = _without_repeats(bars)
+    series = _join_pieces(bars)
+    check_order(series.values())
+    return series, repeated
+
+
 def _join_pieces(bars: Sequence[SymbolBars]) -> dict[str, SymbolBars]:
     pieces: dict[str, list[SymbolBars]] = {}
     for item in bars:
@@ -518,7 +556,8 @@ def _joined(pieces: list[SymbolBars]) -> SymbolBars:
     )
 
 
-def _union(stamps: Sequence[IntArray]) -> IntArray:
+def union_of(stamps: Sequence[IntArray]) -> IntArray:
+    """Return all timestamps of several series, each once, in order."""
     distinct: list[IntArray] = []
     for item in stamps:
         if not distinct or (item is not distinct[-1] and not np.array_equal(item, distinct[-1])):

@@ -108,10 +108,11 @@ def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
     if not order:
         raise DataError(f"`data.exclude` leaves none of {len(reading.available):,} symbols")
     bars = [item for item in reading.bars if item.symbol not in excluded]
+    bars, said = source.gains.as_prices(bars)
     built = assemble(bars, gaps=source.gaps, order=order)
     with _named(source):
         check_frequency(built.panel.index, source.freq)
-    return replace(built, notes=(*reading.notes, *built.notes))
+    return replace(built, notes=(*reading.notes, *said, *built.notes))
 
 
 @contextmanager

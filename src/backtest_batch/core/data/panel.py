@@ -325,6 +325,10 @@ def panel_from_frames(
     adjusted: Literal["auto", True, False] = "auto",
     missing: Literal["error", "ffill"] = "error",
     missing_limit: int = 5,
+    values: Literal["prices", "returns"] = "prices",
+    returns_unit: Literal["auto", "fraction", "percent"] = "auto",
+    kind: Literal["ratios", "differences"] = "ratios",
+    notional: float | Mapping[str, float] | None = None,
 ) -> Panel:
     """Return the panel of DataFrames in memory, checked as files are.
 
@@ -346,6 +350,9 @@ def panel_from_frames(
     missing, missing_limit
         What a NaN between an asset's first and last close is: an error, or filled with the last
         close for at most ``missing_limit`` bars in a row.
+    values, returns_unit, kind, notional
+        What the numbers are, and how gains follow from them; see
+        :class:`~backtest_batch.core.data.gains.Gains`.
 
     Raises
     ------
@@ -354,6 +361,7 @@ def panel_from_frames(
         symbol, first timestamp and count.
     """
     from backtest_batch.core.data.bars import Gaps, assemble
+    from backtest_batch.core.data.gains import Gains
     from backtest_batch.core.data.layout import ColumnNames
     from backtest_batch.core.data.load import warn
     from backtest_batch.core.data.tables import Reading, bars_of_frame, bars_of_frames
@@ -366,8 +374,10 @@ def panel_from_frames(
     else:
         names = ColumnNames(close=close_column, adjusted=adjusted)
         reading = bars_of_frame(close, symbol=symbol, names=names)
-    built = assemble(reading.bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
-    panel = replace(built.panel, notes=(*reading.notes, *built.notes))
+    gains = Gains(values=values, returns_unit=returns_unit, kind=kind, notional=notional)
+    bars, said = gains.as_prices(reading.bars)
+    built = assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
+    panel = replace(built.panel, notes=(*reading.notes, *said, *built.notes))
     warn(panel, panel.notes)
     return panel
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from backtest_batch.core.data.bars import Gaps
+from backtest_batch.core.data.gains import Gains
 from backtest_batch.core.data.tables import Reading
 from backtest_batch.core.data.wording import read_symbols_file
 
@@ -28,6 +29,16 @@ class Source(ABC):
         A NaN inside a series: ``error`` refuses it, ``ffill`` repeats the last close.
     missing_limit
         Bars in a row that ``ffill`` fills at most; a longer gap is an error.
+    values
+        ``prices``, or ``returns`` of each bar, which become an index of prices.
+    returns_unit
+        Returns as ``fraction`` (0.01) or ``percent`` (1 is 1 %); ``auto`` tells by their size.
+    kind
+        ``ratios``: gains are ratios of prices, which must be positive. ``differences``: gains are
+        differences of prices, which may be zero or negative, on a notional.
+    notional
+        Notional of one unit on its first bar, in the unit of its price: a number, or a mapping by
+        symbol; needed by ``kind=differences``.
     delisting
         A series that ends before the last bar: ``liquidate_at_last`` sells it on its last bar at
         that close, ``error`` refuses the data.
@@ -44,6 +55,10 @@ class Source(ABC):
     freq: Literal["1d", "5min"] = "1d"
     missing: Literal["error", "ffill"] = "error"
     missing_limit: int = 5
+    values: Literal["prices", "returns"] = "prices"
+    returns_unit: Literal["auto", "fraction", "percent"] = "auto"
+    kind: Literal["ratios", "differences"] = "ratios"
+    notional: float | dict[str, float] | None = None
     delisting: Literal["liquidate_at_last", "error"] = "liquidate_at_last"
 
     def __post_init__(self) -> None:
@@ -57,6 +72,7 @@ class Source(ABC):
         self.check_choice("freq", ("1d", "5min"))
         self.check_choice("delisting", ("liquidate_at_last", "error"))
         Gaps(missing=self.missing, missing_limit=self.missing_limit)
+        _ = self.gains
 
     def check_choice(self, name: str, allowed: Sequence[str]) -> None:
         """Raise a ValueError when the value of a parameter is not one of those allowed."""
@@ -73,6 +89,16 @@ class Source(ABC):
     def gaps(self) -> Gaps:
         """What to do about gaps."""
         return Gaps(missing=self.missing, missing_limit=self.missing_limit)
+
+    @property
+    def gains(self) -> Gains:
+        """What the numbers are, and how gains follow from them."""
+        return Gains(
+            values=self.values,
+            returns_unit=self.returns_unit,
+            kind=self.kind,
+            notional=self.notional,
+        )
 
     def wanted(self) -> tuple[str, ...] | None:
         """Return the symbols to use, each once; None for all.
