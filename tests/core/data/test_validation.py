@@ -40,7 +40,10 @@ def test_prices_must_be_positive_and_finite(tmp_path, value):
     )
     with pytest.raises(DataError) as caught:
         load_panel(Csv(path=path))
-    reason = " (gains are ratios of prices: spreads, power and futures below zero have none)"
+    reason = (
+        " (gains are ratios of prices, and spreads, power and futures below zero have none: "
+        "`data.kind=differences data.notional=100`, say, takes differences on a notional)"
+    )
     rule = f"{reason if float(value) < 0 else ''}; `'data.exclude=[BBB]'` leaves the symbol out"
     assert str(caught.value) == (
         f"{path}: BBB has a close of {float(value):g} at 2020-01-02 (2 bars): "
@@ -68,7 +71,9 @@ def test_faults_of_many_symbols_are_named_in_one_message():
         panel_from_frames(close)
     assert str(caught.value) == (
         "S0 has a close of -1 at 2020-01-02 (2 bars): a price must be positive and finite (gains "
-        "are ratios of prices: spreads, power and futures below zero have none); also S1 (2, "
+        "are ratios of prices, and spreads, power and futures below zero have none: "
+        "`data.kind=differences data.notional=100`, say, takes differences on a notional); "
+        "also S1 (2, "
         "from 2020-01-02), S2 (2, from 2020-01-02), S3 (2, from 2020-01-02), "
         "S4 (2, from 2020-01-02), S5 (2, from 2020-01-02) and 3 more symbols"
     )

@@ -142,6 +142,7 @@ def _out_of_order(stamps: IntArray) -> tuple[int, int] | None:
 
 
 _LEAST_OF_A_SIGN = 0.1
+_FEWEST_RETURNS = 8
 _LARGEST_USUAL_RETURN = 5.0
 
 
@@ -199,7 +200,9 @@ def _price_rule(bars: SymbolBars, name: str, value: float) -> str:
 def _are_like_returns(values: FloatArray) -> bool:
     """Return whether numbers come and go around zero in small steps; spreads wander."""
     held = values[np.isfinite(values)]
-    if min(np.mean(held < 0), np.mean(held > 0)) < _LEAST_OF_A_SIGN:
+    if len(held) < _FEWEST_RETURNS or (
+        min(np.mean(held < 0), np.mean(held > 0)) < _LEAST_OF_A_SIGN
+    ):
         return False
     small = float(np.median(np.abs(held))) <= _LARGEST_USUAL_RETURN
     return small and float(np.var(np.diff(held))) > float(np.var(held))
