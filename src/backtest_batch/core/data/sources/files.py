@@ -3,8 +3,9 @@
 import codecs
 import re
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,16 +13,14 @@ from backtest_batch.core.data import csv_file, excel_file, parquet_file
 from backtest_batch.core.data.layout import ColumnNames
 from backtest_batch.core.data.number_text import NO_THOUSANDS
 from backtest_batch.core.data.paths import find_files, hash_file, partition, stem_of
-from backtest_batch.core.data.sources.base import Source
-from backtest_batch.core.data.suspicions import Adjusted
-from backtest_batch.core.data.tables import Reading, TableFile, joined_readings, read_table
-from backtest_batch.core.data.timestamps import TimestampRules, zone
-from backtest_batch.core.data.wording import is_plain, printable_name
+from backtest_batch.core.data.sources.tabular import Tabular
+from backtest_batch.core.data.tables import Reading, TableFile, joined_readings
+from backtest_batch.core.data.wording import printable_name
 from backtest_batch.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files(Source):
+class Files(Tabular):
     """Prices in one file, several, or a folder; see :class:`Csv` and :class:`Parquet`.
 
     Parameters
@@ -30,41 +29,9 @@ class Files(Source):
         A file, a folder (its files, not those of its subfolders unless these are partitions such
         as ``symbol=AAPL``), a pattern such as ``prices/*.csv``, or a list of these; relative to
         the working directory.
-    timestamp_column
-        Column of the timestamps; None looks for timestamp, date, datetime or time, or an index.
-    timestamp_format
-        Their strptime format; None reads ISO 8601, and other forms that can be read in one way
-        only, which is said. ``s``, ``ms``, ``us`` and ``ns`` are whole numbers that count from
-        1970 (UTC); ``days`` counts from 1970 too, ``excel`` as workbooks do.
-    time_column
-        Column of the times of day, where that of the timestamps holds days; None looks for one
-        named time where days repeat.
-    timezone
-        Zone of the index, an IANA name: timestamps without a zone are its wall clock, others are
-        converted to it. None keeps what the file says.
-    symbol_column
-        A table with this column has one row a symbol and bar; None says that there is none.
-    open_column, high_column, low_column, close_column, volume_column
-        Columns of a table that is long or of one symbol; None leaves the field out. None for
-        ``close_column`` says that every column holds the closes of a symbol.
-    adjusted
-        Closes where a file has adjusted ones (``Adj Close``) beside those that were quoted:
-        ``auto`` uses the adjusted ones and says so; True demands them; False uses those quoted.
-        Open, high and low are brought onto the scale of the closes that are used.
     """
 
     path: str | list[str]
-    timestamp_column: str | None = None
-    timestamp_format: str | None = None
-    time_column: str | None = None
-    timezone: str | None = None
-    symbol_column: str | None = "symbol"
-    open_column: str | None = "open"
-    high_column: str | None = "high"
-    low_column: str | None = "low"
-    close_column: str | None = "close"
-    volume_column: str | None = "volume"
-    adjusted: Adjusted = "auto"
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     other_suffixes: ClassVar[tuple[str, ...]] = ()
@@ -73,11 +40,6 @@ class Files(Source):
         super().__post_init__()
         if not self.path or (not isinstance(self.path, str) and not all(self.path)):
             raise ValueError(f"`path` must name a file or folder, but got path={self.path!r}.")
-        zone(self.timezone)
-        if self.adjusted not in ("auto", True, False):
-            raise ValueError(
-                f"`adjusted` must be auto, true or false, but got adjusted={self.adjusted}."
-            )
 
     @abstractmethod
     def table(self, file: Path) -> TableFile:
@@ -115,63 +77,15 @@ class Files(Source):
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of all files, one file at a time."""
         keep = None if wanted is None else frozenset(wanted)
-        names = ColumnNames(
-            timestamp=self.timestamp_column,
-            time=self.time_column,
-            symbol=self.symbol_column,
-            open=self.open_column,
-            high=self.high_column,
-            low=self.low_column,
-            close=self.close_column,
-            volume=self.volume_column,
-            adjusted=self.adjusted,
-        )
-        rules = TimestampRules(format=self.timestamp_format, timezone=self.timezone)
         files = self._files()
-        readings = [self._read_file(file, names, rules, keep) for file in files]
+        readings = [
+            self.read_tables(partial(self.tables, file), printable_name(file), keep)
+            for file in files
+        ]
         reading = joined_readings(readings)
         if not reading.available:
             raise DataError(f"{self.place} holds no bars")
         return replace(reading, notes=_joint_notes(files, readings))
-
-    def _read_file(
-        self,
-        file: Path,
-        names: ColumnNames,
-        rules: TimestampRules,
-        wanted: Collection[str] | None,
-    ) -> Reading:
-        label = printable_name(file)
-        try:
-            reading = joined_readings(
-                [
-                    read_table(
-                        table,
-                        symbol=symbol,
-                        names=names,
-                        rules=rules,
-                        wanted=wanted,
-                        exclude=frozenset(self.exclude or ()),
-                    )
-                    for symbol, table in self.tables(file)
-                ]
-            )
-        except DataError as error:
-            if is_plain(str(error)):
-                raise
-            # Names and values of a damaged file may hold anything; a terminal would obey it.
-            raise DataError(printable_name(str(error))) from error
-        except Exception as error:
-            # Bytes that were damaged can lead anywhere in the libraries that read them.
-            reason = f"{type(error).__name__}: {error}".strip(": ")
-            raise DataError(printable_name(f"{label} cannot be read: {reason}")) from error
-        for symbol in reading.available:
-            if not is_plain(symbol):
-                raise DataError(
-                    f"{label} names a symbol with a control character, {symbol!r}: it is damaged, "
-                    "or no table"
-                )
-        return reading
 
 
 _EXAMPLE = re.compile(r"""(?<=such as )(?:'[^']*'|"[^"]*"|\S+)|(?<=left out: ).*""")
