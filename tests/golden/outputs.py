@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from backtest_batch.config.schema import NEUTRAL
+
 VARYING: Mapping[str, str] = MappingProxyType(
     {
         "runtime_s": "seconds, of this computation",
@@ -115,10 +117,14 @@ def without_what_varies(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tup
     dict of str to tuple of str
         The same columns. Those of `VARYING` are empty: that they are there is compared, what they
         say is not. A class of the product is named without its module, since which one it lies in
-        is no result.
+        is no result. Keys of a configuration that were added later are left out at the value that
+        changes nothing.
     """
     kept = {}
     for name, values in columns.items():
+        key = name.partition(".config.")[2]
+        if key in NEUTRAL and set(values) == {json.dumps(NEUTRAL[key])}:
+            continue
         if any(part.removesuffix("[]") in VARYING for part in name.split(".")):
             kept[name] = ()
         elif name.rpartition(".")[2] == "_target_":

@@ -68,6 +68,12 @@ def test_what_differs_each_time_is_blank_and_a_class_has_no_module(tmp_path) -> 
     }
 
 
+def test_a_key_that_was_added_later_is_left_out_at_the_value_that_changes_nothing(tmp_path) -> None:
+    path = tmp_path / "best_params.json"
+    path.write_text('{"top": [{"config": {"benchmark": "equal_weight", "factors": "f.csv"}}]}')
+    assert read_table(path).columns == {"top[].config.factors": ('"f.csv"',)}
+
+
 def test_rows_of_a_metric_are_its_column(tmp_path) -> None:
     path = tmp_path / "sensitivity_analysis.csv"
     path.write_text("parameter,metric,mean\nfast,sharpe,1\nfast,cagr,2\nslow,sharpe,3\n")

@@ -55,6 +55,12 @@ SIMPLE = re.compile(r"[\w./:+*@?|%-]+(,[\w./:+*@?|%-]+)*", re.ASCII)
 TYPED_KEY = re.compile(r"(~|\+{0,2})[A-Za-z_$][\w$-]*([./][\w$-]+)*(@[\w.$:/-]*)?", re.ASCII)
 """Keys as Hydra reads them: ``key.key``, ``group/group``, ``group@package``, and what they do."""
 
+QUERY_KEYS = ("data.query",)
+"""Keys that take a query of a database."""
+
+QUERY = re.compile(r"\s*(select|with|from|values|table)\b", re.IGNORECASE)
+"""How a query begins that is typed without quotes."""
+
 FUNCTIONS = re.compile(r"\s*(range|choice|interval|glob|sort|shuffle|tag|int|float|str|bool)\s*")
 USAGES = {
     "range": "range(start,stop,step) of numbers",
@@ -122,6 +128,8 @@ def _readable(argument: str) -> str:
         )
     if not text or SIMPLE.fullmatch(text):
         return f"{key}={text}"
+    if key.lstrip("+") in QUERY_KEYS and QUERY.match(text):
+        return f"{key}={quote_text(text)}"  # its commas separate columns, not values of a sweep
     try:
         return f"{key}={_value(key, text)}"
     except _UnreadableError as why:

@@ -15,6 +15,7 @@ from typing import Any
 from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
 from backtest_batch.core.data.cache import own_cache_dir
 from backtest_batch.core.engine.simulation import SETTING_NAMES, UNLEVERAGED, benchmark_settings
+from backtest_batch.masking import masked
 from backtest_batch.ownership import make_own_folder, replace_text
 from backtest_batch.records import Composition
 from backtest_batch.values import value_text
@@ -55,7 +56,11 @@ def without_neutral(key: str, value: Any) -> Any:
     """Return the value of a root key; of a node without those of its keys that change nothing."""
     if not isinstance(value, Mapping):
         return value
-    return {name: item for name, item in value.items() if not is_neutral(f"{key}.{name}", item)}
+    kept = {name: item for name, item in value.items() if not is_neutral(f"{key}.{name}", item)}
+    if key == "data" and isinstance(kept.get("url"), str):
+        # Who asks a database, and with which password, is no part of what it answers.
+        kept["url"] = masked(kept["url"])
+    return kept
 
 
 def run_key(config_hash: str, data_fingerprint: str, code_fingerprint: str) -> str:
