@@ -19,6 +19,7 @@ from backtest_batch.core.data.bars import (
     raise_faults,
 )
 from backtest_batch.core.data.panel import Date, Panel
+from backtest_batch.core.data.renewal import note_renewal
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import check_frequency, describe_moves
 from backtest_batch.core.data.wording import check_known
@@ -64,6 +65,9 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
             raise DataError("the data changed while they were being read; load them again")
         panel, notes = cache.store(built.panel), built.notes
         cache.save_link(key, panel, notes)
+    renewed = note_renewal(source, panel, wanted)
+    if renewed is not None:
+        LOG.warning("%s", renewed)
     if end_date is not None:
         cut = panel.until(end_date)
         panel = panel if cut is panel else cache.store(cut)

@@ -129,6 +129,14 @@ class Source(ABC):
         The cache is keyed by it: what it leaves out may change unseen.
         """
 
+    def whereabouts(self) -> dict[str, Any] | None:
+        """Return where the data are and the options, without their content, as plain values.
+
+        Data of equal whereabouts are compared with what was last read there. None says that there
+        is nothing to compare.
+        """
+        return None
+
     @abstractmethod
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of the wanted symbols (None for all) and the symbols there are.

@@ -74,6 +74,12 @@ class Files(Tabular):
         content = [[self.symbol_of(file), hash_file(file)] for file in self._files()]
         return {**self.parameters(without=("path",)), "files": content}
 
+    def whereabouts(self) -> dict[str, Any]:
+        """Return the options and the absolute paths."""
+        paths = [self.path] if isinstance(self.path, str) else self.path
+        here = [str(Path(path).expanduser().absolute()) for path in paths]
+        return {**self.parameters(without=("path",)), "path": here}
+
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of all files, one file at a time."""
         keep = None if wanted is None else frozenset(wanted)

@@ -64,6 +64,10 @@ class Sql(Tabular):
             "answer": self._digest,
         }
 
+    def whereabouts(self) -> dict[str, Any]:
+        """Return the options and the address without its secrets."""
+        return {**self.parameters(without=("url",)), "url": masked(self.url)}
+
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of the answer, in the order of their timestamps."""
         if not self._answer.n_rows:

@@ -47,6 +47,15 @@ class Yahoo(Source):
         """Return the options and the day of the download."""
         return {**self.parameters(), "downloaded": datetime.now(tz=UTC).date().isoformat()}
 
+    @property
+    def place(self) -> str:
+        """What messages call the prices."""
+        return "Yahoo Finance"
+
+    def whereabouts(self) -> dict[str, Any]:
+        """Return the options."""
+        return self.parameters()
+
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Download the bars of the wanted symbols."""
         try:
