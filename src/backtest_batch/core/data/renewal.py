@@ -163,12 +163,13 @@ def describe_renewal(found: Renewal) -> str | None:
     if found.first is not None:
         row, symbol, field = found.first
         stamp = found.before.index[row]
-        then = found.before.frame(field)[symbol].iloc[row]
-        position = found.after.index.get_loc(stamp)
-        now = found.after.frame(field)[symbol].iloc[position]
+        then = found.before.fields[field][row, found.before.symbols.index(symbol)]
+        position = int(found.after.index.searchsorted(stamp))
+        now = found.after.fields[field][position, found.after.symbols.index(symbol)]
         said.append(
             f"the past was restated: {_values(found.restated)}, the first is the {field} of "
-            f"{symbol} at {moment_text(stamp)}, which was {_number(then)} and is {_number(now)}"
+            f"{symbol} at {moment_text(stamp)}, which was {_number(float(then))} and is "
+            f"{_number(float(now))}"
         )
     elif said:
         said.append("nothing before was changed")
