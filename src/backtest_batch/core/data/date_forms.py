@@ -1,8 +1,9 @@
 """The form of timestamps that are no ISO 8601: told by their text, said, or refused as unclear."""
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -95,20 +96,36 @@ class Form:
         A strptime format, or one of :data:`COUNTS`.
     note
         What a reader should know; None where nothing was guessed.
+    parsed
+        The timestamps, where they were read on the way.
     """
 
     format: str
     note: str | None = None
+    parsed: pd.Series | None = field(default=None, compare=False)
 
 
 def tidied(texts: pd.Series) -> pd.Series:
-    """Return timestamps without names of weekdays, and with offsets as numbers alone."""
-    texts = texts.str.replace(_WEEKDAY, "", regex=True)
-    utc = texts.str.contains(r"\b(?:GMT|UTC)$", case=False, regex=True)
-    texts = texts.str.replace(_GREENWICH, "", regex=True)
-    texts = texts.where(~utc, texts + "Z")
-    texts = texts.str.replace(_COMMA, r"\1.\2", regex=True)
-    return texts.str.replace(r"\s+", " ", regex=True)
+    """Return timestamps without names of weekdays, and with offsets as numbers alone.
+
+    What a sample of them does not need is not looked for in all.
+    """
+    few = "\n".join(map(str, _sample(texts)))
+    if re.search(_WEEKDAY.pattern, few, re.IGNORECASE | re.MULTILINE):
+        texts = texts.str.replace(_WEEKDAY, "", regex=True)
+    if re.search(r"GMT|UTC", few, re.IGNORECASE):
+        utc = texts.str.contains(r"\b(?:GMT|UTC)$", case=False, regex=True)
+        texts = texts.str.replace(_GREENWICH, "", regex=True)
+        texts = texts.where(~utc, texts + "Z")
+    if _COMMA.search(few):
+        texts = texts.str.replace(_COMMA, r"\1.\2", regex=True)
+    if re.search(r"[^\S\n ]|  ", few):
+        texts = texts.str.replace(r"\s+", " ", regex=True)
+    return texts
+
+
+def _sample(texts: pd.Series) -> pd.Series:
+    return texts.iloc[:: max(1, len(texts) // _SAMPLE)]
 
 
 def find_form(texts: pd.Series, file: str) -> Form | None:
@@ -129,7 +146,7 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
     first = str(texts.iloc[0])
     numbers = _numbers(texts)
     candidates = list(_candidates(first))
-    few = texts.iloc[:: max(1, len(texts) // _SAMPLE)]
+    few = _sample(texts)
     fitting = [each for each in candidates if not _read(few, each).isna().any()]
     read = {}
     for each in fitting:
@@ -167,7 +184,8 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
             f"{file}: the year of {texts.iloc[row]!r} has two digits, and was read as "
             f"{parsed.iloc[row].year}: write years of four digits"
         )
-    return Form(format=form, note=f"timestamps such as {first!r} are read by {said}")
+    note = f"timestamps such as {first!r} are read by {said}"
+    return Form(format=form, note=note, parsed=parsed)
 
 
 def _setting(wording: Wording, form: str) -> str:
@@ -181,15 +199,23 @@ def _shown(stamp: pd.Timestamp) -> str:
 
 
 def _candidates(text: str) -> Iterable[str]:
+    for pattern, forms, clock in _patterns():
+        found = pattern.fullmatch(text)
+        if found is not None and (clock or not found["zone"]):
+            end = found["blank"] + "%z" if found["zone"] else ""
+            yield from (form + found["gap"] + clock + end for form in forms)
+
+
+@functools.cache
+def _patterns() -> list[tuple[re.Pattern[str], tuple[str, ...], str]]:
+    """Return a pattern for each form of a date with each form of a time."""
+    found = []
     for date, forms in _DATES:
         for time, clock in _TIMES:
             gap = r"(?P<gap>[T ]|, )" if time else "(?P<gap>)"
-            found = re.fullmatch(rf"{date}{gap}{time}(?P<blank> ?)(?P<zone>{_ZONE})?", text)
-            if found is None or (found["zone"] and not time):
-                continue
-            end = found["blank"] + "%z" if found["zone"] else ""
-            for form in forms:
-                yield form + found["gap"] + clock + end
+            pattern = re.compile(rf"{date}{gap}{time}(?P<blank> ?)(?P<zone>{_ZONE})?")
+            found.append((pattern, forms, clock))
+    return found
 
 
 def _read(texts: pd.Series, form: str) -> pd.Series:
@@ -198,7 +224,8 @@ def _read(texts: pd.Series, form: str) -> pd.Series:
 
 def _numbers(texts: pd.Series) -> FloatArray | None:
     """Return texts as numbers; None when one is none."""
-    if not texts.str.fullmatch(r"\d+(?:\.\d*)?").all():
+    pattern = r"\d+(?:\.\d*)?"
+    if not (_sample(texts).str.fullmatch(pattern).all() and texts.str.fullmatch(pattern).all()):
         return None
     return np.array(texts, dtype=np.float64)
 

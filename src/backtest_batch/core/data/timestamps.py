@@ -288,7 +288,7 @@ def _parsed(
         if found is not None:
             said.extend([found.note] if found.note else [])
             form = found.format
-        parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
+        parsed = found.parsed if found is not None and found.parsed is not None else parsed
     wrong = parsed.isna().to_numpy()
     if wrong.any():
         rows = np.flatnonzero(wrong[codes])
