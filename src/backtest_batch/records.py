@@ -91,6 +91,55 @@ class BatchRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What runs are compared with, as it was found when they were planned.
+
+    Attributes
+    ----------
+    kind
+        ``equal_weight`` of all assets; ``none``; a ``symbol`` that is bought and held; a
+        ``series`` of returns out of a file; a ``strategy``.
+    name
+        What people read.
+    content
+        Fingerprint of what the cache keeps of it: the series, or the prices of a symbol that is
+        not among those that are traded.
+    node
+        The strategy: ``_target_`` and its arguments.
+    seed
+        Seed of its random numbers.
+    code
+        sha256 of its sources.
+    """
+
+    kind: Literal["equal_weight", "none", "symbol", "series", "strategy"] = "equal_weight"
+    name: str = "equal_weight"
+    content: str = ""
+    node: Mapping[str, Any] | None = None
+    seed: int = 0
+    code: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """Returns that those of runs are explained by, as they were found when these were planned.
+
+    Attributes
+    ----------
+    names
+        Names of the factors; the metrics are ``beta_<name>``.
+    content
+        Fingerprint of their returns in the cache.
+    are_excess
+        Whether they are above the risk-free rate already, as those of a file are.
+    """
+
+    names: tuple[str, ...]
+    content: str
+    are_excess: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One configuration to backtest once.
 
@@ -123,9 +172,12 @@ class RunSpec:
     fit_bars
         First and last (exclusive) of the return bars that walk-forward splits, when the strategy
         is fitted on the training bars of each split; None when nothing is fitted.
+    benchmark, factors
+        What it is compared with, and explained by; None for no factors.
     benchmark_key
         Hash of everything that determines the run's benchmark; runs that have it in common share
-        one. Empty in a run that was read back from what an earlier version wrote.
+        one. Empty without a benchmark, and in a run that was read back from what an earlier
+        version wrote.
     chunk_key
         Hash of what runs must have in common to be computed together; empty likewise.
     """
@@ -144,6 +196,8 @@ class RunSpec:
     first_bar: int
     n_bars: int
     fit_bars: tuple[int, int] | None = None
+    benchmark: Benchmark = field(default_factory=Benchmark)
+    factors: Factors | None = None
     benchmark_key: str = ""
     chunk_key: str = ""
 

@@ -23,6 +23,8 @@ OPEN_TYPES = {
     "runs": "list of mappings",
     "rank_by": "text or mapping",
     "constraints": "mapping",
+    "benchmark": "text or mapping",
+    "factors": "text, list or mapping",
     "batch": "text or list",
 }
 DEFAULTS = {"n_jobs": "processors, at most 4", "data": "sp500", "strategy": "trend_baseline"}

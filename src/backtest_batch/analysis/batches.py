@@ -8,7 +8,7 @@ import pandas as pd
 from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.analysis.scenarios import is_market, levels_of, value_as_typed
 from backtest_batch.arrays import BoolArray, FloatArray
-from backtest_batch.core.engine.metrics import RESULT_METRICS
+from backtest_batch.core.engine.metrics import result_names
 
 TOLERANCE = 1e-9
 """Relative difference that another machine or other packages may cause."""
@@ -71,7 +71,7 @@ def differing_results(table: RunTable) -> list[str]:
 
 def _differing(table: RunTable, rows: pd.Index) -> tuple[str, list[float]]:
     """Return a metric in which runs differ, the Sharpe ratio if it does, and their values."""
-    names = [name for name in RESULT_METRICS if name in table.metrics]
+    names = result_names(table.metrics.columns)
     values = table.metrics.loc[rows, names].to_numpy(dtype=np.float64)
     same: BoolArray = np.all(agree(values, values[:1]), axis=0)
     differing = [place for place, name in enumerate(names) if not same[place]]

@@ -20,7 +20,12 @@ from backtest_batch.analysis.dependence import (
     warnings_about_parameters,
 )
 from backtest_batch.analysis.overfitting.document import Assessment, evaluate
-from backtest_batch.analysis.overfitting.samples import OverfittingSettings, Trial, Trials
+from backtest_batch.analysis.overfitting.samples import (
+    CASH,
+    OverfittingSettings,
+    Trial,
+    Trials,
+)
 from backtest_batch.analysis.ranking import Ranking, rank_runs
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, RunTable
 from backtest_batch.analysis.stability import edge_notes, with_neighbourhood
@@ -42,7 +47,8 @@ class ReturnsOfRuns:
     benchmarks
         Net returns of each run's benchmark, shape (n_bars, n_benchmarks).
     benchmark_of
-        Column of ``benchmarks`` that belongs to each run of the table, shape (n_runs,).
+        Column of ``benchmarks`` that belongs to each run of the table, shape (n_runs,); None for a
+        run that is compared with cash alone.
     decisions
         What the researcher chose in each run, equal text for equal choices, shape (n_runs,).
     risk_free
@@ -64,7 +70,7 @@ class ReturnsOfRuns:
     index: pd.DatetimeIndex
     returns: FloatArray
     benchmarks: FloatArray
-    benchmark_of: Sequence[int]
+    benchmark_of: Sequence[int | None]
     decisions: Sequence[str]
     risk_free: Sequence[float]
     periods_per_year: float
@@ -207,7 +213,7 @@ def _trials(
             decision=returns.decisions[row],
             rank=None if pd.isna(ranks[row]) else int(ranks[row]),
             ruined=bool(ruined[row]),
-            benchmark=str(returns.benchmark_of[row]),
+            benchmark=CASH if returns.benchmark_of[row] is None else str(returns.benchmark_of[row]),
             calendar=str(returns.calendar_of[row]) if len(returns.calendar_of) else None,
             risk_free=returns.risk_free[row],
         )
@@ -226,7 +232,8 @@ def _trials(
         failed=lost,
         benchmarks={
             str(column): returns.benchmarks[:, column]
-            for column in sorted({returns.benchmark_of[row] for row in kept.tolist()})
+            for row in kept.tolist()
+            if (column := returns.benchmark_of[row]) is not None
         },
         calendars={str(row): mask for row, mask in enumerate(returns.calendars)},
         periods_per_year=returns.periods_per_year,

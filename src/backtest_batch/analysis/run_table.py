@@ -19,7 +19,13 @@ from backtest_batch.analysis.scenarios import (
     scenario_label,
 )
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
-from backtest_batch.core.engine.metrics import METRICS, RESULT_METRICS, Metric
+from backtest_batch.core.engine.metrics import (
+    METRICS,
+    RESULT_METRICS,
+    Metric,
+    metric_named,
+    result_names,
+)
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Scalar
 from backtest_batch.values import value_at
@@ -51,8 +57,11 @@ def result_metric_names(columns: Iterable[str]) -> list[str]:
         Names of metrics, in any order.
     """
     held = set(columns)
-    order = (*RESULT_METRICS, NEIGHBOURHOOD, *(OUT_OF_SAMPLE + name for name in RESULT_METRICS))
-    return [name for name in order if name in held]
+    tested = result_names(
+        name.removeprefix(OUT_OF_SAMPLE) for name in held if name.startswith(OUT_OF_SAMPLE)
+    )
+    near = [NEIGHBOURHOOD] if NEIGHBOURHOOD in held else []
+    return [*result_names(held), *near, *(OUT_OF_SAMPLE + name for name in tested)]
 
 
 def engine_metric(name: str) -> Metric | None:
@@ -62,10 +71,10 @@ def engine_metric(name: str) -> Metric | None:
     """
     if name == NEIGHBOURHOOD:
         return METRICS["sharpe"]
-    base = name.removeprefix(OUT_OF_SAMPLE)
-    if base != name and base not in RESULT_METRICS:
+    metric = metric_named(name.removeprefix(OUT_OF_SAMPLE))
+    if metric is not None and metric.execution and name != metric.name:
         return None
-    return METRICS.get(base)
+    return metric
 
 
 def direction_of(name: str) -> int:
@@ -267,7 +276,7 @@ class RunTable:
     @cached_property
     def result_values(self) -> FloatArray:
         """The engine's result metrics that the table has, shape (n_runs, n_metrics)."""
-        names = [name for name in RESULT_METRICS if name in self.metrics]
+        names = result_names(self.metrics.columns)
         return self.metrics[names].to_numpy(dtype=np.float64)
 
     @cached_property
@@ -368,10 +377,13 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _metric_order(name: str) -> tuple[int, str]:
+def _metric_order(name: str) -> tuple[float, str]:
     """Return the sort key that puts the engine's metrics first, in their order."""
     order = list(METRICS)
-    return (order.index(name), "") if name in METRICS else (len(order), name)
+    if name in METRICS:
+        return (order.index(name), "")
+    # The slopes on factors follow what else is said of the result.
+    return (len(RESULT_METRICS) - 0.5 if metric_named(name) else len(order), name)
 
 
 def _metrics(record: RunRecord) -> dict[str, float]:

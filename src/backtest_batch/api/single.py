@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.scenarios import scaled_text
-from backtest_batch.arrays import IntArray
+from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.config.checks import checked, default
+from backtest_batch.core.benchmark import LONGEST_GAP, find_benchmark, simulated
 from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
+from backtest_batch.core.data.series import store_series
 from backtest_batch.core.engine.calendar import (
     SESSIONS_PER_YEAR,
     decision_bars,
@@ -18,10 +20,15 @@ from backtest_batch.core.engine.calendar import (
     periods_per_year_from,
 )
 from backtest_batch.core.engine.metrics import result_metrics
-from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate
+from backtest_batch.core.engine.simulation import (
+    UNLEVERAGED,
+    Simulation,
+    SimulationSettings,
+    simulate,
+)
+from backtest_batch.core.factors import factor_metric_names, factor_metrics, find_factors
 from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.core.strategies.base import Strategy, target_weights
-from backtest_batch.core.strategies.equal_weight import EqualWeight
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
 
 LOG = logging.getLogger("backtest_batch.api")
@@ -87,7 +94,7 @@ class Backtest:
     trades
         One row a trade: timestamp, symbol, shares, price, value, cost.
     benchmark
-        Net returns of equal weights on the same bars, at the same costs.
+        Net returns of the benchmark on the same bars; None without one.
     ruined
         Timestamp at which equity fell to 0 or below; None without ruin.
     """
@@ -99,7 +106,7 @@ class Backtest:
     equity: pd.DataFrame
     target_weights: pd.DataFrame
     trades: pd.DataFrame
-    benchmark: pd.Series
+    benchmark: pd.Series | None
     ruined: pd.Timestamp | None
 
     def __repr__(self) -> str:
@@ -119,6 +126,9 @@ def backtest(
     end_date: Date | None = None,
     risk_free_rate: float | None = None,
     periods_per_year: float | None = None,
+    benchmark: Any = "equal_weight",
+    benchmark_values: str = default("benchmark_values"),
+    factors: Any = None,
     **settings: Any,
 ) -> Backtest:
     """Backtest a strategy once. The numbers are those of the command, bit for bit.
@@ -142,6 +152,17 @@ def backtest(
     periods_per_year
         Bars a year; by default taken from the index: 252 for business days, 365 for all days, 12
         for months, ... ``Backtest.periods_per_year`` has it, and what is not 252 is logged.
+    benchmark
+        What it is compared with: ``equal_weight``, ``none``, a symbol of the prices, the path of a
+        CSV or Parquet file of prices, a Series of prices, or a strategy (an object with
+        ``target_weights``, or a class). A file and a Series are without costs, all others trade at
+        the same decisions and costs.
+    benchmark_values
+        What that file or Series holds: ``prices`` or ``returns``.
+    factors
+        Returns that explain those of the strategy: a DataFrame with one column a factor, the path
+        of such a file, or a list of symbols. They add ``alpha_factors``, ``r2_factors`` and
+        ``beta_<factor>`` to the metrics.
     **settings
         Conditions of :class:`~backtest_batch.core.engine.simulation.SimulationSettings`:
         ``commission_bps``, ``max_gross_exposure``, ``execution_lag``, ...
@@ -168,6 +189,7 @@ def backtest(
             "rebalance": rebalance,
             "start_date": start_date,
             "end_date": end_date,
+            "benchmark_values": benchmark_values,
             "risk_free_rate": conditions.cash_rate if risk_free_rate is None else risk_free_rate,
         }
     )
@@ -184,20 +206,21 @@ def backtest(
     bars = decision_bars(panel.index, given["rebalance"])
     decisions = bars[bars >= first_bar]
     simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
-    unlevered = replace(conditions, max_gross_exposure=1.0, max_weight=None)
-    reference = _simulate(EqualWeight(), panel, decisions, unlevered, first_bar)
-    metrics, undefined = result_metrics(
-        simulation,
-        periods_per_year=per_year,
-        risk_free_rate=given["risk_free_rate"],
-        benchmark_returns=reference.net_return,
+    reference, benchmark_notes = _benchmark(
+        benchmark, given["benchmark_values"], panel, decisions, conditions, first_bar
     )
+    annual = {"periods_per_year": per_year, "risk_free_rate": given["risk_free_rate"]}
+    metrics, undefined = result_metrics(simulation, benchmark_returns=reference, **annual)
+    found, missing, factor_notes = _explained(factors, panel, simulation, **annual)
+    said = (*benchmark_notes, *factor_notes)
+    for note in said:
+        LOG.warning("%s", note)
     ruined = simulation.ruined_bar
     return Backtest(
-        metrics=pd.Series(metrics, name="value", dtype=np.float64),
-        undefined_metrics=undefined,
+        metrics=pd.Series({**metrics, **found}, name="value", dtype=np.float64),
+        undefined_metrics=(*undefined, *missing),
         periods_per_year=per_year,
-        notes=(*notes, *_scaled(simulation)),
+        notes=(*notes, *said, *_scaled(simulation)),
         equity=_equity(panel, simulation),
         target_weights=pd.DataFrame(
             simulation.target_weights,
@@ -205,9 +228,7 @@ def backtest(
             columns=list(panel.symbols),
         ),
         trades=_trades(panel, simulation),
-        benchmark=pd.Series(
-            reference.net_return, index=_measured(panel, reference), name="benchmark"
-        ),
+        benchmark=_benchmark_returns(reference, panel, first_bar),
         ruined=None if ruined is None else panel.index[ruined],
     )
 
@@ -241,6 +262,71 @@ def _simulate(
 ) -> Simulation:
     weights = target_weights(strategy, panel, decisions)
     return simulate(panel, decisions, weights, conditions, first_bar)
+
+
+def _benchmark(
+    given: Any,
+    values: str,
+    panel: Panel,
+    decisions: IntArray,
+    conditions: SimulationSettings,
+    first_bar: int,
+) -> tuple[FloatArray | None, tuple[str, ...]]:
+    """Return the returns of the benchmark from the first measured bar on, and what to say of it."""
+    unlevered = replace(conditions, **UNLEVERAGED)
+    strategy = given() if isinstance(given, type) else given
+    if callable(getattr(strategy, "target_weights", None)):
+        return _simulate(strategy, panel, decisions, unlevered, first_bar).net_return, ()
+    if isinstance(given, pd.Series | pd.DataFrame):
+        given = {"stored": store_series(given, "benchmark")}
+    try:
+        found = find_benchmark(given, panel, values=values)
+    except ConfigurationError as error:
+        raise _wrong("benchmark", given, str(error)) from error
+    faults = found.faults(panel, first_bar, LONGEST_GAP)
+    if faults:
+        raise ConfigurationError(f"{faults[0]}.", faults)
+    notes = tuple(filter(None, (*found.notes, found.gap_note(panel, first_bar))))
+    if found.benchmark.kind == "none":
+        return None, notes
+    if found.benchmark.kind == "series" and found.returns is not None:
+        returns = np.array(found.returns[first_bar:])
+        returns[0] = np.nan
+        return returns, notes
+    (account,) = simulated(found.benchmark, panel, decisions, [unlevered], first_bar)
+    return account.net_return, notes
+
+
+def _benchmark_returns(
+    returns: FloatArray | None, panel: Panel, first_bar: int
+) -> pd.Series | None:
+    if returns is None:
+        return None
+    index = panel.index[first_bar : first_bar + len(returns)].rename("timestamp")
+    return pd.Series(returns, index=index, name="benchmark")
+
+
+def _explained(
+    given: Any, panel: Panel, simulation: Simulation, **annual: float
+) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
+    """Return the metrics that factors define, the names of those that they do not, and notes."""
+    if isinstance(given, pd.Series | pd.DataFrame):
+        given = {"stored": store_series(given, "factors")}
+    try:
+        found = find_factors(given, panel)
+    except ConfigurationError as error:
+        raise _wrong("factors", given, str(error)) from error
+    if found.factors is None or found.returns is None:
+        return {}, (), ()
+    first_bar = simulation.first_bar
+    faults = found.faults(panel, first_bar)
+    if faults:
+        raise ConfigurationError(f"{faults[0]}.", faults)
+    returns = found.returns[first_bar : first_bar + simulation.n_measured]
+    metrics = factor_metrics(found.factors, returns, simulation.net_return, **annual)
+    names = factor_metric_names(found.factors)
+    notes = (*found.notes, *found.cover_notes(panel, first_bar))
+    return metrics, tuple(name for name in names if name not in metrics), notes
 
 
 def _scaled(simulation: Simulation) -> list[str]:

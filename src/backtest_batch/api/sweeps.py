@@ -20,6 +20,7 @@ from backtest_batch.config.arguments import Argument, Arguments, refuse_repeats
 from backtest_batch.config.key import date_text
 from backtest_batch.core.construct import TargetError, locate
 from backtest_batch.core.data.panel import Panel, panel_from_frames
+from backtest_batch.core.data.series import store_series
 from backtest_batch.core.data.sources.stored import store_with_notes
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.interrupt import INTERRUPTED, Interrupted
@@ -37,6 +38,15 @@ def data_keys(data: pd.DataFrame | Panel | str | None) -> dict[str, Any]:
         return {} if data is None else {"data": data}
     panel = store_with_notes(data if isinstance(data, Panel) else panel_from_frames(data))
     return {"data": "stored", "data.fingerprint": panel.fingerprint}
+
+
+def compared_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``benchmark`` and ``factors`` with what is in memory put into the cache."""
+    return {
+        key: {"stored": store_series(value, key)}
+        for key in ("benchmark", "factors")
+        if isinstance(value := config.get(key), pd.Series | pd.DataFrame)
+    }
 
 
 def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
@@ -251,7 +261,8 @@ def run_sweep(
         Its arguments are keys such as ``strategy.window``.
     **config
         Any further root key (``batch_name``, ``n_jobs``, ``rank_by``, ``tracking={"uri": ...}``);
-        dotted ones as ``**{"strategy.slow": 90}``.
+        dotted ones as ``**{"strategy.slow": 90}``. ``benchmark`` may be a Series of prices, and
+        ``factors`` a DataFrame of returns, one column a factor.
 
     Returns
     -------
@@ -271,6 +282,7 @@ def run_sweep(
     >>> outcome.rankings.head()
     >>> outcome.verdict["sentence"]
     """
+    config = {**config, **compared_keys(config)}
     given: dict[str, Any] = {"param_grid": param_grid, "runs": runs, **config}
     refuse_repeats(config.items(), grid=param_grid)
     chosen = {**data_keys(data), **strategy_keys(strategy)}

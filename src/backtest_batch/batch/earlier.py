@@ -257,7 +257,7 @@ def incomplete(
     covered = {spec.benchmark_key for spec in missing.values()}
     for record in finished:
         key = record.spec.benchmark_key
-        if key not in covered:
+        if key and key not in covered:
             covered.add(key)
             if key not in benchmarks or not is_whole(arrays[0][rows_of[key]], key):
                 missing[record.spec.run_key] = record.spec
@@ -271,7 +271,7 @@ def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bo
         return False
     rows = [spec.index for spec in finished]
     rows_of = workspace.scratch.benchmark_rows
-    benchmarks = {rows_of[spec.benchmark_key] for spec in finished}
+    benchmarks = {rows_of[spec.benchmark_key] for spec in finished if spec.benchmark_key}
     wanted = {RETURNS: [*rows, *benchmarks]}
     if walks_forward(plan.runs[0].config):
         wanted |= dict.fromkeys(PER_BAR, rows)

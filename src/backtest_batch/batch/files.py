@@ -25,7 +25,7 @@ from backtest_batch.batch.provenance import user_tags
 from backtest_batch.batch.returns import BatchReturns, write_returns
 from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session
 from backtest_batch.interrupt import heed
-from backtest_batch.records import RunResult, RunSpec
+from backtest_batch.records import Benchmark, RunResult, RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text
 from backtest_batch.report.html.data import Curves, WalkForwardView
 from backtest_batch.report.html.figures import MAX_CURVES, render_equity, returns_curves
@@ -55,6 +55,7 @@ def page(
         provenance=_provenance(session),
         curves=_curves(session, compared),
         benchmark_metrics=benchmark_metrics,
+        benchmark_name=_benchmark_name(session, compared.conclusion),
         walk_forward=_walk_forward(compared),
         timings=timings,
     )
@@ -68,19 +69,22 @@ def equity_page(compared: Compared, spec: RunSpec) -> str:
         title=spec.run_name,
         timestamps=_stamps(returns.index),
         net_returns=returns.rows[spec.index],
-        benchmark=returns.rows[returns.benchmark_row[spec.index]],
+        benchmark=returns.of_benchmark(spec.index),
     )
 
 
 def _facts(session: Session) -> dict[str, str]:
     panel = session.plan.panels[session.plan.runs[0].data_fingerprint]
     counts = session.counts()
+    names = dict.fromkeys(run.benchmark.name for run in session.plan.runs)
+    shown = {"Benchmark": ", ".join(names)} if list(names) != [Benchmark().name] else {}
     return {
         "Batch": session.batch_id,
         "Runs": f"{counts['n_finished']} finished, {counts['n_failed']} failed",
         "Data": f"{panel.n_assets} symbols, {panel.n_bars:,} bars",
         "From": _moment(panel.index[0]),
         "To": _moment(panel.index[-1]),
+        **shown,
     }
 
 
@@ -114,8 +118,9 @@ def _curves(session: Session, compared: Compared) -> Curves | None:
     ]
     shown = rows[:MAX_CURVES]
     columns: dict[Any, FloatArray] = {row: returns.rows[records[row].spec.index] for row in shown}
-    if rows:
-        columns["benchmark"] = returns.rows[returns.benchmark_row[records[rows[0]].spec.index]]
+    benchmark = returns.of_benchmark(records[rows[0]].spec.index) if rows else None
+    if benchmark is not None:
+        columns["benchmark"] = benchmark
     frame = pd.DataFrame(columns, index=returns.index)
     return returns_curves(
         conclusion.table, frame, total=len(rows) if len(shown) < len(rows) else None
@@ -245,6 +250,13 @@ def session_benchmark(session: Session, conclusion: Conclusion) -> Mapping[str, 
     """Return the metrics of the benchmark of the run that ranks first."""
     finished = best_first(session, conclusion)
     return session.benchmarks.get(finished[0].benchmark_key, {}) if finished else {}
+
+
+def _benchmark_name(session: Session, conclusion: Conclusion) -> str:
+    """Return what the run that ranks first is compared with; empty for equal weights."""
+    finished = best_first(session, conclusion)
+    name = finished[0].benchmark.name if finished else Benchmark().name
+    return "" if name == Benchmark().name else name
 
 
 TOP_CURVES = 20

@@ -135,7 +135,8 @@ def _scenario_runs(
     config = specs[0].config
     positions = [spec.index for spec in specs]
     n_bars = panel.n_bars
-    stored = session.workspace.returns(len(session.plan.runs) + len(set(returns.benchmark_row)))
+    n_benchmarks = len(set(returns.benchmark_row) - {None})
+    stored = session.workspace.returns(len(session.plan.runs) + n_benchmarks)
     per_bar = {
         name: session.workspace.array(name, len(session.plan.runs))[positions, :n_bars].T
         for name in PER_BAR
@@ -148,7 +149,11 @@ def _scenario_runs(
                 name: np.array(values) for name, values in outcome.in_sample.items()
             }
     of_runs = [returns.benchmark_row[row] for row in positions]
-    benchmark = stored[of_runs[0] if len(set(of_runs)) == 1 else of_runs, :n_bars].T
+    benchmark = None
+    # What a run is compared with is a scenario: either all runs of one have a benchmark or none.
+    known = [row for row in of_runs if row is not None]
+    if known:
+        benchmark = stored[known[0] if len(set(known)) == 1 else known, :n_bars].T
     names = [name for name in table.decision_axes if not is_market(name)]
     costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
     return ScenarioRuns(
@@ -315,7 +320,7 @@ def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
         index=returns.index,
         returns=matrix.T,
         benchmarks=returns.rows[n_runs:].T,
-        benchmark_of=[returns.benchmark_row[row] - n_runs for row in rows],
+        benchmark_of=[_benchmark_column(returns, row, n_runs) for row in rows.tolist()],
         decisions=decision_labels([record.spec for record in records], kinds),
         risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
         periods_per_year=periods_per_year(session.plan.runs[0].config),
@@ -324,6 +329,11 @@ def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
         earlier_decisions=_tried_before(session, configs, kinds),
         judged_apart=[name for name in kinds.scenario_names(swept) if is_market(name)],
     )
+
+
+def _benchmark_column(returns: BatchReturns, run: int, n_runs: int) -> int | None:
+    row = returns.benchmark_row[run]
+    return None if row is None else row - n_runs
 
 
 def _tried_before(

@@ -12,12 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backtest_batch.config.checks import config_faults
-from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
 from backtest_batch.core.backtest import first_measured_bar, read_warmup_bars
-from backtest_batch.core.construct import build, typed_node
+from backtest_batch.core.benchmark import (
+    LONGEST_GAP,
+    FoundBenchmark,
+    benchmark_identity,
+    benchmark_key_of,
+    find_benchmark,
+)
+from backtest_batch.core.construct import TARGET, build, typed_node
 from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.panel import Panel, one_spelling
 from backtest_batch.core.engine.calendar import disagreement
+from backtest_batch.core.factors import FoundFactors, factors_identity, find_factors
 from backtest_batch.core.fingerprint import (
     OTHER_COLUMNS,
     benchmark_key,
@@ -33,7 +41,7 @@ from backtest_batch.core.fitting import periods_per_year, with_fits
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
-from backtest_batch.records import Composition, RunSpec, Scalar
+from backtest_batch.records import Benchmark, Composition, RunSpec, Scalar
 
 SHOWN_FAULTS = 20
 
@@ -160,6 +168,8 @@ class _Planner:
     """Run keys of the runs whose strategy has ``fit``."""
     nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
+    benchmarks: dict[str, FoundBenchmark | Fault] = field(default_factory=dict)
+    factors: dict[str, FoundFactors | Fault] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
 
     def typed(self, composition: Composition) -> Composition:
@@ -168,8 +178,8 @@ class _Planner:
         if config is None:
             return composition
         typed = {name: _one_spelling(name, value) for name, value in config.items()}
-        for name in ("data", "strategy"):
-            if isinstance(config.get(name), Mapping):
+        for name in ("data", "strategy", "benchmark"):
+            if isinstance(config.get(name), Mapping) and TARGET in config[name]:
                 typed[name] = self._typed_node(config[name], name)
         swept = {key: _typed_value(typed, key, value) for key, value in composition.swept.items()}
         return replace(composition, config=typed, swept=swept)
@@ -202,6 +212,47 @@ class _Planner:
         panel = self.panels[key]
         return (None, [panel]) if isinstance(panel, Fault) else (panel, [])
 
+    def benchmark(self, config: Mapping[str, Any], panel: Panel) -> FoundBenchmark | Fault:
+        """Return what a run is compared with, or what is wrong with it."""
+        given, values = config["benchmark"], config["benchmark_values"]
+        if given == NEUTRAL["benchmark"]:
+            return _EQUAL_WEIGHT
+        seeded_by = (config["seed"], config["rebalance"]) if isinstance(given, Mapping) else None
+        key = digest([given, values, seeded_by, config["data"], panel.fingerprint])
+        if key not in self.benchmarks:
+            try:
+                with _collected_warnings(self.warnings):
+                    self.benchmarks[key] = find_benchmark(
+                        given,
+                        panel,
+                        values=values,
+                        source=build(config["data"], key="data")[0],
+                        seed=config["seed"],
+                        rebalance=config["rebalance"],
+                    )
+            except (ConfigurationError, DataError) as error:
+                self.benchmarks[key] = Fault(key="benchmark", value=given, allowed=str(error))
+        found = self.benchmarks[key]
+        self.warnings |= dict.fromkeys(() if isinstance(found, Fault) else found.notes)
+        return found
+
+    def explained_by(self, config: Mapping[str, Any], panel: Panel) -> FoundFactors | Fault:
+        """Return the factors of a run, or what is wrong with them."""
+        given = config["factors"]
+        if given is None:
+            return _NO_FACTORS
+        key = digest([given, config["data"], panel.fingerprint])
+        if key not in self.factors:
+            try:
+                with _collected_warnings(self.warnings):
+                    source = build(config["data"], key="data")[0]
+                    self.factors[key] = find_factors(given, panel, source)
+            except (ConfigurationError, DataError) as error:
+                self.factors[key] = Fault(key="factors", value=given, allowed=str(error))
+        found = self.factors[key]
+        self.warnings |= dict.fromkeys(() if isinstance(found, Fault) else found.notes)
+        return found
+
     def strategy(self, config: Mapping[str, Any], seed: int) -> "_Strategy":
         """Return what the strategy of a run says of itself."""
         key = digest([config["strategy"], seed])
@@ -228,6 +279,9 @@ class _Planner:
         if target not in self.codes:
             self.codes[target] = code_fingerprint(target)
         return self.codes[target]
+
+
+_EQUAL_WEIGHT, _NO_FACTORS = FoundBenchmark(benchmark=Benchmark()), FoundFactors()
 
 
 @dataclass(frozen=True)
@@ -354,9 +408,20 @@ def _plan_one(
     if panel is not None and not strategy.faults:
         first_bar, late = first_measured_bar(config, panel, strategy.warmup_bars)
         faults += late
-    if faults or panel is None:
+    if panel is None:
         return None, None, faults
-    config_hash = digest(result_config(config))
+    benchmark, factors = planner.benchmark(config, panel), planner.explained_by(config, panel)
+    if isinstance(benchmark, Fault) or isinstance(factors, Fault):
+        return None, None, [*faults, *(x for x in (benchmark, factors) if isinstance(x, Fault))]
+    if not faults:
+        longest_gap = int(config["data"].get("missing_limit") or LONGEST_GAP)
+        faults += benchmark.faults(panel, first_bar, longest_gap)
+        faults += factors.faults(panel, first_bar)
+    if faults:
+        return None, None, faults
+    said = [benchmark.gap_note(panel, first_bar), *factors.cover_notes(panel, first_bar)]
+    planner.warnings |= dict.fromkeys(filter(None, said))
+    config_hash = digest(result_config(_by_content(config, benchmark, factors)))
     code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
     key = run_key(config_hash, panel.fingerprint, code)
     if strategy.fits:
@@ -375,10 +440,27 @@ def _plan_one(
         strategy_seed=seed,
         first_bar=first_bar,
         n_bars=panel.n_bars,
-        benchmark_key=benchmark_key(config, panel.fingerprint, first_bar, periods_per_year(config)),
+        benchmark=benchmark.benchmark,
+        factors=factors.factors,
+        benchmark_key=benchmark_key_of(
+            benchmark.benchmark,
+            benchmark_key(config, panel.fingerprint, first_bar, periods_per_year(config)),
+        ),
         chunk_key=planner.chunk_key(config, strategy, seed, panel, first_bar),
     )
     return spec, panel, ()
+
+
+def _by_content(
+    config: Mapping[str, Any], benchmark: FoundBenchmark, factors: FoundFactors
+) -> dict[str, Any]:
+    """Return a configuration in which content stands for the files of benchmark and factors."""
+    return {
+        **config,
+        "benchmark": benchmark_identity(benchmark.benchmark),
+        "benchmark_values": NEUTRAL["benchmark_values"],
+        "factors": factors_identity(factors.factors),
+    }
 
 
 def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:

@@ -16,7 +16,7 @@ from backtest_batch.analysis.batches import NEAR_ZERO, TOLERANCE
 from backtest_batch.analysis.scenarios import choice_name, value_as_typed
 from backtest_batch.config.arguments import PLAN_KEYS, Argument, Arguments, determines_results
 from backtest_batch.config.schema import SWEEPABLE, BatchConfig
-from backtest_batch.core.engine.metrics import RESULT_METRICS
+from backtest_batch.core.engine.metrics import result_names
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.masking import is_masked, masked, masked_values
 from backtest_batch.ownership import Origin, origin
@@ -406,7 +406,7 @@ def verify(winner: Winner, records: Sequence[RunRecord], facts: Mapping[str, Any
             failure=_failure(outcome),
         )
     then = recorded.get("metrics") or {}
-    names = [name for name in RESULT_METRICS if name in then or name in outcome.metrics]
+    names = result_names({*then, *outcome.metrics})
     texts = [
         text
         for name in names

@@ -41,7 +41,7 @@ class BatchReturns:
         Net returns of shape (n_runs + n_benchmarks, n_bars), NaN where there is none; run i has
         row i. Mapped from the file where the data share their bars.
     benchmark_row
-        Row of each run's benchmark, shape (n_runs,).
+        Row of each run's benchmark, None without one, shape (n_runs,).
     calendars
         Which bars the data have, one row for data that have the same, shape (n_calendars, n_bars);
         empty where all data have all bars.
@@ -51,9 +51,14 @@ class BatchReturns:
 
     index: pd.DatetimeIndex
     rows: FloatArray
-    benchmark_row: tuple[int, ...]
+    benchmark_row: tuple[int | None, ...]
     calendars: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
     calendar_of: tuple[int, ...] = ()
+
+    def of_benchmark(self, run: int) -> FloatArray | None:
+        """Return the returns of a run's benchmark, shape (n_bars,); None without one."""
+        row = self.benchmark_row[run]
+        return None if row is None else self.rows[row]
 
 
 def batch_returns(
@@ -76,7 +81,7 @@ def batch_returns(
         Rows that could not be written; they are NaN.
     """
     benchmarks = workspace.scratch.benchmark_rows
-    benchmark_row = tuple(benchmarks[run.benchmark_key] for run in runs)
+    benchmark_row = tuple(benchmarks.get(run.benchmark_key) for run in runs)
     rows = workspace.returns(len(runs) + len(benchmarks))
     if lost:
         rows = np.array(rows)
@@ -94,7 +99,7 @@ def batch_returns(
     aligned = np.full((len(rows), len(union)), np.nan)
     positions = {key: union.get_indexer(index) for key, index in indexes.items()}
     for run, benchmark in zip(runs, benchmark_row, strict=True):
-        for row in (run.index, benchmark):
+        for row in (run.index,) if benchmark is None else (run.index, benchmark):
             aligned[row, positions[run.data_fingerprint]] = rows[row, : run.n_bars]
     found = BatchReturns(index=union, rows=aligned, benchmark_row=benchmark_row)
     return _with_calendars(found, runs, positions)

@@ -218,7 +218,8 @@ def _ranking(request: BatchRequest) -> Ranking:
     config = request.config
     ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
     if walks_forward(config):
-        check_ranking(ranking, metrics_with(PER_BAR, benchmark=True))
+        compared = config["benchmark"] not in (None, "none")
+        check_ranking(ranking, metrics_with(PER_BAR, benchmark=compared))
     return ranking
 
 

@@ -140,6 +140,21 @@ class BatchConfig:
         None, Role.DECISION, "bars a year; else 252 for 1d and 252*78 for 5min data", above=0
     )
 
+    benchmark: Any = key(
+        "equal_weight",
+        Role.SCENARIO,
+        "what runs are compared with: equal_weight, none, a symbol, a file or a strategy",
+    )
+    benchmark_values: str = key(
+        "prices",
+        Role.SCENARIO,
+        "what a file of a benchmark holds",
+        choices=("prices", "returns"),
+    )
+    factors: Any = key(
+        None, Role.SCENARIO, "a file of factor returns, or symbols: alpha_factors, beta_<factor>"
+    )
+
     n_jobs: int = key(
         None,
         Role.EXECUTION,
@@ -297,6 +312,7 @@ SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role
 
 NEUTRAL: Mapping[str, Any] = {
     "benchmark": "equal_weight",
+    "benchmark_values": "prices",
     "factors": None,
     "data.values": "prices",
     "data.returns_unit": "auto",

@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 
 from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.benchmark import benchmark_simulations, net_returns
 from backtest_batch.core.construct import build
 from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.data.series import open_series
 from backtest_batch.core.engine.calendar import decision_bars
-from backtest_batch.core.engine.metrics import RESULT_METRICS, result_metrics
+from backtest_batch.core.engine.metrics import ACCOUNT_METRICS, equity_metrics, result_metrics
 from backtest_batch.core.engine.simulation import (
     Simulation,
     SimulationSettings,
-    benchmark_settings,
     simulate_many,
     simulation_settings,
 )
+from backtest_batch.core.factors import factor_metric_names, factor_metrics
 from backtest_batch.core.fitting import Fitted, Route, fit, metrics_from, periods_per_year
 from backtest_batch.core.strategies.base import target_weights
-from backtest_batch.core.strategies.equal_weight import EqualWeight
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import RunSpec
 
@@ -70,6 +71,25 @@ class Computed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComputedSeries:
+    """A benchmark that is no account, and its metrics.
+
+    Attributes
+    ----------
+    first_bar
+        Position in the panel of the first measured bar.
+    net_return
+        Returns from that bar on, which has none.
+    metrics
+        Those that a path of equity defines.
+    """
+
+    first_bar: int
+    net_return: FloatArray
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputedChunk:
     """What a chunk came to.
 
@@ -78,13 +98,13 @@ class ComputedChunk:
     runs
         One entry a run, in the order given.
     benchmarks
-        The benchmarks of the runs, by the ``benchmark_key`` of these.
+        The benchmarks of the runs, by the ``benchmark_key`` of these; none for runs without one.
     timings
         Seconds by step: signals, simulate, metrics.
     """
 
     runs: tuple[Computed, ...]
-    benchmarks: Mapping[str, Computed]
+    benchmarks: Mapping[str, Computed | ComputedSeries]
     timings: Mapping[str, float]
 
 
@@ -147,25 +167,33 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     signalled = time.perf_counter()
 
     simulations = simulate_many(panel, route.decisions, route.weights, settings, route.first_bar)
-    examples = {run.benchmark_key: run for run in runs}
-    references = _benchmarks(list(examples.values()), panel, decisions, route.first_bar)
+    examples = list({run.benchmark_key: run for run in runs}.values())
+    references = benchmark_simulations(examples, panel, decisions, route.first_bar)
     simulated = time.perf_counter()
 
     since = signals.first_return_bar
     benchmarks = {
-        key: _measure(simulation, run.config, None, panel, since)
-        for (key, run), simulation in zip(examples.items(), references, strict=True)
+        run.benchmark_key: _measure_benchmark(found, run, panel, route.first_bar, since)
+        for run, found in zip(examples, references, strict=True)
+        if found is not None
+    }
+    returns_of = {
+        run.benchmark_key: net_returns(found)
+        for run, found in zip(examples, references, strict=True)
+    }
+    explained = {
+        run.factors.content: open_series(run.factors.content)
+        for run in runs
+        if run.factors is not None
     }
     computed = tuple(
-        replace(
-            _measure(
-                simulation,
-                run.config,
-                benchmarks[run.benchmark_key].simulation.net_return,
-                panel,
-                since,
+        _explained(
+            replace(
+                _measure(simulation, run.config, returns_of[run.benchmark_key], panel, since),
+                in_sample=in_sample,
             ),
-            in_sample=in_sample,
+            run,
+            explained,
         )
         for simulation, run, in_sample in zip(simulations, runs, signals.in_sample, strict=True)
     )
@@ -195,23 +223,12 @@ def _signals(
         return Fitted(route=route, in_sample=({},) * len(runs))
     # Each has its own, so that no run's figures depend on which others share its chunk.
     benchmark = np.full((panel.n_bars, len(runs)), np.nan)
-    for column, reference in enumerate(_benchmarks(runs, panel, decisions, first.first_bar)):
-        bars = slice(first.first_bar, first.first_bar + reference.n_measured)
-        benchmark[bars, column] = reference.net_return
+    references = benchmark_simulations(runs, panel, decisions, first.first_bar)
+    for column, reference in enumerate(references):
+        returns = net_returns(reference)
+        if returns is not None:
+            benchmark[first.first_bar : first.first_bar + len(returns), column] = returns
     return fit(lambda: _strategy(first), runs, panel, decisions, settings, benchmark)
-
-
-def _benchmarks(
-    runs: Sequence[RunSpec], panel: Panel, decisions: IntArray, first_bar: int
-) -> list[Simulation]:
-    measured = decisions[decisions >= first_bar]
-    return simulate_many(
-        panel,
-        measured,
-        target_weights(EqualWeight(), panel, measured),
-        [benchmark_settings(run.config) for run in runs],
-        first_bar,
-    )
 
 
 def _strategy(run: RunSpec) -> Any:
@@ -244,7 +261,7 @@ def _measure(
             simulation=simulation,
             first_bar=since - 1,
             metrics=found,
-            undefined=tuple(name for name in RESULT_METRICS if name not in found),
+            undefined=tuple(name for name in ACCOUNT_METRICS if name not in found),
         )
     metrics, undefined = result_metrics(
         simulation,
@@ -257,4 +274,42 @@ def _measure(
         first_bar=simulation.first_bar,
         metrics=metrics,
         undefined=tuple(undefined),
+    )
+
+
+def _measure_benchmark(
+    found: Simulation | FloatArray, run: RunSpec, panel: Panel, first_bar: int, since: int | None
+) -> Computed | ComputedSeries:
+    """Measure a benchmark: an account as a run is, returns as a path of equity."""
+    if isinstance(found, Simulation):
+        return _measure(found, run.config, None, panel, since)
+    begins = first_bar if since is None else since - 1
+    returns = np.array(found[begins - first_bar :])
+    returns[0] = np.nan
+    metrics, _ = equity_metrics(
+        np.cumprod(np.concatenate(([1.0], 1.0 + returns[1:]))),
+        periods_per_year=periods_per_year(run.config),
+        risk_free_rate=float(run.config["risk_free_rate"]),
+    )
+    return ComputedSeries(first_bar=begins, net_return=returns, metrics=metrics)
+
+
+def _explained(computed: Computed, run: RunSpec, explained: Mapping[str, FloatArray]) -> Computed:
+    """Add the metrics that the factors of a run define."""
+    if run.factors is None:
+        return computed
+    returns = computed.net_return
+    bars = slice(computed.first_bar, computed.first_bar + len(returns))
+    found = factor_metrics(
+        run.factors,
+        explained[run.factors.content][bars],
+        returns,
+        periods_per_year=periods_per_year(run.config),
+        risk_free_rate=float(run.config["risk_free_rate"]),
+    )
+    missing = [name for name in factor_metric_names(run.factors) if name not in found]
+    return replace(
+        computed,
+        metrics={**computed.metrics, **found},
+        undefined=(*computed.undefined, *missing),
     )

@@ -25,7 +25,7 @@ from typing import Any
 
 from backtest_batch.analysis.scenarios import typed_value
 from backtest_batch.arrays import FloatArray, IntArray
-from backtest_batch.core.engine.metrics import RESULT_METRICS
+from backtest_batch.core.engine.metrics import result_names
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.store.process import ProcessIdentity, this_process
@@ -302,7 +302,8 @@ def run_record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
 
     outcome: RunResult | RunFailure | None = None
     if row["status"] == "FINISHED":
-        found = {name: metric(name) for name in RESULT_METRICS}
+        held = (column.removeprefix("metrics.") for column in map(str, row))
+        found = {name: metric(name) for name in result_names(held)}
         undefined = tag("undefined_metrics")
         outcome = RunResult(
             metrics={name: value for name, value in found.items() if value is not None},

@@ -14,6 +14,7 @@ from backtest_batch.analysis.run_table import OUT_OF_SAMPLE, Label, RunTable, kn
 from backtest_batch.analysis.scenarios import AxisKinds, choice_name, plain_value, typed_value
 from backtest_batch.config.arguments import Assignment
 from backtest_batch.config.schema import NODES, SWEEPABLE
+from backtest_batch.core.engine.metrics import FACTOR_BETA
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import Scalar
 from backtest_batch.report.best_params import RunDetails
@@ -77,7 +78,7 @@ def table_of(
     further = (
         column.removeprefix("metrics.")
         for column in frame.columns
-        if column.startswith(f"metrics.{OUT_OF_SAMPLE}")
+        if column.startswith((f"metrics.{OUT_OF_SAMPLE}", f"metrics.{FACTOR_BETA}"))
     )
     metrics = {name: frame[f"metrics.{name}"] for name in (*known, *further)}
     return RunTable(

@@ -24,7 +24,8 @@ class Scratch:
     row_bars
         Values in a row of an array of bars: the bars of the longest data of the batch.
     benchmark_rows
-        Row of each benchmark in an array of bars, by benchmark key; run i has row i.
+        Row of each benchmark in an array of bars, by benchmark key; run i has row i. The empty
+        key, of runs without a benchmark, has none.
     spares
         Folders to use where ``folder`` takes no more, the best first; made when they are needed.
     """
@@ -51,7 +52,7 @@ class Scratch:
 
     def of(self, runs: Sequence[RunSpec]) -> "Scratch":
         """Return what the workers of some runs need to know of it."""
-        keys = {run.benchmark_key for run in runs}
+        keys = {run.benchmark_key for run in runs if run.benchmark_key}
         return replace(self, benchmark_rows={key: self.benchmark_rows[key] for key in keys})
 
 
@@ -155,5 +156,5 @@ class ChunkReply:
 
 def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:
     """Return the row of each distinct benchmark in returns.dat, after the rows of the runs."""
-    keys = dict.fromkeys(run.benchmark_key for run in runs)
+    keys = dict.fromkeys(run.benchmark_key for run in runs if run.benchmark_key)
     return {key: len(runs) + position for position, key in enumerate(keys)}

@@ -197,7 +197,8 @@ def _run_one(task: ChunkTask) -> ChunkReply:
     before = None
     try:
         with _own_state(task.runs[0].strategy_seed):
-            _require_code(task.runs[0])
+            for run in task.runs:
+                _require_code(run)
         before = ProcessState.of_this_process() if _is_own_process else None
         reply = _run(task, started_ms, profile)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
@@ -374,9 +375,13 @@ def _require_code(run: RunSpec) -> None:
     ConfigurationError
         When they differ.
     """
-    target = str(run.config["strategy"][TARGET])
-    if _code_here(target) in (None, run.code_fingerprint):
+    targets = {str(run.config["strategy"][TARGET]): run.code_fingerprint}
+    if run.benchmark.node is not None:
+        targets.setdefault(str(run.benchmark.node[TARGET]), run.benchmark.code)
+    changed = [name for name, code in targets.items() if _code_here(name) not in (None, code)]
+    if not changed:
         return
+    target = changed[0]
     if start.worker_setup is not None and start.worker_setup.checks_code:
         raise ConfigurationError(
             f"the sources of {target}, or those of backtest_batch, are not the same on the worker "

@@ -170,8 +170,9 @@ def make_remote_executor(settings: ExecutorSettings, backend: str, address: str 
     origin = CommandOrigin.here(settings.folder)
 
     def make_request(task: ChunkTask) -> Request:
-        target = str(task.runs[0].config["strategy"][TARGET])
-        return Request(task=task, limits=limits, origin=origin, sources=sources_of(target))
+        nodes = [task.runs[0].config["strategy"], *(run.benchmark.node for run in task.runs)]
+        targets = [str(node[TARGET]) for node in nodes if node is not None]
+        return Request(task=task, limits=limits, origin=origin, sources=sources_of(*targets))
 
     def make_seat(number: int) -> ClusterSeat:
         file = settings.logs / f"worker-{number}.log"

@@ -8,6 +8,7 @@ from backtest_batch.core.data.panel import Panel, panel_from_frames
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.metrics import result_metrics
 from backtest_batch.core.engine.simulation import SimulationSettings, simulate_many
+from backtest_batch.core.factors import collinear_factor
 
 N_BARS = 300
 
@@ -30,6 +31,7 @@ def warm_up() -> None:
             benchmark_returns=simulations[0].net_return,
         )
         simulation.trades()
+    collinear_factor(weights)
 
 
 def _panel() -> Panel:

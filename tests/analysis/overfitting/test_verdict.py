@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from backtest_batch.analysis.overfitting.scenario import ALL_SAME, ALL_SAME_WITHIN
+from backtest_batch.analysis.overfitting.scenario import (
+    AGAINST_CASH,
+    ALL_SAME,
+    ALL_SAME_WITHIN,
+)
 from backtest_batch.analysis.overfitting.verdict import Evidence, Opinions, judge, judged_apart
 
 FINE = Opinions(sharpe=0.15, noise_sharpe=0.08, dsr=0.99, pbo=0.05, p_oos_loss=0.02)
@@ -57,6 +61,32 @@ def test_skill():
         "probability of backtest overfitting: 0.050",
         "minimum track record: 120 bars, there are 1,000",
     )
+
+
+CASH = replace(
+    SKILL,
+    benchmark_spa_pvalue=None,
+    is_against_cash=True,
+    no_benchmark=AGAINST_CASH,
+    benchmark_t=None,
+    winner_beats_benchmark=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "said"),
+    [
+        ({}, "skill", "this is against cash alone, no benchmark was given (benchmark=none)"),
+        ({"spa_pvalue": 0.2}, "luck", "is no better than the best of as many strategies"),
+        ({"walk_forward_t": -0.1}, "luck", "(p = 0.002 against zero; no benchmark was given), but"),
+        ({"is_against_cash": False}, "cannot_tell", "beats zero (p = 0.002), but there is none"),
+    ],
+)
+def test_without_a_benchmark_by_choice_the_test_against_zero_decides(changes, label, said):
+    verdict = judge(replace(CASH, **changes))
+    assert verdict.label == label
+    assert said in verdict.sentence
+    assert any("no test against the benchmark" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(

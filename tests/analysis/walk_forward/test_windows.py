@@ -20,6 +20,8 @@ OF_A_WHOLE_RUN = {
     "win_rate",
     "profit_factor",
     "avg_holding_bars",
+    "alpha_factors",
+    "r2_factors",
 }
 """Metrics that no window has."""
 

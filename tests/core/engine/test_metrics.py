@@ -14,14 +14,17 @@ from numpy.testing import assert_allclose
 from backtest_batch.arrays import FloatArray
 from backtest_batch.core.engine.metric_kernels import PathMetrics
 from backtest_batch.core.engine.metrics import (
+    ACCOUNT_METRICS,
     EQUITY_METRICS,
     EXECUTION_METRICS,
     METRICS,
     RESULT_METRICS,
     AccountSums,
     equity_metrics,
+    metric_named,
     periods_per_year_of,
     result_metrics,
+    result_names,
 )
 from backtest_batch.core.engine.simulation import (
     Simulation,
@@ -85,7 +88,10 @@ def test_every_metric_of_the_contract_is_there_in_order() -> None:
         "win_rate",
         "profit_factor",
         "avg_holding_bars",
+        "alpha_factors",
+        "r2_factors",
     )
+    assert RESULT_METRICS[:-2] == ACCOUNT_METRICS
     assert EXECUTION_METRICS == ("runtime_s", "cpu_s", "peak_rss_mb", "attempts")
     assert tuple(METRICS) == RESULT_METRICS + EXECUTION_METRICS
     assert set(EQUITY_METRICS) < set(RESULT_METRICS)
@@ -102,6 +108,17 @@ def test_every_metric_says_what_it_is() -> None:
     assert METRICS["max_drawdown"].direction == 1
     assert METRICS["volatility"].direction == -1
     assert METRICS["beta"].direction == 0
+
+
+def test_a_slope_on_a_factor_is_a_metric_without_a_direction() -> None:
+    metric = metric_named("beta_Mkt-RF")
+    assert metric is not None
+    assert metric.direction == 0
+    assert metric_named("beta_") is None
+    assert metric_named("sharp") is None
+    assert metric_named("beta") is METRICS["beta"]
+    names = {"beta_b", "r2_factors", "sharpe", "beta_a", "runtime_s", "other"}
+    assert result_names(names) == ["sharpe", "r2_factors", "beta_a", "beta_b"]
 
 
 def test_every_value_takes_what_its_metric_says_it_needs() -> None:
@@ -124,7 +141,7 @@ def test_every_value_takes_what_its_metric_says_it_needs() -> None:
             "lost": 1.0,
         },
     }
-    for name in RESULT_METRICS:
+    for name in ACCOUNT_METRICS:
         metric = METRICS[name]
         assert set(metric.needs) <= {*known, "benchmark"}
         if metric.value is None:
@@ -138,7 +155,7 @@ def test_every_value_takes_what_its_metric_says_it_needs() -> None:
             without = {key: value for key, value in given.items() if key not in known[need]}
             of = AccountSums(periods_per_year=PPY, n_periods=9.0, mean_return=0.001, **without)
             assert np.isnan(metric.value(of)), name
-    in_kernel = {name for name in RESULT_METRICS if METRICS[name].value is None}
+    in_kernel = {name for name in ACCOUNT_METRICS if METRICS[name].value is None}
     assert set(PathMetrics._fields) == in_kernel | {"mean_return"}
 
 
@@ -331,7 +348,7 @@ def test_one_bar_defines_no_return() -> None:
         "scaled_decisions": 0.0,
         "round_trips": 0.0,
     }
-    assert set(metrics) | set(undefined) == set(RESULT_METRICS)
+    assert set(metrics) | set(undefined) == set(ACCOUNT_METRICS)
 
 
 def test_one_return_defines_no_deviation() -> None:
@@ -523,7 +540,7 @@ def test_metrics_are_finite_and_have_the_same_bits_in_a_group(case: Case) -> Non
         metrics, undefined = result_metrics(together, periods_per_year=PPY)
         assert (metrics, undefined) == result_metrics(alone, periods_per_year=PPY)
         assert all(np.isfinite(value) for value in metrics.values())
-        assert sorted((*metrics, *undefined)) == sorted(RESULT_METRICS)
+        assert sorted((*metrics, *undefined)) == sorted(ACCOUNT_METRICS)
         if "max_drawdown" in metrics:
             assert -1 <= metrics["max_drawdown"] <= 0
 

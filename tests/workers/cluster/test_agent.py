@@ -80,6 +80,23 @@ def test_data_that_is_not_there_is_asked_for_and_then_kept(plan, request_of, els
     assert found.index.equals(panel.index)
 
 
+def test_what_runs_are_compared_with_travels_too(planned, working_dir, request_of, elsewhere):
+    days = pd.bdate_range("2000-01-03", periods=2_000).rename("date")
+    prices = pd.DataFrame({"index": np.linspace(90.0, 110.0, 2_000)}, index=days)
+    prices.to_csv("index.csv")
+    prices.pct_change().rename(columns={"index": "market"}).to_csv("factors.csv")
+    plan = planned(*SMALL, "benchmark=index.csv", "factors=factors.csv")
+    (run,) = plan.runs
+    wanted = (run.data_fingerprint, run.benchmark.content, run.factors.content)
+    request = request_of(plan.runs)
+    assert request.fingerprints == wanted
+    shipped = {name: PanelCopy.of(cache.open_panel(name)) for name in wanted}
+    shutil.rmtree(elsewhere)
+    for name in wanted:
+        assert agent.compute_request(request).missing == name
+        transfer.keep(pickle.loads(pickle.dumps(shipped[name])))
+
+
 def test_data_that_changed_on_its_way_is_refused(plan, elsewhere):
     (panel,) = plan.panels.values()
     copy = PanelCopy.of(panel)

@@ -538,6 +538,7 @@ def _evidence(
         all_equal=result.raw.nothing if result.raw.nothing in (ALL_SAME, ALL_SAME_WITHIN) else "",
         spa_pvalue=values["spa_pvalue"],
         benchmark_spa_pvalue=values["benchmark_spa_pvalue"],
+        is_against_cash=result.is_against_cash,
         no_benchmark=result.adjusted.nothing,
         psr=values["psr"],
         benchmark_t=values["benchmark_adjusted"]["t_statistic"],

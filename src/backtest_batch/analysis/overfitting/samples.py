@@ -65,6 +65,10 @@ class OverfittingSettings:
             )
 
 
+CASH = "cash"
+"""Name of the benchmark of runs that have none, and are compared with cash alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One run, as the statistics see it.
@@ -83,7 +87,7 @@ class Trial:
         Whether its equity fell to zero.
     benchmark
         Name of its benchmark: that with its own costs, calendar and warm-up. None for the one
-        named like the scenario.
+        named like the scenario; :data:`CASH` where it is to be compared with nothing else.
     calendar
         Name of the bars that its data have; None for all of them.
     risk_free

@@ -16,6 +16,7 @@ from backtest_batch.analysis.overfitting.multiple_tests import (
     superior_ability,
 )
 from backtest_batch.analysis.overfitting.samples import (
+    CASH,
     NOTHING_TO_TEST,
     Exclusion,
     FloatArray,
@@ -243,6 +244,7 @@ CONFIDENCE = 0.95
 
 _RUNS_AT_ONCE = 128
 
+AGAINST_CASH = "there is none (benchmark=none): skill and luck are measured against cash"
 ALL_BENCHMARK = "every trial's returns are a multiple of the benchmark's"
 ONE_STRATEGY = "one strategy was tried, nothing was selected"
 ALL_SAME = "all trials have the same returns, nothing was selected"
@@ -302,8 +304,15 @@ class ScenarioResult:
     effective_trials: float | None
 
     @property
+    def is_against_cash(self) -> bool:
+        """Whether there is to be no benchmark, so that the test against zero decides."""
+        return self.no_benchmark == AGAINST_CASH
+
+    @property
     def survivors(self) -> tuple[str, ...]:
-        """run_ids of the trials that StepM names on r and on a alike."""
+        """run_ids of the trials that StepM names on r and on a alike; without a benchmark on r."""
+        if self.is_against_cash:
+            return tuple(self.raw.survivors or ())
         beyond = set(self.adjusted.survivors or ())
         return tuple(name for name in self.raw.survivors or () if name in beyond)
 
@@ -508,6 +517,8 @@ class _Context:
             first_of.setdefault(trials.benchmark_name(column), column)
         for name, column in first_of.items():
             given = trials.benchmarks.get(name)
+            if given is None and name == CASH:
+                return AGAINST_CASH
             if given is None:
                 return "there is no benchmark for this scenario"
             bars = np.asarray(given[own], dtype=np.float64)

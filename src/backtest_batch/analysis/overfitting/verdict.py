@@ -81,6 +81,8 @@ class Evidence:
         What is to be said when all trials have the same returns; empty when they do not.
     spa_pvalue, benchmark_spa_pvalue
         p-values of the main test against zero and against the benchmark.
+    is_against_cash
+        Whether there is no benchmark by choice, so that the test against zero decides.
     no_benchmark
         Why there is no test against the benchmark; empty when there is one.
     psr
@@ -117,6 +119,7 @@ class Evidence:
     all_equal: str
     spa_pvalue: float | None
     benchmark_spa_pvalue: float | None
+    is_against_cash: bool = False
     no_benchmark: str
     psr: float | None
     benchmark_t: float | None
@@ -198,7 +201,8 @@ def _cannot_tell(evidence: Evidence) -> str:
             f"the trials share {_returns(evidence)}, at least {least} are needed "
             f"(they start where {evidence.longest_warmup} does{ends})"
         )
-    if _passes(evidence.spa_pvalue) and evidence.benchmark_spa_pvalue is None:
+    lacks_test = evidence.benchmark_spa_pvalue is None and not evidence.is_against_cash
+    if _passes(evidence.spa_pvalue) and lacks_test:
         return (
             f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}), but "
             f"{evidence.no_benchmark}"
@@ -250,6 +254,13 @@ def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
             f"{winner} is no better than the best of as many strategies without skill "
             f"(p = {pvalue:.3f} against zero)"
         )
+    if evidence.is_against_cash:
+        if against:
+            return (
+                f"{winner} passes the test (p = {pvalue:.3f} against zero; no benchmark was "
+                f"given), but {against[0]}"
+            )
+        return ""
     beyond = evidence.benchmark_spa_pvalue
     if not _passes(beyond):
         return (
@@ -275,6 +286,12 @@ def _skill(evidence: Evidence) -> str:
     if evidence.ranked_first is not None:
         among = "is" if evidence.ranked_first in evidence.survivors else "is not"
         also += f"; the ranking's first, {evidence.ranked_first}, {among} among those that do"
+    if evidence.is_against_cash:
+        return (
+            f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}), the selection "
+            "accounted for; this is against cash alone, no benchmark was given (benchmark=none): "
+            f"a rising market passes, too{also}"
+        )
     return (
         f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}) and the benchmark at "
         f"equal beta (p = {evidence.benchmark_spa_pvalue:.3f}), the selection accounted for{also}"

@@ -5,7 +5,7 @@ them from this table. ``docs/metrics.md`` adds the cases in which one is undefin
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -91,12 +91,12 @@ class Metric:
     needs
         What it takes beside the path of equity: ``benchmark``, arrays of an account by the bar
         (``turnover``, ``cost_ratio``, ``gross_exposure``, ``net_exposure``, ``trades``), or
-        ``orders`` and ``round_trips``, which a whole run has and a window has not. Where one is
-        missing the metric is not there; it is never estimated.
+        ``orders``, ``round_trips`` and ``factors``, which a whole run has and a window has not.
+        Where one is missing the metric is not there; it is never estimated.
     value
         Works it out from the sums of an account; what is not finite, or divides by 0, is undefined.
         None for what ``metric_kernels.path_metrics`` works out under this name from the path of
-        equity.
+        equity, and for what needs factors (:mod:`backtest_batch.core.factors`).
     execution
         Whether it is about the computation of the run and not its result. Such numbers differ
         between repetitions, and are not compared.
@@ -353,6 +353,22 @@ RESULT = (
         needs=("round_trips",),
         value=lambda of: of.held_bars / of.n_trips,
     ),
+    Metric(
+        name="alpha_factors",
+        direction=1,
+        unit="1/year",
+        meaning="annualised return that the factors do not explain",
+        formula="intercept of x on the factors * ppy, least squares",
+        needs=("factors",),
+    ),
+    Metric(
+        name="r2_factors",
+        direction=0,
+        unit="fraction",
+        meaning="share of the variance of returns that the factors explain",
+        formula="1 - sum(residual^2) / sum((x - mean(x))^2)",
+        needs=("factors",),
+    ),
 )
 """About the result of a run; the same run key gives the same bits."""
 
@@ -401,6 +417,7 @@ __all__ = [
     "AccountSums",
     "Metric",
     "equity_metrics",
+    "metric_named",
     "metrics_given",
     "periods_per_year_of",
     "result_metrics",
@@ -415,13 +432,50 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 """Every metric of a run by name, result metrics first."""
 
 RESULT_METRICS = tuple(metric.name for metric in RESULT)
-"""Names of the metrics of a run's result, in order; the same run key gives the same bits."""
+"""Names of the metrics of a run's result, in order; the same run key gives the same bits.
+
+Beside these there is one ``beta_<factor>`` for each factor; see :func:`metric_named`.
+"""
 
 BENCHMARK = "benchmark"
 """What a metric needs that compares with the benchmark."""
 
+FACTORS = "factors"
+"""What a metric needs that explains returns by factors."""
+
+FACTOR_BETA = "beta_"
+"""Prefix of the metrics that hold the slopes on factors."""
+
+ACCOUNT_METRICS = tuple(metric.name for metric in RESULT if FACTORS not in metric.needs)
+"""Names of the result metrics of a run without factors."""
+
 EXECUTION_METRICS = tuple(metric.name for metric in EXECUTION)
 """Names of the metrics of a run's computation."""
+
+
+def metric_named(name: str) -> Metric | None:
+    """Return the metric of a name, that of a factor's slope included; None for an unknown one."""
+    factor = name.removeprefix(FACTOR_BETA)
+    if factor in (name, ""):
+        return METRICS.get(name)
+    return Metric(
+        name=name,
+        direction=0,
+        unit="",
+        meaning=f"return with the factor {factor}, the others held fixed",
+        formula="slope of x on the factor, least squares",
+        needs=(FACTORS,),
+    )
+
+
+def result_names(names: Iterable[str]) -> list[str]:
+    """Return those of some names that are result metrics, in the order of the reports.
+
+    The slopes on factors stand last, by name.
+    """
+    held = set(names)
+    slopes = sorted(name for name in held if name not in METRICS and metric_named(name))
+    return [*(name for name in RESULT_METRICS if name in held), *slopes]
 
 
 def metrics_given(known: Collection[str]) -> tuple[str, ...]:
@@ -483,7 +537,7 @@ def result_metrics(
     Returns
     -------
     metrics : dict of str to float
-        By name, in the order of :data:`RESULT_METRICS`; finite.
+        By name, in the order of :data:`ACCOUNT_METRICS`; finite.
     undefined : tuple of str
         Names of the metrics that are not defined for this run.
 
@@ -519,7 +573,7 @@ def result_metrics(
         gained=trips.gained,
         lost=trips.lost,
     )
-    return _defined(worked_out(RESULT_METRICS, path, sums))
+    return _defined(worked_out(ACCOUNT_METRICS, path, sums))
 
 
 def equity_metrics(

@@ -156,6 +156,8 @@ class ReportData:
         Net returns of the best runs and of the benchmark.
     benchmark_metrics
         Result metrics of the benchmark, by name without prefix.
+    benchmark_name
+        What the benchmark is; empty for equal weights.
     sensitivity, importance
         What :func:`.parameter_sensitivity` and :func:`.parameter_importance` returned.
     costs
@@ -184,6 +186,7 @@ class ReportData:
     walk_forward: WalkForwardView | None = None
     curves: Curves | None = None
     benchmark_metrics: Mapping[str, float] = field(default_factory=dict)
+    benchmark_name: str = ""
     sensitivity: pd.DataFrame | None = None
     importance: pd.DataFrame | None = None
     costs: Mapping[str, float] = field(default_factory=dict)

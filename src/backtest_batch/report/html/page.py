@@ -84,7 +84,7 @@ def render_report(data: ReportData) -> str:
         "counts": _counts(data),
         "verdict": None if data.overfitting is None else verdict_view(data.overfitting),
         "swept": swept_table(data.table, best),
-        "winner": winner_table(data.table, best, data.benchmark_metrics),
+        "winner": winner_table(data.table, best, data.benchmark_metrics, data.benchmark_name),
         "leaderboard": _leaderboard(data),
         "differences": _differences(data),
         "walk_forward": None if walk_forward is None else walk_forward_section(walk_forward),

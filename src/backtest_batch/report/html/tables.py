@@ -132,11 +132,12 @@ def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
 
 
 def winner_table(
-    table: RunTable, best: Label | None, benchmark: Mapping[str, float]
+    table: RunTable, best: Label | None, benchmark: Mapping[str, float], name: str = ""
 ) -> TextTable | None:
     """Return the best run's metrics beside the benchmark's and the median run's.
 
-    Where a walk-forward measured the run, its out-of-sample metrics stand beside the others.
+    Where a walk-forward measured the run, its out-of-sample metrics stand beside the others. The
+    benchmark's column has its name where it is given.
     """
     if best is None:
         return None
@@ -146,18 +147,18 @@ def winner_table(
         "out of sample": of_best[
             [name for name in of_best.index if name.startswith(OUT_OF_SAMPLE)]
         ].rename(lambda name: str(name).removeprefix(OUT_OF_SAMPLE)),
-        "benchmark": pd.Series(benchmark, dtype=float),
+        f"benchmark: {name}" if name else "benchmark": pd.Series(benchmark, dtype=float),
         "median run": table.metrics[table.finished].median(),
     }
     held = {title: values for title, values in columns.items() if len(values)}
     rows = [
         [
-            name,
-            *(short_numbers(name, [values.get(name, math.nan)])[0] for values in held.values()),
-            metric_meaning(name),
+            metric,
+            *(short_numbers(metric, [values.get(metric, math.nan)])[0] for values in held.values()),
+            metric_meaning(metric),
         ]
-        for name in result_metric_names(of_best.index)
-        if not name.startswith(OUT_OF_SAMPLE)
+        for metric in result_metric_names(of_best.index)
+        if not metric.startswith(OUT_OF_SAMPLE)
     ]
     return TextTable(
         caption="Metrics of the best run beside others",

@@ -50,11 +50,12 @@ def compute_request(request: Request, fetch: Fetch | None = None) -> Answer:
     """
     me = f"{socket.gethostname()}:{os.getpid()}"
     try:
-        if not transfer.is_held(request.fingerprint):
-            copy = None if fetch is None else fetch(request.fingerprint)
-            if copy is None:
-                return Answer(worker=me, missing=request.fingerprint)
-            transfer.keep(copy)
+        for fingerprint in request.fingerprints:
+            if not transfer.is_held(fingerprint):
+                copy = None if fetch is None else fetch(fingerprint)
+                if copy is None:
+                    return Answer(worker=me, missing=fingerprint)
+                transfer.keep(copy)
         with _folders(request) as (task, working_dir, apart):
             answer = CREW.compute(request, task, working_dir)
             if apart and answer.reply is not None:

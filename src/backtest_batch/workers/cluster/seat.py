@@ -17,7 +17,7 @@ from backtest_batch.workers.chunks import ChunkReply, ChunkTask
 from backtest_batch.workers.cluster.transfer import Answer, PanelCopy, Request, unpack
 from backtest_batch.workers.executor import StartError, Work
 
-MOST_DELIVERIES = 3
+MOST_DELIVERIES = 5
 """How often data is sent to a worker that still says it has none."""
 
 

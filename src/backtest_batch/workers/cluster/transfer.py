@@ -88,9 +88,16 @@ class Sources:
             temporary.replace(target)
 
 
+def sources_of(*targets: str) -> Sources:
+    """Return the user's files behind classes of strategies; none for shipped ones."""
+    found = [_sources_of(target) for target in dict.fromkeys(targets)]
+    if len(found) == 1:
+        return found[0]
+    return Sources({name: text for sources in found for name, text in sources.files.items()})
+
+
 @functools.cache
-def sources_of(target: str) -> Sources:
-    """Return the user's files behind a strategy's class; none for a shipped strategy."""
+def _sources_of(target: str) -> Sources:
     module = target.rpartition(".")[0]
     if module.split(".")[0] == "backtest_batch":
         return Sources({})
@@ -171,7 +178,7 @@ class Request:
     origin
         The command that sends it.
     sources
-        The user's modules that its strategy needs.
+        The user's modules that its strategy, and the benchmarks of its runs, need.
     """
 
     task: ChunkTask
@@ -180,9 +187,12 @@ class Request:
     sources: Sources
 
     @property
-    def fingerprint(self) -> str:
-        """The data that the chunk needs."""
-        return self.task.runs[0].data_fingerprint
+    def fingerprints(self) -> tuple[str, ...]:
+        """The data that the chunk needs: prices, and what its runs are compared with."""
+        runs = self.task.runs
+        beside = [run.benchmark.content for run in runs]
+        beside += [run.factors.content for run in runs if run.factors is not None]
+        return tuple(dict.fromkeys([runs[0].data_fingerprint, *filter(None, beside)]))
 
 
 Row = tuple[str, int, str, FloatArray]

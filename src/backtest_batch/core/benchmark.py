@@ -1,0 +1,413 @@
+"""What runs are compared with: found when they are planned, and its returns when they are computed.
+
+``equal_weight`` of all assets, nothing, a symbol that is bought and held, the returns in a file, or
+a strategy. All but a file trade at the decisions of the run and at its costs, without leverage.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.construct import TARGET, build, typed_node
+from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.cache import open_panel
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import Panel, new_panel
+from backtest_batch.core.data.series import (
+    SUFFIXES,
+    OnBars,
+    SeriesTable,
+    keep_fields,
+    keep_series,
+    levels_on,
+    open_series,
+    prices_on,
+    read_series,
+    returns_on,
+    stored_series,
+)
+from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.engine.simulation import (
+    Simulation,
+    SimulationSettings,
+    benchmark_settings,
+    simulate_many,
+)
+from backtest_batch.core.fingerprint import code_fingerprint, derived_seed, digest
+from backtest_batch.core.strategies.base import target_weights
+from backtest_batch.core.strategies.equal_weight import EqualWeight
+from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
+from backtest_batch.records import Benchmark, RunSpec
+
+EQUAL_WEIGHT, NONE = "equal_weight", "none"
+
+FORMS = (
+    "equal_weight, none, a symbol, the path of a CSV or Parquet file, or a strategy "
+    "({_target_: my_module.MyStrategy, ...})"
+)
+
+LONGEST_GAP = 5
+"""Bars in a row that may lack a price of their own, where the data do not say how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundBenchmark:
+    """A benchmark that was looked for in a panel.
+
+    Attributes
+    ----------
+    benchmark
+        What it is.
+    returns
+        Its returns on the bars, without costs; None where it is no single series.
+    rows
+        How often it has a price of its own on each bar; None where that is not asked.
+    warmup_bars
+        Bars that a strategy needs before its first weight.
+    notes
+        What a reader of the results should know.
+    """
+
+    benchmark: Benchmark
+    returns: FloatArray | None = None
+    rows: OnBars | None = None
+    warmup_bars: int = 0
+    notes: tuple[str, ...] = ()
+
+    def faults(self, panel: Panel, first_bar: int, longest_gap: int) -> list[Fault]:
+        """Return why it cannot be compared with a run that is measured from a bar on.
+
+        Parameters
+        ----------
+        panel, first_bar
+            The data of the run, and its first measured bar.
+        longest_gap
+            Bars in a row that may lack a value of their own.
+        """
+        text = self._fault(panel, first_bar, longest_gap)
+        return [Fault(key="benchmark", value=self.benchmark.name, allowed=text)] if text else []
+
+    def _fault(self, panel: Panel, first_bar: int, longest_gap: int) -> str:
+        if self.warmup_bars > first_bar:
+            start = moment_text(panel.index[min(self.warmup_bars, panel.n_bars - 1)])
+            return (
+                f"needs {self.warmup_bars} bars before its first weight, but measuring begins at "
+                f"bar {first_bar}; start_date={start} measures from there"
+            )
+        if self.returns is None:
+            return ""
+        known = np.isfinite(self.returns[first_bar + 1 :])
+        missing = np.flatnonzero(~known) + first_bar + 1
+        if len(missing):
+            held = np.flatnonzero(np.isfinite(self.returns))
+            covered = "none of them"
+            if len(held):
+                ends = (moment_text(panel.index[max(held[0] - 1, 0)]), panel.index[held[-1]])
+                covered = f"{ends[0]} to {moment_text(ends[1])}"
+            return (
+                f"must cover the measured bars, {moment_text(panel.index[first_bar])} to "
+                f"{moment_text(panel.index[-1])}, but has no return at "
+                f"{moment_text(panel.index[missing[0]])} ({len(missing):,} bars); it covers "
+                f"{covered}: start_date and end_date say what is measured"
+            )
+        bar, length = (0, 0)
+        if self.rows is not None:
+            bar, length = self.rows.longest_gap(range(first_bar + 1, panel.n_bars))
+        if length > longest_gap:
+            return (
+                f"has nothing for {length:,} bars in a row, from {moment_text(panel.index[bar])}: "
+                f"the last value before may stand in for {longest_gap} (data.missing_limit)"
+            )
+        return ""
+
+    def gap_note(self, panel: Panel, first_bar: int) -> str:
+        """Return what to say of measured bars without a value of their own; empty for none."""
+        if self.rows is None:
+            return ""
+        empty = int((self.rows.rows[first_bar + 1 :] == 0).sum())
+        if not empty:
+            return ""
+        return (
+            f"benchmark {self.benchmark.name}: {empty:,} of {panel.n_bars - first_bar - 1:,} "
+            "measured bars have no value of their own; the last one before stands in, a return "
+            "of 0"
+        )
+
+
+def find_benchmark(
+    given: Any,
+    panel: Panel,
+    *,
+    values: str = "prices",
+    source: Source | None = None,
+    seed: int = 0,
+    rebalance: str = "M",
+) -> FoundBenchmark:
+    """Return the benchmark that a configuration names.
+
+    Parameters
+    ----------
+    given
+        The value of the key ``benchmark``.
+    panel
+        The data of the run.
+    values
+        What a file holds: ``prices`` or ``returns``.
+    source
+        Where the data come from, for a symbol that is not among them; None where that is nowhere.
+    seed, rebalance
+        Of the run, for the seed of a strategy.
+
+    Raises
+    ------
+    ConfigurationError
+        When it names nothing; the message says what it may be.
+    DataError
+        When a file cannot be used.
+    """
+    if given is None or given == NONE:
+        return FoundBenchmark(benchmark=Benchmark(kind="none", name=NONE))
+    if isinstance(given, Mapping):
+        return _found_mapping(given, panel, values, source, (seed, rebalance))
+    if isinstance(given, bool | list | tuple):
+        raise ConfigurationError(f"must be {FORMS}")
+    name = str(given)
+    if name == EQUAL_WEIGHT:
+        return FoundBenchmark(benchmark=Benchmark())
+    if name not in panel.symbols and names_file(name):
+        return _found_series(read_series(name, are_prices=values == "prices"), panel, values)
+    return _found_symbol(name, panel, source)
+
+
+def names_file(text: str) -> bool:
+    """Return whether a text is a path and no symbol."""
+    return text.lower().endswith(SUFFIXES) or "/" in text
+
+
+def _found_mapping(
+    given: Mapping[str, Any],
+    panel: Panel,
+    values: str,
+    source: Source | None,
+    seeded_by: tuple[int, str],
+) -> FoundBenchmark:
+    if TARGET in given:
+        return _found_strategy(given, panel, *seeded_by)
+    if set(given) == {"symbol"}:
+        return _found_symbol(str(given["symbol"]), panel, source)
+    if set(given) == {"file"}:
+        table = read_series(str(given["file"]), are_prices=values == "prices")
+        return _found_series(table, panel, values)
+    if set(given) == {"stored"}:
+        return _found_series(stored_series(str(given["stored"])), panel, values)
+    raise ConfigurationError(
+        f"must be {FORMS}; a mapping has _target_, or `symbol`, or `file`, but got "
+        f"{', '.join(map(str, given)) or 'nothing'}"
+    )
+
+
+def _found_strategy(
+    node: Mapping[str, Any], panel: Panel, seed: int, rebalance: str
+) -> FoundBenchmark:
+    node = typed_node(node, key="benchmark")
+    strategy_seed = derived_seed(seed, panel.fingerprint, node, rebalance)
+    strategy, faults = build(node, key="benchmark", seed=strategy_seed)
+    if faults:
+        raise ConfigurationError("; ".join(f"{fault.key}: {fault.allowed}" for fault in faults))
+    if not callable(getattr(strategy, "target_weights", None)):
+        raise ConfigurationError(
+            f"{type(strategy).__name__} has no method target_weights(panel, decisions)"
+        )
+    return FoundBenchmark(
+        benchmark=Benchmark(
+            kind="strategy",
+            name=type(strategy).__name__,
+            node=node,
+            seed=strategy_seed,
+            code=code_fingerprint(str(node[TARGET])),
+        ),
+        warmup_bars=int(getattr(strategy, "warmup_bars", 0)),
+    )
+
+
+def _found_series(table: SeriesTable, panel: Panel, values: str) -> FoundBenchmark:
+    if len(table.names) != 1:
+        raise DataError(
+            f"{table.place} must hold timestamps and one column, but has {len(table.names)}: "
+            f"{', '.join(table.names[:8])}"
+        )
+    table = table.without_gaps()
+    if values == "returns":
+        table = table.as_fractions()
+        if (table.values <= -1.0).any():
+            raise DataError(f"{table.place} holds a return of -100 % or less")
+        on_bars = returns_on(table, panel.index, empty=0.0)
+    else:
+        if (table.values <= 0.0).any():
+            when = moment_text(table.index[int((table.values <= 0.0).any(axis=1).argmax())])
+            raise DataError(
+                f"{table.place} holds a price of 0 or less at {when}; benchmark_values=returns "
+                "reads returns"
+            )
+        on_bars = prices_on(table, panel.index)
+    name = table.names[0] if table.place == "the given series" else table.place
+    return FoundBenchmark(
+        benchmark=Benchmark(
+            kind="series",
+            name=name,
+            content=keep_series(panel.index, ("benchmark",), on_bars.returns),
+        ),
+        returns=on_bars.returns[:, 0],
+        rows=on_bars,
+        notes=table.notes,
+    )
+
+
+def _found_symbol(symbol: str, panel: Panel, source: Source | None) -> FoundBenchmark:
+    fields, is_traded = symbol_prices(symbol, panel, source)
+    returns = np.full(panel.n_bars, np.nan)
+    returns[1:] = fields["close"][1:, 0] / fields["close"][:-1, 0] - 1.0
+    content, notes = "", tuple[str, ...]()
+    if not is_traded:
+        content = keep_fields(panel.index, (symbol,), fields)
+        notes = (
+            f"benchmark {symbol}: is not among the symbols that are traded, and only compared with",
+        )
+    return FoundBenchmark(
+        benchmark=Benchmark(kind="symbol", name=symbol, content=content),
+        returns=returns,
+        notes=notes,
+    )
+
+
+def symbol_prices(
+    symbol: str, panel: Panel, source: Source | None
+) -> tuple[dict[str, FloatArray], bool]:
+    """Return the fields of a symbol on the bars of a panel, and whether it is one of its assets.
+
+    Each is of shape (n_bars, 1). A symbol that ``data.symbols`` or ``data.exclude`` leaves out is
+    read from the same source.
+
+    Raises
+    ------
+    ConfigurationError
+        When neither has it; the message names the close ones.
+    """
+    if symbol in panel.symbols:
+        column = panel.symbols.index(symbol)
+        return {
+            name: np.array(values[:, column : column + 1], order="C")
+            for name, values in panel.fields.items()
+        }, True
+    reason = ""
+    if source is not None and is_dataclass(source):
+        alone = replace(source, symbols=[symbol], symbols_file=None, exclude=None)
+        try:
+            return levels_on(load_panel(alone), panel.index), False
+        except DataError as error:
+            reason = f": {error}"
+    else:
+        close = difflib.get_close_matches(symbol, panel.symbols, n=3)
+        reason = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise ConfigurationError(
+        f"'{symbol}' is no symbol of the data{reason} (a file is named by its path, such as "
+        f"{symbol}.csv)"
+    )
+
+
+def benchmark_identity(benchmark: Benchmark) -> Any:
+    """Return what stands for a benchmark in hashes: content, never the path of a file."""
+    if benchmark.kind in (EQUAL_WEIGHT, NONE):
+        return benchmark.kind
+    if benchmark.kind == "series":
+        return {"series": benchmark.content}
+    if benchmark.kind == "symbol":
+        return {"symbol": benchmark.name, "content": benchmark.content}
+    return {"strategy": benchmark.node, "seed": benchmark.seed, "code": benchmark.code}
+
+
+def benchmark_key_of(benchmark: Benchmark, equal_weight_key: str) -> str:
+    """Return the key of a run's benchmark, given that of equal weights; empty for none."""
+    if benchmark.kind == NONE:
+        return ""
+    if benchmark.kind == EQUAL_WEIGHT:
+        return equal_weight_key
+    return digest([equal_weight_key, benchmark_identity(benchmark)])
+
+
+def benchmark_simulations(
+    runs: Sequence[RunSpec], panel: Panel, decisions: IntArray, first_bar: int
+) -> list[Simulation | FloatArray | None]:
+    """Return the benchmark of each run: its account; of a file, the returns; None without one.
+
+    Parameters
+    ----------
+    runs
+        Runs that share data and rebalance dates.
+    panel, decisions
+        Prices, and decision bars.
+    first_bar
+        First bar of the accounts. Returns of a file begin there, too.
+    """
+    measured = decisions[decisions >= first_bar]
+    found: list[Simulation | FloatArray | None] = [None] * len(runs)
+    groups: dict[str, list[int]] = {}
+    for position, run in enumerate(runs):
+        groups.setdefault(digest(benchmark_identity(run.benchmark)), []).append(position)
+    for positions in groups.values():
+        benchmark = runs[positions[0]].benchmark
+        if benchmark.kind == "series":
+            returns = np.array(open_series(benchmark.content)[first_bar:, 0])
+            returns[0] = np.nan
+            for position in positions:
+                found[position] = returns
+        elif benchmark.kind != NONE:
+            settings = [benchmark_settings(runs[position].config) for position in positions]
+            accounts = simulated(benchmark, panel, measured, settings, first_bar)
+            for position, account in zip(positions, accounts, strict=True):
+                found[position] = account
+    return found
+
+
+def simulated(
+    benchmark: Benchmark,
+    panel: Panel,
+    decisions: IntArray,
+    settings: Sequence[SimulationSettings],
+    first_bar: int,
+) -> list[Simulation]:
+    """Return the accounts of a benchmark that trades, one for each of some conditions."""
+    weights: FloatArray
+    if benchmark.kind == "symbol":
+        panel = _alone(benchmark, panel)
+        weights = np.ones((len(decisions), 1))
+    else:
+        strategy: Any = EqualWeight()
+        if benchmark.node is not None:
+            strategy, faults = build(benchmark.node, key="benchmark", seed=benchmark.seed)
+            if faults:
+                raise ConfigurationError("\n".join(map(str, faults)), faults)
+        try:
+            weights = target_weights(strategy, panel, decisions)
+        except Exception as error:
+            # Or one would look for it in the strategy of the run.
+            said = f"the benchmark {benchmark.name}: {type(error).__name__}: {error}"
+            raise StrategyError(said) from error
+    return simulate_many(panel, decisions, weights, settings, first_bar)
+
+
+def _alone(benchmark: Benchmark, panel: Panel) -> Panel:
+    """Return the panel of the benchmark's symbol alone."""
+    if benchmark.content:
+        return open_panel(benchmark.content)
+    fields, _ = symbol_prices(benchmark.name, panel, None)
+    return new_panel(panel.index, (benchmark.name,), fields)
+
+
+def net_returns(found: Simulation | FloatArray | None) -> FloatArray | None:
+    """Return the net returns of a benchmark from its first bar on."""
+    return found.net_return if isinstance(found, Simulation) else found

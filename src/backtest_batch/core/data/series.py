@@ -1,0 +1,333 @@
+"""Numbers by timestamp that are no assets: read from a file, and brought onto the bars of a panel.
+
+A benchmark and factors come so. What was brought onto the bars is kept in the cache under the
+fingerprint of its content, where worker processes find it: as a panel whose only field holds
+returns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.core.data import cache, csv_file, parquet_file
+from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.panel import Panel, content_fingerprint
+from backtest_batch.core.data.sources.files import Csv, Files, Parquet
+from backtest_batch.core.data.timestamps import index_of
+from backtest_batch.core.data.wording import printable_name
+from backtest_batch.core.engine.calendar import periods_per_year_from
+from backtest_batch.errors import DataError
+
+SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
+"""Endings of files that hold series."""
+
+LARGEST_VOLATILITY = 1.5
+"""Returns of a larger annual volatility are taken for percent: 150 % against 1.5 %."""
+
+MISSING_CODES = (-99.99, -999.0)
+"""What stands for a missing value in the files of French's data library."""
+
+
+def known_rows(values: FloatArray) -> BoolArray:
+    """Return which rows of an array of shape (n_rows, n_columns) have all values."""
+    return np.asarray(np.isfinite(values).all(axis=1), dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesTable:
+    """Series of one file, or from memory.
+
+    Attributes
+    ----------
+    place
+        What it is called in messages.
+    index
+        Timestamps, strictly increasing, shape (n_rows,).
+    names
+        Names of the columns.
+    values
+        Shape (n_rows, n_columns); NaN where there is no value.
+    notes
+        What was said while it was read.
+    """
+
+    place: str
+    index: pd.DatetimeIndex
+    names: tuple[str, ...]
+    values: FloatArray
+    notes: tuple[str, ...] = ()
+
+    def only(self, names: Sequence[str]) -> "SeriesTable":
+        """Return some of the columns."""
+        columns = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), values=self.values[:, columns])
+
+    def without_gaps(self) -> "SeriesTable":
+        """Return the rows in which every column has a value.
+
+        Raises
+        ------
+        DataError
+            When there is none.
+        """
+        kept = known_rows(self.values)
+        if not kept.any():
+            raise DataError(f"{self.place} holds no value")
+        return replace(self, index=self.index[kept], values=self.values[kept])
+
+    def as_fractions(self) -> "SeriesTable":
+        """Return returns as fractions; percent are told by their size, and that is said.
+
+        Raises
+        ------
+        DataError
+            When a column is prices by all appearance: it is always above 0, and mostly above 1.
+        """
+        for name, column in zip(self.names, self.values.T, strict=True):
+            held = column[np.isfinite(column)]
+            if len(held) and held.min() > 0.0 and np.median(held) > 1.0:
+                raise DataError(
+                    f"{self.place}: {name} holds prices, it seems, {held[0]:g} first; returns are "
+                    "wanted here, as 0.01 or 1 for 1 %"
+                )
+        per_year = periods_per_year_from(self.index) or 252.0
+        with np.errstate(invalid="ignore"):
+            deviations = np.nanstd(self.values, axis=0)
+        varying = deviations[np.isfinite(deviations)]
+        typical = float(np.median(varying)) if len(varying) else 0.0
+        if typical * np.sqrt(per_year) <= LARGEST_VOLATILITY:
+            return self
+        said = (
+            f"{self.place}: the returns are read as percent, 1.5 is 0.015: as fractions they would "
+            f"vary by {typical * np.sqrt(per_year):.0%} a year"
+        )
+        return replace(self, values=self.values / 100.0, notes=(*self.notes, said))
+
+
+def read_series(path: str, *, are_prices: bool) -> SeriesTable:
+    """Return the series in a CSV or Parquet file: timestamps, and a column for each.
+
+    Parameters
+    ----------
+    path
+        The file, relative to the working directory.
+    are_prices
+        Whether it holds prices; then one with the fields of an asset (``Open``, ``Close``,
+        ``Adj Close``) is read as files of ``data.path`` are. Else every column is a series.
+
+    Raises
+    ------
+    DataNotFoundError
+        When there is no such file.
+    DataError
+        When it cannot be understood; the message names file, column and timestamp.
+    """
+    if not path.lower().endswith(SUFFIXES):
+        raise DataError(
+            f"{printable_name(path)} must be a CSV or Parquet file, named *{' or *'.join(SUFFIXES)}"
+        )
+    try:
+        return _read(path, are_prices=are_prices)
+    except DataError as error:
+        # Days such as 20200131, as French's library writes them, are not asked for twice.
+        if "%Y%m%d" not in str(error):
+            raise
+        return _read(path, are_prices=are_prices, timestamp_format="%Y%m%d")
+
+
+def _read(path: str, *, are_prices: bool, timestamp_format: str | None = None) -> SeriesTable:
+    kind: type[Files] = Csv if path.lower().endswith(csv_file.SUFFIXES) else Parquet
+    place = printable_name(path)
+    source = kind(
+        path=path,
+        timestamp_format=timestamp_format,
+        symbol_column=None,
+        close_column="close" if are_prices else None,
+    )
+    reading = source.read(None)
+    columns = {bars.symbol: bars for bars in reading.bars}
+    first = reading.bars[0]
+    order = np.argsort(first.stamps, kind="stable")
+    index = index_of(first.stamps[order], first.tz)
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise DataError(f"{place}: the timestamp {moment_text(twice)} stands twice")
+    values = np.column_stack([bars.fields["close"][order] for bars in columns.values()])
+    return SeriesTable(
+        place=place, index=index, names=tuple(columns), values=values, notes=reading.notes
+    )
+
+
+def stored_series(fingerprint: str) -> SeriesTable:
+    """Return series that were put into the cache from memory.
+
+    Raises
+    ------
+    DataNotFoundError
+        When they are not there.
+    """
+    panel = cache.open_panel(fingerprint)
+    return SeriesTable(
+        place="the given series",
+        index=panel.index,
+        names=panel.symbols,
+        values=np.array(panel.fields["close"]),
+    )
+
+
+def store_series(values: pd.Series | pd.DataFrame, name: str) -> str:
+    """Put series from memory into the cache; return their fingerprint.
+
+    Parameters
+    ----------
+    values
+        On a DatetimeIndex, one column a series.
+    name
+        What they are for, for messages.
+
+    Raises
+    ------
+    DataError
+        When they are no numbers by timestamp, or a timestamp stands twice.
+    """
+    frame = values.to_frame(values.name or name) if isinstance(values, pd.Series) else values
+    if not isinstance(frame, pd.DataFrame) or not isinstance(frame.index, pd.DatetimeIndex):
+        kind = type(values).__name__
+        raise DataError(f"`{name}` must be a Series or DataFrame on a DatetimeIndex, not {kind}")
+    frame = frame.sort_index()
+    if frame.index.hasnans or not frame.index.is_unique or not frame.columns.is_unique:
+        raise DataError(f"`{name}` must have each timestamp and each column once")
+    try:
+        numbers = frame.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"`{name}` must hold numbers: {error}") from error
+    names = tuple(str(column) for column in frame.columns)
+    return keep_series(pd.DatetimeIndex(frame.index), names, numbers)
+
+
+def keep_series(index: pd.DatetimeIndex, names: tuple[str, ...], values: FloatArray) -> str:
+    """Put arrays of shape (n_bars, n_names) into the cache; return their fingerprint."""
+    return keep_fields(index, names, {"close": values})
+
+
+def keep_fields(
+    index: pd.DatetimeIndex, names: tuple[str, ...], fields: dict[str, FloatArray]
+) -> str:
+    """Put fields of assets, unchecked, into the cache; return their fingerprint."""
+    index = index.as_unit("ns")
+    arrays = {name: np.ascontiguousarray(values) for name, values in fields.items()}
+    fingerprint = content_fingerprint(index, names, arrays)
+    cache.store(Panel(index=index, symbols=names, fields=arrays, fingerprint=fingerprint))
+    return fingerprint
+
+
+def open_series(fingerprint: str) -> FloatArray:
+    """Return what :func:`keep_series` put into the cache, shape (n_bars, n_names).
+
+    Raises
+    ------
+    DataNotFoundError
+        When it is not there.
+    """
+    return cache.open_panel(fingerprint).fields["close"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnBars:
+    """Returns of series on the bars of a panel.
+
+    Attributes
+    ----------
+    returns
+        Shape (n_bars, n_series); NaN where they are not known.
+    rows
+        How many rows of the series lie after the bar before, up to this one, shape (n_bars,).
+    """
+
+    returns: FloatArray
+    rows: IntArray
+
+    def longest_gap(self, bars: range) -> tuple[int, int]:
+        """Return the first bar of the longest run of bars without a row, and its length."""
+        empty = np.concatenate(([0], self.rows[bars.start : bars.stop] == 0, [0])).astype(np.int8)
+        steps = np.diff(empty)
+        starts, stops = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+        if not len(starts):
+            return bars.start, 0
+        longest = int((stops - starts).argmax())
+        return bars.start + int(starts[longest]), int((stops - starts)[longest])
+
+
+def prices_on(table: SeriesTable, index: pd.DatetimeIndex) -> OnBars:
+    """Return what prices came to from bar to bar: each bar has the last price up to it.
+
+    After the last price nothing is known.
+    """
+    last, beyond = _last_rows(table.index, index)
+    levels = np.where((last >= 0)[:, None], table.values[np.maximum(last, 0)], np.nan)
+    levels[beyond] = np.nan
+    returns = np.full(levels.shape, np.nan)
+    returns[1:] = levels[1:] / levels[:-1] - 1.0
+    return OnBars(returns=returns, rows=np.diff(last, prepend=-1))
+
+
+def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> OnBars:
+    """Return returns on the bars: those since the bar before are compounded.
+
+    Parameters
+    ----------
+    table
+        Returns, as fractions.
+    index
+        Timestamps of the bars.
+    empty
+        What a bar has on which none falls, between the first and the last of them.
+    """
+    last, beyond = _last_rows(table.index, index)
+    rows = np.diff(last, prepend=-1)
+    returns = np.full((len(index), len(table.names)), np.nan)
+    returns[rows == 0] = empty
+    returns[rows == 1] = table.values[last[rows == 1]]
+    several = np.flatnonzero(rows > 1)
+    if len(several):
+        edges = np.column_stack((last[several] - rows[several] + 1, last[several] + 1)).ravel()
+        # A last row of ones: reduceat wants every edge to be a row.
+        growth = np.vstack((1.0 + table.values, np.ones(len(table.names))))
+        returns[several] = np.multiply.reduceat(growth, edges, axis=0)[::2] - 1.0
+    returns[last < 0] = np.nan
+    # Of the first bar that has rows it is not known whether they begin where the bar does.
+    first = int((last < 0).sum())
+    if first < len(index) and (first == 0 or rows[first] > 1):
+        returns[first] = np.nan
+    returns[beyond] = np.nan
+    return OnBars(returns=returns, rows=rows)
+
+
+def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray, BoolArray]:
+    """Return the last row at or before each bar, -1 for none, and which bars lie after all rows.
+
+    Where both come once a day, days are compared: a close at 16:00 is that of its date.
+    """
+    if rows.tz is not None and bars.tz is not None:
+        rows = rows.tz_convert(bars.tz)
+    bars, rows = bars.tz_localize(None).as_unit("ns"), rows.tz_localize(None).as_unit("ns")
+    if bars.normalize().is_unique and rows.normalize().is_unique:
+        bars, rows = bars.normalize(), rows.normalize()
+    last = np.searchsorted(rows.asi8, bars.asi8, side="right").astype(np.int64) - 1
+    return last, np.asarray(bars > rows[-1])
+
+
+def levels_on(source: Panel, index: pd.DatetimeIndex) -> dict[str, FloatArray]:
+    """Return the fields of a panel on other bars: each has the last bar up to it.
+
+    After its last bar nothing is known.
+    """
+    last, beyond = _last_rows(source.index, index)
+    fields = {}
+    for name, values in source.fields.items():
+        fields[name] = np.where((last >= 0)[:, None], values[np.maximum(last, 0)], np.nan)
+        fields[name][beyond] = np.nan
+    return fields

@@ -1,0 +1,323 @@
+"""What explains the returns of runs: factors, and least squares on them.
+
+Factors are a file of returns (timestamps and one column a factor), or symbols. Returns of a file
+are taken as they are: long-short portfolios, and markets above the risk-free rate, are excess
+returns already. Of symbols the returns above the risk-free rate count.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backtest_batch.arrays import FloatArray
+from backtest_batch.core.benchmark import names_file, symbol_prices
+from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.data.series import (
+    MISSING_CODES,
+    OnBars,
+    SeriesTable,
+    keep_series,
+    known_rows,
+    read_series,
+    returns_on,
+    stored_series,
+)
+from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.engine.metrics import FACTOR_BETA
+from backtest_batch.errors import ConfigurationError, DataError, Fault
+from backtest_batch.records import Factors
+
+RISK_FREE = "rf"
+"""Column of a file of factors that holds the risk-free rate, and is none."""
+
+_NEGLIGIBLE = 1e-12
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+FORMS = (
+    "the path of a CSV or Parquet file with one column a factor, or a list of symbols; "
+    "{file: path, unit: percent} says what the numbers are"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundFactors:
+    """Factors that were looked for, on the bars of a panel.
+
+    Attributes
+    ----------
+    factors
+        What they are; None for none.
+    returns
+        Shape (n_bars, n_factors), NaN where they are not known.
+    place
+        What they are called in messages.
+    notes
+        What a reader of the results should know.
+    """
+
+    factors: Factors | None = None
+    returns: FloatArray | None = None
+    place: str = ""
+    notes: tuple[str, ...] = ()
+
+    def faults(self, panel: Panel, first_bar: int) -> list[Fault]:
+        """Return why no run that is measured from a bar on can be explained by them."""
+        if self.returns is None:
+            return []
+        known = known_rows(self.returns)
+        n_known, least = int(known[first_bar + 1 :].sum()), self.returns.shape[1] + 2
+        if n_known >= least:
+            return []
+        text = (
+            f"must have returns on at least {least} of the measured bars, "
+            f"{moment_text(panel.index[first_bar])} to {moment_text(panel.index[-1])}, but has "
+            f"them on {n_known}"
+        )
+        return [Fault(key="factors", value=self.place, allowed=text)]
+
+    def cover_notes(self, panel: Panel, first_bar: int) -> list[str]:
+        """Return what to say of a run that is measured from a bar on."""
+        if self.returns is None or self.factors is None:
+            return []
+        measured = self.returns[first_bar + 1 :]
+        known = known_rows(measured)
+        said = []
+        if not known.all():
+            when = moment_text(panel.index[first_bar + 1 + int((~known).argmax())])
+            said.append(
+                f"factors {self.place}: {int((~known).sum()):,} of {len(known):,} measured bars "
+                f"have none, the first at {when}; alpha_factors and the like leave them out"
+            )
+        collinear = collinear_factor(measured[known])
+        if collinear is not None:
+            name = self.factors.names[collinear]
+            said.append(
+                f"factors {self.place}: {name} does not vary, or the factors before it make it up: "
+                f"alpha_factors, r2_factors and the slopes are undefined; leave {name} out"
+            )
+        return said
+
+
+def find_factors(given: Any, panel: Panel, source: Source | None = None) -> FoundFactors:
+    """Return the factors that a configuration names.
+
+    Parameters
+    ----------
+    given
+        The value of the key ``factors``.
+    panel
+        The data of the run.
+    source
+        Where they come from, for symbols that are not among them.
+
+    Raises
+    ------
+    ConfigurationError
+        When it names none; the message says what it may be.
+    DataError
+        When a file cannot be used.
+    """
+    if given is None or given == "none":
+        return FoundFactors()
+    if isinstance(given, Mapping):
+        return _found_mapping(given, panel)
+    if isinstance(given, list | tuple):
+        return _found_symbols([str(item) for item in given], panel, source)
+    if isinstance(given, bool):
+        raise ConfigurationError(f"must be {FORMS}")
+    name = str(given)
+    if name not in panel.symbols and names_file(name):
+        return _found_table(read_series(name, are_prices=False), panel, None)
+    return _found_symbols([name], panel, source)
+
+
+def _found_mapping(given: Mapping[str, Any], panel: Panel) -> FoundFactors:
+    unit = given.get("unit")
+    places = [name for name in ("file", "stored") if name in given]
+    if len(places) != 1 or not set(given) <= {"file", "stored", "unit"}:
+        raise ConfigurationError(f"must be {FORMS}; but got {', '.join(map(str, given))}")
+    if unit not in (None, "percent", "fraction"):
+        raise ConfigurationError(f"`unit` must be percent or fraction, but got {unit}")
+    where = str(given[places[0]])
+    if places == ["file"]:
+        return _found_table(read_series(where, are_prices=False), panel, unit)
+    return _found_table(stored_series(where), panel, unit)
+
+
+def _found_table(table: SeriesTable, panel: Panel, unit: str | None) -> FoundFactors:
+    notes = list(table.notes)
+    rates = [name for name in table.names if name.strip().casefold() == RISK_FREE]
+    if rates:
+        notes.append(
+            f"factors {table.place}: {rates[0]} is the risk-free rate and no factor; what is "
+            "subtracted from the returns is risk_free_rate"
+        )
+    columns = [name for name in table.names if name not in rates]
+    if not columns:
+        raise DataError(f"{table.place} holds no factor")
+    table = SeriesTable(
+        place=table.place,
+        index=table.index,
+        names=tuple(columns),
+        values=_without_codes(table.only(columns).values),
+    )
+    empty = [
+        name for name, held in zip(columns, table.values.T, strict=True) if np.isnan(held).all()
+    ]
+    if empty:
+        raise DataError(f"{table.place}: the factor {empty[0]} has no value")
+    if unit is None:
+        table = table.as_fractions()
+        notes += table.notes
+    values = table.values / 100.0 if unit == "percent" else table.values
+    table = SeriesTable(place=table.place, index=table.index, names=table.names, values=values)
+    on_bars = returns_on(table, panel.index, empty=math.nan)
+    _refuse_sparse(table, on_bars)
+    return FoundFactors(
+        factors=Factors(
+            names=_metric_names(table.names, table.place),
+            content=keep_series(panel.index, table.names, on_bars.returns),
+        ),
+        returns=on_bars.returns,
+        place=table.place,
+        notes=tuple(notes),
+    )
+
+
+def _without_codes(values: FloatArray) -> FloatArray:
+    return np.where(np.isin(values, MISSING_CODES), np.nan, values)
+
+
+def _refuse_sparse(table: SeriesTable, on_bars: OnBars) -> None:
+    """Refuse returns of longer bars than the data has: a month's return is no day's."""
+    within = np.flatnonzero(np.isfinite(on_bars.returns).any(axis=1))
+    if not len(within):
+        raise DataError(
+            f"{table.place} covers {moment_text(table.index[0])} to "
+            f"{moment_text(table.index[-1])}, and none of the bars of the data"
+        )
+    own = on_bars.rows[within[0] : within[-1] + 1] > 0
+    if own.mean() < 0.5:
+        raise DataError(
+            f"{table.place} has a return on {int(own.sum()):,} of {len(own):,} bars between its "
+            "first and its last: its bars are longer than those of the data, and a return of a "
+            "month cannot be set against one of a day; give factors of the data's own bars"
+        )
+
+
+def _found_symbols(symbols: Sequence[str], panel: Panel, source: Source | None) -> FoundFactors:
+    if not symbols:
+        return FoundFactors()
+    if len(set(symbols)) < len(symbols):
+        raise ConfigurationError(f"names a symbol twice: {', '.join(symbols)}")
+    returns = np.full((panel.n_bars, len(symbols)), np.nan)
+    for column, symbol in enumerate(symbols):
+        close = symbol_prices(symbol, panel, source)[0]["close"][:, 0]
+        returns[1:, column] = close[1:] / close[:-1] - 1.0
+    return FoundFactors(
+        factors=Factors(
+            names=_metric_names(symbols, "factors"),
+            content=keep_series(panel.index, tuple(symbols), returns),
+            are_excess=False,
+        ),
+        returns=returns,
+        place=", ".join(symbols),
+    )
+
+
+def _metric_names(names: Sequence[str], place: str) -> tuple[str, ...]:
+    """Return names that MLflow takes as parts of a metric's name."""
+    safe = [_UNSAFE.sub("_", name.strip()) for name in names]
+    for position, name in enumerate(safe):
+        if name in safe[:position] or not name.strip("_"):
+            raise DataError(f"{place}: the factor {names[position]!r} needs a name of its own")
+    return tuple(safe)
+
+
+def factors_identity(factors: Factors | None) -> Any:
+    """Return what stands for factors in hashes: content, never the path of a file."""
+    if factors is None:
+        return None
+    return {
+        "names": list(factors.names),
+        "content": factors.content,
+        "are_excess": factors.are_excess,
+    }
+
+
+def factor_metric_names(factors: Factors | None) -> tuple[str, ...]:
+    """Return the names of the metrics that factors add to a run."""
+    if factors is None:
+        return ()
+    return ("alpha_factors", "r2_factors", *(FACTOR_BETA + name for name in factors.names))
+
+
+def collinear_factor(returns: FloatArray) -> int | None:
+    """Return the position of the first factor that does not vary, or that others make up.
+
+    Parameters
+    ----------
+    returns
+        Shape (n_bars, n_factors), finite.
+    """
+    from backtest_batch.core.engine.regression import least_squares
+
+    if not len(returns):
+        return None
+    columns = np.array(returns.T, order="C")
+    *_, collinear = least_squares(columns, np.zeros(len(returns)), np.zeros(returns.shape[1]))
+    return None if collinear < 0 else int(collinear)
+
+
+def factor_metrics(
+    factors: Factors,
+    returns: FloatArray,
+    net_return: FloatArray,
+    *,
+    periods_per_year: float,
+    risk_free_rate: float = 0.0,
+) -> dict[str, float]:
+    """Return the metrics of a run that its factors define; an undefined one is absent.
+
+    With x the net returns above the risk-free rate and f the factors, least squares of
+    ``x = a + b f + e``: ``alpha_factors = a ppy``, ``beta_<factor> = b``, and
+    ``r2_factors = 1 - sum(e^2) / sum((x - mean(x))^2)``. Bars on which a factor is not known are
+    left out. Undefined with fewer returns than factors + 2, and with factors that make up each
+    other.
+
+    Parameters
+    ----------
+    factors
+        What the factors are.
+    returns
+        Their returns on the measured bars, shape (n_measured, n_factors).
+    net_return
+        Net returns of the run on these bars, NaN where there is none, shape (n_measured,).
+    periods_per_year
+        Bars a year.
+    risk_free_rate
+        Annual rate.
+    """
+    from backtest_batch.core.engine.regression import least_squares
+
+    risk_free = risk_free_rate / periods_per_year
+    used = known_rows(returns) & np.isfinite(net_return)
+    columns = np.array(returns[used].T, order="C")
+    if not factors.are_excess:
+        columns -= risk_free
+    if columns.shape[1] < len(factors.names) + 2:
+        return {}
+    excess = net_return[used] - risk_free
+    slopes = np.zeros(len(factors.names))
+    varies = bool(np.ptp(excess) > _NEGLIGIBLE)
+    intercept, r2, collinear = least_squares(columns, excess, slopes)
+    if collinear >= 0:
+        return {}
+    values = (intercept * periods_per_year, r2 if varies else math.nan, *slopes.tolist())
+    found = dict(zip(factor_metric_names(factors), map(float, values), strict=True))
+    return {name: value for name, value in found.items() if math.isfinite(value)}
