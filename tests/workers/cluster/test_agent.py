@@ -1,9 +1,11 @@
 """What a worker of a cluster does with a request, without an engine around it."""
 
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from backtest_batch.core.data import cache
@@ -85,7 +87,7 @@ def test_what_runs_are_compared_with_travels_too(planned, working_dir, request_o
     prices = pd.DataFrame({"index": np.linspace(90.0, 110.0, 2_000)}, index=days)
     prices.to_csv("index.csv")
     prices.pct_change().rename(columns={"index": "market"}).to_csv("factors.csv")
-    plan = planned(*SMALL, "benchmark=index.csv", "factors=factors.csv")
+    plan = planned(*SMALL[:3], "benchmark=index.csv", "factors=factors.csv")
     (run,) = plan.runs
     wanted = (run.data_fingerprint, run.benchmark.content, run.factors.content)
     request = request_of(plan.runs)
