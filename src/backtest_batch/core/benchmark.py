@@ -46,7 +46,7 @@ from backtest_batch.records import Benchmark, RunSpec
 EQUAL_WEIGHT, NONE = "equal_weight", "none"
 
 FORMS = (
-    "equal_weight, none, a symbol, the path of a CSV or Parquet file, or a strategy "
+    "equal_weight, none, a symbol, the path of a file (CSV, Parquet, Excel), or a strategy "
     "({_target_: my_module.MyStrategy, ...})"
 )
 
@@ -199,8 +199,12 @@ def _found_mapping(
         return _found_strategy(given, panel, *seeded_by)
     if set(given) == {"symbol"}:
         return _found_symbol(str(given["symbol"]), panel, source)
-    if set(given) == {"file"}:
-        table = read_series(str(given["file"]), are_prices=values == "prices")
+    if "file" in given:
+        options = {name: value for name, value in given.items() if name not in ("file", "values")}
+        values = given.get("values", values)
+        if values not in ("prices", "returns"):
+            raise ConfigurationError(f"`values` must be prices or returns, but got {values}")
+        table = read_series(str(given["file"]), are_prices=values == "prices", options=options)
         return _found_series(table, panel, values)
     if set(given) == {"stored"}:
         return _found_series(stored_series(str(given["stored"])), panel, values)

@@ -39,7 +39,7 @@ _NEGLIGIBLE = 1e-12
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 FORMS = (
-    "the path of a CSV or Parquet file with one column a factor, or a list of symbols; "
+    "the path of a file (CSV, Parquet, Excel) with one column a factor, or a list of symbols; "
     "{file: path, unit: percent} says what the numbers are"
 )
 
@@ -139,13 +139,15 @@ def find_factors(given: Any, panel: Panel, source: Source | None = None) -> Foun
 def _found_mapping(given: Mapping[str, Any], panel: Panel) -> FoundFactors:
     unit = given.get("unit")
     places = [name for name in ("file", "stored") if name in given]
-    if len(places) != 1 or not set(given) <= {"file", "stored", "unit"}:
+    if len(places) != 1:
         raise ConfigurationError(f"must be {FORMS}; but got {', '.join(map(str, given))}")
     if unit not in (None, "percent", "fraction"):
         raise ConfigurationError(f"`unit` must be percent or fraction, but got {unit}")
     where = str(given[places[0]])
     if places == ["file"]:
-        return _found_table(read_series(where, are_prices=False), panel, unit)
+        options = {name: value for name, value in given.items() if name not in ("file", "unit")}
+        table = read_series(where, are_prices=False, options=options)
+        return _found_table(table, panel, unit)
     return _found_table(stored_series(where), panel, unit)
 
 

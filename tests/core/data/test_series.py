@@ -12,7 +12,7 @@ from backtest_batch.core.data.series import (
     store_series,
     stored_series,
 )
-from backtest_batch.errors import DataError, DataNotFoundError
+from backtest_batch.errors import ConfigurationError, DataError, DataNotFoundError
 
 DAYS = pd.bdate_range("2020-01-01", periods=10)
 
@@ -95,7 +95,7 @@ def test_a_file_of_one_asset_gives_its_adjusted_close(tmp_path):
     [
         ("x.csv", "date,x\n2020-01-02,1\n2020-01-02,2\n", "2020-01-02 stands twice"),
         ("x.csv", "date,x\n2020-01-02,one\n", "which is no number"),
-        ("x.txt", "", r"must be a CSV or Parquet file"),
+        ("x.dat", "", "must be a CSV, Parquet, Feather or Excel file"),
     ],
 )
 def test_a_file_that_is_no_series_is_refused(tmp_path, name, text, said):
@@ -115,3 +115,33 @@ def test_series_of_a_notebook_come_back_from_the_cache():
     for wrong in (frame.reset_index(), [1, 2], frame.assign(a="x")):
         with pytest.raises(DataError, match="`factors` must"):
             store_series(wrong, "factors")
+
+
+FRENCH = """This file was created by CMPT_ME_BEME_RETS using the 202210 CRSP database.
+The 1-month TBill return is from Ibbotson and Associates, Inc.
+
+,Mkt-RF,SMB,RF
+20100104,    1.69,    0.60,   0.000
+20100105,    0.31,   -0.60,   0.000
+
+Copyright 2022 Kenneth R. French
+"""
+
+
+def test_a_file_of_french_is_read_as_it_comes(tmp_path):
+    path = tmp_path / "F-F_Research_Data_Factors_daily.csv"
+    path.write_text(FRENCH)
+    found = read_series(str(path), are_prices=False)
+    assert found.names == ("Mkt-RF", "SMB", "RF")
+    assert found.values[:, 0].tolist() == [1.69, 0.31]
+
+
+def test_options_of_files_stand_beside_them(tmp_path):
+    path = tmp_path / "index.csv"
+    path.write_text("Tag;Kurs\n02.01.2010;1.234,5\n13.01.2010;1.235,5\n")
+    with pytest.raises(DataError, match=r"such options stand beside the file: \{file: "):
+        read_series(str(path), are_prices=True)
+    found = read_series(str(path), are_prices=True, options={"timestamp_column": "Tag"})
+    assert found.values[:, 0].tolist() == [1234.5, 1235.5]
+    with pytest.raises(ConfigurationError, match=r"did you mean file\.timestamp_column"):
+        read_series(str(path), are_prices=True, options={"timestamp_colum": "Tag"})

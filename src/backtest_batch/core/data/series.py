@@ -5,23 +5,32 @@ fingerprint of its content, where worker processes find it: as a panel whose onl
 returns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
-from backtest_batch.core.data import cache, csv_file, parquet_file
+from backtest_batch.core.construct import TARGET, build
+from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import moment_text
 from backtest_batch.core.data.panel import Panel, content_fingerprint
-from backtest_batch.core.data.sources.files import Csv, Files, Parquet
+from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.core.data.wording import printable_name
 from backtest_batch.core.engine.calendar import periods_per_year_from
-from backtest_batch.errors import DataError
+from backtest_batch.errors import ConfigurationError, DataError, DataNotFoundError
 
-SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
+KINDS: Mapping[str, type[Files]] = {
+    suffix: kind
+    for kind in (Csv, Parquet, Excel)
+    for suffix in (*kind.suffixes, *kind.other_suffixes)
+}
+"""What reads a file, by the ending of its name."""
+
+SUFFIXES = tuple(KINDS)
 """Endings of files that hold series."""
 
 LARGEST_VOLATILITY = 1.5
@@ -107,8 +116,10 @@ class SeriesTable:
         return replace(self, values=self.values / 100.0, notes=(*self.notes, said))
 
 
-def read_series(path: str, *, are_prices: bool) -> SeriesTable:
-    """Return the series in a CSV or Parquet file: timestamps, and a column for each.
+def read_series(
+    path: str, *, are_prices: bool, options: Mapping[str, Any] | None = None
+) -> SeriesTable:
+    """Return the series in a CSV, Parquet, Feather or Excel file: timestamps, a column for each.
 
     Parameters
     ----------
@@ -117,9 +128,13 @@ def read_series(path: str, *, are_prices: bool) -> SeriesTable:
     are_prices
         Whether it holds prices; then one with the fields of an asset (``Open``, ``Close``,
         ``Adj Close``) is read as files of ``data.path`` are. Else every column is a series.
+    options
+        Options of such files (``timestamp_column``, ``decimal``, ``sheet``).
 
     Raises
     ------
+    ConfigurationError
+        When there is no such option.
     DataNotFoundError
         When there is no such file.
     DataError
@@ -127,26 +142,36 @@ def read_series(path: str, *, are_prices: bool) -> SeriesTable:
     """
     if not path.lower().endswith(SUFFIXES):
         raise DataError(
-            f"{printable_name(path)} must be a CSV or Parquet file, named *{' or *'.join(SUFFIXES)}"
+            f"{printable_name(path)} must be a CSV, Parquet, Feather or Excel file, named "
+            f"*{', *'.join(SUFFIXES)}"
         )
     try:
-        return _read(path, are_prices=are_prices)
+        return _read(path, are_prices, options or {})
+    except DataNotFoundError:
+        raise
     except DataError as error:
-        # Days such as 20200131, as French's library writes them, are not asked for twice.
-        if "%Y%m%d" not in str(error):
+        if "`data." not in str(error):
             raise
-        return _read(path, are_prices=are_prices, timestamp_format="%Y%m%d")
+        said = str(error).replace("`data.", "`")
+        raise DataError(
+            f"{said}; such options stand beside the file: "
+            f"{{file: {printable_name(path)}, timestamp_column: ...}}"
+        ) from error
 
 
-def _read(path: str, *, are_prices: bool, timestamp_format: str | None = None) -> SeriesTable:
-    kind: type[Files] = Csv if path.lower().endswith(csv_file.SUFFIXES) else Parquet
+def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTable:
     place = printable_name(path)
-    source = kind(
-        path=path,
-        timestamp_format=timestamp_format,
-        symbol_column=None,
-        close_column="close" if are_prices else None,
-    )
+    longest = max((end for end in SUFFIXES if path.lower().endswith(end)), key=len)
+    node = {
+        TARGET: f"{KINDS[longest].__module__}.{KINDS[longest].__qualname__}",
+        "path": path,
+        "symbol_column": None,
+        "close_column": "close" if are_prices else None,
+        **options,
+    }
+    source, faults = build(node, key="file")
+    if faults:
+        raise ConfigurationError("; ".join(f"{fault.key}: {fault.allowed}" for fault in faults))
     reading = source.read(None)
     columns = {bars.symbol: bars for bars in reading.bars}
     first = reading.bars[0]
