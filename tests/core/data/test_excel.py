@@ -141,6 +141,19 @@ def test_files_that_are_no_workbooks(tmp_path):
         load_panel(Excel(path=book(tmp_path, "empty.xlsx", P=[])))
 
 
+def test_cells_that_stand_far_away(tmp_path):
+    made = openpyxl.Workbook()
+    for row in BARS:
+        made.active.append(row)
+    made.active.cell(5_000, 9, "stray")
+    made.save(tmp_path / "KO.xlsx")
+    assert load_panel(Excel(path=str(tmp_path / "KO.xlsx"))).n_bars == 3
+    made.active.cell(1_048_576, 16_384, "lost")
+    made.save(tmp_path / "far.xlsx")
+    with pytest.raises(DataError, match="a sheet reaches to XFD1048576, which is 1,048,576 rows"):
+        load_panel(Excel(path=str(tmp_path / "far.xlsx")))
+
+
 def test_without_the_package_the_message_says_what_to_install(tmp_path, monkeypatch):
     path = book(tmp_path, P=BARS)
     monkeypatch.setitem(sys.modules, "python_calamine", None)

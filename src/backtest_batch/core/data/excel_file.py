@@ -1,12 +1,15 @@
 """Tables on the sheets of workbooks, read by calamine."""
 
 import math
+import re
+import zipfile
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from backtest_batch.core.data import packed
 from backtest_batch.core.data.csv_dialect import is_value, two_levels
 from backtest_batch.core.data.number_text import DASHES, NULL_TOKENS
 from backtest_batch.core.data.paths import recognised_format
@@ -119,9 +122,11 @@ class Sheet:
 
         names, _, start = self._header
         places = {name: place for place, name in enumerate(names)}
-        rows = self._rows[start:]
-        while rows and not any(map(_text, rows[-1])):
-            rows = rows[:-1]
+        used = [places[name] for name in (*text, *numbers)]
+        end = len(self._rows)
+        while end > start and not any(_text(self._rows[end - 1][place]) for place in used):
+            end -= 1
+        rows = self._rows[start:end]
         columns = {}
         for name in text:
             columns[name] = _moments([row[places[name]] for row in rows])
@@ -220,6 +225,7 @@ def sheets(
         ) from error
     label = printable_name(path)
     try:
+        _check_size(path)
         with path.open("rb") as stream:
             book = CalamineWorkbook.from_filelike(stream)
         names = list(book.sheet_names)
@@ -259,6 +265,46 @@ def sheets(
     for each in filled:
         each.is_one_of_many = len(filled) > 1
     return filled
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a workbook that would fill the memory: all cells up to the last one are held.
+
+    Raises
+    ------
+    DataError
+        When a sheet reaches too far, or unpacks to too much.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(item.file_size for item in archive.infolist())
+        if unpacked > packed.MOST_BYTES:
+            raise DataError(
+                f"{printable_name(path)} unpacks to {unpacked:,} bytes; save it as CSV or Parquet"
+            )
+        for name in archive.namelist():
+            if not re.fullmatch(r"xl/worksheets/[^/]+\.xml", name):
+                continue
+            with archive.open(name) as stream:
+                found = _DIMENSION.search(stream.read(_START))
+            if found is None:
+                continue
+            columns = 0
+            for letter in found[1].decode():
+                columns = columns * 26 + ord(letter) - ord("A") + 1
+            rows = int(found[2])
+            if rows * columns > _MOST_CELLS:
+                raise DataError(
+                    f"{printable_name(path)}: a sheet reaches to {found[1].decode()}{rows}, which "
+                    f"is {rows:,} rows and {columns:,} columns: delete what stands there by "
+                    "mistake, or save the table as CSV"
+                )
+
+
+_DIMENSION = re.compile(rb'<dimension ref="[A-Z]+\d+:([A-Z]+)(\d+)"')
+_START = 1 << 14
+_MOST_CELLS = 100_000_000
 
 
 def _chosen(names: Sequence[str], sheet: str | int, label: str) -> str:
