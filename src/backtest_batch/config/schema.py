@@ -318,6 +318,8 @@ NEUTRAL: Mapping[str, Any] = {
     "data.returns_unit": "auto",
     "data.kind": "ratios",
     "data.notional": None,
+    "data.roll": None,
+    "data.roll_adjust": "ratio",
     "data.session_end": None,
     "data.universe": None,
     "data.delisting_returns": None,

@@ -82,7 +82,7 @@ class Files(Tabular):
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of all files, one file at a time."""
-        keep = None if wanted is None else frozenset(wanted)
+        keep = self.to_read(wanted)
         files = self._files()
         readings = [
             self.read_tables(partial(self.tables, file), printable_name(file), keep)
@@ -91,7 +91,8 @@ class Files(Tabular):
         reading = joined_readings(readings)
         if not reading.available:
             raise DataError(f"{self.place} holds no bars")
-        return replace(reading, notes=_joint_notes(files, readings))
+        reading = replace(reading, notes=_joint_notes(files, readings))
+        return self.rolled(reading, wanted)
 
 
 _EXAMPLE = re.compile(r"""(?<=such as )(?:'[^']*'|"[^"]*"|\S+)|(?<=left out: ).*""")

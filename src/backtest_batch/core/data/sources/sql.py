@@ -73,10 +73,11 @@ class Sql(Tabular):
         if not self._answer.n_rows:
             raise DataError(f"{self.place} has no rows: the database answered with none")
         symbol = wanted[0] if wanted is not None and len(wanted) == 1 else SYMBOL
-        keep = None if wanted is None else frozenset(wanted)
+        keep = self.to_read(wanted)
         reading = self.read_tables(lambda: [(symbol, self._answer)], self.place, keep)
         orders: dict[int, IntArray | None] = {}
-        return replace(reading, bars=[_in_order(item, orders) for item in reading.bars])
+        in_order = [_in_order(item, orders) for item in reading.bars]
+        return self.rolled(replace(reading, bars=in_order), wanted)
 
 
 def _in_order(bars: SymbolBars, orders: dict[int, IntArray | None]) -> SymbolBars:

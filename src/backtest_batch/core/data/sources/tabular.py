@@ -1,9 +1,10 @@
 """What sources of tables have in common: the names of their columns."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backtest_batch.core.data.layout import ColumnNames
+from backtest_batch.core.data.rolls import MARK, ContractTable, RollAdjust, Rolls
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import Adjusted
 from backtest_batch.core.data.tables import Reading, TableFile, joined_readings, read_table
@@ -39,6 +40,13 @@ class Tabular(Source):
         Closes where a file has adjusted ones (``Adj Close``) beside those that were quoted:
         ``auto`` uses the adjusted ones and says so; True demands them; False uses those quoted.
         Open, high and low are brought onto the scale of the closes that are used.
+    roll
+        Makes continuous series of contracts. The column that names the contract of each row; or,
+        where contracts are symbols, a mapping from the name of a series to its contracts in order,
+        each with the last bar on which it is held: ``{CL: {CLK20: 2020-04-17, CLM20: null}}``.
+    roll_adjust
+        At a roll older prices are multiplied by new / old (``ratio``), or new - old is added to
+        them (``difference``), or they are left as they are (``none``).
     """
 
     timestamp_column: str | None = None
@@ -52,6 +60,8 @@ class Tabular(Source):
     close_column: str | None = "close"
     volume_column: str | None = "volume"
     adjusted: Adjusted = "auto"
+    roll: str | dict[str, dict[str, str | None]] | None = None
+    roll_adjust: RollAdjust = "ratio"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +70,44 @@ class Tabular(Source):
             raise ValueError(
                 f"`adjusted` must be auto, true or false, but got adjusted={self.adjusted}."
             )
+        self.check_choice("roll_adjust", ("ratio", "difference", "none"))
+        if self.roll is not None and not self.roll:
+            raise ValueError(f"`roll` must name a column or contracts, but got roll={self.roll}.")
+        if isinstance(self.roll, dict) and not all(self.roll.values()):
+            raise ValueError(f"`roll` must name contracts of each series, but got {self.roll}.")
+        if self.roll is not None and self.values == "returns" and self.roll_adjust != "none":
+            raise ValueError(
+                "`roll_adjust=none` is for values=returns, which need no adjustment, but got "
+                f"roll_adjust={self.roll_adjust}."
+            )
+
+    def to_read(self, wanted: Sequence[str] | None) -> Collection[str] | None:
+        """Return the symbols to read of each table; None for all, of which contracts are some."""
+        return None if wanted is None or self.roll is not None else frozenset(wanted)
+
+    def rolled(self, reading: Reading, wanted: Sequence[str] | None) -> Reading:
+        """Return what was read with contracts as continuous series, where ``roll`` asks for it.
+
+        Raises
+        ------
+        DataError
+            When two contracts that follow each other have no price on one bar.
+        """
+        if self.roll is None or not reading.bars:
+            return reading
+        contracts = None if isinstance(self.roll, str) else self.roll
+        rolls = Rolls(contracts=contracts, adjust=self.roll_adjust)
+        try:
+            bars, notes = rolls.continuous(reading.bars, wanted)
+        except DataError as error:
+            raise DataError(str(error).replace(MARK, " ")) from error
+        excluded = frozenset(self.exclude or ())
+        return replace(
+            reading,
+            available=rolls.symbols(reading.available),
+            bars=[item for item in bars if item.symbol not in excluded],
+            notes=(*reading.notes, *notes),
+        )
 
     def read_tables(
         self,
@@ -83,31 +131,9 @@ class Tabular(Source):
         DataError
             When one cannot be understood; the message names the table.
         """
-        names = ColumnNames(
-            timestamp=self.timestamp_column,
-            time=self.time_column,
-            symbol=self.symbol_column,
-            open=self.open_column,
-            high=self.high_column,
-            low=self.low_column,
-            close=self.close_column,
-            volume=self.volume_column,
-            adjusted=self.adjusted,
-        )
-        rules = TimestampRules(format=self.timestamp_format, timezone=self.timezone)
         try:
             reading = joined_readings(
-                [
-                    read_table(
-                        table,
-                        symbol=symbol,
-                        names=names,
-                        rules=rules,
-                        wanted=wanted,
-                        exclude=frozenset(self.exclude or ()),
-                    )
-                    for symbol, table in tables()
-                ]
+                [self._read_one(symbol, table, wanted) for symbol, table in tables()]
             )
         except DataError as error:
             if is_plain(str(error)):
@@ -119,9 +145,36 @@ class Tabular(Source):
             reason = f"{type(error).__name__}: {error}".strip(": ")
             raise DataError(printable_name(f"{label} cannot be read: {reason}")) from error
         for name in reading.available:
-            if not is_plain(name):
+            if not is_plain(name.replace(MARK, "", 1)):
                 raise DataError(
                     f"{label} names a symbol with a control character, {name!r}: it is damaged, "
                     "or no table"
                 )
         return reading
+
+    def _read_one(self, symbol: str, table: TableFile, wanted: Collection[str] | None) -> Reading:
+        symbol_column = self.symbol_column
+        if isinstance(self.roll, str):
+            contracts = ContractTable(
+                table, symbol=symbol, symbol_column=symbol_column, contract_column=self.roll
+            )
+            table, symbol_column = contracts, contracts.name
+        names = ColumnNames(
+            timestamp=self.timestamp_column,
+            time=self.time_column,
+            symbol=symbol_column,
+            open=self.open_column,
+            high=self.high_column,
+            low=self.low_column,
+            close=self.close_column,
+            volume=self.volume_column,
+            adjusted=self.adjusted,
+        )
+        return read_table(
+            table,
+            symbol=symbol,
+            names=names,
+            rules=TimestampRules(format=self.timestamp_format, timezone=self.timezone),
+            wanted=wanted,
+            exclude=frozenset(() if self.roll else self.exclude or ()),
+        )

@@ -1,0 +1,323 @@
+"""Continuous series of contracts that expire: when they roll, and how older prices are adjusted."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from backtest_batch.arrays import FloatArray
+from backtest_batch.core.data.bars import SymbolBars, moment_text, series_of
+from backtest_batch.core.data.panel import span
+from backtest_batch.core.data.tables import TableFile
+from backtest_batch.core.data.timestamps import index_of
+from backtest_batch.core.data.wording import printable_name
+from backtest_batch.errors import DataError
+
+RollAdjust = Literal["ratio", "difference", "none"]
+"""How the prices of older contracts are brought onto the level of newer ones."""
+
+Contracts = Mapping[str, Mapping[str, str | None]]
+"""By symbol: its contracts in order, each with the last bar on which it is held."""
+
+MARK = "\x1f"
+"""What stands between the name of a series and of its contract, while a table is read."""
+
+_PRICES = ("open", "high", "low", "close")
+
+
+class ContractTable:
+    """A table with a column of contracts, read as one whose symbols are series and contract.
+
+    Parameters
+    ----------
+    table
+        The table.
+    symbol
+        The series, when no column names it.
+    symbol_column, contract_column
+        Names of the columns of the series and the contracts.
+
+    Raises
+    ------
+    DataError
+        When there is no column of contracts.
+    """
+
+    def __init__(
+        self, table: TableFile, *, symbol: str, symbol_column: str | None, contract_column: str
+    ) -> None:
+        self.path = table.path
+        self._table = table
+        self._symbol = symbol
+        self._contract = _found(table.columns, contract_column)
+        self._series = None if symbol_column is None else _found(table.columns, symbol_column)
+        self.name = "symbol" if self._series is None else self._series
+        if self._contract is None:
+            held = ", ".join(map(repr, table.columns[:8]))
+            raise DataError(
+                f"{printable_name(table.path)} has no column '{contract_column}', as `data.roll` "
+                f"says; it has {held}"
+            )
+
+    @property
+    def decimal(self) -> str:
+        """Character before the fraction of a number that is text."""
+        return self._table.decimal
+
+    @property
+    def thousands(self) -> str | None:
+        """What stands between the thousands of such a number."""
+        return self._table.thousands
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether ``1.234`` as text may be 1234."""
+        return self._table.is_doubtful
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed of the form of the file."""
+        return self._table.notes
+
+    @property
+    def index_column(self) -> str | None:
+        """Column that is marked as index."""
+        return self._table.index_column
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns, one of symbols among them."""
+        others = [name for name in self._table.columns if name != self._contract]
+        return others if self._series is not None else [*others, self.name]
+
+    def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
+        """Return a pyarrow Table of these columns; symbols are series and contract."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        others = [name for name in text if name != self.name]
+        named = [self._contract] if self._series is None else [self._series, self._contract]
+        table = self._table.read([*others, *map(str, named)], numbers)
+        contracts = pc.utf8_trim_whitespace(
+            pc.fill_null(table[str(self._contract)].cast(pa.string()), "")
+        )
+        empty = pc.equal(contracts, "").combine_chunks().to_numpy(zero_copy_only=False)
+        if empty.any():
+            raise DataError(
+                f"{printable_name(self.path)}: no contract in data row {int(empty.argmax()) + 1} "
+                f"({int(empty.sum()):,} such rows)"
+            )
+        series: Any = pa.scalar(self._symbol)
+        if self._series is not None:
+            series = pc.utf8_trim_whitespace(table[self._series].cast(pa.string()))
+        joined = pc.binary_join_element_wise(series, contracts, MARK)
+        table = table.drop_columns([str(name) for name in named])
+        return table.append_column(self.name, joined)
+
+
+def _found(columns: Sequence[str], name: str) -> str | None:
+    exact = [column for column in columns if column.strip() == name]
+    alike = [column for column in columns if column.strip().casefold() == name.casefold()]
+    return next(iter(exact or alike), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rolls:
+    """How contracts become continuous series.
+
+    On the bar of a roll both contracts have a price; the older one is held up to this bar, and the
+    newer one after it. All older prices are multiplied by new / old of that bar (``ratio``), or
+    new - old is added to them (``difference``), so that the series of the newest contract stands
+    as it is.
+
+    Attributes
+    ----------
+    contracts
+        By series, its contracts in order, each with the last bar on which it is held (None: as
+        long as it has bars). None says that the symbols name series and contract, see
+        :data:`MARK`; these are held as long as they have bars, in the order in which they end.
+    adjust
+        How older prices are adjusted; ``none`` leaves them as they are.
+    """
+
+    contracts: Contracts | None
+    adjust: RollAdjust
+
+    def symbols(self, available: Sequence[str]) -> tuple[str, ...]:
+        """Return the symbols that there are after the rolls, of those that were read."""
+        if self.contracts is None:
+            return tuple(dict.fromkeys(symbol.partition(MARK)[0] for symbol in available))
+        used = {name for held in self.contracts.values() for name in held}
+        return (*self.contracts, *(symbol for symbol in available if symbol not in used))
+
+    def continuous(
+        self, bars: Sequence[SymbolBars], wanted: Collection[str] | None
+    ) -> tuple[list[SymbolBars], tuple[str, ...]]:
+        """Return the series that are wanted (None: all), and what a reader should know of them.
+
+        Raises
+        ------
+        DataError
+            When contracts that follow each other have no price on one bar, or prices whose ratio
+            says nothing.
+        """
+        joined, repeated = series_of(bars)
+        done: list[SymbolBars] = []
+        counted: list[tuple[str, int, int]] = []
+        for symbol, contracts in self._series(joined).items():
+            if wanted is not None and symbol not in wanted:
+                continue
+            if contracts is None:
+                done.append(joined[symbol])
+                continue
+            series, n_rolls = self._one(symbol, contracts)
+            done.append(series)
+            counted.append((symbol, len(contracts), n_rolls))
+        if not counted:
+            return done, tuple(repeated)
+        symbol, n_contracts, n_rolls = counted[0]
+        more = f" (and {len(counted) - 1:,} more series)" if len(counted) > 1 else ""
+        how = {
+            "ratio": "older prices are multiplied by new / old",
+            "difference": "new - old is added to older prices",
+            "none": "older prices are left as they are",
+        }
+        return done, (
+            *repeated,
+            f"{symbol} is made of {n_contracts:,} contracts, with {n_rolls:,} rolls{more}: "
+            f"{how[self.adjust]} (`data.roll_adjust={self.adjust}`)",
+        )
+
+    def _series(
+        self, bars: Mapping[str, SymbolBars]
+    ) -> dict[str, list[tuple[SymbolBars, str | None]] | None]:
+        """Return the contracts of each series in order; None for what is no series of contracts."""
+        found: dict[str, list[tuple[SymbolBars, str | None]] | None] = {}
+        if self.contracts is None:
+            for symbol, item in bars.items():
+                held = found.setdefault(symbol.partition(MARK)[0], [])
+                assert held is not None
+                held.append((item, None))
+            for held in found.values():
+                assert held is not None
+                held.sort(key=lambda each: (each[0].stamps[-1], each[0].stamps[0], each[0].symbol))
+            return found
+        used = set()
+        for symbol, contracts in self.contracts.items():
+            lacking = [name for name in contracts if name not in bars]
+            if lacking:
+                raise DataError(
+                    f"the data have no contract {lacking[0]} of {symbol}, as `data.roll` says "
+                    f"({len(lacking):,} of {len(contracts):,} are missing); they have "
+                    f"{', '.join(list(bars)[:8])}"
+                )
+            found[symbol] = [(bars[name], until) for name, until in contracts.items()]
+            used |= set(contracts)
+        return found | {symbol: None for symbol in bars if symbol not in used}
+
+    def _one(
+        self, symbol: str, contracts: Sequence[tuple[SymbolBars, str | None]]
+    ) -> tuple[SymbolBars, int]:
+        fields = [
+            name
+            for name in contracts[0][0].fields
+            if all(name in item.fields for item, _ in contracts)
+        ]
+        held, until = contracts[0]
+        begin = 0
+        segments: list[tuple[SymbolBars, int, int]] = []
+        steps: list[tuple[float, float]] = []  # old and new close of each roll
+        for item, limit in contracts[1:]:
+            if item.stamps[-1] <= held.stamps[-1] and until is None:
+                continue  # it adds no bar
+            end, after, prices = self._roll(symbol, held, until, item, begin)
+            segments.append((held, begin, end))
+            steps.append(prices)
+            held, until, begin = item, limit, after
+        stop = len(held.stamps) if until is None else _last_held(held, until) + 1
+        segments.append((held, begin, stop))
+        return self._joined(symbol, fields, segments, steps), len(steps)
+
+    def _roll(
+        self, symbol: str, old: SymbolBars, until: str | None, new: SymbolBars, begin: int
+    ) -> tuple[int, int, tuple[float, float]]:
+        """Return where old ends (exclusive), where new begins, and the closes of both."""
+        last = len(old.stamps) - 1 if until is None else _last_held(old, until)
+        priced = ~np.isnan(old.fields["close"])
+        place = np.searchsorted(new.stamps, old.stamps)
+        place = np.minimum(place, len(new.stamps) - 1)
+        common = (new.stamps[place] == old.stamps) & priced & ~np.isnan(new.fields["close"][place])
+        common[:begin] = False
+        common[last + 1 :] = False
+        if until is not None:
+            common[:last] = False
+        rows = np.flatnonzero(common)
+        if len(rows):
+            row = int(rows[-1])
+            closes = float(old.fields["close"][row]), float(new.fields["close"][place[row]])
+            if self.adjust == "ratio" and min(closes) <= 0:
+                raise DataError(
+                    f"{_named(old)}: {symbol} rolls from {_contract(old)} at {closes[0]:g} to "
+                    f"{_contract(new)} at {closes[1]:g} on {old.moment(row)}: prices that are not "
+                    "positive have no ratio; `data.roll_adjust=difference data.kind=differences` "
+                    "takes their differences"
+                )
+            return row + 1, int(place[row]) + 1, closes
+        if self.adjust == "none":
+            after = int(np.searchsorted(new.stamps, old.stamps[last], side="right"))
+            return last + 1, after, (1.0, 1.0)
+        raise DataError(
+            f"{_named(old)}: {symbol} cannot roll from {_contract(old)} to {_contract(new)}: both "
+            f"need a close on one bar, and {_contract(new)} has none on {old.moment(last)}, the "
+            f"last bar of {_contract(old)} (its first is {new.moment(0)}). A row of it on that bar "
+            "is enough; `data.roll_adjust=none` joins prices as they are"
+        )
+
+    def _joined(
+        self,
+        symbol: str,
+        fields: Sequence[str],
+        segments: Sequence[tuple[SymbolBars, int, int]],
+        steps: Sequence[tuple[float, float]],
+    ) -> SymbolBars:
+        factors, shifts = np.ones(len(segments)), np.zeros(len(segments))
+        for number in range(len(steps) - 1, -1, -1):
+            old, new = steps[number]
+            factors[number] = factors[number + 1] * (new / old)
+            shifts[number] = shifts[number + 1] + (new - old)
+        values: dict[str, FloatArray] = {}
+        for name in fields:
+            parts = []
+            for number, (item, begin, end) in enumerate(segments):
+                part = item.fields[name][begin:end]
+                if name in _PRICES and self.adjust == "ratio":
+                    part = part * factors[number]
+                elif name in _PRICES and self.adjust == "difference":
+                    part = part + shifts[number]
+                parts.append(part)
+            values[name] = np.concatenate(parts)
+        first = segments[0][0]
+        stamps = np.concatenate([item.stamps[begin:end] for item, begin, end in segments])
+        return SymbolBars(symbol=symbol, stamps=stamps, tz=first.tz, fields=values, file=first.file)
+
+
+def _last_held(bars: SymbolBars, until: str) -> int:
+    """Return the position of the last bar up to a date."""
+    index = index_of(bars.stamps, bars.tz)
+    _, after = span(until, index)
+    row = int(index.searchsorted(after, side="left")) - 1
+    if row < 0:
+        raise DataError(
+            f"{_named(bars)}: {_contract(bars)} is held up to {until}, as `data.roll` says, but "
+            f"its first bar is {moment_text(index[0])}"
+        )
+    return row
+
+
+def _contract(bars: SymbolBars) -> str:
+    return bars.symbol.rpartition(MARK)[2]
+
+
+def _named(bars: SymbolBars) -> str:
+    return bars.file or "the data"
