@@ -1,9 +1,10 @@
-"""Time and peak memory of reading a folder of one Parquet file a symbol.
+"""Time and peak memory of reading prices in Parquet files, one a symbol or one of all closes.
 
     python -m benchmarks.market --symbols 3000 --bars 8000
+    python -m benchmarks.market --symbols 20 --bars 2000000 --intraday --wide
     python -m benchmarks.market --small
 
-Makes the folder and a cache in a temporary folder, which is removed at the end, and reads it twice
+Makes the files and a cache in a temporary folder, which is removed at the end, and reads them twice
 in processes of their own: once anew, once from the cache.
 """
 
@@ -26,7 +27,7 @@ from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.sources import Parquet
 
 before = time.perf_counter()
-panel = load_panel(Parquet(path=sys.argv[1]))
+panel = load_panel(Parquet(path=sys.argv[1], freq=sys.argv[2]))
 seconds = time.perf_counter() - before
 unit = 2**20 if sys.platform == "darwin" else 2**10
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
@@ -41,16 +42,23 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=3_000)
     parser.add_argument("--bars", type=int, default=8_000)
     parser.add_argument("--close-only", action="store_true", help="no open, high, low and volume")
+    parser.add_argument("--wide", action="store_true", help="one file, a column of closes a symbol")
+    parser.add_argument("--intraday", action="store_true", help="bars of five minutes, all day")
     parser.add_argument("--small", action="store_true", help="30 symbols x 500 bars")
     arguments = parser.parse_args()
     symbols, bars = (30, 500) if arguments.small else (arguments.symbols, arguments.bars)
     with tempfile.TemporaryDirectory(prefix="benchmark-market-") as name:
         folder = Path(name, "prices")
-        size = make_folder(folder, symbols, bars, close_only=arguments.close_only)
-        print(f"{symbols:,} files, {size / 2**20:,.0f} MiB")
+        freq = "5min" if arguments.intraday else "1d"
+        if arguments.wide:
+            size = make_wide(folder, symbols, bars, freq)
+        else:
+            close_only = arguments.close_only
+            size = make_folder(folder, symbols, bars, freq, close_only=close_only)
+        print(f"{1 if arguments.wide else symbols:,} files, {size / 2**20:,.0f} MiB")
         for label in ("from the files", "from the cache"):
             environment = {**os.environ, "BACKTEST_BATCH_CACHE": str(Path(name, "cache"))}
-            command = [sys.executable, "-c", _LOAD, str(folder)]
+            command = [sys.executable, "-c", _LOAD, str(folder), freq]
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, check=False
             )
@@ -59,11 +67,27 @@ def main() -> None:
             print(f"{label}: {done.stdout.strip()}")
 
 
-def make_folder(folder: Path, symbols: int, bars: int, *, close_only: bool) -> int:
+def make_wide(folder: Path, symbols: int, bars: int, freq: str) -> int:
+    """Write one file with a column of closes a symbol; return the bytes written."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    columns: dict[str, Any] = {"timestamp": _stamps(bars, freq)}
+    for number in range(symbols):
+        columns[f"SYM{number:05d}"] = 50.0 * np.exp(np.cumsum(random.normal(0.0, 1e-3, bars)))
+    file = folder / "closes.parquet"
+    parquet.write_table(pa.table(columns), file, use_dictionary=False, compression="none")
+    return file.stat().st_size
+
+
+def _stamps(bars: int, freq: str) -> pd.DatetimeIndex:
+    return pd.date_range("1990-01-01", periods=bars, freq="B" if freq == "1d" else freq)
+
+
+def make_folder(folder: Path, symbols: int, bars: int, freq: str, *, close_only: bool) -> int:
     """Write one file a symbol, some of which begin later; return the bytes written."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    dates = pd.bdate_range("1990-01-01", periods=bars)
+    dates = _stamps(bars, freq)
     total = 0
     for number in range(symbols):
         first = int(random.integers(0, bars // 2)) if number % 3 == 2 else 0

@@ -136,10 +136,11 @@ class Tabular(Source):
                 [self._read_one(symbol, table, wanted) for symbol, table in tables()]
             )
         except DataError as error:
-            if is_plain(str(error)):
+            text = str(error).replace(MARK, " ")
+            if text == str(error) and is_plain(text):
                 raise
             # Names and values of a damaged file may hold anything; a terminal would obey it.
-            raise DataError(printable_name(str(error))) from error
+            raise DataError(printable_name(text)) from error
         except Exception as error:
             # Bytes that were damaged can lead anywhere in the libraries that read them.
             reason = f"{type(error).__name__}: {error}".strip(": ")
