@@ -23,6 +23,12 @@ Contracts = Mapping[str, Mapping[str, str | None]]
 MARK = "\x1f"
 """What stands between the name of a series and of its contract, while a table is read."""
 
+
+def unmarked(text: str) -> str:
+    """Return a message with series and contract apart, as a reader knows them."""
+    return text.replace(MARK, " ").replace(printable_name(MARK), " ")
+
+
 _PRICES = ("open", "high", "low", "close")
 
 

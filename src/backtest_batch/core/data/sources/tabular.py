@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from backtest_batch.core.data.layout import ColumnNames
-from backtest_batch.core.data.rolls import MARK, ContractTable, RollAdjust, Rolls
+from backtest_batch.core.data.rolls import MARK, ContractTable, RollAdjust, Rolls, unmarked
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import Adjusted
 from backtest_batch.core.data.tables import Reading, TableFile, joined_readings, read_table
@@ -100,7 +100,7 @@ class Tabular(Source):
         try:
             bars, notes = rolls.continuous(reading.bars, wanted)
         except DataError as error:
-            raise DataError(str(error).replace(MARK, " ")) from error
+            raise DataError(unmarked(str(error))) from error
         excluded = frozenset(self.exclude or ())
         return replace(
             reading,
@@ -136,7 +136,7 @@ class Tabular(Source):
                 [self._read_one(symbol, table, wanted) for symbol, table in tables()]
             )
         except DataError as error:
-            text = str(error).replace(MARK, " ")
+            text = unmarked(str(error)) if self.roll else str(error)
             if text == str(error) and is_plain(text):
                 raise
             # Names and values of a damaged file may hold anything; a terminal would obey it.
