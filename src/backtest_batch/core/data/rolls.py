@@ -191,7 +191,8 @@ class Rolls:
         }
         return done, (
             *repeated,
-            f"{symbol} is made of {n_contracts:,} contracts, with {n_rolls:,} rolls{more}: "
+            f"{symbol} is made of {n_contracts:,} contracts, with {n_rolls:,} "
+            f"{'roll' if n_rolls == 1 else 'rolls'}{more}: "
             f"{how[self.adjust]} (`data.roll_adjust={self.adjust}`)",
         )
 
