@@ -83,6 +83,7 @@ _LAST_YEAR = 2050
 
 _WEEKDAY = re.compile(r"^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+", re.IGNORECASE)
 _GREENWICH = re.compile(r"\s*(?:GMT|UTC)(?=[+-]\d)|\s*\b(?:GMT|UTC)$", re.IGNORECASE)
+_PLACE = re.compile(r"\[[A-Za-z_]+(?:/[A-Za-z_]+)*\]$")  # as Java writes zones, after the offset
 _COMMA = re.compile(r"(:\d{2}),(\d{1,9})\b")
 
 
@@ -95,7 +96,7 @@ class Form:
     format
         A strptime format, or one of :data:`COUNTS`.
     note
-        What a reader should know; None where nothing was guessed.
+        What a reader should know; None where nothing was guessed, or it does not fit them all.
     parsed
         The timestamps, where they were read on the way.
     """
@@ -117,6 +118,8 @@ def tidied(texts: pd.Series) -> pd.Series:
         utc = texts.str.contains(r"\b(?:GMT|UTC)$", case=False, regex=True)
         texts = texts.str.replace(_GREENWICH, "", regex=True)
         texts = texts.where(~utc, texts + "Z")
+    if _PLACE.search(few):
+        texts = texts.str.replace(_PLACE, "", regex=True)
     if _COMMA.search(few):
         texts = texts.str.replace(_COMMA, r"\1.\2", regex=True)
     if re.search(r"[^\S\n ]|  ", few):
@@ -159,13 +162,13 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
             if years.min() < 1900 or years.max() > 2100:
                 del read[each]
         if not read:
-            return count_form(numbers, first, file)
+            return count_form(numbers, first, file) or _closest(texts, candidates)
     distinct: dict[str, pd.Series] = {}
     for each, parsed in read.items():
         if not any(parsed.equals(other) for other in distinct.values()):
             distinct[each] = parsed
     if not distinct:
-        return None
+        return _closest(texts, candidates)
     wording = Wording(table=file)
     if len(distinct) > 1:
         ways = " or ".join(
@@ -186,6 +189,16 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
         )
     note = f"timestamps such as {first!r} are read by {said}"
     return Form(format=form, note=note, parsed=parsed)
+
+
+def _closest(texts: pd.Series, candidates: Sequence[str]) -> Form | None:
+    """Return the form that reads most of the timestamps, with NaT where it does not."""
+    read = {each: _read(texts, each) for each in candidates}
+    wrong = {each: int(parsed.isna().sum()) for each, parsed in read.items()}
+    if not wrong:
+        return None
+    best = min(wrong, key=lambda each: wrong[each])
+    return Form(format=best, parsed=read[best]) if 2 * wrong[best] <= len(texts) else None
 
 
 def _setting(wording: Wording, form: str) -> str:

@@ -100,6 +100,7 @@ def stamps_of(index: pd.DatetimeIndex) -> tuple[IntArray, str | None]:
 # The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone has none: 2020-01-02.
 _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 
+_ZONE_NAME = re.compile(r"\d\s*(?!AM|PM)[A-Z]{2,4}$")
 _MOSTLY = 0.5  # share of timestamps that are no ISO 8601 from which on they have another form
 _WORKBOOK_EPOCH = 25_569  # 1970-01-01 in days of a workbook
 _DAY_MS = 86_400_000.0
@@ -294,7 +295,14 @@ def _parsed(
         rows = np.flatnonzero(wrong[codes])
         text = texts[codes[rows[0]]]
         hint = _unit_hint(text)
-        if not hint and not rules.format:
+        if not hint and form is not None and form != rules.format:
+            hint = f"; others are read by `data.timestamp_format={form}`"
+        elif not hint and _ZONE_NAME.search(text):
+            hint = (
+                "; names such as EST stand for several zones: leave them out and say "
+                "`data.timezone=America/New_York`, or write offsets (-05:00)"
+            )
+        elif not hint and not rules.format:
             hint = "; `data.timestamp_format=%d/%m/%Y`, say, names another form"
         raise DataError(_no_timestamp(file, int(rows[0]), repr(text[:60]), len(rows)) + hint)
     try:
