@@ -273,7 +273,7 @@ def test_a_guess_that_is_said_in_the_configuration_is_no_guess_any_more(tmp_path
         ("Date,A\n2020-01-02,1.5%\n2020-01-03,1.6\n", "some values of the column are percent"),
         (
             "2020.01.02,00:00,1.1,1.2,1.0,1.15,10\n2020.01.03,00:00,1.1,1.2,1.0,1.15,10\n",
-            "`'data.columns=[timestamp,open,high,low,close,volume,x1]'`",
+            "`'data.columns=[date,time,open,high,low,close,volume]'`",
         ),
         (
             "KEY,TIME_PERIOD,OBS_VALUE\nEXR,2020-01-02,1.1\nEXR,2020-01-03,1.2\n",
@@ -303,6 +303,30 @@ def test_thousands_that_are_said(tmp_path, thousands, first):
     path = written(tmp_path, "b.csv", "Date;X\n2020-01-02;1.234\n2020-01-03;1.235\n")
     for thousands, first in (("none", 1.234), ("point", 1234)):
         assert load_panel(Csv(path=path, thousands=thousands)).close["X"].iloc[0] == first
+
+
+@pytest.mark.parametrize("separator", ["tab", "semicolon", ","])
+def test_the_decimal_comma_of_a_column_that_is_not_read_counts(tmp_path, separator):
+    sign = {"tab": "\t"}.get(separator, ";")
+    lines = ["Date,A,B", "2020-01-02,1.234,1;5", "2020-01-03,1.235,1;6", ""]
+    content = "\n".join(line.replace(",", sign).replace("1;", "1,") for line in lines)
+    content = content.replace(f"1{sign}5", "1,5").replace(f"1{sign}6", "1,6")
+    source = {"path": written(tmp_path, "a.csv", content), "separator": separator}
+    assert load_panel(Csv(**source)).close["A"].tolist() == [1234, 1235]
+    with pytest.raises(DataError, match=r"`data\.thousands=point` reads 1234"):
+        load_panel(Csv(**source, symbols=["A"]))
+    there = load_panel(Csv(**source, symbols=["A"], decimal="comma"))
+    assert there.close["A"].tolist() == [1234, 1235]
+
+
+def test_a_decimal_comma_that_is_said_needs_no_separator(tmp_path, caplog):
+    for content in (
+        "Date;X\n2020-01-02;1,234\n2020-01-03;1,235\n",
+        'Date,X\n2020-01-02,"1,234"\n2020-01-03,"1,235"\n',
+    ):
+        path = written(tmp_path, "a.csv", content)
+        assert load_panel(Csv(path=path, decimal="comma")).close["X"].tolist() == [1.234, 1.235]
+        assert "comma stands before" not in caplog.text
 
 
 def test_percent_are_fractions_and_brackets_are_minus_signs(tmp_path, caplog):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from backtest_batch.core.data.layout import CLOSE_LIKE, column_meaning, plain
+from backtest_batch.core.data.number_text import tells_comma
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 """Separators that are tried where the one that was said does not fit."""
@@ -46,6 +47,8 @@ class Dialect:
         Lines above the first row.
     values
         The first line, where it holds values instead of names; no names are known then.
+    has_commas
+        Whether a number of the first lines, of any column, has a decimal comma.
     notes
         What was guessed.
     """
@@ -55,6 +58,7 @@ class Dialect:
     columns: list[str]
     n_lines: int
     values: list[str] | None = None
+    has_commas: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -189,6 +193,10 @@ class _Table:
             return False
         return sum(len(row) == len(self.rows[0]) for row in others) * 2 >= len(others)
 
+    def has_commas(self) -> bool:
+        """Return whether a number has a decimal comma, where commas do not separate."""
+        return self.separator != "," and any(tells_comma(cell) for row in self.rows for cell in row)
+
     def width(self) -> int:
         """Return the number of fields that most lines have."""
         counts = Counter(len(row) for row in self.rows if len(row) > 1)
@@ -243,6 +251,7 @@ def _named(table: _Table, names: Sequence[str], encoding: str, notes: list[str])
         separator=table.separator,
         columns=list(names),
         n_lines=table.ends[0] if has_names else 0,
+        has_commas=table.has_commas(),
         notes=tuple(notes),
     )
 
@@ -263,6 +272,7 @@ def _dialect(table: _Table, first: int, encoding: str, notes: tuple[str, ...]) -
         separator=table.separator,
         columns=columns,
         n_lines=n_lines,
+        has_commas=table.has_commas(),
         notes=notes,
     )
 

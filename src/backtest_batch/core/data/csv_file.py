@@ -97,7 +97,8 @@ class CsvFile:
     @property
     def is_doubtful(self) -> bool:
         """Whether ``1.234`` may be 1234: whoever writes semicolons often writes decimal commas."""
-        return self._dialect.separator == ";" != self._separator
+        guessed = self._dialect.separator == ";" != self._separator
+        return self.decimal == "." and (guessed or self._dialect.has_commas)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -160,10 +161,7 @@ class CsvFile:
     def _no_names(self, found: Dialect) -> DataError:
         cells = found.values or []
         shown = ", ".join(cell.strip()[:30] for cell in cells[:4])
-        usual = ("timestamp", "open", "high", "low", "close", "volume")
-        names = [*usual[: len(cells)], *(f"x{n}" for n in range(1, len(cells) - len(usual) + 1))]
-        if len(cells) == 2:
-            names = ["timestamp", "close"]
+        names = _likely_names(cells)
         return DataError(
             f"{printable_name(self.path)}: the first line names no columns, it holds values "
             f"({shown}{', ...' if len(cells) > 4 else ''}): write a line of names above it, or say "
@@ -194,6 +192,7 @@ class CsvFile:
         import pyarrow as pa
 
         guessed = self.is_doubtful or self.thousands is not None
+        guessed = guessed or self._dialect.separator == self.decimal
         try:
             if not guessed:
                 return self._read(text, numbers)
@@ -249,7 +248,7 @@ class CsvFile:
                     include_columns=[*text, *numbers],
                     null_values=list(NULL_TOKENS),
                     strings_can_be_null=False,
-                    decimal_point=self.decimal,
+                    decimal_point=self.decimal if numbers else ".",
                 ),
             )
 
@@ -272,3 +271,16 @@ class CsvFile:
             return error
         reason = str(error).strip() or type(error).__name__
         return DataError(f"{printable_name(self.path)} cannot be read as CSV: {reason}")
+
+
+def _likely_names(cells: Sequence[str]) -> list[str]:
+    """Return names that the columns of a line of values may have."""
+    apart = len(cells) > 2 and ":" in cells[1] and ":" not in cells[0]
+    names = ["date", "time"] if apart else ["timestamp"]
+    rest = len(cells) - len(names)
+    bars = ["open", "high", "low", "close", "volume"]
+    if rest == 1:
+        return [*names, "close"]
+    if rest < 4:
+        return [*names, *("AAA", "BBB", "CCC")[:rest]]
+    return [*names, *bars[:rest], *(f"x{number}" for number in range(1, rest - len(bars) + 1))]

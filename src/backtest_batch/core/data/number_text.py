@@ -198,6 +198,14 @@ def _unclear(sign: str) -> str:
     return rf"^[-+]?[1-9]\d{{0,2}}{re.escape(sign)}\d{{3}}$"
 
 
+def tells_comma(cell: str) -> bool:
+    """Return whether a text is a number that can but have a decimal comma."""
+    return _TELLS_COMMA.match(cell.strip()) is not None
+
+
+_TELLS_COMMA = re.compile(_tells(","))
+
+
 def _first(bodies: list[Any], pattern: str) -> str | None:
     import pyarrow.compute as pc
 

@@ -157,7 +157,8 @@ class Csv(Files):
                     f"`{name}` must be one character or its name ({', '.join(_NAMES)}), but got "
                     f"{name}={getattr(self, name)!r}."
                 )
-        if _character(self.separator) == _character(self.decimal):
+        # The default comma is no separator where numbers have one, unless these are quoted.
+        if _character(self.separator) == _character(self.decimal) != ",":
             raise ValueError(
                 "`separator` and `decimal` must differ, but got "
                 f"separator={self.separator!r}, decimal={self.decimal!r}."
