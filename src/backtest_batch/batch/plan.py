@@ -170,6 +170,8 @@ class _Planner:
     codes: dict[str, str] = field(default_factory=dict)
     benchmarks: dict[str, FoundBenchmark | Fault] = field(default_factory=dict)
     factors: dict[str, FoundFactors | Fault] = field(default_factory=dict)
+    covers: dict[tuple[int, int, str, int], list[Fault]] = field(default_factory=dict)
+    """What is wrong with a benchmark and factors on the bars of runs; both are kept above."""
     warnings: dict[str, None] = field(default_factory=dict)
 
     def typed(self, composition: Composition) -> Composition:
@@ -252,6 +254,25 @@ class _Planner:
         found = self.factors[key]
         self.warnings |= dict.fromkeys(() if isinstance(found, Fault) else found.notes)
         return found
+
+    def uncovered(
+        self,
+        config: Mapping[str, Any],
+        benchmark: FoundBenchmark,
+        factors: FoundFactors,
+        panel: Panel,
+        first_bar: int,
+    ) -> list[Fault]:
+        """Return why benchmark or factors do not fit the bars of a run; what fits is noted."""
+        case = (id(benchmark), id(factors), panel.fingerprint, first_bar)
+        if case not in self.covers:
+            longest_gap = int(config["data"].get("missing_limit") or LONGEST_GAP)
+            faults = benchmark.faults(panel, first_bar, longest_gap)
+            faults += factors.faults(panel, first_bar)
+            self.covers[case] = faults
+            said = [benchmark.gap_note(panel, first_bar), *factors.cover_notes(panel, first_bar)]
+            self.warnings |= dict.fromkeys(filter(None, said))
+        return self.covers[case]
 
     def strategy(self, config: Mapping[str, Any], seed: int) -> "_Strategy":
         """Return what the strategy of a run says of itself."""
@@ -413,14 +434,9 @@ def _plan_one(
     benchmark, factors = planner.benchmark(config, panel), planner.explained_by(config, panel)
     if isinstance(benchmark, Fault) or isinstance(factors, Fault):
         return None, None, [*faults, *(x for x in (benchmark, factors) if isinstance(x, Fault))]
-    if not faults:
-        longest_gap = int(config["data"].get("missing_limit") or LONGEST_GAP)
-        faults += benchmark.faults(panel, first_bar, longest_gap)
-        faults += factors.faults(panel, first_bar)
+    faults += [] if faults else planner.uncovered(config, benchmark, factors, panel, first_bar)
     if faults:
         return None, None, faults
-    said = [benchmark.gap_note(panel, first_bar), *factors.cover_notes(panel, first_bar)]
-    planner.warnings |= dict.fromkeys(filter(None, said))
     config_hash = digest(result_config(_by_content(config, benchmark, factors)))
     code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
     key = run_key(config_hash, panel.fingerprint, code)

@@ -21,6 +21,7 @@ from backtest_batch.core.data.series import (
     SUFFIXES,
     OnBars,
     SeriesTable,
+    Unit,
     keep_fields,
     keep_series,
     levels_on,
@@ -200,12 +201,13 @@ def _found_mapping(
     if set(given) == {"symbol"}:
         return _found_symbol(str(given["symbol"]), panel, source)
     if "file" in given:
-        options = {name: value for name, value in given.items() if name not in ("file", "values")}
+        ours = ("file", "values", "unit")
+        options = {name: value for name, value in given.items() if name not in ours}
         values = given.get("values", values)
         if values not in ("prices", "returns"):
             raise ConfigurationError(f"`values` must be prices or returns, but got {values}")
         table = read_series(str(given["file"]), are_prices=values == "prices", options=options)
-        return _found_series(table, panel, values)
+        return _found_series(table, panel, values, given.get("unit"))
     if set(given) == {"stored"}:
         return _found_series(stored_series(str(given["stored"])), panel, values)
     raise ConfigurationError(
@@ -238,7 +240,9 @@ def _found_strategy(
     )
 
 
-def _found_series(table: SeriesTable, panel: Panel, values: str) -> FoundBenchmark:
+def _found_series(
+    table: SeriesTable, panel: Panel, values: str, unit: Unit | None = None
+) -> FoundBenchmark:
     if len(table.names) != 1:
         raise DataError(
             f"{table.place} must hold timestamps and one column, but has {len(table.names)}: "
@@ -246,7 +250,7 @@ def _found_series(table: SeriesTable, panel: Panel, values: str) -> FoundBenchma
         )
     table = table.without_gaps()
     if values == "returns":
-        table = table.as_fractions()
+        table = table.as_fractions(unit)
         if (table.values <= -1.0).any():
             raise DataError(f"{table.place} holds a return of -100 % or less")
         on_bars = returns_on(table, panel.index, empty=0.0)

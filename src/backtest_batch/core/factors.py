@@ -21,6 +21,7 @@ from backtest_batch.core.data.series import (
     MISSING_CODES,
     OnBars,
     SeriesTable,
+    Unit,
     keep_series,
     known_rows,
     read_series,
@@ -141,8 +142,6 @@ def _found_mapping(given: Mapping[str, Any], panel: Panel) -> FoundFactors:
     places = [name for name in ("file", "stored") if name in given]
     if len(places) != 1:
         raise ConfigurationError(f"must be {FORMS}; but got {', '.join(map(str, given))}")
-    if unit not in (None, "percent", "fraction"):
-        raise ConfigurationError(f"`unit` must be percent or fraction, but got {unit}")
     where = str(given[places[0]])
     if places == ["file"]:
         options = {name: value for name, value in given.items() if name not in ("file", "unit")}
@@ -151,7 +150,7 @@ def _found_mapping(given: Mapping[str, Any], panel: Panel) -> FoundFactors:
     return _found_table(stored_series(where), panel, unit)
 
 
-def _found_table(table: SeriesTable, panel: Panel, unit: str | None) -> FoundFactors:
+def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFactors:
     notes = list(table.notes)
     rates = [name for name in table.names if name.strip().casefold() == RISK_FREE]
     if rates:
@@ -173,11 +172,8 @@ def _found_table(table: SeriesTable, panel: Panel, unit: str | None) -> FoundFac
     ]
     if empty:
         raise DataError(f"{table.place}: the factor {empty[0]} has no value")
-    if unit is None:
-        table = table.as_fractions()
-        notes += table.notes
-    values = table.values / 100.0 if unit == "percent" else table.values
-    table = SeriesTable(place=table.place, index=table.index, names=table.names, values=values)
+    table = table.as_fractions(unit)
+    notes += table.notes
     on_bars = returns_on(table, panel.index, empty=math.nan)
     _refuse_sparse(table, on_bars)
     return FoundFactors(

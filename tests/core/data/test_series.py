@@ -67,6 +67,13 @@ def test_percent_are_told_by_their_size_and_that_is_said():
     assert "are read as percent" in read.notes[0]
     fractions = table(DAYS, noise / 100)
     assert fractions.as_fractions() is fractions
+    between = table(DAYS, noise / 100 * 16)
+    with pytest.raises(DataError, match=r"may be fractions or percent; .* unit: percent\}"):
+        between.as_fractions()
+    assert between.as_fractions("fraction") is between
+    assert between.as_fractions("percent").values == pytest.approx(between.values / 100)
+    with pytest.raises(ConfigurationError, match="must be percent or fraction"):
+        between.as_fractions("bps")
     with pytest.raises(DataError, match="x0 holds prices, it seems, 100 first"):
         table(DAYS, np.full(10, 100.0)).as_fractions()
 

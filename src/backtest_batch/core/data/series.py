@@ -5,9 +5,11 @@ fingerprint of its content, where worker processes find it: as a panel whose onl
 returns.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.construct import TARGET, build
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.gains import CALM, WILD
 from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
@@ -33,9 +36,6 @@ KINDS: Mapping[str, type[Files]] = {
 SUFFIXES = tuple(KINDS)
 """Endings of files that hold series."""
 
-LARGEST_VOLATILITY = 1.5
-"""Returns of a larger annual volatility are taken for percent: 150 % against 1.5 %."""
-
 MISSING_CODES = (-99.99, -999.0)
 """What stands for a missing value in the files of French's data library."""
 
@@ -43,6 +43,9 @@ MISSING_CODES = (-99.99, -999.0)
 def known_rows(values: FloatArray) -> BoolArray:
     """Return which rows of an array of shape (n_rows, n_columns) have all values."""
     return np.asarray(np.isfinite(values).all(axis=1), dtype=np.bool_)
+
+
+Unit = Literal["percent", "fraction"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,14 +90,24 @@ class SeriesTable:
             raise DataError(f"{self.place} holds no value")
         return replace(self, index=self.index[kept], values=self.values[kept])
 
-    def as_fractions(self) -> "SeriesTable":
-        """Return returns as fractions; percent are told by their size, and that is said.
+    def as_fractions(self, unit: Unit | None = None) -> "SeriesTable":
+        """Return returns as fractions.
+
+        Parameters
+        ----------
+        unit
+            What they are; None tells it by their size, and says so of percent.
 
         Raises
         ------
+        ConfigurationError
+            When ``unit`` is no unit.
         DataError
-            When a column is prices by all appearance: it is always above 0, and mostly above 1.
+            When a column is prices by all appearance (always above 0, and mostly above 1), or the
+            size does not tell.
         """
+        if unit not in (None, "percent", "fraction"):
+            raise ConfigurationError(f"`unit` must be percent or fraction, but got {unit}")
         for name, column in zip(self.names, self.values.T, strict=True):
             held = column[np.isfinite(column)]
             if len(held) and held.min() > 0.0 and np.median(held) > 1.0:
@@ -102,18 +115,22 @@ class SeriesTable:
                     f"{self.place}: {name} holds prices, it seems, {held[0]:g} first; returns are "
                     "wanted here, as 0.01 or 1 for 1 %"
                 )
-        per_year = periods_per_year_from(self.index) or 252.0
-        with np.errstate(invalid="ignore"):
-            deviations = np.nanstd(self.values, axis=0)
-        varying = deviations[np.isfinite(deviations)]
-        typical = float(np.median(varying)) if len(varying) else 0.0
-        if typical * np.sqrt(per_year) <= LARGEST_VOLATILITY:
+        percent = replace(self, values=self.values / 100.0)
+        if unit is not None:
+            return percent if unit == "percent" else self
+        deviations = [np.std(column[np.isfinite(column)]) for column in self.values.T]
+        a_year = periods_per_year_from(self.index) or 252.0
+        volatility = float(np.median(deviations)) * math.sqrt(a_year)
+        if volatility <= CALM:
             return self
-        said = (
-            f"{self.place}: the returns are read as percent, 1.5 is 0.015: as fractions they would "
-            f"vary by {typical * np.sqrt(per_year):.0%} a year"
-        )
-        return replace(self, values=self.values / 100.0, notes=(*self.notes, said))
+        told = f"as fractions they would vary by {volatility:.0%} a year"
+        if volatility < WILD:
+            raise DataError(
+                f"{self.place}: the returns may be fractions or percent; {told}: "
+                f"{{file: {self.place}, unit: percent}}, or unit: fraction, says which"
+            )
+        said = f"{self.place}: the returns are read as percent, 1.5 is 0.015: {told}"
+        return replace(percent, notes=(*self.notes, said))
 
 
 def read_series(
@@ -249,6 +266,7 @@ def keep_fields(
     return fingerprint
 
 
+@lru_cache(maxsize=16)
 def open_series(fingerprint: str) -> FloatArray:
     """Return what :func:`keep_series` put into the cache, shape (n_bars, n_names).
 
