@@ -97,6 +97,16 @@ def test_a_file_of_one_asset_gives_its_adjusted_close(tmp_path):
     assert read_series(str(path), are_prices=True).values.tolist() == [[5.0], [5.5]]
 
 
+def test_a_file_of_rows_by_symbol_may_hold_one(tmp_path):
+    path = tmp_path / "long.csv"
+    rows = "date,symbol,close\n2020-01-02,KO,10\n2020-01-03,KO,11\n"
+    path.write_text(rows)
+    assert read_series(str(path), are_prices=True).values.tolist() == [[10.0], [11.0]]
+    path.write_text(rows + "2020-01-03,PEP,11\n")
+    with pytest.raises(DataError, match="holds 2 symbols; one is wanted: KO, PEP"):
+        read_series(str(path), are_prices=True)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

@@ -182,8 +182,7 @@ def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTabl
     node = {
         TARGET: f"{KINDS[longest].__module__}.{KINDS[longest].__qualname__}",
         "path": path,
-        "symbol_column": None,
-        "close_column": "close" if are_prices else None,
+        **({} if are_prices else {"symbol_column": None, "close_column": None}),
         **options,
     }
     source, faults = build(node, key="file")
@@ -191,6 +190,10 @@ def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTabl
         raise ConfigurationError("; ".join(f"{fault.key}: {fault.allowed}" for fault in faults))
     reading = source.read(None)
     columns = {bars.symbol: bars for bars in reading.bars}
+    if any(len(bars.stamps) != len(reading.bars[0].stamps) for bars in reading.bars):
+        raise DataError(
+            f"{place} holds {len(columns):,} symbols; one is wanted: {', '.join(columns)}"
+        )
     first = reading.bars[0]
     order = np.argsort(first.stamps, kind="stable")
     index = index_of(first.stamps[order], first.tz)
