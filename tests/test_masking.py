@@ -114,6 +114,10 @@ DOORS = {
     # what is compared with, or shown beside, what was recorded without secrets
     "batch/rerun",
     "store/batch_document",
+    # a database of prices: what it says, and its address in hashes and in the cache
+    "core/data/database",
+    "core/data/sources/sql",
+    "core/fingerprint",
 }
 
 

@@ -1,7 +1,8 @@
 """Texts without the secrets in them: what leaves the process passes through here.
 
 Each way out has one place that asks this module: the terminal and the log (printing), the store
-(store.mlflow_run; store.address for what is said of it), and the writer of each kind of file. Names
+(store.mlflow_run; store.address for what is said of it), a database of prices (core.data.database),
+and the writer of each kind of file. Names
 of runs and the errors of strategies are taken in without secrets, so that what is ranked, reported
 or returned holds none. A test names these places.
 """

@@ -24,6 +24,8 @@ OPTIONS = sorted(
 GIVEN = {
     "data=csv": ["data.path=prices.csv"],
     "data=parquet": ["data.path=prices"],
+    "data=excel": ["data.path=prices.xlsx"],
+    "data=sql": ["data.url=sqlite:///prices.db", "data.query='select 1, 2'"],
     "data=stored": ["data.fingerprint=" + "0a" * 32],
     "data=yahoo": ["data.symbols=[AAPL]"],
     "strategy=custom": ["strategy._target_=backtest_batch.strategies.EqualWeight"],

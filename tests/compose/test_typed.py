@@ -127,6 +127,25 @@ def test_spaces_around_the_equals_sign_of_one_argument_do_no_harm():
     assert OverridesParser.create().parse_override("seed= 3").value() == 3
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select day, symbol, close from prices",
+        "SELECT 'a, b', \"c\" from t where x in (1, 2) and y like '%z'",
+        "with x as (select 1, 2)\nselect *\nfrom x",
+        "from 'prices/*.parquet' select day, close",
+    ],
+)
+def test_a_query_is_one_text_whose_commas_are_no_sweep(query):
+    for key in ("data.query", "++data.query"):
+        (argument,) = readable([f"{key}={query}"])
+        assert OverridesParser.create().parse_override(argument).value() == query
+    # With quotes of their own several are a sweep; other keys are read as ever.
+    several = readable(["data.query='select 1, 2','select 3, 4'"])
+    assert several == ["data.query='select 1, 2','select 3, 4'"]
+    assert readable(["key=select a,b"]) == ["key=select a,b"]
+
+
 def test_options_are_left_as_they_are():
     given = ["--config-dir", "my conf", "-m", "--cfg=job", "seed=1"]
     assert readable(given) == given
