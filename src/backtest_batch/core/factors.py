@@ -16,9 +16,9 @@ import numpy as np
 from backtest_batch.arrays import FloatArray
 from backtest_batch.core.benchmark import names_file, symbol_prices
 from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.gains import MISSING_CODES
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.series import (
-    MISSING_CODES,
     OnBars,
     SeriesTable,
     Unit,

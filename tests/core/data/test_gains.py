@@ -102,6 +102,15 @@ def test_a_gap_in_returns_is_a_gap_and_filled_it_is_a_return_of_zero():
     assert level[9] == pytest.approx(level[7] * (1 + given.iloc[8, 1]), rel=1e-15)
 
 
+def test_codes_of_missing_values_are_no_returns(caplog):
+    given = returns() * 100
+    given.iloc[:5, 2], given.iloc[:3, 1] = -99.99, -999
+    panel = panel_from_frames(given, values="returns")
+    assert "8 returns of -99.99 or -999 are read as missing values" in caplog.text
+    assert np.isnan(panel.fields["close"][:5, 2]).all()
+    assert panel.fields["close"][3, 1] == BASE
+
+
 def test_the_frame_that_was_given_stays_as_it_was():
     given = returns() * 100
     before = given.copy()

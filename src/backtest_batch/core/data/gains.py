@@ -31,6 +31,9 @@ CALM = 2.0
 WILD = 4.0
 """Volatility a year from which on returns cannot be fractions: they are percent."""
 
+MISSING_CODES = (-99.99, -999.0)
+"""What stands for a missing return in the files of French's data library, which are percent."""
+
 FASTEST_GROWTH = 1.0
 """Sum of returns a year up to which they may be fractions, where they last half a year."""
 
@@ -124,9 +127,13 @@ class Gains:
         returns = [item.fields.pop("close") for item in series]
         stamps = union_of([item.stamps for item in series])
         percent, told = self._are_percent(returns, stamps, series[0].file)
+        n_codes = 0
         if percent:
             for position, values in enumerate(returns):
-                returns[position] = values / 100.0  # another's array may be behind it
+                coded = np.isin(values, MISSING_CODES)
+                n_codes += int(coded.sum())
+                # A new array, as another's may be behind this one.
+                returns[position] = np.where(coded, np.nan, values / 100.0)
         _check_returns(series, returns, percent=percent)
         before = _bar_before(stamps, series[0].tz)
         begun = np.concatenate(([before], stamps))
@@ -154,6 +161,8 @@ class Gains:
                 )
             )
         notes = [f"{told}; each series is an index of {BASE:g} on the bar before its first return"]
+        if n_codes:
+            notes.append(f"{n_codes:,} returns of -99.99 or -999 are read as missing values")
         if names:
             notes.append(
                 f"{' and '.join(names)} left out: with `data.values=returns` closes alone "

@@ -36,9 +36,6 @@ KINDS: Mapping[str, type[Files]] = {
 SUFFIXES = tuple(KINDS)
 """Endings of files that hold series."""
 
-MISSING_CODES = (-99.99, -999.0)
-"""What stands for a missing value in the files of French's data library."""
-
 
 def known_rows(values: FloatArray) -> BoolArray:
     """Return which rows of an array of shape (n_rows, n_columns) have all values."""
