@@ -13,7 +13,7 @@ import pytest
 
 import backtest_batch as bb
 from backtest_batch.api.sweeps import import_path
-from backtest_batch.core.strategies import MeanReversion
+from backtest_batch.core.strategies import MeanReversion, TrendBaseline
 
 MODULE = """
 import numpy as np
@@ -156,6 +156,21 @@ def test_a_class_in_a_module_and_listed_runs(prices, with_store):
     best = json.loads((outcome.output_dir / "best_params.json").read_text())
     assert "data=stored" in best["top"][0]["command"]
     sys.path.remove(str(with_store))
+
+
+def test_series_of_a_notebook_are_a_benchmark_and_factors(prices, with_store):
+    market = prices.mean(axis=1)
+    factors = prices[["V"]].pct_change().rename(columns={"V": "small cap"})
+    compared = {"benchmark": market, "factors": factors}
+    outcome = bb.run_sweep({"strategy.slow": [30, 40]}, data=prices, n_jobs=1, **compared)
+    strategy = TrendBaseline(slow=30)
+    alone = bb.backtest(strategy, prices, **compared)
+    names = ["beta", "alpha", "alpha_factors", "r2_factors", "beta_small_cap"]
+    found = outcome.runs.metrics[names].iloc[0]
+    assert found.to_dict() == alone.metrics[names].to_dict()
+    by_class = bb.run_sweep(data=prices, n_jobs=1, benchmark=MeanReversion)
+    by_object = bb.backtest(TrendBaseline(), prices, benchmark=MeanReversion())
+    assert by_class.runs.metrics["beta"].iloc[0] == by_object.metrics["beta"]
 
 
 def test_a_batch_says_what_was_said_about_its_frame(prices, working_dir):

@@ -95,6 +95,20 @@ def test_the_figures_are_those_of_the_benchmark_that_is_named(prices, planned):
     assert {"beta", "alpha", "information_ratio"} <= set(nothing.runs[0].undefined)
 
 
+def test_a_mapping_is_one_value_wherever_it_stands(prices, planned):
+    Path("sixty.py").write_text(SIXTY.format(share=0.4))
+    node = "{_target_: sixty.SixtyForty, bonds: C}"
+    (typed,) = planned(*FILES, f"benchmark={node}").runs
+    head = "data: csv\ndata.path: prices.csv\nstrategy: {fast: 5, slow: 20}\n"
+    for name, text in {
+        "whole": f"benchmark: {node}",
+        "runs": f"runs: [{{id: a, benchmark: none}}, {{id: b, benchmark: {node}}}]",
+        "grid": f"param_grid: {{benchmark: [none, {node}]}}",
+    }.items():
+        Path(f"{name}.yaml").write_text(head + text)
+        assert planned(f"batch_file={name}.yaml").runs[-1].run_key == typed.run_key, name
+
+
 def test_runs_of_one_chunk_may_have_benchmarks_and_factors_of_their_own(prices, planned):
     plan = planned(
         *FILES, "-m", "benchmark=equal_weight,none,SPY,index.csv", "factors=null,factors.csv,A"

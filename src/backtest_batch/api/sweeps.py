@@ -41,12 +41,18 @@ def data_keys(data: pd.DataFrame | Panel | str | None) -> dict[str, Any]:
 
 
 def compared_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``benchmark`` and ``factors`` with what is in memory put into the cache."""
-    return {
+    """Return ``benchmark`` and ``factors`` as a configuration holds what is in memory.
+
+    Series are put into the cache; of a strategy's class stands where it is imported from.
+    """
+    found: dict[str, Any] = {
         key: {"stored": store_series(value, key)}
         for key in ("benchmark", "factors")
         if isinstance(value := config.get(key), pd.Series | pd.DataFrame)
     }
+    if isinstance(benchmark := config.get("benchmark"), type):
+        found["benchmark"] = {"_target_": import_path(benchmark)}
+    return found
 
 
 def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
@@ -261,8 +267,8 @@ def run_sweep(
         Its arguments are keys such as ``strategy.window``.
     **config
         Any further root key (``batch_name``, ``n_jobs``, ``rank_by``, ``tracking={"uri": ...}``);
-        dotted ones as ``**{"strategy.slow": 90}``. ``benchmark`` may be a Series of prices, and
-        ``factors`` a DataFrame of returns, one column a factor.
+        dotted ones as ``**{"strategy.slow": 90}``. ``benchmark`` may be a Series of prices or a
+        strategy's class, and ``factors`` a DataFrame of returns, one column a factor.
 
     Returns
     -------

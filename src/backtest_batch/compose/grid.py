@@ -12,7 +12,13 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 
 from backtest_batch.compose.arguments import RangeValues, Swept, typed_text
-from backtest_batch.config.arguments import Argument, Assignment, flatten, refuse_repeats
+from backtest_batch.config.arguments import (
+    WHOLE_NODES,
+    Argument,
+    Assignment,
+    flatten,
+    refuse_repeats,
+)
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 
@@ -258,7 +264,7 @@ def _listed_run(
     for key, value in run.items():
         if key == "id":
             continue
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key not in WHOLE_NODES:
             assignments += [Assignment(*leaf) for leaf in flatten({key: value})]
         else:
             assignments.append(_assignment(str(key), value, options))

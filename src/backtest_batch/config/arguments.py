@@ -173,7 +173,10 @@ FLAGS = frozenset(
 """Options without a value: Hydra's, and our own."""
 SOURCE_OPTIONS = frozenset({"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"})
 """Options that say where configuration is looked for."""
-WHOLE_NODES = ("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints")
+WHOLE_NODES = (
+    *("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints"),
+    *("benchmark", "factors"),
+)
 """Keys whose mappings are one value and not a path to several."""
 PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
 """Keys that say which runs a batch has."""
