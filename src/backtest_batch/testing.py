@@ -9,16 +9,16 @@ A test class of your own runs them under pytest::
 Nothing here imports pytest: the checks are plain assertions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.arrays import FIELDS, FloatArray, IntArray
 from backtest_batch.core.data.panel import Panel, new_panel
-from backtest_batch.core.strategies.base import Strategy, target_weights
+from backtest_batch.core.strategies.base import Strategy, required_fields, target_weights
 from backtest_batch.errors import StrategyError
 
 # High and low stand around open and close.
@@ -54,10 +54,13 @@ class StrategyContract:
     def make_panel(self) -> Panel:
         """Return the market: eight random walks, of which LATE starts late and EARLY ends early.
 
-        Override it for a strategy that needs other symbols, more bars or wilder prices.
+        It has the fields that the strategy requires, with random numbers. Override it for a
+        strategy that needs features, members, other symbols, more bars or wilder prices.
         """
-        n_bars = self.n_bars + _warmup(self.make_strategy())
-        return _random_market(n_bars, start_of_late=60, end_of_early=n_bars - 60)
+        strategy = self.make_strategy()
+        n_bars = self.n_bars + _warmup(strategy)
+        further = [name for name in required_fields(strategy) if name.casefold() not in FIELDS]
+        return _random_market(n_bars, further, start_of_late=60, end_of_early=n_bars - 60)
 
     def test_weights_have_a_row_per_decision_and_a_column_per_asset(self) -> None:
         """The shape is (n_decisions, n_assets), also for a single decision."""
@@ -114,10 +117,14 @@ class StrategyContract:
         """The panel is shared by all runs of a batch."""
         panel, decisions = self._case()
         before = {name: values.copy() for name, values in panel.fields.items()}
+        beside = {name: values.copy() for name, values in panel.feature_arrays.items()}
         self.make_strategy().target_weights(panel, decisions)
         for name, values in before.items():
             same = np.array_equal(values, panel.frame(name).to_numpy(), equal_nan=True)
             assert same, f"the strategy changed the field '{name}' of the panel"
+        for name, values in beside.items():
+            same = np.array_equal(values, panel.features[name].to_numpy(), equal_nan=True)
+            assert same, f"the strategy changed the feature '{name}' of the panel"
 
     def test_warmup_bars_is_a_count(self) -> None:
         """``warmup_bars``, where there is one, is an integer and not negative."""
@@ -196,7 +203,9 @@ def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArra
         raise AssertionError(str(error)) from error
 
 
-def _random_market(n_bars: int, *, start_of_late: int, end_of_early: int) -> Panel:
+def _random_market(
+    n_bars: int, further: Sequence[str], *, start_of_late: int, end_of_early: int
+) -> Panel:
     symbols = ("A", "B", "C", "D", "E", "F", "LATE", "EARLY")
     numbers = np.random.default_rng(20)
     drift = np.linspace(-0.001, 0.001, len(symbols))
@@ -207,6 +216,8 @@ def _random_market(n_bars: int, *, start_of_late: int, end_of_early: int) -> Pan
     close[end_of_early:, symbols.index("EARLY")] = np.nan
     fields = {name: close * level for name, level in _LEVELS.items()}
     fields["volume"] = np.where(np.isnan(close), np.nan, numbers.uniform(1e5, 1e6, close.shape))
+    for name in further:
+        fields[name] = np.where(np.isnan(close), np.nan, numbers.normal(size=close.shape))
     index = pd.date_range("2015-01-01", periods=n_bars, freq="B", unit="ns")
     return new_panel(index, symbols, fields)
 
@@ -214,7 +225,8 @@ def _random_market(n_bars: int, *, start_of_late: int, end_of_early: int) -> Pan
 def _with_another_future(panel: Panel, cut: int) -> Panel:
     """Return the panel with other prices after bar ``cut``, and the same ones up to it.
 
-    What had not started starts at once; the first of several assets ends at the cut.
+    What had not started starts at once; the first of several assets ends at the cut. Further
+    fields, features and members are other ones after it, too.
     """
     numbers = np.random.default_rng(cut)
     past = panel.fields["close"][: cut + 1]
@@ -230,4 +242,11 @@ def _with_another_future(panel: Panel, cut: int) -> Panel:
         traded = np.where(ended, np.nan, numbers.uniform(1e4, 1e7, future.shape))
         changed[cut + 1 :] = future * _LEVELS[name] if name in _LEVELS else traded
         fields[name] = changed
-    return new_panel(panel.index, panel.symbols, fields)
+    features = {}
+    for name, values in panel.feature_arrays.items():
+        features[name] = values.copy()
+        features[name][cut + 1 :] = numbers.normal(size=values[cut + 1 :].shape)
+    members = None if panel.members is None else panel.members.copy()
+    if members is not None:
+        members[cut + 1 :] = numbers.uniform(size=future.shape) < 0.5
+    return new_panel(panel.index, panel.symbols, fields, members=members, features=features)

@@ -19,6 +19,7 @@ def make_panel(
     *,
     index: pd.DatetimeIndex | None = None,
     symbols: Sequence[str] | None = None,
+    members: npt.ArrayLike | None = None,
     **fields: npt.ArrayLike,
 ) -> Panel:
     """Return a panel of these prices; business days from 2020-01-01 on without an index."""
@@ -31,6 +32,7 @@ def make_panel(
         index=pd.bdate_range("2020-01-01", periods=n_bars) if index is None else index,
         symbols=tuple(symbols or (f"S{asset}" for asset in range(n_assets))),
         fields=arrays,
+        members=None if members is None else np.asarray(members, dtype=np.bool_),
         fingerprint="test",
     )
 
@@ -57,7 +59,12 @@ def _random_panel(rng: np.random.Generator, n_bars: int, n_assets: int, volatili
             close[rng.integers(0, n_bars + 1) :, asset] = np.nan
     gaps = rng.integers(1, 80, n_bars)
     index = pd.DatetimeIndex(np.datetime64("2020-01-01T09:30", "s") + np.cumsum(gaps) * 3600)
-    return make_panel(close, index=index, open=close * overnight)
+    members = None
+    if rng.random() < 0.4:
+        # Stints of membership: each bar, with some chance, turns it round.
+        turns = rng.random((n_bars, n_assets)) < rng.choice([0.03, 0.2, 0.6])
+        members = (np.cumsum(turns, axis=0) + rng.integers(0, 2, n_assets)) % 2 == 1
+    return make_panel(close, index=index, open=close * overnight, members=members)
 
 
 @st.composite

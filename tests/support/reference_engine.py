@@ -170,16 +170,29 @@ def simulate_reference(
     years = year_fractions(panel.index)
     last_priced = np.array([_last_priced(close[:, asset]) for asset in range(panel.n_assets)])
     ends = last_priced < panel.n_bars - 1
-    rows = {
-        decision + settings.execution_lag: (int(decision), capped(row, settings), row)
+    everybody = np.ones((panel.n_bars, panel.n_assets), dtype=bool)
+    members = everybody if panel.members is None else panel.members
+    wishes = {
+        int(decision): np.where(members[decision], row, 0.0)
         for decision, row in zip(decisions, weights, strict=True)
         if decision >= first_bar
+    }
+    barred = {
+        int(decision): int(np.sum((row != 0) & ~members[decision]))
+        for decision, row in zip(decisions, weights, strict=True)
+    }
+    rows = {
+        decision + settings.execution_lag: (decision, capped(row, settings), row)
+        for decision, row in wishes.items()
     }
     path = ReferencePath()
     account = _Account(settings, panel.n_assets, path)
     for bar in range(first_bar, panel.n_bars):
         account.turnover = account.cost = 0.0
         marks = close[bar]
+        leaves = ends & (last_priced == bar)
+        if bar + 1 < panel.n_bars:
+            leaves |= members[bar] & ~members[bar + 1]
         if bar > first_bar:
             account.accrue(years[bar], close[bar - 1])
         if bar in rows:
@@ -190,10 +203,10 @@ def simulate_reference(
                 path.decision_bars.append(decision)
                 path.target_weights.append(row)
                 path.scaled_decisions += bool(np.any(np.abs(row - given) > TRADE_THRESHOLD))
-                tradable = ~(np.isnan(price[bar]) | np.isnan(close[bar]))
+                tradable = ~(np.isnan(price[bar]) | np.isnan(close[bar])) & members[bar]
                 if at_close:
-                    tradable &= ~(ends & (last_priced == bar))
-                path.untradable_weights += int(np.sum((row != 0) & ~tradable))
+                    tradable &= ~leaves
+                path.untradable_weights += int(np.sum((row != 0) & ~tradable)) + barred[decision]
                 wanted = np.zeros(panel.n_assets)
                 row = np.where(tradable, row, 0.0)
                 undoes = account.undoes_costs(row, marks)
@@ -205,7 +218,7 @@ def simulate_reference(
             spent = False
         if not spent:
             marks = close[bar]
-            ended = ends & (last_priced == bar) & (account.shares != 0)
+            ended = leaves & (account.shares != 0)
             spent = account.is_spent(marks)
             if ended.any() and not spent:
                 account.trade_to(np.zeros(panel.n_assets), ended, bar, marks)

@@ -28,7 +28,7 @@ from backtest_batch.core.engine.simulation import (
 )
 from backtest_batch.core.factors import factor_metric_names, factor_metrics, find_factors
 from backtest_batch.core.kernel_cache import use_kernel_cache
-from backtest_batch.core.strategies.base import Strategy, target_weights
+from backtest_batch.core.strategies.base import Strategy, check_fields, target_weights
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
 
 LOG = logging.getLogger("backtest_batch.api")
@@ -201,6 +201,7 @@ def backtest(
     panel = prices if isinstance(prices, Panel) else panel_from_frames(prices)
     if given["end_date"] is not None:
         panel = panel.until(given["end_date"])
+    check_fields(chosen, panel)
     first_bar = _first_bar(panel, chosen, given["start_date"])
     per_year, notes = bars_a_year(periods_per_year, panel.index)
     bars = decision_bars(panel.index, given["rebalance"])

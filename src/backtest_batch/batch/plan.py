@@ -4,6 +4,7 @@ Nothing is computed here, and nothing is written: a plan either holds every run 
 it is refused with all that is wrong with it.
 """
 
+import inspect
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,9 +22,9 @@ from backtest_batch.core.benchmark import (
     benchmark_key_of,
     find_benchmark,
 )
-from backtest_batch.core.construct import TARGET, build, typed_node
-from backtest_batch.core.data.load import load_panel
-from backtest_batch.core.data.panel import Panel, one_spelling
+from backtest_batch.core.construct import TARGET, TargetError, build, locate, typed_node
+from backtest_batch.core.data.load import load_panel, with_fields
+from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
 from backtest_batch.core.engine.calendar import disagreement
 from backtest_batch.core.factors import FoundFactors, factors_identity, find_factors
 from backtest_batch.core.fingerprint import (
@@ -38,6 +39,7 @@ from backtest_batch.core.fingerprint import (
     run_key,
 )
 from backtest_batch.core.fitting import periods_per_year, with_fits
+from backtest_batch.core.strategies.base import required_fields
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
@@ -172,6 +174,8 @@ class _Planner:
     factors: dict[str, FoundFactors | Fault] = field(default_factory=dict)
     covers: dict[tuple[int, int, str, int], list[Fault]] = field(default_factory=dict)
     """What is wrong with a benchmark and factors on the bars of runs; both are kept above."""
+    needs: dict[str, tuple[tuple[str, ...], list[Fault]]] = field(default_factory=dict)
+    """Fields that a strategy needs, by the hash of its node."""
     warnings: dict[str, None] = field(default_factory=dict)
 
     def typed(self, composition: Composition) -> Composition:
@@ -193,16 +197,20 @@ class _Planner:
         return self.nodes[key]
 
     def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
-        """Return the data of a run up to its end date."""
+        """Return the data of a run up to its end date, with the fields that its strategy needs."""
         node, end_date = config["data"], config["end_date"]
-        key = digest([node, end_date])
+        needed, faults = self._required_fields(config["strategy"])
+        if faults:
+            return None, faults
+        key = digest([node, end_date, needed])
         if key not in self.panels:
             source, faults = build(node, key="data")
             if faults:
                 return None, faults
             try:
                 with _collected_warnings(self.warnings):
-                    self.panels[key] = load_panel(source, end_date=end_date)
+                    panel = load_panel(with_fields(source, needed), end_date=end_date)
+                self.panels[key] = panel
             except ConfigurationError as error:
                 self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
             except DataError as error:
@@ -211,8 +219,17 @@ class _Planner:
             except Exception as error:  # noqa: BLE001 - a source of the user's may raise anything
                 name, shown = type(source).__name__, f"{type(error).__name__}: {error}"
                 self.panels[key] = Fault(key="data", value=name, allowed=shown)
-        panel = self.panels[key]
-        return (None, [panel]) if isinstance(panel, Fault) else (panel, [])
+        found = self.panels[key]
+        if isinstance(found, Fault):
+            return None, [found]
+        return found, _lacking(config["strategy"], needed, found)
+
+    def _required_fields(self, node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
+        """Return the fields that a strategy needs; a class that cannot be used needs none."""
+        key = digest(node)
+        if key not in self.needs:
+            self.needs[key] = _read_required_fields(node)
+        return self.needs[key]
 
     def benchmark(self, config: Mapping[str, Any], panel: Panel) -> FoundBenchmark | Fault:
         """Return what a run is compared with, or what is wrong with it."""
@@ -477,6 +494,41 @@ def _by_content(
         "benchmark_values": NEUTRAL["benchmark_values"],
         "factors": factors_identity(factors.factors),
     }
+
+
+def _read_required_fields(node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
+    """Return the fields that the class of a strategy needs, or what is wrong with its list.
+
+    Where they depend on the arguments, the strategy is made to be asked.
+    """
+    try:
+        strategy: Any = locate(str(node.get(TARGET)))
+    except TargetError:
+        return (), []  # said where the strategy is built
+    if isinstance(inspect.getattr_static(strategy, "required_fields", ()), property):
+        strategy, faults = build(node, key="strategy", seed=0)
+        if faults:
+            return (), []
+    try:
+        return required_fields(strategy), []
+    except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
+        name = str(node.get(TARGET)).rpartition(".")[2]
+        return (), [Fault(key="strategy", value=name, allowed=str(error))]
+
+
+def _lacking(node: Mapping[str, Any], needed: Sequence[str], panel: Panel) -> list[Fault]:
+    """Return what is wrong with data that lack a field of prices or volume which is needed."""
+    name = str(node.get(TARGET)).rpartition(".")[2]
+    return [
+        Fault(
+            key="strategy",
+            value=name,
+            allowed=f"needs the field '{each}' (required_fields), but "
+            + not_held("field", each, panel.fields),
+        )
+        for each in needed
+        if held_name(each, panel.fields) is None
+    ]
 
 
 def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:

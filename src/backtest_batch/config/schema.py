@@ -321,6 +321,7 @@ NEUTRAL: Mapping[str, Any] = {
     "data.roll": None,
     "data.roll_adjust": "ratio",
     "data.session_end": None,
+    "data.fields": None,
     "data.universe": None,
     "data.delisting_returns": None,
     "data.features": None,

@@ -39,7 +39,7 @@ from backtest_batch.core.engine.simulation import (
     simulate_many,
 )
 from backtest_batch.core.fingerprint import code_fingerprint, derived_seed, digest
-from backtest_batch.core.strategies.base import target_weights
+from backtest_batch.core.strategies.base import check_fields, target_weights
 from backtest_batch.core.strategies.equal_weight import EqualWeight
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
 from backtest_batch.records import Benchmark, RunSpec
@@ -228,6 +228,7 @@ def _found_strategy(
         raise ConfigurationError(
             f"{type(strategy).__name__} has no method target_weights(panel, decisions)"
         )
+    check_fields(strategy, panel)
     return FoundBenchmark(
         benchmark=Benchmark(
             kind="strategy",
@@ -313,7 +314,16 @@ def symbol_prices(
         }, True
     reason = ""
     if source is not None and is_dataclass(source):
-        alone = replace(source, symbols=[symbol], symbols_file=None, exclude=None)
+        # It need not be a member of the universe, and nobody looks at features.
+        alone = replace(
+            source,
+            symbols=[symbol],
+            symbols_file=None,
+            exclude=None,
+            universe=None,
+            features=None,
+            fields=None,
+        )
         try:
             return levels_on(load_panel(alone), panel.index), False
         except DataError as error:

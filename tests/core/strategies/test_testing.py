@@ -3,8 +3,10 @@
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.testing import StrategyContract
 
 TESTS = [name for name in vars(StrategyContract) if name.startswith("test_")]
@@ -176,3 +178,78 @@ def test_the_contract_needs_no_pytest():
     import backtest_batch.testing
 
     assert "import pytest" not in inspect.getsource(backtest_batch.testing).split('"""', 2)[2]
+
+
+def market_with_everything(n_bars=300):
+    rng = np.random.default_rng(4)
+    days = pd.bdate_range("2020-01-01", periods=n_bars)
+    names = list("ABC")
+    close = pd.DataFrame(
+        50 * np.exp(rng.normal(0, 0.02, (n_bars, 3)).cumsum(axis=0)), index=days, columns=names
+    )
+    return panel_from_frames(
+        close,
+        fields={"cap": close * rng.uniform(1, 2, close.shape)},
+        members=pd.DataFrame(rng.random((n_bars, 3)) < 0.7, index=days, columns=names),
+        features={"vix": pd.Series(rng.normal(size=n_bars), index=days)},
+    )
+
+
+class Ahead:
+    """Uses what is beside the prices, with a lead of so many bars."""
+
+    lead = 1
+
+    def series(self, panel):
+        raise NotImplementedError
+
+    def target_weights(self, panel, decisions):
+        known = np.asarray(self.series(panel), dtype=float).reshape(panel.n_bars, -1)
+        later = np.minimum(decisions + self.lead, panel.n_bars - 1)
+        return np.nan_to_num(known[later]) * np.full(panel.n_assets, 0.1)
+
+
+class SeesFeatures(Ahead):
+    def series(self, panel):
+        return panel.features.vix
+
+
+class SeesMembers(Ahead):
+    def series(self, panel):
+        return panel.members
+
+
+class SeesFields(Ahead):
+    def series(self, panel):
+        return panel.frame("cap")
+
+
+@pytest.mark.parametrize("kind", [SeesFeatures, SeesMembers, SeesFields])
+def test_features_members_and_fields_of_later_bars_are_found_as_later_prices_are(kind):
+    class Contract(StrategyContract):
+        lead = 1
+
+        def make_panel(self):
+            return market_with_everything()
+
+        def make_strategy(self):
+            strategy = kind()
+            strategy.lead = self.lead
+            return strategy
+
+    with pytest.raises(AssertionError, match="the strategy peeks"):
+        Contract().test_later_prices_do_not_matter()
+    Contract.lead = 0
+    for name in TESTS:
+        getattr(Contract(), name)()
+
+
+class NeedsDividends(Momentum):
+    required_fields = ("dividend",)
+
+    def target_weights(self, panel, decisions):
+        return np.nan_to_num(panel.fields["dividend"][decisions])
+
+
+def test_the_market_has_the_fields_that_a_strategy_requires():
+    assert failures(NeedsDividends) == {}

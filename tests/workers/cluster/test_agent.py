@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from backtest_batch.core.data import cache
+from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.errors import ConfigurationError, DataError, RunTimeout, WorkerDied
 from backtest_batch.rows import is_whole, open_rows
 from backtest_batch.workers.chunks import RETURNS, ChunkTask, Scratch, array_file, benchmark_rows
@@ -97,6 +98,24 @@ def test_what_runs_are_compared_with_travels_too(planned, working_dir, request_o
     for name in wanted:
         assert agent.compute_request(request).missing == name
         transfer.keep(pickle.loads(pickle.dumps(shipped[name])))
+
+
+def test_members_features_and_further_fields_travel_too(elsewhere):
+    days = pd.bdate_range("2020-01-01", periods=4)
+    close = pd.DataFrame({"A": [1.0, 2, 3, 4], "B": [4.0, 3, 2, 1]}, index=days)
+    panel = panel_from_frames(
+        close,
+        fields={"cap": close * 2},
+        members=pd.DataFrame({"A": [True], "B": [False]}, index=days[:1]),
+        features={"vix": close["A"], "score": close},
+    )
+    transfer.keep(pickle.loads(pickle.dumps(PanelCopy.of(panel))))
+    found = cache.find_panel(panel.fingerprint)
+    assert found is not None
+    assert found.members is not None
+    assert found.members[:, 0].all()
+    assert found.features["score"].equals(panel.features["score"])
+    assert list(found.fields) == ["close", "cap"]
 
 
 def test_data_that_changed_on_its_way_is_refused(plan, elsewhere):

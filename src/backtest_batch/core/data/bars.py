@@ -147,7 +147,7 @@ _LARGEST_USUAL_RETURN = 5.0
 
 
 def check_values(bars: Iterable[SymbolBars]) -> None:
-    """Check that prices are positive and finite, and volumes finite and not negative.
+    """Check that prices are positive and finite, volumes finite and not negative, others finite.
 
     NaN passes: whether it is a gap depends on where the series begins and ends.
 
@@ -158,11 +158,16 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
     """
     prices: list[BarFault] = []
     volumes: list[BarFault] = []
+    others: list[BarFault] = []
     rule = ""
     for item in bars:
         for name, values in item.fields.items():
-            faults = volumes if name == "volume" else prices
-            bad = _bad_volumes(values) if name == "volume" else _bad_prices(values)
+            if name not in FIELDS:
+                faults, bad = others, np.isinf(values)
+            elif name == "volume":
+                faults, bad = volumes, _bad_volumes(values)
+            else:
+                faults, bad = prices, _bad_prices(values)
             if bad.any():
                 row = int(bad.argmax())
                 rule = rule or _price_rule(item, name, float(values[row]))
@@ -177,6 +182,7 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
                 )
     raise_faults(prices, f"a price must be positive and finite{rule}")
     raise_faults(volumes, f"a volume must be finite and not negative{rule}")
+    raise_faults(others, "a value must be finite; `data.fields` leaves the field out")
 
 
 def _price_rule(bars: SymbolBars, name: str, value: float) -> str:
@@ -311,6 +317,8 @@ def fill_or_refuse(
         empty = np.isnan(values)
         values[empty] = np.nan
         values += 0.0
+        if name not in FIELDS:
+            continue  # known on some bars only, as dividends are
         gap = inside & empty
         for column in np.flatnonzero(gap.any(axis=0)).tolist():
             allowed = 0 if gaps.missing == "error" else gaps.missing_limit
@@ -410,7 +418,7 @@ def assemble(
     ------
     DataError
         For duplicate bars, unsorted or mixed timestamps, prices that are not positive and finite,
-        symbols without a price, gaps, and fewer than 2 bars.
+        symbols without a price, gaps, further fields without any value, and fewer than 2 bars.
     """
     if not bars:
         raise DataError("the data hold no symbol")
@@ -547,9 +555,23 @@ def _joined(pieces: list[SymbolBars]) -> SymbolBars:
     if len(pieces) == 1:
         return pieces[0]
     pieces = sorted(pieces, key=lambda piece: int(piece.stamps[0]))
-    names = [name for name in pieces[0].fields if all(name in piece.fields for piece in pieces)]
+    names = [
+        name
+        for name in dict.fromkeys(name for piece in pieces for name in piece.fields)
+        if name not in FIELDS or all(name in piece.fields for piece in pieces)
+    ]
     files = list(dict.fromkeys(piece.file for piece in pieces))
-    fields = {name: np.concatenate([piece.fields.pop(name) for piece in pieces]) for name in names}
+    fields = {
+        name: np.concatenate(
+            [
+                piece.fields.pop(name)
+                if name in piece.fields
+                else np.full(len(piece.stamps), np.nan)
+                for piece in pieces
+            ]
+        )
+        for name in names
+    }
     return SymbolBars(
         symbol=pieces[0].symbol,
         stamps=np.concatenate([piece.stamps for piece in pieces]),
@@ -586,6 +608,15 @@ def _common_fields(
                 f"{name} is left out: {lacking[0]} has none "
                 f"({len(lacking):,} of {len(series):,} symbols)"
             )
+    for name in sorted(set(known).difference(FIELDS)):
+        lacking = [item.symbol for item in series if _is_without(item, name)]
+        if len(lacking) == len(series):
+            raise DataError(f"the field '{name}' has no value")
+        names.append(name)
+        if lacking:
+            notes.append(
+                f"{name} has no value of {lacking[0]} ({len(lacking):,} of {len(series):,} symbols)"
+            )
     return names, notes
 
 
@@ -606,7 +637,8 @@ def _matrices(
     for name in names:
         values = np.full((len(stamps), len(series)), np.nan)
         for column, item in enumerate(series):
-            values[rows[column], column] = item.fields.pop(name)
+            if name in item.fields:
+                values[rows[column], column] = item.fields.pop(name)
         fields[name] = values
     return fields
 

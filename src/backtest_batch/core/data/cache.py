@@ -1,8 +1,8 @@
 """Panels on disk, named by their content and mapped into memory by every worker.
 
 Below :func:`cache_dir`, which several users may share, ``panels/<fingerprint>/`` holds
-``index.npy``, one ``.npy`` file a field and ``meta.json``, which is written last: an entry without
-it does not exist. Below
+``index.npy``, one ``.npy`` file a field, one for the members and one a feature where there are any,
+and ``meta.json``, which is written last: an entry without it does not exist. Below
 :func:`own_cache_dir`, ``sources/<key>.json`` leads from what a source said about itself to the
 fingerprint of its panel, with this user's signature. Every file is written
 under a temporary name and renamed, so that a kill or a second process at work leaves either the
@@ -26,8 +26,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from backtest_batch.arrays import FIELDS, FloatArray
-from backtest_batch.core.data.panel import Panel, content_fingerprint
+from backtest_batch.arrays import FIELDS, BoolArray
+from backtest_batch.core.data.panel import Panel, content_fingerprint, sorted_fields
 from backtest_batch.core.data.timestamps import index_of, stamps_of
 from backtest_batch.errors import DataNotFoundError
 from backtest_batch.interrupt import signals_deferred
@@ -264,7 +264,10 @@ def _is_believed(place: Path, panel: Panel) -> bool:
 
 
 def _genuine(panel: Panel) -> bool:
-    return content_fingerprint(panel.index, panel.symbols, panel.fields) == panel.fingerprint
+    found = content_fingerprint(
+        panel.index, panel.symbols, panel.fields, panel.members, panel.feature_arrays
+    )
+    return found == panel.fingerprint
 
 
 def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel | None:
@@ -281,12 +284,22 @@ def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel |
         symbols = tuple(map(str, meta["symbols"]))
         stamps = np.load(folder / "index.npy", allow_pickle=False)
         shape = (len(stamps), len(symbols))
-        names = [name for name in FIELDS if name in meta["fields"]]
-        fields = {name: _mapped(folder / f"{name}.npy", shape) for name in names}
+        names = _file_names(list(map(str, meta["fields"])))
+        fields = {name: _mapped(folder / file, shape) for name, file in names.items()}
         index = index_of(stamps, meta["tz"])
         if "close" not in fields:
             return None
-        return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint)
+        return Panel(
+            index=index,
+            symbols=symbols,
+            fields=fields,
+            members=_mapped_members(folder, shape) if meta.get("members") else None,
+            feature_arrays={
+                str(name): _mapped(folder / f"feature-{number}.npy", shape[: int(n_axes)])
+                for number, (name, n_axes) in enumerate(meta.get("features", ()))
+            },
+            fingerprint=fingerprint,
+        )
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of it: it is built again
         return None
 
@@ -300,16 +313,32 @@ def _open_view(place: Path, fingerprint: str, meta: dict[str, Any]) -> Panel | N
         index=whole.index[:n_bars],
         symbols=whole.symbols,
         fields={name: values[:n_bars] for name, values in whole.fields.items()},
+        members=None if whole.members is None else whole.members[:n_bars],
+        feature_arrays={name: values[:n_bars] for name, values in whole.feature_arrays.items()},
         fingerprint=fingerprint,
         base=base,
     )
 
 
-def _mapped(file: Path, shape: tuple[int, int]) -> FloatArray:
+def _file_names(fields: list[str]) -> dict[str, str]:
+    """Return the file of each field: names that come from a file or a user never become paths."""
+    others = [name for name in sorted_fields(fields) if name not in FIELDS]
+    return {
+        name: f"{name}.npy" if name in FIELDS else f"field-{others.index(name)}.npy"
+        for name in sorted_fields(fields)
+    }
+
+
+def _mapped_members(folder: Path, shape: tuple[int, int]) -> BoolArray:
+    members: BoolArray = _mapped(folder / "members.npy", shape, np.bool_)
+    return members
+
+
+def _mapped(file: Path, shape: tuple[int, ...], kind: Any = np.float64) -> Any:
     values = np.load(file, mmap_mode="r", allow_pickle=False)
     intact = (
         values.shape == shape
-        and values.dtype == np.float64
+        and values.dtype == kind
         and values.flags.c_contiguous
         and file.stat().st_size == values.offset + values.nbytes
     )
@@ -325,10 +354,18 @@ def _write_panel(place: Path, panel: Panel) -> None:
         meta |= {"view_of": panel.base, "n_bars": panel.n_bars}
     else:
         stamps, tz = stamps_of(panel.index)
-        fields = [name for name in FIELDS if name in panel.fields]
-        meta |= {"unit": "ns", "tz": tz, "symbols": panel.symbols, "fields": fields}
-        for name in fields:
-            _write(folder / f"{name}.npy", _saver(panel.fields[name]))
+        names = _file_names(list(panel.fields))
+        meta |= {"unit": "ns", "tz": tz, "symbols": panel.symbols, "fields": list(names)}
+        for name, file in names.items():
+            _write(folder / file, _saver(panel.fields[name]))
+        if panel.members is not None:
+            meta["members"] = True
+            _write(folder / "members.npy", _saver(panel.members))
+        if panel.feature_arrays:
+            held = panel.feature_arrays
+            meta["features"] = [[name, held[name].ndim] for name in sorted(held)]
+            for number, name in enumerate(sorted(held)):
+                _write(folder / f"feature-{number}.npy", _saver(held[name]))
         _write(folder / "index.npy", _saver(stamps))
     text = json.dumps(meta)
     _write(folder / "meta.json", lambda out: out.write(text.encode()))

@@ -202,6 +202,8 @@ class ColumnNames:
         must be there.
     adjusted
         Whether adjusted closes are used where closes as quoted stand beside them.
+    fields
+        Further columns to read as fields; among them ``all`` stands for all that are left.
     """
 
     timestamp: str | None = None
@@ -213,6 +215,7 @@ class ColumnNames:
     close: str | None = "close"
     volume: str | None = "volume"
     adjusted: Adjusted = "auto"
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +238,10 @@ class Layout:
         Which columns the fields come from, by symbol; by the empty text where the columns do not
         name the symbol.
     places
-        Name in the table of each column of ``choices``, by symbol; empty where they are the same.
+        Name in the table of each column of ``choices`` and ``further``, by symbol; empty where they
+        are the same.
+    further
+        Column of each further field, by symbol, as in ``choices``.
     left_out
         Symbols of a wide table that were to be left out.
     note
@@ -249,6 +255,7 @@ class Layout:
     values: dict[str, str] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
     places: dict[str, dict[str, str]] = field(default_factory=dict)
+    further: dict[str, dict[str, str]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     note: str | None = None
 
@@ -323,8 +330,7 @@ def _layout_of(
         found = fields_by_symbol([pairs[column] for column in rest])
         if found is None:
             raise unclear_levels([pairs[column] for column in rest], wording)
-        choices, places = choices_by_symbol(rest, found, names, wording)
-        return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
+        return _by_symbol(rest, found, timestamp, names, wording)
     found_symbol = None if names.symbol is None else _matching(rest, names.symbol)
     note = None
     if found_symbol is None and names.symbol == ColumnNames().symbol:
@@ -347,6 +353,7 @@ def _layout_of(
             symbol=found_symbol,
             choices={"": choice},
             note=note,
+            further={"": further_fields(held, choice, names, wording)},
         )
     assets = [column for column in rest if column.strip() not in exclude]
     return _without_symbols(rest, assets, timestamp, names, wording, wanted, exclude)
@@ -375,8 +382,15 @@ def _without_symbols(
     if choice is not None:
         if names.symbol is not None:
             _refuse_hidden_symbols(rest, wording.table)
-        note = unread(rest, choice, wording)
-        return Layout(kind="single", timestamp=timestamp, choices={"": choice}, note=note)
+        further = further_fields(rest, choice, names, wording)
+        others = [column for column in rest if column not in further.values()]
+        return Layout(
+            kind="single",
+            timestamp=timestamp,
+            choices={"": choice},
+            further={"": further},
+            note=unread(others, choice, wording),
+        )
     if not rest:
         raise DataError(f"{wording.table} has no column of prices beside '{timestamp}'")
     if names.adjusted is True:
@@ -387,15 +401,83 @@ def _without_symbols(
             _refuse_hidden_symbols(assets, wording.table, and_close=_candidates(assets))
         found = split_names(assets)
         if found is not None:
-            choices, places = choices_by_symbol(assets, found, names, wording)
-            return Layout(kind="fields", timestamp=timestamp, choices=choices, places=places)
+            return _by_symbol(assets, found, timestamp, names, wording)
         check_assets(assets, wording)
+    if set(names.fields) - {ALL_FIELDS}:
+        raise DataError(
+            f"{wording.table} holds closes, one column a symbol, and no field "
+            f"'{names.fields[0]}', as {wording.key('fields')} says: further fields stand in tables "
+            "with one row a symbol and bar"
+        )
     return Layout(
         kind="wide",
         timestamp=timestamp,
         values={column: column.strip() for column in assets},
         left_out=tuple(column.strip() for column in rest if column.strip() in exclude),
     )
+
+
+def _by_symbol(
+    columns: Sequence[str],
+    found: Sequence[tuple[str, str]],
+    timestamp: str,
+    names: ColumnNames,
+    wording: Wording,
+) -> Layout:
+    """Return the layout of a table with a column for each field of each symbol."""
+    choices, places = choices_by_symbol(columns, found, names, wording)
+    return Layout(
+        kind="fields",
+        timestamp=timestamp,
+        choices=choices,
+        places=places,
+        further={
+            symbol: further_fields(list(places[symbol]), choice, names, wording)
+            for symbol, choice in choices.items()
+        },
+    )
+
+
+ALL_FIELDS = "all"
+"""Among ``ColumnNames.fields``, all further columns."""
+
+
+def further_fields(
+    columns: Sequence[str], choice: Choice, names: ColumnNames, wording: Wording
+) -> dict[str, str]:
+    """Return the columns of further fields, by the names that they were asked for by.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns, without those of timestamps and symbols.
+    choice
+        Which of them hold prices and volume.
+    names, wording
+        As for :func:`choose_fields`.
+
+    Raises
+    ------
+    DataError
+        When a column that was named is not there.
+    """
+    used = set(choice.columns.values())
+    further: dict[str, str] = {}
+    for name in names.fields:
+        column = None if name == ALL_FIELDS else _matching(columns, name)
+        if column is not None and column not in used:
+            further[name] = column
+            used.add(column)
+        elif column is None and name not in (ALL_FIELDS, *FIELDS):
+            raise _no_column(name, "fields", columns, wording)
+    if ALL_FIELDS in names.fields:
+        prices = {*FIELDS, *(f"adj_{name}" for name in FIELDS)}
+        further |= {
+            column.strip(): column
+            for column in columns
+            if column not in used and column_meaning(column) not in prices
+        }
+    return further
 
 
 def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) -> Choice | None:
@@ -538,6 +620,24 @@ def unclear_levels(pairs: Sequence[tuple[str, str]], wording: Wording) -> DataEr
         "fields alone (Open, High, Low, Close, Volume), with closes among them: write one level "
         "of symbols, as in frame['Close']"
     )
+
+
+def find_timestamps(
+    columns: Sequence[str], names: ColumnNames, file: str, index_column: str | None = None
+) -> str:
+    """Return the column of timestamps of a table.
+
+    Parameters
+    ----------
+    columns, names, file, index_column
+        As for :func:`find_layout`.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    return _timestamp_column(columns, names, file, index_column, {})
 
 
 def _timestamp_column(

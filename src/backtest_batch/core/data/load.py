@@ -1,14 +1,16 @@
-"""From a source to the panel it describes: read, select, check, cache."""
+"""From a source to the panel it describes: read, select, check, join what is beside, cache."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
+from backtest_batch.arrays import FIELDS
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import (
     Assembly,
@@ -18,11 +20,25 @@ from backtest_batch.core.data.bars import (
     moment_text,
     raise_faults,
 )
-from backtest_batch.core.data.panel import Date, Panel
+from backtest_batch.core.data.beside import side_files
+from backtest_batch.core.data.delistings import (
+    DelistingReturns,
+    read_delisting_returns,
+    with_final_prices,
+)
+from backtest_batch.core.data.features import FeatureInput, features_of_frames, read_features
+from backtest_batch.core.data.layout import ALL_FIELDS, plain
+from backtest_batch.core.data.panel import Date, Panel, held_name, new_panel, not_held
+from backtest_batch.core.data.paths import hash_file
 from backtest_batch.core.data.renewal import note_renewal
-from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.data.sources.base import SIDE_KEYS, Source
 from backtest_batch.core.data.suspicions import check_frequency, describe_moves
-from backtest_batch.core.data.wording import check_known
+from backtest_batch.core.data.universe import (
+    kept_through_delisting,
+    members_of_frame,
+    read_members,
+)
+from backtest_batch.core.data.wording import check_known, printable_name
 from backtest_batch.errors import DataError
 
 LOG = logging.getLogger("backtest_batch.market")
@@ -54,14 +70,14 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
         When the data cannot be read or used; the message names file, symbol, timestamp and count.
     """
     wanted = source.wanted()
-    identity = source.identity()
+    identity = _identity(source)
     key = _key(source, identity, wanted)
     link = cache.find_link(key)
     if link is not None:
         panel, notes = link.panel, link.notes
     else:
         built = _built(source, wanted)
-        if source.identity() != identity:
+        if _identity(source) != identity:
             raise DataError("the data changed while they were being read; load them again")
         panel, notes = cache.store(built.panel), built.notes
         cache.save_link(key, panel, notes)
@@ -73,17 +89,61 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
         panel = panel if cut is panel else cache.store(cut)
     if source.delisting == "error":
         _refuse_ends(panel)
-    warn(panel, notes)
+    warn(panel, notes, delisted=source.delisting_returns is not None)
     return panel
 
 
-def warn(panel: Panel, notes: Sequence[str]) -> None:
-    """Log the notes on a panel, and its moves that are more often a fault than a fact."""
+def with_fields(source: Source, needed: Sequence[str]) -> Source:
+    """Return a source that reads the fields that a strategy needs, too.
+
+    Prices and volume are read where they are there. A field that the source reads already by
+    another spelling is read by the name that the strategy knows.
+    """
+    further = [name for name in needed if name.casefold() not in FIELDS]
+    if not further:
+        return source
+    known = {plain(name) for name in further}
+    others = [name for name in source.further_fields if plain(name) not in known]
+    return replace(source, fields=[*further, *others])
+
+
+def warn(panel: Panel, notes: Sequence[str], *, delisted: bool = False) -> None:
+    """Log the notes on a panel, and its moves that are more often a fault than a fact.
+
+    Parameters
+    ----------
+    panel, notes
+        The panel, and the notes on it.
+    delisted
+        Whether the last prices of series that end may be made of delisting returns: those are
+        no moves of a market. A price of 0, which a total loss leaves, never is one.
+    """
     for note in notes:
         LOG.warning("%s", note)
-    moves = describe_moves(panel.fields["close"], panel.index, panel.symbols, fields=panel.fields)
+    close = panel.fields["close"]
+    lost = close == 0.0
+    if delisted or lost.any():
+        close = np.where(lost, np.nan, close)
+        _, last = lifetimes(panel.fields["close"])
+        ended = np.flatnonzero(delisted & (last < panel.n_bars - 1))
+        close[last[ended], ended] = np.nan
+    moves = describe_moves(close, panel.index, panel.symbols, fields=panel.fields)
     if moves is not None:
         LOG.warning("%s", moves)
+
+
+def _identity(source: Source) -> dict[str, object]:
+    """Return what the panel depends on; files beside the prices by their content."""
+    identity = source.identity()
+    for name in SIDE_KEYS:
+        value = getattr(source, name)
+        if value and name != "features_lag":
+            files = side_files(value, f"data.{name}")
+            # The name stands in messages.
+            value = [[printable_name(file.name), hash_file(file)] for file in files]
+        if value:
+            identity[name] = value
+    return identity
 
 
 def _key(source: Source, identity: dict[str, object], wanted: tuple[str, ...] | None) -> str:
@@ -112,11 +172,96 @@ def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
     if not order:
         raise DataError(f"`data.exclude` leaves none of {len(reading.available):,} symbols")
     bars = [item for item in reading.bars if item.symbol not in excluded]
-    bars, said = source.gains.as_prices(bars)
-    built = assemble(bars, gaps=source.gaps, order=order)
+    said: tuple[str, ...] = ()
+    if reading.panel is None:
+        bars, said = source.gains.as_prices(bars)
+        built = assemble(bars, gaps=source.gaps, order=order)
+    else:
+        built = Assembly(panel=reading.panel.of_symbols(order), notes=())
     with _named(source):
         check_frequency(built.panel.index, source.freq)
-    return replace(built, notes=(*reading.notes, *said, *built.notes))
+        _check_fields(source, built.panel)
+    notes = (*reading.notes, *said, *built.notes)
+    return _with_side_files(source, replace(built, notes=notes), reading.available)
+
+
+def _check_fields(source: Source, panel: Panel) -> None:
+    for name in source.further_fields:
+        if name != ALL_FIELDS and held_name(name, panel.fields) is None:
+            raise DataError(
+                f"{not_held('field', name, panel.fields)}, as `data.fields` or the "
+                "required_fields of the strategy say; further fields are read from tables with one "
+                "row a symbol and bar"
+            )
+
+
+def _with_side_files(source: Source, built: Assembly, available: Sequence[str]) -> Assembly:
+    """Return the panel with what the files beside the prices say."""
+    panel, notes = built.panel, list(built.notes)
+    fields, members = panel.fields, panel.members
+    if source.universe is not None:
+        members, said = read_members(
+            source.universe, panel.index, panel.symbols, fields["close"], available
+        )
+        notes += said
+    if source.delisting_returns is not None:
+        found = read_delisting_returns(source.delisting_returns)
+        fields, ended, said = with_final_prices(found, panel.fields, panel.index, panel.symbols)
+        if members is not None:
+            members = kept_through_delisting(members, panel.fields["close"], ended)
+        notes += said
+    features = dict(panel.feature_arrays)
+    if source.features:
+        read, said = read_features(
+            source.features, panel.index, panel.symbols, lag=source.features_lag
+        )
+        features |= read
+        notes += said
+    if not any((source.universe, source.delisting_returns, source.features)):
+        return replace(built, notes=tuple(notes))
+    joined = new_panel(panel.index, panel.symbols, fields, members=members, features=features)
+    return Assembly(panel=joined, notes=tuple(notes))
+
+
+def with_side_frames(
+    panel: Panel,
+    *,
+    members: pd.DataFrame | None,
+    delisting_returns: Mapping[str, float] | None,
+    features: FeatureInput | None,
+    features_lag: int,
+) -> Panel:
+    """Return a panel with what stands beside its prices in memory; see :func:`panel_from_frames`.
+
+    Raises
+    ------
+    DataError
+        When it cannot be understood, or does not fit the prices.
+    """
+    if features_lag < 0:
+        raise ValueError(f"`features_lag >= 0` must hold, but got features_lag={features_lag}.")
+    if members is None and delisting_returns is None and features is None:
+        return panel
+    index, symbols, notes = panel.index, panel.symbols, list(panel.notes)
+    held = None if members is None else members_of_frame(members, index, symbols)
+    fields = panel.fields
+    if delisting_returns is not None:
+        found = DelistingReturns(
+            returns={str(name): float(value) for name, value in delisting_returns.items()},
+            days={},
+            label="`delisting_returns`",
+        )
+        fields, ended, said = with_final_prices(found, panel.fields, index, symbols)
+        if held is not None:
+            held = kept_through_delisting(held, panel.fields["close"], ended)
+        for note in said:
+            LOG.warning("%s", note)
+        notes += said
+    beside = (
+        {} if features is None else features_of_frames(features, index, symbols, lag=features_lag)
+    )
+    joined = new_panel(index, symbols, fields, members=held, features=beside)
+    return replace(joined, notes=tuple(notes))
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def floats(column: Any, name: str, cells: Cells) -> FloatArray:
         or pa.types.is_null(kind)
     ):
         raise DataError(f"{cells.file}: column '{name}' holds {kind}, not numbers")
-    values = column.cast(pa.float64(), safe=False).to_numpy()
+    values = column.cast(pa.float64(), safe=False)
     return np.array(values, dtype=np.float64)
 
 

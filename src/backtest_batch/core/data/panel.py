@@ -1,12 +1,14 @@
 """The market data that one run sees, and the fingerprint of its content."""
 
+import difflib
 import hashlib
 import json
 import mmap
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date as calendar_date
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -22,23 +24,60 @@ _FORMAT = "backtest_batch.panel.1"
 
 
 def content_fingerprint(
-    index: pd.DatetimeIndex, symbols: Sequence[str], fields: Mapping[str, FloatArray]
+    index: pd.DatetimeIndex,
+    symbols: Sequence[str],
+    fields: Mapping[str, FloatArray],
+    members: BoolArray | None = None,
+    features: Mapping[str, FloatArray] | None = None,
 ) -> str:
-    """Return the sha256, in hex, over index, symbols and fields.
+    """Return the sha256, in hex, over index, symbols, fields, members and features.
 
     Hashed are a header (JSON: format, time zone, symbols in their order, names of the fields), the
     timestamps as little-endian nanoseconds since 1970 (UTC when the index has a zone, wall clock
     otherwise) and each field's float64 values row by row. So the unit of the index (ns, us) and the
-    way in which its zone is spelt do not matter; the order of the symbols does.
+    way in which its zone is spelt do not matter; the order of the symbols does. Members (a byte
+    each) and features follow where there are any, and only then does the header name them.
     """
     stamps, tz = stamps_of(index)
-    names = [name for name in FIELDS if name in fields]
-    header = {"format": _FORMAT, "tz": tz, "symbols": list(symbols), "fields": names}
+    names = sorted_fields(fields)
+    header: dict[str, Any] = {"format": _FORMAT, "tz": tz, "symbols": list(symbols)}
+    header["fields"] = names
+    if members is not None:
+        header["members"] = True
+    if features:
+        header["features"] = [[name, features[name].ndim] for name in sorted(features)]
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode() + b"\0")
     digest.update(stamps.astype("<i8", copy=False).tobytes())
     for name in names:
         digest.update(fields[name].astype("<f8", copy=False).reshape(-1).data)
+    if members is not None:
+        digest.update(members.reshape(-1).view(np.uint8).data)
+    for name in sorted(features or ()):
+        digest.update((features or {})[name].astype("<f8", copy=False).reshape(-1).data)
     return digest.hexdigest()
+
+
+def sorted_fields(names: Iterable[str]) -> list[str]:
+    """Return names of fields in the order of a panel: prices and volume, then others by name."""
+    held = set(names)
+    return [name for name in FIELDS if name in held] + sorted(held.difference(FIELDS))
+
+
+def held_name(name: str, held: Iterable[str]) -> str | None:
+    """Return which of the names that are held is meant: the same, else without regard to case."""
+    names = list(held)
+    if name in names:
+        return name
+    alike = [each for each in names if each.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
+
+
+def not_held(what: str, name: str, held: Iterable[str]) -> str:
+    """Return what is wrong with a name: what there is, and what may be meant."""
+    names = list(held)
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"the data has no {what} '{name}' (it has: {', '.join(names) or 'none'}){hint}"
 
 
 Date = str | int | calendar_date | pd.Timestamp | np.datetime64
@@ -103,6 +142,55 @@ def _in_zone(stamp: pd.Timestamp, index: pd.DatetimeIndex) -> pd.Timestamp:
 __all__ = ["FIELDS", "BoolArray", "FloatArray", "IntArray", "Panel", "panel_from_frames"]
 
 
+class Features(Mapping[str, "pd.Series | pd.DataFrame"]):
+    """Series beside the prices, by name: ``features["vix"]`` or ``features.vix``.
+
+    A feature of the whole market is a Series of shape (n_bars,), one of each asset a DataFrame of
+    shape (n_bars, n_assets). A bar has the last value that was known by then, NaN before the first.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, FloatArray], index: pd.DatetimeIndex, symbols: Sequence[str]
+    ) -> None:
+        self._arrays = arrays
+        self._index = index
+        self._symbols = symbols
+        self._made: dict[str, pd.Series | pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> "pd.Series | pd.DataFrame":
+        found = held_name(str(name), self._arrays)
+        if found is None:
+            raise KeyError(not_held("feature", str(name), self._arrays))
+        if found not in self._made:
+            values = self._arrays[found]
+            self._made[found] = (
+                pd.Series(values, index=self._index, name=found, copy=False)
+                if values.ndim == 1
+                else pd.DataFrame(
+                    values, index=self._index, columns=pd.Index(self._symbols), copy=False
+                )
+            )
+        return self._made[found]
+
+    def __getattr__(self, name: str) -> "pd.Series | pd.DataFrame":
+        # What Python itself looks for on any object is no feature.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"<Features: {', '.join(self._arrays) or 'none'}>"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Panel:
     """Prices of several symbols on one index of bars.
@@ -117,10 +205,18 @@ class Panel:
         Names of the assets, shape (n_assets,).
     fields
         Arrays of float64 of shape (n_bars, n_assets), C-contiguous and read-only, by field name.
-        ``close`` is always there. NaN stands only before an asset's first and after its last bar.
+        ``close`` is always there. In prices and volume NaN stands only before an asset's first and
+        after its last bar; other fields (dividends, market caps) are NaN where nothing is known.
     fingerprint
-        sha256 over index, symbols and fields: equal content, equal fingerprint. The order of the
-        symbols is content; the unit of the index and the file it was read from are not.
+        sha256 over index, symbols, fields, members and features: equal content, equal fingerprint.
+        The order of the symbols is content; the unit of the index and the file it was read from
+        are not.
+    members
+        Whether each asset may be held on each bar, read-only, shape (n_bars, n_assets); None where
+        all may be held always.
+    feature_arrays
+        Series beside the prices by name, read-only float64 of shape (n_bars,) or
+        (n_bars, n_assets); :attr:`features` shows them with their labels.
     base
         Fingerprint of the panel whose first bars these are; None when it is no part of another.
     notes
@@ -131,6 +227,8 @@ class Panel:
     symbols: tuple[str, ...]
     fields: Mapping[str, FloatArray]
     fingerprint: str
+    members: BoolArray | None = None
+    feature_arrays: Mapping[str, FloatArray] = field(default_factory=dict)
     base: str | None = None
     notes: tuple[str, ...] = ()
     _frames: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -149,8 +247,15 @@ class Panel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickled arrays come back writeable; frames are made again where they are needed.
-        arrays = dict(self.fields)
-        return _unpickle, (self.index, self.symbols, arrays, self.fingerprint, self.base)
+        return _unpickle, (
+            self.index,
+            self.symbols,
+            dict(self.fields),
+            self.fingerprint,
+            self.base,
+            self.members,
+            dict(self.feature_arrays),
+        )
 
     @property
     def n_bars(self) -> int:
@@ -165,19 +270,34 @@ class Panel:
     def frame(self, name: str) -> pd.DataFrame:
         """Return one field as a DataFrame of shape (n_bars, n_assets), without copying it.
 
+        Its name may be written in any case.
+
         Raises
         ------
         AttributeError
             When the data has no such field.
         """
-        if name not in self.fields:
-            held = ", ".join(self.fields)
-            raise AttributeError(f"the data has no field '{name}' (it has: {held})")
-        if name not in self._frames:
-            self._frames[name] = pd.DataFrame(
-                self.fields[name], index=self.index, columns=pd.Index(self.symbols), copy=False
+        found = held_name(name, self.fields)
+        if found is None:
+            raise AttributeError(not_held("field", name, self.fields))
+        if found not in self._frames:
+            self._frames[found] = pd.DataFrame(
+                self.fields[found], index=self.index, columns=pd.Index(self.symbols), copy=False
             )
-        return self._frames[name]
+        return self._frames[found]
+
+    @cached_property
+    def features(self) -> Features:
+        """Series beside the prices, by name: the last value known at each bar."""
+        return Features(self.feature_arrays, self.index, self.symbols)
+
+    def eligible(self, decisions: IntArray) -> BoolArray:
+        """Return which assets have a close at each decision bar, and are members on it.
+
+        Shape (n_decisions, n_assets).
+        """
+        found: BoolArray = ~np.isnan(self.fields["close"][decisions])
+        return found if self.members is None else found & self.members[decisions]
 
     @property
     def close(self) -> pd.DataFrame:
@@ -228,6 +348,34 @@ class Panel:
             )
         return self.window(0, n_bars)
 
+    def of_symbols(self, symbols: Sequence[str]) -> "Panel":
+        """Return the panel of some of the symbols, in this order.
+
+        Bars before the first and after the last close of all of them are left out.
+
+        Raises
+        ------
+        ValueError
+            When the panel does not have a symbol.
+        """
+        if tuple(symbols) == self.symbols:
+            return self
+        columns = [self.symbols.index(symbol) for symbol in symbols]
+        priced = np.flatnonzero((~np.isnan(self.fields["close"][:, columns])).any(axis=1))
+        rows = slice(int(priced[0]), int(priced[-1]) + 1) if len(priced) else slice(None)
+
+        def chosen(values: npt.NDArray[Any]) -> Any:
+            one_a_bar = values[rows] if values.ndim == 1 else values[rows][:, columns]
+            return np.ascontiguousarray(one_a_bar)
+
+        return new_panel(
+            self.index[rows],
+            tuple(symbols),
+            {name: chosen(values) for name, values in self.fields.items()},
+            members=None if self.members is None else chosen(self.members),
+            features={name: chosen(values) for name, values in self.feature_arrays.items()},
+        )
+
     def window(self, start: int, stop: int) -> "Panel":
         """Return the bars at positions ``start`` to ``stop - 1``, without copying them.
 
@@ -245,12 +393,16 @@ class Panel:
             )
         index = self.index[start:stop]
         fields = {name: values[start:stop] for name, values in self.fields.items()}
+        members = None if self.members is None else self.members[start:stop]
+        features = {name: values[start:stop] for name, values in self.feature_arrays.items()}
         from_the_first = start == 0
         return Panel(
             index=index,
             symbols=self.symbols,
             fields=fields,
-            fingerprint=content_fingerprint(index, self.symbols, fields),
+            members=members,
+            feature_arrays=features,
+            fingerprint=content_fingerprint(index, self.symbols, fields, members, features),
             base=(self.base or self.fingerprint) if from_the_first else None,
         )
 
@@ -277,7 +429,12 @@ class Panel:
 
 
 def new_panel(
-    index: pd.DatetimeIndex, symbols: tuple[str, ...], fields: Mapping[str, FloatArray]
+    index: pd.DatetimeIndex,
+    symbols: tuple[str, ...],
+    fields: Mapping[str, FloatArray],
+    *,
+    members: BoolArray | None = None,
+    features: Mapping[str, FloatArray] | None = None,
 ) -> Panel:
     """Return the panel of arrays that are valid already; they become read-only.
 
@@ -289,16 +446,33 @@ def new_panel(
         Names without duplicates, shape (n_assets,).
     fields
         C-contiguous arrays of shape (n_bars, n_assets) by field name.
+    members
+        Who may be held, shape (n_bars, n_assets), C-contiguous; None for all.
+    features
+        C-contiguous arrays of shape (n_bars,) or (n_bars, n_assets) by name.
     """
-    ordered = {name: fields[name] for name in FIELDS if name in fields}
-    for values in ordered.values():
-        values.setflags(write=False)
+    ordered = {name: fields[name] for name in sorted_fields(fields)}
+    beside = {name: (features or {})[name] for name in sorted(features or ())}
+    _protect(ordered, members, beside)
     return Panel(
         index=index,
         symbols=symbols,
         fields=ordered,
-        fingerprint=content_fingerprint(index, symbols, ordered),
+        members=members,
+        feature_arrays=beside,
+        fingerprint=content_fingerprint(index, symbols, ordered, members, beside),
     )
+
+
+def _protect(
+    fields: Mapping[str, FloatArray],
+    members: BoolArray | None,
+    features: Mapping[str, FloatArray],
+) -> None:
+    for values in (*fields.values(), *features.values()):
+        values.setflags(write=False)
+    if members is not None:
+        members.setflags(write=False)
 
 
 def _unpickle(
@@ -307,10 +481,19 @@ def _unpickle(
     fields: dict[str, FloatArray],
     fingerprint: str,
     base: str | None,
+    members: BoolArray | None = None,
+    features: dict[str, FloatArray] | None = None,
 ) -> Panel:
-    for values in fields.values():
-        values.setflags(write=False)
-    return Panel(index=index, symbols=symbols, fields=fields, fingerprint=fingerprint, base=base)
+    _protect(fields, members, features or {})
+    return Panel(
+        index=index,
+        symbols=symbols,
+        fields=fields,
+        members=members,
+        feature_arrays=features or {},
+        fingerprint=fingerprint,
+        base=base,
+    )
 
 
 def panel_from_frames(
@@ -329,6 +512,11 @@ def panel_from_frames(
     returns_unit: Literal["auto", "fraction", "percent"] = "auto",
     kind: Literal["ratios", "differences"] = "ratios",
     notional: float | Mapping[str, float] | None = None,
+    fields: Mapping[str, pd.DataFrame] | None = None,
+    members: pd.DataFrame | None = None,
+    delisting_returns: Mapping[str, float] | None = None,
+    features: "pd.DataFrame | Mapping[str, pd.Series | pd.DataFrame] | None" = None,
+    features_lag: int = 0,
 ) -> Panel:
     """Return the panel of DataFrames in memory, checked as files are.
 
@@ -353,6 +541,20 @@ def panel_from_frames(
     values, returns_unit, kind, notional
         What the numbers are, and how gains follow from them; see
         :class:`~backtest_batch.core.data.gains.Gains`.
+    fields
+        Frames of the same rows and symbols by name: dividends, market caps, whatever is known at
+        the bar. NaN is nothing known.
+    members
+        Who may be held when: columns symbol, from, to (both days included, ``to`` empty while it
+        goes on); or a column of true and false for each symbol, of which each row holds until the
+        next one.
+    delisting_returns
+        Return after the last price, by symbol.
+    features
+        Series beside the prices, joined as those of files are: a frame of one column a feature, or
+        for each name a Series, or a DataFrame with a column a symbol.
+    features_lag
+        Bars by which features are known later.
 
     Raises
     ------
@@ -363,11 +565,15 @@ def panel_from_frames(
     from backtest_batch.core.data.bars import Gaps, assemble
     from backtest_batch.core.data.gains import Gains
     from backtest_batch.core.data.layout import ColumnNames
-    from backtest_batch.core.data.load import warn
+    from backtest_batch.core.data.load import warn, with_side_frames
     from backtest_batch.core.data.tables import Reading, bars_of_frame, bars_of_frames
 
     frames = {"open": open, "high": high, "low": low, "volume": volume}
     given = {name: frame for name, frame in frames.items() if frame is not None}
+    taken = [name for name in fields or () if name.casefold() in FIELDS]
+    if taken:
+        raise DataError(f"`fields` may not hold '{taken[0]}', which is an argument of its own")
+    given |= fields or {}
     if given:
         bars = bars_of_frames({**given, "close": close})
         reading = Reading(available=(), bars=bars, in_order=True)
@@ -379,7 +585,13 @@ def panel_from_frames(
     built = assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
     panel = replace(built.panel, notes=(*reading.notes, *said, *built.notes))
     warn(panel, panel.notes)
-    return panel
+    return with_side_frames(
+        panel,
+        members=members,
+        delisting_returns=delisting_returns,
+        features=features,
+        features_lag=features_lag,
+    )
 
 
 def release_pages(array: npt.NDArray[np.float64]) -> None:

@@ -13,7 +13,7 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.data.bars import moment_text
 from backtest_batch.core.data.cache import open_panel, own_cache_dir
 from backtest_batch.core.data.panel import Panel, release_pages
-from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.data.sources.base import SIDE_KEYS, Source
 from backtest_batch.core.data.timestamps import stamps_of
 from backtest_batch.ownership import Origin, make_own_folder, origin, replace_text, sign
 
@@ -225,7 +225,10 @@ def _record(source: Source, known: dict[str, Any], wanted: Sequence[str] | None)
     if folder is None:
         return None
     kind = type(source)
-    described = [f"{kind.__module__}.{kind.__qualname__}", known, wanted]
+    described: list[object] = [f"{kind.__module__}.{kind.__qualname__}", known, wanted]
+    beside = {name: getattr(source, name) for name in SIDE_KEYS if getattr(source, name)}
+    if beside:  # other delisting returns restate nothing
+        described.append(beside)
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     return folder / "last" / f"{key}.json"
 

@@ -27,6 +27,7 @@ from backtest_batch.core.data.layout import (
     unread,
 )
 from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
+from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.suspicions import (
     QUOTED,
     Choice,
@@ -97,12 +98,15 @@ class Reading:
         sorted by name.
     notes
         What a reader of the results should know: which of several columns was read.
+    panel
+        A panel that was checked before, in place of bars.
     """
 
     available: tuple[str, ...]
     bars: list[SymbolBars]
     in_order: bool
     notes: tuple[str, ...] = ()
+    panel: Panel | None = None
 
 
 def joined_readings(readings: Sequence[Reading]) -> Reading:
@@ -214,6 +218,20 @@ class _Rows:
         wording = Wording(table=self.cells.file)
         return adjusted_fields(values, choice, adjusted=names.adjusted, wording=wording)
 
+    def further(
+        self, columns: Mapping[str, str], places: Mapping[str, str] | None = None
+    ) -> dict[str, FloatArray]:
+        """Return the values of further fields by name."""
+        values = {}
+        for name, column in columns.items():
+            try:
+                values[name] = self.floats((places or {}).get(column, column))
+            except DataError as error:
+                raise DataError(
+                    f"{error}; `data.fields` names the columns that are read as fields"
+                ) from error
+        return values
+
 
 NEWEST_FIRST = "bars stand in the file from the last one to the first, and are turned"
 """What is said of a file that begins with its last bar."""
@@ -305,9 +323,10 @@ def _single(
 ) -> Reading:
     if symbol not in selection:
         return Reading(available=(symbol,), bars=[], in_order=False)
-    choice = layout.choices[""]
-    rows = _read(file, layout, choice.columns.values(), rules)
+    choice, further = layout.choices[""], layout.further[""]
+    rows = _read(file, layout, [*choice.columns.values(), *further.values()], rules)
     fields, note = rows.fields_of(choice, names)
+    fields |= rows.further(further)
     return Reading(
         available=(symbol,),
         bars=[rows.bars(symbol, fields)],
@@ -331,12 +350,16 @@ def _fields(
     numbers = [
         layout.places[symbol][column]
         for symbol in chosen
-        for column in layout.choices[symbol].columns.values()
+        for column in (
+            *layout.choices[symbol].columns.values(),
+            *layout.further[symbol].values(),
+        )
     ]
     rows = _read(file, layout, numbers, rules)
     bars, notes = [], []
     for symbol in chosen:
         fields, note = rows.fields_of(layout.choices[symbol], names, layout.places[symbol])
+        fields |= rows.further(layout.further[symbol], layout.places[symbol])
         bars.append(rows.bars(symbol, fields))
         notes.extend([note] if note else [])
     return Reading(
@@ -386,12 +409,13 @@ def _long(
     rules: TimestampRules,
     selection: _Selection,
 ) -> Reading:
-    choice = layout.choices[""]
-    rows = _read(file, layout, choice.columns.values(), rules)
-    codes, known = _coded(rows.table[layout.symbol], rows.cells.file)
+    choice, further = layout.choices[""], layout.further[""]
+    rows = _read(file, layout, [*choice.columns.values(), *further.values()], rules)
+    codes, known = coded_symbols(rows.table[layout.symbol], rows.cells.file)
     by_symbol = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[by_symbol], np.arange(len(known) + 1))
     values, note = rows.fields_of(choice, names)
+    values |= rows.further(further)
     bars, turned = [], False
     for code, symbol in sorted(enumerate(known), key=lambda pair: pair[1]):
         if symbol in selection:
@@ -415,8 +439,14 @@ def _long(
     )
 
 
-def _coded(column: Any, label: str) -> tuple[IntArray, list[str]]:
-    """Return the position of each row's symbol in the list of symbols, and that list."""
+def coded_symbols(column: Any, label: str) -> tuple[IntArray, list[str]]:
+    """Return the position of each row's symbol in the list of symbols, and that list.
+
+    Raises
+    ------
+    DataError
+        When a row has no symbol.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -60,7 +60,8 @@ class Orders(NamedTuple):
     net
         Sum of ``targets``.
     untradable
-        How many weights other than 0 were set aside.
+        How many weights other than 0 were set aside: there is no price, or no membership, on the
+        bar of execution.
     clipped
         How many weights ``max_weight`` made smaller.
     """
@@ -89,8 +90,8 @@ class UnitPath(NamedTuple):
     kept
         1 where an order asks for what is held already, each symbol's part of the whole, else 0.
     sale_bars, sale_assets, sale_orders
-        Series that end while held: last bar, asset, and the order that opened the position, by
-        bar; shape (n_sales,).
+        Series, and memberships, that end while held: last bar, asset, and the order that opened the
+        position, by bar; shape (n_sales,).
     sale_values
         Value of the holding at the close of that bar.
     """
@@ -142,6 +143,30 @@ def _first_not_finite(weights: FloatArray, first_row: int) -> tuple[int, int, in
 
 
 @compiled
+def _some_end(last_bars: IntArray, n_bars: int) -> bool:
+    for row in range(last_bars.shape[0]):
+        for asset in range(last_bars.shape[1]):
+            if last_bars[row, asset] < n_bars:
+                return True
+    return False
+
+
+@compiled
+def _most_sales(targets: FloatArray, bars: IntArray, last_bars: IntArray, n_bars: int) -> int:
+    """Return how many positions can be sold between orders at most."""
+    n_orders, n_assets = targets.shape
+    if len(last_bars) <= 1:
+        return int(n_assets)
+    most = 0
+    for order in range(n_orders):
+        end = bars[order + 1] if order + 1 < n_orders else n_bars
+        for asset in range(n_assets):
+            if targets[order, asset] != 0.0 and last_bars[order, asset] < end:
+                most += 1
+    return most
+
+
+@compiled
 def size_orders(
     weights: FloatArray,
     price: FloatArray,
@@ -163,7 +188,9 @@ def size_orders(
     bars
         Bar on which each row is executed, shape (n_orders,).
     last_bars
-        Bar on which each series ends, ``n_bars`` where it does not, shape (n_assets,).
+        Last bar on which each asset may be held from each order on: that of its series or of its
+        membership, ``n_bars`` where neither ends, before the bar of execution where it may not be
+        bought. Shape (n_orders, n_assets), or (1, n_assets) where it is the same for all orders.
     max_weight
         Cap on absolute weights; infinity for none.
     at_close
@@ -186,9 +213,8 @@ def size_orders(
     orders = Orders(bars, targets, gross, net, untradable, clipped)
     # A cap that rounding alone exceeds has changed nothing.
     largest = max_weight * (1.0 + TRADE_THRESHOLD)
-    some_end = False
-    for asset in range(n_assets):
-        some_end |= last_bars[asset] < len(close)
+    some_end = _some_end(last_bars, len(close))
+    own = np.int64(len(last_bars) > 1)
     for order in range(n_orders):
         bar = bars[order]
         if max_weight < np.inf:
@@ -214,13 +240,19 @@ def size_orders(
                 prices_sum += close[bar, asset]
         if some_end or np.isnan(prices_sum):
             for asset in range(n_assets):
-                last = last_bars[asset]
+                last = last_bars[own * order, asset]
                 priced = not (np.isnan(price[bar, asset]) or np.isnan(close[bar, asset]))
-                held = order > 0 and targets[order - 1, asset] != 0.0 and last >= bar
-                if held and not priced:
+                held = order > 0 and targets[order - 1, asset] != 0.0
+                if held and not priced and last_bars[own * (order - 1), asset] >= bar:
                     return orders, (NO_PRICE, order, asset)
-                # Bought and sold at the same close, a weight would only be charged twice.
-                if not priced or (at_close and last == bar):
+                # Bought and sold at the same close, a weight would only be charged twice. For a
+                # price of 0, what a total loss leaves, there is no number of shares.
+                if (
+                    not priced
+                    or last < bar
+                    or (at_close and last == bar)
+                    or price[bar, asset] == 0.0
+                ):
                     untradable[order] += targets[order, asset] != 0.0
                     targets[order, asset] = 0.0
         total = 0.0
@@ -342,14 +374,14 @@ def walk_prices(
             drifted[order, asset] = 0.0
     drifted_net = np.zeros(n_orders)
     kept = np.zeros(n_orders, np.int64)
-    sale_bars = np.empty(n_assets, np.int64)
-    sale_assets = np.empty(n_assets, np.int64)
-    sale_orders = np.empty(n_assets, np.int64)
-    sale_values = np.empty(n_assets)
+    most_sales = _most_sales(targets, orders.bars, last_bars, n_bars)
+    sale_bars = np.empty(most_sales, np.int64)
+    sale_assets = np.empty(most_sales, np.int64)
+    sale_orders = np.empty(most_sales, np.int64)
+    sale_values = np.empty(most_sales)
     n_sales = 0
-    some_end = False
-    for asset in range(n_assets):
-        some_end |= last_bars[asset] < n_bars
+    some_end = _some_end(last_bars, n_bars)
+    own = np.int64(len(last_bars) > 1)
     # Longs and shorts apart, so that each sum runs over its own part; unsigned, as positions
     # that may be negative are looked at twice.
     longs = np.empty(n_assets, np.uint64)
@@ -359,6 +391,7 @@ def walk_prices(
     for order in range(n_orders):
         start = orders.bars[order]
         end = orders.bars[order + 1] if order + 1 < n_orders else n_bars
+        ends = last_bars[own * order]
         # As plain literals these would compile the inner functions once more.
         n_long = int(np.int64(0))
         n_short = int(np.int64(0))
@@ -384,9 +417,9 @@ def walk_prices(
             stop = end
             if some_end:
                 for i in range(n_long):
-                    stop = min(stop, last_bars[longs[i]])
+                    stop = min(stop, ends[longs[i]])
                 for i in range(n_short):
-                    stop = min(stop, last_bars[shorts[i]])
+                    stop = min(stop, ends[shorts[i]])
             _hold(close, longs, long_units, n_long, bar, stop, first_bar, long)
             if n_short > 0:
                 _hold(close, shorts, short_units, n_short, bar, stop, first_bar, short)
@@ -394,15 +427,15 @@ def walk_prices(
             if stop == end:
                 break
             for asset in range(n_assets):
-                if last_bars[asset] == stop and targets[order, asset] != 0.0:
+                if ends[asset] == stop and targets[order, asset] != 0.0:
                     sale_bars[n_sales] = stop
                     sale_assets[n_sales] = asset
                     sale_orders[n_sales] = order
                     units = targets[order, asset] / price[start, asset]
                     sale_values[n_sales] = units * close[stop, asset]
                     n_sales += 1
-            n_long = _drop_ended(longs, long_units, n_long, last_bars, stop)
-            n_short = _drop_ended(shorts, short_units, n_short, last_bars, stop)
+            n_long = _drop_ended(longs, long_units, n_long, ends, stop)
+            n_short = _drop_ended(shorts, short_units, n_short, ends, stop)
         if order + 1 < n_orders:
             drifted_net[order + 1] = _drift(
                 price, longs, long_units, n_long, end, drifted[order + 1]

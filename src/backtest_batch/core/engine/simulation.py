@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.config.checks import checked, default
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.calendar import year_fractions
@@ -240,6 +240,11 @@ def execute(
         When a weight decided at or after ``first_bar`` is not finite.
     DataError
         When a position cannot be priced on a bar on which it is to be traded.
+
+    Notes
+    -----
+    Weights of assets that are no members at the bar of decision are 0. Those of assets that are
+    none at the bar of execution are set aside, as where there is no price.
     """
     # Numba takes a quarter of a second to import; who only reads names and settings is spared.
     from backtest_batch.core.engine import kernels
@@ -252,11 +257,16 @@ def execute(
     at_close = execution_price == "close"
     close = kernel_input(panel.fields["close"])
     price = kernel_input(panel.fields[execution_price])
-    last_bars = _last_bars(close)
     traded_from = int(np.searchsorted(decisions, first_bar))
     decisions, weights = decisions[traded_from:], weights[traded_from:]
     bars = decisions + execution_lag
     bars = bars[bars < panel.n_bars]
+    last_bars, barred = _last_bars(close)[None], None
+    if panel.members is not None:
+        # Where a weight is no number, it stays and is refused below.
+        barred = ~panel.members[decisions] & (weights != 0.0) & np.isfinite(weights)
+        weights = kernel_input(np.where(barred, 0.0, weights))
+        last_bars = _last_member_bars(panel.members, decisions[: len(bars)], bars, last_bars)
     n_measured = panel.n_bars - first_bar
     n_weights = len(bars) * panel.n_assets
     targets, drifted, long, short, closings = _workspace(
@@ -279,6 +289,8 @@ def execute(
             f"a position can only be traded at a price, but {panel.symbols[asset]} is held and "
             f"has no {execution_price} price at {panel.index[bars[row]]}."
         )
+    if barred is not None:
+        orders.untradable[:] += np.count_nonzero(barred[: len(bars)], axis=1)
     path = kernels.walk_prices(
         orders, price, close, last_bars, first_bar, at_close, drifted, long, short
     )
@@ -319,6 +331,24 @@ def _last_bars(close: FloatArray) -> IntArray:
         priced = np.flatnonzero(~np.isnan(close[:, asset]))
         last[asset] = priced[-1] if len(priced) else -1
     return last
+
+
+def _last_member_bars(
+    members: BoolArray, decisions: IntArray, bars: IntArray, last_bars: IntArray
+) -> IntArray:
+    """Return the last bar on which what each order buys may be held, shape (n_orders, n_assets).
+
+    That is the end of the membership, or of the series; -1 for who is no member at the bar of
+    decision and of execution.
+    """
+    found = np.full((max(len(bars), 1), members.shape[1]), -1, dtype=np.int64)
+    allowed = members[decisions] & members[bars]
+    for asset in range(members.shape[1]):
+        barred = np.append(np.flatnonzero(~members[:, asset]), len(members) + 1)
+        last = barred[np.searchsorted(barred, bars)] - 1
+        rows = np.flatnonzero(allowed[:, asset])
+        found[rows, asset] = np.minimum(last[rows], last_bars[0, asset])
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -416,7 +446,7 @@ class Simulation:
     ruined_bar
         Position in the panel of the bar on which equity fell to 0 or below; None without ruin.
     untradable_weights
-        How many weights other than 0 had no price to trade at.
+        How many weights other than 0 had no price to trade at, or were those of no member.
     scaled_decisions
         How many executed decisions a cap made smaller.
     trips

@@ -1,15 +1,16 @@
 """What a strategy is: its protocol, the checks of its arguments, and of what it answers."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
-from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.data.panel import Panel, held_name, not_held
 from backtest_batch.core.numbers import real_numbers
-from backtest_batch.errors import StrategyError
+from backtest_batch.errors import DataError, StrategyError
 
 
 @runtime_checkable
@@ -18,8 +19,9 @@ class Strategy(Protocol):
 
     Any class with this method is a strategy; nothing needs to be inherited. Two more members are
     optional: ``fit(panel)``, which walk-forward calls on training bars only and which returns
-    ``self``, and ``warmup_bars``, the number of bars needed before the first meaningful weight
-    (an attribute or a property; 0 without it).
+    ``self``, ``warmup_bars``, the number of bars needed before the first meaningful weight
+    (an attribute or a property; 0 without it), and ``required_fields``, names of the fields of the
+    panel that it needs.
     """
 
     def target_weights(self, panel: Panel, decisions: IntArray) -> FloatArray:
@@ -78,6 +80,40 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str | None:
     if value in choices:
         return None
     return f"`{name}` must be one of {', '.join(choices)}, but got {value!r}."
+
+
+def required_fields(strategy: Any) -> tuple[str, ...]:
+    """Return the names of the fields that a strategy, or its class, says that it needs.
+
+    Raises
+    ------
+    StrategyError
+        When ``required_fields`` is anything but names.
+    """
+    said = getattr(strategy, "required_fields", ())
+    names = [said] if isinstance(said, str) else said
+    if not isinstance(names, Collection) or not all(
+        isinstance(name, str) and name.strip() for name in names
+    ):
+        raise StrategyError(f"required_fields must be names of fields, but got {said!r}")
+    return tuple(names)
+
+
+def check_fields(strategy: Any, panel: Panel) -> None:
+    """Check that the data has the fields that a strategy needs.
+
+    Raises
+    ------
+    DataError
+        When one is missing.
+    """
+    for name in required_fields(strategy):
+        if held_name(name, panel.fields) is None:
+            who = strategy.__name__ if isinstance(strategy, type) else type(strategy).__name__
+            raise DataError(
+                f"{who} needs the field '{name}' (required_fields), but "
+                f"{not_held('field', name, panel.fields)}"
+            )
 
 
 SHOWN_LABELS = 5
@@ -215,10 +251,10 @@ def _some(names: list[str]) -> str:
 
 def _copy(panel: Panel) -> Panel:
     """Return the panel with frames of its own; the arrays are read-only and shared."""
-    return Panel(
-        index=panel.index,
-        symbols=panel.symbols,
+    return replace(
+        panel,
         fields=dict(panel.fields),
-        fingerprint=panel.fingerprint,
-        base=panel.base,
+        feature_arrays=dict(panel.feature_arrays),
+        notes=(),
+        _frames={},
     )

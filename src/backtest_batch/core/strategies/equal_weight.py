@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.panel import Panel
-from backtest_batch.core.strategies.signals import at, equal_weights
+from backtest_batch.core.strategies.signals import checked_decisions, equal_weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class EqualWeight:
-    """Hold every asset that has a price at the decision bar, with weight 1/n each.
+    """Hold every asset that has a price, and is a member, at the decision bar; weight 1/n each.
 
     It is the yardstick of DeMiguel, Garlappi and Uppal (2009), "Optimal Versus Naive
     Diversification", Review of Financial Studies 22(5), and this package's benchmark.
@@ -22,4 +20,4 @@ class EqualWeight:
 
     def target_weights(self, panel: Panel, decisions: IntArray) -> FloatArray:
         """Return weights of shape (n_decisions, n_assets), each row adding up to 1."""
-        return equal_weights(~np.isnan(at(panel.fields["close"], decisions)))
+        return equal_weights(panel.eligible(checked_decisions(decisions, panel.n_bars)))

@@ -22,7 +22,7 @@ class InverseVolatility:
 
     An asset without ``window + 1`` prices gets 0, and so does one whose volatility is 0 (its price
     does not move, or grows by the same rate at every bar): no finite weight is inverse to it. When
-    that leaves no asset, the row is cash.
+    that leaves no asset, the row is cash. Where the data has a universe, members alone are held.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class InverseVolatility:
     def target_weights(self, panel: Panel, decisions: IntArray) -> FloatArray:
         """Return weights of shape (n_decisions, n_assets), each row adding up to 1 or all 0."""
         sigma = volatility(panel.fields["close"], decisions, self.window)
-        measured = sigma > 0.0
+        measured = (sigma > 0.0) & panel.eligible(decisions)
         # Relative to the calmest asset, so that no reciprocal is too large for a float.
         calmest = np.min(sigma, axis=1, initial=np.inf, where=measured)[:, None]
         weights = np.zeros_like(sigma)

@@ -31,8 +31,9 @@ class MeanReversion:
     no longer held.
 
     An asset with fewer than ``window`` closes, or whose closes in the window are all the same, is
-    not chosen. ``|z|`` cannot exceed ``(window - 1) / sqrt(window)`` (Thompson 1935), 4.2 for 20
-    bars and 0.7 for 2: with ``entry_z`` above it the strategy never trades.
+    not chosen, nor is one that is no member of the universe. ``|z|`` cannot exceed
+    ``(window - 1) / sqrt(window)`` (Thompson 1935), 4.2 for 20 bars and 0.7 for 2: with ``entry_z``
+    above it the strategy never trades.
 
     Parameters
     ----------
@@ -71,5 +72,6 @@ class MeanReversion:
             out=np.zeros_like(price),
             where=deviation > DEGENERATE * price,
         )
-        shorts = z >= self.entry_z if self.direction == "long_short" else None
-        return equal_weights(z <= -self.entry_z, shorts)
+        members = panel.eligible(decisions)
+        shorts = (z >= self.entry_z) & members if self.direction == "long_short" else None
+        return equal_weights((z <= -self.entry_z) & members, shorts)

@@ -34,9 +34,9 @@ class MultifactorLongShort:
     - ``short_term_reversal``: minus the return over the last ``reversal_lookback`` bars (Jegadeesh
       1990, "Evidence of Predictable Behavior of Security Returns", Journal of Finance 45(3)).
 
-    Each is z-scored across the assets that have all factors in use (population standard deviation;
-    a factor that is the same for all of them scores 0), and the score of an asset is the weighted
-    mean
+    Each is z-scored across the members of the universe that have all factors in use (population
+    standard deviation; a factor that is the same for all of them scores 0), and the score of an
+    asset is the weighted mean
 
     .. math:: s_j = \sum_f factors_f \, z_{fj} / \sum_f |factors_f|
 
@@ -129,6 +129,7 @@ class MultifactorLongShort:
         """Return weights of shape (n_decisions, n_assets), each row in full exposure or all 0."""
         values = {name: self._factor(name, panel, decisions) for name in self._in_use}
         ranked = np.logical_and.reduce([np.isfinite(value) for value in values.values()])
+        ranked &= panel.eligible(decisions)
         total = sum(abs(self.factors[name]) for name in values)
         score = np.zeros(ranked.shape)
         for name, value in values.items():

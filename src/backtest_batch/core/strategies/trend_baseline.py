@@ -23,7 +23,7 @@ class TrendBaseline:
     The averages are of closes: ``sma`` the mean of the last ``fast`` or ``slow`` of them, this
     bar's included; ``ema`` the recursion ``e += 2 / (span + 1) * (close - e)`` that starts at the
     asset's first close (``adjust=False`` in pandas). For both, an asset takes part once it has
-    ``slow`` closes, this bar's included.
+    ``slow`` closes, this bar's included, and while it is a member of the universe.
 
     The rule is that of Brock, Lakonishok and LeBaron (1992), "Simple Technical Trading Rules and
     the Stochastic Properties of Stock Returns", Journal of Finance 47(5), without their band.
@@ -62,4 +62,6 @@ class TrendBaseline:
         close = panel.fields["close"]
         fast = average(close, decisions, self.fast)
         slow = average(close, decisions, self.slow)
-        return equal_weights(fast > slow, fast < slow if self.direction == "long_short" else None)
+        members = panel.eligible(decisions)
+        shorts = (fast < slow) & members if self.direction == "long_short" else None
+        return equal_weights((fast > slow) & members, shorts)

@@ -12,12 +12,12 @@ import hashlib
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 
-from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.cache import own_cache_dir
 from backtest_batch.core.data.panel import Panel, content_fingerprint
@@ -242,6 +242,10 @@ class PanelCopy:
         Names of the assets.
     fields
         Arrays of shape (n_bars, n_assets) by field name.
+    members
+        Who may be held, shape (n_bars, n_assets); None for all.
+    features
+        Arrays of shape (n_bars,) or (n_bars, n_assets) by name.
     """
 
     fingerprint: str
@@ -249,6 +253,8 @@ class PanelCopy:
     tz: str | None
     symbols: tuple[str, ...]
     fields: Mapping[str, FloatArray]
+    members: BoolArray | None = None
+    features: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, panel: Panel) -> "PanelCopy":
@@ -260,6 +266,8 @@ class PanelCopy:
             tz=tz,
             symbols=panel.symbols,
             fields={name: np.array(values) for name, values in panel.fields.items()},
+            members=None if panel.members is None else np.array(panel.members),
+            features={name: np.array(values) for name, values in panel.feature_arrays.items()},
         )
 
 
@@ -289,13 +297,22 @@ def keep(copy: PanelCopy) -> None:
         return
     index = index_of(np.array(copy.stamps), copy.tz)
     fields = {name: np.ascontiguousarray(values) for name, values in copy.fields.items()}
-    arrived = content_fingerprint(index, copy.symbols, fields)
+    members = None if copy.members is None else np.ascontiguousarray(copy.members)
+    features = {name: np.ascontiguousarray(values) for name, values in copy.features.items()}
+    arrived = content_fingerprint(index, copy.symbols, fields, members, features)
     if arrived != copy.fingerprint:
         raise DataError(
             f"the data {copy.fingerprint} changed on its way to a worker: it arrived as {arrived}"
         )
     cache.store(
-        Panel(index=index, symbols=copy.symbols, fields=fields, fingerprint=copy.fingerprint)
+        Panel(
+            index=index,
+            symbols=copy.symbols,
+            fields=fields,
+            members=members,
+            feature_arrays=features,
+            fingerprint=copy.fingerprint,
+        )
     )
 
 

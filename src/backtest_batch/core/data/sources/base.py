@@ -2,13 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal
 
 from backtest_batch.core.data.bars import Gaps
 from backtest_batch.core.data.gains import Gains
 from backtest_batch.core.data.tables import Reading
 from backtest_batch.core.data.wording import read_symbols_file
+
+SIDE_KEYS = ("universe", "delisting_returns", "features", "features_lag")
+"""Parameters that name files beside the prices, which :func:`.load_panel` reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,19 @@ class Source(ABC):
     delisting
         A series that ends before the last bar: ``liquidate_at_last`` sells it on its last bar at
         that close, ``error`` refuses the data.
+    fields
+        Further columns that become fields of the panel (dividend, market_cap), by name; ``all``
+        stands for all of them. A strategy's ``required_fields`` are added.
+    universe
+        File that says who is a member when: columns symbol, from, to (both days included, ``to``
+        empty while it goes on), or dates and one column of true and false a symbol.
+    delisting_returns
+        File with the return after the last price: columns symbol, return and, where known, date.
+    features
+        Files of series beside the prices: timestamps, a column ``symbol`` where they are those of
+        assets, and a column a feature.
+    features_lag
+        Bars by which features are known later.
 
     Raises
     ------
@@ -60,6 +77,11 @@ class Source(ABC):
     kind: Literal["ratios", "differences"] = "ratios"
     notional: float | dict[str, float] | None = None
     delisting: Literal["liquidate_at_last", "error"] = "liquidate_at_last"
+    fields: str | list[str] | None = None
+    universe: str | None = None
+    delisting_returns: str | None = None
+    features: str | list[str] | None = None
+    features_lag: int = 0
 
     def __post_init__(self) -> None:
         if self.symbols is not None and self.symbols_file is not None:
@@ -73,6 +95,12 @@ class Source(ABC):
         self.check_choice("delisting", ("liquidate_at_last", "error"))
         Gaps(missing=self.missing, missing_limit=self.missing_limit)
         _ = self.gains
+        if self.features_lag < 0:
+            raise ValueError(
+                f"`features_lag >= 0` must hold, but got features_lag={self.features_lag}."
+            )
+        if not all(str(name).strip() for name in self.further_fields):
+            raise ValueError(f"`fields` must be names, but got fields={self.fields!r}.")
 
     def check_choice(self, name: str, allowed: Sequence[str]) -> None:
         """Raise a ValueError when the value of a parameter is not one of those allowed."""
@@ -100,6 +128,12 @@ class Source(ABC):
             notional=self.notional,
         )
 
+    @property
+    def further_fields(self) -> tuple[str, ...]:
+        """Names of the fields to read beside prices and volume, each once."""
+        given = self.fields or ()
+        return tuple(dict.fromkeys([given] if isinstance(given, str) else map(str, given)))
+
     def wanted(self) -> tuple[str, ...] | None:
         """Return the symbols to use, each once; None for all.
 
@@ -117,9 +151,11 @@ class Source(ABC):
     def parameters(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
         """Return the constructor's arguments that decide the content of the panel."""
         # A cut at end_date decides whether a series ends early: load_panel looks at `delisting`.
-        beside = {"symbols", "symbols_file", "delisting", *without}
+        beside = {"symbols", "symbols_file", "delisting", *SIDE_KEYS, *without}
         return {
-            item.name: getattr(self, item.name) for item in fields(self) if item.name not in beside
+            item.name: getattr(self, item.name)
+            for item in dataclass_fields(self)
+            if item.name not in beside and (item.name != "fields" or self.fields is not None)
         }
 
     @abstractmethod

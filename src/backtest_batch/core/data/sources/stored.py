@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from backtest_batch.core.data.cache import find_link, open_panel, save_link, store
+from backtest_batch.core.data.gains import Gains
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.tables import Reading, bars_of_frames
+from backtest_batch.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +41,28 @@ class Stored(Source):
         return {**self.parameters(), "notes": list(self._notes())}
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
-        """Return the bars of the panel."""
+        """Return the panel of the wanted symbols."""
         panel = open_panel(self.fingerprint)
         known = set(panel.symbols)
-        columns = [
+        chosen = [
             symbol for symbol in (panel.symbols if wanted is None else wanted) if symbol in known
         ]
-        frames = {name: panel.frame(name)[columns] for name in panel.fields}
+        if self.gains == Gains():
+            return Reading(
+                available=panel.symbols,
+                bars=[],
+                in_order=True,
+                notes=self._notes(),
+                panel=panel.of_symbols(chosen),
+            )
+        if panel.members is not None or panel.feature_arrays:
+            raise DataError(
+                "a stored panel with members or features holds prices already: `data.values` and "
+                "`data.kind` are arguments of panel_from_frames"
+            )
         return Reading(
             available=panel.symbols,
-            bars=bars_of_frames(frames),
+            bars=bars_of_frames({name: panel.frame(name)[chosen] for name in panel.fields}),
             in_order=True,
             notes=self._notes(),
         )

@@ -170,6 +170,7 @@ class Tabular(Source):
             close=self.close_column,
             volume=self.volume_column,
             adjusted=self.adjusted,
+            fields=self.further_fields,
         )
         return read_table(
             table,

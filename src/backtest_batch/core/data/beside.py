@@ -1,0 +1,313 @@
+"""Tables beside the prices (universe, delisting returns, features): their columns and moments."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.data import csv_file, parquet_file
+from backtest_batch.core.data.csv_file import CsvFile
+from backtest_batch.core.data.layout import ColumnNames, find_timestamps, plain, some
+from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
+from backtest_batch.core.data.parquet_file import ParquetFile
+from backtest_batch.core.data.paths import find_files
+from backtest_batch.core.data.tables import TableFile, coded_symbols
+from backtest_batch.core.data.timestamps import (
+    TimestampRules,
+    index_of,
+    read_timestamps,
+    stamps_of,
+    zone,
+)
+from backtest_batch.core.data.wording import is_plain, printable_name
+from backtest_batch.errors import DataError, DataNotFoundError
+
+SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
+"""Endings of such files in a folder."""
+
+_DAY = pd.Timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideStamps:
+    """A column of timestamps.
+
+    Attributes
+    ----------
+    stamps
+        Nanoseconds since 1970, shape (n_rows,): instants when there is a zone, else wall clock.
+    tz
+        Name of the zone; None without one.
+    label
+        Name of the table, for messages.
+    """
+
+    stamps: IntArray
+    tz: str | None
+    label: str
+
+    @cached_property
+    def are_dates(self) -> bool:
+        """Whether all of them are midnights: dates, each of which stands for the whole day."""
+        return _are_midnights(index_of(self.stamps, self.tz))
+
+    def next_day(self) -> "SideStamps":
+        """Return the midnights after these dates."""
+        walls = index_of(self.stamps, self.tz).tz_localize(None) + _DAY
+        if self.tz is None:
+            return replace(self, stamps=walls.as_unit("ns").asi8)
+        moved = walls.tz_localize(zone(self.tz), ambiguous=True, nonexistent="shift_forward")
+        return replace(self, stamps=moved.as_unit("ns").asi8)
+
+    def on_clock_of(self, index: pd.DatetimeIndex) -> IntArray:
+        """Return the moments as the stamps of ``index`` are: instants, or wall clock without zone.
+
+        SideStamps without a zone are the wall clock of the zone of the index.
+
+        Raises
+        ------
+        DataError
+            When they have a zone and the index has none.
+        """
+        if index.tz is None and self.tz is not None:
+            raise DataError(
+                f"{self.label}: its timestamps have a time zone ({self.tz}), but those of the "
+                f"prices have none: `data.timezone={self.tz}` gives them one"
+            )
+        if index.tz is None or self.tz is not None:
+            return self.stamps
+        walls = index_of(self.stamps, None)
+        there = walls.tz_localize(index.tz, ambiguous=True, nonexistent="shift_forward")
+        return there.as_unit("ns").asi8
+
+    def known_from(self, index: pd.DatetimeIndex) -> IntArray:
+        """Return from when on what was observed then is known, on the clock of ``index``.
+
+        A date is the whole day. Bars that are dates, too, are known when their day has ended, and
+        so is what bears the same date; at bars within a day it is known from the next day on.
+        """
+        if self.are_dates and not _are_midnights(index):
+            return self.next_day().on_clock_of(index)
+        return self.on_clock_of(index)
+
+
+def _are_midnights(index: pd.DatetimeIndex) -> bool:
+    return bool((index == index.normalize()).all())
+
+
+class FrameTable:
+    """A DataFrame in memory, read as a file would be; an index that means something is a column."""
+
+    decimal = "."
+    thousands: str | None = None
+    is_doubtful = False
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, frame: pd.DataFrame, label: str) -> None:
+        if frame.columns.nlevels > 1:
+            raise DataError(f"{label} may have one level of names, but has {frame.columns.nlevels}")
+        self.path = Path(label)
+        self._timestamp: str | None = None
+        if not isinstance(frame.index, pd.RangeIndex):
+            if isinstance(frame.index, pd.DatetimeIndex):
+                name = frame.index.name
+                self._timestamp = "timestamp" if name is None else str(name)
+                frame = frame.rename_axis(self._timestamp)
+            frame = frame.reset_index()
+        self._frame = frame.set_axis([str(label) for label in frame.columns], axis=1)
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns, the index first."""
+        return list(self._frame.columns)
+
+    @property
+    def index_column(self) -> str | None:
+        """The index, when it holds timestamps."""
+        return self._timestamp
+
+    def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
+        """Return a pyarrow Table of these columns."""
+        import pyarrow as pa
+
+        wanted = self._frame[[*text, *numbers]]
+        try:
+            return pa.Table.from_pandas(wanted, preserve_index=False)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(f"{self.path} holds values of several kinds: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideTable:
+    """A table beside the prices.
+
+    Attributes
+    ----------
+    file
+        Where it is.
+    label
+        Its name, for messages.
+    said
+        What was guessed while it was read.
+    """
+
+    file: TableFile
+    label: str
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results should know of how it was read."""
+        return [f"{self.label}: {note}" for note in dict.fromkeys([*self.file.notes, *self.said])]
+
+    def find(self, *names: str) -> str | None:
+        """Return the column of one of these names, whatever its case; None without one.
+
+        Raises
+        ------
+        DataError
+            When there are several.
+        """
+        wanted = {plain(name) for name in names}
+        found = [column for column in self.file.columns if plain(column) in wanted]
+        if len(found) > 1:
+            raise DataError(f"{self.label}: {some(found)} may each be the column '{names[0]}'")
+        return found[0] if found else None
+
+    def need(self, *names: str) -> str:
+        """Return the column of one of these names.
+
+        Raises
+        ------
+        DataError
+            When there is none, or several.
+        """
+        column = self.find(*names)
+        if column is None:
+            raise DataError(
+                f"{self.label} has no column '{names[0]}' (it has {some(list(self.file.columns))})"
+            )
+        return column
+
+    def timestamp_column(self) -> str:
+        """Return the column of timestamps, found as in files of prices.
+
+        Raises
+        ------
+        DataError
+            When there is none.
+        """
+        return find_timestamps(self.file.columns, ColumnNames(), self.label, self.file.index_column)
+
+    def read(self, text: Sequence[str], numbers: Sequence[str] = ()) -> Any:
+        """Return a pyarrow Table of these columns; see :meth:`TableFile.read`."""
+        return self.file.read(list(text), list(numbers))
+
+    def moments(self, column: Any) -> SideStamps:
+        """Return the moments of an arrow column, in the forms that timestamps of prices may have.
+
+        Raises
+        ------
+        DataError
+            When a value is none.
+        """
+        try:
+            stamps, tz = read_timestamps(column, TimestampRules(), self.label, said=self.said)
+        except DataError as error:
+            # The keys that decide are those of the prices.
+            what = re.split(r"[;:] `data\.time", str(error))[0]
+            raise DataError(f"{what}; write dates as 2020-01-31 (ISO 8601)") from error
+        return SideStamps(stamps=np.asarray(stamps), tz=tz, label=self.label)
+
+    def symbols(self, column: Any) -> tuple[IntArray, list[str]]:
+        """Return the position of each row's symbol in the list of symbols, and that list."""
+        return coded_symbols(column, self.label)
+
+    def floats(self, table: Any, column: str, moments: SideStamps | None = None) -> FloatArray:
+        """Return the numbers of a column of a table that was read, NaN where it is empty.
+
+        Raises
+        ------
+        DataError
+            When a value is no number.
+        """
+        n_rows = table.num_rows
+        stamps = np.zeros(n_rows, dtype=np.int64) if moments is None else moments.stamps
+        tz = None if moments is None else moments.tz
+        style = find_style(
+            {column: table[column]},
+            self.label,
+            decimal=self.file.decimal,
+            thousands=self.file.thousands,
+            doubtful=self.file.is_doubtful,
+        )
+        self.said.extend([*style.notes, *column_notes(table[column])])
+        cells = Cells(stamps=stamps, tz=tz, file=self.label, style=style)
+        values = floats(table[column], column, cells)
+        infinite = np.isinf(values)
+        if infinite.any():
+            row = int(infinite.argmax())
+            raise DataError(
+                f"{self.label}: column '{column}' holds {values[row]} in data row {row + 1} "
+                f"({int(infinite.sum()):,} such values), which is no finite number"
+            )
+        return values
+
+
+def side_files(path: str | Sequence[str], key: str) -> list[Path]:
+    """Return the files of a key.
+
+    Raises
+    ------
+    DataError
+        When there are none; the message names the key.
+    """
+    try:
+        return find_files(path if isinstance(path, str) else list(path), SUFFIXES)
+    except DataNotFoundError as error:
+        raise DataNotFoundError(f"`{key}`: {error}") from error
+
+
+@contextmanager
+def side_table(file: Path) -> Iterator[SideTable]:
+    """Open a file; whatever its bytes lead to becomes one readable error.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read as a table, or what is done with it says so.
+    """
+    label = printable_name(file.name)
+    try:
+        opened: TableFile
+        if file.name.lower().endswith((*parquet_file.SUFFIXES, *parquet_file.OTHER_SUFFIXES)):
+            opened = ParquetFile(file)
+        else:
+            opened = CsvFile(file)
+        yield SideTable(file=opened, label=label)
+    except DataError as error:
+        if is_plain(str(error)):
+            raise
+        raise DataError(printable_name(str(error))) from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip(": ")
+        raise DataError(printable_name(f"{label} cannot be read: {reason}")) from error
+
+
+def names_of_some(symbols: Collection[str], most: int = 5) -> str:
+    """Return the first few symbols, sorted, and how many more there are."""
+    listed = sorted(symbols)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def bar_stamps(index: pd.DatetimeIndex) -> IntArray:
+    """Return the nanosecond stamps of the bars, on the clock of the index."""
+    return stamps_of(index)[0]

@@ -1,0 +1,269 @@
+"""Who is a member of the universe when: stints of membership, or a table of yes and no by date."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.core.data.bars import lifetimes, moment_text
+from backtest_batch.core.data.beside import (
+    FrameTable,
+    SideStamps,
+    SideTable,
+    bar_stamps,
+    names_of_some,
+    side_files,
+    side_table,
+)
+from backtest_batch.core.data.layout import plain, some
+from backtest_batch.core.data.timestamps import index_of
+from backtest_batch.errors import DataError
+
+_LAST_YEAR = 2261
+"""Years after it stand for "no end"; they do not fit into nanoseconds."""
+
+
+def read_members(
+    path: str,
+    index: pd.DatetimeIndex,
+    symbols: Sequence[str],
+    close: FloatArray,
+    available: Collection[str],
+) -> tuple[BoolArray, list[str]]:
+    """Return who is a member on each bar, as a file says, and what a reader should know.
+
+    Parameters
+    ----------
+    path
+        A CSV or Parquet file: the columns symbol, from and to, one row a stint, with both days
+        included and ``to`` empty where it goes on; or timestamps, and one column of true and false
+        (1 and 0) a symbol, each row of which holds until the next one.
+    index, symbols
+        Bars and assets of the panel.
+    close
+        Its closes, shape (n_bars, n_assets).
+    available
+        All symbols that the source has prices of.
+
+    Returns
+    -------
+    members : ndarray of shape (n_bars, n_assets)
+    notes : list of str
+        Members without prices, and prices of those who never are members.
+
+    Raises
+    ------
+    DataError
+        When the file cannot be understood, or names none of the symbols.
+    """
+    files = side_files(path, "data.universe")
+    if len(files) > 1:
+        raise DataError(f"`data.universe` must be one file, but {path} are {len(files):,}")
+    with side_table(Path(files[0])) as table:
+        members, named = _members(table, index, symbols)
+    said = _notes(table.label, members, named, index, symbols, close, available)
+    return members, [*table.notes, *said]
+
+
+def members_of_frame(
+    frame: pd.DataFrame, index: pd.DatetimeIndex, symbols: Sequence[str]
+) -> BoolArray:
+    """Return who is a member on each bar, as a DataFrame of the same form as a file says.
+
+    Raises
+    ------
+    DataError
+        When it cannot be understood, or names none of the symbols.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"`members` must be a DataFrame, but is a {type(frame).__name__}")
+    table = SideTable(file=FrameTable(frame, "`members`"), label="`members`")
+    return _members(table, index, symbols)[0]
+
+
+def _members(
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
+) -> tuple[BoolArray, set[str]]:
+    """Return the members, and the symbols that the table names."""
+    if {plain(column) for column in table.file.columns} >= {"symbol", "from"}:
+        members, named = _stints(table, index, symbols)
+    else:
+        members, named = _by_date(table, index, symbols)
+    if not named & set(symbols):
+        raise DataError(
+            f"{table.label}: none of its {len(named):,} symbols ({names_of_some(named)}) is one of "
+            f"the {len(symbols):,} with prices ({names_of_some(symbols)})"
+        )
+    return members, named
+
+
+def _stints(
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
+) -> tuple[BoolArray, set[str]]:
+    names = [table.need("symbol"), table.need("from")]
+    end = table.find("to")
+    if end is None:
+        raise DataError(
+            f"{table.label} has columns 'symbol' and 'from', but none named 'to': the last day of "
+            "each stint, empty where it goes on"
+        )
+    rows = table.read([*names, end])
+    codes, known = table.symbols(rows[names[0]])
+    first = table.moments(rows[names[1]])
+    ends, stop = _ends(table, rows[end])
+    starts = first.on_clock_of(index)
+    # The last day belongs to it; a time that is spelt out does, too.
+    after = (stop.next_day() if stop.are_dates else stop).on_clock_of(index)
+    after = after if stop.are_dates else after + 1
+    bars = bar_stamps(index)
+    from_bar = np.searchsorted(bars, starts)
+    to_bar = np.full(len(codes), len(bars), dtype=np.int64)
+    to_bar[ends] = np.searchsorted(bars, after)
+    backwards = np.zeros(len(codes), dtype=np.bool_)
+    backwards[ends] = after <= starts[ends]
+    if backwards.any():
+        row = int(backwards.argmax())
+        last = stop.stamps[int(np.count_nonzero(ends[:row]))]
+        raise DataError(
+            f"{table.label}: the stint of {known[codes[row]]} in data row {row + 1} ends "
+            f"({moment_text(index_of(np.array([last]), stop.tz)[0])}) before it begins "
+            f"({moment_text(index_of(first.stamps[row : row + 1], first.tz)[0])})"
+        )
+    columns = {symbol: column for column, symbol in enumerate(symbols)}
+    members = np.zeros((len(bars), len(symbols)), dtype=np.bool_)
+    for code, begin, end_bar in zip(codes.tolist(), from_bar, to_bar, strict=True):
+        column = columns.get(known[code])
+        if column is not None:
+            members[begin:end_bar, column] = True
+    return members, set(known)
+
+
+def _ends(table: SideTable, column: Any) -> tuple[BoolArray, SideStamps]:
+    """Return which stints end, and when those do."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_null(kind):
+        going_on = np.ones(len(column), dtype=np.bool_)
+    elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        far = pc.greater(pc.year(column), _LAST_YEAR)
+        going_on = pc.fill_null(far, True).to_numpy(zero_copy_only=False)
+    else:
+        text = pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), ""))
+        far = pc.match_substring_regex(text, r"^(22[7-9]\d|2[3-9]\d\d|[3-9]\d\d\d)")
+        none = pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "na", "nan", "nat", "none"]))
+        going_on = pc.or_(far, none).to_numpy(zero_copy_only=False)
+        column = text
+    ends = ~np.asarray(going_on, dtype=np.bool_)
+    if not ends.any():
+        return ends, SideStamps(stamps=np.empty(0, dtype=np.int64), tz=None, label=table.label)
+    return ends, table.moments(column.filter(pa.array(ends)))
+
+
+def _by_date(
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
+) -> tuple[BoolArray, set[str]]:
+    timestamp = table.timestamp_column()
+    columns = {name.strip(): name for name in table.file.columns if name != timestamp}
+    held = [symbol for symbol in symbols if symbol in columns]
+    if not columns:
+        raise DataError(
+            f"{table.label} has neither the columns symbol, from and to, nor one of true and false "
+            f"for each symbol (it has {some(list(table.file.columns))})"
+        )
+    rows = table.read([timestamp, *(columns[symbol] for symbol in held)])
+    moments = table.moments(rows[timestamp])
+    stamps = moments.on_clock_of(index)
+    order = np.argsort(stamps, kind="stable")
+    twice = np.flatnonzero(np.diff(stamps[order]) == 0)
+    if len(twice):
+        row = int(order[twice[0]])
+        when = moment_text(index_of(moments.stamps[row : row + 1], moments.tz)[0])
+        raise DataError(f"{table.label} has {len(twice):,} timestamps twice, the first {when}")
+    # Membership is known before its first day: the row of a day holds for the bars within it.
+    row_of_bar = np.searchsorted(stamps[order], bar_stamps(index), side="right") - 1
+    members = np.zeros((len(index), len(symbols)), dtype=np.bool_)
+    for column, symbol in enumerate(symbols):
+        if symbol in columns:
+            values = _yes_or_no(table, rows[columns[symbol]], columns[symbol], moments)[order]
+            members[:, column] = (row_of_bar >= 0) & values[np.maximum(row_of_bar, 0)]
+    return members, set(columns)
+
+
+_YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
+
+
+def _yes_or_no(table: SideTable, column: Any, name: str, moments: SideStamps) -> BoolArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), "")))
+    yes = pc.is_in(text, value_set=pa.array(_YES)).to_numpy(zero_copy_only=False)
+    no = pc.is_in(text, value_set=pa.array(_NO)).to_numpy(zero_copy_only=False)
+    unclear = ~(yes | no)
+    if unclear.any():
+        row = int(unclear.argmax())
+        when = moment_text(index_of(moments.stamps[row : row + 1], moments.tz)[0])
+        shown = text[row].as_py()
+        what = f"{shown[:60]!r}" if shown else "nothing"
+        raise DataError(
+            f"{table.label}: column '{name}' holds {what} at {when} "
+            f"({int(unclear.sum()):,} such values): a membership is true or false, 1 or 0"
+        )
+    return np.asarray(yes, dtype=np.bool_)
+
+
+def _notes(
+    label: str,
+    members: BoolArray,
+    named: Collection[str],
+    index: pd.DatetimeIndex,
+    symbols: Sequence[str],
+    close: FloatArray,
+    available: Collection[str],
+) -> list[str]:
+    notes = []
+    lost = set(named).difference(available, symbols)
+    if lost:
+        notes.append(
+            f"{label}: {len(lost):,} of {len(named):,} symbols of the universe have no prices "
+            f"({names_of_some(lost)}); what became of them is missing from every result, as in "
+            "any history of survivors"
+        )
+    priced = ~np.isnan(close)
+    never = [symbols[column] for column in np.flatnonzero(~members.any(axis=0)).tolist()]
+    if never:
+        notes.append(
+            f"{label}: {len(never):,} of {len(symbols):,} symbols with prices are never members "
+            f"({names_of_some(never)}) and are not traded"
+        )
+    nobody = ~(members & priced).any(axis=1)
+    if nobody.any():
+        first = moment_text(index[int(nobody.argmax())])
+        notes.append(
+            f"{label}: on {int(nobody.sum()):,} of {len(index):,} bars, from {first} on, nobody is "
+            "a member that has a price"
+        )
+    return notes
+
+
+def kept_through_delisting(members: BoolArray, close: FloatArray, ended: IntArray) -> BoolArray:
+    """Return the members, those that were such on their last trading day on the bar after, too.
+
+    A delisting return is earned on that bar: who holds a member to its end earns it.
+
+    Parameters
+    ----------
+    members, close
+        Shape (n_bars, n_assets); closes without the price that the delisting return makes.
+    ended
+        Positions of the assets that have one.
+    """
+    _, last = lifetimes(close)
+    kept = members.copy()
+    kept[last[ended] + 1, ended] |= members[last[ended], ended]
+    return kept
