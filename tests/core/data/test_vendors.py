@@ -395,6 +395,15 @@ def test_an_encoding_that_shows_in_the_last_row(tmp_path):
     assert load_panel(Csv(path=written(tmp_path, "a.csv", content))).symbols == ("A", "\u00dc")
 
 
+def test_rows_of_separators_below_the_table_are_no_bars(tmp_path):
+    rows = ["2020-01-02,1.5", "2020-01-03,2.5", "Source: us,", *[","] * 2_000, ""]
+    path = written(tmp_path, "a.csv", "\n".join(["Date,Close", *rows]))
+    assert load_panel(Csv(path=path)).n_bars == 2
+    path = written(tmp_path, "a.csv", "Date,Close\n2020-01-02,1.5\n2020-01-03,2.5\n,3.5\n")
+    with pytest.raises(DataError, match="unparseable timestamp '' in data row 3"):
+        load_panel(Csv(path=path))
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_ends_of_lines(tmp_path, end):
     content = end.join(["date,A", "2020-01-02,1.5", "2020-01-03,2.5", "", ""])

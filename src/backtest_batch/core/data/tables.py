@@ -286,17 +286,18 @@ def _without_end(table: Any, timestamp: str, numbers: list[str]) -> tuple[Any, l
     column = table[timestamp]
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return table, []
-    count = 0
-    while count < min(len(column), _MOST_FOOTERS):
-        text = column[len(column) - 1 - count].as_py()
-        row = len(table) - 1 - count
-        if text is None or not text.strip():
+    count, remarks = 0, 0
+    while count < len(column) and remarks < _MOST_REMARKS:
+        row = len(column) - 1 - count
+        text = (column[row].as_py() or "").strip()
+        if not text:
             cells = (table[name][row].as_py() for name in numbers)
             if any(cell is not None and str(cell).strip() not in ("", "nan") for cell in cells):
                 break
-        elif not _SUM.match(text.strip()):
+        elif not _SUM.match(text):
             break
         count += 1
+        remarks += bool(text)
     if not count or count == len(column):
         return table, []
     shown = next((str(each).strip() for each in column[-count:].to_pylist() if each), "")
@@ -305,7 +306,7 @@ def _without_end(table: Any, timestamp: str, numbers: list[str]) -> tuple[Any, l
     return table.slice(0, len(table) - count), said
 
 
-_MOST_FOOTERS = 100
+_MOST_REMARKS = 100
 _SUM = re.compile(
     r"(?:total|sum|summe|average|mean|min|max|minimum|maximum|highest|lowest|high|low|change|"
     r"source|note|footnote|data|downloaded|copyright|\u00a9|\*)",
