@@ -54,6 +54,7 @@ from backtest_batch.store.folders import (
     is_batch_id,
     new_batch_id,
     open_workspace,
+    remove_abandoned,
     unwritable,
 )
 from backtest_batch.store.mlflow_run import BatchInfo, EquityCurve
@@ -606,6 +607,7 @@ def open_session(
         output_dir = Path(config["output_dir"]).absolute()
     else:
         output_dir = default_output_dir(batch_id) if continued is None else continued.output_dir
+    remove_abandoned(output_dir)
     workspace = open_workspace(batch_id, output_dir, plan.runs, benchmark_rows(plan.runs))
     log_to(workspace.logs / "batch.log")
     facts = provenance(masked_values(list(request.arguments)), config["seed"])

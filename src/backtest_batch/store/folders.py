@@ -1,9 +1,11 @@
 """The folders of a batch."""
 
 import contextlib
+import json
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,13 +17,16 @@ from backtest_batch.core.data.cache import own_cache_dir
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.ownership import (
     is_free_or_own,
+    is_own_folder,
     make_own_folder,
     make_private,
     remove_links,
+    replace_text,
     temporary_folder_name,
 )
 from backtest_batch.records import RunSpec
 from backtest_batch.rows import copy_rows, open_rows
+from backtest_batch.store.process import host_name, lives, this_process
 from backtest_batch.workers.chunks import RETURNS, Scratch, array_file
 
 BATCH_CONFIG = "batch_config.yaml"
@@ -158,9 +163,56 @@ def default_output_dir(batch_id: str) -> Path:
     return Path("mlruns", "batches", batch_id).absolute()
 
 
+_SCRATCH = ".scratch-"
+
+
 def scratch_folder(output_dir: Path, batch_id: str) -> Path:
     """Return the folder of a batch's working files."""
-    return output_dir / f".scratch-{batch_id}"
+    return output_dir / f"{_SCRATCH}{batch_id}"
+
+
+_PROCESS = "process.json"
+"""The process that made a folder of working files, or resumed its batch."""
+_NAMELESS_SECONDS = 3600.0
+"""A folder that names no process counts as left by a dead one from this age on."""
+
+
+def remove_abandoned(output_dir: Path) -> None:
+    """Remove working folders of batches that were killed before they could be resumed.
+
+    This looks into ``output_dir`` and the batches of the working directory. A folder is removed if
+    it holds neither batch_config.yaml nor a result, and the process that made it is dead.
+    """
+    with contextlib.suppress(OSError):
+        for scratch in list(output_dir.glob(f"{_SCRATCH}*")):
+            if is_batch_id(scratch.name.removeprefix(_SCRATCH)) and _is_abandoned(scratch):
+                shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for folder in list(default_output_dir("x").parent.iterdir()):
+            scratch = scratch_folder(folder, folder.name)
+            if is_batch_id(folder.name) and _is_abandoned(scratch):
+                shutil.rmtree(scratch, ignore_errors=True)
+                with contextlib.suppress(OSError):  # what is not empty stays
+                    (folder / "logs").rmdir()
+                    folder.rmdir()
+
+
+def _is_abandoned(scratch: Path) -> bool:
+    if not is_own_folder(scratch) or (scratch / "start" / BATCH_CONFIG).exists():
+        return False
+    for path in scratch.rglob("*"):
+        first = path.relative_to(scratch).parts[0]
+        is_known = first in ("start", _PROCESS) or first.startswith(f".{_PROCESS}.")
+        if not is_known and not path.is_dir():
+            return False
+    try:
+        process = json.loads((scratch / _PROCESS).read_text(encoding="utf-8"))
+        host, pid, started = (str(process[name]) for name in this_process().tags)
+    except FileNotFoundError:  # killed between two system calls
+        return time.time() - scratch.lstat().st_mtime > _NAMELESS_SECONDS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return host == host_name() and not lives(pid, started)
 
 
 def spare_folders(batch_id: str) -> tuple[Path, ...]:
@@ -210,6 +262,7 @@ def open_workspace(
             make_private(scratch.folder)
         output_dir.mkdir(parents=True, exist_ok=True)
         make_own_folder(scratch.folder)
+        replace_text(scratch.folder / _PROCESS, json.dumps(this_process().tags))
         remove_links(scratch.folder)
         for name in ("runs", "start", "reports"):
             (scratch.folder / name).mkdir(exist_ok=True)
