@@ -1,4 +1,4 @@
-"""What a command does around its work: begin and end as fast as Python allows, and in order."""
+"""Begin and end a command: as fast as Python allows, and in order."""
 
 import atexit
 import contextlib
@@ -13,18 +13,18 @@ from backtest_batch.interrupt import INTERRUPTED
 from backtest_batch.streams import open_missing
 
 NEW_OBJECTS = 50_000
-"""Objects that come about before the garbage collector looks at the youngest of them."""
+"""New objects before the garbage collector examines the youngest."""
 
 _begun = False
 
 
 def begin() -> None:
-    """Take the process over, before anything is imported; again, this does nothing.
+    """Set up the process of a command, before anything is imported; a second call does nothing.
 
-    The standard streams are there from now on, and a signal ends the command with its exit code
-    and without a traceback. The garbage collector looks less often: modules make hundreds of
-    thousands of objects that stay, and to look at them again and again takes a tenth of the time
-    of importing MLflow.
+    From now on the standard streams exist, and a signal ends the command with its exit code and
+    without a traceback. The garbage collector runs less often: modules make hundreds of thousands
+    of objects that stay, and examining them again and again takes a tenth of the time of importing
+    MLflow.
     """
     global _begun  # noqa: PLW0603 - a process is taken over once
     if _begun:
@@ -36,34 +36,34 @@ def begin() -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process with an exit code, without taking its objects apart one by one.
+    """End this process with an exit code, without destroying its objects one by one.
 
-    Python spends more than a second on that when MLflow and pandas are loaded. Whatever has asked
-    to be told of the end is told, and output is written. Threads are waited for, but not those of
-    a command that was interrupted: all that it waits for is done by then, and a thread that was
-    given up may ask a server that has gone away again and again for minutes.
+    Python spends more than a second on that when MLflow and pandas are loaded. Exit handlers are
+    called, and output is written. Threads are joined, except those of an interrupted command: its
+    work is done by then, and an abandoned thread may call a lost server again and again for
+    minutes.
     """
     if _is_watched() or sys.flags.inspect:
-        # A debugger or a profiler around this, or a person, wants to go on.
+        # A debugger, a profiler or an interactive session wants to go on.
         sys.exit(code)
     if code not in INTERRUPTED:
         _wait_for_threads()
     atexit._run_exitfuncs()  # logging's among them
     for stream in (sys.stdout, sys.stderr):
-        # What reads them may have gone.
+        # Their reader may be gone.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
 
 
 def _wait_for_threads() -> None:
-    """Do what the interpreter does first: end pools of threads, and wait for other threads."""
+    """Do what the interpreter does first: end thread pools, and join other threads."""
     threading._shutdown()  # type: ignore[attr-defined]
 
 
 def _is_watched() -> bool:
     if sys.gettrace() is not None or sys.getprofile() is not None:
         return True
-    # Where debuggers and profilers register from Python 3.12 on; there are six places.
+    # From Python 3.12 on debuggers and profilers register here, under one of six tool ids.
     monitoring = getattr(sys, "monitoring", None)
-    return monitoring is not None and any(monitoring.get_tool(place) for place in range(6))
+    return monitoring is not None and any(monitoring.get_tool(tool_id) for tool_id in range(6))

@@ -29,7 +29,7 @@ from backtest_batch.values import value_text
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that is wrong with a configuration.
+    """One fault in a configuration.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Fault:
 
     @property
     def shown(self) -> str:
-        """The value as it is typed: ``null`` and ``true``, not Python's words; no secrets."""
+        """The value as typed: ``null`` and ``true``, not Python's words; without secrets."""
         return masked(f"{self.key}={value_text(self.value)}").removeprefix(f"{self.key}=")
 
 
@@ -64,7 +64,7 @@ class BacktestBatchError(Exception):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # Values of files and stores stand in messages, and a terminal obeys what they hold.
+        # Messages hold values from files and stores, whose control characters a terminal obeys.
         self.args = tuple(printable(item) if isinstance(item, str) else item for item in args)
 
 

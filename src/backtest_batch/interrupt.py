@@ -1,14 +1,14 @@
-"""Ctrl-C, SIGTERM and SIGHUP: noted whenever they come, acted upon where nothing is half done.
+"""Ctrl-C, SIGTERM and SIGHUP: noted at any time, acted upon where nothing is half done.
 
 Python raises an exception between any two lines when Ctrl-C is pressed. Inside a library that holds
-a lock, or that takes every exception for its own, nobody can say what comes of that. Here a signal
-is only noted, and there are three times:
+a lock, or that handles every exception as its own, the consequences are unpredictable. Here a
+signal is only noted, and there are three phases:
 
 - Nothing has begun: a command ends at once, whatever it is doing.
 - Something has :func:`begun`, or :func:`signals_deferred` is in force: the work looks now and then
   whether it should end (:func:`heed`), where it can.
 - All is done (:func:`finished`), or is being ended (:func:`taken`): signals change nothing more,
-  except that what does not come to its end is cut off when it is asked for again.
+except that another one cuts off an end that hangs.
 
 A command lets its process be watched (:func:`watch`) from its first line to its last. A sweep
 inside another program is :func:`interruptible` while it runs, and gives the program its own
@@ -25,25 +25,25 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-# The first module that a command imports: nothing that takes long to import.
+# A command imports this module first: nothing that takes long to import.
 
 ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a process to end."""
 
 NOTICE_SECONDS = 0.1
-"""A wait goes on for so long before it looks whether a signal has come."""
+"""Seconds of waiting between two looks for a signal."""
 SAME_SECONDS = 0.5
-"""Signals that come together are one request: the shell and the system both tell of a terminal
-that is closed, and a process manager may send two kinds at once."""
+"""Signals within this time are one request: the shell and the system both report a closed terminal,
+and a process manager may send two kinds at once."""
 IDLE_SECONDS = 10.0
-"""What has used no processor time for so long waits for something that may never come."""
+"""A process without processor time for so long waits for something that may never come."""
 IDLE_SHARE = 0.01
-"""Processor time of a process that only waits, at most, as a share of the time."""
+"""Most processor time of a process that only waits, as a share of wall time."""
 LONGEST_END_SECONDS = 60.0
-"""So long may the end take once it was asked for again."""
+"""Most seconds that the end may take once it was requested again."""
 
 INTERRUPTED = (129, 130, 143)
-"""Exit codes of what SIGHUP, SIGINT or SIGTERM has ended."""
+"""Exit codes after SIGHUP, SIGINT and SIGTERM."""
 
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -63,7 +63,7 @@ class Interrupted(BaseException):
 
 
 class _State:
-    """What has arrived, and what it may do."""
+    """Which signals have arrived, and what they may do."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -71,13 +71,13 @@ class _State:
         self.at = 0.0
         """When it came."""
         self.depth = 0
-        """How much goes on that must not simply be cut off."""
+        """Number of activities that must not simply be cut off."""
         self.code: int | None = None
         """The exit code, once it is settled."""
         self.last_words = "\nInterrupted; ended at once.\n"
-        """What to say when the end itself is cut off."""
+        """Message when the end itself is cut off."""
         self.lock = threading.Lock()
-        """Held where something begins or is settled; never in a signal handler."""
+        """Locked where something begins or is settled; never in a signal handler."""
 
     @property
     def is_free(self) -> bool:
@@ -85,7 +85,7 @@ class _State:
         return self.depth == 0 and self.code is None
 
     def note(self, number: int) -> bool:
-        """Note a signal; return whether it asks for what was asked for, or done, before."""
+        """Note a signal; return whether it repeats an earlier request, or comes after the end."""
         now = time.monotonic()
         if self.number is None:
             self.number, self.at = number, now
@@ -96,14 +96,14 @@ class _State:
 _state = _State()
 _watching = False
 _given_back: dict[int, Any] = {}
-"""The handlers that were there before ours, while ours are there."""
+"""The handlers before ours, while ours are installed."""
 
 
 def watch() -> None:
-    """Take care of the signals of this process until its end; called once, by a command.
+    """Handle the signals of this process until its end; called once, by a command.
 
-    A thread of its own looks for them, so that Ctrl-C works also while the main thread is busy in
-    compiled code, where no handler of Python's can run.
+    A separate thread watches for them, so that Ctrl-C also works while the main thread is busy in
+    compiled code, where Python cannot run a handler.
     """
     global _watching  # noqa: PLW0603 - a process is a command, or is not
     reader, writer = os.pipe()
@@ -116,7 +116,7 @@ def watch() -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Take care of signals during the block, in the main thread of any program.
+    """Handle signals during the block, in the main thread of any program.
 
     Until something has :func:`begun`, :class:`Interrupted` is raised as soon as a signal comes;
     after that, by :func:`heed`. The program's own handlers are back after the block. In other
@@ -128,7 +128,7 @@ def interruptible() -> Iterator[None]:
         yield
         return
     if _watching:
-        # A module of the user's may have set its own meanwhile.
+        # A module of the user's may have installed its own meanwhile.
         _install(_leave_to_watcher)
         yield
         return
@@ -146,7 +146,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let a signal wait until the block is over, or heeds it."""
+    """Let signals wait until the block is over, or heeds them."""
     if not _in_main_thread():
         yield
         return
@@ -160,14 +160,14 @@ def signals_deferred() -> Iterator[None]:
 
 
 def begun() -> None:
-    """Let signals wait from now on until they are heeded: to end takes more than to stop."""
+    """Let signals wait from now on until they are heeded: there is now something to wind up."""
     if _in_main_thread():
         with _state.lock:
             _state.depth += 1
 
 
 def heed() -> None:
-    """End here when a signal has asked for it; called where nothing is half done.
+    """End here if a signal has requested it; called where nothing is half done.
 
     Raises
     ------
@@ -179,10 +179,10 @@ def heed() -> None:
 
 
 def taken(error: BaseException) -> Interrupted | None:
-    """Return the interruption behind an error, and heed no other from now on; None without one.
+    """Return the interruption behind an error, and heed no further one; None without one.
 
-    What reaches a whole group of processes also ends some that a library has started, and what the
-    library says of that is of no interest.
+    A signal to a whole group of processes also ends some that a library has started; the library's
+    errors about that do not matter.
     """
     if _state.number is not None and _state.code is None and _in_main_thread():
         interruption = Interrupted(_state.number)
@@ -202,18 +202,18 @@ def finished(code: int) -> None:
 
 
 def remember(last_words: str) -> None:
-    """Keep what the user must be told when the end itself is cut off."""
+    """Keep the message for the user when the end itself is cut off."""
     if _in_main_thread():
         _state.last_words = last_words
 
 
 @contextlib.contextmanager
 def signals_blocked(*numbers: int) -> Iterator[None]:
-    """Start processes that see no signal until they have decided what to do about it.
+    """Let the block start processes that see no signals until they decide how to handle them.
 
-    What a terminal sends reaches the whole group, and a process that is just being born would die
-    of it, or show a traceback. Threads that are started keep away from signals, too, and so do the
-    processes that these start.
+    A terminal sends signals to the whole group, and a process that is just starting would die of
+    one, or show a traceback. New threads block signals, too, and so do the processes that they
+    start.
 
     Parameters
     ----------
@@ -232,21 +232,21 @@ def _in_main_thread() -> bool:
 
 
 def _leave_to_watcher(_: int, __: FrameType | None) -> None:
-    """Do nothing: a signal wakes the watching thread up because it has a handler."""
+    """Do nothing: with a handler installed, a signal wakes the watching thread."""
 
 
 def _raise_or_note(number: int, _: FrameType | None) -> None:
-    """Note a signal, or raise: where nothing has begun, and where the end does not come."""
+    """Note a signal; raise if nothing has begun, or if the end hangs."""
     again = _state.note(number)
     if _state.is_free or (again and time.monotonic() - _state.at > IDLE_SECONDS):
         raise Interrupted(number)
 
 
 def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Set a handler for all signals that ask to end; return those that were there."""
+    """Install a handler for all signals that ask to end; return the former ones."""
     before = {number: signal.getsignal(number) for number in ENDING}
     if before[signal.SIGHUP] is signal.SIG_IGN:
-        # It comes when the terminal is closed; a command under nohup goes on then.
+        # It comes when the terminal is closed; under nohup a command goes on.
         del before[signal.SIGHUP]
     if not _given_back:
         _given_back.update(before)
@@ -257,13 +257,13 @@ def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]
 
 def _give_back(before: dict[int, Any]) -> None:
     for number, handler in before.items():
-        # None: not set by Python, which cannot set it again.
+        # None: not set from Python, which cannot restore it.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
     _given_back.clear()
 
 
 def _before_fork() -> None:
-    """Let signals wait: a copy of this process must not take its first ones for ours."""
+    """Let signals wait: a forked process must not treat its first ones as ours."""
     if _given_back:
         _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ENDING))
 
@@ -274,7 +274,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Let a copy of this process die of signals as usual: nobody looks for them there."""
+    """Let signals end a forked process as usual: no thread watches for them there."""
     global _state, _watching
     if _given_back:
         if _watching:
@@ -285,7 +285,7 @@ def _after_fork_in_child() -> None:
 
 
 _masks: list[set[int]] = []
-"""Which signals wait otherwise, while a copy of this process is made."""
+"""Signal mask outside of the fork, while this process is forked."""
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,
@@ -294,11 +294,11 @@ os.register_at_fork(
 
 
 def _look(reader: int) -> None:
-    """Do what signals ask for and the main thread does not, as long as the process lives."""
+    """Do what signals request and the main thread does not, as long as the process lives."""
     while True:
         try:
             number = os.read(reader, 1)[0]
-        except (OSError, IndexError):  # somebody has closed what is not theirs
+        except (OSError, IndexError):  # somebody has closed our descriptor
             return
         if number not in ENDING:
             continue
@@ -314,7 +314,7 @@ def _look(reader: int) -> None:
 
 
 def _end_in_time() -> NoReturn:
-    """Wait while the process comes to its end, and end it when it does not."""
+    """Wait for the process to end, and end it if it does not."""
     began = seen = time.monotonic()
     used = time.process_time()
     while time.monotonic() - began < LONGEST_END_SECONDS:
@@ -332,11 +332,11 @@ def _end_in_time() -> NoReturn:
 
 
 def _exit_now(code: int, message: str) -> NoReturn:
-    """End the process at once; what it has started ends with it."""
+    """End the process at once; its children end with it."""
     with contextlib.suppress(OSError, ValueError):
         if os.isatty(2):
             message = f"{SHOW_CURSOR}{message}"  # a progress bar has hidden it
-        # A terminal that is held, or a pipe that nobody empties, must not keep it.
+        # A stopped terminal, or a pipe that nobody reads, must not delay this.
         if message and select.select([], [2], [], 1.0)[1]:
             os.write(2, message.encode(errors="backslashreplace"))
     os._exit(code)

@@ -1,10 +1,10 @@
-"""Texts without the secrets in them: what leaves the process passes through here.
+"""Remove secrets from texts: whatever leaves the process passes through here.
 
-Each way out has one place that asks this module: the terminal and the log (printing), the store
-(store.mlflow_run; store.address for what is said of it), a database of prices (core.data.database),
-and the writer of each kind of file. Names
-of runs and the errors of strategies are taken in without secrets, so that what is ranked, reported
-or returned holds none. A test names these places.
+Each way out calls this module in one place: the terminal and the log (streams), the store
+(store.mlflow_run; store.address for messages about it), a database of prices (core.data.database),
+and the writer of each kind of file. Secrets are removed from names of runs and errors of strategies
+when these arrive, so that what is ranked, reported or returned holds none. A test names these
+places.
 """
 
 import os
@@ -21,8 +21,8 @@ _NUMBERS = frozenset((bool, int, float))
 _WORDS = r"password|passwd|pwd|secret|token|credential|credentials|api[_-]?key|access[_-]?key"
 _WORD = re.compile(_WORDS, re.IGNORECASE)
 _SECRET_WORD = re.compile(rf"{_WORDS}|odbc_connect", re.IGNORECASE)
-# Texts of others are searched, so that the patterns below are possessive, and begin only where a
-# name begins: on any text they take as long as the text is.
+# The patterns below run on texts of others, so they are possessive, and match only from the
+# beginning of a name: on any text they take time proportional to its length.
 _NAME = re.compile(r"(?<![^=&;\s])[^=&;\s]*+=")
 _REST_OF_NAME = re.compile(r"[^=&;\s]*+=")
 _QUERY_VALUE = re.compile(r"[^&;\s'\"]++")
@@ -31,7 +31,7 @@ _END_OF_USER = re.compile(r"[/:\s'\"]|\Z")
 _SCHEME = frozenset(string.ascii_letters + string.digits + "+.-")
 _SECRET_KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS})$", re.IGNORECASE)
 _SECRET_ARGUMENT = re.compile(
-    # A number is a setting of something that is called token, rather than one.
+    # A number is a setting of something called token, rather than a token.
     rf"^([^=\s]*(?:^|[._+-])(?:{_WORDS})=)(?!(?:[\d.,eE+-]+|true|false|null)$).+$",
     re.IGNORECASE | re.DOTALL,
 )
@@ -66,7 +66,7 @@ def masked_values(value: Any, key: str = "") -> Any:
     value
         Plain values.
     key
-        The key under which the value stands: a text under one that ends with a word such as
+        The key of the value: a text under one that ends with a word such as
         ``password`` or ``token`` is masked as a whole.
     """
     if isinstance(value, str):
@@ -84,31 +84,31 @@ def masked_values(value: Any, key: str = "") -> Any:
 
 
 def _without_user_info(text: str) -> str:
-    """Mask what stands between ``://`` and ``@``, in time that grows with the text alone.
+    """Mask the text between ``://`` and ``@``, in time proportional to its length.
 
-    A password may hold a slash when a colon stands before it; else a slash ends the host.
+    A password may hold a slash if a colon precedes it; else a slash ends the host.
     """
     parts: list[str] = []
     done, end, last = 0, 0, -1
-    place = text.find("://")
-    while place >= 0:
-        begin = place + 3
+    separator = text.find("://")
+    while separator >= 0:
+        begin = separator + 3
         if begin > end:
             end = _END_OF_ADDRESS.search(text, begin).start()  # type: ignore[union-attr]
             last = text.rfind("@", begin, end)
-        if _has_scheme(text, done, place) and not text.startswith("/", begin):
+        if _has_scheme(text, done, separator) and not text.startswith("/", begin):
             sign = _end_of_user_info(text, begin, end, last)
             if sign >= 0:
                 parts += [text[done:begin], MASK]
                 done = begin = sign
-        place = text.find("://", begin)
+        separator = text.find("://", begin)
     return "".join(parts) + text[done:]
 
 
 def _has_scheme(text: str, done: int, end: int) -> bool:
-    """Return whether a letter stands in what a scheme may hold, directly before ``end``."""
-    for place in range(end - 1, done - 1, -1):
-        char = text[place]
+    """Return whether the characters before ``end`` can be a scheme, with at least one letter."""
+    for position in range(end - 1, done - 1, -1):
+        char = text[position]
         if char not in _SCHEME:
             return False
         if char.isalpha():
@@ -117,7 +117,7 @@ def _has_scheme(text: str, done: int, end: int) -> bool:
 
 
 def _end_of_user_info(text: str, begin: int, end: int, last: int) -> int:
-    """Return where the ``@`` after a name or a name and a password is, or -1."""
+    """Return the position of the ``@`` after a name, or a name and a password; or -1."""
     user = _END_OF_USER.search(text, begin).start()  # type: ignore[union-attr]
     if text.startswith(":", user) and last > user:
         return last
@@ -126,26 +126,26 @@ def _end_of_user_info(text: str, begin: int, end: int, last: int) -> int:
 
 
 def _without_secret_queries(text: str) -> str:
-    """Mask values as in ``?token=...``, in time that grows with the text alone."""
+    """Mask values as in ``?token=...``, in time proportional to the length of the text."""
     parts: list[str] = []
     done = 0
     name = _NAME.search(text)
     while name is not None:
-        place = name.end()
+        position = name.end()
         if _is_secret_query(text, name):
-            value = _QUERY_VALUE.match(text, place)
+            value = _QUERY_VALUE.match(text, position)
             if value is not None:
-                parts += [text[done:place], MASK]
-                done = place = value.end()
-                # A quote ends a value, and may stand in a name.
-                name = _REST_OF_NAME.match(text, place) or _NAME.search(text, place)
+                parts += [text[done:position], MASK]
+                done = position = value.end()
+                # A quote ends a value, but may be part of a name.
+                name = _REST_OF_NAME.match(text, position) or _NAME.search(text, position)
                 continue
-        name = _NAME.search(text, place)
+        name = _NAME.search(text, position)
     return "".join(parts) + text[done:]
 
 
 def _is_secret_query(text: str, name: re.Match[str]) -> bool:
-    """Return whether a name with its ``=`` stands in a query, and is that of a secret."""
+    """Return whether a name with its ``=`` is part of a query, and names a secret."""
     key = name[0][:-1]
     if text[max(0, name.start() - 1) : name.start()] not in ("&", ";"):
         mark = key.find("?")
@@ -156,7 +156,7 @@ def _is_secret_query(text: str, name: re.Match[str]) -> bool:
 
 
 def is_masked(text: str) -> bool:
-    """Return whether a secret was left out of ``text``."""
+    """Return whether ``text`` had a secret, which was removed."""
     return f"{MASK}@" in text or f"={MASK}" in text
 
 

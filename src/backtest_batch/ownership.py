@@ -1,9 +1,9 @@
-"""Whose a file or a folder is: what others may write is not believed, and nothing is put there.
+"""Who owns a file or folder: what others may write is not trusted, and not written into.
 
-The key lies in the user's home: ``$XDG_STATE_HOME/backtest_batch/signing_key`` or
+The key lies in the user's home folder: ``$XDG_STATE_HOME/backtest_batch/signing_key`` or
 ``~/.local/state/backtest_batch/signing_key``, on macOS ``~/Library/Application Support``. It is
 made when something is signed for the first time, and never leaves the machine. Without a home
-nothing is signed, and nothing passes for signed.
+folder nothing is signed, and nothing counts as signed.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from pathlib import Path
 
 
 def user_mark() -> str:
-    """Return what tells this user's folders from those of others in a place that all share."""
+    """Return a mark that tells this user's folders from those of others in a shared folder."""
     return str(os.geteuid())
 
 
 def temporary_folder_name() -> Path:
-    """Return where this user's folder in the temporary folder belongs, whoever made it."""
+    """Return the path of this user's folder in the temporary folder, whoever made it."""
     return Path(tempfile.gettempdir(), f"backtest_batch-{user_mark()}")
 
 
@@ -42,10 +42,10 @@ def is_guarded(found: os.stat_result) -> bool:
 
 
 def is_own_file(path: Path) -> bool:
-    """Return whether ``path`` is a file, and no link, that nobody but this user can have written.
+    """Return whether ``path`` is a file, not a link, that only this user can have written.
 
-    Its folder must be the user's, too: in one that others may write they could put another file
-    of the user's in its place.
+    Its folder must be the user's, too: in a folder that others may write, they could replace it by
+    another file of the user's.
     """
     try:
         found, folder = path.lstat(), path.parent.stat()
@@ -55,7 +55,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def is_own_folder(folder: Path) -> bool:
-    """Return whether ``folder`` is a folder, and no link, that nobody but this user may change."""
+    """Return whether ``folder`` is a folder, not a link, that only this user may change."""
     try:
         found = folder.lstat()
     except OSError:
@@ -64,9 +64,9 @@ def is_own_folder(folder: Path) -> bool:
 
 
 def make_own_folder(folder: Path, *, above: int = 0) -> None:
-    """Make a folder that only this user may enter; one that is there must be the user's own.
+    """Make a folder that only this user may enter; an existing one must be the user's own.
 
-    Folders above it that are missing are made likewise.
+    Missing parent folders are made likewise.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def make_own_folder(folder: Path, *, above: int = 0) -> None:
         The folder.
     above
         How many folders above it must be the user's own, too: whoever may write to one of them
-        could put another folder in its place.
+        could replace the folder.
 
     Raises
     ------
@@ -93,13 +93,13 @@ def make_own_folder(folder: Path, *, above: int = 0) -> None:
 
 
 def is_free_or_own(folder: Path, *, above: int = 0) -> bool:
-    """Return whether a folder can be made, or is the user's own, and so many above it likewise."""
+    """Return whether a folder can be made, or is the user's own; likewise ``above`` parents."""
     there = (part for part in (folder, *folder.parents[:above]) if os.path.lexists(part))
     return all(is_own_folder(part) for part in there)
 
 
 def make_private(folder: Path) -> None:
-    """Let nobody but this user into a folder of this user's; others' stay as they are."""
+    """Make a folder of this user private; folders of others stay as they are."""
     with contextlib.suppress(OSError):
         found = folder.lstat()
         if is_mine(found) and stat.S_ISDIR(found.st_mode):
@@ -108,15 +108,15 @@ def make_private(folder: Path) -> None:
 
 def remove_links(folder: Path) -> None:
     """Remove symbolic links from a folder of this user, so that nothing is written through them."""
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            item = Path(place, name)
+            item = Path(parent, name)
             if item.is_symlink():
                 item.unlink()
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all; a link in its place is replaced."""
+    """Write a file completely or not at all; an existing link is replaced."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("x", encoding="utf-8") as file:  # x: never through a link
@@ -133,12 +133,12 @@ def own_temporary_folder(*, create: bool = False) -> Path | None:
     Parameters
     ----------
     create
-        Whether it is made when it is not there.
+        Whether to make it if it does not exist.
 
     Returns
     -------
     Path or None
-        None when it is not there, cannot be made, or somebody else has made it.
+        None if it does not exist, cannot be made, or was made by somebody else.
     """
     folder = temporary_folder_name()
     if create:
@@ -150,7 +150,7 @@ def own_temporary_folder(*, create: bool = False) -> Path | None:
 
 
 def _is_group_of_one(group_id: int) -> bool:
-    """Return whether a group is the one that many systems give each user for itself."""
+    """Return whether a group is the private one that many systems give each user."""
     import grp
     import pwd
 
@@ -165,32 +165,32 @@ _KEY_BYTES = 32
 
 
 class Origin(Enum):
-    """Who recorded something, as far as its signature says."""
+    """Who recorded something, according to its signature."""
 
     OWN = "own"
-    """This user: the signature fits."""
+    """This user: the signature is valid."""
     CHANGED = "changed"
     """This user signed something, but not this."""
     UNKNOWN = "unknown"
-    """It is not signed, or with another key."""
+    """It is unsigned, or signed with another key."""
 
 
 def sign(kind: str, text: str) -> str:
-    """Return the signature of a text; empty where this user has no place for a key.
+    """Return the signature of a text; empty if this user cannot have a key.
 
     Parameters
     ----------
     kind
-        What the text is for: a signature of one kind is none of another.
+        The purpose of the text: a signature for one purpose is not valid for another.
     text
-        What is signed.
+        The text to sign.
     """
     key = _key(create=True)
     return "" if key is None else f"{_name(key)}:{_digest(key, kind, text)}"
 
 
 def origin(kind: str, text: str, signature: object) -> Origin:
-    """Return who recorded a text that stands with a signature."""
+    """Return who recorded a text with a signature."""
     key = _key(create=False)
     if key is None or not isinstance(signature, str):
         return Origin.UNKNOWN
@@ -207,7 +207,7 @@ def _digest(key: bytes, kind: str, text: str) -> str:
 
 
 def _name(key: bytes) -> str:
-    """Return what tells keys apart without telling them."""
+    """Return a name of a key that does not reveal it."""
     return hashlib.sha256(b"name of the key\0" + key).hexdigest()[:12]
 
 
@@ -217,10 +217,10 @@ def _key(*, create: bool) -> bytes | None:
 
 
 def _key_file() -> Path | None:
-    """Return the file of the key; None for an account without a home of its own."""
+    """Return the file of the key; None for an account without its own home folder."""
     try:
         home = Path.home()
-        # With the rights of another user in this one's home, the key would be made as that user.
+        # With the rights of another user in this home folder, the key would belong to that user.
         if not is_mine(home.stat()):
             return None
     except (OSError, RuntimeError):
@@ -233,20 +233,20 @@ def _key_file() -> Path | None:
     return base / "backtest_batch" / "signing_key"
 
 
-_held: dict[Path, bytes] = {}
+_keys: dict[Path, bytes] = {}
 """The keys that this process has read."""
 
 
 def _read(file: Path, create: bool) -> bytes | None:
-    if file in _held:
-        return _held[file]
+    if file in _keys:
+        return _keys[file]
     with contextlib.suppress(OSError, ValueError):
         if create and not file.exists():
             _make(file)
         if is_own_file(file) and _is_secret(file):
             key = bytes.fromhex(file.read_text(encoding="ascii"))
             if len(key) == _KEY_BYTES:
-                _held[file] = key
+                _keys[file] = key
                 return key
     return None
 
@@ -256,7 +256,7 @@ def _is_secret(file: Path) -> bool:
 
 
 def _make(file: Path) -> None:
-    """Make the key; of several processes that do at once, the first counts."""
+    """Make the key; if several processes do so at once, the first one counts."""
     make_own_folder(file.parent)
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

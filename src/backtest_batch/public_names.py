@@ -1,8 +1,8 @@
-"""Modules under the names that users write, which stay when the code behind them moves.
+"""Public names of modules, which stay the same when the code moves.
 
-A configuration names ``backtest_batch.strategies.TrendBaseline``, a strategy may import
-``backtest_batch.market.panel``: in files of theirs, in recorded batches and in best_params.json. A
-name that was documented once is in the table below for good.
+A configuration names ``backtest_batch.strategies.TrendBaseline``, a strategy imports
+``backtest_batch.market.panel``: in users' files, in recorded batches and in best_params.json. A
+name that was documented once stays in the table below for good.
 """
 
 import importlib
@@ -57,7 +57,7 @@ _MODULES = {
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds a module under its public name: the very module, not a copy of it."""
+    """Finds a module under its public name: the same module object, not a copy."""
 
     def find_spec(
         self,
@@ -65,19 +65,19 @@ class _Finder(MetaPathFinder, Loader):
         path: Sequence[str] | None,  # noqa: ARG002 - part of the protocol
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """Return how a public name is loaded; None for every other name."""
+        """Return the specification of a public name; None for every other name."""
         if fullname.startswith(_ROOT) and fullname.removeprefix(_ROOT) in _MODULES:
             return ModuleSpec(fullname, self)
         return None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module itself, and keep the specification that importing will replace."""
+        """Return the module itself, and save its specification, which importing will replace."""
         module = importlib.import_module(_ROOT + _MODULES[spec.name.removeprefix(_ROOT)])
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own specification back; it has run already."""
+        """Restore the module's own specification; it has run already."""
         assert module.__spec__ is not None
         module.__spec__ = module.__spec__.loader_state
 
@@ -85,5 +85,6 @@ class _Finder(MetaPathFinder, Loader):
 def find_public_names() -> None:
     """Let modules be imported under their public names too."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # In front: the folder of a renamed package would be searched for its modules again.
+        # At the front: otherwise the folder of a renamed package would be searched for its modules
+        # again.
         sys.meta_path.insert(0, _Finder())

@@ -23,12 +23,12 @@ RUN_FILES = (
     "config.yaml",
     "run.json",
 )
-"""Files that each run has which keeps its files."""
+"""Files of each run that keeps its files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
-    """One combination of a batch as the configuration system composed it; not yet checked.
+    """One combination of a batch, composed but not yet checked.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class Composition:
     overrides
         Command-line arguments that compose this configuration again.
     run_id
-        The id that was given, or None.
+        The given id, or None.
     faults
-        What is wrong with the keys and types.
+        The faults in keys and types.
     """
 
     swept: Mapping[str, Scalar]
@@ -52,26 +52,26 @@ class Composition:
 
     @property
     def labels(self) -> Mapping[str, Scalar]:
-        """The swept values as they name and describe the run: without secrets."""
+        """The swept values that name and describe the run: without secrets."""
         labels: Mapping[str, Scalar] = masked_values(self.swept)
         return labels
 
     @property
     def name(self) -> str:
-        """What people read: ``commission_bps=0.5 max_gross_exposure=0.8``."""
+        """Its name for people: ``commission_bps=0.5 max_gross_exposure=0.8``."""
         return " ".join(f"{key}={value_text(value)}" for key, value in self.labels.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """A batch as it was asked for.
+    """A batch as requested.
 
     Attributes
     ----------
     config
-        The configuration of the batch itself, every root key; what is swept has its first value.
+        The configuration of the batch itself, every root key; swept keys have their first value.
     compositions
-        The combinations. Each iteration composes them anew, one by one: they may be many.
+        The combinations. Each iteration composes them anew, one by one: there may be many.
     size
         Number of combinations.
     axes
@@ -79,7 +79,7 @@ class BatchRequest:
     overrides
         The command's arguments, with files and flags expanded.
     arguments
-        The same with those that Hydra takes for itself (``--config-dir``, ``hydra/launcher=...``).
+        The same, including those for Hydra itself (``--config-dir``, ``hydra/launcher=...``).
     """
 
     config: Mapping[str, Any]
@@ -150,7 +150,7 @@ class RunSpec:
     run_id
         Name of the run within its batch, safe as a file name (``run_0.5_0.8``).
     run_name
-        What people read (``commission_bps=0.5 max_gross_exposure=0.8``).
+        Name for people (``commission_bps=0.5 max_gross_exposure=0.8``).
     run_key
         Hash of everything that determines the result. Same key, same result.
     config_hash
@@ -170,14 +170,13 @@ class RunSpec:
     first_bar, n_bars
         Position of the first measured bar, and how many bars the run's data has.
     fit_bars
-        First and last (exclusive) of the return bars that walk-forward splits, when the strategy
-        is fitted on the training bars of each split; None when nothing is fitted.
+        First and last (exclusive) of the return bars that a walk-forward splits, if the strategy is
+        fitted on the training bars of each split; None if nothing is fitted.
     benchmark, factors
         What it is compared with, and explained by; None for no factors.
     benchmark_key
-        Hash of everything that determines the run's benchmark; runs that have it in common share
-        one. Empty without a benchmark, and in a run that was read back from what an earlier
-        version wrote.
+        Hash of everything that determines the run's benchmark; runs with the same hash share one.
+        Empty without a benchmark, and in a run that an earlier version recorded.
     chunk_key
         Hash of what runs must have in common to be computed together; empty likewise.
     """
@@ -204,7 +203,7 @@ class RunSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a backtest came to.
+    """The result of a run.
 
     Attributes
     ----------
@@ -216,8 +215,8 @@ class RunResult:
         Facts of the run (``ruined``, ``untradable_weights``, ``scaled_decisions``,
         ``strategy_inputs``, ``inputs_unknown``).
     n_decisions, scaled_by
-        How many decisions were executed, and how many of them each cap made smaller; unknown of
-        a run of an earlier attempt.
+        How many decisions were executed, and how many of them each cap scaled down; unknown for a
+        run of an earlier attempt.
     runtime_s, cpu_s
         Wall and processor seconds; runs computed together share the chunk's time evenly.
     peak_rss_mb
@@ -229,7 +228,7 @@ class RunResult:
     timings
         Seconds by step: load, signals, simulate, metrics, write.
     in_sample
-        Of a run whose strategy was fitted: metrics on the training bars, one value a split.
+        For a run with a fitted strategy: metrics on the training bars, one value per split.
     """
 
     metrics: Mapping[str, float]
@@ -255,7 +254,7 @@ class RunFailure:
     error_type
         Name of the exception, or WorkerDied, RunTimeout, MemoryLimitExceeded.
     error_message
-        Its message; of a very long one the beginning and the end.
+        Its message; for a very long one its beginning and end.
     traceback
         The traceback as text, shortened likewise; empty when the process died.
     log
@@ -276,14 +275,14 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run as it ended; what is recorded, ranked and reported.
+    """One ended run, to be recorded, ranked and reported.
 
     Attributes
     ----------
     spec
-        What was asked for.
+        The requested run.
     outcome
-        Its result or its failure; None when it was interrupted.
+        Its result or its failure; None if it was interrupted.
     attempts
         How often it was computed; repeats caused by another run's crash do not count.
     started_ms, ended_ms

@@ -1,9 +1,9 @@
-"""Arrays of bars on disk, such as the net returns of every run of a batch: one row a run.
+"""Arrays of bars on disk, such as the net returns of every run of a batch: one row per run.
 
-A row holds the values on the bars of the run's data, NaN where there is none, and after them one
-number that is derived from the row and its key. A row is whole, and the one that is meant, exactly
-when that number is right: rows that were never written, were half written when a process or the
-machine died, or belong to other data or code, are told apart.
+A row holds the values on the bars of the run's data, NaN where there is none, followed by a mark: a
+number derived from the row and its key. A row is complete and belongs to the key exactly if its
+mark is right. That excludes rows that were never written, were half written when a process or the
+machine died, or belong to other data or code.
 """
 
 import os
@@ -20,10 +20,10 @@ from backtest_batch.arrays import FloatArray
 
 @contextmanager
 def row_writer(path: Path, row_bars: int) -> Iterator["RowWriter"]:
-    """Open a file of rows, which is made when it is not there, and yield what writes one row.
+    """Open or create a file of rows, and yield a function that writes one row.
 
-    Rows are written with pwrite and not through a memory map: a full disk then raises an error
-    where a map would kill the process.
+    Rows are written with pwrite rather than through a memory map: a full disk then raises an error
+    instead of killing the process.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -64,7 +64,7 @@ class RowWriter:
 
 
 def mark(values: FloatArray, key: str) -> float:
-    """Return the number that a row of these values ends with."""
+    """Return the number at the end of a row with these values."""
     # Above 2**32: a row of zeros is never right.
     return float(zlib.crc32(values.tobytes(), zlib.crc32(key.encode())) | 1 << 32)
 
@@ -80,22 +80,22 @@ def open_rows(path: Path, n_rows: int, row_bars: int) -> FloatArray:
 
 
 def is_whole(row: FloatArray, key: str) -> bool:
-    """Return whether a row was written, as a whole, for this key."""
+    """Return whether a row was completely written for this key."""
     return bool(row[-1] == mark(row[:-1], key))
 
 
 def are_written(rows: FloatArray, wanted: Sequence[int]) -> bool:
-    """Return whether some rows were written; unlike :func:`is_whole` it reads only marks."""
+    """Return whether all wanted rows were written; unlike :func:`is_whole` it reads only marks."""
     return bool((rows[:, -1][list(wanted)] >= 1 << 32).all())
 
 
 def copy_rows(source: Path, target: Path, rows: Iterable[tuple[int, str]], row_bars: int) -> None:
-    """Copy the whole ones of some rows, given by number and key, from one file to another."""
+    """Copy those of some rows (number and key) that are complete from one file to another."""
     wanted = list(rows)
     if not wanted or not source.exists():
         return
-    held = open_rows(source, max(row for row, _ in wanted) + 1, row_bars)
+    source_rows = open_rows(source, max(row for row, _ in wanted) + 1, row_bars)
     with row_writer(target, row_bars) as write:
         for row, key in wanted:
-            if is_whole(held[row], key):
-                write(row, key, 0, held[row][:-1])
+            if is_whole(source_rows[row], key):
+                write(row, key, 0, source_rows[row][:-1])

@@ -1,11 +1,11 @@
-"""The way out for words: to standard streams that are there, and that nothing can fail by.
+"""Output: standard streams that always exist, and whose failures fail nothing else.
 
-Names and messages come from stores, files and strategies of others. A terminal would obey the
-control characters in them, and a secret in an address would be shown.
+Names and messages come from stores, files and strategies of others. A terminal would obey control
+characters in them, and an address could reveal a secret.
 
-A command may be started with streams closed (a daemon, ``2>&-``), on a full disk (``> log``), into
-a pipe whose reader leaves (``| head -1``), or on a terminal that is closed while it runs. None of
-this is a reason to lose a batch: what cannot be written is left out.
+A command may have closed streams (a daemon, ``2>&-``), a full disk (``> log``), a pipe whose reader
+leaves (``| head -1``), or a terminal that is closed while it runs. None of this is a reason to lose
+a batch: what cannot be written is left out.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ STANDARD = ("stdin", "stdout", "stderr")
 
 
 class ForgivingWriter(io.RawIOBase):
-    """Writes to a descriptor; what it does not take is left out, and nobody is told.
+    """Writes to a descriptor, and silently leaves out what cannot be written.
 
     Attributes
     ----------
     error
-        The first reason for which something was left out, or None.
+        The first error because of which something was left out, or None.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -48,7 +48,7 @@ class ForgivingWriter(io.RawIOBase):
         return self._descriptor
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Write what can be written, and return the length of all of it."""
+        """Write as much as possible, and return the full length."""
         size = len(data)
         try:
             self._write(memoryview(data).cast("B"))
@@ -61,7 +61,7 @@ class ForgivingWriter(io.RawIOBase):
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
-                # Somebody else who has the terminal or pipe open does not want to wait for it.
+                # Another process has made the terminal or pipe non-blocking.
                 select.select([], [self._descriptor], [])
 
 
@@ -73,9 +73,9 @@ def forgiving(
     line_buffering: bool = True,
     write_through: bool = False,
 ) -> tuple[io.TextIOWrapper, ForgivingWriter]:
-    """Return a stream that writes text to a descriptor and never fails, and what it writes by."""
+    """Return a stream that writes text to a descriptor and never fails, and its raw writer."""
     writer = ForgivingWriter(descriptor)
-    # A buffer keeps what is written through to it (PYTHONUNBUFFERED) until somebody flushes.
+    # With PYTHONUNBUFFERED text is written through, but the buffer keeps it until a flush.
     buffer: Any = writer if write_through else io.BufferedWriter(writer)
     stream = io.TextIOWrapper(
         buffer,
@@ -88,15 +88,15 @@ def forgiving(
 
 
 def open_missing() -> None:
-    """Open the standard streams of this process that were closed when it started, on nothing.
+    """Open those standard streams on the null device that were closed when this process started.
 
-    Otherwise the next file to be opened takes the place of one, and what is printed ends in it.
+    Otherwise the next opened file gets the descriptor of one, and printed text ends in that file.
     """
     for descriptor in range(len(STANDARD)):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest that is free: this one.
+            # The lowest free descriptor: this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for name in STANDARD:
         if getattr(sys, name) is None:
@@ -105,19 +105,19 @@ def open_missing() -> None:
 
 
 class Output:
-    """What became of what was printed.
+    """Tells what became of printed text.
 
     Attributes
     ----------
     writer
-        What standard output writes by; None where it is not that of the process.
+        The raw writer of standard output; None if that is not the process's own.
     """
 
     writer: ForgivingWriter | None = None
 
     @property
     def lost(self) -> str:
-        """Why not all of it could be written; empty when it was, or when the reader has gone."""
+        """Why not all text could be written; empty if it was, or if the reader is gone."""
         error = None if self.writer is None else self.writer.error
         if error is None or isinstance(error, BrokenPipeError):
             return ""
@@ -126,9 +126,9 @@ class Output:
 
 @contextlib.contextmanager
 def forgiving_output() -> Iterator[Output]:
-    """Print to standard output and error that cannot fail during the block.
+    """Make standard output and error forgiving during the block.
 
-    Streams that somebody has put in their place (a notebook, a test) stay.
+    Streams that replace them (in a notebook, in a test) stay.
     """
     open_missing()
     output, before = Output(), (sys.stdout, sys.stderr)
@@ -147,7 +147,7 @@ def forgiving_output() -> Iterator[Output]:
 
 
 def _like(stream: TextIO, descriptor: int) -> tuple[io.TextIOWrapper, ForgivingWriter]:
-    """Return a forgiving stream in place of one, after what that still holds."""
+    """Return a forgiving stream like another, after flushing that one."""
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
     return forgiving(
@@ -166,7 +166,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def printable(text: str) -> str:
     r"""Return text without control characters; line feeds and tabs stay, others are ``\x1b``.
 
-    Also marks that turn the direction of text, and halves of characters, are such.
+    That includes marks that reverse the direction of text, and lone surrogates.
     """
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
@@ -179,17 +179,17 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write to standard error what concerns how the command goes."""
+    """Write a message about the progress of the command to standard error."""
     sys.stderr.write(printable(masked(text)))
 
 
 def tell(text: str, output: TextIO) -> None:
-    """Write to ``output`` what was asked for: standard output is the command's to give."""
+    """Write results to ``output``, which for a command is standard output."""
     output.write(printable(masked(text)))
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats messages as they may be shown."""
+    """Formats messages so that they are safe to show."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a message; see logging."""

@@ -1,4 +1,4 @@
-"""The contract of a strategy as tests to inherit.
+"""The contract of a strategy, as tests to inherit.
 
 A test class of your own runs them under pytest::
 
@@ -21,7 +21,7 @@ from backtest_batch.core.data.panel import Panel, new_panel
 from backtest_batch.core.strategies.base import Strategy, required_fields, target_weights
 from backtest_batch.errors import StrategyError
 
-# High and low stand around open and close.
+# High and low enclose open and close.
 _LEVELS = {"open": 1.0, "high": 1.01, "low": 0.99, "close": 1.0}
 
 
@@ -29,9 +29,9 @@ class StrategyContract:
     """What every strategy must do; inherit it and override :meth:`make_strategy`.
 
     The weights at a bar depend on prices up to that bar and on nothing else: not on later prices,
-    not on the other decisions asked for, not on what was asked before. They are finite and have
-    the right shape. The strategy changes no price. ``fit``, where there is one, returns the
-    strategy, and what it learned obeys the same rules.
+    not on the other decisions asked for, not on earlier calls. They are finite and have the right
+    shape. The strategy changes no price. ``fit``, if there is one, returns the strategy, which then
+    obeys the same rules.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class StrategyContract:
     n_decisions
         Decisions asked for, spread evenly over the market.
     tolerance
-        How far weights that must be the same may lie apart. 0 is bit for bit.
+        Largest difference between weights that must be the same. 0 is bit for bit.
     """
 
     n_bars: int = 400
@@ -69,7 +69,7 @@ class StrategyContract:
             _weights(self.make_strategy(), panel, asked)
 
     def test_weights_are_finite(self) -> None:
-        """No NaN and no infinity, in the warm-up and beside the ends of a series either."""
+        """No NaN and no infinity, not even in the warm-up and around the ends of a series."""
         panel, decisions = self._case()
         weights = _weights(self.make_strategy(), panel, decisions)
         bad = np.argwhere(~np.isfinite(weights))
@@ -80,7 +80,7 @@ class StrategyContract:
         )
 
     def test_it_trades(self) -> None:
-        """Some weight is not 0: on a market where it stays in cash the other tests see nothing."""
+        """Some weight is not 0: if the strategy stays in cash, the other tests show nothing."""
         panel, decisions = self._case()
         weights = _weights(self.make_strategy(), panel, decisions)
         assert np.any(weights != 0.0), (
@@ -114,7 +114,7 @@ class StrategyContract:
             assert not fault, f"asking {who} again changed {fault}"
 
     def test_it_leaves_the_prices_alone(self) -> None:
-        """The panel is shared by all runs of a batch."""
+        """The panel is unchanged: all runs of a batch share it."""
         panel, decisions = self._case()
         before = {name: values.copy() for name, values in panel.fields.items()}
         beside = {name: values.copy() for name, values in panel.feature_arrays.items()}
@@ -133,7 +133,7 @@ class StrategyContract:
         assert right, f"`warmup_bars` must be an int >= 0, but got {found!r}"
 
     def test_fit_returns_the_strategy_and_keeps_the_contract(self) -> None:
-        """After ``fit`` on the first half: finite weights, causal in the second one."""
+        """After ``fit`` on the first half: finite weights, causal in the second half."""
         if not hasattr(self.make_strategy(), "fit"):
             return
         panel, decisions = self._case()
@@ -157,7 +157,7 @@ class StrategyContract:
         return panel, np.unique(spread.astype(np.int64))
 
     def _cuts(self, decisions: IntArray) -> list[int]:
-        """Return the decision bars at which past and future are told apart."""
+        """Return the decision bars that separate past from future."""
         warm = int(np.searchsorted(decisions, _warmup(self.make_strategy())))
         n_warm = len(decisions) - warm
         rows = {min(warm + int(part * n_warm), len(decisions) - 1) for part in (0, 0.3, 0.6, 0.9)}
@@ -197,7 +197,7 @@ def _warmup(strategy: Strategy) -> int:
 
 def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArray:
     try:
-        # A copy: a strategy may hand out an array that it changes at the next call.
+        # A copy: a strategy may return an array that it changes at the next call.
         return target_weights(strategy, panel, decisions).copy()
     except StrategyError as error:
         raise AssertionError(str(error)) from error
@@ -225,8 +225,8 @@ def _random_market(
 def _with_another_future(panel: Panel, cut: int) -> Panel:
     """Return the panel with other prices after bar ``cut``, and the same ones up to it.
 
-    What had not started starts at once; the first of several assets ends at the cut. Further
-    fields, features and members are other ones after it, too.
+    Series that had not started start at once; the first of several assets ends at the cut. Further
+    fields, features and members differ after it, too.
     """
     numbers = np.random.default_rng(cut)
     past = panel.fields["close"][: cut + 1]

@@ -1,4 +1,4 @@
-"""Plain values of a configuration: as text, by the keys that lead to them, as leaves; cut texts.
+"""Plain values of a configuration: as text, by path, as leaves; and shortened texts.
 
 Three texts differ on purpose and are made elsewhere: :func:`.arguments.quote` writes what Hydra's
 grammar reads back, :func:`.scenarios.value_as_typed` reads values of tables as well, and
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
-"""What nearly all values are. To see that first costs far less than to ask for a Mapping, which
-matters where a run has a hundred values and a batch has ten thousand runs."""
+"""Types of nearly all values. Testing for them first costs far less than testing for a Mapping,
+which matters when a run has a hundred values and a batch ten thousand runs."""
 
 
 def value_text(value: Any) -> str:
-    """Return a value as it is typed: YAML's words, floats by repr, lists and mappings as JSON."""
+    """Return a value as typed: YAML's words, floats by repr, lists and mappings as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -30,7 +30,7 @@ def value_text(value: Any) -> str:
 
 
 def value_at(node: Any, path: Iterable[Any], absent: Any = None) -> Any:
-    """Return the value that keys lead to in nested mappings, or ``absent`` where there is none.
+    """Return the value that keys lead to in nested mappings, or ``absent`` if there is none.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def value_at(node: Any, path: Iterable[Any], absent: Any = None) -> Any:
         The keys, from the outside in: ``"strategy.fast".split(".")``. Keys of a user's mapping may
         hold dots themselves, or be numbers.
     absent
-        What stands for a missing value.
+        Returned for a missing value.
     """
     for key in path:
         if not isinstance(node, Mapping) or key not in node:
@@ -59,33 +59,33 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 RECORDED_MESSAGE = 10_000
-"""Characters of an error message that a run keeps; both ends of a longer one."""
+"""Most characters of an error message that a run keeps; both ends of a longer one."""
 
 RECORDED_TRACEBACK = 1_000_000
-"""Characters of a traceback that a run keeps; both ends of a longer one."""
+"""Most characters of a traceback that a run keeps; both ends of a longer one."""
 
 REPORTED_MESSAGE = 2_000
-"""Characters of an error message that a report shows."""
+"""Most characters of an error message that a report shows."""
 
 REPORTED_VALUE = 200
-"""Characters of a value that a report shows; rankings.csv has all of them."""
+"""Most characters of a value that a report shows; rankings.csv has all of them."""
 
 LOGGED_MESSAGE = 300
-"""Characters of an error message in a line of the log."""
+"""Most characters of an error message in a line of the log."""
 
 
 def cut(text: str, length: int) -> str:
-    """Return ``text``, or so many characters from its beginning and an ellipsis."""
+    """Return ``text``, or its first ``length`` characters and an ellipsis."""
     return text if len(text) <= length else f"{text[:length]}…"
 
 
 def cut_text(text: str, length: int = REPORTED_VALUE) -> str:
-    """Return ``text``, or its beginning with a note of how long it is."""
+    """Return ``text``, or its beginning with a note of its length."""
     return text if len(text) <= length else f"{text[:length]}… ({len(text):,} characters)"
 
 
 def cut_in_the_middle(text: str, length: int) -> str:
-    """Return ``text``, or its two ends with a note of how much is left out between them."""
+    """Return ``text``, or its two ends with a note of how much is left out in between."""
     if len(text) <= length:
         return text
     half = length // 2

@@ -57,9 +57,9 @@ def test_a_key_that_moves_nothing_is_named():
     kinds = AxisKinds(scenario=("data.symbol",), decision=("commission_bp", "strategy"))
 
     assert kinds.without_effect(["data.symbols", "strategy.fast"]) == [
-        "scenario_axes=data.symbol is no swept parameter (did you mean data.symbols?): it divides "
-        "no runs.",
-        "decision_axes=commission_bp is no swept parameter: it joins no runs.",
+        "scenario_axes=data.symbol is not a swept parameter (did you mean data.symbols?): it "
+        "divides no runs.",
+        "decision_axes=commission_bp is not a swept parameter: it joins no runs.",
     ]
 
 

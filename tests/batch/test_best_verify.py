@@ -82,8 +82,8 @@ def test_the_last_bit_counts_on_the_same_machine():
         ({**ENVIRONMENT, "host": "there"}, "host: then 'there', now 'here'"),
         ({**ENVIRONMENT, "packages": {"numpy": "2.3.0", "pandas": "3.1.0"}}, "numpy: then 2.3.0"),
         ({**ENVIRONMENT, "packages": {"numpy": "2.4.0"}}, "pandas: then absent, now 3.1.0"),
-        ({}, "the machine and packages of then are not recorded"),
-        (None, "the machine and packages of then are not recorded"),
+        ({}, "the machine and packages of that time were not recorded"),
+        (None, "the machine and packages of that time were not recorded"),
     ],
 )
 def test_elsewhere_rounding_is_allowed_and_the_differences_are_listed(then, said):

@@ -56,7 +56,7 @@ KEYS = [
     ("tags={2024:x}", "tags: its keys must be text; a number in quotes is text"),
     ("--package x", "--package: says what --cfg shows, and needs --cfg job"),
     ("--config-dir", "--config-dir: needs a value"),
-    ("--n-jobs 4", "--n-jobs: is no option; keys are written without dashes: n_jobs=..."),
+    ("--n-jobs 4", "--n-jobs: is not an option; keys are written without dashes: n_jobs=..."),
 ]
 TYPES = [
     ("commission_bps=abc", "commission_bps=abc: must be a number"),
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_made_is_named(invoke, working_dir):
 def test_options_that_do_not_exist(invoke, working_dir):
     ended = invoke("--forever")
     assert ended.code == 2
-    assert ended.err.startswith("--forever: is no option")
+    assert ended.err.startswith("--forever: is not an option")
     ended = invoke("--config-dir", "nowhere")
     assert ended.code == 2
     assert "nowhere' not found" in ended.err

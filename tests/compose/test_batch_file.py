@@ -58,7 +58,7 @@ def test_yaml_holds_what_the_command_line_would(written):
         ("a.yaml", "a: [\n", "is not valid YAML: .* .line 2"),
         ("a.yaml", "a: \x07\n", "special characters are not allowed"),
         ("a.yaml", "a: !!python/object:os.system {}\n", "could not determine a constructor"),
-        ("a.yaml", "a: &a [*a]\n", "nested too deeply, or holds itself"),
+        ("a.yaml", "a: &a [*a]\n", "nested too deeply, or contains itself"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.yaml", "a: " + "[" * 5_000, "nested too deeply"),
         ("a.json", '{"a": 1' + "0" * 5_000 + "}", "is not valid JSON"),

@@ -45,7 +45,7 @@ def test_a_batch_file_with_half_a_character_is_refused_before_the_first_run(
         '{"data": "synthetic", "param_grid": {"strategy.average": ["ema", "x\\udc80y"]}}'
     )
     assert main(["batch_file=b.json"]) == 2
-    assert "strategy.average=x\\udc80y: holds what is no UTF-8 text" in capsys.readouterr().err
+    assert "strategy.average=x\\udc80y: is not UTF-8 text" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
 
 

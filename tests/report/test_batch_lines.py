@@ -20,7 +20,7 @@ def test_batches_are_named_where_their_names_tell_them_apart():
         "3 runs of 2 batches are compared.",
         "batch x (one): 2 runs",
         "batch y (two): 1 run",
-        "They differ in the following: where it matters, unlike things are compared.",
+        "They differ in the following. Results that depend on it are not comparable.",
         "slow: 1, 2 in one; 1 in two",
     ]
 

@@ -65,7 +65,7 @@ def test_a_refused_address_of_the_environment_names_the_variable(tmp_path, monke
 
 @pytest.mark.parametrize("given", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
 def test_a_database_in_memory_is_refused(tmp_path, given):
-    with pytest.raises(StoreError, match="of which nothing would remain"):
+    with pytest.raises(StoreError, match="which is lost at the end"):
         resolve_uri(given, tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_a_killed_holder_does_not_hold_it_any_longer(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, lock], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     with (
-        pytest.raises(StoreError, match=r"Another process has held .* for 0 seconds"),
+        pytest.raises(StoreError, match=r"Another process has locked .* for 0 seconds"),
         locked(lock, timeout_seconds=0.1),
     ):
         pass

@@ -134,7 +134,7 @@ def test_a_store_that_vanishes_in_the_middle(command: Command) -> None:
     done = command.end(process)
     assert done.returncode == 1, done.stderr
     assert "was removed, or replaced by another" in done.stderr
-    assert "The one that is there now has all 12 runs of the batch" in done.stderr
+    assert "The store that is there now has all 12 runs of the batch" in done.stderr
     assert len(command.calls) == 12
     recorded = command.recorded()
     assert recorded.handle.status == "FINISHED"

@@ -49,7 +49,7 @@ def differing_results(table: RunTable) -> list[str]:
     runs = table.runs[table.finished & (table.runs["run_key"].fillna("") != "").to_numpy()]
     counts = runs["run_key"].value_counts(sort=False)
     several = counts.index[counts > 1]
-    said = []
+    notes = []
     for key in several[:_KEYS_SHOWN]:
         rows = runs.index[runs["run_key"] == key]
         name, values = _differing(table, rows)
@@ -58,15 +58,15 @@ def differing_results(table: RunTable) -> list[str]:
         found = ", ".join(
             f"{text} in batch {batch}" for text, batch in zip(texts, batches, strict=True)
         )
-        said.append(
+        notes.append(
             f"run_key {key[:_KEY_LENGTH]} has {_NUMBERS.get(len(rows), len(rows))} results: {name} "
             f"{found}. Each keeps its row: something that the key does not know has changed, or "
             "the strategy is not deterministic."
         )
     more = len(several) - _KEYS_SHOWN
     if more > 0:
-        said.append(f"{more:,} more run keys have results that differ; each keeps its row.")
-    return said
+        notes.append(f"{more:,} more run keys have results that differ; each keeps its row.")
+    return notes
 
 
 def _differing(table: RunTable, rows: pd.Index) -> tuple[str, list[float]]:
@@ -74,9 +74,9 @@ def _differing(table: RunTable, rows: pd.Index) -> tuple[str, list[float]]:
     names = result_names(table.metrics.columns)
     values = table.metrics.loc[rows, names].to_numpy(dtype=np.float64)
     same: BoolArray = np.all(agree(values, values[:1]), axis=0)
-    differing = [place for place, name in enumerate(names) if not same[place]]
-    place = names.index("sharpe") if "sharpe" in names else -1
-    chosen = place if place in differing else differing[0]
+    differing = [position for position, name in enumerate(names) if not same[position]]
+    position = names.index("sharpe") if "sharpe" in names else -1
+    chosen = position if position in differing else differing[0]
     return names[chosen], values[:, chosen].tolist()
 
 
@@ -107,16 +107,16 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
     """
 
     def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-        held = list(frames)
-        columns = list(dict.fromkeys(name for frame in held for name in frame.columns))
-        index = pd.RangeIndex(sum(len(frame) for frame in held))
+        listed = list(frames)
+        columns = list(dict.fromkeys(name for frame in listed for name in frame.columns))
+        index = pd.RangeIndex(sum(len(frame) for frame in listed))
         values = {
             name: np.concatenate(
                 [
                     frame[name].to_numpy(dtype=object)
                     if name in frame
                     else np.full(len(frame), None, dtype=object)
-                    for frame in held
+                    for frame in listed
                 ]
             )
             for name in columns
@@ -148,7 +148,7 @@ def without_repeats(table: RunTable, *, own: int = 0) -> tuple[RunTable, pd.Data
     -------
     tuple
         The table with the first FINISHED run of each key and result (the first run where none
-        finished), in its order; and one row a run left out: run_id, batch_id, kept_run_id,
+        finished), in its order; and one row per run left out: run_id, batch_id, kept_run_id,
         kept_batch_id.
     """
     columns = ["run_id", "batch_id", "kept_run_id", "kept_batch_id"]
@@ -159,41 +159,41 @@ def without_repeats(table: RunTable, *, own: int = 0) -> tuple[RunTable, pd.Data
     for position, key in enumerate(keys):
         if isinstance(key, str) and key:
             alike.setdefault(key, []).append(position)
-    kept_for: dict[int, int] = {}
+    repeated: dict[int, int] = {}
     for positions in alike.values():
         if len(positions) > 1:
-            kept_for |= _repeats(table, positions, own)
-    stays = np.array([position not in kept_for for position in range(len(keys))], dtype=np.bool_)
+            repeated |= _repeats(table, positions, own)
+    stays = np.array([position not in repeated for position in range(len(keys))], dtype=np.bool_)
     names = table.runs["run_id"].tolist()
     batches = table.runs["batch_id"].tolist() if "batch_id" in table.runs else [""] * len(names)
     repeats = [
-        (names[position], batches[position], names[kept], batches[kept])
-        for position, kept in sorted(kept_for.items())
+        (names[position], batches[position], names[same], batches[same])
+        for position, same in sorted(repeated.items())
     ]
     return table.subset(stays), pd.DataFrame(repeats, columns=columns)
 
 
 def _repeats(table: RunTable, positions: Sequence[int], own: int) -> dict[int, int]:
     """Return which of the runs of one key are left out, and the run that is kept for each."""
-    finished = [place for place in positions if table.finished[place]]
+    finished = [position for position in positions if table.finished[position]]
     first = positions[0] if positions[0] < own or not finished else finished[0]
-    kept, left_out = [first], {}
-    for place in positions:
-        if place == first:
+    distinct, left_out = [first], {}
+    for position in positions:
+        if position == first:
             continue
-        same = next((item for item in kept if _is_repeated(table, item, place)), None)
-        if same is None or place < own:
-            kept.append(place)
+        same = next((item for item in distinct if _is_repeated(table, item, position)), None)
+        if same is None or position < own:
+            distinct.append(position)
         else:
-            left_out[place] = same
+            left_out[position] = same
     return left_out
 
 
-def _is_repeated(table: RunTable, kept: int, place: int) -> bool:
+def _is_repeated(table: RunTable, first: int, second: int) -> bool:
     """Return whether a run adds nothing to the one of its key that is kept."""
-    if not (table.finished[kept] and table.finished[place]):
+    if not (table.finished[first] and table.finished[second]):
         return True
-    one, other = table.result_values[kept], table.result_values[place]
+    one, other = table.result_values[first], table.result_values[second]
     # Nearly all repeats are equal to the last bit, and there may be thousands.
     return one.tobytes() == other.tobytes() or bool(agree(one, other).all())
 
@@ -248,7 +248,7 @@ def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
     Parameters
     ----------
     facts
-        One row a run or a batch: the column ``by`` and the facts (fingerprints of data and code,
+        One row per run or batch: the column ``by`` and the facts (fingerprints of data and code,
         dates, versions, ...).
     by
         Column that names the batch.
@@ -256,7 +256,7 @@ def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_differing, 1 + n_batches)
-        fact, then one column a batch (in order of appearance) with its distinct values in
+        fact, then one column per batch (in order of appearance) with its distinct values in
         ascending order, joined by commas (of more than six the first, the last and their number);
         only facts whose values are not the same in all batches.
     """
@@ -266,10 +266,10 @@ def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
         if name == by:
             continue
         levels = levels_of(facts[name])
-        held = [frozenset(levels.codes[(facts[by] == batch).to_numpy()]) for batch in batches]
-        if len(set(held)) > 1:
+        codes = [frozenset(levels.codes[(facts[by] == batch).to_numpy()]) for batch in batches]
+        if len(set(codes)) > 1:
             texts = [value_as_typed(value) for value in levels.values]
-            rows.append([name, *(_listed([texts[code] for code in sorted(own)]) for own in held)])
+            rows.append([name, *(_listed([texts[code] for code in sorted(own)]) for own in codes)])
     return pd.DataFrame(rows, columns=["fact", *map(str, batches)])
 
 

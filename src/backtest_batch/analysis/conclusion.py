@@ -164,16 +164,18 @@ def conclude(
     """
     table = with_neighbourhood(table)
     ranked = rank_runs(table, ranking)
-    placed = ranked.index[ranked["rank"].notna()]
-    best = placed[0] if len(placed) else None
+    ranked_runs = ranked.index[ranked["rank"].notna()]
+    best = ranked_runs[0] if len(ranked_runs) else None
     effects = effect_of_parameters(table)
-    said = [*notes, *warnings_about_parameters(effects)]
+    all_notes = [*notes, *warnings_about_parameters(effects)]
     if best is not None:
         idle = effects.loc[effects["effect"] == CHANGES_NOTHING, "parameter"].tolist()
-        said += edge_notes(table, best, without=idle)
+        all_notes += edge_notes(table, best, without=idle)
     if ranking.out_of_sample_metrics:
         names = ", ".join(ranking.out_of_sample_metrics)
-        said.append(f"Runs are selected by {names}, which is therefore no longer out-of-sample.")
+        all_notes.append(
+            f"Runs are selected by {names}, which is therefore no longer out-of-sample."
+        )
     assessment, skill = None, None
     if returns is not None and len(table):
         judged = table.subset(np.arange(len(table)) < len(returns.decisions))
@@ -191,7 +193,7 @@ def conclude(
         differences=batch_differences(table, facts),
         assessment=assessment,
         skill=skill,
-        notes=tuple(said),
+        notes=tuple(all_notes),
     )
 
 
@@ -219,20 +221,20 @@ def _trials(
         )
         for row in range(len(table))
     ]
-    kept = np.flatnonzero(table.finished)
+    finished = np.flatnonzero(table.finished)
     lost = [trials[row] for row in np.flatnonzero(~table.finished)]
     neighbours = table.metrics[NEIGHBOURHOOD].tolist()
     matrix = returns.returns
-    if len(kept) < len(table):
-        matrix = matrix[:, kept]
+    if len(finished) < len(table):
+        matrix = matrix[:, finished]
     return Trials(
         returns=matrix,
         index=returns.index,
-        runs=[trials[row] for row in kept],
+        runs=[trials[row] for row in finished],
         failed=lost,
         benchmarks={
             str(column): returns.benchmarks[:, column]
-            for row in kept.tolist()
+            for row in finished.tolist()
             if (column := returns.benchmark_of[row]) is not None
         },
         calendars={str(row): mask for row, mask in enumerate(returns.calendars)},
@@ -241,7 +243,7 @@ def _trials(
         walk_forward_t=walk_forward_t,
         neighbour_sharpe={
             run_ids[row]: float(neighbours[row])
-            for row in kept.tolist()
+            for row in finished.tolist()
             if not pd.isna(neighbours[row])
         },
         judged_apart=returns.judged_apart,

@@ -295,9 +295,9 @@ def _explained(gram: FloatArray, products: FloatArray, columns: IntArray) -> tup
     if (pivots > _RANK_TOLERANCE * np.diagonal(square)).all():
         return (right * np.linalg.solve(square, right)).sum(axis=0), len(columns)
     eigenvalues, vectors = np.linalg.eigh(square)
-    kept = eigenvalues > _RANK_TOLERANCE * max(float(eigenvalues[-1]), 1.0)
-    rotated = vectors[:, kept].T @ right
-    return (rotated**2 / eigenvalues[kept, None]).sum(axis=0), int(kept.sum())
+    estimable = eigenvalues > _RANK_TOLERANCE * max(float(eigenvalues[-1]), 1.0)
+    rotated = vectors[:, estimable].T @ right
+    return (rotated**2 / eigenvalues[estimable, None]).sum(axis=0), int(estimable.sum())
 
 
 IMPORTANCE_COLUMNS = (
@@ -335,7 +335,7 @@ def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) 
     Returns
     -------
     DataFrame
-        One row a metric and term, most important first within a metric: metric; term (``fast`` or
+        One row per metric and term, most important first within a metric: metric; term (``fast`` or
         ``fast x slow``); parameters (their names, a tuple of one or two); eta_squared in [0, 1],
         NaN where it is not defined; degrees_of_freedom; design (``balanced``, ``type II`` or
         empty); note (why it is not defined, or how far it can be trusted).
@@ -355,9 +355,9 @@ def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) 
         rows += _of_design(finished, mask, [names[item] for item in positions], columns)
     frame = pd.DataFrame(rows, columns=list(IMPORTANCE_COLUMNS))
     order = frame.assign(
-        place=frame["metric"].map({name: place for place, name in enumerate(names)}),
+        position=frame["metric"].map({name: number for number, name in enumerate(names)}),
         share=-frame["eta_squared"].astype(np.float64).fillna(-1.0),
-    ).sort_values(["place", "share"], kind="stable")
+    ).sort_values(["position", "share"], kind="stable")
     return frame.loc[order.index].reset_index(drop=True)
 
 
@@ -474,9 +474,9 @@ def effect_of_parameters(table: RunTable) -> pd.DataFrame:
     """
     names = [name for name in result_metric_names(table.metrics.columns) if name != NEIGHBOURHOOD]
     measured = table.metrics[names].notna().any(axis=1).to_numpy(dtype=np.bool_)
-    held = table.subset(table.finished & measured)
-    results = _fingerprints(held.metrics[names])
-    rows = [_effect(held, name, results) for name in held.params.columns]
+    measured_runs = table.subset(table.finished & measured)
+    results = _fingerprints(measured_runs.metrics[names])
+    rows = [_effect(measured_runs, name, results) for name in measured_runs.params.columns]
     columns = ["parameter", "effect", "comparisons", "equal_values", "message"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -260,10 +260,10 @@ def pareto_front(values: FloatArray) -> BoolArray:
     for start in range(0, len(descending), BLOCK):
         block = descending[start : start + BLOCK]
         candidates = np.flatnonzero(~_dominated(block, by=front))
-        kept = block[candidates]
-        alone = ~_dominated(kept, by=kept)
+        candidate_rows = block[candidates]
+        alone = ~_dominated(candidate_rows, by=candidate_rows)
         on_front[start + candidates[alone]] = True
-        front = np.concatenate([front, kept[alone]])
+        front = np.concatenate([front, candidate_rows[alone]])
     return on_front[::-1][inverse.ravel()]
 
 
@@ -399,9 +399,9 @@ def rank_runs(table: RunTable, ranking: Ranking) -> pd.DataFrame:
     order = criterion.reindex(by_id).sort_values(ascending=False, kind="stable").index
     best_first = order[ranked.reindex(order).to_numpy()]
     result = pd.DataFrame(index=order)
-    places = pd.Series(np.arange(1, len(best_first) + 1), index=best_first)
+    ranks = pd.Series(np.arange(1, len(best_first) + 1), index=best_first)
     within = table.scenario.reindex(best_first).groupby(table.scenario.reindex(best_first))
-    result["rank"] = places.reindex(order).astype("Int64")
+    result["rank"] = ranks.reindex(order).astype("Int64")
     result["rank_in_scenario"] = (within.cumcount() + 1).reindex(order).astype("Int64")
     result["score"] = score.reindex(order)
     front = pd.Series(pareto_front(good.to_numpy()), index=good.index)
@@ -440,16 +440,16 @@ def podium(table: RunTable, metrics: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_runs, n_metrics)
-        1, 2 or 3, ties sharing the better place; 0 for all others, for metrics without a better
+        1, 2 or 3, ties sharing the better rank; 0 for all others, for metrics without a better
         direction and for metrics that are equal in all runs.
     """
     directions = np.array([direction_of(name) for name in metrics], dtype=np.float64)
     good = table.metrics.loc[table.finished, list(metrics)] * directions
-    places = good.rank(method="min", ascending=False)
+    ranks = good.rank(method="min", ascending=False)
     differs = np.asarray(good.max() > good.min(), dtype=np.bool_)
-    near = np.asarray(places <= 3, dtype=np.bool_)
-    places = places.where(near & differs, 0).astype(np.int64)
-    return places.reindex(table.metrics.index, fill_value=0)
+    near = np.asarray(ranks <= 3, dtype=np.bool_)
+    ranks = ranks.where(near & differs, 0).astype(np.int64)
+    return ranks.reindex(table.metrics.index, fill_value=0)
 
 
 def _reasons(table: RunTable, ranking: Ranking) -> pd.Series:

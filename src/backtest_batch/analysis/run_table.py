@@ -56,12 +56,12 @@ def result_metric_names(columns: Iterable[str]) -> list[str]:
     columns
         Names of metrics, in any order.
     """
-    held = set(columns)
+    given = set(columns)
     tested = result_names(
-        name.removeprefix(OUT_OF_SAMPLE) for name in held if name.startswith(OUT_OF_SAMPLE)
+        name.removeprefix(OUT_OF_SAMPLE) for name in given if name.startswith(OUT_OF_SAMPLE)
     )
-    near = [NEIGHBOURHOOD] if NEIGHBOURHOOD in held else []
-    return [*result_names(held), *near, *(OUT_OF_SAMPLE + name for name in tested)]
+    near = [NEIGHBOURHOOD] if NEIGHBOURHOOD in given else []
+    return [*result_names(given), *near, *(OUT_OF_SAMPLE + name for name in tested)]
 
 
 def engine_metric(name: str) -> Metric | None:
@@ -124,7 +124,7 @@ RUN_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunTable:
-    """Runs to compare, one row a run, in three frames that share one index.
+    """Runs to compare, one row per run, in three frames that share one index.
 
     Parameters and metrics stand in frames of their own because their names may be equal: a
     strategy may well have a parameter called ``sharpe``.
@@ -190,7 +190,7 @@ class RunTable:
         scenario_axes: Iterable[str] = (),
         decision_axes: Iterable[str] = (),
     ) -> "RunTable":
-        """Divide one flat frame, one row a run.
+        """Divide one flat frame, one row per run.
 
         Parameters
         ----------
@@ -243,18 +243,18 @@ class RunTable:
             Which of the swept keys are conditions; by default those that the configuration says.
         """
         kinds = kinds or AxisKinds()
-        held = list(records)
-        names = list(dict.fromkeys(name for record in held for name in record.spec.swept))
-        index = pd.RangeIndex(len(held))
+        listed = list(records)
+        names = list(dict.fromkeys(name for record in listed for name in record.spec.swept))
+        index = pd.RangeIndex(len(listed))
         params = {
-            name: pd.Series([_value(record, name) for record in held], index=index, dtype=object)
+            name: pd.Series([_value(record, name) for record in listed], index=index, dtype=object)
             for name in names
         }
-        metrics = pd.DataFrame([_metrics(record) for record in held], index=index)
+        metrics = pd.DataFrame([_metrics(record) for record in listed], index=index)
         order: list[str] = sorted(map(str, metrics.columns), key=_metric_order)
         return cls(
             runs=pd.DataFrame(
-                [{**_facts(record), "batch_id": batch_id} for record in held],
+                [{**_facts(record), "batch_id": batch_id} for record in listed],
                 index=index,
                 columns=[name for name in RUN_COLUMNS if name != "mlflow_run_id"],
             ),

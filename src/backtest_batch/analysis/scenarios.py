@@ -87,7 +87,7 @@ class AxisKinds:
         names
             The swept keys.
         """
-        said = []
+        notes = []
         effects = {"scenario_axes": "it divides no runs", "decision_axes": "it joins no runs"}
         for key, axes in (("scenario_axes", self.scenario), ("decision_axes", self.decision)):
             for axis in axes:
@@ -95,8 +95,8 @@ class AxisKinds:
                     continue
                 close = difflib.get_close_matches(axis, names, n=1)
                 meant = f" (did you mean {close[0]}?)" if close else ""
-                said.append(f"{key}={axis} is no swept parameter{meant}: {effects[key]}.")
-        return said
+                notes.append(f"{key}={axis} is not a swept parameter{meant}: {effects[key]}.")
+        return notes
 
 
 def is_market(name: str) -> bool:

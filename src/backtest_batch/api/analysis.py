@@ -1,4 +1,4 @@
-"""Recorded runs: read them from a store, rank them, and judge what they came to."""
+"""Read recorded runs from a store, rank them, and judge their results."""
 
 import contextlib
 import logging
@@ -25,20 +25,21 @@ from backtest_batch.report.tables import rankings_table
 from backtest_batch.store.address import resolve_experiment
 
 LARGEST_USUAL = 0.5
-"""Median of the absolute returns above which a column holds something else."""
+"""A column of values with a larger median, in absolute terms, does not hold returns."""
 
 FEWEST_MOVES = 20
-"""Returns other than 0 below which nothing is said: what trades twice may gain 80 % in a bar."""
+"""A column with fewer returns other than 0 is not questioned: a strategy that trades twice may gain
+80 % in a bar."""
 
 
 def returns_of_trials(returns: pd.DataFrame | pd.Series) -> pd.DataFrame:
-    """Return a table of returns as float64, one column a trial; a Series is one of them.
+    """Return a table of returns as float64, one column per trial; a Series is one trial.
 
     Raises
     ------
     DataError
-        When it is no table, its index does not increase, a name stands twice, or a column holds
-        what are no returns: text, complex numbers, prices, equity, percent.
+        When it is not a table, its index does not increase, a name occurs twice, or a column does
+        not hold returns but text, complex numbers, prices, equity or percent.
     """
     if isinstance(returns, pd.Series):
         returns = returns.to_frame("returns" if returns.name is None else returns.name)
@@ -49,7 +50,7 @@ def returns_of_trials(returns: pd.DataFrame | pd.Series) -> pd.DataFrame:
         raise DataError("`returns` must have a DatetimeIndex that increases")
     if not index.is_unique:
         twice = index[index.duplicated()][0]
-        raise DataError(f"`returns` has the timestamp {twice} twice: one row a bar")
+        raise DataError(f"`returns` has the timestamp {twice} twice: one row per bar")
     names = pd.Index([str(name) for name in returns.columns])
     if not names.is_unique:
         raise DataError(f"`returns` has the column {names[names.duplicated()][0]} twice")
@@ -60,12 +61,12 @@ def returns_of_trials(returns: pd.DataFrame | pd.Series) -> pd.DataFrame:
 def returns_of_benchmark(
     benchmark: pd.Series | pd.DataFrame, index: pd.DatetimeIndex
 ) -> FloatArray:
-    """Return the returns of a benchmark, of shape (n_bars,); a frame of one column is one, too.
+    """Return the returns of a benchmark, shape (n_bars,); a frame with one column will do.
 
     Raises
     ------
     DataError
-        When it is no Series, has another index, or holds what are no returns.
+        When it is not a Series, has another index, or does not hold returns.
     """
     if isinstance(benchmark, pd.DataFrame) and benchmark.shape[1] == 1:
         benchmark = benchmark.iloc[:, 0]
@@ -116,15 +117,16 @@ def load_runs(
     Parameters
     ----------
     batch
-        A batch_id, a batch_name, ``latest`` (the default without tags or filter), or several.
+        A batch_id, a batch_name, ``latest`` (the default without tags or filter), or a list of
+        these.
     filter_tags
-        Tags that the runs have: a mapping, or names whose value is "true".
+        Tags that the runs must have: a mapping, or names whose value is "true".
     filter_string
         Condition in MLflow's own language, such as ``"metrics.sharpe > 0.5"``.
     statuses
         MLflow statuses of the runs.
     scenario_axes, decision_axes
-        Further keys that count as scenario axes, and as decision axes.
+        Further keys that count as scenario axes or as decision axes.
     uri, experiment
         The store and its experiment; by default where the commands record.
 
@@ -213,13 +215,13 @@ def skill_or_luck(
     Parameters
     ----------
     returns
-        Net simple returns of shape (n_bars, n_trials), one column for everything that was tried,
-        on a DatetimeIndex; 0.01 is 1 %. A Series is one trial. A column ``benchmark`` is taken as
-        the benchmark.
+        Net simple returns of shape (n_bars, n_trials), one column for everything that was tried, on
+        a DatetimeIndex; 0.01 is 1 %. A Series is one trial. A column ``benchmark`` is the
+        benchmark.
     benchmark
-        Net returns of what could have been held instead, on the same index.
+        Net returns of the alternative that the trials are compared with, on the same index.
     risk_free_rate
-        Annual rate that is subtracted, over ``periods_per_year`` a bar.
+        Annual rate; 1 / ``periods_per_year`` of it is subtracted per bar.
     periods_per_year
         Bars a year; by default taken from the index, and logged where they are not 252.
     settings
@@ -234,7 +236,7 @@ def skill_or_luck(
     ------
     DataError
         When the index holds no increasing timestamps, the benchmark has another index, or values
-        are no returns (text, prices, percent).
+        are not returns (text, prices, percent).
     ConfigurationError
         When ``risk_free_rate`` or ``periods_per_year`` is out of its range.
     """

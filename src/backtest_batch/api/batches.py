@@ -1,4 +1,4 @@
-"""Run the batch that is asked for, by a command or by a program: one way for both."""
+"""Run the requested batch: commands and programs share this path."""
 
 import contextlib
 import warnings
@@ -21,16 +21,16 @@ CONFIG_NAME = "config"
 
 
 class Task:
-    """What Hydra is given to run: it knows how to run a batch, and keeps what the batch came to.
+    """What Hydra is given to run: it runs a batch and keeps the outcome.
 
-    Hydra would call it for each run if it were left to run them by itself.
+    Without our sweeper and launcher, Hydra would call it once per run.
 
     Parameters
     ----------
     output
         Where the summary of the batch is written.
     run
-        What the sweeper and the launcher hand the batch to;
+        The function to which the sweeper and the launcher pass the batch;
         :func:`backtest_batch.batch.run.run` by default.
     """
 
@@ -47,7 +47,7 @@ class Task:
         self.started = True
         if self._run is not None:
             return self._run(request, output=self.output, **options)
-        # Only now: a misspelt key needs none of what that imports.
+        # Imported late: a misspelt key is reported without it.
         from backtest_batch.batch.run import run
 
         return run(request, output=self.output, **options)
@@ -68,14 +68,14 @@ def config_folder() -> Path:
 
 
 def run_batch(given: Arguments, task: Task) -> Any:
-    """Run the batch that is asked for, and return its outcome.
+    """Run the requested batch, and return its outcome.
 
     Parameters
     ----------
     given
         What is asked for: keys and options.
     task
-        What runs it, and where its summary is written.
+        Runs the batch, and says where its summary is written.
 
     Raises
     ------
@@ -91,22 +91,22 @@ def run_batch(given: Arguments, task: Task) -> Any:
 
 @contextlib.contextmanager
 def prepared(given: Arguments, task: Task) -> Iterator[None]:
-    """Put in what other keys stand for, and keep Hydra apart; name all that does not compose.
+    """Replace keys that stand for others, isolate Hydra, and report every key that is wrong.
 
-    ``batch_file``, ``best`` and ``resume`` stand for other keys: the task has them during the
-    block.
+    ``batch_file``, ``best`` and ``resume`` stand for other keys; inside the block the task has
+    those.
     """
-    # loky speaks of its own restarts, which cost nobody's work here.
+    # loky warns of restarts that lose no work here.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     require_written_arguments(given.texts)
     use_kernel_cache()
     refuse_repeats(given.given())
-    with apart(), contextlib.ExitStack() as held:
+    with apart(), contextlib.ExitStack() as claims:
         asked = expand_arguments(given)
         if asked.value("best") is not None:
             asked = _with_winner(asked)
         if asked.value("resume") is not None:
-            asked = held.enter_context(_resumed(asked, task.output))
+            asked = claims.enter_context(_resumed(asked, task.output))
         task.arguments = asked
         try:
             yield
@@ -133,8 +133,8 @@ def _with_winner(given: Arguments) -> Arguments:
 def _resumed(given: Arguments, output: TextIO) -> Iterator[Arguments]:
     """Yield the command of the batch that ``resume`` names.
 
-    Results that could not be recorded when they were computed are recorded first. No other process
-    goes on with the batch meanwhile.
+    Results that could not be recorded earlier are recorded first. Meanwhile no other process can
+    continue the batch.
     """
     from backtest_batch.batch.resume import claimed, continued, recall, record_unrecorded
     from backtest_batch.store.address import resolve_experiment
@@ -164,7 +164,7 @@ def _resumed(given: Arguments, output: TextIO) -> Iterator[Arguments]:
 
 
 def _compose_and_run(task: Task) -> None:
-    """Let Hydra compose what is asked for, and hand it to the sweeper that it names."""
+    """Let Hydra compose the request and pass it to the configured sweeper."""
     from hydra import version
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_automatic_config_search_path
@@ -193,7 +193,7 @@ def _compose_and_run(task: Task) -> None:
 
 
 def _raise_all_faults(asked: Arguments, error: Exception) -> None:
-    """Raise an error that lists every key that is wrong, when there are several."""
+    """Raise one error that lists all wrong keys, if there are several."""
     from backtest_batch.compose.configurations import faults_of
 
     further = asked.option("--config-dir", "-cd")

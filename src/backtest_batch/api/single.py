@@ -35,21 +35,21 @@ LOG = logging.getLogger("backtest_batch.api")
 
 
 def bars_a_year(given: float | None, index: pd.DatetimeIndex) -> tuple[float, tuple[str, ...]]:
-    """Return the bars a year to annualise with, and what to say about them.
+    """Return the bars per year to annualise with, and notes about them.
 
-    What is said is also logged as a warning. Nothing is said of the 252 days of an exchange.
+    The notes are also logged as warnings. There is none for the 252 days of an exchange.
 
     Parameters
     ----------
     given
-        As the caller says; None takes it from the index.
+        The caller's choice; None takes it from the index.
     index
         Timestamps of the bars.
 
     Raises
     ------
     ConfigurationError
-        When ``given`` is no number above 0.
+        When ``given`` is not a number above 0.
     """
     per_year = checked({"periods_per_year": given})["periods_per_year"]
     notes = []
@@ -73,7 +73,7 @@ SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
 
 @dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """What a backtest came to.
+    """The result of one backtest.
 
     Attributes
     ----------
@@ -84,15 +84,15 @@ class Backtest:
     periods_per_year
         Bars a year that the metrics are annualised with.
     notes
-        What to know before reading the figures; logged as warnings too.
+        What to know before reading the figures; also logged as warnings.
     equity
-        One row a measured bar, indexed by timestamp: equity, net_return, drawdown,
+        One row per measured bar, indexed by timestamp: equity, net_return, drawdown,
         gross_exposure, turnover, cost.
     target_weights
         Weights of each traded decision after the caps, shape (n_decisions, n_assets), indexed by
         the timestamp of the decision bar.
     trades
-        One row a trade: timestamp, symbol, shares, price, value, cost.
+        One row per trade: timestamp, symbol, shares, price, value, cost.
     benchmark
         Net returns of the benchmark on the same bars; None without one.
     ruined
@@ -131,16 +131,16 @@ def backtest(
     factors: Any = None,
     **settings: Any,
 ) -> Backtest:
-    """Backtest a strategy once. The numbers are those of the command, bit for bit.
+    """Backtest a strategy once. The numbers equal those of the command, bit for bit.
 
     Parameters
     ----------
     strategy
         An object with ``target_weights(panel, decisions)``, or a class that needs no arguments.
     prices
-        Closes of shape (n_bars, n_assets), one column a symbol, on a DatetimeIndex; or a panel
-        with further fields (:func:`panel_from_frames`). A frame of the fields of one asset, or of
-        fields by symbol as yfinance gives them, is read as that.
+        Closes of shape (n_bars, n_assets), one column per symbol, on a DatetimeIndex; or a panel
+        with further fields (:func:`panel_from_frames`). A frame with the fields of one asset, or
+        with fields by symbol as yfinance returns it, is recognised.
     rebalance
         Decide at each ``bar``, or at the end of each day, week, month or quarter: D, W, M, Q.
     start_date, end_date
@@ -151,7 +151,8 @@ def backtest(
         Annual rate that sharpe and sortino subtract; by default ``cash_rate``.
     periods_per_year
         Bars a year; by default taken from the index: 252 for business days, 365 for all days, 12
-        for months, ... ``Backtest.periods_per_year`` has it, and what is not 252 is logged.
+        for months, ... ``Backtest.periods_per_year`` holds the number; one other than 252 is
+        logged.
     benchmark
         What it is compared with: ``equal_weight``, ``none``, a symbol of the prices, the path of a
         CSV or Parquet file of prices, a Series of prices, or a strategy (an object with
@@ -174,7 +175,7 @@ def backtest(
     DataError
         When the prices cannot be used, or leave fewer than two bars to measure.
     StrategyError
-        When the strategy is none, or its weights cannot be traded.
+        When the object is not a strategy, or its weights cannot be traded.
 
     Examples
     --------
@@ -238,7 +239,7 @@ def _conditions(settings: dict[str, Any]) -> SimulationSettings:
     unknown = sorted(settings.keys() - set(SETTING_NAMES))
     if unknown:
         known = ", ".join(SETTING_NAMES)
-        raise _wrong(unknown[0], settings[unknown[0]], f"is not a setting; there are: {known}")
+        raise _wrong(unknown[0], settings[unknown[0]], f"is not a setting; settings are: {known}")
     return SimulationSettings(**settings)
 
 
@@ -331,16 +332,16 @@ def _explained(
 
 
 def _scaled(simulation: Simulation) -> list[str]:
-    """Say which caps made decisions smaller."""
+    """Return notes on the caps that scaled decisions down, and log them."""
     n_decisions = len(simulation.decision_bars)
-    said = [
+    notes = [
         scaled_text(cap, getattr(simulation.settings, cap), scaled, n_decisions)
         for cap, scaled in simulation.scaled_by.items()
         if scaled
     ]
-    for text in said:
+    for text in notes:
         LOG.warning("%s", text)
-    return said
+    return notes
 
 
 def _measured(panel: Panel, simulation: Simulation) -> pd.DatetimeIndex:

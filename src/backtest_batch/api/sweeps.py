@@ -1,4 +1,4 @@
-"""Sweeps: the command's batches, with prices and strategies from memory."""
+"""Sweeps: the batches of the command, with prices and strategies from memory."""
 
 import datetime as dt
 import io
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def data_keys(data: pd.DataFrame | Panel | str | None) -> dict[str, Any]:
-    """Return what chooses a source; prices in memory are put into the cache."""
+    """Return the keys that choose a source; prices in memory are put into the cache."""
     if data is None or isinstance(data, str):
         return {} if data is None else {"data": data}
     panel = store_with_notes(data if isinstance(data, Panel) else panel_from_frames(data))
@@ -56,19 +56,19 @@ def compared_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
-    """Return what chooses a strategy."""
+    """Return the keys that choose a strategy."""
     if strategy is None or isinstance(strategy, str):
         return {} if strategy is None else {"strategy": strategy}
     return {"strategy": "custom", "strategy._target_": import_path(strategy)}
 
 
 def import_path(strategy: Any) -> str:
-    """Return where worker processes can import a strategy's class from.
+    """Return the path under which worker processes can import a strategy's class.
 
     Raises
     ------
     ConfigurationError
-        When it is no class, or they cannot.
+        When it is not a class, or cannot be imported.
     """
     if not isinstance(strategy, type):
         raise ConfigurationError(
@@ -96,12 +96,12 @@ def import_path(strategy: Any) -> str:
 
 
 def plain_keys(given: Iterable[tuple[str, Any]]) -> list[Argument]:
-    """Return what gives keys their values; a mapping gives the keys below it.
+    """Return the arguments that set these keys; a mapping sets the keys below it.
 
     Raises
     ------
     ConfigurationError
-        When a value is nothing that a configuration can hold.
+        When a configuration cannot hold a value.
     """
     found: list[Argument] = []
     for key, value in given:
@@ -111,7 +111,7 @@ def plain_keys(given: Iterable[tuple[str, Any]]) -> list[Argument]:
 
 
 def _plain(value: Any, key: str) -> Any:
-    """Return a value as a configuration holds it: numpy's numbers are Python's, dates are text."""
+    """Return a value as a configuration holds it: Python numbers for numpy's, text for dates."""
     if isinstance(value, dt.date | np.datetime64):
         text = date_text(value)
         return str(value) if text is None else text
@@ -131,7 +131,7 @@ def _plain(value: Any, key: str) -> Any:
 
 
 def _name(name: Any, key: str) -> str | int | float:
-    """Return a key of a mapping: text or a number, as OmegaConf takes them."""
+    """Return a key of a mapping: text or a number, which OmegaConf accepts."""
     plain = _plain(name, key)
     if isinstance(plain, str | int | float):
         return plain
@@ -140,7 +140,7 @@ def _name(name: Any, key: str) -> str | int | float:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep came to; printed, it is the leaderboard that the command shows.
+    """The outcome of a sweep; printed, it shows the leaderboard of the command.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ class Sweep:
 
     @property
     def exit_code(self) -> int:
-        """What the command would return: 0, 1 when a run failed, 3 when not all is recorded."""
+        """Exit code of the command: 0, 1 when a run failed, 3 when not all is recorded."""
         return self.outcome.exit_code
 
     @property
@@ -186,17 +186,17 @@ class Sweep:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a run, as batch_summary.csv: status, parameters, metrics, errors."""
+        """One row per run, as in batch_summary.csv: status, parameters, metrics, errors."""
         return batch_summary_table(self.runs, self._conclusion.ranked)
 
     @property
     def rankings(self) -> pd.DataFrame:
-        """One row a run in order of rank, as rankings.csv."""
+        """One row per run in order of rank, as in rankings.csv."""
         return rankings_table(self.runs, self._conclusion.ranked)
 
     @property
     def sensitivity(self) -> pd.DataFrame:
-        """Metrics by value of each swept parameter, as sensitivity_analysis.csv."""
+        """Metrics by value of each swept parameter, as in sensitivity_analysis.csv."""
         return self._conclusion.sensitivity
 
     @property
@@ -206,12 +206,12 @@ class Sweep:
 
     @property
     def returns(self) -> pd.DataFrame:
-        """Net returns of the runs, and of the benchmark, as returns.parquet."""
+        """Net returns of the runs and of the benchmark, as in returns.parquet."""
         return pd.read_parquet(self.output_dir / "returns.parquet").set_index("timestamp")
 
     @property
     def overfitting(self) -> Mapping[str, Any] | None:
-        """The statistics behind the verdict, as overfitting.json."""
+        """The statistics behind the verdict, as in overfitting.json."""
         assessment = self._conclusion.assessment
         return None if assessment is None else assessment.document
 
@@ -280,7 +280,7 @@ def run_sweep(
     BacktestBatchError
         When nothing was run: the configuration, the data or the store are unusable.
     KeyboardInterrupt
-        When it was interrupted; the message has the command that goes on with it.
+        When it was interrupted; the message has the command that continues it.
 
     Examples
     --------
@@ -322,7 +322,7 @@ def _run(given: Iterable[tuple[str, Any]]) -> Sweep:
     summary = io.StringIO()
     asked = Arguments(keys=tuple(plain_keys(given)))
     try:
-        # A service may run without standard streams.
+        # A service may have no standard streams.
         with forgiving_output():
             outcome = run_batch(asked, Task(summary))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:

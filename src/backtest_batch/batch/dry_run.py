@@ -27,13 +27,13 @@ from backtest_batch.workers.settings import ExecutorSettings, make_executor
 
 SHOWN_NAMES = 20
 PILOT_RUNS = 32
-"""So many runs are computed together to see what one takes among others."""
+"""Number of runs computed together, to see what one takes among others."""
 START_SECONDS = 2.0
-"""What it takes until the workers are up."""
+"""Seconds until the workers are up."""
 RECORDING_SECONDS = 0.001
-"""What it takes to record a run in a local store, beside the computing."""
+"""Seconds to record a run in a local store, beside the computing."""
 LONG_PILOT_SECONDS = 10.0
-"""A pilot run that takes longer is not repeated: what it may compile is little beside it."""
+"""A pilot run that takes longer is not repeated: compiling is little beside it."""
 LARGEST_SHARE = 0.8
 """Share of the available memory that workers may take."""
 
@@ -46,7 +46,7 @@ def describe(request: BatchRequest, output: TextIO) -> None:
     request
         The batch.
     output
-        Where the text is written; the plan before the pilot run begins.
+        Where the text is written; the plan is written before the pilot run begins.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def describe(request: BatchRequest, output: TextIO) -> None:
     lines += [f"  {key}: {count:,} values" for key, count in request.axes.items()]
     too_many = request.size > config["max_runs"]
     if too_many:
-        # Enough to show names and to time a run; the rest is never made.
+        # Enough to show names and to time a run; the rest is never composed.
         plan = make_plan(itertools.islice(request.compositions, PILOT_RUNS))
         n_runs, trials = request.size, _trials_of_axes(request)
         lines.append(
@@ -93,13 +93,13 @@ def describe(request: BatchRequest, output: TextIO) -> None:
 
 
 def _trials_of_axes(request: BatchRequest) -> int:
-    """Return the number of decisions of a grid: the product of its axes that are no scenario."""
+    """Return the number of decisions of a grid: the product of its non-scenario axes."""
     kinds = AxisKinds.of(request.config)
     return math.prod(count for key, count in request.axes.items() if not kinds.is_scenario(key))
 
 
 def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:
-    """Return the keys of the runs that a resumed batch has done already."""
+    """Return the keys of the runs that a resumed batch has finished."""
     config = request.config
     if config["resume"] is None:
         return frozenset()
@@ -118,12 +118,12 @@ def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Pilot:
-    """What runs took that share their signals.
+    """What runs with common signals took.
 
     Attributes
     ----------
     shared_seconds, own_seconds
-        What the signals took, and what each run took to itself.
+        Seconds for the signals, and for each run alone.
     peak_mb
         Highest memory of the worker in MiB.
     """
@@ -134,7 +134,7 @@ class Pilot:
 
     @classmethod
     def of(cls, result: RunResult) -> "Pilot":
-        """Divide what the runs of a chunk took by their steps."""
+        """Divide the time of a chunk by its steps."""
         shared = result.timings.get("load", 0.0) + result.timings.get("signals", 0.0)
         return cls(
             shared_seconds=shared * result.chunk_runs,
@@ -143,7 +143,7 @@ class Pilot:
         )
 
     def wall_seconds(self, n_runs: int, n_groups: int, n_jobs: int) -> float:
-        """Return the wall time of a batch whose runs share so many signals."""
+        """Return the wall time of a batch with ``n_groups`` sets of shared signals."""
         work = n_groups * self.shared_seconds + n_runs * self.own_seconds
         computing = work / max(1, min(n_jobs, n_groups))
         return START_SECONDS + max(computing, n_runs * RECORDING_SECONDS)
@@ -186,7 +186,7 @@ def _estimate(
 
 
 def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: int) -> RunRecord:
-    """Return how the first of some runs ends that share their signals.
+    """Return how the first of some runs with common signals ends.
 
     One is computed alone; where that is short they are then computed together, as they would be
     in the batch, and with nothing left to compile.

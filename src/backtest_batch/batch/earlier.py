@@ -1,4 +1,4 @@
-"""What an earlier attempt at a batch has left: its runs in the store, its returns on disk."""
+"""What an earlier attempt at a batch left: runs in the store, returns on disk."""
 
 import contextlib
 import io
@@ -37,8 +37,8 @@ from backtest_batch.store.store import Store
 from backtest_batch.workers.chunks import RETURNS, array_file
 from backtest_batch.workers.watch import Checked
 
-KEPT_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
-"""Files that every run has which has files at all."""
+REQUIRED_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
+"""Files of every run that keeps files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,9 @@ class Earlier:
     n_stale
         How many finished ones belong to other data or code.
     n_unsure
-        How many finished ones read other files than the prices, which are not the same any more or
-        cannot be checked.
+        How many finished ones read files besides the prices that have changed or cannot be checked.
     unsure
-        What it was with the first of these.
+        The reason for the first of these.
     """
 
     handle: BatchHandle
@@ -106,7 +105,7 @@ def earlier_runs(
     rerun_failed
         Whether failed runs run again.
     mark
-        Whether what dead processes of this host left behind is marked as killed.
+        Whether runs that dead processes of this host left RUNNING are marked as killed.
 
     Raises
     ------
@@ -153,7 +152,7 @@ def earlier_runs(
 
 
 def _fault(record: RunRecord, checked: Checked) -> str | None:
-    """Return why a result does not count as that of the run now, or None."""
+    """Return why a recorded result does not count for the run as it is now, or None."""
     if not isinstance(record.outcome, RunResult):
         return None
     fault = checked.fault(record.outcome.tags)
@@ -161,15 +160,15 @@ def _fault(record: RunRecord, checked: Checked) -> str | None:
 
 
 def refuse_running(batch_id: str, process: Mapping[str, str], advice: str = "") -> None:
-    """Raise when the process that computes a batch may still live.
+    """Raise when the process that computes a batch may still be alive.
 
     Raises
     ------
     ConfigurationError
-        When it does, or when it belongs to another host, of which nothing is known here.
+        When it is alive, or belongs to another host, which cannot be checked from here.
     """
     host, pid = process.get("host", ""), process.get("pid", "")
-    if process == this_process().tags:  # what this process has left behind is over
+    if process == this_process().tags:  # what this process left behind is over
         return
     if host != host_name():
         raise ConfigurationError(
@@ -205,7 +204,7 @@ def _process_of(handle: BatchHandle) -> dict[str, str]:
 
 
 def how_to_end(store: Store, handle: BatchHandle) -> str:
-    """Return what to do when a batch seems to be run by a process that has ended elsewhere."""
+    """Return the advice for a batch that is marked as running on another host."""
     code = f"from mlflow import MlflowClient; c = MlflowClient('{without_secrets(store.uri)}')"
     if handle.status == "RUNNING":
         code += f"; c.set_terminated('{handle.mlflow_run_id}', 'KILLED')"
@@ -215,7 +214,7 @@ def how_to_end(store: Store, handle: BatchHandle) -> str:
 
 
 def with_in_sample(records: Sequence[RunRecord], notes: ResumeNotes) -> list[RunRecord]:
-    """Return records with the metrics on training windows that the store does not hold."""
+    """Return records with their metrics on training windows, which the store does not hold."""
     found = notes.read("in_sample")
     return [
         replace(record, outcome=replace(record.outcome, in_sample=_tuples(values)))
@@ -235,7 +234,7 @@ def incomplete(
     done: Sequence[RunRecord],
     benchmarks: Mapping[str, Mapping[str, float]],
 ) -> list[RunSpec]:
-    """Return the finished runs that must be computed again, because something of them is missing.
+    """Return the finished runs of which something is missing, to be computed again.
 
     These are the runs whose returns were lost, and one run for each benchmark whose returns were.
     They are not recorded a second time.
@@ -265,7 +264,7 @@ def incomplete(
 
 
 def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bool:
-    """Return whether rows of finished runs are missing, which somebody must have deleted."""
+    """Return whether rows of finished runs are missing, because somebody deleted them."""
     finished = [record.spec for record in done if record.status == "FINISHED"]
     if not finished:
         return False
@@ -277,7 +276,8 @@ def have_gaps(workspace: Workspace, plan: Plan, done: Sequence[RunRecord]) -> bo
         wanted |= dict.fromkeys(PER_BAR, rows)
     n_rows = len(workspace.keys)
     return not all(
-        are_written(workspace.whole_rows(name, n_rows), held) for name, held in wanted.items()
+        are_written(workspace.whole_rows(name, n_rows), row_numbers)
+        for name, row_numbers in wanted.items()
     )
 
 
@@ -286,8 +286,8 @@ def without_files(
 ) -> list[RunSpec]:
     """Return the finished runs whose files are not where the store says that they are.
 
-    Somebody may have deleted them, or replaced the store by a copy of itself. Only of a database
-    whose artifacts are in a folder this is asked: a server is asked when it has taken them.
+    Somebody may have deleted them, or replaced the store by a copy of itself. Only databases with
+    artifacts in a local folder are checked here; a server is checked when it receives files.
 
     Parameters
     ----------
@@ -310,12 +310,12 @@ def without_files(
     return [
         spec
         for run_id, spec in specs.items()
-        if run_id in uris and missing(uris[run_id], store.uri, KEPT_FILES)
+        if run_id in uris and missing(uris[run_id], store.uri, REQUIRED_FILES)
     ]
 
 
 def restore_reports(workspace: Workspace, earlier: Earlier, store: Store) -> None:
-    """Bring reports of a complete batch that were deleted back from its artifacts."""
+    """Restore deleted reports of a complete batch from its artifacts."""
     handle = earlier.handle
     with contextlib.suppress(StoreError):
         for name in list_artifacts(store, handle.mlflow_run_id):
@@ -333,7 +333,7 @@ def restore_reports(workspace: Workspace, earlier: Earlier, store: Store) -> Non
 def restore_returns(
     workspace: Workspace, plan: Plan, missing: Sequence[RunSpec], earlier: Earlier, store: Store
 ) -> None:
-    """Fill rows of the array of returns from the files of runs, where these were recorded.
+    """Fill rows of the array of returns from the recorded files of runs.
 
     Another machine does not have the working files of the batch, but its artifacts.
     """
@@ -348,7 +348,7 @@ def restore_returns(
 def _recorded_returns(
     spec: RunSpec, plan: Plan, earlier: Earlier, store: Store
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the first bar and the returns of a run, if its file is there and fits its data."""
+    """Yield the first bar and the returns of a run, if its file exists and fits its data."""
     try:
         content = read_artifact(store, earlier.run_ids[spec.run_key], "equity.parquet")
         frame = pd.read_parquet(io.BytesIO(content), columns=["timestamp", "net_return"])

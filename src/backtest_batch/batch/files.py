@@ -148,7 +148,7 @@ def _stamps(index: pd.DatetimeIndex) -> Any:
 
 
 def walk_section(compared: Compared) -> str:
-    """Return what batch_summary.md says of the walk-forward; empty without one."""
+    """Return what batch_summary.md says about the walk-forward; empty without one."""
     if not compared.walk_sentences:
         return ""
     lines = [f"- {markdown_text(sentence)}" for sentence in compared.walk_sentences]
@@ -163,7 +163,7 @@ def walk_documents(folder: Path, compared: Compared) -> dict[str, str]:
     equity_table(walks).to_parquet(
         folder / "walk_forward_equity.parquet", compression="zstd", index=False
     )
-    # Runs times splits make a table for which text row by row would take seconds.
+    # Runs times splits are many rows: as text, row by row, they would take seconds.
     (folder / "walk_forward_summary.csv").write_bytes(csv_bytes(summary_table(walks)))
     return {
         "walk_forward_aggregate.csv": csv_text(aggregate_table(walks)),
@@ -172,7 +172,7 @@ def walk_documents(folder: Path, compared: Compared) -> dict[str, str]:
 
 
 def verdict_fails(session: Session, conclusion: Conclusion) -> str:
-    """Return what to say when the verdict is one that fails the command; empty otherwise."""
+    """Return the message when the verdict fails the command; empty otherwise."""
     verdict = conclusion.verdict
     if verdict is None or verdict["label"] not in session.config["fail_on_verdict"]:
         return ""
@@ -260,13 +260,13 @@ def _benchmark_name(session: Session, conclusion: Conclusion) -> str:
 
 
 TOP_CURVES = 20
-"""So many of the best runs have curves in MLflow's UI."""
+"""Number of best runs with curves in MLflow's UI."""
 
 
 def complete_best_runs(session: Session, compared: Compared) -> Compared:
-    """Add to the best runs what only they carry, and return the comparison with what to say of it.
+    """Add curves and files to the best runs; return the comparison with notes on them.
 
-    What the store does not take stays in ``session.extras``, and goes into the spool at the end.
+    What the store does not accept stays in ``session.extras`` and goes into the spool at the end.
     """
     best = best_first(session, compared.conclusion)
     folders, notes = _files(session, best)
@@ -291,7 +291,7 @@ def complete_best_runs(session: Session, compared: Compared) -> Compared:
 
 
 def curve_of(returns: BatchReturns, spec: RunSpec) -> EquityCurve | None:
-    """Return the path of a run's equity from its returns; None when it has none."""
+    """Return a run's equity curve from its returns; None when it has none."""
     row = returns.rows[spec.index]
     bars = np.flatnonzero(np.isfinite(row))
     if not len(bars):
@@ -310,10 +310,10 @@ def curve_of(returns: BatchReturns, spec: RunSpec) -> EquityCurve | None:
 
 
 def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], list[str]]:
-    """Return the folders of files that runs still lack, and what to say about files.
+    """Return the folders of files that runs still lack, and notes about files.
 
-    In a large batch workers write no files; which runs are the best is known only now, and these
-    are computed again.
+    In a large batch workers write no files. Only now are the best runs known; they are computed
+    again.
     """
     folders = dict(session.late_files)
     if not session.computes_best_again:
@@ -344,6 +344,6 @@ def _files(session: Session, best: Sequence[RunSpec]) -> tuple[dict[str, Path], 
     if strange:
         notes.append(
             f"{', '.join(strange[:5])}{' and others' if len(strange) > 5 else ''}: computed again "
-            "for their files, these came to something else or failed; they have no files."
+            "for their files, they failed or gave another result; they have no files."
         )
     return folders, notes

@@ -20,7 +20,7 @@ from backtest_batch.interrupt import finished, heed
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Status
 from backtest_batch.report.markdown import skill_columns
 from backtest_batch.report.terminal import batch_lines, print_leaderboard
-from backtest_batch.store.artifacts import PlacedFiles, local_folder
+from backtest_batch.store.artifacts import MovedFiles, local_folder
 from backtest_batch.store.spool import Spool, record_spool
 from backtest_batch.streams import say, tell
 from backtest_batch.workers.run_files import write_json
@@ -34,12 +34,12 @@ def end_parent(
     artifacts: Path | None = None,
     note: str = "",
 ) -> str:
-    """End the parent run, or keep on disk what the store does not take.
+    """End the parent run, or keep on disk what the store does not accept.
 
     Returns
     -------
     str
-        Empty, or what to tell the user when something could not be recorded.
+        Empty, or the message when something could not be recorded.
     """
     recording = session.recording
     try:
@@ -63,7 +63,7 @@ def end_parent(
             )
         if _recorded_now(spooled, session):
             if begun_anew:
-                say(f"{error} The one that is there now has all {lost} runs of the batch.\n")
+                say(f"{error} The store that is there now has all {lost} runs of the batch.\n")
             return ""
         return (
             f"{error}\n{lost} runs are computed but not recorded; they are kept in {spooled}.\n"
@@ -80,7 +80,7 @@ def spool(
     artifacts: Path | None,
     note: str,
 ) -> Path | None:
-    """Keep what the store did not take in a folder, and return it; None when none can be had."""
+    """Keep what the store did not accept in a folder, and return it; None when none can be made."""
     recording = session.recording
     assert recording.recorder is not None
     for folder in spool_folders(session.batch_id, session.workspace.output_dir):
@@ -97,7 +97,7 @@ def spool(
             for record in recording.unrecorded:
                 filled.add(record)
             spool_extras(filled, session.extras)
-            # Also when the parent run has them: the store may have to be made anew.
+            # Even if the parent run has them: the store may have to be created again.
             if session.workspace.start_files.is_dir():
                 shutil.copytree(
                     session.workspace.start_files, folder / "parent", dirs_exist_ok=True
@@ -113,9 +113,9 @@ def spool(
 
 
 def _take_back(session: Session) -> None:
-    """Treat every run as unrecorded: the store that held them is lost, their files are not.
+    """Treat every run as unrecorded: the store is lost, but their files are not.
 
-    The batch is then recorded as a new one, with the files that it began with.
+    The batch is then recorded anew, with the files that it began with.
     """
     recording = session.recording
     recorder = recording.recorder
@@ -148,18 +148,18 @@ def _text(file: Path) -> str:
 
 
 def _give_back(spool_folder: Path, records: Sequence[RunRecord]) -> None:
-    """Bring the files of runs back from a spool that could not be completed."""
+    """Move the files of runs back from a spool that could not be completed."""
     for record in records:
         folder = None if record.outcome is None else record.outcome.artifacts
         moved = spool_folder / "runs" / record.spec.run_id / "artifacts"
         if folder is not None and moved.is_dir():
             with contextlib.suppress(OSError):
-                PlacedFiles().move(moved, folder)
+                MovedFiles().move(moved, folder)
     remove_spool_folder(spool_folder)
 
 
 def _recorded_now(spooled: Path, session: Session) -> bool:
-    """Return whether the store takes now what it did not take before: it may be back."""
+    """Return whether the store, which may be back, now accepts what it refused before."""
     recorder = session.recording.recorder
     assert recorder is not None
     try:
@@ -174,12 +174,12 @@ MARKS = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
 def timings(records: Sequence[RunRecord], watch: Stopwatch, n_jobs: int) -> dict[str, Any]:
-    """Return where the time of a batch went, all in seconds.
+    """Return where the time of a batch went, in seconds.
 
     Parameters
     ----------
     records
-        The runs that were computed now.
+        The runs that this command computed.
     watch
         Seconds by stage: configuration (from the start of the process), planning, execution,
         recording (after the last run has ended), comparison, report.
@@ -240,7 +240,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     stopped = bool(session.pending)
     status: Status = "FAILED" if stopped else "KILLED" if lost or problem else "FINISHED"
     summary = folder / "batch_summary.md"
-    # From here on the batch is as complete as it can be: a signal would only spoil it.
+    # From here on the batch is as complete as it can be, and a signal would only spoil it.
     heed()
     unrecorded = end_parent(
         session,
@@ -251,7 +251,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     )
     problem = problem or publish(folder, session.workspace.output_dir)
     refused = verdict_fails(session, compared.conclusion)
-    # What is left to resume needs the returns of what has finished.
+    # Resuming the rest needs the returns of the finished runs.
     if not (session.failed or stopped or lost or problem):
         session.workspace.close()
     problems = [text for text in (problem, lost, unwalked, unrecorded) if text]
@@ -263,7 +263,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
 
 
 def _make_reports(session: Session, compared: Compared, watch: Stopwatch) -> str:
-    """Write the reports, elsewhere when the disk is full; return why that failed, if it did."""
+    """Write the reports, elsewhere when the disk is full; return the reason if that failed."""
     try:
         try:
             _write(session, compared, watch)
@@ -289,7 +289,7 @@ def _write(session: Session, compared: Compared, watch: Stopwatch) -> None:
 
 
 def publish(folder: Path, output_dir: Path) -> str:
-    """Move the reports to where they are looked for; return why that failed, if it did."""
+    """Move the reports into the output folder; return the reason if that failed."""
     moved = []
     try:
         for file in sorted(folder.iterdir()):
@@ -308,7 +308,7 @@ def _move(file: Path, target: Path) -> None:
         file.replace(target)
     except OSError:  # another disk
         try:
-            target.unlink(missing_ok=True)  # it may be a link to somewhere else
+            target.unlink(missing_ok=True)  # may be a link to another folder
             target.write_bytes(file.read_bytes())
         except OSError:
             with contextlib.suppress(OSError):
@@ -318,7 +318,7 @@ def _move(file: Path, target: Path) -> None:
 
 
 def _stopped(session: Session) -> str:
-    """Return what to say of runs that were not computed because one has failed."""
+    """Return the message about runs that were not computed because one failed."""
     left, total = len(session.pending), len(session.plan.runs)
     if not left:
         return ""
@@ -329,7 +329,7 @@ def _stopped(session: Session) -> str:
 
 
 def _lost(session: Session) -> str:
-    """Return what to say of runs whose returns or files are missing."""
+    """Return the message about runs whose returns or files are missing."""
     if not session.unwritten:
         return ""
     reason = next(iter(session.unwritten.values()))

@@ -1,4 +1,4 @@
-"""Judge a batch from what is in memory: its comparison, its walk-forward, its decisions."""
+"""Judge a batch from memory: its comparison, its walk-forward, its decisions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,9 +47,9 @@ class BatchWalk:
     Attributes
     ----------
     walks
-        One for each scenario, data and dates, in the order of its first run.
+        One for each scenario, data set and dates, in the order of its first run.
     findings
-        What each came to, as plain values.
+        What each found, as plain values.
     """
 
     walks: tuple[ScenarioWalk, ...]
@@ -61,15 +61,15 @@ class BatchWalk:
         return run_metrics(self.walks)
 
     def first(self, run_id: str) -> int:
-        """Return the position of the walk that a run took part in; 0 where it took part in none."""
+        """Return the position of the walk that a run took part in; 0 if there is none."""
         positions = (n for n, walk in enumerate(self.walks) if run_id in walk.runs.run_ids)
         return next(positions, 0)
 
     @property
     def t_statistics(self) -> dict[str, float]:
-        """The t-statistic of the stitched out-of-sample returns, by run_id of those walked.
+        """The t-statistic of the stitched out-of-sample returns, by run_id of the walked runs.
 
-        Choices of the combinatorial method have seen bars after the test; they judge nothing.
+        Choices of the combinatorial method have seen bars after the test, and give none.
         """
         return {
             run_id: float(finding["t_statistic"])
@@ -82,7 +82,7 @@ class BatchWalk:
 def walk_batch(
     session: Session, table: RunTable, returns: BatchReturns, ranking: Ranking
 ) -> BatchWalk | None:
-    """Return the walk-forward of a batch's finished runs; None where none was asked for.
+    """Return the walk-forward of a batch's finished runs; None when none was requested.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def walk_batch(
     returns
         Their returns.
     ranking
-        What is better in-sample.
+        Which run is better in-sample.
 
     Raises
     ------
     ConfigurationError
-        When the ranking needs a metric that cannot be measured on windows.
+        When the ranking needs a metric that windows do not have.
     """
     records = session.in_order
     if not walks_forward(session.config) or not any(table.finished):
@@ -176,10 +176,10 @@ def _scenario_runs(
 
 
 def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int], FloatArray]:
-    """Return what tells the weights of a run after its trades at the close of a bar.
+    """Return a function that gives the weights of a run after its trades at a bar's close.
 
-    The runs that a switch concerns are computed again: few are, and holdings of all runs on all
-    bars would not fit into memory.
+    Runs on both sides of a switch are computed again: they are few, while the holdings of all runs
+    on all bars would not fit into memory.
     """
     simulations: dict[int, Simulation] = {}
 
@@ -212,13 +212,13 @@ class Compared:
 
     @property
     def walk_order(self) -> list[int]:
-        """Positions of the walks, that of the run that ranks first before the others."""
+        """Positions of the walks, beginning with the one of the best ranked run."""
         if self.walk is None:
             return []
         best = self.conclusion.best
         runs = self.conclusion.table.runs
         first = 0
-        # Runs of earlier batches may be compared too; they are not walked.
+        # Runs of earlier batches may be compared too, but are not walked.
         if best is not None and runs["batch_id"][best] == runs["batch_id"].iloc[0]:
             first = self.walk.first(str(runs["run_id"][best]))
         others = [number for number in range(len(self.walk.walks)) if number != first]
@@ -226,7 +226,7 @@ class Compared:
 
     @property
     def walk_sentences(self) -> list[str]:
-        """What the first of these walks found; empty without one."""
+        """The findings of the first of these walks; empty without one."""
         if self.walk is None:
             return []
         return sentences(self.walk.findings[self.walk_order[0]])
@@ -339,9 +339,9 @@ def _benchmark_column(returns: BatchReturns, run: int, n_runs: int) -> int | Non
 def _tried_before(
     session: Session, configs: Sequence[Mapping[str, Any]], kinds: AxisKinds
 ) -> Sequence[frozenset[str]]:
-    """Return what earlier batches of the experiment tried on data such as each run's.
+    """Return what earlier batches of the experiment tried on the data of each run.
 
-    Other files, or other seeds, are other data to choose from, unless they are judged one by one.
+    Other files, or other seeds, are further data to choose from, unless judged one by one.
     """
     recorder = session.recording.recorder
     if recorder is None or session.recording.error:
@@ -382,7 +382,7 @@ def record_walk(session: Session, compared: Compared) -> str:
         splits = list(_split_runs(session, walk.walks, ids))
         n_splits = sum(len(item.plan.splits) * len(item.runs.run_ids) for item in walk.walks)
         if walk.walks[0].settings.logs_split_runs(n_splits):
-            if session.earlier is not None:  # an earlier attempt may have come as far as this
+            if session.earlier is not None:  # an earlier attempt may have got this far
                 again = read_runs(
                     recorder.store, batches=[session.batch_id], role="split", parts=()
                 )

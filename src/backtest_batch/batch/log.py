@@ -1,4 +1,4 @@
-"""How long the stages of a batch take, and its log: a file, and warnings on standard error."""
+"""The time of each stage of a batch, and its log: a file, and warnings on standard error."""
 
 import contextlib
 import logging
@@ -27,8 +27,8 @@ class Stopwatch:
     seconds
         Wall seconds.
     cpu_seconds
-        Processor seconds of this process with all its threads. Where others use the processors,
-        too, they say what a stage costs and the wall seconds how long one waited.
+        Processor seconds of this process with all its threads: what a stage costs, while wall
+        seconds say how long one waited, on processors that others may use too.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -36,9 +36,9 @@ class Stopwatch:
 
     @classmethod
     def of_this_process(cls) -> "Stopwatch":
-        """Return a watch that counts what the command has taken so far as ``configuration``.
+        """Return a watch that counts the time of the command so far as ``configuration``.
 
-        A notebook may have lived for hours: there nothing counts before the sweep.
+        A notebook may be hours old: there counting begins with the sweep.
         """
         watch = cls()
         main = getattr(sys.modules.get("__main__"), "__spec__", None)
@@ -60,11 +60,11 @@ class Stopwatch:
 
 
 MOST_WARNINGS = 50
-"""So many warnings of a batch are shown; all of them are in its log file."""
+"""Number of warnings of a batch that are shown; its log file has all."""
 
 
 class WarningsToStderr(logging.Handler):
-    """Writes to standard error as it is now: a live progress bar puts itself in its place."""
+    """Writes to the current standard error, which a live progress bar replaces."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(level=logging.WARNING)
@@ -72,14 +72,14 @@ class WarningsToStderr(logging.Handler):
         self._shown = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one message, or after very many that there are more."""
+        """Write one message, or a hint that there are more."""
         self._shown += 1
         if self._shown > MOST_WARNINGS + 1:
             return
         text = record.getMessage()
         if self._shown > MOST_WARNINGS:
             text = f"... further warnings are in {self._file}"
-        # A terminal that has gone must not end the batch.
+        # A terminal that is gone must not end the batch.
         with contextlib.suppress(OSError, ValueError):
             say(f"{text}\n")
 
@@ -91,7 +91,7 @@ class _LogFile(logging.FileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Drop the line: a full disk takes no more, and a traceback would be of no use."""
+        """Drop the line: the disk may be full, and a traceback would not help."""
 
 
 def log_to(path: Path) -> None:
@@ -106,7 +106,7 @@ def log_to(path: Path) -> None:
 
 
 def end_log() -> None:
-    """Give the logger back: a notebook goes on when its batch, and perhaps its folder, is gone."""
+    """Restore the logger: a notebook lives on when its batch, and perhaps its folder, is gone."""
     for handler in list(log.handlers):
         if isinstance(handler, _LogFile | WarningsToStderr):
             log.removeHandler(handler)

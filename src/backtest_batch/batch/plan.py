@@ -1,7 +1,7 @@
 """From composed configurations to keyed, validated runs.
 
-Nothing is computed here, and nothing is written: a plan either holds every run of the batch, or
-it is refused with all that is wrong with it.
+Nothing is computed or written here: a plan holds every run of the batch, or is refused with a list
+of all that is wrong.
 """
 
 import inspect
@@ -79,7 +79,7 @@ def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) ->
 def plan_notes(
     runs: Sequence[RunSpec], panels: Mapping[str, Panel], duplicates: Sequence[tuple[str, str]]
 ) -> Iterable[str]:
-    """Yield what the user should know about the runs of a plan.
+    """Yield notes for the user about the runs of a plan.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _repeated(name: str, first: str, count: int) -> str:
 
 
 def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
-    """Say which start_date makes runs comparable that begin on different bars of one data."""
+    """Say which start_date makes runs comparable that begin on different bars of the same data."""
     starts: dict[str, set[int]] = {}
     for run in runs:
         if run.config["start_date"] is None:
@@ -123,7 +123,7 @@ def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Itera
 
 
 def _frequency_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
-    """Say where the index has other bars a year than the metrics assume."""
+    """Say where the bars per year of the index differ from what the metrics assume."""
     assumed = dict.fromkeys((run.data_fingerprint, periods_per_year(run.config)) for run in runs)
     found = (disagreement(panels[data].index, per_year) for data, per_year in assumed)
     yield from dict.fromkeys(note for note in found if note is not None)
@@ -179,7 +179,7 @@ class _Planner:
     warnings: dict[str, None] = field(default_factory=dict)
 
     def typed(self, composition: Composition) -> Composition:
-        """Return the combination with the arguments of its nodes as their types make them."""
+        """Return the combination with the arguments of its nodes converted to their types."""
         config = composition.config
         if config is None:
             return composition
@@ -292,7 +292,7 @@ class _Planner:
         return self.covers[case]
 
     def strategy(self, config: Mapping[str, Any], seed: int) -> "_Strategy":
-        """Return what the strategy of a run says of itself."""
+        """Return what the strategy of a run declares."""
         key = digest([config["strategy"], seed])
         if key not in self.strategies:
             strategy, faults = build(config["strategy"], key="strategy", seed=seed)
@@ -324,7 +324,7 @@ _EQUAL_WEIGHT, _NO_FACTORS = FoundBenchmark(benchmark=Benchmark()), FoundFactors
 
 @dataclass(frozen=True)
 class _Strategy:
-    """What a strategy with its arguments and its seed says of itself.
+    """What a strategy declares, with its arguments and its seed.
 
     Attributes
     ----------
@@ -432,7 +432,7 @@ def _plan_one(
     data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):
         panel, data_faults = planner.panel(config)
-    # One fault is no reason to be silent about the others.
+    # One fault must not hide the others.
     seed = 0
     if panel is not None:
         seed = derived_seed(
@@ -532,7 +532,7 @@ def _lacking(node: Mapping[str, Any], needed: Sequence[str], panel: Panel) -> li
 
 
 def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
-    """Return what is wrong with executing at prices that the data may not have."""
+    """Return the fault when the data lack the prices to execute at."""
     if execution_price in panel.fields:
         return []
     allowed = f"needs {execution_price} prices, but the data has only: {', '.join(panel.fields)}"
@@ -541,7 +541,7 @@ def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
 
 @contextmanager
 def _collected_warnings(warnings: dict[str, None]) -> Iterator[None]:
-    """Collect warnings about the data: they are shown at the end of the batch, where users look."""
+    """Collect warnings about the data, to show them at the end of the batch, where users look."""
     log = logging.getLogger("backtest_batch.market")
     collector = _Collector(warnings)
     propagates, log.propagate = log.propagate, False

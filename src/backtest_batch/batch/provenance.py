@@ -1,6 +1,6 @@
-"""What is written down of a batch when it begins: how it was asked for, and what results came from.
+"""What a batch records at its beginning: how it was requested, and where its results come from.
 
-That is, beyond their configuration: machine, packages and version control.
+Besides the configuration that is machine, packages and version control.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ PACKAGES = (
     "joblib",
 )
 LONGEST_DIFF = 1_000_000
-"""Characters of the uncommitted changes that are kept."""
+"""Characters of the uncommitted changes that are recorded."""
 
 
 def provenance(command: Sequence[str], seed: int) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def provenance(command: Sequence[str], seed: int) -> dict[str, Any]:
 
 
 def process_started(pid: int) -> str:
-    """Return when a process started, so that a later one with the same number is told apart."""
+    """Return when a process started, which tells it from a later one with the same number."""
     return f"{psutil.Process(pid).create_time():.2f}"
 
 
@@ -137,8 +137,8 @@ def write_start_files(
     facts
         Its provenance.
     begun
-        How it was asked for when it began: what is given when it goes on counts for that attempt
-        alone. None for a new batch.
+        How it was requested at first: what a resuming command adds counts for that attempt alone.
+        None for a new batch.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def write_start_files(
         "config": request.config,
     }
     now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
-    # Whoever may read the store need not know its password.
+    # Readers of the store need not know its password.
     text = signed_document({**(begun or masked_values(asked)), **now})
     folder = workspace.start_files
     replace_text(folder / TRIALS, json.dumps(tried(request, plan)) + "\n")
@@ -171,7 +171,7 @@ def write_start_files(
 
 
 def local_document(batch_id: str) -> BatchDocument | None:
-    """Return how a batch of this working directory was asked for, or None when it is not here."""
+    """Return how a batch of this working directory was requested, or None when it is not here."""
     if not is_batch_id(batch_id):
         return None
     found = read_document_file(default_output_dir(batch_id) / BATCH_CONFIG)
@@ -179,14 +179,14 @@ def local_document(batch_id: str) -> BatchDocument | None:
 
 
 def local_documents() -> Iterator[BatchDocument]:
-    """Yield how the batches of this working directory were asked for, the newest first.
+    """Yield how the batches of this working directory were requested, the newest first.
 
     Other files are skipped, with a message.
     """
     for path in sorted(default_output_dir("x").parent.glob(f"*/{BATCH_CONFIG}"), reverse=True):
         found = local_document(path.parent.name)
         if found is None:
-            say(f"{path} does not say how the batch of its folder was asked for: it is skipped.\n")
+            say(f"{path} does not say how the batch in its folder was requested: it is skipped.\n")
         else:
             yield found
 
@@ -197,7 +197,7 @@ def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
     Raises
     ------
     ConfigurationError
-        When one has no name, or that of a tag of ours or of MLflow's.
+        When one has no name, or the name of one of our tags or MLflow's.
     """
     named = {str(name): "true" for name in config["tag_names"]}
     tags = named | {name: value_as_typed(value) for name, value in flattened(config["tags"])}
@@ -213,7 +213,7 @@ def user_tags(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def dataset_info(plan: Plan) -> DatasetInfo:
-    """Return what the store is told of the market data of a batch."""
+    """Return what the store records about the market data of a batch."""
     first = plan.runs[0]
     panel, node = plan.panels[first.data_fingerprint], first.config["data"]
     path = node.get("path")

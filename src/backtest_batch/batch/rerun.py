@@ -1,4 +1,4 @@
-"""Run the winner of a best_params.json again, and verify that it comes to the same.
+"""Run the winner of a best_params.json again, and verify its result.
 
 ``best=path/to/best_params.json`` puts its arguments in; ``verify=true`` compares bit for bit.
 """
@@ -22,7 +22,7 @@ from backtest_batch.masking import is_masked, masked, masked_values
 from backtest_batch.ownership import Origin, origin
 from backtest_batch.records import RunFailure, RunRecord, RunResult
 from backtest_batch.report.best_params import COMMAND_KEYS, ENVIRONMENT, SIGNED_COMMAND
-from backtest_batch.store.batch_document import is_in_own_mlruns, is_place
+from backtest_batch.store.batch_document import is_in_own_mlruns, names_destination
 from backtest_batch.values import flattened, value_at
 
 ABSENT = object()
@@ -32,17 +32,17 @@ ABSENT = object()
 class RecordedCommand:
     """A command that was recorded.
 
-    How something is computed, recorded and called may be given anew; what is computed may not,
-    but it may be repeated: a value counts, and not how it is written.
+    A new command may change how things are computed, recorded and named, but not what is computed.
+    It may repeat recorded values, however they are written.
 
     Attributes
     ----------
     named
-        What names it, such as ``resume=latest``.
+        The key that names it, such as ``resume=latest``.
     arguments
-        What was asked for, without secrets.
+        Its arguments, without secrets.
     config
-        The configuration that it composed; of what is swept it has the first value.
+        The configuration that it composed, with the first value of each swept key.
     """
 
     named: str
@@ -63,20 +63,20 @@ class RecordedCommand:
             and not all(self._is_same(leaf, recorded | leaves) for leaf in _parts(item, recorded))
         )
 
-    def kept(self, given: Arguments, *, without: frozenset[str]) -> Arguments:
-        """Return what of the recorded command stands beside what is given now.
+    def remaining(self, given: Arguments, *, without: frozenset[str]) -> Arguments:
+        """Return the recorded arguments that the new ones do not replace.
 
         Parameters
         ----------
         given
-            What is given now; it takes the place of the recorded.
+            The new arguments, which replace recorded ones.
         without
-            Keys that counted for the recorded command alone.
+            Keys that only counted for the recorded command.
 
         Raises
         ------
         ConfigurationError
-            When a value held a secret, which is not recorded, and nothing stands in its place.
+            When a value held a secret, which is not recorded, and no new value replaces it.
         """
         dropped = {item.key for item in given.keys} | without
         if os.environ.get("MLFLOW_TRACKING_URI"):
@@ -85,10 +85,10 @@ class RecordedCommand:
                 for item in self.arguments.keys
                 if item.key == "tracking.uri" and is_masked(item.text)
             }
-        kept = [item for item in self.arguments.keys if item.key not in dropped]
+        remaining = [item for item in self.arguments.keys if item.key not in dropped]
         lost = sorted(
             item.key
-            for item in kept
+            for item in remaining
             # A label may stay as it was recorded.
             if is_masked(item.text) and (item.key == "tracking.uri" or determines_results(item.key))
         )
@@ -97,13 +97,13 @@ class RecordedCommand:
                 f"{self.named}: the values of these keys hold secrets, which are not recorded: "
                 f"{', '.join(lost)}. Give them again."
             )
-        return Arguments(keys=tuple(kept), options=self.arguments.sources_without(given))
+        return Arguments(keys=tuple(remaining), options=self.arguments.sources_without(given))
 
     def _is_same(self, given: Argument, recorded: Mapping[str, Argument]) -> bool:
         then = recorded.get(given.key)
         shown = masked(given.text)
         if then is not None:
-            if shown != given.text:  # a secret, which is not recorded; its quotes may be others
+            if shown != given.text:  # a secret, which is not recorded; its quotes may differ
                 return shown == then.text or (
                     not given.is_sweep
                     and _are_equal(masked_values(given.value, given.key), then.value)
@@ -112,7 +112,7 @@ class RecordedCommand:
                 return (given.prefix == "~") == (then.prefix == "~")
             if then.is_sweep or then.prefix == "~" or not self._is_one_run:
                 return False
-        # It may be given with the value that it had by default, or that another key gave it.
+        # It may repeat the default, or the value that another key set.
         configured = configured_value(self.config, given.key)
         return (
             configured is not ABSENT
@@ -135,7 +135,7 @@ class RecordedCommand:
 
 
 def configured_value(config: Any, key: str) -> Any:
-    """Return a configured value, of a node the name of its choice; ``ABSENT`` without one."""
+    """Return a configured value (for a node the name of its choice); ``ABSENT`` without one."""
     node = value_at(config, key.split("."), ABSENT)
     if isinstance(node, Mapping) and "_target_" in node:
         return choice_name(str(node["_target_"]))
@@ -143,7 +143,7 @@ def configured_value(config: Any, key: str) -> Any:
 
 
 def _parts(item: Argument, recorded: Mapping[str, Argument]) -> list[Argument]:
-    """Return what is compared: a mapping value by value, unless it was recorded as one."""
+    """Return what is compared: a mapping value by value, unless it was recorded as a whole."""
     return [item] if item.key in recorded or item.is_sweep else item.leaves
 
 
@@ -155,7 +155,7 @@ def _are_equal(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_are_equal, one, other))
     if isinstance(one, str) != isinstance(other, str) and _is_plain(one) and _is_plain(other):
-        # 2006 is a year where the key takes text.
+        # For a key that takes text, 2006 is a year.
         return value_as_typed(one) == value_as_typed(other)
     return bool(one == other)
 
@@ -167,7 +167,7 @@ def _is_plain(value: Any) -> bool:
 BEST_PARAMS = "best_params.json"
 
 RERUN = " (rerun)"
-"""What the name of a batch that runs a winner again ends with."""
+"""Ending of the name of a batch that runs a winner again."""
 
 _PROGRAM = ["python", "-m", "backtest_batch"]
 
@@ -199,8 +199,8 @@ class Winner:
     def is_own(self) -> bool:
         """Whether this user has recorded the command.
 
-        A file without a signature of this user is believed in the user's own ``mlruns`` of the
-        working directory only.
+        Without a signature of this user a file is trusted only in the user's own ``mlruns`` of the
+        working directory.
         """
         command = str(self.entry["command"])
         recorded_by = origin(SIGNED_COMMAND, command, self.entry.get("command_signature"))
@@ -220,28 +220,28 @@ def read_winner(path: str | Path) -> Winner:
     Raises
     ------
     ConfigurationError
-        When the file is missing, is no best_params.json, or holds no run that can be repeated.
+        When the file is missing, is not a best_params.json, or holds no run that can be repeated.
     """
-    place = Path(path)
-    document = _read(place)
+    file = Path(path)
+    document = _read(file)
     entries = document.get("top") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
-        raise ConfigurationError(f"best={place}: is no {BEST_PARAMS}, for it has no list `top`")
+        raise ConfigurationError(f"best={file}: is not a {BEST_PARAMS}: it has no list `top`")
     if not entries:
-        raise ConfigurationError(f"best={place}: holds no run, because none could be ranked")
+        raise ConfigurationError(f"best={file}: holds no run, because none could be ranked")
     entry = entries[0]
     command = entry.get("command") if isinstance(entry, Mapping) else None
     words = _split(command) if isinstance(command, str) else []
     if words[:3] != _PROGRAM:
         run = entry.get("run_id", "its first run") if isinstance(entry, Mapping) else "its first"
-        raise ConfigurationError(f"best={place}: the command of {run} was not recorded")
-    return Winner(path=place, entry=entry, arguments=tuple(words[3:]))
+        raise ConfigurationError(f"best={file}: the command of {run} was not recorded")
+    return Winner(path=file, entry=entry, arguments=tuple(words[3:]))
 
 
 def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Arguments:
-    """Return what is given with the command of the winner put in where ``best`` names it.
+    """Return the arguments with ``best`` replaced by the command of the winner.
 
-    How the run is computed and recorded may be chosen anew; what it computes may not.
+    How the run is computed and recorded may change; what it computes may not.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Argume
     recorded
         Its command.
     given
-        What is given now, with files expanded.
+        The new arguments, with files expanded.
 
     Raises
     ------
@@ -261,9 +261,9 @@ def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Argume
     path = given.value("best")
     named = f"best={path}"
     config = winner.entry.get("config")
-    place = next(place for place, item in enumerate(given.keys) if item.key == "best")
+    position = next(position for position, item in enumerate(given.keys) if item.key == "best")
     own = given.with_keys(item for item in given.keys if item.key != "best")
-    usable = [item for item in recorded.keys if winner.is_own or not is_place(item.text)]
+    usable = [item for item in recorded.keys if winner.is_own or not names_destination(item.text)]
     command = RecordedCommand(
         named=named,
         arguments=recorded.with_keys(usable),
@@ -275,21 +275,21 @@ def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Argume
             f"{named}: what {winner.run_id} computes cannot change, but these differ: "
             f"{', '.join(changes)}. Leave them out, or run the changed configuration without best"
         )
-    # Under the name of its batch, the winner alone would be what `batch=<name>` means from now on.
-    kept = command.kept(own, without=COMMAND_KEYS | {"batch_name"})
+    # With the name of its batch, `batch=<name>` would from now on mean the winner alone.
+    remaining = command.remaining(own, without=COMMAND_KEYS | {"batch_name"})
     again = (
         []
         if any(item.key == "batch_name" for item in own.keys)
         else [_rerun_name(winner, recorded)]
     )
-    # The path is quoted: on the command line one with a space may have come without quotes.
+    # The path is quoted: it may hold spaces, and need not have had quotes on the command line.
     best = Argument.of("best", path)
-    keys = (*own.keys[:place], best, *kept.keys, *again, *own.keys[place:])
-    return Arguments(keys=keys, options=(*kept.options, *given.options))
+    keys = (*own.keys[:position], best, *remaining.keys, *again, *own.keys[position:])
+    return Arguments(keys=keys, options=(*remaining.options, *given.options))
 
 
 def _rerun_name(winner: Winner, recorded: Arguments) -> Argument:
-    """Return the name of the batch that runs a winner again: that of its own batch, marked once."""
+    """Return the name of the batch that runs a winner again: the winner's batch, marked once."""
     config = winner.entry.get("config")
     named = config.get("batch_name") if isinstance(config, Mapping) else None
     named = named or recorded.value("batch_name") or BatchConfig.batch_name
@@ -322,18 +322,18 @@ _MACHINE = "machine and packages"
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What came of it.
+    """Whether a repeated run has the recorded result.
 
     Attributes
     ----------
     agrees
-        Whether every recorded result metric was found again.
+        Whether every recorded result metric was reproduced.
     exact
         Whether they were compared bit for bit.
     compared
         How many were compared.
     metrics
-        Those that differ, with what was recorded and what was found.
+        Metrics that differ, with the recorded and the new value.
     environment
         What differs between then and now, one text each: machine, packages, data, code.
     run_id
@@ -351,7 +351,7 @@ class Verification:
     failure: str = ""
 
     def __str__(self) -> str:
-        """Return the outcome in a few lines, ended by a line feed."""
+        """Return the outcome in a few lines, the last ending with a line feed."""
         if self.failure:
             first = f"Not verified: {self.run_id} cannot be compared: {self.failure}"
         elif self.agrees and self.exact:
@@ -372,15 +372,15 @@ class Verification:
             )
         lines = [first, *(f"  {text}" for text in self.metrics)]
         if self.environment:
-            lines += ["What differs from then:", *(f"  {text}" for text in self.environment)]
+            lines += ["Differences since then:", *(f"  {text}" for text in self.environment)]
         return "\n".join(lines) + "\n"
 
 
 def verify(winner: Winner, records: Sequence[RunRecord], facts: Mapping[str, Any]) -> Verification:
-    """Compare the result of a run with what best_params.json recorded of it.
+    """Compare the result of a run with the one in best_params.json.
 
-    Result metrics are compared bit for bit where the machine, the packages, the data and the code
-    are those of then; else to 1e-9, relatively (and to 1e-12 around zero).
+    Result metrics are compared bit for bit if machine, packages, data and code are the same; else
+    to a relative 1e-9 (and to 1e-12 around zero).
 
     Parameters
     ----------
@@ -389,7 +389,7 @@ def verify(winner: Winner, records: Sequence[RunRecord], facts: Mapping[str, Any
     records
         The runs of the batch that computed it again: one.
     facts
-        Machine and packages of now; see :func:`.provenance`.
+        The present machine and packages; see :func:`.provenance`.
     """
     recorded = winner.entry
     record = records[0] if records else None
@@ -453,7 +453,7 @@ def _environment_differences(
 ) -> Iterator[str]:
     environment = recorded.get("environment") or {}
     if not environment:
-        yield f"the {_MACHINE} of then are not recorded"
+        yield f"the {_MACHINE} of that time were not recorded"
     for name in ENVIRONMENT if environment else ():
         then, now = environment.get(name), facts.get(name)
         if name == "packages":
@@ -466,7 +466,7 @@ def _environment_differences(
         then, now = recorded.get(name), getattr(record.spec, name)
         if then != now:
             yield f"{name}: then {_shown(then)}, now {_shown(now)}"
-    # As it would be recorded now: without its secrets.
+    # As it would be recorded: without its secrets.
     now_configured = masked_values(record.spec.config)
     yield from _config_differences(recorded.get("config") or {}, now_configured)
 
@@ -485,6 +485,6 @@ def _config_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iter
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what determines results as text by dotted key."""
+    """Return the settings that determine results, as text by dotted key."""
     chosen = {key: value for key, value in config.items() if key in SWEEPABLE}
     return {key: value_as_typed(value) for key, value in flattened(chosen)}

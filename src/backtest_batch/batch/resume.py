@@ -1,4 +1,4 @@
-"""Continue a batch: find it, restore its command, and record what could not be recorded then."""
+"""Continue a batch: find it, restore its command, and record what could not be recorded."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ from backtest_batch.streams import say, tell
 _FLAGS = ("-m", "--multirun")
 _SPOOLS = "backtest_batch-spool"
 _OF_ONE_COMMAND = frozenset({"resume", TRUST})
-"""Keys that count for the command that gives them alone."""
+"""Keys that only count for the command that gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Recalled:
     arguments
         The arguments of its command.
     config
-        Its configuration, every root key; what is swept has its first value.
+        Its configuration, every root key; swept keys have their first value.
     output_dir
         Its folder.
     is_local
@@ -68,7 +68,7 @@ class Recalled:
         The tags host, pid and process_started of the process that worked on it last, as far as
         the working directory knows.
     is_own
-        Whether this user has asked for it.
+        Whether this user requested it.
     targets
         Classes and functions that its configuration names.
     """
@@ -115,7 +115,7 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
     if not is_batch_id(handle.batch_id):
         raise SelectionError(
             f"resume={batch}: the store {store.shown} has a batch whose batch_id is "
-            f"{handle.batch_id!r}. It was not made by this package, and cannot go on"
+            f"{handle.batch_id!r}. It was not made by this package, and cannot be continued"
         )
     document = local_document(handle.batch_id)
     if document is not None:
@@ -131,10 +131,10 @@ def recall(batch: str, *, uri: str | None, experiment: str) -> Recalled:
 
 @contextlib.contextmanager
 def claimed(recalled: Recalled, *, uri: str | None, experiment: str) -> Iterator[None]:
-    """Keep all others from going on with the same batch during the block.
+    """Keep all others from continuing the same batch during the block.
 
-    The store says who works on a batch. Of one that it does not know, all that is left is on this
-    machine, where a lock beside it guards it.
+    The store says who works on a batch. A batch that it does not know lies on this machine only,
+    where a lock beside it guards it.
 
     Parameters
     ----------
@@ -151,9 +151,9 @@ def claimed(recalled: Recalled, *, uri: str | None, experiment: str) -> Iterator
         When the store cannot be read.
     """
     batch_id = recalled.batch_id
-    with contextlib.ExitStack() as held:
-        _lock_here(held, recalled)
-        held.callback(release, batch_id)
+    with contextlib.ExitStack() as locks:
+        _lock_here(locks, recalled)
+        locks.callback(release, batch_id)
         try:
             store = open_store(resolve_uri(uri, Path.cwd()), experiment, create=False)
             handle = find_batch(store, batch_id)
@@ -164,8 +164,8 @@ def claimed(recalled: Recalled, *, uri: str | None, experiment: str) -> Iterator
         yield
 
 
-def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
-    """Hold a lock beside the files of the batch; where none can be made, nobody is kept out."""
+def _lock_here(locks: contextlib.ExitStack, recalled: Recalled) -> None:
+    """Hold a lock beside the files of the batch; where none can be made, nothing is locked."""
     own = own_cache_dir()
     if own is None and not recalled.is_local:
         return
@@ -174,7 +174,7 @@ def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
         if not recalled.is_local:
             make_own_folder(beside)
         lock_file = beside / f".lock-{recalled.batch_id}"
-        held.enter_context(locked(lock_file, timeout_seconds=0.0))
+        locks.enter_context(locked(lock_file, timeout_seconds=0.0))
     except StoreError as error:
         raise ConfigurationError(
             f"resume={recalled.batch_id}: another process is going on with this batch already"
@@ -184,10 +184,10 @@ def _lock_here(held: contextlib.ExitStack, recalled: Recalled) -> None:
 
 
 def _begun_only(uri: str | None, experiment: str) -> BatchDocument | None:
-    """Return the newest batch of this folder that ended before the store knew of it, or did not.
+    """Return the newest unfinished batch of this folder, even one that the store does not know.
 
-    A batch that is complete has no scratch folder any more. One that runs a winner again is never
-    the latest.
+    A complete batch has no scratch folder any more. One that runs a winner again is never the
+    latest.
     """
     for document in local_documents():
         if document.config.get("best"):
@@ -222,9 +222,9 @@ def _recalled(document: BatchDocument) -> Recalled:
 
 
 def continued(recalled: Recalled, recorded: Arguments, given: Arguments) -> Arguments:
-    """Return the recorded command with what is given now in its place.
+    """Return the recorded command, updated with the new arguments.
 
-    How a batch is computed may change from one attempt to the next; what it computes may not.
+    How a batch is computed may change between attempts; what it computes may not.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def continued(recalled: Recalled, recorded: Arguments, given: Arguments) -> Argu
     recorded
         Its command.
     given
-        What is given now.
+        The new arguments.
 
     Raises
     ------
@@ -248,21 +248,21 @@ def continued(recalled: Recalled, recorded: Arguments, given: Arguments) -> Argu
             f"{named}: what the batch computes cannot change, but these differ: "
             f"{', '.join(changes)}. Leave them out to go on, or start a new batch."
         )
-    kept = command.kept(given, without=_OF_ONE_COMMAND)
-    keys = list(kept.keys)
+    remaining = command.remaining(given, without=_OF_ONE_COMMAND)
+    keys = list(remaining.keys)
     experiment = recalled.config.get("tracking", {}).get("experiment")
     known = {item.key for item in (*recorded.keys, *given.keys)}
     if experiment and "tracking.experiment" not in known:
-        # It may have come from the environment, which may be another one now.
+        # It may have come from the environment, which may differ now.
         keys.append(Argument.of("tracking.experiment", str(experiment)))
     keys += [item for item in given.keys if item.key not in _OF_ONE_COMMAND]
     keys.append(Argument(key="resume", value=recalled.batch_id, text=named))
     own = tuple(item for item in given.options if item not in _FLAGS)
-    return Arguments(keys=tuple(keys), options=("-m", *kept.options, *own))
+    return Arguments(keys=tuple(keys), options=("-m", *remaining.options, *own))
 
 
 def spool_folders(batch_id: str, output_dir: Path) -> list[Path]:
-    """Return the folders in which unrecorded results may be kept, the best first."""
+    """Return the folders that may hold unrecorded results, the preferred one first."""
     own = own_cache_dir()
     bases = (*(() if own is None else (own,)), temporary_folder_name())
     spares = (base / _SPOOLS / batch_id for base in bases)
@@ -284,7 +284,7 @@ def make_spool_folder(spool: Path) -> None:
 
 
 def remove_spool_folder(spool: Path) -> None:
-    """Remove what is left of one of these folders, and the one above it when that is then empty."""
+    """Remove one of these folders, and the one above it if that is then empty."""
     shutil.rmtree(spool, ignore_errors=True)
     if spool.parent.name == _SPOOLS:
         with contextlib.suppress(OSError):
@@ -294,7 +294,7 @@ def remove_spool_folder(spool: Path) -> None:
 def record_unrecorded(
     recalled: Recalled, output_dir: str | None, uri: str | None, output: TextIO
 ) -> None:
-    """Record the results that could not be recorded when they were computed, if there are any.
+    """Record the results, if any, that could not be recorded when they were computed.
 
     Parameters
     ----------
@@ -303,12 +303,12 @@ def record_unrecorded(
     output_dir, uri
         Its folder and its store, as configured.
     output
-        Where it is said how many were recorded.
+        Where to report how many were recorded.
 
     Raises
     ------
     StoreError
-        When the store still fails; what is not recorded is kept.
+        When the store still fails; unrecorded results stay where they are.
     """
     batch_id = recalled.batch_id
     folder = Path(output_dir).absolute() if output_dir else default_output_dir(batch_id)
@@ -324,7 +324,7 @@ def record_unrecorded(
             continue
         reports = spool / "parent"
         if reports.is_dir():
-            # They are recorded as well; a disk that is still full costs the copy here.
+            # They are recorded as well; on a disk that is still full only this copy is lost.
             with contextlib.suppress(OSError):
                 shutil.copytree(reports, folder, dirs_exist_ok=True)
         here = configured or _was_beside(spool, recalled)
@@ -338,9 +338,9 @@ def record_unrecorded(
 
 
 def _was_beside(spool: Path, recalled: Recalled) -> bool:
-    """Return whether results were kept for the store of their working directory.
+    """Return whether the results belong to the store of their working directory.
 
-    That is the one here, also when the directory was moved or copied since.
+    That means the present one, even if the directory was moved or copied since.
     """
     database = sqlite_path(spool_store(spool)) if is_sqlite(spool_store(spool)) else None
     return (

@@ -1,8 +1,8 @@
-"""The returns of all runs of a batch, and what else ``resume`` needs that the store lacks.
+"""The returns of all runs of a batch, and notes that ``resume`` needs and the store lacks.
 
-The store holds no metrics of benchmarks and none of the training windows of fitted strategies, and
-does not say which runs lack files that could not be written: these are notes in the folder of the
-batch.
+The store does not hold metrics of benchmarks, nor those of the training windows of fitted
+strategies, nor which runs lack files that could not be written. These are notes in the folder of
+the batch.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ from backtest_batch.workers.chunks import make_working_folder
 
 _CELLS_AT_ONCE = 20_000_000
 """Values written at once, 160 MB; a larger file has several row groups."""
-_ROWS_HELD = 1_000
-"""Rows whose pages are held at once: the system maps more of a row than is asked for."""
+_ROWS_MAPPED = 1_000
+"""Rows mapped before their pages are released: the system maps more than is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchReturns:
-    """Net returns on the bars of all data of a batch.
+    """Net returns on the bars of all data sets of a batch.
 
     Attributes
     ----------
     index
-        Timestamps, shape (n_bars,). Where the data differ in their time zones, in UTC.
+        Timestamps, shape (n_bars,); in UTC if the time zones of the data differ.
     rows
         Net returns of shape (n_runs + n_benchmarks, n_bars), NaN where there is none; run i has
         row i. Mapped from the file where the data share their bars.
@@ -130,7 +130,7 @@ def _with_calendars(
 def write_returns(
     path: Path, returns: BatchReturns, columns: Mapping[str, int], benchmark: int | None
 ) -> None:
-    """Write returns.parquet: timestamp, one column a run_id, and the benchmark.
+    """Write returns.parquet: timestamp, one column per run_id, and the benchmark.
 
     Parameters
     ----------
@@ -155,9 +155,9 @@ def write_returns(
             part = slice(start, start + bars)
             arrays = [index[part]]
             for count, row in enumerate(rows.values()):
-                if count % _ROWS_HELD == 0:
+                if count % _ROWS_MAPPED == 0:
                     release_pages(returns.rows)
-                # A copy: what only refers to the file would be read again when it is written.
+                # A copy: a view of the file would be read again when it is written.
                 values = np.array(returns.rows[row, part])
                 arrays.append(pa.array(values, from_pandas=True))
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -181,24 +181,24 @@ Kind = Literal["benchmark", "in_sample", "unwritten"]
 
 @dataclass(frozen=True)
 class ResumeNotes:
-    """What resume needs of a batch beyond its store, in a file of one line for each item.
+    """What resume needs of a batch beyond its store, in a file with one line per item.
 
     Parameters
     ----------
     folders
-        The folders that it may be in; all of them are read, and the first that takes a line gets
-        it.
+        The folders that it may be in; all of them are read, and a line goes into the first that
+        accepts it.
     """
 
     folders: Sequence[Path]
 
     def add(self, kind: Kind, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """Add items by key; where the disk is full they are lost, and computed again."""
+        """Add items by key; on a full disk they are lost, and will be computed again."""
         text = "".join(f"{json.dumps([kind, key, dict(item)])}\n" for key, item in values.items())
         for folder in self.folders if text else ():
             with contextlib.suppress(OSError):
                 make_working_folder(folder, is_spare=folder != self.folders[0])
-                # The line before may have been cut off by a crash.
+                # A crash may have cut off the line before.
                 with (folder / NAME).open("a", encoding="utf-8") as file:
                     file.write(f"\n{text}")
                 return

@@ -41,7 +41,7 @@ CUT_OFF = "Ended at once: what was not recorded by then is computed again.\n"
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOutcome:
-    """What a sweep came to.
+    """The outcome of a sweep.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class BatchOutcome:
 
     @property
     def values(self) -> list[float | Exception]:
-        """The ranking score of each combination, or why there is none; larger is better."""
+        """The ranking score of each combination (larger is better), or why there is none."""
         if self.conclusion is None:
             return [BacktestError("the batch was interrupted")] * len(self.keys)
         ranked, table = self.conclusion.ranked, self.conclusion.table
@@ -98,7 +98,7 @@ def run(
     output
         Where its summary is written: leaderboard, notes, verdict, where to look further.
     make_executor
-        Makes what computes its runs.
+        Makes the executor that computes its runs.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A batch that has begun, how its runs are ranked, and the earlier run that it repeats."""
+    """A batch that has begun, the ranking of its runs, and the earlier run that it repeats."""
 
     session: Session
     ranking: Ranking
@@ -160,7 +160,7 @@ def _run(request: BatchRequest, make_executor: MakeExecutor, output: TextIO) -> 
 def _open(
     request: BatchRequest, make_executor: MakeExecutor, watch: Stopwatch, output: TextIO
 ) -> _Opened | None:
-    """Plan a batch and begin it; a dry run is described, and None returned."""
+    """Plan a batch and begin it; describe a dry run, and return None."""
     started_ms = time.time_ns() // 1_000_000
     ranking = _ranking(request)
     if request.config["dry_run"]:
@@ -170,7 +170,7 @@ def _open(
     _refuse_too_many(request)
     with watch.stage("planning"):
         plan = make_plan(request.compositions)
-        # Before anything is written: the reports may replace the file.
+        # Read before anything is written: the reports may replace the file.
         winner = _winner(request)
         begun()
         session = open_session(
@@ -202,13 +202,13 @@ def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
     try:
         return compare(session, ranking, watch)
     except StoreError as error:
-        # Earlier batches cannot be read any more; this one needs none of them.
+        # Earlier batches cannot be read any more, but are not needed for this one.
         session.recording.error = session.recording.error or error
         return compare(session, ranking, watch)
 
 
 def _winner(request: BatchRequest) -> Winner | None:
-    """Return the run that is computed again; None where there is none, or it is begun already."""
+    """Return the run to be computed again; None if there is none, or it has begun already."""
     config = request.config
     needed = config["verify"] or config["resume"] is None
     return read_winner(config["best"]) if config["best"] is not None and needed else None
@@ -237,7 +237,7 @@ def _axes_text(request: BatchRequest) -> str:
 
 
 def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:
-    """Record what has ended, and say how to go on; what hangs may be cut off."""
+    """Record what has ended, and say how to continue; what hangs may be cut off."""
     try:
         message = _end_early(session)
     except Interrupted:
@@ -247,7 +247,7 @@ def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:
 
 
 def _say(text: str) -> None:
-    # The terminal may be what has gone.
+    # The terminal itself may be gone.
     with contextlib.suppress(OSError):
         say(text)
 
@@ -270,7 +270,7 @@ def _end_early(session: Session) -> str:
 
 
 def _abandon(session: Session) -> None:
-    """Leave nothing behind that looks as if it ran on, whatever has gone wrong."""
+    """Leave nothing behind that seems to be running, whatever went wrong."""
     with contextlib.suppress(Exception):
         session.stop()
     if session.recording.recorder is None:
@@ -289,9 +289,9 @@ def _how_to_go_on(session: Session) -> str:
 
 
 def _already_complete(session: Session, output: TextIO) -> BatchOutcome:
-    # Its process may have died just before it moved them.
+    # Its process may have died just before moving them.
     say(publish(session.workspace.reports, session.workspace.output_dir))
-    if not session.failed:  # failed runs may run again, and need the returns of the others
+    if not session.failed:  # if failed runs run again, they need the returns of the others
         session.workspace.close()
     finished(0)
     tell(

@@ -73,7 +73,7 @@ from backtest_batch.workers.watch import UNKNOWN
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What is added to a run after it was recorded.
+    """Curve and files that are added to a run after it was recorded.
 
     Attributes
     ----------
@@ -132,24 +132,24 @@ log = logging.getLogger("backtest_batch")
 MakeExecutor = Callable[[ExecutorSettings], ComputesChunks]
 
 FULL_ARTIFACTS_RUNS = 500
-"""Up to so many runs keep their files with tracking.artifacts=auto."""
+"""Up to this number of runs, tracking.artifacts=auto keeps the files of all."""
 TOP_ARTIFACTS = 50
-"""So many of the best runs keep theirs in a larger batch."""
+"""Number of best runs whose files a larger batch keeps."""
 
 DELETED = "they were deleted while the batch ran"
-"""Why returns and files are missing that had been written."""
+"""Reason for missing returns and files that had been written."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Session:
-    """One batch from its plan to its end; what has become of its runs is added while it runs.
+    """One batch from its plan to its end; results of its runs are added as they end.
 
-    Used in a ``with`` statement, at the end of which its workers end and its claim is released.
+    To be used in a ``with`` statement, at whose end workers end and the claim is released.
 
     Attributes
     ----------
     request, plan
-        What was asked for, and the runs that came of it.
+        What was requested, and the planned runs.
     batch_id
         Unique name of the batch.
     workspace
@@ -161,7 +161,7 @@ class Session:
     facts
         Provenance: machine, packages, version control.
     resume_notes
-        What resume needs beyond what the store holds.
+        What resume needs and the store does not hold.
     earlier
         What an earlier attempt left; None for a new batch.
     again
@@ -176,7 +176,7 @@ class Session:
     late_files
         Folders with files of runs that were recorded without them, by run key.
     extras, recorded_extras
-        What is still to be added to runs that are recorded, and what was added, by run key.
+        What is still to be added to recorded runs, and what was added, by run key.
     notes
         What the user should know before reading the results.
     """
@@ -206,7 +206,7 @@ class Session:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
-            # What went wrong before is the news, not what goes wrong because of it.
+            # The first error matters, not those that follow from it.
             with contextlib.nullcontext() if error is None else contextlib.suppress(Exception):
                 self.end_workers()
         finally:
@@ -236,7 +236,7 @@ class Session:
 
     @cached_property
     def in_order(self) -> Sequence[RunRecord]:
-        """The runs that have ended, in the order of the plan; made anew when one has ended."""
+        """The runs that have ended, in the order of the plan; made anew whenever one ends."""
         ended = (self.records.get(run.run_key) for run in self.plan.runs)
         return [record for record in ended if record is not None]
 
@@ -261,7 +261,7 @@ class Session:
 
     @property
     def computes_best_again(self) -> bool:
-        """Whether the best runs are computed a second time, for their files."""
+        """Whether the best runs are computed a second time to write their files."""
         return self.keeps_top_files and not self.pending
 
     @cached_property
@@ -273,7 +273,7 @@ class Session:
 
     @cached_property
     def chunks(self) -> list[list[RunSpec]]:
-        """The runs to compute, as the workers get them; fixed when this is read first."""
+        """The runs to compute, as the workers get them; fixed at the first access."""
         todo = [*self.pending, *self.again]
         return group_runs(todo, self.config["n_jobs"], self.profiled)
 
@@ -296,7 +296,7 @@ class Session:
         self.benchmarks.update(metrics)
 
     def compute_again(self, runs: Sequence[RunSpec]) -> None:
-        """Compute finished runs once more, since their returns or files are not here."""
+        """Compute finished runs once more, because their returns or files are missing."""
         self.again.extend(runs)
         if runs:
             self.notes.append(
@@ -311,11 +311,11 @@ class Session:
         self.recording.start()
 
     def end_workers(self) -> None:
-        """End the workers, whatever they are doing; they may have ended already."""
+        """End the workers, whatever they are doing; does nothing if they have ended."""
         self.executor.close()
 
     def stop(self) -> None:
-        """End the workers, and wait until all that has ended is recorded."""
+        """End the workers, and wait until all runs that ended are recorded."""
         try:
             self.end_workers()
         finally:
@@ -326,7 +326,7 @@ class Session:
         self.extras.update(extras)
 
     def record_extras(self) -> None:
-        """Add to recorded runs what is still to be added; what the store does not take is kept."""
+        """Add extras to recorded runs; those that the store does not accept stay."""
         recording = self.recording
         if recording.error is not None or recording.recorder is None:
             return
@@ -339,7 +339,7 @@ class Session:
             self.extras.clear()
 
     def take_back_extras(self) -> None:
-        """Treat what was added to recorded runs as still to be added: the store has vanished."""
+        """Mark all extras as not yet added: the store has vanished."""
         self.extras = {**self.recorded_extras, **self.extras}
         self.recorded_extras = {}
 
@@ -373,12 +373,12 @@ class Session:
             self.recording.require_open()
 
     def recompute(self, runs: Sequence[RunSpec]) -> dict[str, RunResult | RunFailure | None]:
-        """Compute runs again for their files alone, as the last thing that workers do.
+        """Compute runs again just for their files; the workers do nothing after that.
 
         Returns
         -------
         dict
-            What came of it, by run key.
+            The record of each run, by run key.
         """
         outcomes: dict[str, RunResult | RunFailure | None] = {}
         wanted = frozenset(run.index for run in runs)
@@ -432,7 +432,7 @@ class Session:
         self._note_missing_files([record.spec.run_key], DELETED)
 
     def _take(self, ended: Sequence[RunRecord], reply: ChunkReply | None) -> list[RunRecord]:
-        """Note and record what has ended; return the runs that had not ended before."""
+        """Note and record runs that have ended; return those that had not ended before."""
         ended = [_masked(record) for record in ended]
         if reply is not None:
             fresh = {
@@ -450,7 +450,7 @@ class Session:
             if isinstance(record.outcome, RunResult) and record.outcome.in_sample
         }
         self.resume_notes.add("in_sample", fitted)
-        # A run that was done before was computed again for what was lost of it.
+        # A finished run was computed again for its lost returns or files.
         new = [item for item in ended if item.spec.run_key not in self.records]
         for record in ended:
             key, outcome = record.spec.run_key, record.outcome
@@ -511,7 +511,7 @@ def keeps_all_files(policy: str, n_runs: int) -> bool:
 
 
 def _masked(record: RunRecord) -> RunRecord:
-    """Return a run without the secrets that its error may name, and as it can be written."""
+    """Return a run without secrets in its error, and with text that can be written."""
     failure = record.outcome
     if not isinstance(failure, RunFailure):
         return record
@@ -525,10 +525,10 @@ def _masked(record: RunRecord) -> RunRecord:
 
 
 def _slim(record: RunRecord, known: Mapping[str, RunRecord]) -> RunRecord:
-    """Return what is needed of a run once it is handed to the recorder: a batch may be large."""
+    """Return what is still needed of a run that the recorder has: a batch may be large."""
     earlier = known.get(record.spec.run_key)
     if earlier is not None and isinstance(earlier.outcome, RunResult):
-        # Computed again for what was not recorded: that alone is news.
+        # Computed again for what was not recorded: only that is new.
         if not isinstance(record.outcome, RunResult):
             return earlier
         return replace(
@@ -554,7 +554,7 @@ def _count(record: RunRecord, progress: ProgressDisplay, metric: str | None) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class _Continued:
-    """The batch that is taken up again: what the store has of it, and where its files are."""
+    """The batch that is resumed: what the store has of it, and where its files are."""
 
     batch_id: str
     document: BatchDocument | None
@@ -563,7 +563,7 @@ class _Continued:
 
     @property
     def output_dir(self) -> Path:
-        """The folder that the batch had, when it is on this machine."""
+        """The folder of the batch, if it is on this machine."""
         if self.document is None:
             return default_output_dir(self.batch_id)
         return self.document.output_dir
@@ -577,7 +577,7 @@ def open_session(
     *,
     rerun_of: str = "",
 ) -> Session:
-    """Make the folders, start the workers, and begin to open the store beside them.
+    """Make the folders, start the workers, and open the store in the background.
 
     Parameters
     ----------
@@ -593,10 +593,10 @@ def open_session(
     Raises
     ------
     ConfigurationError
-        When the folders cannot be made, a user's tag has a name of ours, or the batch that is to
-        be continued is still running.
+        When the folders cannot be made, a user's tag has a reserved name, or the batch to be
+        continued is still running.
     SelectionError, StoreError
-        When the batch that is to be continued cannot be read.
+        When the batch to be continued cannot be read.
     """
     config = request.config
     tags = user_tags(config)
@@ -660,14 +660,14 @@ def open_session(
 
 
 def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
-    """Find the batch that ``resume`` names, in the store or, when it was lost, in its folder."""
+    """Find the batch that ``resume`` names, in the store or, if that is lost, in its folder."""
     batch_id = str(config["resume"])
     document = local_document(batch_id)
     store, earlier = None, None
     try:
         store = open_configured(config, create=False)
         handle = find_batch(store, batch_id)
-        if not holds(batch_id, handle.mlflow_run_id):  # its command names the store otherwise
+        if not holds(batch_id, handle.mlflow_run_id):  # its command names the store differently
             claim_batch(store, handle)
         earlier = earlier_runs(store, batch_id, plan, rerun_failed=config["rerun_failed"])
     except (SelectionError, StoreNotFoundError):
@@ -678,7 +678,7 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
     if earlier is not None and store is not None:
         batch_id = earlier.handle.batch_id
         if not is_batch_id(batch_id):
-            raise SelectionError(f"resume={batch_id!r}: is no batch_id of this package")
+            raise SelectionError(f"resume={batch_id!r}: is not a batch_id of this package")
         if document is None:
             with contextlib.suppress(StoreError):
                 document = stored_document(store, earlier.handle)

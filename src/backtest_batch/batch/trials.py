@@ -1,4 +1,4 @@
-"""What a batch tries: its trials, and where the prices come from on which they are tried."""
+"""What a batch tries: its trials, and the source of the prices that they are tried on."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,24 +13,24 @@ _OURS = "backtest_batch."
 
 
 def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
-    """Return a hash of what the researcher chose in each run: equal choices, equal label.
+    """Return a hash of the researcher's choices in each run: equal choices, equal label.
 
-    A strategy of the user's is another choice when its code is: whoever changes it and runs it
-    again has tried two.
+    A user's strategy with changed code is another choice: changing it and running it again are two
+    trials.
 
     Parameters
     ----------
     runs
         Planned runs.
     kinds
-        Which keys are conditions, and no choices.
+        Which keys are conditions rather than choices.
     """
     names = [
         name for name in sorted(SWEEPABLE) if kinds.divides(name) or not kinds.is_scenario(name)
     ]
     divided = frozenset(filter(kinds.divides, names))
     conditions = frozenset(filter(kinds.is_scenario, names))
-    # Runs share the nodes of their data, of which there may be ten thousand.
+    # Runs share the nodes of their data; there may be ten thousand runs.
     nodes: dict[int, str] = {}
     labels = []
     for run in runs:
@@ -50,7 +50,7 @@ def decision_labels(runs: Sequence[RunSpec], kinds: AxisKinds) -> list[str]:
 
 
 def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, Any]:
-    """Return what of a node is chosen, where keys below it are named."""
+    """Return the chosen part of a node, where keys below it are named."""
     chosen = {}
     for key, value in node.items():
         below = f"{name}.{key}"
@@ -68,12 +68,12 @@ def source_label(config: Mapping[str, Any]) -> str:
 
 
 def source_kind(config: Mapping[str, Any]) -> str:
-    """Return of what kind the source of the prices is, such as ``CsvFile``."""
+    """Return the kind of the price source, such as ``CsvFile``."""
     return str(config["data"]["_target_"]).rpartition(".")[2]
 
 
 def tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
-    """Return what a batch tries, by the source of the prices, and of what kind each source is."""
+    """Return what a batch tries by price source, and the kind of each source."""
     labels = decision_labels(plan.runs, AxisKinds.of(request.config))
     tried: dict[str, set[str]] = {}
     sources: dict[str, str] = {}

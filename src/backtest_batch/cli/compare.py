@@ -103,7 +103,7 @@ def read_config(arguments: Sequence[str]) -> CompareConfig:
 
 
 def run_comparison(config: CompareConfig) -> Path:
-    """Compare the selected runs, write the tables, print the leaderboard; return the folder.
+    """Compare the selected runs, write the tables, print the leaderboard, return the folder.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def run_comparison(config: CompareConfig) -> Path:
     folder = _folder(config)
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
-    # All is there: a signal would only spoil the output.
+    # Everything is written: a signal would only spoil the output.
     finished(0)
     _print(store, config, conclusion, assessment, folder)
     return folder
@@ -182,7 +182,7 @@ def _title(selection: RunSelection) -> str:
 
 
 def _facts(store: Store, config: CompareConfig, selection: RunSelection) -> dict[str, str]:
-    """Return what stands at the head of the report."""
+    """Return the facts at the head of the report."""
     batches = selection.table.runs["batch_id"].unique().tolist()
     shown = ", ".join(map(str, batches[:_TITLED_BATCHES]))
     more = len(batches) - _TITLED_BATCHES
@@ -230,7 +230,7 @@ def _sentence(assessment: Mapping[str, Any]) -> str:
 
 
 def _refuse_unranked(conclusion: Conclusion) -> None:
-    """Say why no run has a rank, and by what runs could be ranked.
+    """Say why no run has a rank, and by which metrics runs could be ranked.
 
     Raises
     ------
@@ -241,22 +241,22 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
     counts = unranked_counts(conclusion.ranked)
     kinds = [f"{reason} ({count:,})" for reason, count in counts.items()]
     listed = "; ".join(kinds[:_LISTED_REASONS])
-    said = f"none of the {len(table):,} selected runs can be ranked: {listed}"
+    message = f"none of the {len(table):,} selected runs can be ranked: {listed}"
     if len(table) == 1:
-        said = f"the only selected run cannot be ranked: {'; '.join(counts)}"
+        message = f"the only selected run cannot be ranked: {'; '.join(counts)}"
     present = table.metrics.notna().any()
     lacking = [name for name in ranking.metrics if not present.get(name, default=False)]
-    held = [name for name in result_metric_names(present.index) if present[name]]
+    available = [name for name in result_metric_names(present.index) if present[name]]
     if lacking:
-        said = f"rank_by={', '.join(lacking)}: {said}"
-        said += f". They have {', '.join(held)}" if held else ""
+        message = f"rank_by={', '.join(lacking)}: {message}"
+        message += f". They have {', '.join(available)}" if available else ""
     elif ranking.constraints:
-        said = f"constraints={'; '.join(map(str, ranking.constraints))}: {said}"
-    raise SelectionError(said)
+        message = f"constraints={'; '.join(map(str, ranking.constraints))}: {message}"
+    raise SelectionError(message)
 
 
 def _folder(config: CompareConfig) -> Path:
-    """Make the folder of the comparison; of two that begin in one second each has its own."""
+    """Make the folder of the comparison; two that begin in the same second get one each."""
     try:
         if config.output_dir:
             folder = Path(config.output_dir)

@@ -1,4 +1,4 @@
-"""The command ``python -m backtest_batch``: from what is typed to the exit code."""
+"""The command ``python -m backtest_batch``: from its arguments to its exit code."""
 
 import contextlib
 import importlib.metadata
@@ -30,7 +30,7 @@ def exit_code_of(
     schema: type = BatchConfig,
     begun: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Do the work of a command and return the exit code; whatever happens, there is one.
+    """Do the work of a command and return its exit code, whatever happens.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def exit_code_of(
     schema
         The keys of the command, for its messages.
     begun
-        Says whether something has been begun that an error of ours has broken off.
+        Tells whether something had begun when one of our errors ended it.
     """
     with forgiving_output() as output:
         code = _code(work, schema, begun)
@@ -61,7 +61,7 @@ def _code(work: Callable[[], int], schema: type, begun: Callable[[], bool]) -> i
     except Interrupted as interruption:
         sys.stderr.write(f"Interrupted ({interruption}); nothing was run.\n")
         return interruption.exit_code
-    except KeyboardInterrupt:  # in a process of somebody else's
+    except KeyboardInterrupt:  # in another program's process
         sys.stderr.write("Interrupted.\n")
         return 130
     except Exception as error:  # noqa: BLE001 - a fault of ours must be readable, too
@@ -81,7 +81,7 @@ SHOWING = frozenset(
         *("--version", "--resolve", "-sc", "--shell-completion"),
     }
 )
-"""Options that show something instead of running a batch; Hydra knows how."""
+"""Options that show something instead of running a batch; Hydra handles them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        What follows the command's name; by default that of this process.
+        The words after the command's name; by default those of this process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     tasks: list[Task] = []
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"backtest_batch {importlib.metadata.version('backtest-batch')}\n")
             return 0
         asked = read_arguments(readable(given))
-        # What stands for standard output now loses nothing by a full disk.
+        # From here on a full disk does not fail what is printed.
         task = Task(sys.stdout)
         tasks.append(task)
         if any(item.partition("=")[0] in SHOWING for item in asked.options):
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(asked: Arguments, task: Task) -> None:
-    """Let Hydra show what its options ask for."""
+    """Let Hydra show what its options request."""
     from hydra import version
     from hydra._internal.utils import _run_hydra, get_args_parser
 
@@ -132,7 +132,7 @@ def _show(asked: Arguments, task: Task) -> None:
 
 @contextlib.contextmanager
 def _full_errors() -> Iterator[None]:
-    """Let Hydra raise errors; it would print them itself and exit with 1."""
+    """Let Hydra raise errors, instead of printing them and exiting with 1."""
     previous = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:

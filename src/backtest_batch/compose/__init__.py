@@ -1,1 +1,1 @@
-"""From what is asked for to composed configurations, by Hydra's grammar and its config groups."""
+"""From a request to composed configurations, by Hydra's grammar and its config groups."""

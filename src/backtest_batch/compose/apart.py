@@ -1,8 +1,8 @@
-"""Hydra kept apart from the Hydra of a program around us.
+"""Hydra, isolated from that of a program around us.
 
-Hydra keeps what it is doing in globals: one application, one configuration store, one set of
-resolvers a process. ``run_sweep`` may be called by a program that is a Hydra application itself,
-or by a notebook after ``hydra.initialize``, and by several threads at once.
+Hydra keeps its state in globals: one application, one configuration store, one set of resolvers per
+process. ``run_sweep`` may be called by a program that is a Hydra application itself, or by a
+notebook after ``hydra.initialize``, and by several threads at once.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ from hydra.version import VersionBase
 from omegaconf.basecontainer import BaseContainer
 
 OF_A_PROGRAM = frozenset({GlobalHydra, HydraConfig, ConfigStore, JobRuntime, VersionBase})
-"""What Hydra keeps of the program that it is running."""
+"""Attributes in which Hydra keeps the state of the program that it runs."""
 
 PROVIDER = "batch"
-"""Who has stored our nodes in Hydra's configuration store."""
+"""The modules that stored our nodes in Hydra's configuration store."""
 
 _one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-    """Give the block a Hydra that nobody has used, and put back afterwards what was there.
+    """Give the block an unused Hydra, and restore the former one afterwards.
 
-    Only what is installed is known inside: Hydra's own nodes, those of plugins and ours, but not
+    Inside, Hydra knows only what is installed: its own nodes, those of plugins and ours, but not
     what the program around it has stored. A second thread waits until the first has left.
     """
     with _one_at_a_time:
@@ -52,7 +52,7 @@ def apart() -> Iterator[None]:
         }
         own.repo["hydra"] = dict(stored["hydra"])
         if getattr(stored["hydra"]["config.yaml"], "provider", None) != "hydra":
-            # Programs configure their Hydra by storing this one anew. It takes time to make.
+            # Programs replace this node to configure their Hydra. It takes time to make.
             own.store(group="hydra", name="config", node=HydraConf, provider="hydra")
         try:
             yield

@@ -1,9 +1,9 @@
-"""What people type, read: values are quoted, batch files and flags put in, sweeps told apart.
+"""Read what people type: quote values, expand batch files and flags, recognise sweeps.
 
 Hydra's grammar takes letters of ASCII, digits and some characters without quotes, and the shell has
 removed the quotes that were typed around a value. So ``separator=;``, ``symbols=[^GSPC]`` and
-``description=profit & loss!`` come without any. They can mean one thing only, and are read so:
-values that Hydra reads only within quotes get them where that is unambiguous.
+``description=profit & loss!`` come without any. Such values can mean only one thing: they get the
+quotes that Hydra needs where that is unambiguous.
 """
 
 import json
@@ -50,10 +50,10 @@ from backtest_batch.errors import ConfigurationError
 from backtest_batch.report.tables import one_line
 
 SIMPLE = re.compile(r"[\w./:+*@?|%-]+(,[\w./:+*@?|%-]+)*", re.ASCII)
-"""Values that Hydra reads as they are."""
+"""Values that Hydra reads without quotes."""
 
 TYPED_KEY = re.compile(r"(~|\+{0,2})[A-Za-z_$][\w$-]*([./][\w$-]+)*(@[\w.$:/-]*)?", re.ASCII)
-"""Keys as Hydra reads them: ``key.key``, ``group/group``, ``group@package``, and what they do."""
+"""Keys as Hydra reads them: ``key.key``, ``group/group``, ``group@package``, with prefixes."""
 
 QUERY_KEYS = ("data.query",)
 """Keys that take a query of a database."""
@@ -75,13 +75,13 @@ class _UnreadableError(Exception):
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments that were typed as Hydra reads them.
+    """Return the typed arguments in the form that Hydra reads.
 
     Raises
     ------
     ConfigurationError
         When one is not ``key=value``, or its value can mean several things or none; the message
-        names the character that is at fault, and what to type.
+        names the character at fault, and what to type.
     """
     options, typed = divide(arguments)
     value_follows = False
@@ -100,14 +100,14 @@ def _check_option(option: str) -> None:
     name, _, value = option.partition("=")
     if name in OPTIONS_WITH_VALUE or name in FLAGS:
         return
-    said, key = f"{one_line(name)}: is no option", name.strip("-").replace("-", "_")
+    message, key = f"{one_line(name)}: is not an option", name.strip("-").replace("-", "_")
     if TYPED_KEY.fullmatch(key) and len(key) > 1:
-        said += f"; keys are written without dashes: {key}={one_line(value) or '...'}"
-    raise ConfigurationError(said)
+        message += f"; keys are written without dashes: {key}={one_line(value) or '...'}"
+    raise ConfigurationError(message)
 
 
 def typed_text(key: str, text: str) -> str:
-    """Return what to type in a shell so that a value is one text."""
+    """Return what to type in a shell for a value that is one text."""
     quoted = quote_text(text) if '"' in text or "\\" in text else f'"{text}"'
     return shlex.quote(f"{key}={quoted}")
 
@@ -162,7 +162,7 @@ def _value(key: str, text: str) -> str:
 
 
 def _fault(argument: str) -> str | None:
-    """Return what Hydra says of an argument that it cannot read."""
+    """Return Hydra's error about an argument that it cannot read."""
     try:
         value = OverridesParser.create().parse_override(argument).value()
     except HydraException:
@@ -170,7 +170,7 @@ def _fault(argument: str) -> str | None:
         usage = USAGES.get(called[1]) if called else None
         return f"is no {usage}" if usage else "cannot be read"
     if isinstance(value, list | dict) and _holds_sweep(value):
-        return "a sweep stands inside of a list or a mapping"
+        return "a sweep is inside a list or a mapping"
     return None
 
 
@@ -181,14 +181,14 @@ def _holds_sweep(value: Any) -> bool:
 
 
 class _Reader:
-    """Reads a value from left to right, and writes it with quotes where Hydra needs them."""
+    """Reads a value from left to right, and adds the quotes that Hydra needs."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
 
     def read(self) -> str:
-        """Return the whole value: one element, or several of a sweep."""
+        """Return the whole value: one element, or several in a sweep."""
         elements = self._elements("")
         return ",".join(elements)
 
@@ -226,10 +226,10 @@ class _Reader:
         return self._word(ends)
 
     def _closed(self, written: str, ends: str) -> str:
-        """Return what a bracket held; nothing else may stand beside it."""
+        """Return the content of a bracket; nothing may follow the bracket."""
         self._skip_spaces()
         if self._next and self._next not in ends:
-            raise _UnreadableError(f"{self._next} stands behind {written[-1]}")
+            raise _UnreadableError(f"{self._next} follows {written[-1]}")
         return written
 
     def _mapping(self) -> str:
@@ -239,7 +239,7 @@ class _Reader:
             key = self._key()
             if self._next != ":":
                 raise _UnreadableError(
-                    f"{one_line(str(key))} stands in {{}} without a colon and a value"
+                    f"{one_line(str(key))} is in {{}} without a colon and a value"
                 )
             self._at += 1
             self._skip_spaces()
@@ -256,7 +256,7 @@ class _Reader:
         return quote({key: _evaluated(item) for key, item in items.items()})
 
     def _word(self, ends: str) -> str:
-        """Return what stands before one of the characters that end it, as Hydra reads it."""
+        """Return the text up to one of the characters that end it, as Hydra reads it."""
         word = self._passed(ends)
         if _fault(f"key={word}") is None:
             return word
@@ -275,7 +275,7 @@ class _Reader:
         return re.sub(r"\\([ :=,()\[\]{}\\])", r"\1", text)
 
     def _passed(self, ends: str, *, is_key: bool = False) -> str:
-        """Go to one of the characters that end a word, and return the word."""
+        """Move to one of the characters that end a word, and return the word."""
         start = self._at
         while self._next and self._next not in ends:
             character = self._next
@@ -305,7 +305,7 @@ class _Reader:
             self._at += 1
 
     def _skip_bracket(self, *, required: bool) -> None:
-        """Go behind the bracket that closes the next one; commas between do not separate."""
+        """Move past the bracket that closes the next one; commas inside do not separate."""
         opening, depth = self._next, 0
         for position in range(self._at, len(self._text)):
             if self._text[position] == opening:
@@ -336,16 +336,16 @@ def _evaluated(text: str) -> Any:
 PROFILING_FLAG = "--with-profiling"
 
 MOST_VALUES = 10_000_000
-"""A file may hold no more values than these, with every alias (``*name``) in full."""
+"""Most values in a file, with every alias (``*name``) expanded."""
 
 KEY = re.compile(r"[A-Za-z_][\w-]*([./][\w-]+)*", re.ASCII)
 
 
 def expand_arguments(arguments: Arguments) -> Arguments:
-    """Return one argument for each key, with keys in place of what stands for them.
+    """Return one argument per key, with shorthands replaced by the keys they stand for.
 
-    ``--with-profiling`` becomes ``profiling.enabled=true``, and ``batch_file`` the keys that the
-    file holds; a key that is given beside it is not taken from the file.
+    ``--with-profiling`` becomes ``profiling.enabled=true``, and ``batch_file`` the keys in the
+    file, except those that are also given beside it.
 
     Raises
     ------
@@ -360,7 +360,7 @@ def expand_arguments(arguments: Arguments) -> Arguments:
     name = expanded.value("batch_file")
     if name is None:
         return expanded.merged()
-    # strategy={fast: 10} sets a value, and leaves the choice of the file.
+    # strategy={fast: 10} sets a value, and does not replace the file's choice.
     given = {item.key for item in keys if not item.is_mapping or item.key in WHOLE_NODES}
     from_file = [item for item in read_batch_file(Path(name)) if item.key not in given]
     return expanded.with_keys([*from_file, *keys]).merged()
@@ -385,7 +385,7 @@ def read_batch_file(path: Path) -> list[Argument]:
         raise ConfigurationError(f"{where}must not name another batch_file")
     if "trust" in content:
         raise ConfigurationError(
-            f"{where}must not hold trust; whoever trusts another's batch types it"
+            f"{where}must not hold trust; to trust a batch, type trust=true on the command line"
         )
     for key in content:
         if not isinstance(key, str) or not KEY.fullmatch(key):
@@ -406,7 +406,7 @@ def _content(path: Path, where: str) -> Any:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{where}is not UTF-8 text ({error})") from error
-    except ValueError as error:  # a character that no path can have
+    except ValueError as error:  # a character that paths cannot have
         raise ConfigurationError(f"{where}cannot be read ({error})") from error
     try:
         content = _json(text) if kind == "JSON" else yaml.load(text, _Loader)
@@ -415,7 +415,7 @@ def _content(path: Path, where: str) -> Any:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where}is not valid {kind}: {_yaml_problem(error)}") from error
     except RecursionError as error:
-        raise ConfigurationError(f"{where}is nested too deeply, or holds itself") from error
+        raise ConfigurationError(f"{where}is nested too deeply, or contains itself") from error
     except ConfigurationError:
         raise
     except ValueError as error:
@@ -424,7 +424,7 @@ def _content(path: Path, where: str) -> Any:
 
 
 def _size(value: Any, known: dict[int, int | None]) -> int:
-    """Return how many values a value holds; aliases are counted wherever they stand."""
+    """Return how many values a value holds; each use of an alias counts."""
     if not isinstance(value, Mapping | list):
         return 1
     if id(value) not in known:
@@ -452,8 +452,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML as the command line reads values.
 
-    A date stays text, 1e-3 is a number; no and on, 12:30 and 0700 are text, while PyYAML takes them
-    for false and true, 750 and 448. A key that stands twice is an error.
+    A date stays text, 1e-3 is a number; no and on, 12:30 and 0700 are text, which PyYAML reads as
+    false and true, 750 and 448. A repeated key is an error.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
@@ -525,16 +525,16 @@ class RangeValues(Sequence[int | float]):
     def __getitem__(self, position: slice) -> "list[int | float]": ...
     def __getitem__(self, position: int | slice) -> "int | float | list[int | float]":
         if isinstance(position, slice):
-            return [self[place] for place in range(*position.indices(self.n_values))]
+            return [self[index] for index in range(*position.indices(self.n_values))]
         value = self.start + self.step * range(self.n_values)[position]
         return int(value) if self.whole else float(value)
 
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """The values of a sweep that was typed; they are made when they are asked for.
+    """The values of a typed sweep, made on demand.
 
-    Two are equal when they give the same values in the same order, however they are written.
+    Two are equal if they give the same values in the same order, however they are written.
     """
 
     override: Override
@@ -545,12 +545,12 @@ class Swept:
         return argument_text(str(self.override.input_line))
 
     def values(self, loader: ConfigLoader | None = None) -> Sequence[Any]:
-        """Return the values; those of a ``glob`` are choices that the loader knows.
+        """Return the values; a ``glob`` yields choices that the loader knows.
 
         Raises
         ------
         ConfigurationError
-            When there is none, or no end of them.
+            When there is none, or infinitely many.
         """
         self.override.config_loader = loader
         return _sweep_values(self.override)
@@ -578,7 +578,7 @@ class Swept:
 
 
 def read_arguments(texts: Sequence[str]) -> Arguments:
-    """Return what a command line asks for: its options, and its keys with their values.
+    """Return the options of a command line, and its keys with their values.
 
     Raises
     ------
@@ -618,12 +618,12 @@ def _sweep_values(override: Override) -> Sequence[Any]:
 
 
 def _range_values(sweep: RangeSweep, text: str) -> RangeValues:
-    """Return the values of ``range(start, stop, step)``, counted and not yet made.
+    """Return the values of ``range(start, stop, step)``, counted but not yet made.
 
     Raises
     ------
     ConfigurationError
-        When there is no end of them, or no number of them that a computer knows.
+        When there are infinitely many, or more than can be counted.
     """
     given = (sweep.start or 0, sweep.stop, sweep.step)
     start, stop, step = (Decimal(str(part)) for part in given)

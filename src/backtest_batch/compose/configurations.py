@@ -1,8 +1,8 @@
-"""From what is asked for to the request of a batch: each combination of its grid, composed.
+"""From arguments to the request of a batch: each combination of its grid, composed.
 
-Hydra composes once for each distinct choice of config groups; the values of a run are then
-applied to a copy. That is what Hydra does for one run, without the cost of reading every file
-again for each of them. With ``fast_compose=false`` Hydra does all of it.
+Hydra composes once for each distinct choice of config groups; the values of a run are then applied
+to a copy. Hydra does the same for one run; this saves reading every file again for each of them.
+With ``fast_compose=false`` Hydra does all of it.
 """
 
 import copy
@@ -73,9 +73,9 @@ class Composer:
     hydra_overrides
         Overrides of the node ``hydra`` that belong to the command (a search path, say).
     batch
-        The configuration of the batch: what no run may set for itself.
+        The configuration of the batch, which runs cannot change.
     sources
-        Arguments that say where configuration is looked for; each run's command begins with them.
+        Arguments that say where to look for configuration; each run's command begins with them.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Composer:
         self._bases: dict[tuple[str, ...], Base] = {}
 
     def compose(self, grid: Grid) -> Iterator[Composition]:
-        """Yield every combination of the grid; what is wrong stands in its ``faults``."""
+        """Yield every combination of the grid; errors are in its ``faults``."""
         for run_id, assignments in grid.combinations():
             replaced = {item.key for item in assignments}
             constants = tuple(item for item in grid.constants if item.key not in replaced)
@@ -109,7 +109,7 @@ class Composer:
         try:
             plain, faults = self._configuration(constants, assignments, overrides)
         except (HydraException, OmegaConfBaseException) as error:
-            # The chosen file is missing, or it does not compose; then Hydra says why.
+            # The chosen file is missing, or does not compose; Hydra says why.
             plain, faults = None, [_composition_fault(error, (*assignments, *constants))]
         if plain is not None:
             swept = {item.key: _swept_value(plain, item) for item in assignments}
@@ -131,7 +131,7 @@ class Composer:
             try:
                 return resolve(self._load(overrides))
             except (HydraException, OmegaConfBaseException) as error:
-                # Hydra stops at the first fault; the other way finds them all.
+                # Hydra stops at the first fault; the fast way finds them all.
                 refused = error
         groups = tuple(item for item in assignments if item.is_group)
         values = tuple(item for item in assignments if not item.is_group)
@@ -143,7 +143,7 @@ class Composer:
     def _set_for_the_batch(
         self, plain: Mapping[str, Any], assignments: Assignments
     ) -> Iterator[Fault]:
-        """Yield what the files of a swept group set although it belongs to the whole batch."""
+        """Yield faults: keys of the whole batch that files of a swept group set."""
         swept = " ".join(item.override for item in assignments if item.is_group)
         for name, role in roles().items():
             if role.determines_results or role is Role.LABEL or name not in plain:
@@ -234,7 +234,7 @@ class Base:
         changes = _difference(self._plain, plain)
         if changes is None:
             return None
-        # What is set to the value it has already is set: an interpolation no longer follows.
+        # Setting a key to its present value matters: an interpolation no longer follows.
         return changes | _set_leaves(item, plain)
 
 
@@ -242,7 +242,7 @@ PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 
 
 def _interpolations_are_plain(config: DictConfig) -> bool:
-    """Return whether each interpolation is the value of one other key and nothing else."""
+    """Return whether each interpolation is just the value of one other key."""
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     return all(
@@ -283,7 +283,7 @@ def _leaf_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
-    """Return ``plain`` with the changes; what is not changed is shared, not copied."""
+    """Return ``plain`` with the changes; unchanged parts are shared, not copied."""
     result = dict(plain)
     own: set[KeyPath] = set()
     for changes in parts:
@@ -299,7 +299,7 @@ def _changed(plain: dict[str, Any], parts: Sequence[Changes]) -> dict[str, Any]:
 
 
 def apply(config: DictConfig, item: Assignment) -> Fault | None:
-    """Set one value as Hydra's command line would; return what is wrong with it, or None."""
+    """Set one value as Hydra's command line would; return the fault, or None."""
     try:
         if item.prefix == "~":
             parent, _, last = item.key.rpartition(".")
@@ -317,9 +317,9 @@ def apply(config: DictConfig, item: Assignment) -> Fault | None:
 
 
 def name_experiment(config: DictConfig) -> None:
-    """Write the name of the experiment into a configuration that leaves it open.
+    """Write the name of the experiment into a configuration without one.
 
-    What is recorded then says where it is, whatever the environment will be when it goes on.
+    The record then holds it, whatever the environment is when the batch is resumed.
     """
     if OmegaConf.select(config, "tracking.experiment", default="") is None:
         config.tracking.experiment = resolve_experiment(None)
@@ -358,7 +358,7 @@ def _composition_fault(error: BaseException, assignments: Assignments) -> Fault:
 
 
 def unknown_key(config: DictConfig, key: str) -> str:
-    """Say that a key is unknown, and name close ones."""
+    """Say that a key is unknown, and name similar ones."""
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
     names = [str(name) for name in node] if isinstance(node, DictConfig) else []
@@ -368,7 +368,7 @@ def unknown_key(config: DictConfig, key: str) -> str:
 
 @dataclass(frozen=True)
 class Compositions:
-    """The combinations of a grid, composed anew each time that they are iterated."""
+    """The combinations of a grid, composed anew in each iteration."""
 
     composer: Composer
     grid: Grid
@@ -382,16 +382,16 @@ def _path(key: str) -> KeyPath:
 
 
 def _swept_value(plain: dict[str, Any], item: Assignment) -> Scalar:
-    """Return the value of a swept key as its type made it; a group has the name of the choice."""
+    """Return the value of a swept key in its type; a group has the name of the choice."""
     if item.is_group or "[" in item.key:
         return _scalar(item.value)
     return _scalar(value_at(plain, _path(item.key)))
 
 
 def _scalar(value: Any) -> Scalar:
-    """Return a value that fits into a table's cell: a list or mapping as its JSON text.
+    """Return a value that fits into a table cell: a list or mapping as JSON text.
 
-    The store writes a list that was configured, and not swept, the same way.
+    The store writes a configured list, which was not swept, in the same way.
     """
     if isinstance(value, str | int | float | bool | None):
         return value
@@ -401,7 +401,7 @@ def _scalar(value: Any) -> Scalar:
 def faults_of(
     arguments: Sequence[Argument], config_folder: Path, config_name: str, further_folder: str | None
 ) -> list[Fault]:
-    """Return what is wrong with the keys and types of a command that does not compose.
+    """Return the faults in keys and types of a command that does not compose.
 
     Parameters
     ----------
@@ -427,7 +427,7 @@ def faults_of(
 
 
 MOST_VALUES = 1_000
-"""So many values of a key are looked at for faults."""
+"""Number of values per key that are checked for faults."""
 
 
 def _faults(
@@ -468,7 +468,7 @@ def _choice_fault(
 
 
 Run = Callable[..., Any]
-"""Runs the batch of a request, with another executor if one is given."""
+"""Runs the batch of a request, optionally with another executor."""
 
 LABELS = tuple(name for name, role in roles().items() if role is Role.LABEL)
 
@@ -483,11 +483,11 @@ def sweep_arguments(
     Parameters
     ----------
     asked
-        What the batch is asked for.
+        The request: keys and options.
     context, config
         What Hydra gives to a sweeper.
     run
-        What runs a batch: :func:`backtest_batch.batch.run.run`.
+        The function that runs a batch: :func:`backtest_batch.batch.run.run`.
 
     Raises
     ------
@@ -518,11 +518,11 @@ def make_request(
     Raises
     ------
     ConfigurationError
-        When a text of it cannot be recorded.
+        When a text in it cannot be recorded.
     """
     require_texts([*grid.texts, *batch.items()])
     n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
-    # Nothing is computed by a label, so that no secret in one needs to go any further.
+    # Labels do not affect results, so that a secret in one need not go any further.
     labels = {name: masked_values(batch[name], name) for name in LABELS}
     return BatchRequest(
         config={**batch, **labels, "n_jobs": n_jobs},
@@ -548,14 +548,14 @@ def launch_jobs(
     outcome
         The batch's.
     values
-        The ranking metric of each job, or what went wrong with it.
+        The ranking metric of each job, or why there is none.
     """
     loader, batch = context.config_loader, batch_config(config)
     jobs = [
         read_grid(read_arguments(overrides).keys, None, None, loader).constants
         for overrides in job_overrides
     ]
-    # What every job has is no parameter of the search.
+    # What all jobs share is not a parameter of the search.
     shared = tuple(item for item in jobs[0] if all(item in job for job in jobs))
     listed = tuple((None, tuple(item for item in job if item not in shared)) for job in jobs)
     grid = Grid(constants=shared, listed=listed)
@@ -577,7 +577,7 @@ def make_composer(
 
 
 def batch_config(config: DictConfig) -> dict[str, Any]:
-    """Return the batch's own configuration; a value that only runs have may be missing in it.
+    """Return the batch's own configuration, where values that only runs have may be missing.
 
     Raises
     ------

@@ -23,19 +23,19 @@ from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 
 COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume", "trust"})
-"""Root keys that say which runs a command has; a run of it does not repeat them."""
+"""Root keys that say which runs a command has; its runs do not repeat them."""
 
 GroupOptions = Callable[[str], Sequence[str]]
-"""The choices of a config group; none for a key that is no group."""
+"""The choices of a config group; none for a key that is not a group."""
 
 
 LISTED_VALUES = 100_000
-"""A range of more values is counted, and its values are made one by one when they are asked for."""
+"""Above this number, the values of a range are counted and made on demand, one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LateAssignments(Sequence[Assignment]):
-    """A key with each of very many values, made when they are asked for."""
+    """A key with each of very many values, made on demand."""
 
     key: str
     values: Sequence[Any]
@@ -50,7 +50,7 @@ class LateAssignments(Sequence[Assignment]):
     def __getitem__(self, position: slice) -> "list[Assignment]": ...
     def __getitem__(self, position: int | slice) -> "Assignment | list[Assignment]":
         if isinstance(position, slice):
-            return [self[place] for place in range(*position.indices(len(self)))]
+            return [self[index] for index in range(*position.indices(len(self)))]
         return Assignment(self.key, self.values[position], prefix=self.prefix)
 
 
@@ -92,7 +92,7 @@ class Grid:
 
     @property
     def texts(self) -> Iterator[tuple[str, Any]]:
-        """Its keys and values, as far as these are no numbers of a range."""
+        """Its keys and values, except the numbers of a range."""
         for axis in self.axes:
             if isinstance(axis.assignments, tuple):
                 yield from ((item.key, item.value) for item in axis.assignments)
@@ -111,7 +111,7 @@ class Grid:
 
 
 def _combined(axes: Sequence[Sequence[Assignment]]) -> Iterator[tuple[Assignment, ...]]:
-    """Yield what itertools.product does, which would make all values of late ones first."""
+    """Yield what itertools.product yields, without first making the values of late axes."""
     if all(isinstance(axis, tuple) for axis in axes):
         yield from itertools.product(*axes)
         return
@@ -125,14 +125,14 @@ def read_grid(
 ) -> Grid:
     """Return the grid that arguments, ``param_grid`` and ``runs`` span together.
 
-    Axes of the command line multiply those of ``param_grid``; the same key on the command line
-    replaces it there. An axis of one value is a constant.
+    Axes of the command line multiply those of ``param_grid``, but replace the same key there. An
+    axis with one value is a constant.
 
     Raises
     ------
     ConfigurationError
-        When a list is empty or malformed, when a key cannot be swept, or when ``runs`` stands
-        beside axes.
+        When a list is empty or malformed, when a key cannot be swept, or when there are both
+        ``runs`` and axes.
     """
     axes: dict[str, Axis] = {}
     constants: dict[str, Assignment] = {}
@@ -154,7 +154,7 @@ def read_grid(
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
         constants[key] = axes.pop(key).assignments[0]
     _refuse_unsweepable(axes, texts)
-    # A grid that stands in a file (experiment=...) would come back with that file.
+    # A grid in a file (experiment=...) would come back with that file.
     for key, grid in (("param_grid", param_grid), ("runs", runs)):
         if grid is not None and key not in given:
             constants[key] = Assignment(key, None)
@@ -170,7 +170,7 @@ def read_grid(
 
 
 def group_options(loader: ConfigLoader) -> GroupOptions:
-    """Return what knows the choices of each config group."""
+    """Return a function that knows the choices of each config group."""
 
     @functools.cache
     def options(key: str) -> Sequence[str]:
@@ -180,12 +180,12 @@ def group_options(loader: ConfigLoader) -> GroupOptions:
 
 
 def axis_of(argument: Argument, options: GroupOptions, loader: ConfigLoader) -> Axis:
-    """Return the values that an argument gives to its key; more than one is a sweep.
+    """Return the values that an argument gives its key; more than one is a sweep.
 
     Raises
     ------
     ConfigurationError
-        When it gives no value, or a group something else than a choice.
+        When there is no value, or a group gets something other than a choice.
     """
     value = argument.value
     values = value.values(loader) if isinstance(value, Swept) else [value]
@@ -193,7 +193,7 @@ def axis_of(argument: Argument, options: GroupOptions, loader: ConfigLoader) -> 
 
 
 def _axis(key: str, values: Sequence[Any], options: GroupOptions, prefix: str = "") -> Axis:
-    # The first value tells whether the key takes values at all, and not choices.
+    # The first value tells whether the key takes values rather than choices.
     first = _assignment(key, values[0], options, prefix)
     if isinstance(values, RangeValues) and len(values) > LISTED_VALUES:
         return Axis(key=key, assignments=LateAssignments(key=key, values=values, prefix=prefix))
@@ -203,7 +203,7 @@ def _axis(key: str, values: Sequence[Any], options: GroupOptions, prefix: str = 
 
 def _assignment(key: str, value: Any, options: GroupOptions, prefix: str = "") -> Assignment:
     choices = options(key)
-    # strategy=trend_baseline is a choice, strategy={fast: 10} sets values of the chosen.
+    # strategy=trend_baseline is a choice, strategy={fast: 10} sets values of the chosen one.
     is_choice = bool(choices) and not isinstance(value, Mapping)
     if is_choice and not isinstance(value, str) and prefix != "~":
         fault = Fault(key=key, value=value, allowed=f"must be one of: {', '.join(choices)}")
@@ -226,7 +226,7 @@ def _grid_axes(param_grid: Any, options: GroupOptions) -> Iterator[Axis]:
     for key, values in axes:
         if isinstance(values, Mapping) and values:
             raise ConfigurationError(
-                f"param_grid.{key}={values}: its keys are no names, so that none can be an axis; "
+                f"param_grid.{key}={values}: its keys are not names, so none can be an axis; "
                 f"give a list of mappings: {key}: [{values}]"
             )
         listed = list(values) if isinstance(values, list | tuple) else [values]
@@ -290,5 +290,5 @@ def _refuse_unsweepable(axes: Iterable[str], texts: Mapping[str, str] | None = N
 
 
 def _one_text(key: str, text: str) -> str:
-    # Quotes may have been added to what was typed, to parts of it: it is not repeated as typed.
+    # Quotes may have been added to parts of the typed text, so it is not repeated.
     return f"'{key}=\"...\"'" if "'" in text or '"' in text else typed_text(key, text)

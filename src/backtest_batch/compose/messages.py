@@ -1,4 +1,4 @@
-"""One readable message for what Hydra and OmegaConf have to say."""
+"""One readable message for each error of Hydra and OmegaConf."""
 
 import re
 import types
@@ -23,17 +23,17 @@ TYPE_NAMES: dict[Any, str] = {
     list: "a list",
     dict: "a mapping",
 }
-"""How people call the types of keys."""
+"""Names of the types of keys, for people."""
 
 PLUGINS = {("hydra/launcher", "joblib"): "joblib"}
-"""Choices that a plugin of Hydra brings, and the extra that installs it."""
+"""Choices that need a Hydra plugin, and the extra that installs it."""
 
 LONGEST_LIST = 12
-"""More keys than these are not listed in a message."""
+"""Most keys that a message lists."""
 
 
 def explain(error: BaseException, schema: type = BatchConfig) -> str:
-    """Return what the user should read: the key, the value and what is allowed.
+    """Return a message for the user: the key, the value and what is allowed.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def explain(error: BaseException, schema: type = BatchConfig) -> str:
 
 
 def _in_plain_words(text: str, schema: type) -> str | None:
-    """Return what Hydra says about ``+``, ``~`` and files, in our words; None for the rest."""
+    """Return our wording of Hydra's errors about ``+``, ``~`` and files; None for others."""
     chosen = re.match(r"Multiple values for (\S+)\.", text)
     if chosen:
         return f"{chosen[1]}: has a choice already; to choose another, leave out the +"
@@ -112,7 +112,7 @@ def _not_yaml(error: yaml.YAMLError) -> str:
 
 
 def choice_fault(error: BaseException) -> Fault | None:
-    """Return the group, the choice that it does not have, and those that it has."""
+    """Return the group, the unknown choice, and the choices that exist."""
     missing = re.search(r"Could not find '(.+)/(.*)'(\n|$)", str(error))
     if missing is None:
         return None
@@ -146,7 +146,7 @@ def resembling(key: str, known: Sequence[str]) -> str:
 
 
 def expected_type(key: str, schema: type = BatchConfig) -> str | None:
-    """Say which type a key of the schema takes; None for a key that it does not know."""
+    """Say which type a key of the schema takes; None for an unknown key."""
     node: Any = schema
     for part in key.lstrip("+~").split("."):
         if not (isinstance(node, type) and is_dataclass(node)):

@@ -1,7 +1,7 @@
 """Compute runs with any other Hydra launcher, such as the stock ``hydra/launcher=joblib``.
 
-Such a launcher answers only when its last job is back, and loses every answer when a worker
-dies; so the runs are recorded at the end, or as failed together.
+Such a launcher answers only when its last job is done, and loses every answer when a worker dies;
+so all runs are recorded at the end, or all as failed.
 """
 
 import pickle
@@ -24,17 +24,17 @@ from backtest_batch.workers.inside import run_chunk
 from backtest_batch.workers.settings import ExecutorSettings
 
 UNABLE = {"retries": 0, "timeout_seconds": None, "memory_limit_mb": None, "on_failure": "continue"}
-"""Keys that ask for what only an executor of ours can do, and their values when they do not."""
+"""Keys for features that only our executors have, and the values that turn them off."""
 
 
 @dataclass
 class StoredTask:
-    """What the launcher's jobs call: reads its task by its number and computes it."""
+    """Called by the launcher's jobs: reads a task by its number and computes it."""
 
     folder: Path
 
     def __call__(self, _: DictConfig) -> ChunkReply:
-        """Compute the run of the job that Hydra is running; its configuration is in the task."""
+        """Compute the run of Hydra's current job; its configuration is in the task."""
         number = int(HydraConfig.get().job.num)
         task: ChunkTask = pickle.loads((self.folder / f"{number}.task").read_bytes())
         return run_chunk(task)
@@ -53,7 +53,7 @@ class StockExecutor:
     def factory(
         cls, context: HydraContext, config: DictConfig, batch: Mapping[str, Any]
     ) -> Callable[[ExecutorSettings], "StockExecutor"]:
-        """Return what makes the executor once the batch's folders are known.
+        """Return the function that makes the executor once the batch's folders are known.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class StockExecutor:
         Raises
         ------
         ConfigurationError
-            When it asks for what such a launcher cannot do.
+            When it needs a feature that such a launcher does not have.
         """
         faults = [
             Fault(key=key, value=batch[key], allowed="needs hydra/launcher=batch")
@@ -87,7 +87,7 @@ class StockExecutor:
     def execute(
         self, chunks: Sequence[Sequence[RunSpec]], make_task: MakeTask
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
-        """Yield the records of all runs when the launcher has answered."""
+        """Yield the records of all runs once the launcher has answered."""
         runs = [run for chunk in chunks for run in chunk]
         self.running = len(runs)
         started_ms = time.time_ns() // 1_000_000
@@ -109,7 +109,7 @@ class StockExecutor:
             yield [_record(run, reply, started_ms)], reply if _finished(reply) else None
 
     def in_flight(self) -> list[tuple[RunSpec, int]]:
-        """Return nothing: what the launcher is computing is not known."""
+        """Return nothing: it is not known what the launcher is computing."""
         return []
 
     def close(self) -> None:

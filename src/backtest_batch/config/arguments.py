@@ -1,4 +1,4 @@
-"""What a batch is asked for: keys with their values, and options; and the same as text."""
+"""The request for a batch: keys with their values, and options; and the same as text."""
 
 import math
 import re
@@ -49,8 +49,8 @@ class Assignment:
 def quote(value: Any) -> str:
     """Return a plain value in Hydra's override grammar, quoted where it needs to be.
 
-    Hydra reads the text back as the same value. Its grammar knows no quotes around the keys of a
-    mapping; one whose keys need them is given as the YAML text that ``oc.create`` reads.
+    Hydra reads the text back as the same value. Its grammar has no quotes around the keys of a
+    mapping; a mapping that needs them is given as YAML text, which ``oc.create`` reads.
     """
     if value is None:
         return "null"
@@ -60,8 +60,8 @@ def quote(value: Any) -> str:
         return repr(value)
     if isinstance(value, Mapping):
         if not _keys_are_plain(value):
-            # Hydra keeps the argument as it was typed, too, and reads interpolations in it: within
-            # these quotes both are the same text.
+            # Hydra also keeps the argument as typed, and reads interpolations in it: within these
+            # quotes both are the same text.
             escaped = _yaml(value).replace('"', '\\"')
             return "'${oc.create:\"" + escaped + "\"}'"
         items = (f"{plain_key(key)}:{quote(item)}" for key, item in value.items())
@@ -75,7 +75,7 @@ def quote(value: Any) -> str:
 
 def quote_text(text: str) -> str:
     """Return text within quotes, as Hydra and OmegaConf read it."""
-    # A backslash escapes only in front of a quote, and those that stand there are doubled.
+    # A backslash escapes only before a quote; backslashes there are doubled.
     escaped = re.sub(r"(?<!\\)(\\*)(')", lambda found: found[1] * 2 + "\\'", text)
     return "'" + re.sub(r"(?<!\\)(\\+)\Z", lambda found: found[1] * 2, escaped) + "'"
 
@@ -97,12 +97,12 @@ def is_plain_key(key: str) -> bool:
 
 def plain_key(key: Any) -> str:
     """Return a plain key of a mapping in Hydra's override grammar."""
-    # Quotes would stand in the key itself; whatever separates is escaped.
+    # Quotes would become part of the key; separators are escaped.
     return re.sub(r"([ :=,()\[\]{}])", r"\\\1", key) if isinstance(key, str) else quote(key)
 
 
 def _yaml(value: Any) -> str:
-    """Return a plain value as YAML on one line, which is JSON where that can say it."""
+    """Return a plain value as YAML on one line: JSON wherever possible."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_yaml(key)}: {_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -115,7 +115,7 @@ def _yaml(value: Any) -> str:
 
 
 def _yaml_character(character: str) -> str:
-    # Quotes, backslashes and $ have a meaning in the texts around it, too.
+    # Quotes, backslashes and $ also have a meaning in the texts around it.
     if character.isprintable() and character not in "\"'\\$":
         return character
     code = ord(character)
@@ -125,7 +125,7 @@ def _yaml_character(character: str) -> str:
 def flatten(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the dotted path and the value of every leaf.
 
-    A mapping is a leaf when it is empty, or when a key of it could not be told from a path:
+    A mapping is a leaf if it is empty, or if one of its keys looks like a path:
     ``strategy: {weights: {BRK.B: 1}}`` sets ``strategy.weights``. Only the keys right below a node
     (``strategy: {factors.momentum: 1}``) may be paths themselves.
     """
@@ -138,7 +138,7 @@ def flatten(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def put_together(earlier: Any, later: Any) -> Any:
-    """Return what two values of one key are together: the later one, but mappings are merged."""
+    """Combine two values of one key: the later one wins, but mappings are merged."""
     if not (isinstance(earlier, Mapping) and isinstance(later, Mapping)):
         return later
     return {**earlier, **{key: put_together(earlier.get(key), later[key]) for key in later}}
@@ -172,12 +172,12 @@ FLAGS = frozenset(
 )
 """Options without a value: Hydra's, and our own."""
 SOURCE_OPTIONS = frozenset({"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"})
-"""Options that say where configuration is looked for."""
+"""Options that say where to look for configuration."""
 WHOLE_NODES = (
     *("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints"),
     *("benchmark", "factors"),
 )
-"""Keys whose mappings are one value and not a path to several."""
+"""Keys whose mappings are a single value rather than paths to several."""
 PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
 """Keys that say which runs a batch has."""
 SHORT_OPTIONS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}
@@ -185,14 +185,14 @@ SHORT_OPTIONS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """One key with the value that it was given, whether in Python, in a file or as text.
+    """One key with its value, whether given in Python, in a file or as text.
 
     Attributes
     ----------
     key
         Dotted path of a value, or name of a config group, without ``+``.
     value
-        A plain value; of a sweep what knows its values; None for a key that is deleted.
+        A plain value; for a sweep an object with its values; None for a deleted key.
     text
         The argument as Hydra reads it. It is recorded, and it is what Hydra composes.
     prefix
@@ -209,13 +209,13 @@ class Argument:
 
     @classmethod
     def of(cls, key: str, value: Any, prefix: str = "") -> "Argument":
-        """Return what gives a key a plain value: here, and nowhere else, it is quoted."""
+        """Return the argument that gives a key a plain value; only here is it quoted."""
         text = Assignment(key, value, prefix=prefix).override
         return cls(key=key, value=value, text=text, prefix=prefix)
 
     @property
     def value_text(self) -> str:
-        """The value as it stands in the text."""
+        """The value as written in the text."""
         return argument_text(self.text)
 
     @property
@@ -230,7 +230,7 @@ class Argument:
 
     @property
     def leaves(self) -> "list[Argument]":
-        """The same with a mapping as one argument for each of its values."""
+        """The same, with a mapping split into one argument per value."""
         if not self.is_mapping or self.key in WHOLE_NODES:
             return [self]
         return [Argument.of(*leaf, prefix=self.prefix) for leaf in flatten({self.key: self.value})]
@@ -238,14 +238,14 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """What a batch is asked for.
+    """The request for a batch.
 
     Attributes
     ----------
     keys
         Keys with their values, in the order in which they were given.
     options
-        Hydra's options, such as ``--config-dir`` and its value, one item a word.
+        Hydra's options, such as ``--config-dir`` and its value, one item per word.
     """
 
     keys: tuple[Argument, ...] = ()
@@ -253,7 +253,7 @@ class Arguments:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Options and keys as they stand on a command line."""
+        """Options and keys as on a command line."""
         return (*self.options, *(item.text for item in self.keys))
 
     def option(self, *names: str) -> str | None:
@@ -261,7 +261,7 @@ class Arguments:
         return option_value(self.options, *names)
 
     def value(self, key: str) -> str | None:
-        """Return the text that a key is given last, by itself or in a mapping; None without one."""
+        """Return the last text given to a key, directly or in a mapping; None without one."""
         found = None
         for item in self.keys:
             if item.key == key:
@@ -272,7 +272,7 @@ class Arguments:
         return found or None
 
     def given(self) -> Iterator[tuple[str, Any]]:
-        """Yield keys and values, those of options among them; of a sweep what was typed."""
+        """Yield keys and values, including those of options; for a sweep the typed text."""
         for position, item in enumerate(self.options[:-1]):
             if item in OPTIONS_WITH_VALUE:
                 yield item, self.options[position + 1]
@@ -296,7 +296,7 @@ class Arguments:
                 continue
             for leaf in [item] if item.key in WHOLE_NODES else item.leaves:
                 values[leaf.key] = put_together(values.get(leaf.key), leaf.value)
-                found.pop(leaf.key, None)  # what stands behind it was given before it
+                found.pop(leaf.key, None)  # later words were given before it
                 found[leaf.key] = Argument.of(leaf.key, values[leaf.key], item.prefix)
         return self.with_keys(found.values())
 
@@ -305,16 +305,16 @@ class Arguments:
         return Arguments(keys=tuple(keys), options=self.options)
 
     def sources_without(self, given: "Arguments") -> tuple[str, ...]:
-        """Return the options that say where configuration is looked for, unless given anew."""
+        """Return the options that say where to look for configuration, unless given anew."""
         anew = {_option_name(item) for item in given.options}
-        kept: list[str] = []
+        options: list[str] = []
         waiting = False
         for item in self.options:
             name = _option_name(item)
             if waiting or (name in SOURCE_OPTIONS and name not in anew):
-                kept.append(item)
+                options.append(item)
                 waiting = not waiting and item in SOURCE_OPTIONS
-        return tuple(kept)
+        return tuple(options)
 
 
 def _option_name(item: str) -> str:
@@ -323,7 +323,7 @@ def _option_name(item: str) -> str:
 
 
 def _plain_text(item: Argument) -> str:
-    # A number is meant as it was typed: batch 007 is not batch 7.
+    # Numbers count as typed: batch 007 is not batch 7.
     return item.value if isinstance(item.value, str) else item.value_text
 
 
@@ -342,7 +342,7 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def configuration_sources(arguments: Sequence[str]) -> list[str]:
-    """Return what of the arguments says where configuration is looked for.
+    """Return the arguments that say where to look for configuration.
 
     Options such as ``--config-dir conf``, and Hydra's search path: a command that repeats a run
     needs them beside the keys.
@@ -375,17 +375,17 @@ def argument_key(argument: str) -> str:
 
 
 def argument_text(argument: str) -> str:
-    """Return the value of ``key=value`` as it stands there."""
+    """Return the value of ``key=value`` as written."""
     return argument.partition("=")[2]
 
 
 def determines_results(key: str) -> bool:
-    """Return whether a key says what is computed, and not how, or what it is called."""
+    """Return whether a key says what is computed, rather than how, or under which name."""
     return key.split(".", maxsplit=1)[0] in SWEEPABLE or key in PLAN_KEYS
 
 
 def argument_value(arguments: Sequence[str], key: str) -> str | None:
-    """Return the unquoted text that the last argument of this key gives, or None."""
+    """Return the unquoted text of the last argument with this key, or None."""
     texts = [argument_text(item) for item in arguments if argument_key(item) == key]
     if not texts or texts[-1] in ("", "null"):
         return None
@@ -395,23 +395,23 @@ def argument_value(arguments: Sequence[str], key: str) -> str | None:
 
 
 CHOICES = frozenset({*NODES, *NESTED, "experiment"})
-"""Root keys of which a text chooses a file, beside which values may stand."""
+"""Root keys whose text chooses a file; values may be given beside it."""
 CHOICE = "(choice)"
 
 Path = tuple[Any, ...]
 
 
 def refuse_repeats(given: Iterable[tuple[str, Any]], *, where: str = "", grid: Any = None) -> None:
-    """Refuse keys that have two values; values of one node in several places are one node.
+    """Refuse keys with two values; values of one node may be given in several places.
 
     Parameters
     ----------
     given
         Keys and plain values, in the order in which they were given.
     where
-        What the message begins with.
+        Beginning of the message.
     grid
-        A ``param_grid`` that stands beside them.
+        A ``param_grid`` that is given beside them.
 
     Raises
     ------
@@ -457,16 +457,16 @@ def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    # 1 and true are two values, 1 and 1.0 are one.
+    # 1 and true are different values, 1 and 1.0 are the same.
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _twice(path: Path, one: Any, other: Any) -> str:
     key = _name(path)
-    said = f"{key} is given twice, as {_shown(one)} and as {_shown(other)}: leave one out"
+    message = f"{key} is given twice, as {_shown(one)} and as {_shown(other)}: leave one out"
     if path[0] in SWEEPABLE and not isinstance(one, list | Mapping):
-        said += f"; {key}={_shown(one)},{_shown(other)} runs both"
-    return said
+        message += f"; {key}={_shown(one)},{_shown(other)} runs both"
+    return message
 
 
 def _name(path: Path) -> str:

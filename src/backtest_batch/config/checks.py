@@ -1,10 +1,10 @@
 """Which configurations are allowed: values, bounds, and keys that contradict each other.
 
-Hydra makes text from the command line into the types of the schema. A value that a Python caller
-gives has been through none of that; here it is read by the same rules and held to the same bounds.
+Hydra converts text from the command line into the types of the schema. Values from Python have not
+been converted; here they are read by the same rules and checked against the same bounds.
 
-A name of a file that is not UTF-8, and half of a character in a JSON file, are texts in Python, but
-no encoding has them. They would fail one run after the other, or the whole batch at its end.
+A file name that is not UTF-8, and half of a character in a JSON file, are texts in Python, but
+cannot be encoded. They would fail one run after another, or the whole batch at its end.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def _rules() -> Mapping[str, _Rule]:
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of root keys, each in the type of the schema.
+    """Return the values of root keys, each in its type.
 
     Parameters
     ----------
@@ -52,8 +52,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ConfigurationError
-        With every value that is of another kind or out of its bounds, and with those that
-        contradict each other.
+        Lists every value of the wrong kind or out of bounds, and those that contradict each other.
     """
     rules = _rules()
     read: dict[str, Any] = {}
@@ -79,7 +78,7 @@ def default(key: str) -> Any:
 
 
 def contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what is wrong between conditions that are each within their bounds."""
+    """Yield contradictions between conditions that are each within their bounds."""
     if values.get("execution_lag") == 0 and values.get("execution_price") == "open":
         yield Fault(
             key="execution_lag",
@@ -90,7 +89,7 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _read(value: Any, rule: _Rule) -> Any:
-    """Return a value in the type of its key; ValueError says what it must be."""
+    """Return a value in the type of its key; a ValueError says what it must be."""
     if value is None:
         if rule.optional:
             return None
@@ -125,7 +124,7 @@ def _count(value: Any) -> int:
 
 
 def _of(value: Any) -> str:
-    """Say of which kind a value is, where its text alone would not."""
+    """Name the type of a value where its text does not show it."""
     return "" if isinstance(value, str) else f", but got a {type(value).__name__}"
 
 
@@ -136,7 +135,7 @@ def config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     ----------
     config
         Plain values by root key, as composed and type-checked by Hydra. The nodes ``data`` and
-        ``strategy`` are not looked into.
+        ``strategy`` are not checked.
     """
     faults = list(check_keys(config))
     yield from faults
@@ -163,7 +162,7 @@ def config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def check_keys(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield the keys that a configuration has too many or too few: ``+key=...``, ``~key``."""
+    """Yield surplus and missing keys of a configuration: ``+key=...``, ``~key``."""
     yield from _check_names(BatchConfig, config, prefix="")
     for name, node in NESTED.items():
         if isinstance(config.get(name), Mapping):
@@ -171,10 +170,10 @@ def check_keys(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def check_axes(scenario_axes: Collection[str], decision_axes: Collection[str]) -> Iterator[Fault]:
-    """Yield the keys that are named both as conditions and as choices."""
+    """Yield keys that are named both as conditions and as choices."""
     for name in dict.fromkeys(decision_axes):
         if name in scenario_axes:
-            allowed = "stands in scenario_axes too; a key is a condition or a choice, never both"
+            allowed = "is in scenario_axes, too; a key is a condition or a choice, never both"
             yield Fault(key="decision_axes", value=name, allowed=allowed)
 
 
@@ -192,7 +191,7 @@ def check_compare(config: CompareConfig) -> Iterator[Fault]:
 def require_selection(
     statuses: Collection[str], scenario_axes: Collection[str], decision_axes: Collection[str]
 ) -> None:
-    """Refuse of a selection of runs what the comparison command refuses.
+    """Check a selection of runs as the comparison command does.
 
     Raises
     ------
@@ -224,9 +223,9 @@ def _check_names(schema: type, values: Mapping[str, Any], *, prefix: str) -> Ite
 
 
 def close_names(name: str, known: Sequence[str]) -> list[str]:
-    """Return the known names that a name may be meant as, but none much further off than another.
+    """Return the known names that a name may stand for; only the closest ones.
 
-    To somebody who typed ``comission_bps``, ``decision_axes`` is of no use.
+    For ``comission_bps``, ``decision_axes`` would not help.
     """
     close = difflib.get_close_matches(name, known, n=3)
     matcher = difflib.SequenceMatcher(b=name)
@@ -252,8 +251,7 @@ def _check_bounds(schema: type, values: Mapping[str, Any], *, prefix: str) -> It
 
 
 ALLOWED = (
-    "holds what is no UTF-8 text and cannot be recorded; rename the file or folder, or write it "
-    "in UTF-8"
+    "is not UTF-8 text and cannot be recorded; rename the file or folder, or write it in UTF-8"
 )
 
 
@@ -267,12 +265,12 @@ def is_text(value: str) -> bool:
 
 
 def as_text(value: str) -> str:
-    r"""Return a text that can be written: what has no encoding is escaped, as in ``\udce9``."""
+    r"""Return a text that can be written: what cannot be encoded is escaped, as in ``\udce9``."""
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def require_texts(values: Iterable[tuple[str, Any]]) -> None:
-    """Refuse values in which a text cannot be written.
+    """Refuse values with texts that cannot be written.
 
     Parameters
     ----------
@@ -282,7 +280,7 @@ def require_texts(values: Iterable[tuple[str, Any]]) -> None:
     Raises
     ------
     ConfigurationError
-        When there is one; the message names key and value, of all that are found.
+        When there is one; the message names key and value of all of them.
     """
     faults = [
         Fault(key=as_text(key), value=as_text(text), allowed=ALLOWED)

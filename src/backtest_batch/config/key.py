@@ -1,4 +1,4 @@
-"""What is said of one key: its role, its meaning, and the values that it accepts."""
+"""The declaration of one key: its role, its meaning, and the values that it accepts."""
 
 import math
 import re
@@ -13,12 +13,12 @@ import pandas as pd
 
 
 class Role(StrEnum):
-    """What a key is for; decides whether it can be swept and whether it enters the run key."""
+    """The purpose of a key; decides whether it can be swept and is part of the run key."""
 
     LABEL = "label"
     """Names and describes; no influence on results."""
     SCENARIO = "scenario"
-    """Under which conditions a strategy is judged."""
+    """Conditions under which a strategy is judged."""
     DECISION = "decision"
     """What a researcher chooses."""
     EXECUTION = "execution"
@@ -43,7 +43,7 @@ class Bounds:
     at_most: float | None = None
     choices: tuple[str, ...] = ()
     special: tuple[float, str] | None = None
-    """A value beyond the bounds, and what it stands for."""
+    """A value beyond the bounds, and its meaning."""
     date: bool = False
     named: bool = False
 
@@ -69,7 +69,7 @@ class Bounds:
         )
 
     def wanted(self, value: Any) -> str:
-        """Return what is accepted in the place of a value that is not."""
+        """Return which values are accepted, for a message about one that is not."""
         beyond = isinstance(value, float) and not math.isfinite(value) and self.at_most is None
         return f"{self} and finite" if beyond and str(self) != "must be finite" else str(self)
 
@@ -89,10 +89,10 @@ class Bounds:
             )
             if bound is not None
         ]
-        said = "must be " + (" and ".join(words) or "finite")
+        text = "must be " + (" and ".join(words) or "finite")
         if self.special is not None:
-            said += f", or {self.special[0]:g} ({self.special[1]})"
-        return said
+            text += f", or {self.special[0]:g} ({self.special[1]})"
+        return text
 
 
 def key(
@@ -106,7 +106,7 @@ def key(
 
 
 def same(schema: type, name: str, meaning: str | None = None) -> Any:
-    """Declare a key as another schema has it; only its meaning may be put in other words."""
+    """Declare a key as in another schema; only its meaning may be worded differently."""
     item = schema.__dataclass_fields__[name]  # type: ignore[attr-defined]
     metadata = dict(item.metadata) | ({} if meaning is None else {"meaning": meaning})
     if item.default_factory is not MISSING:
@@ -121,13 +121,13 @@ _DATE = re.compile(r"\d{4}(-\d{1,2})?|(\d{8}|\d{4}([-/])\d{1,2}\3\d{1,2})([T ].+
 
 
 def parse_date(value: Any) -> pd.Timestamp | None:
-    """Return a date as a timestamp, or None when it is none."""
+    """Return a date as a timestamp, or None if it is not a date."""
     text = date_text(value)
     return None if text is None else _parse_date(text)
 
 
 def date_length(text: str) -> pd.DateOffset | pd.Timedelta:
-    """Return how long a date is: a year, a month or a day; a time that is spelt out is a moment."""
+    """Return the length of a date: a year, a month or a day; with a time of day it is a moment."""
     if has_time(text):
         return pd.Timedelta(1, "ns")
     if _YEAR.match(text):
@@ -141,7 +141,7 @@ def has_time(text: str) -> bool:
 
 
 def are_in_order(start: Any, end: Any) -> bool:
-    """Return whether something of ``end`` lies after the first moment of ``start``.
+    """Return whether ``end`` reaches beyond the first moment of ``start``.
 
     ``end`` counts to its own end: 2020-06 to 2020 is half a year, 2020 to 2020 is a year.
     """
@@ -153,15 +153,15 @@ def are_in_order(start: Any, end: Any) -> bool:
     first, last = first.tz_localize(None), last.tz_localize(None)
     if has_time(text) or first < last:
         return bool(first < last)
-    # 9999-12-31 stands for "no end", and no calendar knows the day after it.
+    # 9999-12-31 stands for "no end"; there is no day after it.
     return last.year == 9999 or bool(first < last + date_length(text))
 
 
 def date_text(value: Any) -> str | None:
-    """Return a date as text in ISO 8601, or None when it is none.
+    """Return a date as text in ISO 8601, or None if it is not a date.
 
-    Text stays as it is. 2006 is a year, as the text ``2006`` is; other numbers are dates where
-    their digits are (20060131). Midnight of a timestamp without a time zone is the whole day.
+    Text stays as it is. 2006 is a year, like the text ``2006``; other numbers are dates if their
+    digits are (20060131). Midnight of a timestamp without a time zone means the whole day.
     """
     if isinstance(value, bool) or value is None:
         return None

@@ -1,7 +1,7 @@
 """Every root key with its type, default, meaning, role and range.
 
 Hydra composes into :class:`BatchConfig`. The nodes ``data`` and ``strategy`` are left open here:
-they are constructors (``_target_`` plus arguments), and their rooms know what they accept.
+they are constructors (``_target_`` plus arguments), and define themselves what they accept.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 from backtest_batch.config.key import Role, key, same
 
 ALL = -1
-"""``n_jobs`` for one worker a processor, as joblib and scikit-learn write it."""
+"""``n_jobs`` for one worker per processor, as in joblib and scikit-learn."""
 
 
 def processors() -> int:
@@ -72,7 +72,7 @@ class TrackingConfig:
 
 @dataclass
 class BatchConfig:
-    """Every root key. One instance describes one run, and the batch it belongs to."""
+    """Every root key. One instance describes one run and the batch it belongs to."""
 
     batch_name: str = key(
         "sweep", Role.LABEL, "name of the batch, and of its parent run", named=True
@@ -265,7 +265,7 @@ class BatchConfig:
 
 @dataclass
 class CompareConfig:
-    """Every key of the comparison command; those of the same name mean the same in a sweep."""
+    """Every key of the comparison command; a key of a sweep with the same name means the same."""
 
     batch: Any = key(
         None, Role.REPORT, "batch_id, batch_name, latest, or a list of these (default latest)"
@@ -292,7 +292,7 @@ class CompareConfig:
 
 
 NODES = ("data", "strategy", "walk_forward")
-"""Root keys that are open nodes: the rooms that read them know what they accept."""
+"""Root keys that are open nodes: their constructors define what they accept."""
 
 
 @cache
@@ -305,10 +305,10 @@ NESTED: Mapping[str, type] = {"profiling": ProfilingConfig, "tracking": Tracking
 """Root keys that are typed mappings."""
 
 SWEEPABLE = frozenset(name for name, role in roles().items() if role.determines_results)
-"""Root keys that determine results: those of the run key, and those that can be swept."""
+"""Root keys that determine results: they are in the run key and can be swept."""
 
 SCENARIO_KEYS = frozenset(name for name, role in roles().items() if role is Role.SCENARIO)
-"""Root keys that say under which conditions a strategy is judged."""
+"""Root keys with the conditions under which a strategy is judged."""
 
 NEUTRAL: Mapping[str, Any] = {
     "benchmark": "equal_weight",
@@ -331,10 +331,10 @@ NEUTRAL: Mapping[str, Any] = {
     "data.encoding": None,
     "data.columns": None,
 }
-"""Keys that were added later, each with the value that leaves results as they were without it.
+"""Keys that were added later, each with the value that leaves results unchanged.
 
-At this value a key is no part of any hash, so that run keys and trials of before stay the same.
+At this value a key is not part of any hash, so that earlier run keys and trials stay the same.
 """
 
 MARKET_KEYS = ("data", "start_date", "end_date")
-"""Root keys that say what is traded, and when; whoever ranks over them chooses."""
+"""Root keys that say what is traded, and when; ranking over them is a choice."""

@@ -1,4 +1,4 @@
-"""The best runs with everything that is needed to repeat them, for programs and for people."""
+"""The best runs with everything needed to repeat them, for programs and for people."""
 
 import json
 import shlex
@@ -20,17 +20,17 @@ from backtest_batch.report.tables import code_block, markdown_text, short_number
 _FINGERPRINTS = ("data_fingerprint", "code_fingerprint")
 
 ENVIRONMENT = ("host", "platform", "machine", "python", "hash_seed", "packages")
-"""Facts of where a run was computed; where they are equal, its results are bit for bit."""
+"""Facts about where a run was computed; if they are equal, so are its results, bit for bit."""
 
 SIGNED_COMMAND = "command of best_params.json"
-"""What the signature beside a command is for; see :func:`.ownership.sign`."""
+"""Purpose of the signature beside a command; see :func:`.ownership.sign`."""
 
 COMMAND_KEYS = frozenset(
     ("batch_file", "best", "dry_run", "output_dir", "resume", "trust", "verify")
 )
-"""Keys of the command that computed a run which do not belong to the one that repeats it.
+"""Keys of the command that computed a run, but not of the one that repeats it.
 
-A run's own arguments hold ``param_grid`` and ``runs`` only as null, where a file would set them.
+A run's own arguments hold ``param_grid`` and ``runs`` only as null, in case a file sets them.
 """
 
 
@@ -43,14 +43,14 @@ class RunDetails:
     config
         The full resolved configuration, plain values.
     command
-        The command that repeats the run, one item an argument, not quoted.
-        Empty where it is not known. Of :data:`COMMAND_KEYS` nothing is kept.
+        The command that repeats the run, one item per argument, not quoted, and without
+        :data:`COMMAND_KEYS`. Empty when it is not known.
     mlflow_run_id
-        Its id in the store; None where it was not recorded.
+        Its id in the store; None if it was not recorded.
     environment
-        Where it was computed; of :data:`ENVIRONMENT` all that is known.
+        Where it was computed: those of :data:`ENVIRONMENT` that are known.
     is_own
-        Whether the command is this user's own and not one that others may have recorded.
+        Whether the command is this user's own, rather than one that others may have recorded.
     """
 
     config: Mapping[str, Any]
@@ -61,7 +61,7 @@ class RunDetails:
 
     @property
     def shell_command(self) -> str:
-        """The command as it is typed into a shell."""
+        """The command as typed into a shell."""
         return shlex.join(
             item for item in self.command if item.lstrip("+~").partition("=")[0] not in COMMAND_KEYS
         )
@@ -105,7 +105,7 @@ def best_params(
     details
         By index label of the table, for each of :func:`best_rows`.
     verdict
-        Skill or luck, as it stands in overfitting.json.
+        Skill or luck, as in overfitting.json.
 
     Returns
     -------
@@ -119,24 +119,24 @@ def best_params(
         (shell-quoted), command_signature (only where the command is this user's own), config.
     """
     rows = best_rows(ranked, top_n)
-    places, runs = _rows(ranked, rows), _rows(table.runs, rows)
+    ranks, runs = _rows(ranked, rows), _rows(table.runs, rows)
     params, values = _rows(table.params, rows), _rows(table.metrics, rows)
     on_edge = _rows(edges(table), rows)
 
     def entry(row: Label) -> dict[str, Any]:
-        place, facts, about = places[row], runs[row], details[row]
+        ranking, facts, about = ranks[row], runs[row], details[row]
         metrics = {name: value for name, value in values[row].items() if value == value}
         return {
-            "rank": int(place["rank"]),
-            "rank_in_scenario": int(place["rank_in_scenario"]),
+            "rank": int(ranking["rank"]),
+            "rank_in_scenario": int(ranking["rank_in_scenario"]),
             "scenario": table.scenario[row],
             "run_id": str(facts["run_id"]),
             "batch_id": plain_value(facts.get("batch_id")),
             "run_key": plain_value(facts.get("run_key")),
             "mlflow_run_id": about.mlflow_run_id,
             "params": {name: plain_value(value) for name, value in params[row].items()},
-            "score": float(place["score"]),
-            "pareto": bool(place["pareto"]),
+            "score": float(ranking["score"]),
+            "pareto": bool(ranking["pareto"]),
             "metrics": {
                 name: float(metrics[name])
                 for name in result_metric_names(metrics)
@@ -193,7 +193,7 @@ def json_text(document: Mapping[str, Any]) -> str:
     Raises
     ------
     ValueError
-        When it holds NaN or infinity, which JSON does not know.
+        When it holds NaN or infinity, which JSON does not have.
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     return text + "\n"
@@ -237,7 +237,7 @@ def best_params_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _body(item: Mapping[str, Any]) -> list[str]:
-    """Return what stands below the name of a run: parameters, metrics, command."""
+    """Return the text below the name of a run: parameters, metrics, command."""
     params = [(name, value_as_typed(value)) for name, value in item["params"].items()]
     metrics = [(name, short_numbers(name, [value])[0]) for name, value in item["metrics"].items()]
     if item[NEIGHBOURHOOD] is not None:

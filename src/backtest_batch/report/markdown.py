@@ -1,4 +1,4 @@
-"""batch_summary.md, and the data of report.html: what a batch came to, for people."""
+"""batch_summary.md, and the data of report.html: the outcome of a batch, for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,7 +54,7 @@ def batch_summary_markdown(
     title
         Heading, such as the name of the batch.
     top_n
-        How many of the best runs are set in bold.
+        How many of the best runs are bold.
     verdict
         A sentence on skill or luck.
     notes
@@ -62,12 +62,12 @@ def batch_summary_markdown(
     timings
         Seconds by stage of the batch.
     differences
-        In what the batches differ; see :func:`.batch_differences`.
+        How the batches differ; see :func:`.batch_differences`.
 
     Returns
     -------
     str
-        The batches, where there are several, and in what they differ; verdict and notes; the table
+        The batches, if there are several, and how they differ; verdict and notes; the table
         of all runs (ranked first, the top N in bold, the best three in each metric marked 1st, 2nd,
         3rd); failures and why runs are unranked; timings.
     """
@@ -113,13 +113,13 @@ def _cells(column: Column, n_bold: int) -> list[str]:
     """Return a column's cells: escaped, marked and, in the first rows, bold."""
     cells = list(column.cells)
     if not column.number:
-        # Parameters have few distinct values among many runs: each is escaped once.
+        # Parameters have few distinct values among many runs: escape each value once.
         escaped = {text: markdown_text(text) for text in set(cells)}
         cells = [escaped[text] for text in cells]
-    if column.places:
+    if column.podium:
         cells = [
-            f"{text} ({_ORDINALS[place]})" if place else text
-            for text, place in zip(cells, column.places, strict=True)
+            f"{text} ({_ORDINALS[rank]})" if rank else text
+            for text, rank in zip(cells, column.podium, strict=True)
         ]
     return [f"**{text}**" if text else "" for text in cells[:n_bold]] + cells[n_bold:]
 
@@ -191,7 +191,7 @@ def comparison_documents(
     details
         Configuration and command of each of the best runs, by index label of the table.
     verdict
-        Skill or luck, as it stands in overfitting.json.
+        Skill or luck, as in overfitting.json.
     timings
         Seconds by stage.
     """
@@ -218,7 +218,7 @@ def comparison_documents(
 
 
 _TEXTS = ("description", "tags", "facts", "provenance")
-"""What of a report people have written."""
+"""Fields of a report that people have written."""
 
 
 def report_data(
@@ -235,8 +235,8 @@ def report_data(
     details
         Configuration and command of the best run at least, by index label of the table.
     **further
-        What the comparison does not know, as :class:`.ReportData` names it: description, tags,
-        facts, provenance, curves, walk_forward, benchmark_metrics, timings, and the
+        What the comparison does not know, under the names of :class:`.ReportData`: description,
+        tags, facts, provenance, curves, walk_forward, benchmark_metrics, timings, and the
         ``overfitting`` document of a comparison without an assessment of its own.
     """
     best = details.get(conclusion.best)
@@ -255,7 +255,7 @@ def report_data(
             null_maxima=assessment.null_maxima,
             statistic=assessment.statistic,
         )
-    # A comparison has its labels from a store, where others may have written them.
+    # The labels of a comparison come from a store, where others may have written them.
     shown = {name: masked_values(further[name]) for name in _TEXTS if name in further}
     return ReportData(
         title=masked(title),
@@ -281,9 +281,9 @@ def skill_columns(conclusion: Conclusion) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame of shape (n_runs, any) or None
-        Indexed like the table: psr and dsr; skilled (``yes`` where the verdict on the run's
-        scenario is skill and the run is among those that it is said of, else ``no``). Empty where
-        undefined, and without the columns that are undefined in every run; None when all are.
+        Indexed like the table: psr and dsr; skilled (``yes`` if the verdict on the run's scenario
+        is skill and covers this run, else ``no``). Empty where undefined, and without the columns
+        that are undefined in every run; None when all are.
     """
     if conclusion.skill is None:
         return None

@@ -1,4 +1,4 @@
-"""Tables of a comparison as frames, and their text as CSV and for people.
+"""Tables of a comparison as frames, as CSV text, and as text for people.
 
 Texts are safe in a line, a Markdown table and a terminal. Nothing here writes a file.
 """
@@ -54,8 +54,7 @@ def parameter_labels(names: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        The name itself; with the prefix ``param.`` where a metric or another column of the tables
-        has that name.
+        The name itself, with the prefix ``param.`` if a metric or another column has that name.
     """
     return {
         name: f"param.{name}" if name in _RESERVED or name.startswith("oos_") else name
@@ -111,7 +110,7 @@ def batch_summary_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
         In the order of the table: run_id, batch_id (only where there are several batches), status,
         rank, runtime_s, cpu_s, peak_rss_mb, attempts, swept parameters (as text), result metrics,
         error_type, error_message, undefined_metrics, run_key, mlflow_run_id, started, ended (UTC).
-        Columns that the table knows nothing about are left out.
+        Columns that the table has no values for are left out.
     """
     rows, runs = table.runs.index, table.runs
     columns: dict[str, pd.Series] = {"run_id": runs["run_id"]}
@@ -146,8 +145,8 @@ def shown_results(table: RunTable) -> list[str]:
 def csv_text(frame: pd.DataFrame) -> str:
     """Return a table as CSV: the same values give the same bytes.
 
-    Floats by ``repr``, missing values empty, booleans as ``true`` and ``false``, lines that end
-    with a line feed. A carriage return within a text becomes a line feed.
+    Floats by ``repr``, missing values empty, booleans as ``true`` and ``false``; lines end with a
+    line feed. A carriage return within a text becomes a line feed.
 
     Parameters
     ----------
@@ -163,7 +162,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def _texts(column: pd.Series) -> list[str]:
     if column.dtype == np.float64:
-        # Missing is the only value that is not equal to itself.
+        # A missing value is the only one that is not equal to itself.
         return [repr(value) if value == value else "" for value in column.tolist()]
     return [_text(value) for value in column.tolist()]
 
@@ -205,7 +204,7 @@ def _utc(milliseconds: pd.Series) -> pd.Series:
 _WHOLE = ("count", "bars")
 
 _RATES = ("cagr", "volatility", "alpha")
-"""Annual rates that are fractions of capital; turnover a year is no percentage to most people."""
+"""Annual rates that are fractions of capital; few people read annual turnover as a percentage."""
 
 _SPECIAL = re.compile(r"[\\`*|<\[\]~$]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
@@ -226,15 +225,15 @@ def one_line(text: str) -> str:
 def markdown_text(text: str) -> str:
     """Return text for a cell of a Markdown table, so that it is shown as it is.
 
-    Marks of Markdown and HTML are escaped, line breaks become spaces. Underscores within words
-    stay, because they mean nothing there and names are full of them.
+    Markdown and HTML are escaped, line breaks become spaces. Underscores within words stay: they
+    mean nothing there, and names are full of them.
     """
     flat = one_line(" ".join(text.split("\n")).replace("\r", " "))
     return _SPECIAL.sub(lambda match: "\\" + match.group(0), flat).strip()
 
 
 def code_block(text: str) -> str:
-    """Return a command as a block of Markdown code, whatever backticks it holds."""
+    """Return a command as a block of Markdown code, even if it holds backticks."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}sh\n{text}\n{fence}"
@@ -244,7 +243,7 @@ def short_numbers(metric: str, values: Sequence[float]) -> list[str]:
     """Return one metric's values for people; empty where missing.
 
     Counts stay whole, fractions of capital and annual rates of return become percentages; anything
-    else has three decimals, or two digits where three decimals would show zero.
+    else has three decimals, or two significant digits where three decimals would show zero.
 
     Parameters
     ----------

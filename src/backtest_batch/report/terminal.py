@@ -1,6 +1,6 @@
-"""A batch in the terminal: how far it is, what it came to, the lines below the leaderboard.
+"""A batch in the terminal: its progress, its leaderboard, and the lines below it.
 
-Progress is a live bar on a terminal, and a line now and then elsewhere.
+Progress is a live bar on a terminal, elsewhere an occasional line.
 """
 
 import contextlib
@@ -44,24 +44,24 @@ class Column:
     Attributes
     ----------
     title
-        What stands above it.
+        Its heading.
     cells
         Text of each row.
-    places
+    podium
         1, 2 or 3 where the row is among the best three of all runs, else 0; empty for a column
-        that is no metric.
+        other than a metric.
     number
-        Whether it is set flush right.
+        Whether it is right-aligned.
     """
 
     title: str
     cells: tuple[str, ...]
-    places: tuple[int, ...] = ()
+    podium: tuple[int, ...] = ()
     number: bool = False
 
 
 def leaderboard_metrics(table: RunTable, ranking: Ranking) -> list[str]:
-    """Return the metrics that a leaderboard shows: the main ones and those that rank.
+    """Return the metrics that a leaderboard shows: the main ones and those ranked by.
 
     Parameters
     ----------
@@ -103,11 +103,11 @@ def leaderboard_columns(
     """
     rows = pd.Index(rows)
     runs = table.runs.reindex(rows)
-    places = ranked.reindex(rows)
-    columns = [_column("rank", [_rank(rank) for rank in places["rank"]], number=True)]
-    # Where each scenario has one run, every one of them is the first.
+    ranks = ranked.reindex(rows)
+    columns = [_column("rank", [_rank(rank) for rank in ranks["rank"]], number=True)]
+    # If each scenario has one run, all of them are first.
     if (ranked["rank_in_scenario"] > 1).any() and table.scenario.nunique() > 1:
-        within = [_rank(rank) for rank in places["rank_in_scenario"]]
+        within = [_rank(rank) for rank in ranks["rank_in_scenario"]]
         columns.append(_column("in scenario", within, number=True))
     columns.append(_column("run_id", runs["run_id"].astype(str)))
     if table.several_batches:
@@ -119,7 +119,7 @@ def leaderboard_columns(
         cells = parameter_text(table, name).reindex(rows)
         columns.append(_column(labels[name], cells, number=table.levels[name].numeric))
     if ranking.weighted:
-        scores = ["" if pd.isna(score) else f"{score:.4f}" for score in places["score"]]
+        scores = ["" if pd.isna(score) else f"{score:.4f}" for score in ranks["score"]]
         columns.append(_column("score", scores, number=True))
     columns += _metric_columns(table, leaderboard_metrics(table, ranking), rows)
     if extra is not None:
@@ -136,7 +136,7 @@ def _metric_columns(table: RunTable, metrics: list[str], rows: pd.Index) -> list
         Column(
             title=name,
             cells=tuple(short_numbers(name, table.metrics[name].reindex(rows).tolist())),
-            places=tuple(best[name].tolist()),
+            podium=tuple(best[name].tolist()),
             number=True,
         )
         for name in metrics
@@ -168,12 +168,12 @@ def print_leaderboard(
     heading: Sequence[str] = (),
     file: TextIO | None = None,
 ) -> None:
-    """Print the best runs, and what is to be said about all of them.
+    """Print the best runs, and sentences about all of them.
 
     The best three of all runs in each metric are coloured on a terminal and marked with ``*``
     elsewhere. On a terminal long names are folded; elsewhere every line is as long as it needs to
-    be, nothing is cut, and there are no escape sequences. ``NO_COLOR`` does away with them on a
-    terminal, too.
+    be, nothing is cut, and there are no escape sequences. ``NO_COLOR`` removes them on a terminal,
+    too.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def print_leaderboard(
     extra
         Further columns of text, indexed like ``table``.
     heading
-        Lines to print above, such as in what the compared batches differ.
+        Lines to print above, such as the differences between the compared batches.
     file
         Where to print; standard output by default.
     """
@@ -212,7 +212,7 @@ def print_leaderboard(
         console.width = max(_width(console, _board(columns, colours=colours)), 1)
     fitting = _fitting(console, columns, ranking, colours=colours)
     board = _board(fitting, colours=colours)
-    marked = any(place for column in fitting for place in column.places)
+    marked = any(rank for column in fitting for rank in column.podium)
     lines = _lines(
         table, ranked, ranking, len(best), verdict, notes, starred=marked and not colours
     )
@@ -233,7 +233,7 @@ def print_leaderboard(
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to the command, which knows what that means; rich would exit with 1."""
+        """Leave it to the command, which handles it; rich would exit with 1."""
         raise BrokenPipeError
 
 
@@ -245,9 +245,9 @@ def _width(console: Console, board: Table) -> int:
 def _fitting(
     console: Console, columns: list[Column], ranking: Ranking, *, colours: bool
 ) -> list[Column]:
-    """Return the columns without the last metrics that neither fit the width nor rank."""
+    """Return the columns that fit the width: metrics not ranked by are dropped from the end."""
     fitting = list(columns)
-    spare = [item for item in columns if item.places and item.title not in ranking.metrics]
+    spare = [item for item in columns if item.podium and item.title not in ranking.metrics]
     while spare and _width(console, _board(fitting, colours=colours)) > console.width:
         fitting.remove(spare.pop())
     return fitting
@@ -269,11 +269,11 @@ def _board(columns: Sequence[Column], *, colours: bool) -> Table:
 
 def _cell(column: Column, row: int, *, colours: bool) -> Text:
     text = one_line(column.cells[row])
-    place = column.places[row] if column.places else 0
+    rank = column.podium[row] if column.podium else 0
     if colours:
-        return Text(text, style=_STYLES.get(place, ""))
-    # A blank in place of the star keeps the digits of a column below each other.
-    return Text(text + ("*" if place else " " if column.places else ""))
+        return Text(text, style=_STYLES.get(rank, ""))
+    # A blank instead of the star keeps the digits of a column aligned.
+    return Text(text + ("*" if rank else " " if column.podium else ""))
 
 
 def _lines(
@@ -304,14 +304,14 @@ def _lines(
 
 
 _NAMED = 3
-"""Up to so many batches are named beside a value; of more, the number is given."""
+"""Most batches named beside a value; of more, only the number is given."""
 
 _LISTED = 10
-"""Up to so many batches have a line of their own."""
+"""Most batches that get a line each."""
 
 
 def batch_lines(table: RunTable, differences: pd.DataFrame) -> list[str]:
-    """Return what is to be said first when several batches are compared.
+    """Return the first lines of a comparison of several batches.
 
     Parameters
     ----------
@@ -323,8 +323,8 @@ def batch_lines(table: RunTable, differences: pd.DataFrame) -> list[str]:
     Returns
     -------
     list of str
-        One line a batch (of more than ten only how many there are), then one line for each fact
-        in which they differ, each of its values with the batches that have it. Empty for one batch.
+        One line per batch (of more than ten only the number), then one line per fact in which they
+        differ: each value with the batches that have it. Empty for one batch.
     """
     if not table.several_batches:
         return []
@@ -339,15 +339,15 @@ def batch_lines(table: RunTable, differences: pd.DataFrame) -> list[str]:
         ]
     if differences.empty:
         return [*lines, "They do not differ in data, code or configuration."]
-    lines.append("They differ in the following: where it matters, unlike things are compared.")
-    # A name is easier to read than an id, where it tells the batches apart.
+    lines.append("They differ in the following. Results that depend on it are not comparable.")
+    # A name is easier to read than an id, if the batches have different names.
     apart = len(set(names.values()) - {""}) == len(counts)
     shown = names if apart else {batch: str(batch) for batch in counts.index}
     return lines + [_fact(row, shown) for row in differences.to_dict("records")]
 
 
 def _names(table: RunTable) -> dict[Any, str]:
-    """Return the name of each batch; none where they are not known."""
+    """Return the name of each batch; empty when they are not known."""
     if "batch_name" not in table.runs:
         return {}
     first = table.runs.drop_duplicates("batch_id").set_index("batch_id")["batch_name"]
@@ -374,7 +374,7 @@ LINE_SECONDS = 10.0
 
 @dataclass
 class Counts:
-    """How many runs are where."""
+    """Numbers of runs: done, failed, running, and in total."""
 
     total: int
     done: int = 0
@@ -384,7 +384,7 @@ class Counts:
 
     @property
     def ended(self) -> int:
-        """Runs that have ended, well or not."""
+        """Runs that have ended, successfully or not."""
         return self.done + self.failed
 
     def describe(self) -> str:
@@ -408,7 +408,7 @@ class ProgressDisplay:
     total
         Number of runs.
     stream
-        Where to show; a terminal gets a live bar.
+        Where to show them; a terminal gets a live bar.
     """
 
     total: int
@@ -449,7 +449,7 @@ class ProgressDisplay:
                 self._bar.stop()
 
     def show(self) -> None:
-        """Show the counts as they are now; where nobody looks any more, nothing happens."""
+        """Show the present counts; does nothing if the stream is gone."""
         with contextlib.suppress(OSError, ValueError):
             self._show()
 
@@ -476,7 +476,7 @@ class ProgressDisplay:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: seconds up to two minutes, then larger units."""
+    """Return a time in words: seconds up to two minutes, then larger units."""
     if seconds < 120:
         return f"{max(seconds, 1):.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -488,7 +488,7 @@ def duration(seconds: float) -> str:
 
 
 def _rate_text(per_second: float) -> str:
-    """Return a rate in the unit in which it is at least one, or in hours."""
+    """Return a rate per second, minute or hour: the first unit in which it is at least one."""
     if per_second == 0:
         return ""
     for seconds, unit in ((1, "s"), (60, "min")):

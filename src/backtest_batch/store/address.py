@@ -1,4 +1,4 @@
-"""Where the tracking store is, and how its address is shown without its secrets."""
+"""The address of the tracking store, and how to show it without its secrets."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def resolve_uri(configured: str | None, working_dir: Path) -> str:
     Parameters
     ----------
     configured
-        The key ``tracking.uri``. When it is unset the variable ``MLFLOW_TRACKING_URI`` counts, and
+        The key ``tracking.uri``. If it is unset the variable ``MLFLOW_TRACKING_URI`` counts, and
         without that ``sqlite:///mlruns/mlflow.db`` under ``working_dir``.
     working_dir
         Where relative SQLite paths start.
@@ -40,7 +40,7 @@ def resolve_uri(configured: str | None, working_dir: Path) -> str:
     ------
     StoreError
         For a folder or a ``file:`` address, because MLflow's file store takes no new runs, and for
-        an SQLite database in memory, because nothing of it would remain.
+        an SQLite database in memory, because nothing in it would remain.
     """
     source, given = "tracking.uri", (configured or "").strip()
     if not given:
@@ -91,16 +91,16 @@ def sqlite_uri(path: Path) -> str:
     text = path.as_posix()
     if not re.search(r"[%?#]", text):
         return f"sqlite:///{text}"
-    # Whether an address is unquoted differs between SQLAlchemy 2.0 and 2.1; it knows itself.
+    # SQLAlchemy 2.0 and 2.1 differ in unquoting addresses, so ask SQLAlchemy itself.
     from sqlalchemy.engine import URL, make_url
 
-    # With the name of the driver, because MLflow makes the folder of `sqlite:///...` as the text
-    # says, without unquoting it.
+    # With the name of the driver, because MLflow makes the folder of `sqlite:///...` without
+    # unquoting the text.
     uri = URL.create("sqlite+pysqlite", database=text).render_as_string()
     if make_url(uri).database != text:
         raise StoreError(
-            f"The path {text} cannot be the place of an SQLite store: a database address must not "
-            "hold the character `?`. Rename the folder, or set tracking.uri to another place."
+            f"The path {text} cannot hold an SQLite store: a database address must not contain the "
+            "character `?`. Rename the folder, or set tracking.uri to another path."
         )
     return uri
 
@@ -118,23 +118,23 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Return ``uri`` as it may stand in a message: a path for SQLite, no secrets elsewhere."""
+    """Return ``uri`` for a message: a path for SQLite, otherwise without secrets."""
     if is_sqlite(uri):
         return str(sqlite_path(uri) or uri)
     return without_secrets(uri)
 
 
 def without_secrets(text: str, *, uri: str = "") -> str:
-    """Return an address, or what is said of one, without user names, passwords and tokens.
+    """Return an address, or a text about one, without user names, passwords and tokens.
 
-    Every message of this room about an address passes here.
+    Every message of this package about an address passes through here.
 
     Parameters
     ----------
     text
         The address or the message.
     uri
-        The address whose password must not stand in the message on its own either.
+        The address whose password must not appear in the message on its own either.
     """
     return masked(text, uri=uri)
 
@@ -148,8 +148,8 @@ def _absolute_sqlite_uri(source: str, given: str, working_dir: Path) -> str:
     path = sqlite_path(given)
     if path is None:
         raise StoreError(
-            f"{source}={without_secrets(given)} is a database in memory, of which nothing would "
-            f"remain. Give it a file, such as sqlite:///{DEFAULT_DATABASE}."
+            f"{source}={without_secrets(given)} is a database in memory, which is lost at "
+            f"the end. Give a file instead, such as sqlite:///{DEFAULT_DATABASE}."
         )
     if path.is_absolute():
         return sqlite_uri(path) if "%" in given else given

@@ -1,8 +1,8 @@
-"""What is recorded of a run beside its row: files, equity curves which the UI draws, splits.
+"""What is recorded of a run besides its row: files, equity curves for the UI, splits.
 
-Between here and the server there may be a proxy, a login page or a cache that answers everything
-with 200, and the run of somebody else. So what was sent to a server is read back before its run
-ends, and whoever answers otherwise has not recorded it.
+Between here and the server there may be a proxy, a login page or a cache, which answers everything
+with 200, or with somebody else's run. So what was sent to a server is read back before its run
+ends; if the answer differs, it counts as not recorded.
 """
 
 import contextlib
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 
 def unbelievable(shown: str, what: str) -> StoreError:
-    """Return the error about a server that answers something else than it was asked."""
+    """Return the error about a server whose answer does not match the request."""
     return StoreError(
         f"The tracking server {without_secrets(shown)} answers, but {what}. Check that "
-        "tracking.uri is its address, and what stands between: a proxy, a login page or a cache."
+        "tracking.uri is its address, and what is in between: a proxy, a login page or a cache."
     )
 
 
@@ -56,7 +56,7 @@ def require_recorded(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Check that a server has what it was sent of a run; a database need not be asked.
+    """Check that a server has all that was sent of a run; a database need not be asked.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def require_recorded(
     run = store.client.get_run(run_id)
     if run.info.run_id != run_id:
         raise unbelievable(store.shown, f"not about the run {run_id} that it was asked for")
-    held: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
+    compared: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("parameter", params or {}, run.data.params),
         ("metric", metrics or {}, run.data.metrics),
         ("tag", tags or {}, run.data.tags),
     ]
-    for kind, sent, found in held:
+    for kind, sent, found in compared:
         for key, value in sent.items():
             if not _is_same(value, found.get(key)):
                 raise unbelievable(
@@ -104,7 +104,7 @@ def _is_same(sent: Any, found: Any) -> bool:
 
 
 _SERVED = ("mlflow-artifacts:", "http:", "https:")
-"""Addresses of files that a tracking server keeps; other stores of files check what they get."""
+"""Addresses of files that a tracking server keeps; other file stores check what they get."""
 
 
 def local_folder(artifact_uri: str) -> Path | None:
@@ -117,7 +117,7 @@ def local_folder(artifact_uri: str) -> Path | None:
     return None
 
 
-class PlacedFiles:
+class MovedFiles:
     """Files that were moved from one folder into another, and can be moved back.
 
     Moving takes no time on the same disk, where copying a batch's files would take as long as
@@ -130,20 +130,20 @@ class PlacedFiles:
         self._made: list[Path] = []
 
     def move(self, source: Path, target: Path) -> None:
-        """Move the content of ``source`` into ``target``; a file that is there is replaced.
+        """Move the content of ``source`` into ``target``; existing files are replaced.
 
-        Links are removed: what they lead to is none of the files of a run.
+        Links are removed: their targets are not files of a run.
         """
         self._make(target)
         for item in sorted(source.iterdir()):
-            place = target / item.name
+            path = target / item.name
             if item.is_symlink():
                 item.unlink()
             elif item.is_dir():
-                self.move(item, place)
+                self.move(item, path)
             else:
-                _move_file(item, place)
-                self._moved.append((item, place))
+                _move_file(item, path)
+                self._moved.append((item, path))
 
     def write(self, texts: Mapping[str, str], target: Path) -> None:
         """Write ``texts`` as files below ``target``."""
@@ -153,15 +153,15 @@ class PlacedFiles:
             (target / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def undo(self) -> None:
-        """Move the files back, and remove what was made for them and is empty again."""
-        for item, place in reversed(self._moved):
-            if place.exists():
+        """Move the files back, and remove folders that were made for them and are empty again."""
+        for item, path in reversed(self._moved):
+            if path.exists():
                 item.parent.mkdir(parents=True, exist_ok=True)
-                _move_file(place, item)
+                _move_file(path, item)
         for text in self._written:
             text.unlink(missing_ok=True)
         for folder in reversed(self._made):
-            with contextlib.suppress(OSError):  # others have put something there meanwhile
+            with contextlib.suppress(OSError):  # others have added files meanwhile
                 folder.rmdir()
         self._moved, self._written, self._made = [], [], []
 
@@ -192,26 +192,26 @@ def upload(
     texts: Mapping[str, str] | None = None,
 ) -> None:
     """Copy files to the artifact store of a run through MLflow's client."""
-    for place in _folders(folder, texts or {}):
-        client.log_artifacts(run_id, str(place))
+    for source in _folders(folder, texts or {}):
+        client.log_artifacts(run_id, str(source))
         if is_http(client.tracking_uri):
             uri = str(client.get_run(run_id).info.artifact_uri)
-            _require_arrived(uri, client.tracking_uri, place)
+            _require_arrived(uri, client.tracking_uri, source)
 
 
 def send(
     artifact_uri: str, tracking_uri: str, folder: Path | None, texts: Mapping[str, str]
 ) -> None:
-    """Copy files to an artifact address that is known, or will be that of a run.
+    """Copy files to a known artifact address, which is or will be that of a run.
 
     MLflow's client would ask for the whole run first, to learn the address.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
-    for place in _folders(folder, texts):
-        repository.log_artifacts(str(place))  # type: ignore[no-untyped-call]
-        _require_arrived(artifact_uri, tracking_uri, place)
+    for source in _folders(folder, texts):
+        repository.log_artifacts(str(source))  # type: ignore[no-untyped-call]
+        _require_arrived(artifact_uri, tracking_uri, source)
 
 
 def _require_arrived(artifact_uri: str, tracking_uri: str, folder: Path) -> None:
@@ -220,7 +220,7 @@ def _require_arrived(artifact_uri: str, tracking_uri: str, folder: Path) -> None
     Raises
     ------
     StoreError
-        When it has not: it, or what stands before it, answered something else.
+        When it does not have them: it, or something in front of it, gave another answer.
     """
     if artifact_uri.startswith(_SERVED):
         sizes = {name: (folder / name).stat().st_size for name in names_below(folder)}
@@ -232,7 +232,7 @@ def _require_arrived(artifact_uri: str, tracking_uri: str, folder: Path) -> None
 
 
 def names_below(folder: Path) -> list[str]:
-    """Return the names of all files below a folder, relative to it; none when it is not there."""
+    """Return the names of all files below a folder, relative to it; none if it does not exist."""
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
@@ -244,31 +244,32 @@ def missing(
     names: Iterable[str],
     sizes: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Return which of the names are no file at an artifact address, or one of another size.
+    """Return which of the files are missing at an artifact address, or have another size.
 
     Raises
     ------
     StoreError
         When a server answers something else than it was asked.
     """
-    place, sizes = local_folder(artifact_uri), sizes or {}
-    if place is not None:
-        return [name for name in names if not (place / name).is_file()]
+    local, sizes = local_folder(artifact_uri), sizes or {}
+    if local is not None:
+        return [name for name in names if not (local / name).is_file()]
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)
     names = list(names)
-    held: dict[str, int | None] = {}
+    sizes_there: dict[str, int | None] = {}
     try:
         for folder in {posixpath.dirname(name) for name in names}:
             found = repository.list_artifacts(folder or None)
-            held |= {str(info.path): info.file_size for info in found if not info.is_dir}
+            sizes_there |= {str(info.path): info.file_size for info in found if not info.is_dir}
     except (AttributeError, KeyError, TypeError) as error:
         raise unbelievable(tracking_uri, "not with a list of files") from error
     return [
         name
         for name in names
-        if name not in held or (name in sizes and held[name] not in (None, sizes[name]))
+        if name not in sizes_there
+        or (name in sizes and sizes_there[name] not in (None, sizes[name]))
     ]
 
 
@@ -278,16 +279,16 @@ def _folders(folder: Path | None, texts: Mapping[str, str]) -> Iterator[Path]:
         yield folder
     if texts:
         with tempfile.TemporaryDirectory() as temporary:
-            PlacedFiles().write(texts, Path(temporary))
+            MovedFiles().write(texts, Path(temporary))
             yield Path(temporary)
 
 
 MAX_POINTS = 200
-"""Points a curve is thinned to: more would not be seen, and each costs a row."""
+"""Most points of a curve: more would not be visible, and each costs a row."""
 
 
 def thinned_curve(curve: EquityCurve) -> EquityCurve:
-    """Return at most 200 evenly spaced bars of ``curve``, the first and the last among them."""
+    """Return at most 200 evenly spaced bars of ``curve``, including the first and the last."""
     n_bars = len(curve.steps)
     if n_bars <= MAX_POINTS:
         return curve
@@ -304,8 +305,8 @@ def thinned_curve(curve: EquityCurve) -> EquityCurve:
 def points(curve: EquityCurve) -> Iterator[tuple[str, float, int, int]]:
     """Yield name, value, time in milliseconds and step of each point of both metrics.
 
-    Values that are not finite are left out. Bars without a time, or before 1970, whose times
-    MLflow refuses, have the present time.
+    Values that are not finite are left out. Bars without a time, or before 1970, which MLflow
+    refuses, have the present time.
     """
     short, now = thinned_curve(curve), now_ms()
     times = [now] * len(short.steps)
@@ -324,7 +325,7 @@ class SplitRun:
     Attributes
     ----------
     run_key, run_id, mlflow_run_id
-        The run that was split; the split's MLflow run stands below it.
+        The run that was split; the split's MLflow run is its child.
     split
         Number of the split, from 0.
     windows

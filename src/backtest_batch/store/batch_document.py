@@ -1,7 +1,7 @@
-"""batch_config.yaml: how a batch was asked for, and whose words these are.
+"""batch_config.yaml: how a batch was requested, and by whom.
 
 It comes from a folder or from the store, where others may have written it. Only what is checked
-here goes on from it, and only the user's own words are run without a question.
+here is used, and only the user's own commands run without confirmation.
 """
 
 import shlex
@@ -38,11 +38,11 @@ def require_trust(
     Parameters
     ----------
     named
-        What names it, such as ``resume=latest``.
+        The key that names it, such as ``resume=latest``.
     arguments
         The recorded arguments that would be used.
     targets
-        Classes and functions that it names beside those of the arguments.
+        Classes and functions that it names besides those of the arguments.
     given
         The arguments of this command; ``trust=true`` among them trusts the recorded ones.
 
@@ -76,19 +76,18 @@ def argument_targets(arguments: Iterable[str]) -> list[str]:
 def is_in_own_mlruns(path: Path) -> bool:
     """Return whether a file lies in ``mlruns`` of the working directory and is the user's own.
 
-    Python imports from the working directory in any case, so that whoever may write there need
-    not forge a file.
+    Python imports from the working directory anyway: whoever may write there need not forge a file.
     """
     here = Path("mlruns").absolute()
     below = here in path.absolute().parents and here.resolve() in path.resolve().parents
     return below and is_own_file(path)
 
 
-def is_place(item: str) -> bool:
+def names_destination(item: str) -> bool:
     """Return whether an argument says where something is written or sent, or how Hydra works.
 
-    Such arguments are taken from the user's own words only: no token goes to an address, and no
-    file into a folder, that others have recorded.
+    Such arguments are used only if the user wrote them: no token goes to an address, and no file
+    into a folder, that somebody else recorded.
     """
     key = argument_key(item)
     return key in ("tracking.uri", "tracking", "output_dir") or (
@@ -109,7 +108,7 @@ class BatchDocument:
     values
         Its content.
     origin
-        Whose it is, by its signature.
+        Who wrote it, by its signature.
     in_own_folder
         Whether it lies in ``mlruns`` of the working directory, and is the user's own file.
     """
@@ -120,8 +119,8 @@ class BatchDocument:
 
     @property
     def is_own(self) -> bool:
-        """Whether this user has asked for the batch."""
-        if self.origin is Origin.UNKNOWN:  # an older version, or a home that is new
+        """Whether this user requested the batch."""
+        if self.origin is Origin.UNKNOWN:  # an older version, or a new home folder
             return self.in_own_folder
         return self.origin is Origin.OWN
 
@@ -134,53 +133,53 @@ class BatchDocument:
     def arguments(self) -> tuple[str, ...]:
         """The arguments of its command that may be used again.
 
-        Where to write and send to is taken from the user's own words only, so that no token goes
-        to an address that others have recorded; so is what Hydra does beside composing.
+        Destinations, and settings of Hydra other than composing, are used only if the user wrote
+        them, so that no token goes to an address that somebody else recorded.
         """
         return self._usable("arguments")
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """What all its runs share: where configuration is looked for, and its keys."""
+        """What all its runs share: where to look for configuration, and keys."""
         return (*configuration_sources(self.arguments), *self._usable("overrides"))
 
     @property
     def as_begun(self) -> dict[str, Any]:
-        """What a batch that goes on keeps of it."""
-        kept = {key: value for key, value in self.values.items() if key != "output_dir"}
-        return kept | {name: list(self._usable(name)) for name in ("arguments", "overrides")}
+        """The part that a resumed batch keeps."""
+        values = {key: value for key, value in self.values.items() if key != "output_dir"}
+        return values | {name: list(self._usable(name)) for name in ("arguments", "overrides")}
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Its configuration; empty where it was not recorded."""
+        """Its configuration; empty if it was not recorded."""
         config: Mapping[str, Any] = self.values.get("config") or {}
         return config
 
     @property
     def process(self) -> Mapping[str, str]:
-        """Which process has computed it last."""
+        """The process that computed it last."""
         return {str(key): str(value) for key, value in (self.values.get("process") or {}).items()}
 
     @property
     def output_dir(self) -> Path:
-        """The folder that it had, if that is the user's and holds this batch; else the default.
+        """Its folder, if that is the user's and holds this batch; else the default.
 
-        Of one below the working directory it is that of the working directory now, where it is
-        there, too: in a copy of a project, what was recorded is the original's.
+        A folder below the working directory is looked for below the present one first: in a copy of
+        a project the recorded path leads to the original.
         """
         default = default_output_dir(self.batch_id)
         recorded = self.values.get("output_dir")
         if not recorded or not self.is_own:
             return default
-        places = [Path(recorded)]
+        folders = [Path(recorded)]
         below = Path(str(self.config.get("output_dir") or default.relative_to(Path.cwd())))
-        if not below.is_absolute() and places[0].parts[-len(below.parts) :] == below.parts:
-            places.insert(0, below.absolute())
-        return next((place for place in places if self._is_folder(place)), default)
+        if not below.is_absolute() and folders[0].parts[-len(below.parts) :] == below.parts:
+            folders.insert(0, below.absolute())
+        return next((folder for folder in folders if self._is_folder(folder)), default)
 
-    def _is_folder(self, place: Path) -> bool:
+    def _is_folder(self, folder: Path) -> bool:
         """Return whether a folder holds this batch, and is the user's."""
-        file = place / BATCH_CONFIG
+        file = folder / BATCH_CONFIG
         found = read_document_file(file)
         return (
             found is not None
@@ -192,9 +191,9 @@ class BatchDocument:
         return tuple(item for item in self.values.get(name, []) if self._may_stand(item))
 
     def _may_stand(self, item: str) -> bool:
-        if self.origin is Origin.OWN or not is_place(item):
+        if self.origin is Origin.OWN or not names_destination(item):
             return True
-        # Where it is not sure, a token must not leave the machine.
+        # If the origin is not certain, a token must not leave the machine.
         to_server = argument_key(item) == "tracking.uri" and not is_sqlite(
             argument_value([item], "tracking.uri") or ""
         )
@@ -202,23 +201,23 @@ class BatchDocument:
 
 
 def signed_document(values: Mapping[str, Any]) -> str:
-    """Return a batch_config.yaml with the user's signature, where the user has one."""
+    """Return a batch_config.yaml with the user's signature, if the user has a key."""
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     signature = sign(_KIND, text)
     return text.removesuffix("\n") + _SIGNED + signature + "\n" if signature else text
 
 
 def read_document_file(path: Path) -> BatchDocument | None:
-    """Return the batch_config.yaml at ``path``; None where there is none that can be used."""
+    """Return the batch_config.yaml at ``path``; None if there is no usable one."""
     try:
         content = path.read_bytes()
-    except (OSError, ValueError):  # a name that cannot be one of a file
+    except (OSError, ValueError):  # not a valid file name
         return None
     return read_document(content, in_own_folder=is_in_own_mlruns(path))
 
 
 def read_document(content: bytes, *, in_own_folder: bool = False) -> BatchDocument | None:
-    """Return what a batch_config.yaml says; None when it is none that can be used.
+    """Return the content of a batch_config.yaml; None if it cannot be used.
 
     Parameters
     ----------
@@ -244,12 +243,12 @@ def read_document(content: bytes, *, in_own_folder: bool = False) -> BatchDocume
 
 
 def targets(document: BatchDocument) -> list[str]:
-    """Return the classes and functions that the configuration of a batch names, each once."""
+    """Return the classes and functions that the configuration of a batch names, without repeats."""
     return list(dict.fromkeys(_targets(document.config, set())))
 
 
 def stored_document(store: Store, handle: BatchHandle) -> BatchDocument | None:
-    """Return how a batch of a store was asked for; None where that cannot be used.
+    """Return how a recorded batch was requested; None if that cannot be used.
 
     Raises
     ------
@@ -275,7 +274,7 @@ def _targets(value: Any, seen: set[int]) -> Iterator[str]:
 
 
 def _is_sound(values: Mapping[str, Any]) -> bool:
-    """Return whether a document has the parts of one, each of its type."""
+    """Return whether a document has the required parts, each of the right type."""
     config = values.get("config", {})
     return (
         is_batch_id(values.get("batch_id"))

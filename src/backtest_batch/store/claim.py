@@ -1,13 +1,13 @@
 """Who works on a batch: the tag ``claim`` of its parent run, which only one process can take.
 
-A batch is claimed from its first moment, and until its process has nothing left to do with it,
-which is later than its end in the store: reports are moved after that. Whoever goes on with a batch
-takes the claim first, and marks the runs that a dead process has left RUNNING.
+A batch is claimed from its first moment until its process has nothing left to do with it, which is
+later than its end in the store: reports are moved after that. Whoever resumes a batch takes the
+claim first, and marks the runs that a dead process left RUNNING.
 
-In a database a claim is taken by one statement that changes the value that was read and no other
-(compare and set). A tracking server knows no such request: there the claim is written, and read
-back after a pause; of several that write at once, the last one holds it. Only a process that is
-held up for longer than the pause, exactly between reading and writing, could escape that.
+In a database one statement takes a claim: it changes the value only if it is still the one that was
+read (compare and set). A tracking server has no such request: there the claim is written, and read
+back after a pause; of several processes that write at once, the last one has it. Only a process
+that is delayed for longer than the pause, exactly between reading and writing, could escape that.
 """
 
 import contextlib
@@ -30,34 +30,34 @@ CLAIM = "claim"
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 2.0
 
-_held: "dict[str, list[tuple[Store, str, str]]]" = {}
+_claims: "dict[str, list[tuple[Store, str, str]]]" = {}
 """By batch: the store, the parent run and the text of each claim that this process holds."""
 _lock = threading.Lock()
 
 
 def new_claim() -> str:
-    """Return the text of a claim of this process, unlike any other."""
+    """Return the text of a new, unique claim of this process."""
     return json.dumps({**this_process().tags, "token": secrets.token_hex(8)})
 
 
 def hold(store: "Store", batch_id: str, run_id: str, text: str) -> None:
     """Remember that this process holds a claim."""
     with _lock:
-        _held.setdefault(batch_id, []).append((store, run_id, text))
+        _claims.setdefault(batch_id, []).append((store, run_id, text))
 
 
 def holds(batch_id: str, run_id: str) -> bool:
     """Return whether this process holds the claim of a batch by its parent run."""
     with _lock:
-        return any(run_id == held for _, held, _ in _held.get(batch_id, ()))
+        return any(run_id == parent for _, parent, _ in _claims.get(batch_id, ()))
 
 
 def follow(store: "Store", batch_id: str, run_id: str) -> None:
-    """Remember that a claim which this process holds is in another store: a copy of the first."""
+    """Remember that a claim of this process has moved to another store, a copy of the first."""
     with _lock:
-        _held[batch_id] = [
-            (store, held, text) if held == run_id else (before, held, text)
-            for before, held, text in _held.get(batch_id, ())
+        _claims[batch_id] = [
+            (store, parent, text) if parent == run_id else (before, parent, text)
+            for before, parent, text in _claims.get(batch_id, ())
         ]
 
 
@@ -71,8 +71,8 @@ def take(
     store, batch_id, run_id
         Where the batch is, its id, and MLflow's id of its parent run.
     refuse
-        Is given the tags host, pid and process_started of a process that has the claim, and raises
-        unless that process is over.
+        Called with the tags host, pid and process_started of the process that has the claim; raises
+        unless that process has ended.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def take(
             found = store.client.get_run(run_id).data.tags.get(CLAIM)
         if found is not None:
             with _lock:
-                is_ours = any(found == text for *_, text in _held.get(batch_id, ()))
+                is_ours = any(found == text for *_, text in _claims.get(batch_id, ()))
             if is_ours:
                 raise ConfigurationError(
                     f"resume={batch_id}: another thread of this process works on this batch"
@@ -104,12 +104,12 @@ def take(
 
 
 def release(batch_id: str) -> None:
-    """Give up the claims on a batch that this process holds; a store that is lost keeps its own.
+    """Give up the claims of this process on a batch; in a lost store they remain.
 
-    The claim of a process that is over is taken by whoever goes on.
+    Whoever resumes the batch takes over the claim of an ended process.
     """
     with _lock:
-        claims = _held.pop(batch_id, [])
+        claims = _claims.pop(batch_id, [])
     for store, run_id, text in claims:
         if not store.is_gone:
             with contextlib.suppress(StoreError), store.calling("release the batch"):
@@ -117,7 +117,7 @@ def release(batch_id: str) -> None:
 
 
 def process_of(text: str) -> dict[str, str]:
-    """Return the tags of the process that has a claim; empty ones for a text of another kind."""
+    """Return the tags of the process that has a claim; empty for any other text."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -127,7 +127,7 @@ def process_of(text: str) -> dict[str, str]:
 
 
 def _put(store: "Store", run_id: str, found: str | None, text: str) -> bool:
-    """Write a claim in the place of what was found; return whether it is the one that counts."""
+    """Replace the claim that was found; return whether ours is now the valid one."""
     if store.engine is None:
         store.client.set_tag(run_id, CLAIM, text)
         time.sleep(_PAUSE_SECONDS)
@@ -166,14 +166,14 @@ def _remove(store: "Store", run_id: str, text: str) -> None:
 
 
 def mark_dead_runs(store: Store) -> int:
-    """Mark as KILLED what is RUNNING but was begun by a process of this host that is gone.
+    """Mark as KILLED what is RUNNING but was begun by a dead process of this host.
 
-    Batches and runs alike. Runs of other hosts, and runs that carry no process, are left alone.
+    That concerns batches and runs. Those of other hosts, or without a process, are left alone.
 
     Returns
     -------
     int
-        How many were marked.
+        Number of marked batches and runs.
     """
     from mlflow.exceptions import MlflowException
 

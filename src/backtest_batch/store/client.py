@@ -1,9 +1,9 @@
 """The runs of a store through MLflow's public client, which works with every store.
 
-MLflow's client sends every request again whose answer was lost, that which creates a run included,
-and a server creates a run for each of them. Everything else that is recorded of a run may be said
-twice. So creating a run is the one request that is sent here without the client's retries: before
-it is sent again, the run is looked for by what it is.
+MLflow's client repeats every request whose answer was lost, even the one that creates a run, and a
+server then creates a run for each. All other requests may be repeated safely. So the request to
+create a run is the only one sent without the client's retries: before it is repeated, the run is
+searched for by its tags.
 """
 
 import logging
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from backtest_batch.store.address import without_secrets
 from backtest_batch.store.artifacts import (
-    PlacedFiles,
+    MovedFiles,
     end_run,
     local_folder,
     points,
@@ -59,7 +59,7 @@ def searched(
 
 
 def has_tag(key: str, value: str) -> str | None:
-    """Return the condition that a tag has a value; None when the language cannot say it."""
+    """Return the condition that a tag has a value; None if the language cannot express it."""
     if "`" in key or ("'" in value and '"' in value):
         return None
     quote = '"' if "'" in value else "'"
@@ -68,9 +68,9 @@ def has_tag(key: str, value: str) -> str | None:
 
 _CREATE = "/api/2.0/mlflow/runs/create"
 _IDENTITY = ("batch_id", "batch_role", "run_key", "split", "mlflow.parentRunId")
-"""Tags that no two runs of a batch have in common."""
+"""Tags that tell the runs of a batch apart."""
 _LONGEST_PAUSE = 120.0
-"""Seconds; as in urllib3, which waits for MLflow's client."""
+"""Seconds, as in urllib3, which MLflow's client waits with."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ Identity = tuple[tuple[str, str], ...]
 
 
 class Begun(NamedTuple):
-    """A run that was begun.
+    """A run that has begun.
 
     Attributes
     ----------
@@ -107,19 +107,20 @@ class Beginnings:
         self._lock = threading.Lock()
 
     def begin(self, tags: Mapping[str, str], started_ms: int) -> Begun:
-        """Create a run, or return the one that was created when its answer was lost.
+        """Create a run, or return the one that was created although the answer was lost.
 
         Parameters
         ----------
         tags
-            Its tags; those that say which run it is find it again.
+            Its tags; those that identify the run serve to find it again.
         started_ms
             When it began, milliseconds since the epoch.
 
         Raises
         ------
         MlflowException
-            When the store fails, a server as often as MLFLOW_HTTP_REQUEST_MAX_RETRIES allows.
+            When the store fails; a server, when it fails more often than
+            MLFLOW_HTTP_REQUEST_MAX_RETRIES allows.
         """
         if not self._store.is_http:
             run = self._store.client.create_run(
@@ -129,14 +130,15 @@ class Beginnings:
         return self._begin_on_server(tags, started_ms)
 
     def retire_doubles(self) -> int:
-        """Move runs to MLflow's trash that a server began twice after all.
+        """Move runs that a server began twice after all to MLflow's trash.
 
-        A request that was given up may arrive late, when the run was looked for and created anew.
+        A request that was given up may arrive late, after the run was searched for and created
+        again.
 
         Returns
         -------
         int
-            How many there were.
+            Number of these runs.
         """
         with self._lock:
             doubtful, self._doubtful = self._doubtful, {}
@@ -144,7 +146,7 @@ class Beginnings:
             run.info.run_id
             for identity, run_id in doubtful.items()
             for run in self._alike(identity)
-            # One that is complete was written by another process: it is no leftover of ours.
+            # A complete run was written by another process: it is not a leftover of ours.
             if run.info.run_id != run_id and run.info.status == "RUNNING"
         ]
         for run_id in doubles:
@@ -166,8 +168,8 @@ class Beginnings:
             except Exception as error:
                 if attempt == retries or not is_transient(error):
                     raise
-                said = without_secrets(str(error), uri=self._store.uri)
-                _log.info("beginning a run failed and is tried again: %s", said)
+                message = without_secrets(str(error), uri=self._store.uri)
+                _log.info("a run could not be begun, trying again: %s", message)
                 time.sleep(_pause(attempt, response))
                 continue
             return self._remember(identity, begun) if attempt else begun
@@ -193,7 +195,7 @@ class Beginnings:
         return answer
 
     def _answered(self, response: "Response", tags: Mapping[str, str], started_ms: int) -> Begun:
-        """Return the run that an answer names, if that is the one that was asked for."""
+        """Return the run that an answer names, if it is the requested one."""
         from mlflow.utils.rest_utils import verify_rest_response
 
         verify_rest_response(response, _CREATE)
@@ -213,7 +215,7 @@ class Beginnings:
         return begun
 
     def _alike(self, identity: Identity) -> "Iterator[Run]":
-        """Yield the runs of the experiment that are what ``identity`` says, the oldest first."""
+        """Yield the runs of the experiment with the tags in ``identity``, the oldest first."""
         conditions = [has_tag(key, value) for key, value in identity]
         return searched(
             self._store, " and ".join(filter(None, conditions)), ["attributes.start_time ASC"]
@@ -230,7 +232,7 @@ def _begun(run: "Run") -> Begun:
 
 
 def _pause(attempt: int, response: "Response | None") -> float:
-    """Return the seconds to wait: what the server asks for, else what MLflow's client would."""
+    """Return the seconds to wait: as the server asks, else as MLflow's client would."""
     from mlflow.environment_variables import (
         MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
         MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
@@ -241,13 +243,13 @@ def _pause(attempt: int, response: "Response | None") -> float:
         return min(float(asked), _LONGEST_PAUSE)
     factor: float = MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.get()  # type: ignore[no-untyped-call]
     jitter: float = MLFLOW_HTTP_REQUEST_BACKOFF_JITTER.get()  # type: ignore[no-untyped-call]
-    # At once after the first failure: mostly an idle connection was closed.
+    # No pause after the first failure: usually an idle connection was closed.
     grown = factor * 2.0**attempt if attempt else 0.0
     return min(grown + jitter * random.random(), _LONGEST_PAUSE)
 
 
 CONNECTIONS = 8
-"""Requests that a server is sent at once; MLflow's client keeps up to ten connections open."""
+"""Number of simultaneous requests to a server; MLflow's client keeps up to ten connections open."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -268,15 +270,15 @@ def each(
         Where the calls go. A server is called over several connections; a database, which takes
         one writer at a time anyway, in the caller's thread.
     call, items
-        What is called with what.
+        The function, and its arguments.
     at_once
-        Whether several connections are used; None for as the store is.
+        Whether to use several connections; None decides by the kind of store.
 
     Raises
     ------
     Exception
-        What the first call that fails raises, after those in flight have ended; what these came
-        to is yielded before.
+        The error of the first failing call, once those in flight have ended; their results are
+        yielded before.
     """
     if not (store.is_http if at_once is None else at_once) or len(items) < 2:
         for index, item in enumerate(items):
@@ -285,7 +287,7 @@ def each(
     lost = threading.Event()
 
     def attempt(item: Item) -> list[Result]:
-        # What has not begun when another call fails would only wait for the same server again.
+        # Calls that have not begun when one fails would only wait for the same server again.
         if lost.is_set():
             return []
         try:
@@ -296,7 +298,7 @@ def each(
 
     failure: BaseException | None = None
     with ThreadPoolExecutor(min(CONNECTIONS, len(items))) as pool:
-        # What is said of MLflow's log lines holds in these threads, too.
+        # MLflow's log lines are handled in these threads, too.
         futures = [pool.submit(copy_context().run, attempt, item) for item in items]
         for index, future in enumerate(futures):
             error = future.exception()
@@ -327,7 +329,7 @@ class ClientRuns:
     store
         The store.
     beginnings
-        What begins runs in it, when others begin some there, too.
+        Begins runs in it; given when others begin runs there, too.
     """
 
     def __init__(self, store: Store, beginnings: Beginnings | None = None) -> None:
@@ -362,15 +364,15 @@ class ClientRuns:
 
         def log(item: tuple[str, Mapping[str, float]]) -> None:
             run_id, values = item
-            held = metrics_at(values, timestamp_ms)
-            self._store.client.log_batch(run_id, metrics=held, synchronous=True)
+            entries = metrics_at(values, timestamp_ms)
+            self._store.client.log_batch(run_id, metrics=entries, synchronous=True)
 
         call_each(self._store, log, list(metrics.items()))
 
     def read(self, query: RunQuery, filter_string: str) -> RunColumns:
-        """Return the runs that are meant; see :class:`.RunStore`."""
+        """Return the requested runs; see :class:`.RunStore`."""
         table = RunColumns(query.parts)
-        # MLflow's language knows no OR, so each batch is a search of its own.
+        # MLflow's language has no OR, so each batch is a search of its own.
         for batch_id in query.batches if query.batches is not None else (None,):
             for run in searched(self._store, _filter(query, batch_id, filter_string)):
                 # What the filter could not express is checked here.
@@ -392,17 +394,17 @@ class ClientRuns:
         ]
 
     def artifact_uris(self, run_ids: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002
-        """Return nothing: each run is a question of its own, and the client asks it when needed."""
+        """Return nothing: it takes one request per run, which the client sends when needed."""
         return {}
 
     def _write(self, item: tuple[RunEntry, str | None]) -> str:
         entry, existing = item
         with self._store.calling("record a run", patient=True):
             run = self._begin(entry, existing)
-            placed = PlacedFiles()
+            moved = MovedFiles()
             try:
                 self._log(run.run_id, entry, tags=entry.tags if existing else {})
-                self._place(run, entry, placed)
+                self._put_files(run, entry, moved)
                 require_recorded(
                     self._store,
                     run.run_id,
@@ -414,7 +416,7 @@ class ClientRuns:
                 end_run(self._store, run.run_id, entry.status, entry.ended_ms)
                 self._store.require_file()
             except BaseException:
-                placed.undo()
+                moved.undo()
                 raise
         return run.run_id
 
@@ -427,7 +429,7 @@ class ClientRuns:
     def _log(self, run_id: str, entry: RunEntry, tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
-        # The client splits what exceeds MLflow's limits of one call.
+        # The client splits calls that exceed MLflow's limits.
         self._store.client.log_batch(
             run_id,
             metrics=metrics_at(entry.metrics, entry.ended_ms),
@@ -436,24 +438,24 @@ class ClientRuns:
             synchronous=True,
         )
 
-    def _place(self, run: Begun, entry: RunEntry, placed: PlacedFiles) -> None:
+    def _put_files(self, run: Begun, entry: RunEntry, moved: MovedFiles) -> None:
         if entry.folder is None and not entry.texts:
             return
-        place = local_folder(run.artifact_uri)
+        folder = local_folder(run.artifact_uri)
         if run.artifact_uri.startswith("mlflow-artifacts:"):
             send(run.artifact_uri, self._store.files.tracking_uri, entry.folder, entry.texts)
-        elif place is None:
+        elif folder is None:
             upload(self._store.files, run.run_id, folder=entry.folder, texts=entry.texts)
         else:
-            place_locally(entry, place, placed)
+            put_into_folder(entry, folder, moved)
 
 
-def place_locally(entry: RunEntry, place: Path, placed: PlacedFiles) -> None:
-    """Move the files of ``entry`` into the local artifact folder ``place``."""
+def put_into_folder(entry: RunEntry, folder: Path, moved: MovedFiles) -> None:
+    """Move the files of ``entry`` into the local artifact folder ``folder``."""
     if entry.folder is not None:
-        placed.move(entry.folder, place)
+        moved.move(entry.folder, folder)
     if entry.texts:
-        placed.write(entry.texts, place)
+        moved.write(entry.texts, folder)
 
 
 def metrics_at(values: Mapping[str, float], timestamp_ms: int) -> "list[Metric]":

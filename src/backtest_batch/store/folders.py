@@ -30,7 +30,7 @@ from backtest_batch.store.process import host_name, lives, this_process
 from backtest_batch.workers.chunks import RETURNS, Scratch, array_file
 
 BATCH_CONFIG = "batch_config.yaml"
-"""How a batch was asked for; enough to compose it again."""
+"""How a batch was requested; enough to compose it again."""
 
 
 def new_batch_id() -> str:
@@ -56,16 +56,16 @@ class Workspace:
     Attributes
     ----------
     output_dir
-        What stays: reports and logs.
+        What remains: reports and logs.
     scratch
         What workers leave for the parent; removed when nothing is left to resume.
     pointer
-        The folder where the working directory looks for the batch when its output folder is
-        elsewhere; removed with the scratch folder. None when it is the output folder itself.
+        The folder in which the batch is found from the working directory when its output folder is
+        elsewhere; removed with the scratch folder. None if it is the output folder itself.
     keys
         The key of each row of an array of bars: the run keys, then the benchmark keys.
     made
-        Folders that were not there before, the deepest first.
+        Folders that did not exist before, the deepest first.
     is_new
         Whether no earlier attempt at the batch has left working files.
     """
@@ -112,9 +112,9 @@ class Workspace:
         return any(file for spare in self.scratch.spares for file in spare.glob("*.dat"))
 
     def gather(self) -> None:
-        """Bring the rows that are spread over several folders together in one of them.
+        """Collect rows that are spread over several folders in one of them.
 
-        Where that takes no more either, rows are lost; :func:`.rows.is_whole` tells which.
+        If that is full, too, rows are lost; :func:`.rows.is_whole` tells which.
         """
         names = {file.name for spare in self.scratch.spares for file in spare.glob("*.dat")}
         for name in names:
@@ -124,7 +124,7 @@ class Workspace:
                     copy_rows(source, files[-1], enumerate(self.keys), self.scratch.row_bars)
 
     def make_spare_reports(self) -> bool:
-        """Make another folder for the reports where theirs is full; return whether that worked."""
+        """Make another folder for the reports when theirs is full; return whether that worked."""
         for spare in self.scratch.spares:
             with contextlib.suppress(OSError):
                 self.scratch.make(spare)
@@ -150,7 +150,7 @@ class Workspace:
         if self.output_dir in self.made:
             shutil.rmtree(self.output_dir, ignore_errors=True)
         for folder in self.made:
-            with contextlib.suppress(OSError):  # someone has put something there meanwhile
+            with contextlib.suppress(OSError):  # somebody has added files meanwhile
                 folder.rmdir()
 
     def _array_file(self, name: str) -> Path:
@@ -159,7 +159,7 @@ class Workspace:
 
 
 def default_output_dir(batch_id: str) -> Path:
-    """Return the folder of a batch for which none was chosen."""
+    """Return the folder of a batch whose output_dir is not set."""
     return Path("mlruns", "batches", batch_id).absolute()
 
 
@@ -216,9 +216,9 @@ def _is_abandoned(scratch: Path) -> bool:
 
 
 def spare_folders(batch_id: str) -> tuple[Path, ...]:
-    """Return the folders that stand in where the output folder takes no more.
+    """Return the folders to use when the output folder is full.
 
-    They are made when they are needed. One that somebody else has made is none of them.
+    They are made when they are needed. Folders made by somebody else are left out.
     """
     own = own_cache_dir()
     bases = (*(() if own is None else (own,)), temporary_folder_name())
@@ -277,7 +277,7 @@ def open_workspace(
 
 
 def unwritable(output_dir: Path, error: OSError) -> ConfigurationError:
-    """Return what is raised when a batch cannot begin because its folder takes no files."""
+    """Return the error when a batch cannot begin because its folder cannot be written."""
     return ConfigurationError(
         f"output_dir={output_dir}: cannot be written ({error.strerror or error}); nothing was run. "
         "Choose another folder with output_dir=..."

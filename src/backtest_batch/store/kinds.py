@@ -1,4 +1,4 @@
-"""What is asked of a store, however it is reached: by SQL, or through MLflow's client."""
+"""The interface of a store, however it is reached: by SQL, or through MLflow's client."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class RunColumns:
     def add_info(
         self, run_id: str, status: str, name: str, started_ms: int | None, ended_ms: int | None
     ) -> None:
-        """Add a run without its values; of a run that is there already nothing changes."""
+        """Add a run without its values; a run that was added before is not changed."""
         if run_id not in self._row_of:
             self._row_of[run_id] = len(self._infos)
             self._infos.append((status, run_id, name, started_ms, ended_ms))
@@ -97,7 +97,7 @@ def _texts(values: dict[int, Any], n_rows: int) -> list[str | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunQuery:
-    """Which runs are read, and what of them.
+    """Which runs to read, and which parts of them.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class RunQuery:
     parts: tuple[str, ...]
 
     def admits(self, status: str, tags: Mapping[str, str]) -> bool:
-        """Return whether a run with this status and these tags is among those meant."""
+        """Return whether a run with this status and these tags is requested."""
         return (
             (self.statuses is None or status in self.statuses)
             and (self.batches is None or tags.get("batch_id") in self.batches)
@@ -126,7 +126,7 @@ class RunQuery:
 
 
 class RunStore(Protocol):
-    """The runs of one store: what the recorder writes, and resume and search read.
+    """The runs of one store, written by the recorder, and read by resume and search.
 
     Runs are given by MLflow run id; the texts and numbers written are those of
     :mod:`.mlflow_run`.
@@ -142,12 +142,12 @@ class RunStore(Protocol):
         entries
             What to write.
         existing
-            For each entry the id of a run that was begun but not completed, or None.
+            For each entry the id of a run that has begun but is not complete, or None.
 
         Raises
         ------
         StoreError
-            When the store fails; what was not yielded is not there, or is not complete.
+            When the store fails; entries that were not yielded are missing or incomplete.
         """
         ...
 
@@ -160,7 +160,7 @@ class RunStore(Protocol):
         ...
 
     def read(self, query: RunQuery, filter_string: str) -> RunColumns:
-        """Return the runs of the experiment that are meant and are not in the trash.
+        """Return the requested runs of the experiment that are not in the trash.
 
         Raises
         ------
@@ -180,5 +180,5 @@ class RunStore(Protocol):
         ...
 
     def artifact_uris(self, run_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return where the artifacts of runs are, as far as one question tells it of them all."""
+        """Return where the artifacts of runs are, if a single request tells it for all."""
         ...

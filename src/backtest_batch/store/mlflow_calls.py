@@ -1,7 +1,7 @@
 """Calls into MLflow: imported without side effects, quiet, and with errors people can read.
 
-MLflow is imported inside these functions, because that takes seconds; everything else in this
-room that needs it does the same.
+MLflow is imported inside these functions, because that takes seconds; the other modules of this
+package do the same.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _AT_IMPORT = {
-    # Without it, importing MLflow writes a file below the home directory and looks up its makers'
-    # server, and costs 0.4 s more.
+    # Without it, importing MLflow writes a file below the home directory, looks up a telemetry
+    # server, and takes 0.4 s longer.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
 }
 _DURING_CALLS = {
-    # Otherwise every file that is read or written draws a bar on stderr.
+    # Otherwise every file read or written draws a bar on stderr.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _DURING_HTTP_CALLS = {
@@ -39,7 +39,7 @@ _DURING_HTTP_CALLS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _AT_ONCE = {
-    # MLflow's own defaults wait for a lost server for minutes before each single error.
+    # MLflow's defaults wait minutes for a lost server before each single error.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -75,7 +75,7 @@ def import_mlflow() -> None:
 def require_variables() -> None:
     """Check the values of MLflow's own environment variables.
 
-    MLflow reads each of them when it needs it, and raises in the middle of something else.
+    MLflow reads each of them when it needs it, and would raise in the middle of something else.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def require_variables() -> None:
 
 
 def new_client(uri: str) -> "MlflowClient":
-    """Return a client of the store at ``uri``; a database without tables gets them."""
+    """Return a client of the store at ``uri``; an empty database gets its tables."""
     import_mlflow()
     from mlflow.tracking import MlflowClient
 
@@ -107,7 +107,7 @@ def new_client(uri: str) -> "MlflowClient":
 
 @contextlib.contextmanager
 def calling(uri: str, doing: str, *, patient: bool = False) -> Iterator[None]:
-    """Turn what MLflow raises inside the block into a StoreError; keep its log lines off stderr.
+    """Turn MLflow's errors inside the block into a StoreError; keep its log lines off stderr.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def calling(uri: str, doing: str, *, patient: bool = False) -> Iterator[None]:
     doing
         What is being done, as the message says it ("open it", "record runs").
     patient
-        Whether a server that does not answer is tried for two minutes, rather than for seconds:
-        nobody waits for it meanwhile. MLflow's own variables, where they are set, count for both.
+        Whether to try a server that does not answer for two minutes rather than seconds: nobody
+        waits for it meanwhile. MLflow's own variables override both.
 
     Raises
     ------
@@ -159,12 +159,12 @@ def _install_filters() -> None:
 
 
 _borrowed: dict[str, list[str]] = {}
-"""The values that threads want variables to have which the user has not set."""
+"""The values that threads want for variables that the user has not set."""
 
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that the user has not set, for as long as any thread is inside.
+    """Set variables that the user has not set, while any thread is inside.
 
     Where threads want different numbers, the largest counts.
     """
@@ -193,15 +193,15 @@ def _size(value: str) -> float:
 
 
 _COLLISIONS = ("unique constraint failed", "duplicate key", "duplicate entry", "deadlock")
-"""What databases say when two clients wrote the same at once."""
+"""What databases say when two clients write the same row at once."""
 _COLLISION_RETRIES = 8
 
 
 def again_after_collisions(call: Callable[[], Result]) -> Result:
-    """Call a function that adds what is not there, again when another process was faster.
+    """Call a function that adds missing entries, again if another process was faster.
 
-    MLflow looks whether a dataset, say, is there, and inserts it if not: two that begin at once
-    both insert it, and one of them is refused.
+    MLflow inserts a dataset, for example, if it is not there: two processes that begin at once both
+    insert it, and one of them fails.
     """
     for attempt in range(_COLLISION_RETRIES):
         try:
@@ -219,14 +219,14 @@ def _is_collision(error: BaseException) -> bool:
 
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP codes after which MLflow's own client asks again."""
+"""HTTP codes after which MLflow's own client retries."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether what a server was asked may succeed when it is asked again.
+    """Return whether a request to a server may succeed when repeated.
 
-    That is so when it could not be reached, did not answer, or answered 408, 429, 500 or 502 to
-    504; not so when its certificate or the client's credentials are refused.
+    It may if the server could not be reached, did not answer, or answered 408, 429, 500 or 502 to
+    504; not if its certificate or the client's credentials were refused.
     """
     import requests
     from mlflow.exceptions import MlflowException

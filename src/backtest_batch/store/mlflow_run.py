@@ -1,10 +1,10 @@
-"""A batch and its runs in MLflow's terms, in both directions: what is written, and what reads it.
+"""A batch and its runs in MLflow's terms, for writing and for reading.
 
-MLflow cuts long values without a word and rejects many characters in names. Here a long value is
-shortened visibly, and a name is changed so that no two names become one.
+MLflow silently cuts long values and rejects many characters in names. Here a long value is
+shortened visibly, and a name is changed such that different names stay different.
 
-Both kinds of store write these entries and return these names. Whatever text goes into a store
-passes :func:`stored_text`, which leaves out secrets and cuts what MLflow would cut without a word.
+Both kinds of store write these entries and return these names. All text for a store passes through
+:func:`stored_text`, which leaves out secrets and shortens what MLflow would silently cut.
 """
 
 import contextlib
@@ -46,9 +46,9 @@ def short_digest(text: str) -> str:
 
 
 def storable_text(text: str, length: int) -> str:
-    """Return ``text``, or so much of it that an ellipsis and the digest of the whole fit too.
+    """Return ``text``, shortened to fit with an ellipsis and the digest of the whole.
 
-    What databases cannot store (lone surrogates, the character NUL) is written as an escape.
+    Characters that databases cannot store (lone surrogates, NUL) are escaped.
     """
     if not text.isascii() or "\0" in text:
         text = text.replace("\0", r"\x00").encode("utf-8", "backslashreplace").decode("utf-8")
@@ -62,7 +62,7 @@ def storable_text(text: str, length: int) -> str:
 def safe_key(key: str) -> str:
     """Return ``key`` as MLflow accepts it; a changed key ends with a digest of the given one."""
     is_allowed = _ALLOWED.fullmatch(key) is not None and len(key) <= KEY_LENGTH
-    # MLflow takes names for paths in places, and refuses those that would lead elsewhere.
+    # MLflow sometimes treats names as paths, and refuses those that lead elsewhere.
     is_plain = posixpath.normpath(key) == key and not key.startswith(("..", "/")) and key != "."
     if is_allowed and is_plain:
         return key
@@ -76,7 +76,7 @@ def safe_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether ``value`` can be a metric: a finite number that is no truth value."""
+    """Return whether ``value`` can be a metric: a finite number, but not a boolean."""
     if type(value) is float:
         return math.isfinite(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -97,10 +97,10 @@ RESERVED_TAGS = frozenset(
         "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip
-"""Tags of ours, which a user's tag must not be named like; nor may it begin with ``mlflow.``."""
+"""Names of our tags, which a user's tag must not have; nor may it begin with ``mlflow.``."""
 
 RERUN_OF = "rerun_of"
-"""Tag of a batch that computes the winner of another batch again: the batch_id of that."""
+"""Tag of a batch that computes the winner of another batch again: the batch_id of the latter."""
 
 RESULT_TAGS = (
     "ruined", "untradable_weights", "scaled_decisions", "strategy_inputs", "inputs_unknown",
@@ -279,14 +279,14 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
 def run_record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
     """Return a run as it ended, from what :func:`run_entry` wrote of it.
 
-    Texts come back as they were stored: without secrets, and cut. Of a result its files, timings,
-    decisions and training metrics are not in its tags and metrics, and of a failure its log and
-    traceback; they stay empty here.
+    Texts come back as stored: without secrets, and shortened. The files, timings, decisions and
+    training metrics of a result, and the log and traceback of a failure, are not in tags and
+    metrics; they stay empty here.
 
     Parameters
     ----------
     spec
-        What was asked for.
+        What was requested.
     row
         A row of what :func:`.read_runs` returned with metrics and tags, by column; its status is
         FINISHED, FAILED or KILLED.
@@ -326,7 +326,7 @@ def run_record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
 
 
 def parent_tags(batch: BatchInfo) -> dict[str, str]:
-    """Return the tags with which the parent run of a batch begins."""
+    """Return the tags of the parent run of a batch at its beginning."""
     return tags_of(
         {
             **common_tags(batch, storable_text(batch.batch_name, RUN_NAME_LENGTH)),
@@ -345,7 +345,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
 def note_tag(note: str) -> dict[str, str]:
     """Return the tag with the Markdown that MLflow's UI shows with a run.
 
-    It is cut at 8,000 characters, which it says.
+    It is cut at 8,000 characters, with a note.
     """
     text = masked(note)
     if len(text) > TAG_LENGTH:
@@ -359,7 +359,7 @@ def params_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def configuration(run: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the configuration that :func:`params_of` wrote, typed where that can be told.
+    """Return the configuration that :func:`params_of` wrote, with types where they are known.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ def _configured(text: str) -> Any:
 
 
 def parsed_text(value: Any) -> Any:
-    """Return the list or mapping that a text holds as JSON; anything else as it is."""
+    """Return the list or mapping that a text holds as JSON; any other value unchanged."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         with contextlib.suppress(ValueError):
             return json.loads(value)
@@ -415,9 +415,9 @@ def _text_of(key: str, value: Any, length: int) -> str:
 
 @lru_cache(maxsize=20_000)
 def stored_text(key: str, text: str, length: int) -> str:
-    """Return the text under a key as a store may have it: without secrets, cut at ``length``.
+    """Return the text under a key in storable form: without secrets, cut at ``length``.
 
-    Remembered, as the runs of a batch share most of theirs.
+    Cached: the runs of a batch share most of their texts.
     """
     return storable_text(masked_values(text, key), length)
 
@@ -428,7 +428,7 @@ def now_ms() -> int:
 
 
 def common_tags(batch: BatchInfo, name: str) -> dict[str, str]:
-    """Return the tags that everything of a batch carries."""
+    """Return the tags common to all runs of a batch."""
     return {
         **batch.tags,
         "mlflow.runName": name,
@@ -450,11 +450,11 @@ def _user() -> str:
 
 
 Swept = dict[str, Any] | list[str] | None
-"""What a run says of its swept keys: their values; the keys alone; nothing."""
+"""What a run records of its swept keys: their values, only the keys, or nothing."""
 
 
 def _swept_text(swept: Mapping[str, Any]) -> str:
-    """Return the swept values as JSON; where they are too long for a tag, their keys alone.
+    """Return the swept values as JSON; if they are too long for a tag, only their keys.
 
     Parameters are text; this says which of them were swept, in which order and type.
     """
@@ -466,7 +466,7 @@ def _swept_text(swept: Mapping[str, Any]) -> str:
 
 
 def swept_of(text: Any) -> Swept:
-    """Return what the tag ``swept`` of a run says."""
+    """Return the content of the tag ``swept`` of a run."""
     try:
         swept = json.loads(text) if isinstance(text, str) else None
     except ValueError:  # so many keys that MLflow's limit cut them
@@ -482,7 +482,7 @@ def _tracking_id(batch: BatchInfo, run_id: str, started_ms: int) -> str:
 def _failure_texts(record: RunRecord, failure: RunFailure) -> dict[str, str]:
     import yaml
 
-    # A failed run has no files of its own; whoever looks into it needs its configuration.
+    # A failed run has no files of its own, but its configuration helps to find out why.
     config = yaml.safe_dump(
         _plain(masked_values(record.spec.config)),
         sort_keys=False,

@@ -1,4 +1,4 @@
-"""Which process wrote a run, and whether it still lives."""
+"""The process that wrote a run, and whether it is still alive."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 
 _TOLERANCE = timedelta(seconds=2)
-"""The start of a process is derived from the clock, which may be set a little."""
+"""The start of a process is derived from the clock, which may be adjusted a little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class ProcessIdentity:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags by which a later command finds what the process left behind."""
+        """The tags by which a later command finds what the process left."""
         return {
             "host": self.host,
             "pid": str(self.pid),
@@ -61,7 +61,7 @@ def host_name() -> str:
 def lives(pid: str, process_started: str) -> bool:
     """Return whether the process of this host with these tags still runs.
 
-    A tag that cannot be read counts as a process that lives, so that nothing is ended by mistake.
+    An unreadable tag counts as a living process, so that nothing is ended by mistake.
     """
     try:
         process = psutil.Process(int(pid))

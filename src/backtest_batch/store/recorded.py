@@ -1,4 +1,4 @@
-"""Runs as a store returns them: a table to compare, and their files."""
+"""Recorded runs: as a table to compare, and their files."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.records import Scalar
 from backtest_batch.report.best_params import RunDetails
 from backtest_batch.store.artifacts import local_folder
-from backtest_batch.store.batch_document import BatchDocument, is_place, stored_document
+from backtest_batch.store.batch_document import BatchDocument, names_destination, stored_document
 from backtest_batch.store.client import searched
 from backtest_batch.store.mlflow_run import (
     PARAM_LENGTH,
@@ -60,7 +60,7 @@ def table_of(
     kinds
         Which of the swept keys are conditions; by default those that the configuration says.
     params
-        Further keys to have as parameters.
+        Further keys that become parameters.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def table_of(
     swept = [swept_of(text) for text in text_values(frame, "tags.swept")]
     names = list(dict.fromkeys([*swept_keys(frame), *differing_keys(frame), *params]))
     index = frame.index
-    # As objects: beside a run without the key, pandas would make floats of whole numbers.
+    # As objects: pandas would turn integers into floats when a run lacks the key.
     values = {
         name: pd.Series(_values(frame, name, swept), index=index, dtype=object) for name in names
     }
@@ -95,8 +95,8 @@ def swept_keys(frame: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     frame
-        What :func:`.read_runs` returned. Where a run does not say what it swept, the keys that
-        differ within its batch are taken for swept.
+        What :func:`.read_runs` returned. If a run does not record what it swept, the keys that
+        differ within its batch count as swept.
     """
     swept = [swept_of(text) for text in text_values(frame, "tags.swept")]
     names = dict.fromkeys(name for keys in swept for name in keys or ())
@@ -109,13 +109,13 @@ def swept_keys(frame: pd.DataFrame) -> list[str]:
 
 
 def differing_keys(frame: pd.DataFrame) -> list[str]:
-    """Return the keys that no run swept and in whose values the batches differ.
+    """Return the keys that no run swept, but whose values differ between batches.
 
     Parameters
     ----------
     frame
-        What :func:`.read_runs` returned; of keys that determine results, those are meant that have
-        at least two values, and not the same ones in every batch that has them.
+        What :func:`.read_runs` returned. A key that determines results counts if it has at least
+        two values, and not the same ones in every batch that has it.
     """
     if frame["batch_id"].nunique() < 2:
         return []
@@ -124,14 +124,14 @@ def differing_keys(frame: pd.DataFrame) -> list[str]:
     for key, column in _settings(frame):
         if key in swept or frame[column].nunique() < 2:
             continue
-        held = frame[["batch_id", column]].dropna().drop_duplicates()
-        if held.groupby("batch_id")[column].agg(frozenset).nunique() > 1:
+        recorded = frame[["batch_id", column]].dropna().drop_duplicates()
+        if recorded.groupby("batch_id")[column].agg(frozenset).nunique() > 1:
             found.append(key)
     return found
 
 
 def swept_values(run: Mapping[Any, Any]) -> dict[str, Any] | None:
-    """Return the swept values of one run; None where they are not known to the last character.
+    """Return the swept values of one run; None if they are not known exactly.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _settings(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scalar]:
-    """Return each run's value of a key: as it was swept, else as it was configured."""
+    """Return each run's value of a key: the swept one, else the configured one."""
     configured = text_values(frame, f"params.{safe_key(name)}")
     targets = text_values(frame, f"params.{safe_key(name)}._target_")
     typed = {text: typed_value(text) for text in set(configured) if text is not None}
@@ -183,7 +183,7 @@ def _values(frame: pd.DataFrame, name: str, swept: Sequence[Swept]) -> list[Scal
 def _mappings(frame: pd.DataFrame, name: str) -> list[Scalar]:
     """Return the mapping that was configured under a key, which is stored leaf by leaf.
 
-    For each run, as JSON text, as a swept mapping has it; None where a run has none.
+    As JSON text per run, like a swept mapping; None if a run has none.
     """
     prefix = f"params.{name}."
     columns = {column: f"params.{column.removeprefix(prefix)}" for column in frame.columns}
@@ -218,7 +218,7 @@ def _runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def text_values(frame: pd.DataFrame, column: str) -> list[str | None]:
-    """Return a column of texts; None where a run has none, and for a column that is not there.
+    """Return a column of texts; None if a run has none, or if there is no such column.
 
     Parameters
     ----------
@@ -236,13 +236,13 @@ ASSESSMENT = "overfitting.json"
 RETURNS = "returns.parquet"
 
 _AT_ONCE = 100
-"""So many runs are asked for by id in one search."""
+"""Number of runs requested by id in one search."""
 
 _TRIED_RUNS = 3
-"""So many runs of a batch are looked into for a run.json; large batches keep that of a few."""
+"""Number of runs of a batch that are searched for a run.json; large batches keep few."""
 
 _ASKED_BATCHES = 20
-"""Of so many batches the environment is looked up."""
+"""Most batches whose environment is looked up."""
 
 
 def details_of(store: Store, table: RunTable, rows: Iterable[Label]) -> dict[Label, RunDetails]:
@@ -260,9 +260,9 @@ def details_of(store: Store, table: RunTable, rows: Iterable[Label]) -> dict[Lab
     Returns
     -------
     dict
-        From the run's run.json. A large batch keeps that of its best runs only; for the others the
-        configuration is put together from MLflow's parameters, and the command from that of the
-        batch: it is empty where that is not known, or a swept value was too long to be recorded.
+        From the run's run.json. A large batch keeps only those of its best runs; for the others the
+        configuration is assembled from MLflow's parameters, and the command from that of the batch:
+        it is empty if that is not known, or a swept value was too long to be recorded.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def details_of(store: Store, table: RunTable, rows: Iterable[Label]) -> dict[Lab
 
 
 def batch_facts(store: Store, table: RunTable) -> pd.DataFrame:
-    """Return with which versions the batches of a table were computed, as far as files say so.
+    """Return the versions that the batches of a table were computed with, as far as files tell.
 
     Parameters
     ----------
@@ -309,7 +309,8 @@ def batch_facts(store: Store, table: RunTable) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_batches, any)
-        batch_id, machine, python and one column a package; no rows for a single batch or very many.
+        batch_id, machine, python and one column per package; no rows for a single batch or very
+        many.
     """
     batches = table.runs["batch_id"].unique()
     if not 1 < len(batches) <= _ASKED_BATCHES:
@@ -318,7 +319,7 @@ def batch_facts(store: Store, table: RunTable) -> pd.DataFrame:
     for batch_id in batches:
         runs = table.runs[table.runs["batch_id"] == batch_id].index
         sharpe = table.metrics.get("sharpe", pd.Series(index=table.runs.index, dtype=float))
-        # The runs that ranked first in their batch are those whose files are kept.
+        # The best runs of a batch are those whose files are kept.
         best_first = sharpe.reindex(runs).sort_values(ascending=False, kind="stable").index
         for row in best_first[:_TRIED_RUNS]:
             document = _run_document(store, str(table.runs.loc[row, "mlflow_run_id"]))
@@ -331,7 +332,7 @@ def batch_facts(store: Store, table: RunTable) -> pd.DataFrame:
 
 
 def recorded_assessment(store: Store, table: RunTable) -> Mapping[str, Any] | None:
-    """Return the overfitting.json of a table's only batch; None among several or without one.
+    """Return the overfitting.json of a table's only batch; None for several, or without the file.
 
     Parameters
     ----------
@@ -366,14 +367,14 @@ def recorded_returns(
     Returns
     -------
     DataFrame of shape (n_bars, any)
-        On the timestamps of all their batches, one column a run that has returns, named by its
+        On the timestamps of all their batches, one column per run that has returns, named by its
         index label; the benchmark's is named ``benchmark``.
     """
     wanted = table.runs.loc[list(rows), ["batch_id", "run_id"]]
     parts = []
-    for place, (batch_id, runs) in enumerate(wanted.groupby("batch_id", sort=False)):
+    for position, (batch_id, runs) in enumerate(wanted.groupby("batch_id", sort=False)):
         labels = {str(name): row for row, name in runs["run_id"].items()}
-        if benchmark and place == 0:
+        if benchmark and position == 0:
             labels["benchmark"] = "benchmark"
         read = _read_returns(store, str(batch_id), list(labels))
         if read is not None:
@@ -400,8 +401,8 @@ def _read_returns(store: Store, batch_id: str, names: Sequence[str]) -> pd.DataF
         else:
             source = pa.BufferReader(read_artifact(store, parent, RETURNS))
         file = pq.ParquetFile(source)
-        held = [name for name in names if name in file.schema_arrow.names]
-        frame: pd.DataFrame = file.read(columns=["timestamp", *held]).to_pandas()
+        columns = [name for name in names if name in file.schema_arrow.names]
+        frame: pd.DataFrame = file.read(columns=["timestamp", *columns]).to_pandas()
     except (SelectionError, StoreError, OSError, pa.ArrowInvalid):
         return None  # the batch was interrupted, its files are elsewhere, or its parent is gone
     return frame.set_index("timestamp")
@@ -419,7 +420,7 @@ def _batch_file(store: Store, batch_id: str, name: str) -> bytes | None:
 
 
 def _run_document(store: Store, mlflow_run_id: str) -> dict[str, Any] | None:
-    """Return a run's run.json; None where it has none."""
+    """Return a run's run.json; None if it has none."""
     try:
         document: dict[str, Any] = json.loads(_run_file(store, mlflow_run_id, "run.json"))
     except (StoreError, FileNotFoundError, ValueError):
@@ -428,7 +429,7 @@ def _run_document(store: Store, mlflow_run_id: str) -> dict[str, Any] | None:
 
 
 def _run_file(store: Store, mlflow_run_id: str, name: str) -> bytes:
-    # MLflow takes a tenth of a second for each file, even for one that lies beside the database.
+    # MLflow takes a tenth of a second per file, even for one beside the database.
     root = local_folder(store.artifact_location)
     if root is not None and (root / mlflow_run_id).is_dir():
         return (root / mlflow_run_id / "artifacts" / name).read_bytes()
@@ -456,25 +457,27 @@ def _batch_document(store: Store, batch_id: str) -> BatchDocument | None:
 
 
 def _names_code(swept: Mapping[str, Any]) -> bool:
-    """Return whether swept values, which stand in the store unsigned, name code or a place."""
+    """Return whether swept values, stored without a signature, name code or a destination."""
     return any(
-        is_place(f"{key}=") or key.split(".")[0] not in SWEEPABLE or "_target_" in f"{key}={value}"
+        names_destination(f"{key}=")
+        or key.split(".")[0] not in SWEEPABLE
+        or "_target_" in f"{key}={value}"
         for key, value in swept.items()
     )
 
 
 def _repeating(overrides: Sequence[str], swept: Mapping[str, Any] | None) -> tuple[str, ...] | None:
-    """Return the arguments of one run of a batch: what all runs share, then what it swept."""
+    """Return the arguments of one run of a batch: the shared ones, then its swept ones."""
     if swept is None:
         return None
     prefixes = {}
-    kept = []
+    unchanged = []
     for item in overrides:
         key = item.partition("=")[0]
         bare = key.lstrip("+~")
         if bare in swept:
             prefixes[bare] = key[: len(key) - len(bare)]
         else:
-            kept.append(item)
+            unchanged.append(item)
     values = (Assignment(key, value, prefix=prefixes.get(key, "")) for key, value in swept.items())
-    return (*kept, *(item.override for item in values))
+    return (*unchanged, *(item.override for item in values))

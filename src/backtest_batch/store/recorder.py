@@ -1,4 +1,4 @@
-"""Write a batch and its runs into the store, in the background, while others are computed."""
+"""Write a batch and its runs into the store in the background, while further runs are computed."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ class RecordingError(StoreError):
 
 
 class Recorder:
-    """Writes one batch: its parent run, its runs and what is added to them later.
+    """Writes one batch: its parent run, its runs and later additions to them.
 
     Used by one thread of one process.
 
@@ -75,13 +75,13 @@ class Recorder:
     batch
         What the runs have in common.
     writer
-        ``bulk`` writes many runs per transaction straight into the database, ``client`` each by
-        itself through MLflow's client, ``auto`` the first where it is known to be right.
+        ``bulk`` writes many runs per transaction directly into the database, ``client`` one by one
+        through MLflow's client, ``auto`` is ``bulk`` where that is tested.
 
     Raises
     ------
     StoreError
-        When ``writer`` is ``bulk`` and the store cannot be written so.
+        When ``writer`` is ``bulk`` and the store cannot be written that way.
     """
 
     def __init__(self, store: Store, batch: BatchInfo, *, writer: WriterChoice = "auto") -> None:
@@ -146,8 +146,8 @@ class Recorder:
     def _take_back(self, run_id: str) -> None:
         """Move a parent run that could not be begun completely to MLflow's trash.
 
-        Nothing of its batch counts as run. Where that fails as well, the next command on this host
-        marks it as killed.
+        No run of its batch counts then. If that fails as well, the next command on this host marks
+        it as killed.
         """
         with contextlib.suppress(Exception):
             self.store.client.set_terminated(run_id, "FAILED")
@@ -157,7 +157,7 @@ class Recorder:
     def continue_parent(self, parent_run_id: str, *, tags: Mapping[str, Any] | None = None) -> None:
         """Take up the parent run of an earlier process again."""
         with self.store.calling("continue the batch"):
-            # First, so that it never seems to be run by a process that is over.
+            # First, so that it never seems to belong to an ended process.
             self._log(parent_run_id, tags=self.batch.process.tags | tags_of(tags or {}))
             self.store.client.update_run(parent_run_id, status="RUNNING")
         self.parent_run_id = parent_run_id
@@ -175,8 +175,8 @@ class Recorder:
         records
             Runs as they ended.
         begun
-            MLflow ids, by run key, of runs of this batch that were begun and never completed;
-            these are completed instead of written anew.
+            MLflow ids, by run key, of runs of this batch that were begun but not completed; these
+            are completed instead of written anew.
 
         Returns
         -------
@@ -186,7 +186,7 @@ class Recorder:
         Raises
         ------
         RecordingError
-            When the store fails; files of unrecorded results are where they were.
+            When the store fails; files of unrecorded results stay where they were.
         """
         if self.parent_run_id is None:
             raise RuntimeError("`start_parent` or `continue_parent` comes before `record`.")
@@ -239,7 +239,7 @@ class Recorder:
             call_each(self.store, add, files, at_once=not self.store.is_local_sqlite)
 
     def missing_files(self, names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Return which of the named files are not among the artifacts of runs.
+        """Return which of the named files are missing from the artifacts of runs.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class Recorder:
         Returns
         -------
         dict
-            The names that are missing, by MLflow run id; nothing for a run that has all.
+            The missing names, by MLflow run id; no entry for a run that has all.
         """
 
         def look(run_id: str) -> list[str]:
@@ -282,16 +282,16 @@ class Recorder:
         Parameters
         ----------
         status
-            FINISHED when the batch is complete, also with failed runs; KILLED when it was
+            FINISHED when the batch is complete, even with failed runs; KILLED when it was
             interrupted; FAILED when a failed run ended it.
         tags, metrics
             Further tags (n_finished, n_failed, n_skipped) and metrics.
         artifacts
             Folder whose files are copied to the parent's artifacts.
         note
-            Markdown that MLflow's UI shows with the run; cut at 8,000 characters, which it says.
+            Markdown that MLflow's UI shows with the run; cut at 8,000 characters, with a note.
         ended_ms
-            When the batch ended, milliseconds since the epoch; now without it.
+            When the batch ended, milliseconds since the epoch; by default now.
         """
         if self.parent_run_id is None:
             raise RuntimeError("`start_parent` or `continue_parent` comes before `finish_parent`.")
@@ -319,7 +319,7 @@ class Recorder:
     ) -> None:
         """Write ``entries`` and put the id of each into ``run_ids`` as soon as it is complete."""
         try:
-            # One by one: where one fails, those before it are recorded.
+            # One by one: if one fails, those before it are recorded.
             run_ids.update(self._runs.write(entries, existing))
         except BulkWriteError as error:
             _log.warning("%s Runs are written one by one through MLflow's client.", error)
@@ -365,7 +365,7 @@ def _dataset_input(data: DatasetInfo) -> Any:  # Any: an entity of MLflow, which
         "fingerprint": data.fingerprint,
         "symbols": list(data.symbols),
     }
-    # MLflow's own words for a source that is a path, and for one that is made by a program.
+    # MLflow's names for a source that is a path, and for one made by a program.
     source_type = "local" if data.is_path else "code"
     source: dict[str, Any] = {"tags": {"mlflow.source.name": data.source}}
     if data.is_path:
@@ -384,17 +384,18 @@ def _dataset_input(data: DatasetInfo) -> Any:  # Any: an entity of MLflow, which
 
 
 LONGEST_QUEUE = 64
-"""Groups of records that may wait; a slow store then slows the computing, not fills the memory."""
+"""Most groups of waiting records; a slow store then slows the computing instead of filling
+memory."""
 LARGEST_GROUP = 1_000
 WORTH_A_TRANSACTION = 100
-"""Runs that are written without waiting for more: a transaction takes as long as thirty runs."""
+"""Number of runs written without waiting for more: a transaction takes as long as thirty runs."""
 LONGEST_WAIT_SECONDS = 0.5
-"""A run waits so long for others that are written with it."""
+"""Seconds that a run waits for others to be written with it."""
 
 
 @dataclass
 class BackgroundRecorder:
-    """Opens the store and records what it is given, in order, beside the caller's thread.
+    """Opens the store and records what it is given, in order, in a thread of its own.
 
     Parameters
     ----------
@@ -402,8 +403,8 @@ class BackgroundRecorder:
         Opens the store and the batch's parent run in it; called in the thread, since importing
         MLflow alone takes seconds.
     lost_files
-        Told of each run whose files have been deleted before they could be recorded; the run is
-        recorded without them. Called in the thread.
+        Called in the thread for each run whose files were deleted before they could be recorded;
+        the run is recorded without them.
     """
 
     open_recorder: Callable[[], Recorder]
@@ -412,7 +413,7 @@ class BackgroundRecorder:
     recorded: dict[str, str] = field(default_factory=dict, init=False)
     """MLflow's id of each recorded run, by run key."""
     unrecorded: list[RunRecord] = field(default_factory=list, init=False)
-    """What could not be recorded."""
+    """Runs that could not be recorded."""
     error: StoreError | None = field(default=None, init=False)
     """Why recording ended early."""
     _failure: BaseException | None = field(default=None, init=False)
@@ -430,7 +431,7 @@ class BackgroundRecorder:
 
     @property
     def opened(self) -> bool:
-        """Whether opening is over, well or not."""
+        """Whether opening is over, successfully or not."""
         return self._opened.is_set()
 
     def require_open(self) -> Recorder:
@@ -452,14 +453,14 @@ class BackgroundRecorder:
         self._queue.put(records)
 
     def close(self) -> None:
-        """Wait until everything handed over is recorded, or found not to be recordable.
+        """Wait until everything handed over is recorded, or has failed to be.
 
-        May be called again, and when recording never began.
+        May be called again, or before recording began.
 
         Raises
         ------
         BaseException
-            What went wrong in the thread, other than the store; ``unrecorded`` holds the rest.
+            An error in the thread other than one of the store; ``unrecorded`` holds the rest.
         """
         if self._thread.is_alive():
             self._queue.put(None)
@@ -482,10 +483,10 @@ class BackgroundRecorder:
             self._record(group)
 
     def _next_group(self) -> list[RunRecord] | None:
-        """Return everything that waits, as one group; None at the end.
+        """Return all waiting runs as one group; None at the end.
 
-        Few runs wait a moment for more: slow runs come one by one, and recording takes processor
-        time from the workers.
+        A small group waits a moment for more: slow runs come one by one, and recording takes
+        processor time from the workers.
         """
         first = self._queue.get()
         if first is None:
@@ -525,7 +526,7 @@ class BackgroundRecorder:
             self.recorded |= dict(zip(keys, ids, strict=True))
 
     def _without_lost_files(self, record: RunRecord) -> RunRecord:
-        """Return a run as it can be recorded: a folder of files may have been deleted meanwhile."""
+        """Return a run in recordable form: its folder of files may have been deleted meanwhile."""
         outcome = record.outcome
         if outcome is None or outcome.artifacts is None:
             return record
@@ -533,5 +534,5 @@ class BackgroundRecorder:
         if outcome.artifacts.is_dir() and all((outcome.artifacts / n).exists() for n in expected):
             return record
         self.lost_files(record)
-        # What is left of them would pass for all of them.
+        # The remaining files would pass for all of them.
         return replace(record, outcome=replace(outcome, artifacts=None))

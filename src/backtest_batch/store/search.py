@@ -1,4 +1,4 @@
-"""Find batches, their runs and their files in a store, and how often was decided before."""
+"""Find batches, their runs and their files in a store, and the decisions of earlier batches."""
 
 import contextlib
 import difflib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _NAMED_BATCHES = 1_000
-"""Batches looked through for names like a misspelt one."""
+"""Number of batches searched for names like a misspelt one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +64,9 @@ def find_batch(store: Store, batch: str) -> BatchHandle:
     store
         Where to look.
     batch
-        ``latest`` for the batch that started last; else a batch_id; else a batch_name, of whose
-        batches the one that started last is meant. A batch that runs the winner of another again
-        is never the latest, and is meant by a name only where no other batch has it.
+        ``latest`` for the batch that started last, a batch_id, or a batch_name; if several batches
+        have the name, the one that started last. A batch that runs the winner of another again is
+        never the latest, and a name refers to it only if no other batch has that name.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def run_states(store: Store, batch_id: str) -> list[tuple[str, str, str]]:
     Raises
     ------
     StoreError
-        When the store fails, or a server does not know the batch, which has its parent run there.
+        When the store fails, or a server does not know the batch although it has its parent run.
     """
     with store.calling("read the batch's runs"):
         return store_to_read(store).states(batch_id)
@@ -181,8 +181,8 @@ def read_artifact(
     path
         Path of the artifact below the run's artifacts.
     artifact_uri
-        Where they are, if that is known. MLflow's client asks for the whole run to learn it, and
-        copies the file, which takes 40 ms; a local one is read in none.
+        Where they are, if that is known. MLflow's client asks for the whole run to find out, and
+        copies the file, which takes 40 ms; a local file is read at once.
 
     Raises
     ------
@@ -198,8 +198,8 @@ def read_artifact(
 
 
 def _no_reruns(store: Store, tags: Mapping[str, str]) -> "list[Run]":
-    """Return the newest parent run with these tags that computes no winner again."""
-    # MLflow's language cannot ask for a tag that is absent; one alone is nearly always enough.
+    """Return the newest parent run with these tags that does not repeat a winner."""
+    # MLflow's language cannot ask for absent tags; the newest run is nearly always the one.
     for limit in (1, _NAMED_BATCHES):
         found = _parents(store, tags, limit=limit)
         first = [run for run in found if RERUN_OF not in run.data.tags]
@@ -212,7 +212,7 @@ def _parents(store: Store, tags: Mapping[str, str], *, limit: int = 1) -> "list[
     """Return parent runs with these tags, the one that started last first."""
     conditions = [has_tag(key, value) for key, value in {"batch_role": "batch", **tags}.items()]
     if None in conditions:
-        return []  # no batch can be called so
+        return []  # no batch can have this name
     return list(
         store.client.search_runs(
             [store.experiment_id],
@@ -243,7 +243,7 @@ def _no_batch_message(store: Store, batch: str, known: Sequence[BatchHandle]) ->
         return f"There is no batch '{batch}': {where} holds no batches yet."
     if batch == "latest":
         again = ", ".join(handle.batch_id for handle in known[:5])
-        return f"There is no latest batch: {where} holds winners that were run again ({again})."
+        return f"There is no latest batch: {where} has only winners run again ({again})."
     names = list(dict.fromkeys(handle.batch_name for handle in known))
     ids = [handle.batch_id for handle in known]
     close = difflib.get_close_matches(batch, names + ids, n=5, cutoff=0.5)
@@ -268,9 +268,9 @@ def _read(store: Store, query: RunQuery, given: str) -> RunColumns:
 
 
 TRIALS = "trials.json"
-"""Artifact of a batch's parent run: the decisions that it tries, by the source of prices.
+"""Artifact of a batch's parent run: the decisions that it tries, by price source.
 
-Beside them, of what kind each source is.
+The kind of each source is in it, too.
 """
 
 MOST_BATCHES = 1_000
@@ -279,16 +279,16 @@ MOST_BATCHES = 1_000
 def earlier_decisions(
     store: Store, sources: Collection[str], *, batch_id: str
 ) -> dict[str, frozenset[str]]:
-    """Return the decisions that other batches of the experiment tried, by source of prices.
+    """Return the decisions that other batches of the experiment tried, by price source.
 
-    A batch that runs a winner again tries nothing.
+    A batch that runs a winner again tries nothing new.
 
     Parameters
     ----------
     store
         Where to look; the newest thousand batches count.
     sources
-        Labels of where the prices come from, or of what kind their sources are.
+        Labels of the price sources, or of their kinds.
     batch_id
         The batch that is being judged; its own decisions are not earlier ones.
     """
@@ -296,7 +296,7 @@ def earlier_decisions(
     for batch in list_batches(store, limit=MOST_BATCHES):
         if batch.batch_id == batch_id or RERUN_OF in batch.tags:
             continue
-        # A batch of another version, or one whose files were deleted, says nothing.
+        # A batch of another version, or one whose files were deleted, tells nothing.
         with contextlib.suppress(StoreError, ValueError, KeyError, TypeError, AttributeError):
             content = read_artifact(
                 store, batch.mlflow_run_id, TRIALS, artifact_uri=batch.artifact_uri

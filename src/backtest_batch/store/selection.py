@@ -1,4 +1,4 @@
-"""Which recorded runs are compared, and why there are none."""
+"""The recorded runs to compare, or why there are none."""
 
 import json
 import re
@@ -22,22 +22,22 @@ _IN_FILTER = re.compile(
     r"(?<![\w.])(metric|param|tag)s?\.(`[^`]+`|\"[^\"]+\"|[\w./-]+)", re.IGNORECASE
 )
 _LISTED = 30
-"""Choices that a message lists at most."""
+"""Most choices that a message lists."""
 
 
 def why_empty(
     store: Store, batches: Sequence[str] | None, tags: Mapping[str, str], filter_string: str
 ) -> str:
-    """Say why no run is selected: the key, its value and what there is instead.
+    """Say why no run is selected: the key, its value and the available choices.
 
     Parameters
     ----------
     store
         Where the runs are.
     batches
-        The batch_ids that were asked for; None for all.
+        The requested batch_ids; None for all.
     tags, filter_string
-        What the runs were to have and to meet.
+        Tags and condition that the runs had to meet.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def why_empty(
         runs = runs[_column(runs, f"tags.{name}") == value]
     if runs.empty:
         return f"filter_tags: no run of {where} has all of these tags; {', '.join(counts)}"
-    said = list(_about_filter(runs, filter_string))
-    about = f" ({'; '.join(said)})" if said else ""
+    facts = list(_about_filter(runs, filter_string))
+    about = f" ({'; '.join(facts)})" if facts else ""
     n_runs = "the only run" if len(runs) == 1 else f"none of the {len(runs):,} runs"
     verb = "does not meet" if len(runs) == 1 else "meets"
     return f"filter={filter_string}: {n_runs} of {where} {verb} it{about}"
@@ -89,7 +89,7 @@ def _why_no_tag(runs: pd.DataFrame, name: str, value: str) -> str:
 
 
 def _about_filter(runs: pd.DataFrame, filter_string: str) -> Iterator[str]:
-    """Say of each name in a filter that no run has it, or which values a metric has."""
+    """Say for each name in a filter that no run has it, or which values a metric has."""
     for kind, quoted in dict.fromkeys(_IN_FILTER.findall(filter_string)):
         part, name = f"{kind.lower()}s", quoted.strip('`"')
         values = _column(runs, f"{part}.{name}").dropna()
@@ -117,9 +117,9 @@ class RunSelection:
     table
         The runs, each run key and result once.
     batches
-        The batches that were asked for; empty when runs were chosen by tags or a filter alone.
+        The requested batches; empty if runs were chosen only by tags or a filter.
     notes
-        What was left out, and the contradictions.
+        Notes on what was left out, and on contradictions.
     contradictions
         Which run keys have results that differ.
     """
@@ -139,7 +139,7 @@ def select_runs(
     statuses: Sequence[str] = ("FINISHED",),
     kinds: AxisKinds | None = None,
 ) -> RunSelection:
-    """Return the runs that a comparison is about.
+    """Return the runs to compare.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def select_runs(
     notes = [_unfinished(handle) for handle in batches or () if handle.status == "RUNNING"]
     if counted:
         every = ",".join([*wanted, *map(str, left_out.index)])
-        notes.append(f"Left out: {counted} (statuses=[{every}] takes them in).")
+        notes.append(f"Left out: {counted} (statuses=[{every}] includes them).")
     if len(repeats):
         runs = "1 run occurs" if len(repeats) == 1 else f"{len(repeats):,} runs occur"
         counts = "counts" if len(repeats) == 1 else "count"
@@ -249,7 +249,7 @@ def with_earlier_runs(
     filter_tags: Any,
     kinds: AxisKinds | None = None,
 ) -> tuple[RunTable, tuple[str, ...]]:
-    """Put the runs of earlier batches with these tags below those of a batch that just ended.
+    """Append the runs of earlier batches with these tags to those of a batch that just ended.
 
     Parameters
     ----------
@@ -267,9 +267,9 @@ def with_earlier_runs(
     Returns
     -------
     tuple
-        The table, indexed from 0: the given runs, unchanged and in their order, then the others.
-        A key that only some of them swept, or in which the batches differ, has each run's
-        configured value. And what to tell people.
+        The table, indexed from 0: the given runs, unchanged and in their order, then the others. A
+        key that only some of them swept, or in which the batches differ, has each run's configured
+        value. Then the notes for people.
 
     Raises
     ------
@@ -295,19 +295,19 @@ def with_earlier_runs(
         scenario_axes=(kinds or AxisKinds()).scenario_names(names),
     )
     others = both.subset(np.arange(len(both)) >= len(table))
-    kept, repeats = without_repeats(join_tables([whole, others]), own=len(table))
-    n_others = len(kept) - len(table)
-    said = []
+    distinct, repeats = without_repeats(join_tables([whole, others]), own=len(table))
+    n_others = len(distinct) - len(table)
+    notes = []
     if n_others:
         runs = "1 earlier run" if n_others == 1 else f"{n_others:,} earlier runs"
         are = "is" if n_others == 1 else "are"
-        said.append(f"{runs} with filter_tags {are} compared too.")
+        notes.append(f"{runs} with filter_tags {are} compared too.")
     n_own = int((repeats["kept_batch_id"] == batch_id).sum())
     if n_own == 1:
-        said.append("1 earlier run is a run of this batch and counts once.")
+        notes.append("1 earlier run is a run of this batch and counts once.")
     elif n_own:
-        said.append(f"{n_own:,} earlier runs are runs of this batch and count once.")
-    return join_tables([kept]), (*said, *differing_results(kept))
+        notes.append(f"{n_own:,} earlier runs are runs of this batch and count once.")
+    return join_tables([distinct]), (*notes, *differing_results(distinct))
 
 
 def _batch_names(batch: Any) -> list[str] | None:
@@ -349,7 +349,7 @@ def _earlier_frame(store: Store, filter_tags: Any, batch_id: str) -> pd.DataFram
 
 
 def _as_recorded(table: RunTable, configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return runs as :func:`.read_runs` would, as far as their parameters are concerned."""
+    """Return runs as :func:`.read_runs` would, with regard to their parameters."""
     index = table.runs.index
     swept = [
         json.dumps({str(name): value for name, value in row.items()})

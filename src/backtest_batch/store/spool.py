@@ -1,7 +1,7 @@
 """Results that could not be recorded, kept on disk until they can be.
 
-What a file holds are the fields of a record. pydantic checks them when they are read, so that a
-damaged file is never taken for a result; a field that is not known here is left alone.
+A file holds the fields of a record. pydantic checks them when they are read, so that a damaged file
+is never taken for a result; unknown fields are ignored.
 
 A spool is a folder::
 
@@ -31,7 +31,7 @@ from backtest_batch.masking import masked_values
 from backtest_batch.ownership import Origin, is_own_file, make_own_folder, origin, sign
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.store.address import has_secret, resolve_uri, without_secrets
-from backtest_batch.store.artifacts import PlacedFiles, names_below, thinned_curve
+from backtest_batch.store.artifacts import MovedFiles, names_below, thinned_curve
 from backtest_batch.store.claim import follow
 from backtest_batch.store.mlflow_run import BatchInfo, DatasetInfo, EquityCurve, now_ms
 from backtest_batch.store.recorder import Recorder
@@ -51,13 +51,13 @@ class SpoolHead:
     Attributes
     ----------
     format
-        Number of the layout of a spool.
+        Version of the layout of a spool.
     store_uri, experiment
         Where the results belong; the address without its secrets.
     needs_uri
-        Whether there were secrets in the address.
+        Whether the address held secrets.
     signature
-        The user's, of the address; None where there was no key to sign with.
+        The user's signature of the address; None if there was no key to sign with.
     parent_run_id
         MLflow's id of the parent run, or None when there was none yet.
     batch
@@ -90,12 +90,12 @@ def read_json(path: Path) -> Any:
 
 
 def read_as(path: Path, convert: Callable[[Any], T]) -> T:
-    """Return what a JSON file of a spool stands for.
+    """Return the object that a JSON file of a spool describes.
 
     Raises
     ------
     StoreError
-        When the file is damaged, or is not what it was written as.
+        When the file is damaged, or does not describe such an object.
     """
     try:
         return convert(read_json(path))
@@ -107,7 +107,7 @@ def read_as(path: Path, convert: Callable[[Any], T]) -> T:
 
 
 def write_whole(path: Path, values: Any) -> None:
-    """Write JSON without secrets so that the file is there whole or not at all."""
+    """Write JSON without secrets; the file is there completely or not at all."""
     temporary = path.with_suffix(".tmp")
     text = json.dumps(masked_values(values), default=_plain, ensure_ascii=True)
     temporary.write_text(text, encoding="utf-8")
@@ -115,7 +115,7 @@ def write_whole(path: Path, values: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON has no form for in one that it has."""
+    """Return a value that JSON cannot express in a form that it can."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, np.generic):
@@ -143,20 +143,20 @@ def record_of(kind: type[T], values: Any) -> T:
     Raises
     ------
     ValueError
-        When they are not those of such a record.
+        When they do not fit such a record.
     """
-    wanted: Any = kind  # mypy takes a type for unhashable
+    wanted: Any = kind  # mypy considers a type unhashable
     record: T = _adapter(wanted).validate_python(values)
     return record
 
 
 def record_to_json(record: RunRecord) -> dict[str, Any]:
-    """Return a record as JSON values; of its folder only whether it has one."""
+    """Return a record as JSON values, which tell only whether it has a folder."""
     values, outcome = fields_of(record), record.outcome
-    kept = values.pop("outcome")
+    fields = values.pop("outcome")
     if outcome is not None:
         kind = "result" if isinstance(outcome, RunResult) else "failure"
-        values[kind] = kept | {"artifacts": outcome.artifacts is not None}
+        values[kind] = fields | {"artifacts": outcome.artifacts is not None}
     return values
 
 
@@ -201,31 +201,31 @@ def curve_from_json(values: Mapping[str, Any]) -> EquityCurve:
 
 FORMAT = 1
 _SIGNED_STORE = "store of a spool"
-"""What the signature in batch.json is for; see :func:`.ownership.sign`."""
+"""Purpose of the signature in batch.json; see :func:`.ownership.sign`."""
 _GROUP = 500
-"""Runs recorded at once; what is recorded leaves the spool."""
+"""Number of runs recorded at once."""
 
 
 class Spool:
-    """A folder that takes what the store does not.
+    """A folder for what the store does not accept.
 
     Parameters
     ----------
     folder
-        Where to keep it; made when it is not there.
+        The folder; made if it does not exist.
     store_uri, experiment
-        Where it belongs. An address with a password is kept without it.
+        The store and experiment it belongs to. A password in the address is not written.
     batch
         The batch.
     parent_run_id
         MLflow's id of the parent run, or None when there is none yet.
     dataset
-        The market data, in case that there is no parent run yet, or no longer.
+        The market data, in case there is no parent run yet, or no longer.
 
     Raises
     ------
     OSError
-        When the folder cannot be written, here and in every method.
+        When the folder cannot be written; every method may raise this.
     """
 
     def __init__(
@@ -256,27 +256,27 @@ class Spool:
 
     def add(self, record: RunRecord) -> None:
         """Keep one run; its files are moved here."""
-        place = self._place(record.spec)
+        folder = self._folder_of(record.spec)
         outcome = record.outcome
         if outcome is not None and outcome.artifacts is not None:
-            PlacedFiles().move(outcome.artifacts, place / "artifacts")
-        # Last, and at once: a run without it is not there.
-        write_whole(place / "record.json", record_to_json(record))
+            MovedFiles().move(outcome.artifacts, folder / "artifacts")
+        # Last, and in one step: a run without it does not count.
+        write_whole(folder / "record.json", record_to_json(record))
 
     def add_curve(self, spec: RunSpec, curve: EquityCurve) -> None:
         """Keep the equity curve of a run."""
-        write_whole(self._place(spec) / "curve.json", curve_to_json(curve))
+        write_whole(self._folder_of(spec) / "curve.json", curve_to_json(curve))
 
     def add_texts(self, spec: RunSpec, texts: Mapping[str, str]) -> None:
         """Keep text files that become artifacts of a run."""
-        PlacedFiles().write(texts, self._place(spec) / "later")
+        MovedFiles().write(texts, self._folder_of(spec) / "later")
 
-    def _place(self, spec: RunSpec) -> Path:
-        place = self.folder / "runs" / spec.run_id
-        if not place.exists():
-            place.mkdir()
-            write_whole(place / "key.json", spec.run_key)
-        return place
+    def _folder_of(self, spec: RunSpec) -> Path:
+        folder = self.folder / "runs" / spec.run_id
+        if not folder.exists():
+            folder.mkdir()
+            write_whole(folder / "key.json", spec.run_key)
+        return folder
 
     def finish(
         self,
@@ -287,7 +287,7 @@ class Spool:
         artifacts: Path | None = None,
         note: str = "",
     ) -> None:
-        """Keep how the parent run ends; takes what ``Recorder.finish_parent`` takes."""
+        """Keep how the parent run ends; the parameters are those of ``Recorder.finish_parent``."""
         if artifacts is not None:
             shutil.copytree(artifacts, self.folder / "parent", dirs_exist_ok=True)
         ending = SpoolEnding(
@@ -302,7 +302,7 @@ class Spool:
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolReport:
-    """What became of a spool.
+    """The outcome of recording a spool.
 
     Attributes
     ----------
@@ -329,24 +329,24 @@ class SpoolReport:
 def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
     """Record what a spool holds, and remove it.
 
-    A run that the store has already, by its key, is not written again, so that this may be
-    interrupted and repeated. Nothing is removed before every file of every run is seen where it
-    belongs; a file that is nowhere any more is left to ``resume``, which computes it again.
+    A run whose key the store already has is not written again, so that this may be interrupted and
+    repeated. Nothing is removed before every file of every run has arrived; a lost file is left to
+    ``resume``, which computes it again.
 
     Parameters
     ----------
     folder
         The spool.
     store_uri
-        The store, when it is not the one that the spool was made for; needed when that one's
-        address holds a password, which a spool does not keep.
+        The store, if it is not the one that the spool was made for; needed if the address of that
+        one holds a password, which a spool does not keep.
 
     Raises
     ------
     SelectionError
-        When ``folder`` is no spool.
+        When ``folder`` is not a spool.
     StoreError
-        When the store still fails; what is not recorded stays in the spool.
+        When the store still fails; unrecorded results stay in the spool.
     """
     head = _read_head(folder)
     if store_uri is None and head.needs_uri:
@@ -366,23 +366,30 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
     if recorder.parent_run_id is not None:
         follow(store, batch.batch_id, recorder.parent_run_id)
     else:
-        held = folder / "dataset.json"
-        dataset = read_as(held, partial(record_of, DatasetInfo)) if held.exists() else None
+        dataset_file = folder / "dataset.json"
+        dataset = (
+            read_as(dataset_file, partial(record_of, DatasetInfo))
+            if dataset_file.exists()
+            else None
+        )
         recorder.start_parent(dataset=dataset)
     states = run_states(store, batch.batch_id)
     known: dict[str, dict[str, str]] = {}
     for run_key, status, run_id in states:
         known.setdefault(status, {})[run_key] = run_id
-    # A run that was begun when the store was lost is completed, not written beside itself.
+    # A run that had begun when the store was lost is completed, not written a second time.
     begun = known.get("KILLED", {}) | known.get("RUNNING", {})
     finished, failed = known.get("FINISHED", {}), known.get("FAILED", {})
     ids = begun | failed | finished
     n_recorded = n_known = 0
-    places = sorted(path.parent for path in folder.glob("runs/*/record.json"))
-    for start in range(0, len(places), _GROUP):
+    run_folders = sorted(path.parent for path in folder.glob("runs/*/record.json"))
+    for start in range(0, len(run_folders), _GROUP):
         group = [
-            read_as(place / "record.json", partial(record_from_json, artifacts=place / "artifacts"))
-            for place in places[start : start + _GROUP]
+            read_as(
+                run_folder / "record.json",
+                partial(record_from_json, artifacts=run_folder / "artifacts"),
+            )
+            for run_folder in run_folders[start : start + _GROUP]
         ]
         new = [record for record in group if not _is_known(record, finished, failed)]
         written = recorder.record(new, begun=begun)
@@ -390,8 +397,8 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
         n_recorded += len(new)
         n_known += len(group) - len(new)
     _add_later(recorder, folder, ids)
-    _place_files(recorder, folder, ids)
-    # Of a run that a lost server was asked for twice, one is complete now.
+    _complete_files(recorder, folder, ids)
+    # If a server began a run twice, one of the two is complete now.
     done = set(ids.values())
     recorder.retire(
         [
@@ -413,7 +420,7 @@ def record_spool(folder: Path, *, store_uri: str | None = None) -> SpoolReport:
 
 
 def _is_own_address(folder: Path, head: SpoolHead) -> bool:
-    """Return whether results may go, with the user's token, to the address that a spool names."""
+    """Return whether results may go, with the user's token, to the address in a spool."""
     recorded = head.store_uri
     text = _address_text(recorded, head.batch.batch_id)
     if origin(_SIGNED_STORE, text, head.signature) is Origin.OWN:
@@ -459,7 +466,7 @@ def _read_head(folder: Path) -> SpoolHead:
 
 
 def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | None:
-    """Return the parent run of the batch, as far as the store still has it."""
+    """Return the parent run of the batch, if the store still has it."""
     from mlflow.exceptions import MlflowException
 
     if parent_run_id is not None:
@@ -478,7 +485,7 @@ def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | Non
 
 
 def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
-    """Record the curves and files that were added to runs after they had ended."""
+    """Record the curves and files that were added to runs after their end."""
     curves = {}
     files: list[tuple[str, Mapping[str, str], Path | None]] = []
     for file in sorted(folder.glob("runs/*/key.json")):
@@ -493,28 +500,30 @@ def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None
     recorder.log_curves(curves)
 
 
-def _place_files(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
-    """See that every file of every run is where it belongs, and bring it there otherwise.
+def _complete_files(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
+    """Ensure that every file of every run is where it belongs.
 
-    A run that the store has already may lack files: a process that ended while it recorded this
-    spool, or a store that is an earlier copy of itself.
+    A run in the store may lack files: a process may have ended while it recorded this spool, or the
+    store may be an earlier copy of itself.
 
     Raises
     ------
     StoreError
         When a file does not arrive.
     """
-    kept: dict[str, list[Path]] = {}
+    folders_of: dict[str, list[Path]] = {}
     for file in sorted(folder.glob("runs/*/key.json")):
         run_id = ids.get(read_as(file, str))
-        places = [file.parent / "artifacts", file.parent / "later"]
-        if run_id is not None and (found := [place for place in places if names_below(place)]):
-            kept[run_id] = found
-    missing = recorder.missing_files({run_id: _names(places) for run_id, places in kept.items()})
+        folders = [file.parent / "artifacts", file.parent / "later"]
+        if run_id is not None and (found := [path for path in folders if names_below(path)]):
+            folders_of[run_id] = found
+    missing = recorder.missing_files(
+        {run_id: _names(folders) for run_id, folders in folders_of.items()}
+    )
     if not missing:
         return
-    recorder.add_files([(run_id, {}, place) for run_id in missing for place in kept[run_id]])
-    missing = recorder.missing_files({run_id: _names(kept[run_id]) for run_id in missing})
+    recorder.add_files([(run_id, {}, path) for run_id in missing for path in folders_of[run_id]])
+    missing = recorder.missing_files({run_id: _names(folders_of[run_id]) for run_id in missing})
     if missing:
         run_id, names = next(iter(missing.items()))
         raise StoreError(
@@ -523,12 +532,12 @@ def _place_files(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> No
         )
 
 
-def _names(places: Sequence[Path]) -> list[str]:
-    return [name for place in places for name in names_below(place)]
+def _names(folders: Sequence[Path]) -> list[str]:
+    return [name for path in folders for name in names_below(path)]
 
 
 def _remove(folder: Path) -> None:
-    """Remove a spool; what makes it one goes last, so that this can be repeated."""
+    """Remove a spool, batch.json last, so that this can be repeated."""
     for item in folder.iterdir():
         if item.is_dir():
             shutil.rmtree(item)

@@ -1,13 +1,13 @@
 """The runs of a store written and read by SQL, many in one transaction.
 
-MLflow's client spends several transactions and some twenty milliseconds on a run that it writes,
-and two milliseconds on one that it reads. Here the rows that it would leave behind are inserted
-and read through MLflow's own SQLAlchemy tables, a thousand runs at a time; ten thousand are read in
-about two seconds. That is done only in databases whose schema the tests know, and the first runs
-are read back through the client and compared before any more are written.
+MLflow's client takes several transactions and some twenty milliseconds to write a run, and two
+milliseconds to read one. Here the same rows are inserted and read through MLflow's own SQLAlchemy
+tables, a thousand runs at a time; ten thousand are read in about two seconds. That is done only in
+databases whose schema has been tested, and the first runs are read back through the client and
+compared before any more are written.
 
 A run with files is RUNNING until they are where they belong: whatever ends the process in between,
-the store knows of the run, and never holds a finished one without its files.
+the store knows the run, and never holds a finished one without its files.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtest_batch.store.artifacts import PlacedFiles, local_folder, points, send
-from backtest_batch.store.client import ClientRuns, call_each, place_locally
+from backtest_batch.store.artifacts import MovedFiles, local_folder, points, send
+from backtest_batch.store.client import ClientRuns, call_each, put_into_folder
 from backtest_batch.store.kinds import RunColumns, RunQuery, RunStore
 from backtest_batch.store.mlflow_run import EquityCurve, RunEntry
 from backtest_batch.store.sqlite_file import KNOWN_REVISIONS, head_revision
@@ -39,7 +39,7 @@ METRIC_COLUMNS = ("key", "value", "timestamp", "step", "is_nan", "run_uuid")
 
 
 class RunRows:
-    """The rows of some runs, as MLflow's own store would have left them."""
+    """The rows of some runs, as MLflow's own store would write them."""
 
     def __init__(self, experiment_id: int) -> None:
         self._experiment_id = experiment_id
@@ -51,7 +51,7 @@ class RunRows:
     def add(
         self, entry: RunEntry, run_id: str, artifact_uri: str, *, status: str | None = None
     ) -> None:
-        """Add the rows of one run; its status is that of the entry unless another is given."""
+        """Add the rows of one run, with the status of the entry unless another is given."""
         self._runs.append(
             (
                 run_id,
@@ -78,7 +78,7 @@ class RunRows:
         ]
 
     def insert(self, connection: "Connection") -> None:
-        """Insert all rows, those that others refer to first."""
+        """Insert all rows, in the order of their references."""
         for table, columns, rows in zip(
             run_tables(),
             (_RUN_COLUMNS, _TEXT_COLUMNS, _TEXT_COLUMNS, METRIC_COLUMNS, METRIC_COLUMNS),
@@ -95,11 +95,11 @@ def insert_rows(
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        # SQLAlchemy's own way costs as much again as the database: a dictionary a row.
-        places = ", ".join("?" * len(columns))
+        # SQLAlchemy would take as long as the database itself: it needs a dictionary per row.
+        placeholders = ", ".join("?" * len(columns))
         names = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in columns)
         connection.exec_driver_sql(
-            f"INSERT INTO {table.name} ({names}) VALUES ({places})",
+            f"INSERT INTO {table.name} ({names}) VALUES ({placeholders})",
             list(rows),
         )
         return
@@ -107,7 +107,7 @@ def insert_rows(
 
 
 class RunTables(NamedTuple):
-    """MLflow's tables of runs, those that others refer to first."""
+    """MLflow's tables of runs, in the order of their references."""
 
     runs: "Table"
     tags: "Table"
@@ -156,7 +156,7 @@ def query_database(store: Store, query: RunQuery, filter_string: str) -> RunColu
         texts = select(tags.c.run_uuid, tags.c.key, tags.c.value).where(tags.c.run_uuid.in_(chosen))
         if "tags" not in query.parts:
             texts = texts.where(tags.c.key.in_(["run_id", "batch_id"]))
-        # Row by row: in larger portions Python's garbage collection takes twice the time.
+        # Row by row: in larger portions Python's garbage collection takes twice as long.
         table.add_values("tags", session.execute(texts))
         if "params" in query.parts:
             rows = select(params.c.run_uuid, params.c.key, params.c.value)
@@ -191,7 +191,7 @@ def query_artifact_uris(store: Store, run_ids: Sequence[str]) -> dict[str, str]:
     runs, *_ = run_tables()
     found: dict[str, str] = {}
     with store.session() as session:
-        # A database takes only so many values in one statement.
+        # A database limits the number of values in one statement.
         for start in range(0, len(run_ids), _IDS_AT_ONCE):
             wanted = runs.c.run_uuid.in_(run_ids[start : start + _IDS_AT_ONCE])
             rows = session.execute(select(runs.c.run_uuid, runs.c.artifact_uri).where(wanted))
@@ -218,7 +218,7 @@ def _chosen(store: Store, query: RunQuery) -> "Select[Any]":
 
 
 def _mlflow_conditions(session: "Session", filter_string: str) -> "Iterator[ColumnElement[bool]]":
-    """Yield what a condition in MLflow's language means, as MLflow's own store would say it."""
+    """Yield a condition in MLflow's language as MLflow's own store would translate it."""
     from mlflow.store.tracking.sqlalchemy_store import _get_sqlalchemy_filter_clauses
     from mlflow.utils.search_utils import SearchUtils
     from sqlalchemy import select
@@ -239,11 +239,11 @@ def _mlflow_conditions(session: "Session", filter_string: str) -> "Iterator[Colu
 
 RUNS_PER_TRANSACTION = 1_000
 _IDS_AT_ONCE = 500
-"""MLflow run ids in one statement, whose values SQLite bounds."""
+"""MLflow run ids in one statement; SQLite limits its values."""
 
 
 class BulkWriteError(Exception):
-    """What was written is not what MLflow's client reads; the rows are gone again."""
+    """MLflow's client does not read what was written; the rows have been removed again."""
 
 
 def obstacle_to_writing(store: Store) -> str | None:
@@ -262,7 +262,7 @@ def obstacle_to_writing(store: Store) -> str | None:
 
 
 def store_to_read(store: Store) -> RunStore:
-    """Return the way in which the runs of a store are read."""
+    """Return the interface through which the runs of a store are read."""
     if store.engine is None or head_revision() not in KNOWN_REVISIONS:
         return ClientRuns(store)
     return SqlRuns(store, ClientRuns(store))
@@ -274,10 +274,9 @@ class SqlRuns:
     Parameters
     ----------
     store
-        A store that is a database with a schema that is known; one to write into is of SQLite or
-        PostgreSQL.
+        A store in a database with a tested schema; to write, it must be SQLite or PostgreSQL.
     client
-        Completes the runs that were begun.
+        Completes runs that have begun.
     """
 
     def __init__(self, store: Store, client: ClientRuns) -> None:
@@ -296,9 +295,9 @@ class SqlRuns:
         Raises
         ------
         BulkWriteError
-            When the first runs do not read as they should; nothing of them remains.
+            When the first runs are not read back correctly; they are removed again.
         StoreError
-            When the database fails; nothing of the transaction remains.
+            When the database fails; the transaction is rolled back.
         """
         fresh = [index for index, run_id in enumerate(existing) if run_id is None]
         for position, run_id in self._write_fresh([entries[index] for index in fresh]):
@@ -310,9 +309,9 @@ class SqlRuns:
             yield begun[position], run_id
 
     def write_curves(self, curves: Mapping[str, EquityCurve]) -> None:
-        """Write curves in place of earlier ones; see :class:`.RunStore`.
+        """Write curves, replacing earlier ones; see :class:`.RunStore`.
 
-        Through the client nine curves take half a second.
+        Through the client nine curves would take half a second.
         """
         tables = run_tables()
         rows, latest = [], []
@@ -328,12 +327,12 @@ class SqlRuns:
             ]
         with self._engine.begin() as connection:
             self._delete_metrics(connection, list(curves), ["equity", "drawdown"])
-            # A point that stands twice is one to MLflow, and would be refused here.
+            # MLflow counts a repeated point once; here it would be refused.
             insert_rows(connection, tables.metrics, METRIC_COLUMNS, list(dict.fromkeys(rows)))
             insert_rows(connection, tables.latest_metrics, METRIC_COLUMNS, latest)
 
     def write_metrics(self, metrics: Mapping[str, Mapping[str, float]], timestamp_ms: int) -> None:
-        """Write metrics in place of earlier ones; see :class:`.RunStore`."""
+        """Write metrics, replacing earlier ones; see :class:`.RunStore`."""
         tables = run_tables()
         rows = [
             (key, value, timestamp_ms, 0, False, run_id)
@@ -346,7 +345,7 @@ class SqlRuns:
                 insert_rows(connection, table, METRIC_COLUMNS, rows)
 
     def read(self, query: RunQuery, filter_string: str) -> RunColumns:
-        """Return the runs that are meant; see :class:`.RunStore`."""
+        """Return the requested runs; see :class:`.RunStore`."""
         return query_database(self._store, query, filter_string)
 
     def states(self, batch_id: str) -> list[tuple[str, str, str]]:
@@ -388,38 +387,38 @@ class SqlRuns:
             str(append_to_uri_path(root, run_id, "artifacts"))  # type: ignore[no-untyped-call]
             for run_id in run_ids
         ]
-        places = list(zip(entries, uris, strict=True))
-        with_files = [item for item in places if _has_files(item[0])]
-        placed = PlacedFiles()
+        addressed = list(zip(entries, uris, strict=True))
+        with_files = [item for item in addressed if _has_files(item[0])]
+        moved = MovedFiles()
         try:
             self._insert(entries, run_ids, uris)
             if with_files:
-                self._place(with_files, placed)
+                self._put_files(with_files, moved)
                 self._end(entries, run_ids)
             if not self._is_verified:
                 self._verify(entries[0], run_ids, uris[0])
             self._store.require_file()
         except BaseException as error:
             if self._store.is_gone:
-                placed.undo()
+                moved.undo()
                 raise
             if isinstance(error, Exception) and self._holds(entries, run_ids):
                 return  # only the answer was lost
-            placed.undo()
-            # What cannot be taken back now is RUNNING, and is completed or retired later.
+            moved.undo()
+            # Runs that cannot be removed now stay RUNNING, and are completed or retired later.
             with contextlib.suppress(Exception):
                 self._delete(run_ids)
             raise
 
-    def _place(self, items: Sequence[tuple[RunEntry, str]], placed: PlacedFiles) -> None:
+    def _put_files(self, items: Sequence[tuple[RunEntry, str]], moved: MovedFiles) -> None:
         """Put the files of runs where they belong."""
         remote: list[tuple[RunEntry, str]] = []
         for entry, uri in items:
-            place = local_folder(uri)
-            if place is None:
+            folder = local_folder(uri)
+            if folder is None:
                 remote.append((entry, uri))
             else:
-                place_locally(entry, place, placed)
+                put_into_folder(entry, folder, moved)
         call_each(self._store, self._send, remote, at_once=True)
 
     def _send(self, item: tuple[RunEntry, str]) -> None:
@@ -436,7 +435,7 @@ class SqlRuns:
             rows.insert(connection)
 
     def _end(self, entries: Sequence[RunEntry], run_ids: Sequence[str]) -> None:
-        """Give runs whose files are in place the status with which they ended."""
+        """Give runs whose files have arrived their final status."""
         runs = run_tables().runs
         ids: dict[str, list[str]] = {}
         for entry, run_id in zip(entries, run_ids, strict=True):
@@ -467,7 +466,7 @@ class SqlRuns:
         if difference:
             self._delete(run_ids)
             raise BulkWriteError(
-                f"MLflow's client reads a run that was written in bulk otherwise ({difference})."
+                f"MLflow's client reads a run that was written in bulk differently ({difference})."
             )
         self._is_verified = True
 
@@ -477,7 +476,7 @@ class SqlRuns:
                 connection.execute(table.delete().where(table.c.run_uuid.in_(run_ids)))
 
     def _holds(self, entries: Sequence[RunEntry], run_ids: Sequence[str]) -> bool:
-        """Return whether the store has the runs as they were to be left."""
+        """Return whether the store has the complete runs."""
         runs = run_tables().runs
         query = runs.select().where(runs.c.run_uuid.in_(run_ids))
         with contextlib.suppress(Exception), self._engine.connect() as connection:
@@ -495,14 +494,14 @@ def _has_files(entry: RunEntry) -> bool:
 def new_mlflow_id() -> str:
     """Return an id of 32 hexadecimal digits that begins with the time.
 
-    Rows of later runs then stand behind those of earlier ones in every index, so that writing a
-    run costs the same in a large store as in a small one. MLflow's own ids are random.
+    Rows of later runs then follow those of earlier ones in every index, so that writing a run takes
+    no longer in a large store. MLflow's own ids are random.
     """
     return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[12:]}"
 
 
 def _difference(entry: RunEntry, run: "Run", experiment_id: str, uri: str) -> str:
-    """Return the name of the first field that is not as written, or an empty text."""
+    """Return the name of the first field that differs from what was written, or an empty text."""
     info, data = run.info, run.data
     expected: dict[str, tuple[Any, Any]] = {
         "run_name": (entry.name, info.run_name),

@@ -1,9 +1,9 @@
-"""A local SQLite store: created whole or not at all, checked before MLflow opens it, tuned.
+"""A local SQLite store: created completely or not at all, checked before MLflow opens it, tuned.
 
-Nothing here opens the file of a store other than through SQLite. POSIX takes all locks that a
-process holds on a file from it as soon as it closes any handle of that file; what else the process
-has open there (a notebook's client, say) would then go on without locks, and other processes would
-remove the log that it writes into.
+Nothing here opens the file of a store other than through SQLite. Under POSIX a process loses all
+its locks on a file as soon as it closes any handle of that file. Another connection of the process
+(a notebook's client, say) would then go on without locks, and other processes would remove the log
+that it writes into.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def locked(path: Path, *, timeout_seconds: float = 120.0) -> Iterator[None]:
-    """Hold an exclusive lock on the file at ``path`` during the block; the file is gone after it.
+    """Hold an exclusive lock on the file at ``path`` during the block, then remove the file.
 
     The operating system releases the lock when the process dies, however it dies.
 
@@ -38,19 +38,19 @@ def locked(path: Path, *, timeout_seconds: float = 120.0) -> Iterator[None]:
     """
     from filelock import Timeout, UnixFileLock  # late: few commands need a lock
 
-    path.parent.stat()  # a folder that is missing is not made
+    path.parent.stat()  # a missing folder is not made
     lock = UnixFileLock(path, timeout=timeout_seconds, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout as error:
         raise StoreError(
-            f"Another process has held {path} for {timeout_seconds:.0f} seconds. Wait for it "
+            f"Another process has locked {path} for {timeout_seconds:.0f} seconds. Wait for it "
             "to finish, or end it."
         ) from error
     try:
         yield
     finally:
-        # While it is held: who waits sees that the file is gone, and makes another.
+        # While still locked: those that wait see that the file is gone, and make another.
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()
@@ -87,18 +87,18 @@ def check_revision(
     revision
         What the database's table ``alembic_version`` holds; None without one.
     shown
-        The database as a message names it.
+        The name of the database for messages.
     n_runs
         0 when the database holds no runs.
     move_away
-        What makes room for a new store.
+        The command that moves the database away.
     upgrade
         The command by which MLflow upgrades the schema.
 
     Raises
     ------
     StoreError
-        With the command that MLflow advises for an older schema, or what else to do.
+        With the command that MLflow recommends for an older schema, or other advice.
     """
     if revision == head_revision():
         return
@@ -146,7 +146,7 @@ def _is_known(revision: str) -> bool:
 
 _BUSY_SECONDS = 20.0
 _CHECKED_BYTES = 16 * 2**20
-"""A database up to this size is checked as a whole; a larger one would delay every start."""
+"""A database up to this size is checked completely; a larger one would delay every start."""
 
 
 def artifact_root(database: Path) -> Path:
@@ -155,12 +155,12 @@ def artifact_root(database: Path) -> Path:
 
 
 def holds_store(database: Path) -> bool:
-    """Return whether there is something in ``database``; an empty file holds nothing."""
+    """Return whether ``database`` has any content; an empty file has none."""
     return database.is_file() and database.stat().st_size > 0
 
 
 def identity(database: Path) -> tuple[int, int] | None:
-    """Return what tells a file from any other that may get its name; None when there is none."""
+    """Return what identifies a file, whatever gets its name later; None if there is none."""
     try:
         found = database.stat()
     except OSError:
@@ -169,11 +169,11 @@ def identity(database: Path) -> tuple[int, int] | None:
 
 
 def create_if_missing(database: Path) -> None:
-    """Create the store unless it is there, safely beside other processes that do the same.
+    """Create the store unless it exists; several processes may do so at once.
 
     MLflow's migrations take about a second, must not run twice at once, and leave an unusable file
-    when they are interrupted. So they run under a lock on a file with another name, which gets
-    its name when it is complete.
+    when interrupted. So they run under a lock, on a file with a temporary name, which is renamed
+    when it is complete.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def create_if_missing(database: Path) -> None:
 def check_file(database: Path) -> None:
     """Check that the database is sound, of the installed MLflow's schema, and can be written.
 
-    MLflow itself would answer most of these faults with tracebacks after retrying for minutes,
+    MLflow itself would retry for minutes before it answers most of these faults with a traceback,
     and would migrate some older stores without asking.
 
     Raises
@@ -233,14 +233,14 @@ def check_file(database: Path) -> None:
 
 
 def require_whole(database: Path) -> None:
-    """Check the pages of a database that is in use, through a connection that has read none yet.
+    """Check the pages of a database in use, through a connection that has read none yet.
 
-    One that cannot be read for another reason, such as a lock, passes.
+    A database that cannot be read for another reason, such as a lock, passes.
 
     Raises
     ------
     StoreError
-        When it is damaged: with what to do.
+        When it is damaged; the message says what to do.
     """
     try:
         with contextlib.closing(connect(database)) as connection:
@@ -253,7 +253,7 @@ def require_whole(database: Path) -> None:
 
 
 def tune(engine: Any) -> None:
-    """Make each new connection of an SQLAlchemy engine wait for others and sync less often.
+    """Make each new connection of an SQLAlchemy engine wait for others, and sync less often.
 
     With a write-ahead log, synchronous=NORMAL cannot corrupt the database; a power cut can lose
     the last transactions. It makes recording a run about five times faster.
@@ -262,7 +262,7 @@ def tune(engine: Any) -> None:
 
     if not event.contains(engine, "connect", _on_connect):
         event.listen(engine, "connect", _on_connect)
-    # Connections made before this, or to a file that was deleted since, are not used again.
+    # Earlier connections, or those to a file that was deleted since, are not used again.
     engine.dispose()
 
 
@@ -280,7 +280,7 @@ def _create(database: Path) -> None:
         with contextlib.closing(connect(temporary)) as connection:
             _use_wal(connection)
         _flush(temporary)
-        # Of a database that was deleted: SQLite would apply their content to the new one.
+        # Left by a deleted database: SQLite would apply their content to the new one.
         for leftover in _companions(database):
             leftover.unlink(missing_ok=True)
         temporary.replace(database)
@@ -296,7 +296,7 @@ def _migrate(temporary: Path, artifacts: Path) -> None:
 
     uri = sqlite_uri(temporary)
     engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
-    # The file counts for nothing until it is complete and flushed.
+    # The file does not count until it is complete and flushed.
     event.listen(engine, "connect", _without_sync)
     try:
         utils._initialize_tables(engine)  # type: ignore[no-untyped-call]
@@ -317,7 +317,7 @@ def _companions(database: Path) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
-    # Of a file that has not got its name yet: nobody has a connection to it.
+    # Of a file that does not have its name yet: nobody has a connection to it.
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -355,7 +355,7 @@ def _count_runs(connection: sqlite3.Connection) -> int:
 def _use_wal(connection: sqlite3.Connection) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
-        # Needs to be alone for a moment, and persists. Without it all is slower, not wrong.
+        # Needs exclusive access for a moment, and persists. Without it all is slower, not wrong.
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
 

@@ -1,7 +1,7 @@
-"""Open a store: find it, make it if it is not there, check it, bring its artifacts along.
+"""Open a store: find or create it, check it, and correct the addresses of its artifacts.
 
-MLflow records where artifacts are as whole addresses, of experiments and of runs. In a project that
-was renamed, new artifacts would go to a folder that is no more; in a copy, into the original.
+MLflow records absolute addresses of artifacts, for experiments and for runs. In a renamed project,
+new artifacts would go to a folder that no longer exists; in a copy, into the original.
 """
 
 import contextlib
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 BESIDE = "backtest_batch.artifacts"
-"""Tag of an experiment whose artifacts were beside the database when it was made."""
+"""Tag of an experiment whose artifacts were beside the database when it was created."""
 
 _log = logging.getLogger(__name__)
 
 
 def bring_artifacts_along(database: Path) -> None:
-    """Let the addresses of artifacts lead beside the database, if they were recorded elsewhere.
+    """Correct the addresses of artifacts after the database was moved or copied.
 
-    That is done for experiments that this package has made beside their database, and for their
-    runs. A run whose files are at the recorded place only (the database alone was moved) keeps its
-    address. Other experiments were given their place by somebody, and keep it.
+    That is done for experiments that this package created beside their database, and for their
+    runs. A run whose files are only at the recorded address (just the database was moved) keeps it.
+    Other experiments keep the address that somebody gave them.
 
     Raises
     ------
@@ -63,18 +63,18 @@ def bring_artifacts_along(database: Path) -> None:
         for experiment_id, address, recorded in before:
             _move(connection, experiment_id, address, recorded, root)
         connection.execute("COMMIT")
-    for place in sorted({str(recorded.parent) for _, _, recorded in before}):
+    for parent in sorted({str(recorded.parent) for _, _, recorded in before}):
         _log.warning(
             "The tracking store %s was made in %s. From now on its artifacts are those beside it.",
             database,
-            place,
+            parent,
         )
 
 
 def _elsewhere(connection: sqlite3.Connection, root: Path) -> Iterator[tuple[int, str, Path]]:
-    """Yield id, address and folder of experiments that were made beside another database.
+    """Yield id, address and folder of experiments that were created beside another database.
 
-    The default experiment, which MLflow makes with a store, shows where an older one was made.
+    The default experiment, which MLflow creates with a store, shows where an older one was made.
     """
     addresses = dict(
         connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
@@ -143,17 +143,17 @@ _CREATION_LOCK = 0x6261636B74657374
 
 
 class StoreNotFoundError(StoreError):
-    """There is no store at the address, or no such experiment in it, and none was to be made."""
+    """There is no such store or experiment, and none was to be created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """An open tracking store and the experiment of this package in it.
+    """An open tracking store and one experiment in it.
 
     Attributes
     ----------
     uri
-        Its address, which may hold a password: show :attr:`shown` instead.
+        Its address, which may hold a password; for messages use :attr:`shown`.
     experiment
         Name of the experiment.
     experiment_id
@@ -163,9 +163,9 @@ class Store:
     client
         MLflow's client of the store.
     files
-        MLflow's client for artifacts: that of the store, unless a tracking server serves them.
+        MLflow's client for artifacts: the same, unless a tracking server serves them.
     file_identity
-        Which file a local SQLite store was when it was opened.
+        Identity of a local SQLite store's file when it was opened.
     """
 
     uri: str = field(repr=False)
@@ -188,12 +188,12 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The address as it may stand in a message, without its secrets."""
+        """The address for messages, without secrets."""
         return shown(self.uri)
 
     @property
     def ui_command(self) -> str:
-        """What to type to browse the store; for a server, its address."""
+        """The command to browse the store; for a server, its address."""
         if self.is_http:
             return without_secrets(self.uri)
         return f"mlflow ui --backend-store-uri {shlex.quote(without_secrets(_relative(self.uri)))}"
@@ -212,10 +212,10 @@ class Store:
 
     @contextlib.contextmanager
     def calling(self, doing: str, *, patient: bool = False) -> Iterator[None]:
-        """Turn what MLflow raises inside the block into a StoreError; see ``mlflow_calls``.
+        """Turn MLflow's errors inside the block into a StoreError; see ``mlflow_calls``.
 
-        A database file that was removed takes all that is written through open connections, and
-        nobody finds it again: that is an error, too.
+        Open connections would go on writing into a removed database file, where nobody finds it:
+        that is an error, too.
         """
         self.require_file()
         try:
@@ -227,7 +227,7 @@ class Store:
         self.require_file()
 
     def require_file(self) -> None:
-        """Raise when the database file is no longer the one that was opened.
+        """Raise if the database file is no longer the one that was opened.
 
         Raises
         ------
@@ -249,9 +249,9 @@ class Store:
         return self.file_identity != sqlite_file.identity(database)
 
     def require_whole(self) -> None:
-        """Raise when the database file is damaged, as far as can be told in a moment.
+        """Raise if a quick check finds the database file damaged.
 
-        A connection that is open may not notice: it has the pages in its memory.
+        An open connection may not notice: it has the pages in memory.
 
         Raises
         ------
@@ -272,11 +272,11 @@ class Store:
         return False
 
     def host_credentials(self) -> Any:  # Any: an entity of MLflow, which loads late
-        """Return with what MLflow's client addresses the server of an HTTP store."""
+        """Return the address and credentials with which MLflow's client calls an HTTP store."""
         return _backend(self.client).get_host_creds()
 
     def update_run(self, run_id: str, status: str, ended_ms: int) -> "RunInfo":
-        """End a run, and return what the store answers, which MLflow's client keeps to itself."""
+        """End a run, and return the store's answer, which MLflow's client does not pass on."""
         from mlflow.entities import RunStatus
 
         info: RunInfo = _backend(self.client).update_run_info(
@@ -303,12 +303,12 @@ def open_store(uri: str, experiment: str, *, create: bool = True) -> Store:
     experiment
         Name of the experiment.
     create
-        Whether a store or an experiment that is not there is made.
+        Whether to create a missing store or experiment.
 
     Raises
     ------
     StoreNotFoundError
-        When ``create`` is false and there is nothing to open.
+        When ``create`` is false and the store or experiment does not exist.
     StoreError
         When the store cannot be reached, read or written, is of another MLflow version, or the
         experiment was deleted; the message says which, and what to do.
@@ -347,9 +347,9 @@ _opened: "weakref.WeakSet[sqlalchemy.Engine]" = weakref.WeakSet()
 def close_stores() -> None:
     """Close the connections of the database stores that this process has opened.
 
-    SQLite writes what is left in its log into the database, and removes the files beside it, when
-    the last connection is closed: until then a copy of the database alone is incomplete. The
-    stores can be used again.
+    When the last connection is closed, SQLite writes its log into the database and removes the
+    files beside it; until then a copy of just the database is incomplete. The stores can be used
+    again.
     """
     for engine in list(_opened):
         engine.dispose()
@@ -358,7 +358,7 @@ def close_stores() -> None:
 def _files_client(
     uri: str, client: "MlflowClient", experiment: "Experiment", *, required: bool
 ) -> "MlflowClient":
-    """Return the client for artifacts; those that a server serves are not in its database."""
+    """Return the client for artifacts, which a server does not keep in its database."""
     if is_http(uri) or not experiment.artifact_location.startswith("mlflow-artifacts:"):
         return client
     server = os.environ.get("MLFLOW_TRACKING_URI", "").strip().rstrip("/")
@@ -388,7 +388,7 @@ def _open_database(uri: str) -> "MlflowClient":
     import_mlflow()
     import sqlalchemy
 
-    # MLflow retries a failing connection for more than a minute; a probe of our own fails at once.
+    # MLflow retries a failing connection for more than a minute; our own probe fails at once.
     engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
     with engine.connect() as connection:
         if connection.dialect.name == "postgresql":
@@ -429,7 +429,7 @@ def _experiment(
     if found is None and not create:
         raise StoreNotFoundError(f"There is no experiment '{name}' in the store {shown(uri)}.")
     if found is None:
-        # Elsewhere the store itself knows where artifacts belong.
+        # Other stores know themselves where artifacts belong.
         location, tags = None, None
         if database is not None:
             location, tags = sqlite_file.artifact_root(database).as_uri(), {BESIDE: "true"}
@@ -457,13 +457,13 @@ def _experiment(
 
 
 def _say_where_artifacts_go(experiment: "Experiment", database: Path) -> None:
-    """Say when somebody gave an experiment a folder that is not beside the database."""
+    """Log it when somebody gave an experiment a folder that is not beside the database."""
     folder = local_folder(experiment.artifact_location)
     beside = database.parent.resolve()
     if folder is not None and not folder.resolve().is_relative_to(beside):
         _log.warning(
-            "The artifacts of the experiment '%s' go to %s, for so it was made, and not beside the "
-            "database %s.",
+            "The artifacts of the experiment '%s' go to %s, as was set at its creation, and not "
+            "beside the database %s.",
             experiment.name,
             folder,
             database,
@@ -475,7 +475,7 @@ def _backend(client: "MlflowClient") -> Any:  # Any: one of MLflow's stores, eac
 
 
 def _relative(uri: str) -> str:
-    """Return an SQLite address relative to the working directory when it lies below it."""
+    """Return an SQLite address relative to the working directory if it lies below it."""
     database = sqlite_path(uri) if is_sqlite(uri) else None
     if database is None:
         return uri

@@ -1,4 +1,4 @@
-"""What a worker is given, a chunk of runs and folders to write into, and what it answers."""
+"""What a worker receives, a chunk of runs and folders to write into, and what it answers."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ RETURNS = "returns"
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch:
-    """Where workers leave what is too large to send back.
+    """Folders in which workers leave what is too large to send back.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Scratch:
         Row of each benchmark in an array of bars, by benchmark key; run i has row i. The empty
         key, of runs without a benchmark, has none.
     spares
-        Folders to use where ``folder`` takes no more, the best first; made when they are needed.
+        Folders to use when ``folder`` is full, the preferred one first; made when needed.
     """
 
     folder: Path
@@ -41,17 +41,17 @@ class Scratch:
         return (self.folder, *self.spares)
 
     def make(self, folder: Path) -> None:
-        """Make one of its folders where it is not there.
+        """Make one of its folders if it does not exist.
 
         Raises
         ------
         OSError
-            When it cannot be made, or a spare one is not this user's alone.
+            When it cannot be made, or a spare folder is not private to this user.
         """
         make_working_folder(folder, is_spare=folder != self.folder)
 
     def of(self, runs: Sequence[RunSpec]) -> "Scratch":
-        """Return what the workers of some runs need to know of it."""
+        """Return the part of it that the workers of some runs need."""
         keys = {run.benchmark_key for run in runs if run.benchmark_key}
         return replace(self, benchmark_rows={key: self.benchmark_rows[key] for key in keys})
 
@@ -59,14 +59,14 @@ class Scratch:
 def make_working_folder(folder: Path, *, is_spare: bool) -> None:
     """Make a folder of working files; see :meth:`Scratch.make`."""
     if is_spare:
-        # Its own folder lies in one of this package's in the cache or the temporary folder.
+        # It lies in a folder of this package in the cache or the temporary folder.
         make_own_folder(folder, above=2)
     else:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def array_file(folder: Path, name: str) -> Path:
-    """Return the file of an array of bars: one row a run, then one a benchmark."""
+    """Return the file of an array of bars: one row per run, then one a benchmark."""
     return folder / f"{name}.dat"
 
 
@@ -93,12 +93,11 @@ class ChunkTask:
     provenance
         Facts of the machine and the code, for run.json.
     with_rows
-        Whether returns are written; they are there already when a run is computed again for its
-        files alone.
+        Whether returns are written; not when a run is computed again just for its files.
     sizes
         Numbers of runs of the chunks that are sent together; empty for one chunk.
     signatures
-        The user's signatures for run.json, by run_id: workers elsewhere have no key of the user.
+        The user's signatures for run.json, by run_id: workers elsewhere do not have the user's key.
     """
 
     runs: tuple[RunSpec, ...]
@@ -112,7 +111,7 @@ class ChunkTask:
 
     @property
     def parts(self) -> "Iterator[ChunkTask]":
-        """The chunks that are sent together, each as a task of its own."""
+        """The chunks that are sent together, each as a separate task."""
         runs = iter(self.runs)
         for size in self.sizes:
             yield replace(self, runs=tuple(itertools.islice(runs, size)), sizes=())
@@ -120,12 +119,12 @@ class ChunkTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkReply:
-    """What a worker answers: one outcome a run, or one failure of the whole chunk.
+    """What a worker answers: one outcome per run, or one failure of the whole chunk.
 
     Attributes
     ----------
     results
-        One a run, in the order of the task; empty after a failure.
+        One per run, in the order of the task; empty after a failure.
     failure
         Why the chunk has no results.
     permanent
@@ -139,8 +138,8 @@ class ChunkReply:
     started_ms, ended_ms
         Milliseconds since the epoch.
     parts
-        The replies to chunks that were sent together, which leave the rest empty; fewer than there
-        were chunks where one of them left the process spent.
+        The replies to chunks that were sent together; the other fields are then empty. Fewer than
+        the chunks if one of them left the process spent.
     """
 
     results: tuple[RunResult, ...] = ()

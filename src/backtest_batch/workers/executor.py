@@ -1,13 +1,13 @@
-"""Divide a batch into chunks, have them computed, and survive whatever happens to the workers.
+"""Divide a batch into chunks, have them computed, and survive whatever happens to workers.
 
-A chunk that fails, hangs or takes its process down is split, in the end into its runs; a run that
-does so alone is the culprit. Only its own failures count as its attempts. That is the same wherever
-runs are computed: what the executor needs of a worker is a :class:`Seat`. A :class:`.ProcessSeat`
-is a process on this machine, a :class:`.ClusterSeat` a share of a cluster.
+A chunk that fails, hangs or takes its process down is split, in the end into single runs; a run
+that does so alone is the culprit. Only its own failures count as its attempts. This is the same
+wherever runs are computed: all that the executor needs of a worker is a :class:`Seat`. A
+:class:`.ProcessSeat` is a process on this machine, a :class:`.ClusterSeat` a share of a cluster.
 
-Workers of ``multiprocessing.Pool``, Celery and clusters are daemons, which may have no children:
-Python would end them without asking, and their children would stay behind. Ours may be started
-there all the same, since each ends with the process that started it.
+Workers of ``multiprocessing.Pool``, Celery and clusters are daemons, which may not have children:
+Python would end them without warning, and their children would stay behind. Our workers may be
+started there all the same, since each ends with the process that started it.
 """
 
 import heapq
@@ -38,12 +38,12 @@ from backtest_batch.workers.chunks import ChunkReply, ChunkTask
 from backtest_batch.workers.monitor import HostMonitor
 
 LARGEST_CHUNK = 256
-"""Runs of one chunk; bounds a worker's memory and what a crash repeats."""
+"""Most runs of one chunk; limits a worker's memory and what a crash repeats."""
 SMALLEST_PIECE = 16
-"""Runs of a piece that a group is divided into. To start another worker for fewer takes longer
-than to simulate them, and their strategy, which they share, would be asked twice."""
+"""Fewest runs of a piece that a group is divided into. Starting another worker for fewer takes
+longer than simulating them, and their common strategy would be asked twice."""
 LARGE_RUN_BARS = 50_000
-"""A run of so many bars is large enough to be computed apart from those that share its strategy."""
+"""From this number of bars on, a run is computed apart from those that share its strategy."""
 
 
 def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> list[list[RunSpec]]:
@@ -54,7 +54,7 @@ def group_runs(runs: Sequence[RunSpec], n_jobs: int, alone: frozenset[int]) -> l
     runs
         The runs to compute.
     n_jobs
-        Number of workers. A batch of fewer groups than workers is split further where that is
+        Number of workers. A batch with fewer groups than workers is split further where that is
         worth another worker: into pieces of at least :data:`SMALLEST_PIECE` runs, or of one run
         where runs are large or the strategy is fitted.
     alone
@@ -89,7 +89,7 @@ class Work:
     attempts
         Attempts of the run so far; counted for a run that is alone.
     alone
-        Whether it must not be sent together with others, because it may have ended a process.
+        Whether it must be sent alone, because it may have ended a process.
     parts
         What is sent together, and computed one after the other; empty for one chunk.
     """
@@ -106,11 +106,11 @@ class Work:
 
 
 class StartError(Exception):
-    """A worker process did not start; the message says why, as far as that is known."""
+    """A worker process did not start; the message says why, if that is known."""
 
 
 class Seat(Protocol):
-    """What an executor needs of a seat."""
+    """The interface of a seat, which the executor uses."""
 
     work: Work | None
     started_ms: int
@@ -119,7 +119,7 @@ class Seat(Protocol):
         """Begin to start the worker, without waiting for it."""
 
     def replace_lost(self) -> None:
-        """Begin to start another worker where a seat without work has lost its own."""
+        """Begin to start another worker if a seat without work has lost its own."""
 
     @property
     def idle(self) -> bool:
@@ -127,7 +127,7 @@ class Seat(Protocol):
 
     @property
     def pids(self) -> Sequence[int]:
-        """The processes of this seat on this machine, also those that are starting."""
+        """The processes of this seat on this machine, including those that are starting."""
 
     def prepare(self) -> bool:
         """Make an idle seat ready for work; return whether it is ready.
@@ -145,7 +145,7 @@ class Seat(Protocol):
 
     @property
     def waits_for(self) -> "Future[Any] | None":
-        """Is done when the worker has started, or has answered."""
+        """A future that is done when the worker has started, or has answered."""
 
     def send_missing_data(self) -> None:
         """Send the data that the worker says it lacks, and the work again."""
@@ -155,7 +155,7 @@ class Seat(Protocol):
         """Whether the work has come to an end."""
 
     def broken(self) -> BacktestError | None:
-        """Return the limit that the work is breaking now, or None."""
+        """Return the limit that the work exceeds now, or None."""
 
     def answer(self) -> ChunkReply:
         """Return the answer to the work.
@@ -165,7 +165,7 @@ class Seat(Protocol):
         BacktestError
             When the worker died or exceeded a limit.
         StartError
-            When it did not even start; the work was not begun.
+            When it did not even start; the work has not begun.
         """
 
     def log_tail(self) -> str:
@@ -183,7 +183,8 @@ class Seat(Protocol):
 
 LONGEST_DELAY_SECONDS = 300.0
 JITTER = 0.25
-"""A pause is lengthened by up to this share, so that runs that failed together part."""
+"""A pause is lengthened by up to this share, so that runs that failed together are retried
+apart."""
 
 WORKER_FAILURES = frozenset(
     error.__name__ for error in (WorkerDied, RunTimeout, MemoryLimitExceeded)
@@ -192,7 +193,7 @@ WORKER_FAILURES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often, and after which pauses, a failed run is tried again.
+    """How often, and after which pauses, a failed run is retried.
 
     Attributes
     ----------
@@ -215,7 +216,7 @@ class RetryPolicy:
     seed: int = 0
 
     def allows(self, attempts: int, error_type: str, *, permanent: bool) -> bool:
-        """Return whether a run that failed on its ``attempts``-th attempt is tried again."""
+        """Return whether a run whose ``attempts``-th attempt failed is retried."""
         if permanent or attempts > self.retries:
             return False
         return self.worker_failures or error_type not in WORKER_FAILURES
@@ -241,27 +242,28 @@ def allow_children() -> bool:
 
 
 def forbid_children() -> None:
-    """Forbid what :func:`allow_children` has allowed."""
+    """Undo :func:`allow_children`."""
     multiprocessing.current_process().daemon = True
 
 
 log = logging.getLogger("backtest_batch.batch")
 
 MakeSeat = Callable[[int], Seat]
-"""Makes the seat of a number, counted from 1."""
+"""Makes the seat with a number, counted from 1."""
 
 MakeTask = Callable[[Sequence[RunSpec]], ChunkTask]
 
 MOST_FAILED_STARTS = 3
 TOGETHER_SECONDS = 0.1
-"""Chunks that take less are sent together: to send one and read its answer costs milliseconds."""
+"""Chunks that take less are sent together: sending one and reading its answer takes
+milliseconds."""
 PIECES = 16
-"""A chunk that failed is divided into so many parts: two or three steps find the run to blame.
-Where none is, because the system ended the process, few runs are computed one by one."""
+"""Number of parts that a failed chunk is divided into: two or three steps find the run to blame. If
+there is none, because the system ended the process, few runs are computed one by one."""
 
 
 class ComputesChunks(Protocol):
-    """What a sweep needs of whatever computes its chunks."""
+    """The interface of whatever computes the chunks of a sweep."""
 
     running: int
 
@@ -297,10 +299,10 @@ class Executor:
     monitor
         Says how many seats may compute at once; None: all of them.
     sends_together
-        Whether several chunks may be sent at once; not where each has limits of its own.
+        Whether several chunks may be sent at once; not if each has limits of its own.
     begin, end
-        What is done before the first seat starts, and after the last one has ended. ``begin``
-        gets the number of seats that the first chunks need.
+        Called before the first seat starts, and after the last one has ended. ``begin`` gets the
+        number of seats that the first chunks need.
     """
 
     n_jobs: int
@@ -320,7 +322,7 @@ class Executor:
     _failed_starts: int = field(default=0, init=False)
     _was_daemon: bool = field(default=False, init=False)
     _run_seconds: float | None = field(default=None, init=False)
-    """How long a run has taken lately."""
+    """Recent time per run."""
 
     def start(self, count: int | None = None) -> None:
         """Start processes, so that they are up when the first chunk is there."""
@@ -341,8 +343,8 @@ class Executor:
     ) -> Iterator[tuple[list[RunRecord], ChunkReply | None]]:
         """Yield the records of runs as they end, with the reply that they came in.
 
-        The reply is None for runs that failed. Now and then an empty list is yielded, although no
-        run has ended, so that the caller can show progress.
+        The reply is None for runs that failed. Sometimes an empty list is yielded although no run
+        has ended, so that the caller can show progress.
 
         Raises
         ------
@@ -409,11 +411,11 @@ class Executor:
         self.running = sum(len(seat.work.runs) for seat in self._busy if seat.work)
 
     def _next_work(self) -> Work:
-        """Return the next chunk, with those that follow where they are short."""
+        """Return the next chunk, with the following ones if they are short."""
         first = self._ready.popleft()
         if not self.sends_together or self._run_seconds is None or first.alone:
             return first
-        # So many that no seat waits at the end while another has several left.
+        # Few enough that no seat is idle at the end while another has several left.
         most = len(self._ready) // (4 * self.n_jobs)
         parts, count = [first], len(first.runs)
         while len(parts) <= most and _may_follow(first, self._ready[0]):
@@ -480,7 +482,7 @@ class Executor:
         if not work.parts:
             yield from self._take(work, reply, started_ms)
             return
-        # The chunks that a spent process did not begin go to the next one.
+        # Chunks that a spent process did not begin go to the next process.
         self._ready.extendleft(reversed(work.parts[len(reply.parts) :]))
         for part, answer in zip(work.parts, reply.parts, strict=False):
             yield from self._take(part, answer, answer.started_ms)
@@ -558,7 +560,7 @@ class Executor:
 
 
 def split(runs: Sequence[RunSpec]) -> list[Work]:
-    """Divide runs that failed together, at least in two."""
+    """Divide runs that failed together into at least two parts."""
     size = math.ceil(len(runs) / PIECES)
     return [
         Work(runs=list(runs[start : start + size]), alone=True)
@@ -567,7 +569,7 @@ def split(runs: Sequence[RunSpec]) -> list[Work]:
 
 
 def _may_follow(first: Work, other: Work) -> bool:
-    """Return whether a chunk may be sent with another: same data and code, and not suspected."""
+    """Return whether a chunk may be sent with another: same data and code, none suspected."""
     one, two = first.runs[0], other.runs[0]
     same_data = one.data_fingerprint == two.data_fingerprint
     same_code = one.config["strategy"][TARGET] == two.config["strategy"][TARGET]

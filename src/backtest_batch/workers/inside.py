@@ -1,8 +1,8 @@
 """What happens inside a worker process: a chunk is computed, written, and answered.
 
 A strategy may change the state of its process (working directory, environment, limits). Most of it
-is set again after each chunk. Where it cannot be (a limit that the system lets nobody raise), the
-parent replaces the process.
+is restored after each chunk. If it cannot be (a limit that cannot be raised again), the parent
+replaces the process.
 """
 
 import contextlib
@@ -52,8 +52,8 @@ TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 class ProcessState:
     """The state of a process before a run.
 
-    It is taken when the strategy's module has been imported: what that sets up is meant for every
-    run of it.
+    It is read after the strategy's module was imported: what the import sets up is meant for all
+    runs.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class ProcessState:
     recursion_limit
         Depth of Python's stack.
     handlers
-        What it does on signals, by number.
+        Signal handlers, by number.
     limits
-        What the system lets it use: soft limit by resource.
+        Limits of the system: soft limit by resource.
     collects
         Whether the garbage collector is on.
     silenced
@@ -86,7 +86,7 @@ class ProcessState:
 
     @classmethod
     def of_this_process(cls) -> "ProcessState":
-        """Look at the process; called from its main thread."""
+        """Read the state of this process; called from its main thread."""
         umask = os.umask(0o077)
         os.umask(umask)
         return cls(
@@ -101,10 +101,10 @@ class ProcessState:
         )
 
     def restore(self) -> bool:
-        """Set everything as it was; return whether that worked.
+        """Restore everything; return whether that worked.
 
-        Variables and folders that were added stay: a module that was imported during the run may
-        need them, and is not imported again.
+        Added variables and folders stay: a module that was imported during the run may need them,
+        and is not imported again.
         """
         _stop_timers()
         _restore_handlers(self.handlers)
@@ -116,14 +116,14 @@ class ProcessState:
         if self.collects:
             gc.enable()
         logging.disable(self.silenced)
-        # A limit that was raised harms nobody.
+        # A raised limit does no harm.
         now = _limits()
         return not any(_below(now[name], limit) for name, limit in self.limits.items())
 
 
 def _handlers() -> dict[int, Any]:
     found = ((int(number), signal.getsignal(number)) for number in signal.valid_signals())
-    # None: not set from Python, and so nothing that could be set again.
+    # None: not set from Python, so it cannot be restored.
     return {number: handler for number, handler in found if handler is not None}
 
 
@@ -157,12 +157,12 @@ MEBIBYTE = 1024 * 1024
 log = logging.getLogger("backtest_batch")
 
 _is_own_process = False
-"""Whether this process does nothing else than to compute chunks."""
+"""Whether this process only computes chunks."""
 
 
 def prepare_process() -> int:
     """Return this process's id once it is ready."""
-    global _is_own_process  # noqa: PLW0603 - one worker a process
+    global _is_own_process  # noqa: PLW0603 - one worker per process
     start.restore()
     warm_up()
     watch.install()
@@ -171,7 +171,7 @@ def prepare_process() -> int:
 
 
 def run_chunk(task: ChunkTask) -> ChunkReply:
-    """Compute a chunk, or several; the answer is plain data, whatever the strategy does."""
+    """Compute one or several chunks; the answer is plain data, whatever the strategy does."""
     if not task.sizes:
         return _run_one(task)
     parts: list[ChunkReply] = []
@@ -258,9 +258,9 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
 
 @contextmanager
 def _own_state(seed: int) -> Iterator[None]:
-    """Let a strategy begin in the same state, whatever this process computed before.
+    """Start a strategy in the same state, whatever this process computed before.
 
-    A strategy that draws from the global generators gets the same numbers in any order of runs.
+    A strategy that uses the global random generators gets the same numbers in any order of runs.
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - that is the generator such strategies use
@@ -276,7 +276,7 @@ def _result(
     whole: RunResult,
     folder: Path | None,
 ) -> RunResult:
-    """Return the result of one run: its share of what the chunk took, and what is its own."""
+    """Return the result of one run, with its share of the chunk's time."""
     simulation = computed.simulation
     tags = dict(whole.tags)
     if simulation.ruined_bar is not None:
@@ -305,14 +305,14 @@ def _result(
 def _write(
     task: ChunkTask, panel: Panel, chunk: ComputedChunk, steps: dict[str, float]
 ) -> tuple[Path | None, str | None]:
-    """Write returns and files into the first folder that takes them all.
+    """Write returns and files into the first folder that has room for all.
 
     Returns
     -------
     folder
-        Where they are; None when no folder takes them.
+        The folder; None if none has room.
     error
-        Why there is none, else None.
+        The reason if there is none, else None.
     """
     error = None
     started = time.perf_counter()
@@ -365,10 +365,10 @@ def _write_per_bar(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedC
 
 
 def _require_code(run: RunSpec) -> None:
-    """Refuse to compute with other sources than those that the run key stands for.
+    """Refuse to compute with sources other than those in the run key.
 
-    A process that is replaced hours later would otherwise compute with what the user has been
-    editing meanwhile, and one on another machine with what is installed there.
+    A process that is started hours later would otherwise use code that the user has edited
+    meanwhile, and one on another machine the code that is installed there.
 
     Raises
     ------
@@ -398,7 +398,7 @@ def _require_code(run: RunSpec) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _code_here(target: str) -> str | None:
-    """Return the fingerprint of the code that this process has loaded; None where it has none."""
+    """Return the fingerprint of the code that this process has loaded; None if there is none."""
     module = target.rpartition(".")[0]
     try:
         with watch.strategy_at_work(target):
@@ -418,7 +418,7 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
         name, message = WorkerDied.__name__, f"the strategy raised SystemExit({error.code!r})"
     else:
         name, message = type(error).__name__, _message(error)
-    # Where an exception cannot be shown, its name still says something.
+    # If an exception cannot be shown, its name still helps.
     try:
         text = "".join(traceback.format_exception(error))
     except Exception as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
@@ -434,14 +434,14 @@ def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> Ru
 
 def _message(error: BaseException) -> str:
     try:
-        # What __str__ returns may be of a class of the strategy's own.
+        # __str__ may return an instance of the strategy's own subclass of str.
         return "".join(str(error))
     except BaseException as broken:  # noqa: BLE001 - an exception of a strategy may raise anything
         return f"(its message cannot be shown: {type(broken).__name__})"
 
 
 def _reset_peak_rss() -> None:
-    """Forget the highest memory so far, where the system can (Linux)."""
+    """Reset the peak of memory, if the system can (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

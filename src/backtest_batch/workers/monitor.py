@@ -17,11 +17,11 @@ from backtest_batch.errors import BacktestError, MemoryLimitExceeded, RunTimeout
 
 SAMPLE_SECONDS = 1.0
 LOW_MEMORY_SHARE = 0.05
-"""Memory is short when less than this share of the host's is available."""
+"""Memory is short when less than this share of the host's memory is available."""
 BUSY_SHARE = 0.75
 """Processors are short when others use more than this share of them."""
 STEADY_SAMPLES = 5
-"""How many samples in a row decide, so that a moment's peak changes nothing."""
+"""Number of equal samples in a row that decide, so that a short peak changes nothing."""
 
 MEBIBYTE = 1024 * 1024
 
@@ -38,7 +38,7 @@ class HostMonitor:
     n_jobs
         Number of workers that the user allows.
     adaptive
-        Whether fewer run while the host is short of memory or processors.
+        Whether to run fewer while the host is short of memory or processors.
     """
 
     n_jobs: int
@@ -54,13 +54,13 @@ class HostMonitor:
         self.allowed = self.n_jobs
 
     def sample(self, worker_pids: Sequence[int]) -> str | None:
-        """Look at the host, at most once a second; return what the user should know, or None.
+        """Sample the host, at most once a second; return a note for the user, or None.
 
         Parameters
         ----------
         worker_pids
-            The workers, those that are still starting among them: importing and compiling keeps a
-            processor busy for seconds, and must not pass for the work of others.
+            The workers, including those that are still starting: importing and compiling keep a
+            processor busy for seconds, and must not count as the work of others.
         """
         now = time.monotonic()
         if now - self._last < SAMPLE_SECONDS:
@@ -69,7 +69,7 @@ class HostMonitor:
         return self.judge(self._shortage(worker_pids))
 
     def judge(self, shortage: str | None) -> str | None:
-        """Take one look into account, and return what the user should know, or None.
+        """Take one sample into account, and return a note for the user, or None.
 
         Parameters
         ----------
@@ -116,12 +116,12 @@ class HostMonitor:
         """Return the share of the host's processor time that others used since the last call."""
         host = psutil.cpu_times()
         busy = sum(host) - host.idle - getattr(host, "iowait", 0.0)
-        # guest time is part of user time already
+        # user time includes guest time
         busy -= getattr(host, "guest", 0.0) + getattr(host, "guest_nice", 0.0)
         own = sum(_cpu_seconds(pid) for pid in [os.getpid(), *worker_pids])
         previous, self._times = self._times, (time.monotonic(), busy, own)
         if previous is None or own < previous[2]:
-            # A worker that was replaced has taken its seconds with it.
+            # The seconds of a replaced worker are gone.
             return None
         elapsed = self._times[0] - previous[0]
         used, mine = busy - previous[1], own - previous[2]
@@ -138,9 +138,9 @@ class ProcessMemory:
     pid
         Its number.
     first_mb
-        What was resident when it was first looked at, in MiB.
+        Resident memory at the first look, in MiB.
     first_data_mb
-        What it had asked for by then, in MiB.
+        Memory that it had requested by then, in MiB.
     """
 
     pid: int
@@ -149,18 +149,18 @@ class ProcessMemory:
 
     @classmethod
     def of(cls, pid: int) -> "ProcessMemory":
-        """Look at a process for the first time."""
+        """Measure a process for the first time."""
         resident, data = _memory_mb(pid)
         return cls(pid=pid, first_mb=resident, first_data_mb=data)
 
     @property
     def used_mb(self) -> float:
-        """What is resident, in MiB; 0 when the process is gone."""
+        """Resident memory in MiB; 0 when the process is gone."""
         return _memory_mb(self.pid)[0]
 
     @property
     def wanted_mb(self) -> float:
-        """What would be resident if it had got all that it has asked for since, in MiB."""
+        """Resident memory if it had got all that it has requested since, in MiB."""
         resident, data = _memory_mb(self.pid)
         return max(resident, self.first_mb + data - self.first_data_mb)
 
@@ -170,12 +170,12 @@ def _memory_mb(pid: int) -> tuple[float, float]:
         memory = psutil.Process(pid).memory_info()
     except psutil.Error:
         return 0.0, 0.0
-    # Linux alone says how much a process has asked for.
+    # Only Linux tells how much a process has requested.
     return memory.rss / MEBIBYTE, getattr(memory, "data", 0) / MEBIBYTE
 
 
 def available_mb() -> float:
-    """Return the memory in MiB that is left to this process, in a container that of its limit."""
+    """Return the memory in MiB that is left for this process, in a container within its limit."""
     available = float(psutil.virtual_memory().available)
     limit, used = _number(_GROUP_LIMIT), _number(_GROUP_USE)
     if limit is not None and used is not None:
@@ -184,7 +184,7 @@ def available_mb() -> float:
 
 
 def total_mb() -> float:
-    """Return the memory in MiB of the host, or of the container's limit."""
+    """Return the memory in MiB of the host, or the container's limit."""
     total = float(psutil.virtual_memory().total)
     limit = _number(_GROUP_LIMIT)
     return (total if limit is None else min(total, limit)) / MEBIBYTE
@@ -202,14 +202,14 @@ def _cpu_seconds(pid: int) -> float:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
-    # Processes that a strategy started and that have ended count as its worker's.
+    # Ended processes that a strategy started count for its worker.
     children = times.children_user + times.children_system if hasattr(times, "children_user") else 0
     return float(times.user + times.system + children)
 
 
 IDLE_WAIT_SECONDS = 0.5
 LIMIT_WAIT_SECONDS = 0.05
-"""How often workers are checked; more often while there is a limit on time or memory."""
+"""Seconds between checks of workers; fewer while there is a limit on time or memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,15 +234,15 @@ class Limits:
         return LIMIT_WAIT_SECONDS if watched else IDLE_WAIT_SECONDS
 
     def broken(self, seconds: float, memory: ProcessMemory | None) -> BacktestError | None:
-        """Return the limit that a process breaks, or None.
+        """Return the limit that a process exceeds, or None.
 
         Parameters
         ----------
         seconds
-            How long it has been computing. A chunk that takes longer than one run may is split;
-            its runs then have the time each.
+            How long it has been computing. A chunk that takes longer than a single run may take is
+            split; each run then has this time for itself.
         memory
-            Its memory, when it is known.
+            Its memory, if that is known.
         """
         if self.memory_limit_mb is not None and memory is not None:
             exceeded = self.exceeded(memory.used_mb)
@@ -252,14 +252,14 @@ class Limits:
         if timeout is None or seconds <= timeout:
             return None
         if memory is not None:
-            # Where the system is slow to hand out memory, that is what took so long.
+            # If the system is slow to hand out memory, that took the time.
             exceeded = self.exceeded(memory.wanted_mb)
             if exceeded is not None:
                 return exceeded
         return RunTimeout(f"took longer than timeout_seconds={timeout:g}")
 
     def exceeded(self, used_mb: float) -> MemoryLimitExceeded | None:
-        """Return the error when a process uses more memory than it may, or None."""
+        """Return the error if a process uses more memory than allowed, or None."""
         if self.memory_limit_mb is None or used_mb <= self.memory_limit_mb:
             return None
         return MemoryLimitExceeded(
@@ -270,11 +270,11 @@ class Limits:
 
 TICK_SECONDS = 0.1
 LONGEST_TICK_SECONDS = 0.5
-"""A tick that took longer did not tick: a thread that may run at all runs within that time."""
+"""A longer tick does not count: the process stood still, or the thread would have run."""
 
 
 class RunningTime:
-    """Seconds that pass while this process runs; its thread starts with the first look."""
+    """Seconds during which this process runs; its thread starts at the first call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

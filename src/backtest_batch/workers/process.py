@@ -1,10 +1,10 @@
-"""A seat that is one worker process on this machine: started, watched, ended, replaced.
+"""A seat with one worker process on this machine: started, watched, ended, replaced.
 
-Each worker has a pool of its own. A pool of several workers breaks as a whole when one of them
-dies: it cannot say which run did it, and takes the others' work with it.
+Each worker has its own pool. A pool of several workers breaks as a whole when one of them dies: it
+cannot say which run was to blame, and loses the work of the others.
 
-Workers start with a hash seed that is fixed and recorded. Python draws one for each process
-otherwise, and a strategy that goes through a set of symbols would come to another result in each.
+Workers start with a fixed, recorded hash seed. Otherwise Python draws one for each process, and a
+strategy that iterates over a set of symbols would give another result in each.
 """
 
 import contextlib
@@ -45,8 +45,8 @@ FIXED = "0"
 
 
 def hash_seed() -> str:
-    """Return the seed of hashes for workers: the user's own (also ``random``), else 0."""
-    if sys.flags.ignore_environment:  # python -E, -I: so are the workers
+    """Return the hash seed of workers: the user's own (also ``random``), else 0."""
+    if sys.flags.ignore_environment:  # python -E, -I: the same for workers
         return "random"
     return os.environ.get(HASH_SEED) or FIXED
 
@@ -62,14 +62,14 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-"""n_jobs processes with a thread pool each would ask for more processors than there are."""
+"""n_jobs processes with a thread pool each would need more processors than there are."""
 
 LONGEST_STOP_SECONDS = 60.0
-"""A process may stand still for so long, stopped by SIGSTOP or a debugger, before that counts as
-time of its run: a run that stops its own process must not last for ever."""
+"""Seconds that a process may be stopped, by SIGSTOP or a debugger, before they count as time of its
+run: a run that stops its own process must not last for ever."""
 
 LONGEST_POOL_END_SECONDS = 5.0
-"""The pool notices within this time that its process has died, unless it waits for the rest of an
+"""Within this time the pool notices that its process has died, unless it waits for the rest of an
 answer."""
 
 
@@ -80,15 +80,15 @@ class ProcessSeat:
     Parameters
     ----------
     setup
-        What the process needs to know when it starts.
+        Settings for the start of the process.
     environment
         Environment variables of the process.
     guard
-        Ends the processes that a worker leaves behind, also when this process cannot.
+        Ends the processes that a worker leaves behind, even when this process cannot.
     limits
         What a run may take.
     idle_seconds
-        A process that has had nothing to do for so long ends; None: it waits for ever.
+        Seconds after which an idle process ends; None: never.
     """
 
     setup: WorkerSetup
@@ -104,7 +104,7 @@ class ProcessSeat:
     future: "Future[ChunkReply] | None" = None
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _ready: "Future[int] | None" = field(default=None, init=False)
-    """Is done when the process is up; its number."""
+    """A future with the process's number, done when it is up."""
     _log_start: int = field(default=0, init=False)
     _mark: int = field(default=0, init=False)
     _spent: bool = field(default=False, init=False)
@@ -129,11 +129,11 @@ class ProcessSeat:
             self._ready = self._pool.submit(prepare_process)
 
     def replace_lost(self) -> None:
-        """Begin to start another process where the one without work is spent, or gone."""
+        """Begin to start another process if the idle one is spent, or gone."""
         if self.work is not None:
             return
-        # The pool replaces a process by itself when its memory has grown; a new pool knows the
-        # number of its process.
+        # The pool itself replaces a process whose memory has grown; a new pool knows the number of
+        # its process.
         gone = self.pid is not None and not psutil.pid_exists(self.pid)
         if self._ready is None or self._spent or gone:
             self.restart()
@@ -145,11 +145,11 @@ class ProcessSeat:
 
     @property
     def pids(self) -> list[int]:
-        """The process, also while it is starting."""
+        """The process, even while it is starting."""
         return list(getattr(self._pool, "_processes", None) or ())
 
     def prepare(self) -> bool:
-        """Read the process's number, and see that its memory leaves room for a run."""
+        """Read the process's number, and check that its memory leaves room for a run."""
         try:
             self._read_pid()
         except Exception as error:
@@ -166,7 +166,7 @@ class ProcessSeat:
             )
         if memory.used_mb <= memory.first_mb + (limit - memory.first_mb) / 2:
             return True
-        # It still holds so much memory that the next run would suffer.
+        # It still has so much memory that the next run would suffer.
         self.restart()
         return False
 
@@ -193,7 +193,7 @@ class ProcessSeat:
 
     @property
     def waits_for(self) -> "Future[ChunkReply] | Future[int] | None":
-        """Is done when the process is up, or has answered."""
+        """A future that is done when the process is up, or has answered."""
         if self.work is not None:
             return self.future
         return None if self._ready is None or self._ready.done() else self._ready
@@ -204,14 +204,14 @@ class ProcessSeat:
         return self.future is not None and self.future.done()
 
     def broken(self) -> BacktestError | None:
-        """Return the limit that the process is breaking now, or None."""
+        """Return the limit that the process exceeds now, or None."""
         if self._is_lost():
             return WorkerDied("the worker process ended while it answered")
         seconds = 0.0 if self.limits.timeout_seconds is None else self._seconds()
         return self.limits.broken(seconds, self.memory)
 
     def _seconds(self) -> float:
-        """Return how long the process has computed; no time during which it, or this one, stood."""
+        """Return how long the process has computed, except while it, or this one, was stopped."""
         now = clock.seconds()
         passed, self._looked = now - self._looked, now
         if any(_stands_still(pid) for pid in self.pids):
@@ -219,12 +219,12 @@ class ProcessSeat:
         return now - self.started - self._stood_still
 
     def answer(self) -> ChunkReply:
-        """Return the answer; a process that died, or used too much memory, raises."""
+        """Return the answer; raise if the process died, or used too much memory."""
         assert self.future is not None
         try:
             reply = self.future.result()
         except Exception as error:
-            # The process is gone, or what it sent cannot be read.
+            # The process is gone, or its answer cannot be read.
             raise WorkerDied(how_it_ended(error)) from error
         peak = max((result.peak_rss_mb for result in reply.results), default=0.0)
         exceeded = self.limits.exceeded(peak)
@@ -234,10 +234,10 @@ class ProcessSeat:
         return reply
 
     def _is_lost(self) -> bool:
-        """Return whether the process has died and the pool does not see it.
+        """Return whether the process has died without the pool noticing.
 
-        A pool that has read the first part of an answer waits for the rest, whatever happens to
-        the process that should send it.
+        A pool that has read the first part of an answer waits for the rest, even when the process
+        that should send it dies.
         """
         pids = self.pids
         if not pids or any(_runs(pid) for pid in pids):
@@ -254,7 +254,7 @@ class ProcessSeat:
         return work
 
     def log_tail(self) -> str:
-        """Return what the process has written to its log since it got its work, or started."""
+        """Return what the process has logged since it got its work, or started."""
         return "" if self.setup.log is None else text_since(Path(self.setup.log), self._log_start)
 
     def restart(self) -> None:
@@ -264,12 +264,12 @@ class ProcessSeat:
         self.start()
 
     def clear_away(self) -> None:
-        """End the processes that a process which is gone has left behind."""
+        """End the processes that a dead worker left behind."""
         if self._mark:
             self.guard.end_marked(self._mark)
 
     def kill(self) -> None:
-        """End the process and what it has started, whatever they are doing."""
+        """End the process and its children, whatever they are doing."""
         pid, pool = self.pid, self._pool
         self._pool = self._ready = self.pid = self.memory = None
         if pid is not None:
@@ -302,7 +302,7 @@ def _stands_still(pid: int) -> bool:
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it has started, also those that have left its group."""
+    """Return a process and its descendants, including those that have left its group."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         return [*process.children(recursive=True), process]
@@ -317,12 +317,12 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 @dataclass(frozen=True)
 class _Ending:
-    """What is left of a pool that was told to end.
+    """The remains of a pool that was told to end.
 
     Attributes
     ----------
     thread
-        Its thread, for which the interpreter waits before it exits.
+        Its thread, which the interpreter joins before it exits.
     answers
         This process's end of the pipe through which the workers answered.
     """
@@ -332,7 +332,7 @@ class _Ending:
 
     @classmethod
     def of(cls, pool: ProcessPoolExecutor) -> "_Ending":
-        """Look at a pool that has not been told to end yet."""
+        """Read them from a pool before it is told to end."""
         return cls(
             thread=getattr(pool, "_executor_manager_thread", None),
             answers=getattr(getattr(pool, "_result_queue", None), "_writer", None),
@@ -343,10 +343,10 @@ _ending: list[_Ending] = []
 
 
 def join_ended_pools() -> None:
-    """Wait until the pools that were told to end have done so.
+    """Wait until the pools that were told to end have ended.
 
-    One that waits for the rest of an answer would do so for ever, since this process holds an end
-    of the pipe, too, and its thread would keep the interpreter from exiting.
+    One that waits for the rest of an answer would wait for ever, since this process has an end of
+    the pipe, too, and its thread would keep the interpreter from exiting.
     """
     deadline = time.monotonic() + LONGEST_POOL_END_SECONDS
     while _ending:
@@ -365,16 +365,16 @@ def worker_environment(seed: str) -> dict[str, str]:
     Parameters
     ----------
     seed
-        The seed of their hashes.
+        Their hash seed.
     """
     return {KERNELS: str(kernel_folder()), HASH_SEED: seed}
 
 
 def _start_trackers() -> None:
-    """Start the processes that clean up behind pools, before any pool does.
+    """Start the processes that clean up after pools, before any pool does.
 
-    Python's own lets signals through again once it has started it, and so they would reach the
-    worker that is started next. Neither of the two ignores the end of a terminal.
+    Python unblocks signals once it has started its own, so that they would reach the worker that is
+    started next. Neither of the two processes ignores the end of a terminal.
     """
     with signals_blocked():
         multiprocessing.resource_tracker.ensure_running()
@@ -383,7 +383,7 @@ def _start_trackers() -> None:
 
 
 def make_setup(logs: Path | None, number: int) -> WorkerSetup:
-    """Return what the worker of this number needs to know."""
+    """Return the setup of the worker with this number."""
     return WorkerSetup(
         parent_pid=os.getpid(),
         working_dir=os.getcwd(),  # noqa: PTH109 - plain text travels

@@ -56,12 +56,12 @@ def write_timings(folder: Path, timings: Mapping[str, float]) -> None:
 
 
 def signature_of(overrides: Sequence[str]) -> str:
-    """Return the user's signature under the arguments of a run; empty where there is none."""
+    """Return the user's signature of the arguments of a run; empty if there is none."""
     return sign(_SIGNED_OVERRIDES, json.dumps(list(overrides)))
 
 
 def are_own(overrides: Sequence[str], signature: object) -> bool:
-    """Return whether the arguments of a run are those that this user has signed."""
+    """Return whether this user has signed the arguments of a run."""
     return origin(_SIGNED_OVERRIDES, json.dumps(list(overrides)), signature) is Origin.OWN
 
 
@@ -93,13 +93,13 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
-    """Write equity.parquet: one row a measured bar."""
+    """Write equity.parquet: one row per measured bar."""
     simulation, skipped = computed.simulation, computed.n_left_out
     equity, scale = simulation.equity[skipped:], _scale(computed)
     turnover, cost = simulation.turnover[skipped:], simulation.cost[skipped:]
     if skipped:
         equity, cost = equity * scale, cost * scale
-        # The account is as if it had been handed over at the close of the first measured bar.
+        # The account looks as if it had been opened at the close of the first measured bar.
         turnover, cost = (np.concatenate(([0.0], values[1:])) for values in (turnover, cost))
     stamps = panel.index[computed.first_bar : computed.first_bar + len(equity)]
     peak = np.maximum.accumulate(equity)
@@ -118,7 +118,7 @@ def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
 
 
 def _scale(computed: Computed) -> float:
-    """Return what makes equity at the first measured bar the initial capital."""
+    """Return the factor that makes equity at the first measured bar the initial capital."""
     if computed.n_left_out == 0:
         return 1.0
     simulation = computed.simulation
@@ -137,7 +137,7 @@ def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
 
 def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
     trades, scale = computed.simulation.trades(), _scale(computed)
-    # Trades before a fitted strategy is measured are not in its metrics either.
+    # Trades before the first measured bar of a fitted strategy are not in its metrics either.
     measured = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
     symbols = pa.DictionaryArray.from_arrays(
         pa.array(trades.asset[measured], pa.int32()), pa.array(list(panel.symbols), pa.string())
@@ -164,9 +164,9 @@ TOP = 50
 
 @contextmanager
 def profiled(folder: Path) -> Iterator[None]:
-    """Profile what runs inside and leave ``run.prof`` and ``stats.txt`` in ``folder``.
+    """Profile the block, and leave ``run.prof`` and ``stats.txt`` in ``folder``.
 
-    The files are written however the block ends: a run that fails is worth profiling too.
+    The files are written however the block ends: a failing run is worth profiling too.
     """
     profile = cProfile.Profile()
     profile.enable()

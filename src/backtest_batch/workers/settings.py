@@ -1,6 +1,6 @@
-"""What a configuration says about execution, and the executor that it names.
+"""Settings of a configuration for execution, and the executor that it names.
 
-What an engine needs is imported only when it is chosen.
+The packages of a backend are imported only when it is chosen.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings:
-    """What an executor is made from once the batch's folders are known.
+    """Settings to make an executor from once the batch's folders are known.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class ExecutorSettings:
 
 
 def make_executor(settings: ExecutorSettings) -> Executor:
-    """Return the executor of processes on this machine that a configuration describes."""
+    """Return the executor with processes on this machine that a configuration describes."""
     config, limits, guard = settings.config, limits_of(settings.config), Guard()
     environment = worker_environment(hash_seed())
 
@@ -78,7 +78,7 @@ def make_executor(settings: ExecutorSettings) -> Executor:
 
 
 def limits_of(config: Mapping[str, Any]) -> Limits:
-    """Return what a configuration allows a run to take."""
+    """Return the limits of a configuration for one run."""
     return Limits(
         timeout_seconds=config["timeout_seconds"], memory_limit_mb=config["memory_limit_mb"]
     )
@@ -92,7 +92,7 @@ def sends_together(config: Mapping[str, Any]) -> bool:
 
 
 def policy_of(config: Mapping[str, Any]) -> RetryPolicy:
-    """Return when a configuration lets failed runs be tried again."""
+    """Return when a configuration lets failed runs be retried."""
     return RetryPolicy(
         retries=config["retries"],
         delay_seconds=config["retry_delay_seconds"],
@@ -106,11 +106,12 @@ log = logging.getLogger("backtest_batch.batch")
 
 
 class ClusterBackend(NamedTuple):
-    """What it takes to compute on a cluster: the module of its engine, and how it is made."""
+    """The parts needed for a cluster: the module of its backend, and how it is made."""
 
     module: str
     make: "Callable[[str | None, Path], Cluster]"
-    """Of an address, None for a cluster on this machine, and a file for what its workers print."""
+    """Takes an address (None for a cluster on this machine), and a file for what its workers
+    print."""
 
 
 def _dask(address: str | None, log_file: Path) -> "Cluster":
@@ -132,19 +133,19 @@ CLUSTERS: Mapping[str, ClusterBackend] = MappingProxyType(
 
 
 def executor_factory(backend: str, address: str | None) -> Callable[[ExecutorSettings], Executor]:
-    """Return what makes the executor of a batch.
+    """Return the function that makes the executor of a batch.
 
     Parameters
     ----------
     backend
         ``loky`` (processes on this machine), ``dask`` or ``ray``.
     address
-        A cluster that is there; without one, Dask and Ray start theirs on this machine.
+        Address of a running cluster; without one, Dask and Ray start theirs on this machine.
 
     Raises
     ------
     ConfigurationError
-        When there is no such backend, its packages are not installed, or it has no addresses.
+        When there is no such backend, its packages are not installed, or it takes no address.
     """
     if backend == "loky":
         if address is not None:

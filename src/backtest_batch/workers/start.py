@@ -1,17 +1,16 @@
-"""How a worker process begins: tied to its parent, with a log of its own, and a guard.
+"""How a worker process begins: tied to its parent, with its own log, and a guard.
 
 The system ends a worker when its parent dies, but not the processes that a strategy has started
-inside the worker. Each worker therefore leads a process group, and a guard kills the groups that
-it knows of as soon as its standard input ends: however the parent dies, its end of the pipe dies
-with it. What has left its group, its session and its parent is found by a mark, where the system
-shows such things (Linux). The guard ends single processes, too, of which a cluster on this machine
-consists.
+inside the worker. Each worker therefore leads a process group, and a guard kills the groups that it
+knows as soon as its standard input ends: however the parent dies, its end of the pipe closes.
+Processes that have left their group, session and parent are found by a mark, if the system shows it
+(Linux). The guard also ends single processes, such as those of a cluster on this machine.
 
-The mark is a number that processes inherit and have no reason to change: a limit of the time that
-a process with a real-time priority may take, set to more than thousands of years, and a variable of
-the environment, for systems on which that limit cannot be set.
+The mark is a number that processes inherit and have no reason to change: a limit on the time of
+processes with real-time priority, set to more than thousands of years, and an environment variable,
+for systems on which that limit cannot be set.
 
-Nothing heavy is imported here. Until this has run, a parent that dies leaves the process behind.
+Nothing heavy is imported here: until this has run, a dying parent leaves the process behind.
 """
 
 import contextlib
@@ -33,9 +32,9 @@ from backtest_batch.interrupt import ENDING, signals_blocked
 from backtest_batch.streams import LOG_FORMAT, PrintableFormatter, forgiving
 
 MARK = "BACKTEST_BATCH_WORKER"
-"""The variable that holds a worker's mark."""
+"""The environment variable with a worker's mark."""
 MOST_MARKS = 1 << 20
-"""Processes that one guard may tell apart."""
+"""Most processes that one guard can tell apart."""
 
 GUARD = """
 import os, signal, sys, time
@@ -107,10 +106,10 @@ end_marked(first, last)
 
 @dataclass
 class Guard:
-    """Keeps the list of the processes of one batch's workers."""
+    """Keeps the list of the processes of a batch's workers."""
 
     _first: int = field(
-        # Beyond any limit that somebody sets on purpose.
+        # Beyond any limit that people set.
         default_factory=lambda: (1 << 62) + int.from_bytes(os.urandom(5)) * MOST_MARKS,
         init=False,
     )
@@ -118,14 +117,14 @@ class Guard:
     _process: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
     def new_mark(self) -> int:
-        """Return a number by which a worker, and the processes that it starts, are found."""
+        """Return a number that marks a worker and the processes that it starts."""
         return self._first + next(self._numbers) % MOST_MARKS
 
     def start(self) -> None:
         """Start the process, once."""
         if self._process is None:
             known = (self._first, self._first + MOST_MARKS - 1)
-            # -I and -S: nothing of the user's is imported, and it starts in milliseconds. It never
+            # -I and -S: no code of the user's is imported, and it starts in milliseconds. It never
             # sees a signal: it ends when there is nothing left to guard.
             with signals_blocked():
                 self._process = subprocess.Popen(
@@ -142,19 +141,19 @@ class Guard:
         self._tell(f"+{group}\n")
 
     def watch_process(self, pid: int) -> None:
-        """Add one process, where the system can tell it from a later one of its number (Linux)."""
+        """Add one process, if the system can tell it from a later one with its number (Linux)."""
         self._tell(f"={pid}\n")
 
     def release(self, group: int) -> None:
-        """Forget a group whose worker is gone; its number may come to belong to others."""
+        """Forget a group whose worker is gone; its number may be reused."""
         self._tell(f"-{group}\n")
 
     def end_marked(self, mark: int) -> None:
-        """End, soon, the processes that a worker which is gone has left behind."""
+        """End, soon, the processes that a dead worker left behind."""
         self._tell(f"!{mark}\n")
 
     def close(self) -> None:
-        """End the guard, and whatever is left of the processes on its list."""
+        """End the guard, and the remaining processes on its list."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -167,7 +166,7 @@ class Guard:
     def _tell(self, line: str) -> None:
         if self._process is None or self._process.stdin is None:
             return
-        # Where somebody has killed the guard, orphans alone are the worse for it.
+        # If somebody killed the guard, only orphans stay behind.
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
@@ -190,10 +189,10 @@ class WorkerSetup:
     working_dir
         The folder in which strategies run.
     log
-        The file that takes what it prints and logs, or None.
+        The file for what it prints and logs, or None.
     checks_code
-        Whether the sources that it finds must be those of the run's fingerprint: on another
-        machine they may differ.
+        Whether to compare the sources with the run's code fingerprint: on another machine they may
+        differ.
     """
 
     parent_pid: int
@@ -203,19 +202,19 @@ class WorkerSetup:
 
 
 worker_setup: WorkerSetup | None = None
-"""What this worker was told by its parent; None in a process that is no worker."""
+"""The setup from the parent; None in a process that is not a worker."""
 
 
 def start_worker(told: WorkerSetup) -> None:
-    """Prepare this process: it dies with its parent and leaves Ctrl-C to it."""
-    global worker_setup  # noqa: PLW0603 - one worker a process
+    """Prepare this process: it dies with its parent, which handles Ctrl-C."""
+    global worker_setup  # noqa: PLW0603 - one worker per process
     worker_setup = told
     _carry_mark()
     _die_with(told.parent_pid)
-    # loky's own way to start processes is of no use to a strategy that asks for the usual one: its
-    # processes would not know it.
+    # A strategy that wants the default way to start processes must not get loky's: its processes
+    # would not know it.
     multiprocessing.set_start_method(None, force=True)
-    # What a strategy starts belongs to the group of its worker, and is ended with it.
+    # Processes of a strategy belong to the group of its worker, and end with it.
     os.setsid()
     _leave_signals_to_parent()
     redirect(told.log)
@@ -228,26 +227,26 @@ def _carry_mark() -> None:
     import resource
 
     kind = resource.RLIMIT_RTTIME
-    # Where the limit cannot be set, the variable alone tells.
+    # If the limit cannot be set, only the variable marks them.
     with contextlib.suppress(OSError, ValueError, KeyError):
         resource.setrlimit(kind, (int(os.environ[MARK]), resource.getrlimit(kind)[1]))
 
 
 def _leave_signals_to_parent() -> None:
-    """Drop the signals that were sent to the group in which this process began; then see new ones.
+    """Drop the signals sent to the group in which this process began; then accept new ones.
 
-    The parent alone decides what happens after Ctrl-C.
+    Only the parent decides what happens after Ctrl-C.
     """
     for number in ENDING:
         before = signal.getsignal(number)
-        signal.signal(number, signal.SIG_IGN)  # drops the signals that wait
+        signal.signal(number, signal.SIG_IGN)  # drops the pending signals
         if number != signal.SIGINT and before is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, set(ENDING))
 
 
 def _die_with(parent_pid: int) -> None:
-    """Make this process end when its parent does, however that ends."""
+    """Make this process end when its parent does, for whatever reason."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
@@ -257,7 +256,7 @@ def _die_with(parent_pid: int) -> None:
             time.sleep(0.5)
         _kill_group()
 
-    if os.getppid() != parent_pid:  # it died before the system was asked
+    if os.getppid() != parent_pid:  # it died before the request to the system
         os._exit(1)
     # Other systems have no such signal.
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
@@ -278,7 +277,7 @@ def redirect(log: str | None) -> None:
         try:
             target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError:
-            # Also where the log cannot be written, output must not reach the user's pipe.
+            # Even if the log cannot be written, output must not reach the user's pipe.
             target = nowhere
     os.dup2(target, 1)
     os.dup2(target, 2)
@@ -287,11 +286,11 @@ def redirect(log: str | None) -> None:
 
 
 LONGEST_LOG = 100_000
-"""Characters of a run's log.txt; of a longer log it has the end."""
+"""Most characters of a run's log.txt; of a longer log it has the end."""
 
 
 class _ToStderr(logging.Handler):
-    """Writes to standard error as it is now."""
+    """Writes to the current standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -303,9 +302,9 @@ _handler.setFormatter(PrintableFormatter(LOG_FORMAT))
 
 
 def restore() -> None:
-    """Give this process the standard streams, the folder and the logging of a new one.
+    """Restore the standard streams, the working directory and the logging of a new process.
 
-    A strategy may have closed or changed any of them, and the next run must not suffer from that.
+    A strategy may have closed or changed any of them, which must not affect the next run.
     """
     setup = worker_setup
     if setup is None:
@@ -315,7 +314,7 @@ def restore() -> None:
         sys.path.insert(0, setup.working_dir)
     redirect(setup.log)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    # A full disk costs lines, and not the run that printed them.
+    # A full disk costs lines, not the run that printed them.
     sys.stdout, _ = forgiving(1)
     sys.stderr, _ = forgiving(2)
     root = logging.getLogger()
@@ -326,7 +325,7 @@ def restore() -> None:
 
 
 def position() -> int:
-    """Return where the log of this process ends."""
+    """Return the position at which the log of this process ends."""
     path = _path()
     with contextlib.suppress(OSError):
         return 0 if path is None else path.stat().st_size
@@ -336,7 +335,7 @@ def position() -> int:
 def since(start: int) -> str:
     """Return what this process has printed and logged since a position."""
     for stream in (sys.stdout, sys.stderr):
-        # Closed by the strategy, perhaps.
+        # Perhaps the strategy closed it.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     path = _path()

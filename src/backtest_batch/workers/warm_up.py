@@ -1,4 +1,4 @@
-"""Have everything compiled before the first run: its time and memory may be limited."""
+"""Compile everything before the first run, whose time and memory may be limited."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ N_BARS = 300
 
 
 def warm_up() -> None:
-    """Run every kernel of the package once; takes seconds after an update, else next to nothing."""
+    """Run every kernel of the package once; takes seconds after an update, else almost no time."""
     panel = _panel()
     decisions = decision_bars(panel.index, "W")
     for name in strategies.__all__:

@@ -1,17 +1,16 @@
 """Notice what a strategy reads besides the panel.
 
-Which files a strategy reads is known only when it has run, so that they cannot be part of the run
+The files that a strategy reads are known only after it has run, so they cannot be part of the run
 key. They are recorded with a hash of their content instead, and a recorded run counts as done only
-while they are still the same.
+while they are unchanged.
 
 An audit hook sees every file that Python opens, every connection and every process that it starts.
-Files are recorded; what comes from elsewhere cannot be. Files that
-native code reads by itself are noticed by the number of bytes, where the system counts (Linux). The
-modules that Python imports, and the files of its installation, belong to the code and its
-environment.
+Files are recorded; other sources cannot be. Files that native code reads by itself are noticed by
+the number of bytes, if the system counts them (Linux). Modules that Python imports, and the files
+of its installation, belong to the code and its environment.
 
-A strategy's module may remember a file that it has read, so that the file counts for every later
-run of the process as well.
+A strategy's module may remember a file that it has read, so the file counts for every later run of
+the process as well.
 """
 
 import contextlib
@@ -37,16 +36,16 @@ from backtest_batch.core.kernel_cache import VARIABLE as KERNELS
 from backtest_batch.workers import start
 
 INPUTS = "strategy_inputs"
-"""Tag with the files that a run has read, as JSON: sha256 (cut) by path; null for one that was not
-there. Paths inside the working directory are relative to it; those of folders, whose names were
-read, end in a slash."""
+"""Tag with the files that a run has read, as JSON: sha256 (shortened) by path; null for a missing
+file. Paths inside the working directory are relative to it; those of folders that were listed end
+in a slash."""
 UNKNOWN = "inputs_unknown"
-"""Tag of a run that has read what cannot be recorded that way, with the reason."""
+"""Tag of a run with inputs that cannot be recorded that way, with the reason."""
 
 LARGEST_BYTES = 256 * 1024 * 1024
-"""A larger file is not hashed: it would take longer than most runs."""
+"""A larger file is not hashed: that would take longer than most runs."""
 LONGEST_TEXT = 5_000
-"""Characters of the tag; stores cut longer ones silently."""
+"""Most characters of the tag; stores silently cut longer ones."""
 _DIGITS = 16
 _PASSING = ("mlruns", "__pycache__")
 """Names in a folder that come and go with batches."""
@@ -57,7 +56,7 @@ class UnreadableError(Exception):
 
 
 def content_digest(path: str) -> str | None:
-    """Return a hash of a file's content, or of the names in a folder; None where there is none.
+    """Return a hash of a file's content, or of the names in a folder; None if it does not exist.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def _is_passing(name: str) -> bool:
 
 
 def as_tag(files: Mapping[str, str | None], working_dir: str) -> str:
-    """Return the tag that names files.
+    """Return the tag for some files.
 
     Parameters
     ----------
@@ -101,7 +100,7 @@ def as_tag(files: Mapping[str, str | None], working_dir: str) -> str:
     Raises
     ------
     UnreadableError
-        When there are more of them than a tag can hold.
+        When there are more than a tag can hold.
     """
     inside = os.path.join(working_dir, "")  # noqa: PTH118
     named = {path.removeprefix(inside) or "./": digest for path, digest in sorted(files.items())}
@@ -112,13 +111,13 @@ def as_tag(files: Mapping[str, str | None], working_dir: str) -> str:
 
 
 class Checked:
-    """Says of recorded inputs whether they are still the same; each file is read once."""
+    """Checks whether recorded inputs are unchanged; each file is read once."""
 
     def __init__(self) -> None:
         self._now: dict[str, str | None] = {}
 
     def fault(self, tags: Mapping[str, str]) -> str | None:
-        """Return why a run with these tags does not pass for done, or None."""
+        """Return why a run with these tags does not count as done, or None."""
         if tags.get(UNKNOWN):
             return tags[UNKNOWN]
         text = tags.get(INPUTS)
@@ -145,19 +144,19 @@ class Checked:
 
 
 Signature = tuple[int, ...] | None
-"""What changes with the content of a file; None where there is none."""
+"""What changes with the content of a file; None if there is no file."""
 
 _IMPORTLIB = str(Path(importlib.__file__).parent)
 """Where Python looks for modules and packages."""
 
 SLACK_BYTES = 512
-"""So much is read on the way, such as the number of processors."""
+"""Bytes that are read anyway, such as the number of processors."""
 HEAD_BYTES = 1024
-"""What the system reads of a library that is loaded, or of a file that says what another is."""
+"""Bytes that the system reads to load a library, or to find out what a file is."""
 HELPERS = frozenset(
     ("uname", "lscpu", "nproc", "getconf", "ldconfig", "gcc", "cc", "ld", "objdump", "sysctl")
 )
-"""Programs that Python and its libraries ask about the machine."""
+"""Programs that Python and its libraries call to learn about the machine."""
 SYSTEM = (
     "/proc", "/sys", "/dev", "/usr/share", "/usr/lib", "/usr/lib64", "/lib", "/lib64",
     "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/os-release", "/etc/passwd",
@@ -198,11 +197,11 @@ _is_installed = False
 
 
 def install() -> None:
-    """Begin to listen; a hook stays as long as its process."""
-    global _is_installed, _passed_over  # noqa: PLW0603 - one worker a process
+    """Begin to listen; an audit hook lasts as long as its process."""
+    global _is_installed, _passed_over  # noqa: PLW0603 - one worker per process
     if _is_installed:
         return
-    TypeAdapter(int)  # pydantic looks for plugins everywhere when it is used first
+    TypeAdapter(int)  # pydantic searches for plugins at its first use
     _passed_over = _environment_folders()
     _known.children, _known.n_libraries = _children(), _libraries()
     sys.addaudithook(_heard)
@@ -211,8 +210,8 @@ def install() -> None:
 
 @contextlib.contextmanager
 def strategy_at_work(target: str) -> Iterator[None]:
-    """Notice what is read during the block, unless the strategy is one of this package."""
-    global _window  # noqa: PLW0603 - one worker a process
+    """Notice what is read during the block, unless the strategy belongs to this package."""
+    global _window  # noqa: PLW0603 - one worker per process
     if not _is_installed or target.startswith("backtest_batch."):
         yield
         return
@@ -227,7 +226,7 @@ def strategy_at_work(target: str) -> Iterator[None]:
 
 
 def input_tags(target: str) -> dict[str, str]:
-    """Return the tags of a run that has just been computed here."""
+    """Return the tags of a run that was just computed here."""
     return {} if target.startswith("backtest_batch.") else dict(_known.tags)
 
 
@@ -237,7 +236,7 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
         return
     listener = _LISTENERS.get(event)
     if listener is not None:
-        # What is raised here would be raised in the strategy.
+        # An error here would be raised in the strategy.
         with contextlib.suppress(Exception):
             listener(window, event, args)
 
@@ -262,7 +261,7 @@ def _on_open(window: _Window, _: str, args: tuple[Any, ...]) -> None:
         window.explained_bytes += size
         window.imported.add(path)
         return
-    # It may be read once more to find out its kind.
+    # It may be read once more to determine its kind.
     window.explained_bytes += 0 if signature is None else 2 * size + HEAD_BYTES
     if not _is_passed_over(path):
         window.opened.setdefault(path, signature)
@@ -346,7 +345,7 @@ _LISTENERS: dict[str, Callable[[_Window, str, tuple[Any, ...]], None]] = {
 def _take(window: _Window, read: int, children_ended: bool, target: str) -> None:
     """Add what a strategy has just read to what its process has read so far."""
     if window.loaded_libraries:
-        # One brings others with it.
+        # One library loads others.
         before, _known.n_libraries = _known.n_libraries, _libraries()
         window.explained_bytes += HEAD_BYTES * max(0, _known.n_libraries - before)
     if (children_ended and not window.asked_helper) or _has_new_children():
@@ -356,7 +355,7 @@ def _take(window: _Window, read: int, children_ended: bool, target: str) -> None
     if window.imported:
         _add_imported(window, target)
     for path, signature in window.opened.items():
-        # A module is shown in a traceback, or read by a compiler.
+        # A module is read to show a traceback, or by a compiler.
         if path not in _known.made_here and not (path.endswith(".py") and _is_module(path)):
             _add(window, path, signature)
     if window.reasons and not _known.unknown:
@@ -366,7 +365,7 @@ def _take(window: _Window, read: int, children_ended: bool, target: str) -> None
 
 
 def _add_imported(window: _Window, target: str) -> None:
-    """Count modules of the working directory that the code fingerprint does not know of."""
+    """Add modules of the working directory that the code fingerprint does not cover."""
     here = os.path.join(_working_dir(), "")  # noqa: PTH118
     local = {
         source
@@ -436,7 +435,7 @@ def _signature(path: str) -> Signature:
 
 
 def _is_passed_over(path: str) -> bool:
-    """Return whether a file belongs to Python, the system or a cache, and not to a strategy."""
+    """Return whether a file belongs to Python, the system or a cache rather than to a strategy."""
     if path.endswith(COMPILED):
         return True
     if f"{os.sep}site-packages{os.sep}" in path:
@@ -445,7 +444,7 @@ def _is_passed_over(path: str) -> bool:
     if not below:
         return False
     here = _working_dir()
-    # Where the working directory lies inside of such a folder, what is in it is the user's.
+    # If the working directory lies inside such a folder, its files are the user's.
     return not (_is_below(path, (here,)) and len(here) > max(map(len, below)))
 
 
@@ -472,7 +471,7 @@ def _environment_folders() -> tuple[str, ...]:
 
 
 def _bytes_read() -> int:
-    """Return how many bytes this process has read from files; 0 where the system does not count."""
+    """Return how many bytes this process has read from files; 0 if the system does not count."""
     try:
         with open("/proc/self/io", "rb") as file:  # noqa: PTH123 - cheaper than a path
             return int(file.read().split()[1])
@@ -491,7 +490,7 @@ def _libraries() -> int:
 
 
 def _ended_children() -> tuple[float, ...]:
-    """Return what the ended children of this process have used; it grows when one ends."""
+    """Return the resources used by the ended children of this process; grows when one ends."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime, used.ru_stime, used.ru_minflt
 
@@ -514,7 +513,7 @@ def _has_new_children() -> bool:
 
 
 def _is_tracker(pid: str) -> bool:
-    """Return whether a process is Python's own that clears away shared memory."""
+    """Return whether a process is Python's own, which cleans up shared memory."""
     try:
         return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

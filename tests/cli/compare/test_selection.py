@@ -126,7 +126,7 @@ def test_runs_that_did_not_finish_are_counted_and_said(recorded, store):
     selection = select_runs(store, batch="failing")
 
     assert selection.table.runs["run_id"].tolist() == ["run_one", "run_two"]
-    assert selection.notes == ("Left out: 1 FAILED (statuses=[FINISHED,FAILED] takes them in).",)
+    assert selection.notes == ("Left out: 1 FAILED (statuses=[FINISHED,FAILED] includes them).",)
     whole = select_runs(store, batch="failing", statuses=["finished", "FAILED"])
     assert sorted(whole.table.runs["status"]) == ["FAILED", "FINISHED", "FINISHED"]
     assert whole.table.runs["error_type"].tolist().count("RuntimeError") == 1
@@ -175,7 +175,7 @@ def test_a_scenario_axis_that_is_no_parameter_is_said(recorded, store):
     selection = select_runs(store, batch=recorded.core, kinds=kinds)
 
     assert selection.notes == (
-        "scenario_axes=strategy.slo is no swept parameter (did you mean strategy.slow?): "
+        "scenario_axes=strategy.slo is not a swept parameter (did you mean strategy.slow?): "
         "it divides no runs.",
     )
 

@@ -98,13 +98,13 @@ def test_a_path_is_interrupted_where_there_is_no_value() -> None:
 
 def test_what_is_not_positive_has_no_logarithm() -> None:
     scale = Scale(low=1.0, high=100.0, logarithmic=True)
-    places = scale.place(np.array([1.0, 10.0, 100.0, 0.0, -1.0]))
-    np.testing.assert_allclose(places, [100.0, 50.0, 0.0, NAN, NAN])
+    positions = scale.positions(np.array([1.0, 10.0, 100.0, 0.0, -1.0]))
+    np.testing.assert_allclose(positions, [100.0, 50.0, 0.0, NAN, NAN])
 
 
 def test_time_ticks_have_both_ends() -> None:
     texts = [f"t{i}" for i in range(11)]
-    assert [(tick.label, tick.place) for tick in time_ticks(texts, 3)] == [
+    assert [(tick.label, tick.position) for tick in time_ticks(texts, 3)] == [
         ("t0", 0.0),
         ("t5", 50.0),
         ("t10", 100.0),

@@ -239,7 +239,7 @@ def test_above_ten_thousand_runs_the_figures_use_a_sample() -> None:
     assert len(held["ids"]) == 10_000
     assert (held["ranks"][0], held["ranks"][-1]) == (1, 10_500)
     assert "use 10,000 of 10,500 finished runs, taken evenly by rank" in text
-    assert "Drawn are 2,000 of 10,000 runs" in text
+    assert "Of 10,000 runs 2,000 are drawn" in text
 
 
 def test_many_failures_are_cut_with_a_word() -> None:

@@ -67,7 +67,7 @@ def request_of(plan, tmp_path):
 def elsewhere(tmp_path, monkeypatch):
     """Another cache, such as that of another machine."""
     monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(transfer, "_held", set())
+    monkeypatch.setattr(transfer, "_present", set())
     return tmp_path / "elsewhere"
 
 
@@ -124,7 +124,7 @@ def test_data_that_changed_on_its_way_is_refused(plan, elsewhere):
     copy.fields["close"][7, 1] += 0.001
     with pytest.raises(DataError, match="changed on its way"):
         transfer.keep(copy)
-    assert not transfer.is_held(panel.fingerprint)
+    assert not transfer.has_data(panel.fingerprint)
 
 
 def test_an_entry_of_the_cache_that_was_damaged_is_not_there(plan, elsewhere):

@@ -77,8 +77,8 @@ def block_sums(returns: FloatArray, blocks: int) -> tuple[FloatArray, FloatArray
     """
     n_bars, n_runs = returns.shape
     length = n_bars // blocks
-    kept = returns[n_bars - blocks * length :].reshape(blocks, length, n_runs)
-    return kept.sum(axis=1), np.square(kept).sum(axis=1)
+    in_blocks = returns[n_bars - blocks * length :].reshape(blocks, length, n_runs)
+    return in_blocks.sum(axis=1), np.square(in_blocks).sum(axis=1)
 
 
 def cross_validate_blocks(

@@ -389,7 +389,7 @@ class Assessment:
     document
         overfitting.json, ready to be written.
     columns
-        By run_id, one row a run that has returns: ``psr``, ``dsr``, ``spa_survivor`` (StepM on
+        By run_id, one row per run that has returns: ``psr``, ``dsr``, ``spa_survivor`` (StepM on
         the returns names the run), ``benchmark_survivor`` (StepM on the beta-adjusted ones does)
         and ``skilled`` (the verdict on the run's scenario is skill, and the run is among those
         that it is said of), each within the run's own scenario; missing where undefined.
@@ -583,10 +583,10 @@ def _columns(
         raw, psr, dsr = result.raw, result.raw.psr(), result.raw.dsr()
         zero, beyond = _flags(raw), _flags(result.adjusted)
         verdict = verdicts[result.scenario]
-        for place, name in enumerate(raw.names):
+        for position, name in enumerate(raw.names):
             rows[decisions[name]] = (
-                psr[place],
-                dsr[place],
+                psr[position],
+                dsr[position],
                 zero.get(name),
                 beyond.get(name),
                 verdict.calls_skilled(name),

@@ -474,13 +474,13 @@ def _one_per_decision(columns: Iterable[int], runs: Sequence[Trial]) -> list[int
     chosen: dict[str, int] = {}
     for column in columns:
         run = runs[column]
-        held = chosen.get(run.decision)
-        if held is None or _place(run) < _place(runs[held]):
+        best = chosen.get(run.decision)
+        if best is None or _rank_of(run) < _rank_of(runs[best]):
             chosen[run.decision] = column
     return sorted(chosen.values())
 
 
-def _place(run: Trial) -> float:
+def _rank_of(run: Trial) -> float:
     return float("inf") if run.rank is None else run.rank
 
 

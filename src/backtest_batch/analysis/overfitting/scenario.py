@@ -409,7 +409,7 @@ class _Context:
     def results(self, group: Sequence[Sample]) -> list[ScenarioResult]:
         """Return the statistics of each scenario of the group."""
         bare = in_threads(lambda item: self._result(*item), list(enumerate(group)))
-        position = {name: place for place, name in enumerate(self._names(slice(None)))}
+        position = {name: number for number, name in enumerate(self._names(slice(None)))}
         wanted = {position[name] for result in bare for name in self._single(result, position)}
         intervals = self._intervals(np.array(sorted(wanted), dtype=np.int64))
         return [
@@ -429,7 +429,7 @@ class _Context:
         names = result.raw.names
         if result.winner is None:
             return []
-        return [result.winner, min(names, key=lambda name: self._place(position[name]))]
+        return [result.winner, min(names, key=lambda name: self._rank_of(position[name]))]
 
     def _result(self, number: int, sample: Sample) -> ScenarioResult:
         positions = np.flatnonzero(self.daily.scenarios == number).astype(np.int64)
@@ -437,10 +437,10 @@ class _Context:
         varies = raw.std[positions] > 1e-14 + 1e-9 * np.abs(raw.mean[positions])
         still = [
             Exclusion(
-                run_id=self._names(positions)[place],
+                run_id=self._names(positions)[column],
                 reason="zero variance: its returns do not vary on the common bars",
             )
-            for place in np.flatnonzero(~varies)
+            for column in np.flatnonzero(~varies)
         ]
         positions = positions[varies]
         if len(positions) == 0:
@@ -536,7 +536,7 @@ class _Context:
         std = self.measured.adjusted.std[positions]
         return np.asarray(std > 1e-14 + 1e-8 * self.measured.raw.std[positions])
 
-    def _place(self, position: int) -> float:
+    def _rank_of(self, position: int) -> float:
         rank = self.trials.runs[self.daily.columns[position]].rank
         return math.inf if rank is None else rank
 
@@ -544,7 +544,7 @@ class _Context:
         """Return the highest Sharpe ratio; of equals, the best ranked, else the first."""
         sharpe = moments.sharpe
         tied = np.flatnonzero(sharpe >= sharpe.max() - 1e-12)
-        return int(min(tied, key=lambda place: self._place(int(positions[place]))))
+        return int(min(tied, key=lambda column: self._rank_of(int(positions[column]))))
 
     def _intervals(self, positions: IntArray) -> dict[str, tuple[float, float]]:
         """Return percentile intervals of the Sharpe ratios of some runs."""

@@ -124,7 +124,7 @@ class DailyReturns:
             for column, rate, own in zip(self.columns, self._rates, self._own, strict=True)
         ]
         self._bases = tuple(dict.fromkeys(bases))
-        number = {base: place for place, base in enumerate(self._bases)}
+        number = {base: position for position, base in enumerate(self._bases)}
         self.bases = np.array([number[base] for base in bases], dtype=np.int64)
         self._n_own = self._bars_a_period()
         self.n_bars = len(self._n_own)

@@ -227,15 +227,15 @@ def _one_strategy(evidence: Evidence) -> str:
 
 def _own_test(evidence: Evidence) -> str:
     """Return what can be said of a single strategy, in brackets."""
-    said = []
+    figures = []
     if evidence.annual_sharpe is not None:
-        said.append(f"its own Sharpe ratio is {evidence.annual_sharpe:.2f} a year")
+        figures.append(f"its own Sharpe ratio is {evidence.annual_sharpe:.2f} a year")
     if evidence.interval is not None:
         low, high = evidence.interval
-        said.append(f"{low:.2f} to {high:.2f} at 95 %")
+        figures.append(f"{low:.2f} to {high:.2f} at 95 %")
     if evidence.benchmark_t is not None:
-        said.append(f"beyond the benchmark at equal beta t = {evidence.benchmark_t:.1f}")
-    return f" ({', '.join(said)})" if said else ""
+        figures.append(f"beyond the benchmark at equal beta t = {evidence.benchmark_t:.1f}")
+    return f" ({', '.join(figures)})" if figures else ""
 
 
 def _winner(evidence: Evidence) -> str:

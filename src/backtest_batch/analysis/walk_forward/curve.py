@@ -118,7 +118,7 @@ def stitch(
     """
     cash = _cash_returns(runs)
     parts: list[FloatArray] = []
-    held: list[int] = []
+    chosen_runs: list[int] = []
     switches: list[Switch] = []
     traded: list[int] = []
     notes: list[str] = []
@@ -130,14 +130,14 @@ def stitch(
             chosen = None
         run = CASH if chosen is None else chosen
         returns = np.array(cash[bars] if run == CASH else runs.returns[bars, run], dtype=np.float64)
-        if held and held[-1] != run:
-            switch, n_traded = _switch(runs, held[-1], run, bars.start - 1, drifted_weights)
+        if chosen_runs and chosen_runs[-1] != run:
+            switch, n_traded = _switch(runs, chosen_runs[-1], run, bars.start - 1, drifted_weights)
             returns[0] -= switch.cost
             switches.append(switch)
             traded.append(n_traded)
         parts.append(returns)
-        held.append(run)
-    return _curve(runs, path, held, parts, switches, traded, notes)
+        chosen_runs.append(run)
+    return _curve(runs, path, chosen_runs, parts, switches, traded, notes)
 
 
 def _lost(runs: ScenarioRuns, segment: Segment, run: int) -> str:
@@ -185,7 +185,7 @@ def _differ_by_costs(old: FloatArray | float, new: FloatArray | float) -> bool:
 def _curve(
     runs: ScenarioRuns,
     path: Sequence[Segment],
-    held: Sequence[int],
+    chosen_runs: Sequence[int],
     parts: Sequence[FloatArray],
     switches: Sequence[Switch],
     traded: Sequence[int],
@@ -195,21 +195,21 @@ def _curve(
     bars = positions([segment.bars for segment in path])
     net_return = np.concatenate(parts)
     lost = np.flatnonzero(net_return <= -1.0)
-    n_kept = int(lost[0]) + 1 if len(lost) else len(bars)
+    n_bars = int(lost[0]) + 1 if len(lost) else len(bars)
     turnover, trades = np.zeros(len(bars)), np.zeros(len(bars))
     for switch, n_traded in zip(switches, traded, strict=True):
-        place = np.searchsorted(bars, switch.bar, side="right")
-        turnover[place], trades[place] = switch.turnover, n_traded
+        first_bar = np.searchsorted(bars, switch.bar, side="right")
+        turnover[first_bar], trades[first_bar] = switch.turnover, n_traded
     return StitchedCurve(
-        bars=bars[:n_kept],
-        splits=np.repeat([segment.split for segment in path], lengths)[:n_kept],
-        runs=np.repeat(held, lengths)[:n_kept],
-        net_return=net_return[:n_kept],
-        equity=np.asarray(runs.initial_capital * np.cumprod(1.0 + net_return[:n_kept])),
-        switch_turnover=turnover[:n_kept],
-        switch_trades=trades[:n_kept],
-        switches=tuple(item for item in switches if item.bar < bars[n_kept - 1]),
-        ruined_bar=int(bars[n_kept - 1]) if len(lost) else None,
+        bars=bars[:n_bars],
+        splits=np.repeat([segment.split for segment in path], lengths)[:n_bars],
+        runs=np.repeat(chosen_runs, lengths)[:n_bars],
+        net_return=net_return[:n_bars],
+        equity=np.asarray(runs.initial_capital * np.cumprod(1.0 + net_return[:n_bars])),
+        switch_turnover=turnover[:n_bars],
+        switch_trades=trades[:n_bars],
+        switches=tuple(item for item in switches if item.bar < bars[n_bars - 1]),
+        ruined_bar=int(bars[n_bars - 1]) if len(lost) else None,
         notes=tuple(notes),
     )
 
@@ -266,9 +266,11 @@ def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
     # The bar before is the first measured one: what is held on it earns the first return.
     n_before = 1 if curve.bars[0] > 0 else 0
     bars = np.concatenate((curve.bars[:n_before] - 1, curve.bars))
-    held = np.concatenate((curve.runs[:n_before], curve.runs))
+    run_at = np.concatenate((curve.runs[:n_before], curve.runs))
     own: dict[str, Any] = {
-        name: _held(runs, name, bars, held) for name in PER_BAR if getattr(runs, name) is not None
+        name: _of_chosen_runs(runs, name, bars, run_at)
+        for name in PER_BAR
+        if getattr(runs, name) is not None
     }
     for name, extra in (
         ("turnover", curve.switch_turnover),
@@ -320,10 +322,10 @@ def benchmark_returns(runs: ScenarioRuns, curve: StitchedCurve) -> FloatArray:
     return runs.benchmark_on(curve.bars, np.maximum(curve.runs, 0))
 
 
-def _held(runs: ScenarioRuns, name: str, bars: IntArray, held: IntArray) -> FloatArray:
+def _of_chosen_runs(runs: ScenarioRuns, name: str, bars: IntArray, run_at: IntArray) -> FloatArray:
     """Return a per-bar array of the runs that are held, shape (n_bars, 1); 0 in cash."""
-    values = np.asarray(getattr(runs, name)[bars, np.maximum(held, 0)])
-    return np.where(held == CASH, 0.0, values)[:, None]
+    values = np.asarray(getattr(runs, name)[bars, np.maximum(run_at, 0)])
+    return np.where(run_at == CASH, 0.0, values)[:, None]
 
 
 def excess_returns(runs: ScenarioRuns, curve: StitchedCurve) -> FloatArray:
@@ -391,8 +393,8 @@ def sharpe_intervals(
     found: list[tuple[float, float] | None] = [None] * len(series)
     for n_bars in sorted({len(item.returns) for item in daily}):
         members = [
-            place
-            for place, item in enumerate(daily)
+            position
+            for position, item in enumerate(daily)
             if len(item.returns) == n_bars >= MIN_BARS and t_statistic(item.returns) is not None
         ]
         if not members:
@@ -400,11 +402,11 @@ def sharpe_intervals(
         counts = stationary_counts(n_bars, bootstrap.draws, bootstrap.mean_block, bootstrap.seed)
         tails = np.array([0.5 - bootstrap.level / 2, 0.5 + bootstrap.level / 2])
         # One by one: the bits of a matrix product depend on how many columns it has.
-        for place in members:
-            item = daily[place]
+        for position in members:
+            item = daily[position]
             sharpes = bootstrapped_sharpe(item.returns[:, None], counts)[:, 0]
             low, high = np.nanquantile(sharpes, tails) * math.sqrt(item.periods_per_year)
-            found[place] = (float(low), float(high))
+            found[position] = (float(low), float(high))
     return found
 
 

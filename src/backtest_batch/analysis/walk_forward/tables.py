@@ -104,7 +104,7 @@ def aggregate_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
 def _aggregate(walk: ScenarioWalk) -> pd.DataFrame:
     names = [prefix + name for prefix, metrics in _parts(walk) for name in metrics.names]
     values = np.concatenate([metrics.values for _, metrics in _parts(walk)])
-    # From (n_metrics, n_splits, n_runs) to one row a run and metric.
+    # From (n_metrics, n_splits, n_runs) to one row per run and metric.
     by_row = values.transpose(2, 0, 1).reshape(-1, values.shape[1])
     rows = _statistics(by_row)
     run_ids = np.array(walk.runs.run_ids, dtype=object)
@@ -195,7 +195,7 @@ def _parts(walk: ScenarioWalk) -> tuple[tuple[str, WindowMetrics], tuple[str, Wi
 
 
 def choices_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
-    """Return the choice made in each split: one row a split, scenario after scenario.
+    """Return the choice made in each split: one row per split, scenario after scenario.
 
     Parameters
     ----------

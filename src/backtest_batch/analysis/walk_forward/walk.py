@@ -91,7 +91,7 @@ class Chooser:
     run_ids
         Names of the runs; ties go to the first in plain order of characters.
     parameters
-        Decision parameters of the runs, one row a run, for the metric ``sharpe_neighbourhood``.
+        Decision parameters of the runs, one row per run, for the metric ``sharpe_neighbourhood``.
     """
 
     def __init__(self, ranking: Ranking, run_ids: Sequence[str], parameters: pd.DataFrame) -> None:
@@ -99,8 +99,8 @@ class Chooser:
         self._run_ids = run_ids
         self._parameters = parameters.reset_index(drop=True)
         by_id = sorted(range(len(run_ids)), key=lambda run: run_ids[run])
-        self._place: IntArray = np.empty(len(run_ids), dtype=np.int64)
-        self._place[by_id] = np.arange(len(run_ids))
+        self._order_of_id: IntArray = np.empty(len(run_ids), dtype=np.int64)
+        self._order_of_id[by_id] = np.arange(len(run_ids))
 
     def __call__(self, metrics: Mapping[str, FloatArray]) -> int | None:
         """Return the position of the best run, None when no run qualifies.
@@ -128,7 +128,7 @@ class Chooser:
             return None
         criterion = self._criterion({name: values[name][runs] for name in ranking.weights})
         best = runs[criterion == criterion.max()]
-        return int(best[np.argmin(self._place[best])])
+        return int(best[np.argmin(self._order_of_id[best])])
 
     def _criterion(self, values: Mapping[str, FloatArray]) -> FloatArray:
         if not self._ranking.weighted:
@@ -175,7 +175,7 @@ def parameter_drift(
     choices
         Position of the chosen run of each split, None where none qualifies.
     parameters
-        Decision parameters of the runs, one row a run; a parameter with one value cannot move and
+        Decision parameters of the runs, one row per run; a parameter with one value cannot move and
         is left out.
 
     Returns

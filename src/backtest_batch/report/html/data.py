@@ -1,4 +1,4 @@
-"""What a report is made of: frozen, plain, mostly optional; and its numbers as JSON."""
+"""The data of a report: frozen, plain, mostly optional; and its numbers as JSON."""
 
 import json
 import math
@@ -33,7 +33,7 @@ class Curves:
     benchmark
         The benchmark's net returns, likewise; None without one.
     total
-        How many runs there are returns of, of which these are the best; None when these are all.
+        Number of runs that have returns, of which these are the best; None when these are all.
 
     Raises
     ------
@@ -63,15 +63,15 @@ class Curves:
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, *, total: int | None = None) -> "Curves":
-        """Return the curves of a frame with one column a run, as in returns.parquet.
+        """Return the curves of a frame with one column per run, as in returns.parquet.
 
         Parameters
         ----------
         frame
             Net returns indexed by timestamp, best run first; the column ``benchmark`` is the
-            benchmark. A time zone is dropped, the time of day stays as it is there.
+            benchmark. A time zone is dropped, the local time stays.
         total
-            How many runs there are returns of; None when these are all.
+            Number of runs that have returns; None when these are all.
         """
         index = pd.DatetimeIndex(frame.index).tz_localize(None)
         columns = {str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
@@ -92,7 +92,7 @@ class SelectionSamples:
     null_maxima
         Largest Sharpe ratios per bar of the trials, resampled without skill; empty when undefined.
     statistic
-        The largest Sharpe ratio per bar that they are compared with; None when undefined.
+        The largest Sharpe ratio per bar, which they are compared with; None when undefined.
     """
 
     logits: FloatArray
@@ -121,7 +121,7 @@ class WalkForwardView:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportData:
-    """Everything that report.html shows; what is left out has no section, or a reason in it.
+    """Everything that report.html shows; what is missing has no section, or one that says why.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class ReportData:
     ranking
         How they were ranked.
     description
-        What the user says about the batch.
+        The user's description of the batch.
     tags
         The user's tags.
     facts
@@ -161,8 +161,8 @@ class ReportData:
     sensitivity, importance
         What :func:`.parameter_sensitivity` and :func:`.parameter_importance` returned.
     costs
-        commission_bps, spread_bps and impact_bps as configured; used for those that are not
-        swept. Without one of them the cost of a run is not known.
+        commission_bps, spread_bps and impact_bps as configured; used for those that are not swept.
+        If one of them is missing, the cost of a run is unknown.
     timings
         Seconds by stage of the batch.
     command
@@ -200,7 +200,7 @@ SIGNIFICANT_DIGITS = 6
 
 
 def plain_number(value: float, digits: int = SIGNIFICANT_DIGITS) -> float | int | None:
-    """Return a number with so many significant digits; None where it is not finite.
+    """Return a number with ``digits`` significant digits; None if it is not finite.
 
     Whole numbers become integers, which are shorter in JSON.
     """
@@ -218,7 +218,7 @@ def plain_numbers(
 
 
 def script_json(document: Any) -> str:
-    """Return JSON that may stand inside a script element, whatever texts it holds.
+    """Return JSON that is safe inside a script element, whatever texts it holds.
 
     Parameters
     ----------

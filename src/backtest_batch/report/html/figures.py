@@ -1,4 +1,4 @@
-"""Numbers of the page's figures: curves, costs, dependence; thinned to what is seen.
+"""The data of the page's figures: curves, costs, dependence; thinned to what can be seen.
 
 ``equity.html`` is the curve of one run on a small page without a plotting library.
 """
@@ -37,7 +37,7 @@ def growth(net_returns: FloatArray) -> FloatArray:
     Parameters
     ----------
     net_returns
-        Shape (n_bars,); NaN before the first and after the last return. A gap between counts as
+        Shape (n_bars,); NaN before the first and after the last return. A gap in between counts as
         a return of 0.
 
     Returns
@@ -70,12 +70,12 @@ def drawdown(grown: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Thinned:
-    """Bars put together so that a curve has few points.
+    """Bars grouped so that a curve has few points.
 
     Attributes
     ----------
     starts, stops
-        First bar of each point and the bar after its last one, each of shape (n_points,).
+        First bar of each point and the bar after its last, each of shape (n_points,).
     bars_per_point
         How many bars most points stand for.
     """
@@ -94,7 +94,7 @@ class Thinned:
 
 
 def thinned_bars(first: int, n_bars: int, max_points: int = MAX_POINTS) -> Thinned:
-    """Divide the bars from ``first`` on into points; the first bar stands alone.
+    """Divide the bars from ``first`` on into points; the first bar is a point by itself.
 
     Parameters
     ----------
@@ -112,20 +112,20 @@ def thinned_bars(first: int, n_bars: int, max_points: int = MAX_POINTS) -> Thinn
 
 
 def timestamp_texts(timestamps: npt.NDArray[np.datetime64]) -> list[str]:
-    """Return dates, or minutes where there are times of day."""
+    """Return dates, or dates with minutes if there are times of day."""
     daily = bool((timestamps == timestamps.astype("datetime64[D]")).all())
     return list(np.datetime_as_string(timestamps, unit="D" if daily else "m"))
 
 
 def curves_payload(curves: Curves, *, max_curves: int = MAX_CURVES) -> dict[str, Any]:
-    """Return what the page draws.
+    """Return the data that the page draws.
 
     Parameters
     ----------
     curves
         The net returns.
     max_curves
-        Most runs; the benchmark comes on top.
+        Most runs; the benchmark is added to them.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def _any(values: FloatArray) -> bool:
 
 
 def _calendar(timestamps: npt.NDArray[np.datetime64]) -> tuple[list[str], IntArray]:
-    """Return the years, or the months of a shorter time, and the position of their first bars."""
+    """Return years, or months for a shorter time, and the position of their first bars."""
     years = timestamps.astype("datetime64[Y]")
     several = years[-1] - years[0] > np.timedelta64(1, "Y")
     labels = years if several else timestamps.astype("datetime64[M]")
@@ -185,7 +185,7 @@ def _calendar(timestamps: npt.NDArray[np.datetime64]) -> tuple[list[str], IntArr
 
 
 def _calendar_returns(net_returns: FloatArray, starts: IntArray) -> list[float]:
-    """Return the compounded return of each period; NaN where there is none in it."""
+    """Return the compounded return of each period; NaN for a period without returns."""
     factors = np.where(np.isfinite(net_returns), 1.0 + net_returns, 1.0)
     measured = np.logical_or.reduceat(np.isfinite(net_returns), starts)
     compounded = np.multiply.reduceat(factors, starts) - 1.0
@@ -193,20 +193,20 @@ def _calendar_returns(net_returns: FloatArray, starts: IntArray) -> list[float]:
 
 
 SIZE = 1000.0
-"""Width and height of the drawing, which the page stretches to the room it has."""
+"""Width and height of the drawing, which the page stretches to the available space."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A mark on an axis: its label, and its place in percent from the top or the left."""
+    """A mark on an axis: its label, and its position in percent from the top or the left."""
 
     label: str
-    place: float
+    position: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """The values along an axis from the bottom to the top.
+    """The range of values along an axis, from bottom to top.
 
     Attributes
     ----------
@@ -220,18 +220,18 @@ class Scale:
     high: float
     logarithmic: bool = False
 
-    def place(self, values: FloatArray) -> FloatArray:
-        """Return the places in percent from the top."""
+    def positions(self, values: FloatArray) -> FloatArray:
+        """Return the positions in percent from the top."""
         low, high = self.low, self.high
         if self.logarithmic:
-            # What is not positive lies below any logarithmic axis.
+            # Values that are not positive lie below any logarithmic axis.
             values = np.log(np.where(values > 0, values, np.nan))
             low, high = math.log(low), math.log(high)
         return np.asarray(100.0 * (high - values) / (high - low))
 
 
 def equity_scale(curves: Sequence[FloatArray]) -> Scale:
-    """Return a scale that holds some growth curves, logarithmic where they grow fourfold."""
+    """Return a scale that fits some growth curves, logarithmic if they grow fourfold."""
     values = np.concatenate([curve[np.isfinite(curve)] for curve in curves])
     low, high = float(values.min()), float(values.max())
     if low > 0 and high / low > 4:
@@ -241,7 +241,7 @@ def equity_scale(curves: Sequence[FloatArray]) -> Scale:
 
 
 def ticks(scale: Scale, n_ticks: int = 5) -> list[float]:
-    """Return round values within a scale, about so many."""
+    """Return about ``n_ticks`` round values within a scale."""
     if scale.logarithmic:
         decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
         for steps in ((1, 2, 5), (1, 3), (1,)):
@@ -258,8 +258,8 @@ def ticks(scale: Scale, n_ticks: int = 5) -> list[float]:
 
 
 def path(values: FloatArray, scale: Scale) -> str:
-    """Return a curve as the path of an SVG of :data:`SIZE`; it is interrupted where NaN."""
-    heights = scale.place(values) * SIZE / 100.0
+    """Return a curve as the path of an SVG of :data:`SIZE`; NaN interrupts it."""
+    heights = scale.positions(values) * SIZE / 100.0
     across = np.linspace(0.0, SIZE, len(values)) if len(values) > 1 else np.array([0.0])
     words, drawing = [], False
     for x, y in zip(across.tolist(), heights.tolist(), strict=True):
@@ -272,21 +272,21 @@ def path(values: FloatArray, scale: Scale) -> str:
 
 
 def labelled(scale: Scale, values: Sequence[float], form: str) -> list[Tick]:
-    """Return ticks with their places; ``form`` formats their labels."""
-    places = scale.place(np.array(values, dtype=np.float64)).tolist()
+    """Return ticks with their positions; ``form`` formats their labels."""
+    positions = scale.positions(np.array(values, dtype=np.float64)).tolist()
     return [
-        Tick(label=format(value, form), place=round(place, 2))
-        for value, place in zip(values, places, strict=True)
+        Tick(label=format(value, form), position=round(position, 2))
+        for value, position in zip(values, positions, strict=True)
     ]
 
 
 def time_ticks(texts: Sequence[str], n_ticks: int = 5) -> list[Tick]:
-    """Return some of the timestamps, evenly along the axis, the first and the last among them."""
+    """Return some of the timestamps, evenly along the axis, including the first and the last."""
     if not texts:
         return []
-    places = np.unique(np.linspace(0, len(texts) - 1, n_ticks).round().astype(int))
+    indices = np.unique(np.linspace(0, len(texts) - 1, n_ticks).round().astype(int))
     last = max(len(texts) - 1, 1)
-    return [Tick(label=texts[item], place=round(100.0 * item / last, 2)) for item in places]
+    return [Tick(label=texts[item], position=round(100.0 * item / last, 2)) for item in indices]
 
 
 COST_SHARES = {"commission_bps": 1.0, "spread_bps": 0.5, "impact_bps": 1.0}
@@ -321,7 +321,7 @@ def cost_bps(table: RunTable, costs: Mapping[str, float]) -> FloatArray:
 def cost_payload(
     table: RunTable, costs: Mapping[str, float], best: Label | None
 ) -> dict[str, Any] | None:
-    """Return how the best run depends on costs, or None where nothing is known of that.
+    """Return how the best run depends on costs, or None if nothing is known about that.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def cost_payload(
         ``breakeven`` and ``own`` (bps), ``turnover`` (a year), ``mean`` (net return a year at its
         own cost); each None where unknown. ``runs``: the FINISHED runs that differ from the best
         in costs only, itself included, by cost: id, cost, mean and metrics;
-        ``best`` is the best run's place among them.
+        ``best`` is the best run's index among them.
     """
     if best is None:
         return None
@@ -350,7 +350,7 @@ def cost_payload(
     siblings.sort(key=lambda item: (of_run[item], item))
     if not np.isfinite(breakeven[position]) and len(siblings) < 2:
         return None
-    # The definition of the break-even, solved for the mean return.
+    # The definition of the break-even cost, solved for the mean return.
     means = (breakeven - of_run) * 1e-4 * turnover
     names = shown_metrics(table)
     return {
@@ -375,7 +375,7 @@ def _siblings(table: RunTable, position: int) -> list[int]:
         if name not in COST_SHARES:
             same &= levels.codes == levels.codes[position]
     if "batch_id" in table.runs:
-        # Batches may differ in what none of them swept.
+        # Batches may differ in keys that none of them swept.
         batches = table.runs["batch_id"].to_numpy()
         same &= batches == batches[position]
     return [int(item) for item in np.flatnonzero(same)]
@@ -396,7 +396,7 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 """Between the parameters of a pair."""
 
 MAX_TERMS = 300
-"""Terms of a metric's importance that the page holds, the most important first."""
+"""Number of terms of a metric's importance on the page, the most important first."""
 
 
 def sensitivity_payload(
@@ -419,7 +419,7 @@ def sensitivity_payload(
     -------
     list of dict
         name, labels, grouped, best (position of the best run's value, or None), metrics (by name,
-        one row a label: count, mean, std, min, max).
+        one row per label: count, mean, std, min, max).
     """
     metrics = [name for name in shown_metrics(table) if name in set(sensitivity["metric"])]
     finished = table.sorted_finished()
@@ -453,7 +453,7 @@ def sensitivity_payload(
 
 
 def _given(rows: pd.DataFrame, metrics: list[str]) -> dict[str, list[Any]]:
-    """Return the figures of one parameter as they stand in sensitivity_analysis.csv."""
+    """Return the figures of one parameter as in sensitivity_analysis.csv."""
     by_metric = dict(list(rows.groupby("metric", sort=False)))
     return {
         name: [plain_numbers(row) for row in by_metric[name][list(STATISTICS)].to_numpy(float)]
@@ -499,23 +499,23 @@ __all__ = ["MAX_CURVES", "returns_curves"]
 def returns_curves(
     table: RunTable, returns: pd.DataFrame, *, total: int | None = None
 ) -> Curves | None:
-    """Return what report.html draws; None without any returns.
+    """Return the curves that report.html draws; None without any returns.
 
     Parameters
     ----------
     table
         The runs.
     returns
-        Net returns by bar, best run first: one column a run, named by its index label in the
+        Net returns by bar, best run first: one column per run, named by its index label in the
         table, and optionally ``benchmark``.
     total
-        How many runs there are, of which these are the best.
+        Number of runs, of which these are the best.
     """
     runs = [name for name in returns.columns if name != "benchmark"]
     if not runs:
         return None
     index = pd.DatetimeIndex(returns.index)
-    # Plotted as they stand in the market's own time.
+    # Plotted in the market's own time.
     stamps = index.tz_localize(None) if index.tz is not None else index
     columns = dict(zip(_names(table, runs), runs, strict=True))
     return Curves(
@@ -531,7 +531,7 @@ def returns_curves(
 
 
 def _names(table: RunTable, rows: Sequence[Label]) -> list[str]:
-    """Return a name for each run: its run_id, with its batch_id where there are several."""
+    """Return a name for each run: its run_id, with its batch_id if there are several batches."""
     runs = table.runs.loc[list(rows)]
     if not table.several_batches:
         return runs["run_id"].astype(str).tolist()
@@ -569,8 +569,8 @@ def render_equity(
     Returns
     -------
     str
-        A page of about 50 kB that loads nothing. At most 500 points: each holds the growth at the
-        last of its bars and the deepest drawdown within.
+        A page of about 50 kB that loads nothing else. At most 500 points: each holds the growth at
+        the last of its bars and the deepest drawdown within.
     """
     curves = {"run": growth(net_returns)}
     if benchmark is not None and np.isfinite(benchmark).any():

@@ -1,4 +1,4 @@
-"""report.html: one page that shows a batch, from the verdict to where it came from."""
+"""report.html: one page that shows a batch, from its verdict to its provenance."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,12 +65,12 @@ def render_report(data: ReportData) -> str:
     Parameters
     ----------
     data
-        What to show. Whatever is missing is left out, or said to be missing.
+        What to show. Whatever is missing is left out, or reported as missing.
 
     Returns
     -------
     str
-        One HTML page with everything in it, which loads nothing. With plotly installed its
+        One HTML page with everything in it, which loads nothing else. With plotly installed its
         figures are interactive, otherwise they are tables and the page says how to get them. Equal
         data gives equal text.
     """
@@ -108,14 +108,14 @@ def render_report(data: ReportData) -> str:
         "script": report_script(),
     }
     page = environment().get_template("report.html.j2").render(context)
-    # A lone surrogate, such as from a file name that is no UTF-8, cannot be written.
+    # A lone surrogate, as from a file name that is not UTF-8, cannot be written.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _best(ranked: pd.DataFrame) -> Label | None:
     """Return the index label of the best run, None when none is ranked."""
-    placed = ranked.index[ranked["rank"].notna()]
-    return placed[0] if len(placed) else None
+    ranked_runs = ranked.index[ranked["rank"].notna()]
+    return ranked_runs[0] if len(ranked_runs) else None
 
 
 def _finished(data: ReportData) -> pd.Index:
@@ -135,7 +135,7 @@ def _counts(data: ReportData) -> str:
 
 
 def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
-    """Return what the scripts of the page work on."""
+    """Return the data for the scripts of the page."""
     table, ranked = data.table, data.ranked
     finished = _finished(data)
     rows = finished[even_sample(len(finished), MAX_RUNS)]
@@ -173,7 +173,7 @@ def _selection(samples: SelectionSamples | None) -> dict[str, Any]:
 
 
 def _distinct(values: Sequence[float]) -> list[list[float | int | None]]:
-    """Return the distinct values and how often each occurs: thousands of splits share few ranks."""
+    """Return the distinct values and their counts: thousands of splits share few ranks."""
     counts = pd.Series(values, dtype=float).round(6).value_counts().sort_index()
     return [[plain_number(float(value)), int(n)] for value, n in counts.items()]  # type: ignore[arg-type]
 
@@ -188,7 +188,7 @@ def _leaderboard(data: ReportData) -> list[Column]:
 
 
 def _fitted(column: Column, extra: bool) -> Column:
-    """Shorten long texts, and set the numbers among the further columns flush right."""
+    """Shorten long texts, and right-align the numbers among the further columns."""
     cells = tuple(cut_text(cell) for cell in column.cells)
     number = column.number or (extra and all(_is_number(cell) for cell in cells if cell))
     return replace(column, cells=cells, number=number)
@@ -209,7 +209,7 @@ def _differences(data: ReportData) -> TextTable | None:
 
 
 def _limits(data: ReportData, payload: dict[str, Any]) -> dict[str, str]:
-    """Say for each section what it leaves out."""
+    """Return a sentence for each section that leaves something out."""
     table: RunTable = data.table
     n_finished = int(table.finished.sum())
     limits = dict.fromkeys(("leaderboard", "runs", "parallel", "curves"), "")
@@ -218,23 +218,23 @@ def _limits(data: ReportData, payload: dict[str, Any]) -> dict[str, str]:
             f"These are the best {MAX_ROWS:,} of {n_finished:,} finished runs; rankings.csv has "
             "all of them."
         )
-    held = len(payload["runs"]["ids"])
-    if held < n_finished:
+    n_drawn = len(payload["runs"]["ids"])
+    if n_drawn < n_finished:
         limits["runs"] = (
-            f"Heatmaps, parallel coordinates and distributions use {held:,} of {n_finished:,} "
+            f"Heatmaps, parallel coordinates and distributions use {n_drawn:,} of {n_finished:,} "
             "finished runs, taken evenly by rank."
         )
-    if held > MAX_LINES:
+    if n_drawn > MAX_LINES:
         limits["parallel"] = (
-            f"Drawn are {MAX_LINES:,} of {held:,} runs, taken evenly by rank, and those that are "
-            "highlighted."
+            f"Of {n_drawn:,} runs {MAX_LINES:,} are drawn, taken evenly by rank, and those that "
+            "are highlighted."
         )
     if data.curves is not None:
         total = data.curves.total or len(data.curves.net_returns)
         drawn = [item for item in payload["curves"]["curves"] if not item["benchmark"]]
         parts = []
         if len(drawn) < total:
-            parts.append(f"Drawn are the best {min(len(drawn), MAX_CURVES)} of {total:,} runs.")
+            parts.append(f"The best {min(len(drawn), MAX_CURVES)} of {total:,} runs are drawn.")
         size = payload["curves"]["bars_per_point"]
         if size > 1:
             parts.append(

@@ -1,4 +1,4 @@
-"""Tables of the page: what one is made of, those of each section, and the runs as JSON."""
+"""Tables of the page: their type, those of each section, and the runs as JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,18 @@ from backtest_batch.values import REPORTED_MESSAGE, cut_text
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """One table: headings, and rows whose first cell names them.
+    """One table: headings, and rows whose first cell is their name.
 
     Attributes
     ----------
     caption
-        What it shows, for those who cannot see where it stands.
+        What it shows, for those who cannot see its position on the page.
     head
         Headings of the columns.
     rows
         Cells as text.
     numbers
-        Positions of the columns that are set flush right.
+        Positions of the right-aligned columns.
     """
 
     caption: str
@@ -60,8 +60,8 @@ def table_of_frame(caption: str, frame: pd.DataFrame) -> TextTable:
     Numbers have four significant digits, midnights are dates, missing values are empty.
     """
     numbers = frozenset(
-        place
-        for place, name in enumerate(frame.columns)
+        position
+        for position, name in enumerate(frame.columns)
         if pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != np.bool_
     )
     columns = [[cell_text(value) for value in frame[name].tolist()] for name in frame.columns]
@@ -100,7 +100,7 @@ def number_text(value: float) -> str:
 
 
 MAX_FAILURES = 200
-"""Failed runs that the page lists."""
+"""Most failed runs that the page lists."""
 
 _VALUES_SHOWN = 24
 
@@ -113,7 +113,7 @@ _RESOURCES = (
 
 
 def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
-    """Return what was swept: each parameter, its kind and its values; None without any."""
+    """Return the swept parameters, each with its kind and its values; None without any."""
     if not len(table.params.columns):
         return None
     labels = parameter_labels(table.params.columns)
@@ -136,7 +136,7 @@ def winner_table(
 ) -> TextTable | None:
     """Return the best run's metrics beside the benchmark's and the median run's.
 
-    Where a walk-forward measured the run, its out-of-sample metrics stand beside the others. The
+    If a walk-forward measured the run, its out-of-sample metrics are shown as well. The
     benchmark's column has its name where it is given.
     """
     if best is None:
@@ -150,11 +150,14 @@ def winner_table(
         f"benchmark: {name}" if name else "benchmark": pd.Series(benchmark, dtype=float),
         "median run": table.metrics[table.finished].median(),
     }
-    held = {title: values for title, values in columns.items() if len(values)}
+    shown = {title: values for title, values in columns.items() if len(values)}
     rows = [
         [
             metric,
-            *(short_numbers(metric, [values.get(metric, math.nan)])[0] for values in held.values()),
+            *(
+                short_numbers(metric, [values.get(metric, math.nan)])[0]
+                for values in shown.values()
+            ),
             metric_meaning(metric),
         ]
         for metric in result_metric_names(of_best.index)
@@ -162,14 +165,14 @@ def winner_table(
     ]
     return TextTable(
         caption="Metrics of the best run beside others",
-        head=["metric", *held, "meaning"],
+        head=["metric", *shown, "meaning"],
         rows=rows,
-        numbers=frozenset(range(1, 1 + len(held))),
+        numbers=frozenset(range(1, 1 + len(shown))),
     )
 
 
 def metric_meaning(name: str) -> str:
-    """Return what a metric is and which way is better."""
+    """Return the meaning of a metric and which direction is better."""
     if name == NEIGHBOURHOOD:
         return "Mean sharpe of the runs one step away in one parameter. More is better."
     metric = engine_metric(name)
@@ -204,7 +207,7 @@ def failures_table(table: RunTable) -> TextTable | None:
     rows = []
     for record in runs.head(MAX_FAILURES).to_dict("records"):
         cells = [record.get(name) for name in columns]
-        # Error messages have lines; the control characters among them would not be seen.
+        # Error messages have several lines; other control characters would not be visible.
         texts = ["" if pd.isna(cell) else str(cell) for cell in cells]
         rows.append([cut_text(_printable(text), REPORTED_MESSAGE) for text in texts])
     return TextTable(
@@ -256,20 +259,20 @@ def _amount(value: float) -> str:
 
 
 MAX_RUNS = 10_000
-"""Runs that the page holds; of more, an even sample by rank."""
+"""Most runs on the page; of more, an even sample by rank."""
 
 MAX_CELLS = 30
-"""Distinct values of a parameter along an axis; of more, groups of them."""
+"""Most distinct values of a parameter along an axis; more are grouped."""
 
 N_GROUPS = 12
-"""Groups into which many numbers are put together."""
+"""Number of groups for many numbers."""
 
 _FORMS = {"25.00%": "percent", "0": "whole"}
-"""How the tables write a quarter tells how the page's script writes a metric."""
+"""How the tables write 0.25 shows the page's script how to write a metric."""
 
 
 def even_sample(n_items: int, limit: int) -> IntArray:
-    """Return at most so many positions, evenly spread, the first and the last among them."""
+    """Return at most ``limit`` positions, evenly spread, including the first and the last."""
     if n_items <= limit:
         return np.arange(n_items, dtype=np.int64)
     return np.unique(np.linspace(0, n_items - 1, limit).round().astype(np.int64))
@@ -324,9 +327,9 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
 def shown_metrics(table: RunTable) -> list[str]:
     """Return the metrics that finished runs have: result metrics, then those of the execution."""
     present = table.metrics[table.finished].notna().any()
-    held = [str(name) for name in present.index[present]]
-    results = result_metric_names(held)
-    return [*results, *(name for name in METRICS if name in held and name not in results)]
+    names = [str(name) for name in present.index[present]]
+    results = result_metric_names(names)
+    return [*results, *(name for name in METRICS if name in names and name not in results)]
 
 
 def metric_payload(name: str, values: pd.Series) -> dict[str, Any]:
@@ -370,8 +373,8 @@ def cells(levels: Levels, limit: int = MAX_CELLS) -> tuple[list[str], IntArray]:
     levels
         The values.
     limit
-        Most cells. More numbers become :data:`N_GROUPS` groups with equally many runs; of more
-        texts, the ``limit - 1`` most frequent stay and the others become one cell.
+        Most cells. More numbers become :data:`N_GROUPS` groups of equally many runs; of more texts,
+        the ``limit - 1`` most frequent keep a cell each and the others share one.
 
     Returns
     -------
@@ -384,10 +387,13 @@ def cells(levels: Levels, limit: int = MAX_CELLS) -> tuple[list[str], IntArray]:
         return texts, np.arange(n_levels, dtype=np.int64)
     counts = np.bincount(levels.codes, minlength=n_levels)
     if not levels.numeric:
-        kept = np.sort(np.argsort(-counts, kind="stable")[: limit - 1])
+        frequent = np.sort(np.argsort(-counts, kind="stable")[: limit - 1])
         cell_of_level: IntArray = np.full(n_levels, limit - 1, dtype=np.int64)
-        cell_of_level[kept] = np.arange(limit - 1)
-        return [*(texts[code] for code in kept), f"{n_levels - limit + 1} others"], cell_of_level
+        cell_of_level[frequent] = np.arange(limit - 1)
+        return [
+            *(texts[code] for code in frequent),
+            f"{n_levels - limit + 1} others",
+        ], cell_of_level
     # The middle of a value's runs decides its group: equal values stay together.
     middle = (np.cumsum(counts) - counts / 2) / max(counts.sum(), 1)
     groups = np.minimum((middle * N_GROUPS).astype(np.int64), N_GROUPS - 1)

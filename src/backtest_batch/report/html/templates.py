@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FIRST = ("core.js", "figure.js")
-"""Scripts that define what the others use."""
+"""Scripts with definitions that the others use."""
 
 _LAST = "start.js"
 
@@ -34,12 +34,12 @@ def environment() -> "Environment":
 
 @functools.lru_cache(maxsize=8)
 def asset(name: str) -> str:
-    """Return a style sheet or a script, to be put into the page as it is."""
+    """Return a style sheet or a script, to be inserted into the page unchanged."""
     return files("backtest_batch.report.html").joinpath("templates", name).read_text("utf-8")
 
 
 def report_script() -> str:
-    """Return the scripts of report.html, which are those of the folder ``js``, in one scope."""
+    """Return the scripts of report.html (the folder ``js``) in one scope."""
     folder = files("backtest_batch.report.html").joinpath("templates", "js")
     names = {item.name for item in folder.iterdir() if item.name.endswith(".js")}
     names -= {*_FIRST, _LAST}
@@ -57,15 +57,15 @@ _packing = threading.Lock()
 
 
 def start_packing() -> None:
-    """Begin to pack plotly.js beside other work, which takes a fifth of a second."""
+    """Begin to pack plotly.js in the background; it takes a fifth of a second."""
     threading.Thread(target=packed_plotly, name="backtest_batch-packing", daemon=True).start()
 
 
 def packed_plotly() -> str | None:
     """Return plotly.js, compressed with gzip and written in base64; None without plotly.
 
-    As it is, the library would make every report 4.8 MB larger; packed it is 2 MB, and the page
-    unpacks it in some tens of milliseconds after its text is shown.
+    Unpacked, the library would add 4.8 MB to every report; packed it is 2 MB, and the page unpacks
+    it in some tens of milliseconds after its text is shown.
     """
     try:
         offline = importlib.import_module("plotly.offline")

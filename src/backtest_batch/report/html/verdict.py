@@ -1,4 +1,4 @@
-"""The verdict and the walk-forward: each figure with what it is, is not, and comes from."""
+"""The verdict and the walk-forward: each figure with its meaning, its limits and its source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,9 +56,9 @@ class Figure:
     title, what, what_not, source
         Its explanation.
     value
-        On the returns as they are.
+        Computed on the returns themselves.
     adjusted
-        On the returns beyond the benchmark; empty where there is no such figure.
+        Computed on the returns beyond the benchmark; empty where there is no such figure.
     reason
         Why the value is undefined.
     """
@@ -82,7 +82,7 @@ class VerdictView:
     label
         ``skill``, ``luck`` or ``cannot_tell``.
     word, mark
-        The label for people, and a mark that tells it without colour.
+        The label for people, and a mark that shows it without colour.
     sentence
         The verdict, without its label.
     reasons
@@ -92,7 +92,7 @@ class VerdictView:
     figures
         All of them.
     run_id, basis
-        The winner among the trials, and on what it was judged.
+        The winner among the trials, and the data that it was judged on.
     scenarios, excluded
         The same figures in other scenarios, and runs left out; None without any.
     """
@@ -209,7 +209,7 @@ def _survivors(names: Sequence[str]) -> str:
 
 
 def _basis(document: Mapping[str, Any]) -> str:
-    """Return on what the winner was judged, in one sentence."""
+    """Return one sentence about the data that the winner was judged on."""
     if document.get("run_id") is None or not document.get("n_bars"):
         return ""
     settings = document.get("settings") or {}
@@ -220,7 +220,7 @@ def _basis(document: Mapping[str, Any]) -> str:
             f"average (seed {settings['seed']}); cross-validated over {settings['blocks']} blocks."
         )
     return (
-        f"Judged is {document['run_id']} on the {document['n_bars']:,} bars that all trials "
+        f"{document['run_id']} is judged on the {document['n_bars']:,} bars that all trials "
         f"share, in the scenario {document.get('scenario')}.{drawn}"
     )
 
@@ -252,7 +252,7 @@ def _excluded(document: Mapping[str, Any]) -> TextTable | None:
 
 
 MAX_CHOICES = 300
-"""Splits whose choice the page lists."""
+"""Most splits whose choice the page lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +262,7 @@ class WalkForwardSection:
     Attributes
     ----------
     sentences
-        What was found, most important first.
+        The findings, most important first.
     metrics
         The stitched curve beside the benchmark and the run that is best in hindsight.
     drift
@@ -272,7 +272,7 @@ class WalkForwardSection:
     choices
         The choice made in each split.
     n_choices
-        How many there are, of which the first are listed.
+        Number of choices, of which the first are listed.
     """
 
     sentences: Sequence[str]

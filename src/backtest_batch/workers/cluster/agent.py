@@ -1,8 +1,8 @@
-"""What happens on a worker of a cluster: a chunk is computed in a process of its own.
+"""On a worker of a cluster: compute a chunk in a separate process.
 
-The engine's worker itself never runs a strategy. It watches the process that does, ends it when
-it breaks a limit, and answers in any case; so an engine's worker is lost only when its machine is,
-or when someone ends it, and what it was computing is nobody's fault.
+The worker of Dask or Ray itself never runs a strategy. It watches the process that does, ends it
+when it exceeds a limit, and answers in any case. So a worker is lost only when its machine is, or
+when somebody ends it; the run that it was computing is not to blame.
 """
 
 import atexit
@@ -29,29 +29,29 @@ from backtest_batch.workers.process import ProcessSeat, worker_environment
 from backtest_batch.workers.start import Guard, WorkerSetup
 
 Fetch = Callable[[str], transfer.PanelCopy | None]
-"""Returns the data of a fingerprint, where the engine has it."""
+"""Returns the data with a fingerprint, if the backend has it."""
 
 MOST_STARTS = 3
-"""How often a process is started for one chunk."""
+"""Most starts of a process for one chunk."""
 IDLE_SECONDS = 60
-"""A process that gets no more chunks ends by itself: its command may be gone."""
+"""Seconds after which an idle process ends by itself: its command may be gone."""
 
 
 def compute_request(request: Request, fetch: Fetch | None = None) -> Answer:
-    """Compute a chunk; whatever happens is returned as an answer.
+    """Compute a chunk, and return an answer whatever happens.
 
     Parameters
     ----------
     request
         The chunk.
     fetch
-        Gets data that is not in the cache of this worker; without it, or where it finds none, the
+        Gets data that is not in the cache of this worker; without it, or if it finds none, the
         answer says which data is missing.
     """
     me = f"{socket.gethostname()}:{os.getpid()}"
     try:
         for fingerprint in request.fingerprints:
-            if not transfer.is_held(fingerprint):
+            if not transfer.has_data(fingerprint):
                 copy = None if fetch is None else fetch(fingerprint)
                 if copy is None:
                     return Answer(worker=me, missing=fingerprint)
@@ -75,9 +75,9 @@ def end(token: str) -> None:
 
 @contextlib.contextmanager
 def _folders(request: Request) -> Iterator[tuple[ChunkTask, str, bool]]:
-    """Yield the task with the folder for its results, the folder to work in, and a flag.
+    """Yield the task with the folder for its results, the working directory, and a flag.
 
-    The flag says whether the results have to be sent back.
+    The flag says whether the results must be sent back.
     """
     task, origin = request.task, request.origin
     shared = origin.shares_files(task.scratch.folder)
@@ -103,8 +103,7 @@ def _folders(request: Request) -> Iterator[tuple[ChunkTask, str, bool]]:
 class Member:
     """One process, with the thread that starts it.
 
-    The system ends a process together with the thread that started it, so that this must be one
-    that stays.
+    The system ends a process together with the thread that started it, so that thread must live on.
     """
 
     token: str
@@ -169,7 +168,7 @@ class Member:
 
 @dataclass
 class Crew:
-    """The processes of this worker: as many as it is given chunks at once."""
+    """The processes of this worker: as many as it gets chunks at once."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _idle: list[Member] = field(default_factory=list)
@@ -179,7 +178,7 @@ class Crew:
     _made: int = 0
 
     def compute(self, request: Request, task: ChunkTask, working_dir: str) -> Answer:
-        """Compute a chunk in a process that works in this folder, for this command alone."""
+        """Compute a chunk in a process of this command that works in this folder."""
         member, usable = self._take(request, working_dir), False
         try:
             answer = member.compute(task)
@@ -194,7 +193,7 @@ class Crew:
                     member.kill()
 
     def end(self, token: str) -> None:
-        """End the processes of a command, and start no more of them."""
+        """End the processes of a command, and start no further ones."""
         with self._lock:
             self._ended.add(token)
             for member in [*self._idle, *self._busy]:
@@ -219,7 +218,7 @@ class Crew:
                 if member.token == token and member.seat.setup.working_dir == working_dir:
                     break
             else:
-                # Another command's, or in another folder: it would only take memory.
+                # It belongs to another command or folder, and would only take memory.
                 for other in self._idle:
                     other.kill()
                 self._idle.clear()
@@ -271,7 +270,7 @@ def check_probe(answer: object, address: str) -> None:
     Raises
     ------
     ConfigurationError
-        When it has no package, or another version.
+        When it does not have this package, or another version of it.
     """
     if isinstance(answer, BaseException):
         raise ConfigurationError(

@@ -1,9 +1,9 @@
-"""Chunks on Dask: a local cluster, or one that is there already.
+"""Chunks on Dask: a local cluster, or a running one.
 
-Dask's own futures carry them, not joblib's Dask backend: that one returns batches of calls when
-the last of them is done and raises when any of them fails, where a batch needs each chunk as it
-ends, and needs to know of a lost worker. With futures, the scheduler runs a chunk again elsewhere
-when its worker is lost, at most ``distributed.scheduler.allowed-failures`` times.
+This uses Dask's own futures, not joblib's Dask backend, which returns a group of calls when the
+last of them is done and raises when any of them fails; a batch needs each chunk as it ends, and
+must learn of a lost worker. With futures, the scheduler runs a chunk again elsewhere when its
+worker is lost, at most ``distributed.scheduler.allowed-failures`` times.
 """
 
 import contextlib
@@ -33,20 +33,20 @@ log = logging.getLogger("backtest_batch.batch")
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 5
 OUTSPOKEN = ("distributed", "distributed.client", "tornado.application")
-"""Loggers to which Dask's own configuration gives levels; what matters is told by the batch."""
+"""Loggers whose level Dask's configuration sets; the batch itself reports what matters."""
 LOCAL_LOSSES = 1
-"""How often a local cluster runs a chunk again because its worker died; then it is sent anew."""
+"""How often a local cluster reruns a chunk because its worker died; then it is sent again."""
 
 
 class Delivery(distributed.WorkerPlugin):  # type: ignore[misc]
-    """Brings data to every worker, also to those that come later, once each."""
+    """Brings data once to every worker, including those that join later."""
 
     def __init__(self, copy: PanelCopy) -> None:
         self.name = f"backtest_batch-{copy.fingerprint}"
         self._copy: PanelCopy | None = copy
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask passes it
-        """Keep the data on this worker; what it cannot keep, it will say that it misses."""
+        """Store the data on this worker; if it cannot, it will report the data as missing."""
         copy, self._copy = self._copy, None
         if copy is not None:
             with contextlib.suppress(Exception):
@@ -54,14 +54,14 @@ class Delivery(distributed.WorkerPlugin):  # type: ignore[misc]
 
 
 class Silence(distributed.WorkerPlugin):  # type: ignore[misc]
-    """Keeps what a local worker prints away from the user's terminal."""
+    """Keeps the output of a local worker away from the user's terminal."""
 
     def __init__(self, file: str | None) -> None:
         self.name = "backtest_batch-silence"
         self._file = file
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002 - Dask passes it
-        """Let standard output and error of this worker end in a file."""
+        """Send standard output and error of this worker to a file."""
         start.redirect(self._file)
 
 
@@ -74,7 +74,7 @@ class DaskCluster:
     address
         Its scheduler; None starts a cluster on this machine.
     log_file
-        What workers of a local cluster print goes there.
+        File for the output of workers of a local cluster.
     """
 
     address: str | None
@@ -87,7 +87,7 @@ class DaskCluster:
     _under_way: "dict[Future[Answer], Any]" = field(default_factory=dict, init=False)
 
     def open(self, n_seats: int) -> None:
-        """Connect, or start so many workers of one thread each."""
+        """Connect, or start ``n_seats`` workers of one thread each."""
         for name in OUTSPOKEN:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.address is None:
@@ -108,8 +108,8 @@ class DaskCluster:
         self._under_way[answer] = sent
 
         def done(future: Any) -> None:
-            # Dask blames every chunk that waits on a worker for its death. One that only stood
-            # behind the culprit is through when it is sent anew.
+            # Dask blames every chunk that waits on a worker for its death. A chunk that only waited
+            # behind the culprit succeeds when it is sent again.
             if may_repeat and future.status == "error" and self._killed(future):
                 if answer in self._under_way:
                     self._send(request, answer, may_repeat=False)
@@ -123,21 +123,21 @@ class DaskCluster:
         return isinstance(future.exception(), KilledWorker)
 
     def ship(self, copy: PanelCopy) -> None:
-        """Let every worker have the data, once each."""
+        """Send the data to every worker, once each."""
         if copy.fingerprint not in self._shipped:
             delivery = Delivery(copy)
             self._shipped[copy.fingerprint] = delivery.name
             self._client.register_plugin(delivery)
 
     def cancel(self, future: "Future[Answer]") -> None:
-        """Forget a chunk; one that is being computed ends with its command, in ``close``."""
+        """Forget a chunk; if it is being computed it ends with its command, in ``close``."""
         sent = self._under_way.pop(future, None)
         if sent is not None and self._client is not None:
             with contextlib.suppress(Exception):
                 sent.cancel()
 
     def close(self, token: str) -> None:
-        """End what the command has started on the workers, and disconnect."""
+        """End the processes of the command on the workers, and disconnect."""
         client, self._client = self._client, None
         local, self._local = self._local, None
         if client is not None and client.status == "running":
@@ -148,7 +148,7 @@ class DaskCluster:
             within(CLOSE_SECONDS, lambda: client.close(timeout=CLOSE_SECONDS))
         if local is not None:
             within(CLOSE_SECONDS, lambda: local.close(timeout=CLOSE_SECONDS))
-            # A worker that was just starting again may have missed that.
+            # A worker that was just restarting may have missed that.
             end_children("spawn_main", besides=self._others)
         if self._folder is not None:
             self._folder.cleanup()
@@ -159,9 +159,9 @@ class DaskCluster:
         self._folder = tempfile.TemporaryDirectory(
             prefix="backtest_batch-dask-", ignore_cleanup_errors=True
         )
-        # A worker on this machine is not lost by chance as often as one of many machines.
+        # A worker on this machine is lost by chance less often than one of many machines.
         losses = {"distributed.scheduler.allowed-failures": LOCAL_LOSSES}
-        # Ctrl-C on a terminal reaches the whole group; this command alone decides what it means.
+        # Ctrl-C on a terminal reaches the whole group; only this command decides what it means.
         with dask.config.set(losses), signals_blocked(signal.SIGINT):
             self._local = self._local_cluster(n_workers)
         self._client = distributed.Client(self._local, set_as_default=False)
@@ -174,15 +174,15 @@ class DaskCluster:
             n_workers=n_workers,
             threads_per_worker=1,
             processes=True,
-            # Of the process that computes, memory_limit_mb is the limit.
+            # memory_limit_mb limits the process that computes instead.
             memory_limit=0,
-            # Whoever may talk to a scheduler runs code as its user: nobody else on this machine
-            # has the certificate of this command, and other machines do not reach it.
+            # Whoever can talk to a scheduler can run code as its user: nobody else on this machine
+            # has the certificate of this command, and other machines cannot reach it.
             host="127.0.0.1",
             protocol="tls://",
             security=_own_security(),
             dashboard_address=None,
-            # Its web server listens in any case; on a fixed port two batches would quarrel.
+            # Its web server listens in any case; with a fixed port two batches would collide.
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             local_directory=self._folder.name,
             silence_logs=logging.CRITICAL,
@@ -214,7 +214,7 @@ class DaskCluster:
             )
 
     def _done(self, sent: Any, answer: "Future[Answer]") -> None:
-        """Hand on what came of a chunk; called in a thread of Dask's."""
+        """Pass on the result of a chunk; called in a thread of Dask's."""
         if self._under_way.pop(answer, None) is None:
             return
         try:
@@ -238,7 +238,7 @@ class DaskCluster:
 
 
 def _own_security() -> Any:
-    """Return keys and certificates that live as long as this command, and only in its memory."""
+    """Return keys and certificates that exist as long as this command, and only in its memory."""
     try:
         return distributed.Security.temporary()
     except ImportError as error:

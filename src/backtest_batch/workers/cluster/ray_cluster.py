@@ -1,7 +1,7 @@
-"""Chunks on Ray: a local cluster, or one that is there already.
+"""Chunks on Ray: a local cluster, or a running one.
 
-Ray's own tasks carry them, not joblib's Ray backend: that one refuses results in the order in
-which they end, and a batch is recorded as it goes. Ray runs a task again elsewhere when its worker
+This uses Ray's own tasks, not joblib's Ray backend, which does not return results in the order in
+which they end; but a batch is recorded as it goes. Ray runs a task again elsewhere when its worker
 or its node is lost, at most ``max_retries`` times.
 """
 
@@ -31,12 +31,12 @@ from backtest_batch.workers.start import Guard
 log = logging.getLogger("backtest_batch.batch")
 
 MOST_LOSSES = 3
-"""How often a chunk runs again because its worker was lost; the same as Dask's default."""
+"""How often a chunk is run again because its worker was lost; Dask's default."""
 CONNECT_SECONDS = 10
 MOST_STARTS = 3
 PROBE_SECONDS = 60
 LONGEST_FOLDER = 40
-"""Characters of a temporary folder; Ray puts sockets below it, whose paths may have 107."""
+"""Most characters of a temporary folder: Ray puts sockets below it, whose paths may have 107."""
 
 LOST_WORKER = (
     exceptions.WorkerCrashedError,
@@ -49,7 +49,7 @@ LOST_WORKER = (
 
 
 def compute_on_ray(request: Request, stored: Mapping[str, Any]) -> Answer:
-    """Compute a chunk on a worker, with data from Ray's object store where the cache has none."""
+    """Compute a chunk on a worker, with data from Ray's object store if the cache has none."""
 
     def fetch(fingerprint: str) -> PanelCopy | None:
         reference = stored.get(fingerprint)
@@ -77,8 +77,8 @@ class RayCluster:
     _guard: Guard = field(default_factory=Guard, init=False)
 
     def open(self, n_seats: int) -> None:
-        """Connect, or start a cluster that computes so many chunks at once."""
-        # Ray asks its users about devices that nothing here uses.
+        """Connect, or start a cluster that computes ``n_seats`` chunks at once."""
+        # Ray warns about devices that nothing here uses.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with _own_signals():
@@ -99,7 +99,7 @@ class RayCluster:
         return answer
 
     def ship(self, copy: PanelCopy) -> None:
-        """Put data into the object store; nodes that need it get it from there, once each."""
+        """Put data into the object store, from which each node that needs it gets it once."""
         if copy.fingerprint not in self._stored:
             self._stored[copy.fingerprint] = ray.put(copy)
 
@@ -111,7 +111,7 @@ class RayCluster:
                 ray.cancel(sent, force=True)
 
     def close(self, token: str) -> None:  # noqa: ARG002 - Ray ends the workers of a job with it
-        """Disconnect; Ray then ends the workers of this job, and what they have started."""
+        """Disconnect; Ray then ends the workers of this job, and their processes."""
         self._stored.clear()
         with contextlib.suppress(Exception), _own_signals():
             ray.shutdown()
@@ -121,8 +121,8 @@ class RayCluster:
             self._folder = None
 
     def _start(self, n_workers: int) -> None:
-        # Ray would write a token into the home, where others may read it. Versions that know none
-        # ask for none: docs/scaling.md says so.
+        # Ray would write a token into the home folder, where others may read it. Versions without
+        # tokens need none: see docs/scaling.md.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         folder = tempfile.mkdtemp(prefix="ray-")
         if len(folder) > LONGEST_FOLDER:
@@ -141,8 +141,8 @@ class RayCluster:
                     _temp_dir=self._folder,
                 )
             except Exception as error:
-                # Ray gives its own processes half a minute, which a busy machine may exceed, and
-                # leaves those behind that did start.
+                # Ray gives its own processes half a minute, which is too short on a busy machine,
+                # and leaves those that did start behind.
                 ray.shutdown()
                 end_children("ray", besides=before)
                 if attempt == MOST_STARTS:
@@ -152,8 +152,8 @@ class RayCluster:
                     ) from error
             else:
                 break
-        # When this command is killed, Ray's agents would wait a minute for an answer of its
-        # server, which has ended before them.
+        # If this command is killed, Ray's agents would wait a minute for an answer of its server,
+        # which ends before them.
         self._guard.start()
         for process in started("ray", besides=before):
             self._guard.watch_process(process.pid)
@@ -183,7 +183,7 @@ class RayCluster:
             )
 
     def _knock(self, address: str) -> None:
-        """See that something listens: Ray itself would try for minutes."""
+        """Check that something listens: Ray itself would try for minutes."""
         host, _, port = address.removeprefix("ray://").rpartition(":")
         if not host:  # auto
             return
@@ -199,7 +199,7 @@ class RayCluster:
         )
 
     def _done(self, sent: "Future[Answer]", answer: "Future[Answer]") -> None:
-        """Hand on what came of a chunk; called in a thread of Ray's."""
+        """Pass on the result of a chunk; called in a thread of Ray's."""
         if self._under_way.pop(answer, None) is None:
             return
         try:
@@ -229,7 +229,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this command's answers to signals: Ray sets its own."""
+    """Keep this command's signal handlers: Ray sets its own."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

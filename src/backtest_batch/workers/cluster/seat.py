@@ -18,14 +18,14 @@ from backtest_batch.workers.cluster.transfer import Answer, PanelCopy, Request, 
 from backtest_batch.workers.executor import StartError, Work
 
 MOST_DELIVERIES = 5
-"""How often data is sent to a worker that still says it has none."""
+"""How often data is sent to a worker that still reports it as missing."""
 
 
 class Cluster(Protocol):
-    """What an engine does for a batch."""
+    """The interface of a cluster, which seats use."""
 
     def open(self, n_seats: int) -> None:
-        """Connect to the cluster, or start one with so many workers.
+        """Connect to the cluster, or start one with ``n_seats`` workers.
 
         Raises
         ------
@@ -34,20 +34,20 @@ class Cluster(Protocol):
         """
 
     def submit(self, request: Request) -> "Future[Answer]":
-        """Send a chunk; the engine sends it again when a worker is lost.
+        """Send a chunk; the backend sends it again when a worker is lost.
 
-        The future raises WorkerDied when that happened too often, ClusterLostError when the
-        cluster is gone, and any other error when the answer did not come.
+        The future raises WorkerDied if that happened too often, ClusterLostError if the cluster is
+        gone, and any other error if there was no answer.
         """
 
     def ship(self, copy: PanelCopy) -> None:
-        """Let every worker have the data, once each."""
+        """Send the data to every worker, once each."""
 
     def cancel(self, future: "Future[Answer]") -> None:
-        """Forget a chunk, and end it where the engine can do that."""
+        """Forget a chunk, and end it if the backend can."""
 
     def close(self, token: str) -> None:
-        """End what the command of this token has started, and disconnect."""
+        """End the processes of the command with this token, and disconnect."""
 
 
 @dataclass
@@ -59,9 +59,9 @@ class ClusterSeat:
     cluster
         The cluster.
     make_request
-        Makes a request of a task.
+        Turns a task into a request.
     log
-        The file that takes what the chunks print and log, or None.
+        The file for what the chunks print and log, or None.
     """
 
     cluster: Cluster
@@ -76,10 +76,10 @@ class ClusterSeat:
     _deliveries: int = field(default=0, init=False)
 
     def start(self) -> None:
-        """Do nothing: the engine starts its workers."""
+        """Do nothing: the backend starts its workers."""
 
     def replace_lost(self) -> None:
-        """Do nothing: the engine replaces its workers."""
+        """Do nothing: the backend replaces its workers."""
 
     @property
     def idle(self) -> bool:
@@ -99,11 +99,11 @@ class ClusterSeat:
 
     @property
     def waits_for(self) -> "Future[Answer] | None":
-        """Is done when the cluster has answered."""
+        """A future that is done when the cluster has answered."""
         return self._future
 
     def send_missing_data(self) -> None:
-        """Send the data that the worker says it lacks to all of them, and the chunk again."""
+        """Send the data that the worker lacks to all workers, and the chunk again."""
         missing = self._missing
         if missing is None or self._request is None:
             return
@@ -113,12 +113,12 @@ class ClusterSeat:
 
     @property
     def answered(self) -> bool:
-        """Whether the answer is there, and does not ask for data."""
+        """Whether there is an answer that does not ask for data."""
         return self._future is not None and self._future.done() and self._missing is None
 
     @property
     def _missing(self) -> str | None:
-        """Fingerprint of data that the worker lacks; None when it was sent too often already."""
+        """Fingerprint of data that the worker lacks; None if it was sent too often already."""
         if self._future is None or not self._future.done() or self._future.exception() is not None:
             return None
         return None if self._deliveries == MOST_DELIVERIES else self._future.result().missing
@@ -128,7 +128,7 @@ class ClusterSeat:
         return None
 
     def answer(self) -> ChunkReply:
-        """Return the answer, with its rows and files where this process finds them."""
+        """Return the answer, with its rows and files in the folders of this process."""
         assert self._future is not None
         assert self._request is not None
         answer = self._future.result()
@@ -137,7 +137,7 @@ class ClusterSeat:
         if answer.missing is not None:
             raise StartError(
                 f"the worker {answer.worker} cannot keep the data {answer.missing} that was sent "
-                "to it: its cache (BACKTEST_BATCH_CACHE) takes no files"
+                "to it: its cache (BACKTEST_BATCH_CACHE) cannot be written"
             )
         if isinstance(answer.error, WorkerDied):
             raise WorkerDied(f"{answer.error} (on {answer.worker})")
@@ -148,7 +148,7 @@ class ClusterSeat:
         return reply
 
     def log_tail(self) -> str:
-        """Return what the chunk printed and logged, as far as it came back."""
+        """Return what the chunk printed and logged, if that came back."""
         return self._log_tail
 
     def release(self) -> Work:
@@ -158,7 +158,7 @@ class ClusterSeat:
         return work
 
     def restart(self) -> None:
-        """Do nothing: the engine replaces what it has lost."""
+        """Do nothing: the backend replaces what it has lost."""
 
     def kill(self) -> None:
         """Forget the chunk that is being computed."""
@@ -177,7 +177,7 @@ class ClusterSeat:
 
 
 def within(seconds: float, call: Callable[[], object]) -> None:
-    """Do something that may fail or never end, and go on after so many seconds."""
+    """Call a function that may fail or never end, and go on after ``seconds``."""
 
     def attempt() -> None:
         with contextlib.suppress(Exception):
@@ -189,19 +189,19 @@ def within(seconds: float, call: Callable[[], object]) -> None:
 
 
 def children() -> set[int]:
-    """Return the numbers of the processes that this one has started."""
+    """Return the ids of the processes that this one has started."""
     return {item.pid for item in psutil.Process().children()}
 
 
 def started(named: str, *, besides: set[int]) -> list[psutil.Process]:
-    """Return processes that this one has started, and all that they have started.
+    """Return processes that this one has started, with their descendants.
 
     Parameters
     ----------
     named
-        What stands in their command lines.
+        A text in their command lines.
     besides
-        The numbers of some that are left out, and with them what they have started.
+        The ids of processes that are left out, with their descendants.
     """
     found = []
     for item in psutil.Process().children():

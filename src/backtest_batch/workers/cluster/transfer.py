@@ -1,9 +1,9 @@
 """What the command and the workers of a cluster send each other: requests, code, prices, files.
 
-The code that is sent are the files that the code fingerprint covers: the strategy's module and the
-modules of the working directory that it imports. What is installed (below site-packages) is
-expected on the workers, too; the fingerprint that each worker computes again says when it is not
-the same.
+The code consists of the files that the code fingerprint covers: the strategy's module and the
+modules of the working directory that it imports. Installed packages (below site-packages) are
+expected on the workers, too; each worker computes the fingerprint again, which shows whether they
+are the same.
 """
 
 import contextlib
@@ -48,21 +48,21 @@ class Sources:
         return whole.hexdigest()
 
     def stand_in(self, folder: Path) -> bool:
-        """Return whether a folder holds exactly these files under these names."""
+        """Return whether a folder holds these files with exactly this content."""
         try:
             return all((folder / name).read_bytes() == text for name, text in self.files.items())
         except OSError:
             return False
 
     def unpacked(self) -> Path:
-        """Return a folder of the cache that holds these files; it is made when it is not there.
+        """Return a folder of the cache that holds these files; it is made if it does not exist.
 
         Raises
         ------
         OSError
-            When neither the cache nor the temporary directory takes them.
+            When they can be written neither into the cache nor into the temporary directory.
         """
-        # They are imported from there: nobody else may be able to add to them.
+        # They are imported from there: nobody else may be able to change them.
         failed: OSError = PermissionError("no folder of one's own")
         for base in (own_cache_dir(), own_temporary_folder(create=True)):
             if base is None:
@@ -82,7 +82,7 @@ class Sources:
         for name, text in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Other workers of this machine may be writing the same.
+            # Other workers of this machine may write the same files.
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             temporary.write_bytes(text)
             temporary.replace(target)
@@ -112,7 +112,7 @@ def _sources_of(target: str) -> Sources:
 
 
 TOKEN = "token"
-"""Name of the file by which a process recognises the scratch folder of the command."""
+"""File by which a process recognises the scratch folder of the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +126,9 @@ class CommandOrigin:
     working_dir
         Its folder.
     token
-        Random letters, unique for this command.
+        Random letters, unique to this command.
     hash_seed
-        The seed of hashes with which its workers start.
+        The hash seed of its workers.
     """
 
     host: str
@@ -140,7 +140,7 @@ class CommandOrigin:
     def here(cls, scratch: Path) -> "CommandOrigin":
         """Describe this process, and write its token into a scratch folder."""
         token = secrets.token_hex(16)
-        # Where it cannot be written, no worker takes the folder for the command's.
+        # If it cannot be written, workers do not take the folder for the command's.
         with contextlib.suppress(OSError):
             (scratch / TOKEN).write_text(token)
         return cls(
@@ -153,9 +153,9 @@ class CommandOrigin:
     def shares_files(self, scratch: Path) -> bool:
         """Return whether this process reads and writes the same files as the command.
 
-        It does on the same machine, where the token is in the scratch folder. A network file
-        system shows the token, too, but does not promise that rows which several machines write
-        into one file all arrive: such workers send their rows back.
+        It does on the same machine, if the token is in the scratch folder. A network file system
+        shows the token, too, but does not guarantee that all rows arrive which several machines
+        write into one file: such workers send their rows back.
         """
         if socket.gethostname() != self.host:
             return False
@@ -206,17 +206,17 @@ class Answer:
     Attributes
     ----------
     worker
-        Who it is, for messages.
+        Its name, for messages.
     reply
-        The reply to the task, when there is one.
+        The reply to the task, if there is one.
     error
-        Why there is none: the process died, broke a limit or did not start.
+        Why there is none: the process died, exceeded a limit or did not start.
     missing
         Fingerprint of data that the worker does not have; nothing was computed.
     log
         What the process printed and logged.
     rows, files
-        What it wrote, when the command cannot read its folder; files by their path below it.
+        What it wrote, if the command cannot read its folder; files by their path below it.
     """
 
     worker: str
@@ -235,7 +235,7 @@ class PanelCopy:
     Attributes
     ----------
     fingerprint
-        What it must come to when it arrives.
+        Its fingerprint, to be checked on arrival.
     stamps, tz
         Nanosecond stamps of the bars, shape (n_bars,), and the name of their time zone.
     symbols
@@ -271,29 +271,29 @@ class PanelCopy:
         )
 
 
-_held: set[str] = set()
-"""Fingerprints that this process has found, and compared, in its cache."""
+_present: set[str] = set()
+"""Fingerprints of data that this process has found in its cache and compared."""
 
 
-def is_held(fingerprint: str) -> bool:
-    """Return whether the cache of this process has the data of a fingerprint.
+def has_data(fingerprint: str) -> bool:
+    """Return whether the cache of this process has the data with a fingerprint.
 
-    All bytes are compared with the fingerprint, the first time that this process is asked.
+    The first call in a process compares all bytes with the fingerprint.
     """
-    if fingerprint not in _held and cache.find_panel(fingerprint) is not None:
-        _held.add(fingerprint)
-    return fingerprint in _held
+    if fingerprint not in _present and cache.find_panel(fingerprint) is not None:
+        _present.add(fingerprint)
+    return fingerprint in _present
 
 
 def keep(copy: PanelCopy) -> None:
-    """Put data that has arrived into the cache of this process.
+    """Put arrived data into the cache of this process.
 
     Raises
     ------
     DataError
-        When its content is not what its fingerprint says.
+        When its content does not have its fingerprint.
     """
-    if is_held(copy.fingerprint):
+    if has_data(copy.fingerprint):
         return
     index = index_of(np.array(copy.stamps), copy.tz)
     fields = {name: np.ascontiguousarray(values) for name, values in copy.fields.items()}
@@ -317,7 +317,7 @@ def keep(copy: PanelCopy) -> None:
 
 
 def collect(task: ChunkTask) -> tuple[tuple[Row, ...], dict[str, bytes]]:
-    """Return the rows and the files that a task has left in its scratch folder, on the worker."""
+    """Return the rows and files that a task has left in its scratch folder, on the worker."""
     folder, row_bars = task.scratch.folder, task.scratch.row_bars
     wanted = [(run.index, run.run_key) for run in task.runs]
     wanted += [(row, key) for key, row in task.scratch.benchmark_rows.items()]
@@ -325,11 +325,11 @@ def collect(task: ChunkTask) -> tuple[tuple[Row, ...], dict[str, bytes]]:
     for name in (RETURNS, *PER_BAR):
         path = array_file(folder, name)
         if path.exists():
-            held = open_rows(path, max(row for row, _ in wanted) + 1, row_bars)
+            rows_in_file = open_rows(path, max(row for row, _ in wanted) + 1, row_bars)
             rows += [
-                (name, row, key, np.array(held[row, :-1]))
+                (name, row, key, np.array(rows_in_file[row, :-1]))
                 for row, key in wanted
-                if is_whole(held[row], key)
+                if is_whole(rows_in_file[row], key)
             ]
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -342,8 +342,8 @@ def collect(task: ChunkTask) -> tuple[tuple[Row, ...], dict[str, bytes]]:
 def unpack(answer: Answer, task: ChunkTask) -> ChunkReply:
     """Return a reply as if its rows and files had been written here, and write them.
 
-    They go into the first of the scratch folder and its spares that takes them all, as a worker
-    on this machine would do it.
+    They go into the first folder with room for all (the scratch folder, then its spares), as on
+    this machine.
     """
     assert answer.reply is not None
     if answer.rows is None or answer.files is None:

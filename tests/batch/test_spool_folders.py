@@ -9,16 +9,16 @@ from backtest_batch.batch.resume import make_spool_folder, remove_spool_folder, 
 FIRST, SECOND = "20260101T120000Z-a1b2c3", "20260101T120000Z-d4e5f6"
 
 
-def test_a_spool_in_a_shared_place_takes_the_empty_folder_above_it_along(
+def test_a_spool_in_a_shared_folder_takes_the_empty_folder_above_it_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKTEST_BATCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir(mode=0o700)
     _, first, *_ = spool_folders(FIRST, tmp_path / "reports")
     _, second, *_ = spool_folders(SECOND, tmp_path / "reports")
-    for place in (first, second):
-        make_spool_folder(place)
-        (place / "batch.json").touch()
+    for folder in (first, second):
+        make_spool_folder(folder)
+        (folder / "batch.json").touch()
     remove_spool_folder(first)
     assert (second / "batch.json").exists()
     assert not first.exists()

@@ -20,32 +20,32 @@ def tree(folder):
 def test_nothing_but_a_key_is_written_outside_mlruns_output_dir_and_the_cache(
     tmp_path, ended_command
 ):
-    places = {name: tmp_path / name for name in ("home", "temporary", "working dir é", "cache")}
-    for place in places.values():
-        place.mkdir()
-    working_dir = places["working dir é"]
+    folders = {name: tmp_path / name for name in ("home", "temporary", "working dir é", "cache")}
+    for folder in folders.values():
+        folder.mkdir()
+    working_dir = folders["working dir é"]
     (working_dir / "prices.csv").write_text("timestamp,A\n2020-01-01,1\n")
     ended = ended_command(
         working_dir,
         *SMALL,
         "output_dir=my reports",
         env={
-            "HOME": str(places["home"]),
-            "TMPDIR": str(places["temporary"]),
-            "BACKTEST_BATCH_CACHE": str(places["cache"]),
+            "HOME": str(folders["home"]),
+            "TMPDIR": str(folders["temporary"]),
+            "BACKTEST_BATCH_CACHE": str(folders["cache"]),
             "NUMBA_CACHE_DIR": "",
         },
     )
     assert ended.code == 0, ended.err
     assert names(working_dir) == ["mlruns", "my reports", "prices.csv"]
     assert names(working_dir / "mlruns") == ["artifacts", "mlflow.db"]
-    assert tree(places["temporary"]) == []
+    assert tree(folders["temporary"]) == []
     # What tells the user's own batches from those of others; else nothing.
     key = ".local/state/backtest_batch/signing_key"
-    assert [name for name in tree(places["home"]) if not key.startswith(name)] == []
-    assert (places["home"] / key).stat().st_mode & 0o777 == 0o600
-    assert names(places["cache"]) == ["code", "numba", "panels", "sources"]
-    assert any(name.endswith(".nbc") for name in tree(places["cache"] / "numba"))
+    assert [name for name in tree(folders["home"]) if not key.startswith(name)] == []
+    assert (folders["home"] / key).stat().st_mode & 0o777 == 0o600
+    assert names(folders["cache"]) == ["code", "numba", "panels", "sources"]
+    assert any(name.endswith(".nbc") for name in tree(folders["cache"] / "numba"))
 
 
 @pytest.mark.slow
