@@ -121,6 +121,7 @@ def _take_back(session: Session) -> None:
     recorder = recording.recorder
     assert recorder is not None
     known = {record.spec.run_key for record in recording.unrecorded}
+    lost = []
     root = local_folder(recorder.store.artifact_location)
     for record in session.in_order:
         run_id = recording.recorded.get(record.spec.run_key)
@@ -135,8 +136,8 @@ def _take_back(session: Session) -> None:
                 traceback=_text(folder / "traceback.txt"),
                 log=_text(folder / "log.txt"),
             )
-        recording.unrecorded.append(replace(record, outcome=outcome))
-    recording.recorded.clear()
+        lost.append(replace(record, outcome=outcome))
+    recording.count_as_unrecorded(lost)
     session.take_back_extras()
     recorder.parent_run_id = None
 
@@ -166,7 +167,7 @@ def _recorded_now(spooled: Path, session: Session) -> bool:
         record_spool(spooled, store_uri=recorder.store.uri)
     except (StoreError, SelectionError, OSError):
         return False
-    session.recording.unrecorded.clear()
+    session.recording.count_as_recorded()
     return True
 
 

@@ -203,7 +203,7 @@ def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         return compare(session, ranking, watch)
     except StoreError as error:
         # Earlier batches cannot be read any more, but are not needed for this one.
-        session.recording.error = session.recording.error or error
+        session.recording.stop(error)
         return compare(session, ranking, watch)
 
 

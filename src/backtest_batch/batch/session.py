@@ -288,7 +288,7 @@ class Session:
             The runs that it finished.
         """
         self._add(records)
-        self.recording.recorded.update(earlier.run_ids)
+        self.recording.add_recorded(earlier.run_ids)
         self.notes.extend(earlier.notes)
 
     def add_benchmarks(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
@@ -333,7 +333,7 @@ class Session:
         try:
             record_extras(recording.recorder, self.extras, recording.recorded)
         except StoreError as error:
-            recording.error = error
+            recording.stop(error)
         else:
             self.recorded_extras.update(self.extras)
             self.extras.clear()

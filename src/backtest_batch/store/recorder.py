@@ -452,6 +452,23 @@ class BackgroundRecorder:
         """Hand over records; waits while too many are waiting."""
         self._queue.put(records)
 
+    def add_recorded(self, run_ids: Mapping[str, str]) -> None:
+        """Add runs that an earlier attempt recorded: MLflow's ids by run key."""
+        self.recorded.update(run_ids)
+
+    def stop(self, error: StoreError) -> None:
+        """Record nothing more after an error of the store; the first error counts."""
+        self.error = self.error or error
+
+    def count_as_unrecorded(self, records: Sequence[RunRecord]) -> None:
+        """Count recorded runs as unrecorded again: the store that had them is lost."""
+        self.unrecorded += records
+        self.recorded.clear()
+
+    def count_as_recorded(self) -> None:
+        """Count the unrecorded runs as recorded: a spool brought them into the store."""
+        self.unrecorded.clear()
+
     def close(self) -> None:
         """Wait until everything handed over is recorded, or has failed to be.
 
