@@ -224,7 +224,7 @@ class RunResult:
     chunk_runs
         How many runs were computed together.
     artifacts
-        Folder with the files of the run, or None when none were asked for.
+        Folder with the files of the run, or None if none were wanted.
     timings
         Seconds by step: load, signals, simulate, metrics, write.
     in_sample

@@ -32,7 +32,7 @@ def test_arguments_that_cannot_be_written_are_refused(item, capsys, tmp_path, mo
     for command in (main, compare):
         assert command([item]) == 2
         err = capsys.readouterr().err
-        assert "is no UTF-8 text" in err
+        assert "is not UTF-8 text" in err
         assert as_text(item.partition("=")[2].strip("'")) in err
     assert not list(tmp_path.iterdir())
 

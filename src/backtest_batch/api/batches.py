@@ -73,7 +73,7 @@ def run_batch(given: Arguments, task: Task) -> Any:
     Parameters
     ----------
     given
-        What is asked for: keys and options.
+        The request: keys and options.
     task
         Runs the batch, and says where its summary is written.
 

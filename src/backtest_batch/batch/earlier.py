@@ -234,7 +234,7 @@ def incomplete(
     done: Sequence[RunRecord],
     benchmarks: Mapping[str, Mapping[str, float]],
 ) -> list[RunSpec]:
-    """Return the finished runs of which something is missing, to be computed again.
+    """Return the finished runs that lack something, to be computed again.
 
     These are the runs whose returns were lost, and one run for each benchmark whose returns were.
     They are not recorded a second time.

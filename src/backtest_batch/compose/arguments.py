@@ -372,7 +372,7 @@ def read_batch_file(path: Path) -> list[Argument]:
     Raises
     ------
     ConfigurationError
-        When it cannot be read, is no mapping of keys, or gives one twice.
+        When it cannot be read, is not a mapping of keys, or repeats a key.
     """
     where = f"batch_file={path}: "
     content = _content(path, where)
@@ -506,7 +506,7 @@ PREFIXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class RangeValues(Sequence[int | float]):
-    """The values of ``range(start, stop, step)``, computed in decimals when they are asked for.
+    """The values of ``range(start, stop, step)``, computed in decimals, on demand.
 
     Repeated binary addition would make 0.7999999999999999 of range(0.6,1.0,0.1).
     """

@@ -46,7 +46,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     values
         Numbers, text and dates by key. Text is read as a number where the key is one, as Hydra
-        does; true and false are no numbers, and 1.5 is no count. A date may be text, a year, a
+        does; true and false are not numbers, and 1.5 is not a count. A date may be text, a year, a
         date, a datetime or a numpy.datetime64.
 
     Raises

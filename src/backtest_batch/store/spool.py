@@ -440,7 +440,7 @@ def spool_store(folder: Path) -> str:
     Raises
     ------
     SelectionError
-        When ``folder`` is no spool.
+        When ``folder`` is not a spool.
     """
     return _read_head(folder).store_uri
 
