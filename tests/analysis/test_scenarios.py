@@ -47,9 +47,7 @@ def test_of_keys_above_one_another_the_longest_counts():
 
 
 def test_a_key_cannot_be_moved_both_ways():
-    with pytest.raises(
-        ConfigurationError, match=r"decision_axes=data\.symbols: is in scenario"
-    ):
+    with pytest.raises(ConfigurationError, match=r"decision_axes=data\.symbols: is in scenario"):
         AxisKinds(scenario=("data.symbols",), decision=("data.symbols",))
 
 
