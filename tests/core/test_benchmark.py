@@ -65,6 +65,20 @@ def test_a_symbol_that_is_not_traded_comes_out_of_the_same_file(prices, source):
     assert accounts(found, panel)[0].equity == pytest.approx(there.equity, rel=1e-12)
 
 
+def test_gaps_of_a_symbol_that_is_not_traded_are_said(prices):
+    prices["SPY"] = prices["SPY"].drop(DAYS[100:103])
+    rows = prices.stack().dropna().rename_axis(["date", "symbol"]).rename("close")
+    rows.to_csv("long.csv")
+    source = Csv(path="long.csv", exclude=["SPY"])
+    panel = load_panel(source)
+    found = find_benchmark("SPY", panel, source=source)
+    assert "SPY: 3 of 299 measured bars have no value of their own" in found.gap_note(panel, 0)
+    (fault,) = found.faults(panel, 0, 2)
+    assert "has nothing for 3 bars in a row, from 2020-05-20" in fault.allowed
+    known = find_factors(["SPY"], panel, source).returns
+    assert np.flatnonzero(np.isnan(known[:, 0])).tolist() == [0, 100, 101, 102]
+
+
 def test_a_file_is_known_by_its_content_on_the_bars(prices):
     panel = panel_from_frames(prices[["A", "B"]])
     prices[["SPY"]].to_csv("one.csv")

@@ -101,27 +101,30 @@ class FoundBenchmark:
             )
         if self.returns is None:
             return ""
-        known = np.isfinite(self.returns[first_bar + 1 :])
-        missing = np.flatnonzero(~known) + first_bar + 1
+        known = np.isfinite(self.returns)
+        held = np.flatnonzero(known)
+        if self.rows is not None and len(held):
+            # First of all: what is wrong with the whole says more than what is missing at its end.
+            covered_bars = range(max(first_bar + 1, int(held[0])), int(held[-1]) + 1)
+            bar, length = self.rows.longest_gap(covered_bars)
+            if length > longest_gap:
+                return (
+                    f"has nothing for {length:,} bars in a row, from "
+                    f"{moment_text(panel.index[bar])}: the last value before may stand in for "
+                    f"{longest_gap} (data.missing_limit)"
+                )
+        missing = np.flatnonzero(~known[first_bar + 1 :]) + first_bar + 1
         if len(missing):
-            held = np.flatnonzero(np.isfinite(self.returns))
             covered = "none of them"
             if len(held):
                 ends = (moment_text(panel.index[max(held[0] - 1, 0)]), panel.index[held[-1]])
                 covered = f"{ends[0]} to {moment_text(ends[1])}"
+            count = "1 bar" if len(missing) == 1 else f"{len(missing):,} bars"
             return (
                 f"must cover the measured bars, {moment_text(panel.index[first_bar])} to "
                 f"{moment_text(panel.index[-1])}, but has no return at "
-                f"{moment_text(panel.index[missing[0]])} ({len(missing):,} bars); it covers "
+                f"{moment_text(panel.index[missing[0]])} ({count}); it covers "
                 f"{covered}: start_date and end_date say what is measured"
-            )
-        bar, length = (0, 0)
-        if self.rows is not None:
-            bar, length = self.rows.longest_gap(range(first_bar + 1, panel.n_bars))
-        if length > longest_gap:
-            return (
-                f"has nothing for {length:,} bars in a row, from {moment_text(panel.index[bar])}: "
-                f"the last value before may stand in for {longest_gap} (data.missing_limit)"
             )
         return ""
 
@@ -132,10 +135,11 @@ class FoundBenchmark:
         empty = int((self.rows.rows[first_bar + 1 :] == 0).sum())
         if not empty:
             return ""
+        name = self.benchmark.name
         return (
-            f"benchmark {self.benchmark.name}: {empty:,} of {panel.n_bars - first_bar - 1:,} "
-            "measured bars have no value of their own; the last one before stands in, a return "
-            "of 0"
+            f"{'benchmark' if name == 'benchmark' else f'benchmark {name}'}: {empty:,} of "
+            f"{panel.n_bars - first_bar - 1:,} measured bars have no value of their own; the last "
+            "one before stands in, a return of 0"
         )
 
 
@@ -277,11 +281,11 @@ def _found_series(
 
 
 def _found_symbol(symbol: str, panel: Panel, source: Source | None) -> FoundBenchmark:
-    fields, is_traded = symbol_prices(symbol, panel, source)
+    fields, rows = symbol_prices(symbol, panel, source)
     returns = np.full(panel.n_bars, np.nan)
     returns[1:] = fields["close"][1:, 0] / fields["close"][:-1, 0] - 1.0
     content, notes = "", tuple[str, ...]()
-    if not is_traded:
+    if rows is not None:
         content = keep_fields(panel.index, (symbol,), fields)
         notes = (
             f"benchmark {symbol}: is not among the symbols that are traded, and only compared with",
@@ -289,17 +293,18 @@ def _found_symbol(symbol: str, panel: Panel, source: Source | None) -> FoundBenc
     return FoundBenchmark(
         benchmark=Benchmark(kind="symbol", name=symbol, content=content),
         returns=returns,
+        rows=None if rows is None else OnBars(returns=returns[:, None], rows=rows),
         notes=notes,
     )
 
 
 def symbol_prices(
     symbol: str, panel: Panel, source: Source | None
-) -> tuple[dict[str, FloatArray], bool]:
-    """Return the fields of a symbol on the bars of a panel, and whether it is one of its assets.
+) -> tuple[dict[str, FloatArray], IntArray | None]:
+    """Return the fields of a symbol on the bars of a panel, each of shape (n_bars, 1).
 
-    Each is of shape (n_bars, 1). A symbol that ``data.symbols`` or ``data.exclude`` leaves out is
-    read from the same source.
+    A symbol that ``data.symbols`` or ``data.exclude`` leaves out is read from the same source. Then
+    the second is how many bars of its own each bar has; None for one of the panel's assets.
 
     Raises
     ------
@@ -311,7 +316,7 @@ def symbol_prices(
         return {
             name: np.array(values[:, column : column + 1], order="C")
             for name, values in panel.fields.items()
-        }, True
+        }, None
     reason = ""
     if source is not None and is_dataclass(source):
         # It need not be a member of the universe, and nobody looks at features.
@@ -325,8 +330,10 @@ def symbol_prices(
             fields=None,
         )
         try:
-            return levels_on(load_panel(alone), panel.index), False
+            return levels_on(load_panel(alone), panel.index)
         except DataError as error:
+            if "unknown symbol" not in str(error):
+                raise ConfigurationError(f"'{symbol}' cannot be used: {error}") from error
             reason = f": {error}"
     else:
         close = difflib.get_close_matches(symbol, panel.symbols, n=3)

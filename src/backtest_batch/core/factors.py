@@ -215,8 +215,11 @@ def _found_symbols(symbols: Sequence[str], panel: Panel, source: Source | None) 
         raise ConfigurationError(f"names a symbol twice: {', '.join(symbols)}")
     returns = np.full((panel.n_bars, len(symbols)), np.nan)
     for column, symbol in enumerate(symbols):
-        close = symbol_prices(symbol, panel, source)[0]["close"][:, 0]
+        fields, rows = symbol_prices(symbol, panel, source)
+        close = fields["close"][:, 0]
         returns[1:, column] = close[1:] / close[:-1] - 1.0
+        if rows is not None:
+            returns[rows == 0, column] = np.nan
     return FoundFactors(
         factors=Factors(
             names=_metric_names(symbols, "factors"),

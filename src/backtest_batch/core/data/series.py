@@ -363,14 +363,14 @@ def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray
     return last, np.asarray(bars > rows[-1])
 
 
-def levels_on(source: Panel, index: pd.DatetimeIndex) -> dict[str, FloatArray]:
-    """Return the fields of a panel on other bars: each has the last bar up to it.
+def levels_on(source: Panel, index: pd.DatetimeIndex) -> tuple[dict[str, FloatArray], IntArray]:
+    """Return the fields of a panel on other bars, and how many of its own each of these has.
 
-    After its last bar nothing is known.
+    Each bar has the last one up to it. After the last one nothing is known.
     """
     last, beyond = _last_rows(source.index, index)
     fields = {}
     for name, values in source.fields.items():
         fields[name] = np.where((last >= 0)[:, None], values[np.maximum(last, 0)], np.nan)
         fields[name][beyond] = np.nan
-    return fields
+    return fields, np.diff(last, prepend=-1)
