@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from tests.support.tiers import DEFAULT, TIERS, tier_of
 CACHE = "BACKTEST_BATCH_CACHE"
 KERNELS = "NUMBA_CACHE_DIR"
 MADE = pytest.StashKey[str]()
+SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
 NO_SKIPS = "BACKTEST_BATCH_NO_SKIPS"
 """Set where everything is installed that a test may need, such as in CI: nothing may be missing."""
 
@@ -69,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[CACHE] = config.stash[MADE]
     os.environ.setdefault(KERNELS, str(Path(os.environ[CACHE], "numba")))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    # Under nohup, or in the background of a script, signals are ignored, also by what is started.
+    for number, handler in SIGNALS.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -29,14 +29,9 @@ def send(number=signal.SIGINT):
 
 @pytest.fixture(autouse=True)
 def handlers_are_given_back():
-    # Where the tests themselves run under nohup, SIGHUP is ignored.
-    of_the_tests = [signal.signal(number, signal.SIG_DFL) for number in ENDING]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in ENDING]
     yield
     assert [signal.getsignal(number) for number in ENDING] == before
-    for number, handler in zip(ENDING, of_the_tests, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)

@@ -122,15 +122,17 @@ def test_no_worker_imports_mlflow_and_the_working_directory_is_importable(tmp_pa
 
 def test_it_runs_without_a_path_or_a_terminal_from_the_installed_package(tmp_path):
     """Isolated mode: no PYTHONPATH, no user site, no working directory on the path."""
+    here = tmp_path / "here"
+    here.mkdir()
     done = subprocess.run(
         [sys.executable, "-I", "-m", "backtest_batch", "--cfg", "job"],
-        cwd=tmp_path,
+        cwd=here,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},  # the cache is below the home
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
     assert "commission_bps: 0.5" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
