@@ -163,6 +163,13 @@ def test_equity_is_that_of_a_fixed_number_of_units():
     np.testing.assert_allclose(equity[bought:], expected, rtol=1e-12)
 
 
+def test_in_memory_keys_are_arguments(caplog):
+    panel_from_frames(returns(), values="returns")
+    assert "; `returns_unit=percent` reads percent)" in caplog.text
+    with pytest.raises(DataError, match=r"`kind=differences` needs .* `'notional={A:100}'`"):
+        panel_from_frames(returns(), kind="differences")
+
+
 def test_open_high_and_low_move_with_the_close():
     index = pd.bdate_range("2020-01-06", periods=3)
     close = pd.DataFrame({"A": [1.0, -2.0, 3.0]}, index=index)

@@ -581,9 +581,12 @@ def panel_from_frames(
         names = ColumnNames(close=close_column, adjusted=adjusted)
         reading = bars_of_frame(close, symbol=symbol, names=names)
     gains = Gains(values=values, returns_unit=returns_unit, kind=kind, notional=notional)
-    bars, said = gains.as_prices(reading.bars)
+    try:
+        bars, said = gains.as_prices(reading.bars)
+    except DataError as error:
+        raise DataError(_as_arguments(str(error))) from error
     built = assemble(bars, gaps=Gaps(missing=missing, missing_limit=missing_limit))
-    panel = replace(built.panel, notes=(*reading.notes, *said, *built.notes))
+    panel = replace(built.panel, notes=(*reading.notes, *map(_as_arguments, said), *built.notes))
     warn(panel, panel.notes)
     return with_side_frames(
         panel,
@@ -592,6 +595,11 @@ def panel_from_frames(
         features=features,
         features_lag=features_lag,
     )
+
+
+def _as_arguments(message: str) -> str:
+    """Return a message about keys of a source as one about arguments of a function."""
+    return re.sub(r"(?<=[`'])data\.", "", message)
 
 
 def release_pages(array: npt.NDArray[np.float64]) -> None:
