@@ -102,6 +102,29 @@ def test_a_gap_in_returns_is_a_gap_and_filled_it_is_a_return_of_zero():
     assert level[9] == pytest.approx(level[7] * (1 + given.iloc[8, 1]), rel=1e-15)
 
 
+def test_prices_are_not_taken_for_returns(here):
+    write(here, 50 * (1 + returns()).cumprod())
+    with pytest.raises(DataError, match=r"x\.csv: A holds prices, it seems, 50\.0"):
+        load_panel(Csv(path="x.csv", values="returns"))
+
+
+@pytest.mark.parametrize(
+    "columns", [("ret",), ("Total Return",), ("symbol", "return"), ("close", "return")]
+)
+def test_a_column_of_returns_is_found_by_its_name(here, columns):
+    given = returns(n_assets=1)["A"]
+    table = pd.DataFrame({"date": given.index})
+    for column in columns:
+        table[column] = "fund" if column == "symbol" else given.to_numpy()
+    if "close" in columns:
+        table["close"] = 50.0
+    table.to_csv("fund.csv", index=False)
+    panel = load_panel(Csv(path="fund.csv", values="returns"))
+    assert panel.symbols == ("fund",)
+    expected = BASE * (1 + given).cumprod()
+    np.testing.assert_allclose(panel.fields["close"][1:, 0], expected, rtol=1e-12)
+
+
 def test_codes_of_missing_values_are_no_returns(caplog):
     given = returns() * 100
     given.iloc[:5, 2], given.iloc[:3, 1] = -99.99, -999

@@ -31,6 +31,9 @@ CALM = 2.0
 WILD = 4.0
 """Volatility a year from which on returns cannot be fractions: they are percent."""
 
+LEAST_PRICE = 0.5
+"""Median from which on numbers that are all above 0 are prices rather than returns."""
+
 MISSING_CODES = (-99.99, -999.0)
 """What stands for a missing return in the files of French's data library, which are percent."""
 
@@ -126,7 +129,7 @@ class Gains:
         names = sorted({name for item in series for name in item.fields} - {"close"})
         returns = [item.fields.pop("close") for item in series]
         stamps = union_of([item.stamps for item in series])
-        percent, told = self._are_percent(returns, stamps, series[0].file)
+        percent, told = self._are_percent(series, returns, stamps)
         n_codes = 0
         if percent:
             for position, values in enumerate(returns):
@@ -171,7 +174,7 @@ class Gains:
         return bars, tuple(notes)
 
     def _are_percent(
-        self, returns: Sequence[FloatArray], stamps: IntArray, file: str
+        self, series: Sequence[SymbolBars], returns: Sequence[FloatArray], stamps: IntArray
     ) -> tuple[bool, str]:
         """Return whether returns are percent, and a sentence on how they are read."""
         usual = _median([_size(values) for values in returns])
@@ -181,6 +184,14 @@ class Gains:
                 f"returns are read as {_UNITS[self.returns_unit]}, as `data.returns_unit` says "
                 f"({shown})"
             )
+        for item, values in zip(series, returns, strict=True):
+            held = values[np.isfinite(values)]
+            if len(held) > 1 and held.min() > 0.0 and np.median(held) > LEAST_PRICE:
+                raise DataError(
+                    f"{f'{item.file}: ' if item.file else ''}{item.symbol} holds prices, it seems, "
+                    f"{held[0]:g} first and none below 0: `data.values=prices` reads them; "
+                    "`data.returns_unit` says that they are returns, and in which unit"
+                )
         years = max(float(stamps[-1] - stamps[0]), 1.0) / _YEAR
         a_year = max(len(stamps) - 1, 1) / years
         volatility = 1.4826 * usual * np.sqrt(a_year)
@@ -196,9 +207,10 @@ class Gains:
                 "percent)"
             )
         raise DataError(
-            f"{f'{file}: ' if file else ''}the returns may be fractions or percent ({shown}; as "
-            f"fractions their volatility is {volatility:.0%} a year, their mean {growth:.0%} a "
-            "year): `data.returns_unit=fraction` or `data.returns_unit=percent` says which"
+            f"{f'{series[0].file}: ' if series[0].file else ''}the returns may be fractions or "
+            f"percent ({shown}; as fractions their volatility is {volatility:.0%} a year, their "
+            f"mean {growth:.0%} a year): `data.returns_unit=fraction` or "
+            "`data.returns_unit=percent` says which"
         )
 
     def _valued(self, series: list[SymbolBars]) -> tuple[list[SymbolBars], tuple[str, ...]]:

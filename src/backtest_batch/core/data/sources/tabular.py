@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from backtest_batch.core.data.layout import ColumnNames
+from backtest_batch.core.data.layout import ColumnNames, plain
 from backtest_batch.core.data.rolls import MARK, ContractTable, RollAdjust, Rolls, unmarked
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import Adjusted
@@ -11,6 +11,8 @@ from backtest_batch.core.data.tables import Reading, TableFile, joined_readings,
 from backtest_batch.core.data.timestamps import TimestampRules, zone
 from backtest_batch.core.data.wording import is_plain, printable_name
 from backtest_batch.errors import DataError
+
+_RETURNS = frozenset({"return", "returns", "ret", "total return", "daily return", "net return"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +169,7 @@ class Tabular(Source):
             open=self.open_column,
             high=self.high_column,
             low=self.low_column,
-            close=self.close_column,
+            close=self._close_column(table),
             volume=self.volume_column,
             adjusted=self.adjusted,
             fields=self.further_fields,
@@ -180,3 +182,15 @@ class Tabular(Source):
             wanted=wanted,
             exclude=frozenset(() if self.roll else self.exclude or ()),
         )
+
+    def _close_column(self, table: TableFile) -> str | None:
+        """Return the column of the closes; where returns are read, one that is named so."""
+        if self.values != "returns" or self.close_column != ColumnNames().close:
+            return self.close_column
+        meant = [plain(column) for column in table.columns]
+        found = [
+            column for column, name in zip(table.columns, meant, strict=True) if name in _RETURNS
+        ]
+        has_symbols = self.symbol_column is not None and plain(self.symbol_column) in meant
+        is_one = has_symbols or "close" in meant or len(meant) == 2
+        return found[0].strip() if len(found) == 1 and is_one else self.close_column
