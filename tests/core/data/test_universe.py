@@ -68,6 +68,23 @@ def test_parquet_and_frames_say_the_same_as_csv(source, tmp_path, form):
     assert panel_from_frames(prices(), members=frame) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ticker,Start Date,End Date\nA,2020-01-02,2020-01-07\nB,2020-01-03,NULL\n",
+        "symbol;from;to\nA;2020-01-02;2020-01-07\nB;2020-01-03;\n",
+        "symbol,from,to\nA,20200102,20200107\nB,20200103,99991231\n",
+        # A day above 12 in one column tells the order of both.
+        "symbol,from,to\nA,02/01/2020,07/01/2020\nB,03/01/2020,31/12/2030\n",
+    ],
+)
+def test_stints_are_read_as_vendors_write_them(source, text):
+    panel = load_panel(source(text))
+    assert members_of(panel, "A") == ["01-02", "01-03", "01-06", "01-07"]
+    assert members_of(panel, "B")[0] == "01-03"
+    assert panel.members[-1].tolist() == [False, True, False]
+
+
 def test_days_are_those_of_the_index_and_last_to_their_end(source):
     moments = pd.date_range("2020-01-01 20:00", periods=8, freq="6h", tz="America/New_York")
     prices(index=moments).to_csv("prices.csv", index_label="date")
@@ -106,6 +123,9 @@ def test_members_without_prices_and_prices_of_no_member_are_said_with_their_coun
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("symbol,from,to\nA,2030-01-01,\n", "nobody with prices is a member on any of 10 bars"),
+        ("symbol,since\nA,2020-01-02\n", "has neither the columns symbol, from and to, nor"),
+        ("symbol,from,to\nA,02/01/2020,\n", "can be read in 2 ways; write dates as 2020-01-31"),
         ("symbol,from,to\nX,2020-01-02,\nY,2020-01-02,\n", r"none of its 2 symbols \(X, Y\)"),
         ("symbol,from\nA,2020-01-02\n", "none named 'to'"),
         ("symbol,from,to\nA,2020-01-05,2020-01-03\n", "ends .2020-01-03. before it begins"),

@@ -20,7 +20,7 @@ from backtest_batch.core.data.layout import some
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError
 
-FeatureInput = pd.DataFrame | Mapping[str, "pd.Series | pd.DataFrame"]
+FeatureInput = pd.DataFrame | pd.Series | Mapping[str, "pd.Series | pd.DataFrame"]
 """Features in memory: a table as in a file, or a Series or a DataFrame by symbol for each name."""
 
 
@@ -78,6 +78,8 @@ def features_of_frames(
     DataError
         When they are no numbers by timestamp.
     """
+    if isinstance(given, pd.Series):
+        given = {str(given.name): given}
     if isinstance(given, pd.DataFrame):
         table = SideTable(file=FrameTable(given, "`features`"), label="`features`")
         return _joined(table, index, symbols, lag)[0]

@@ -134,7 +134,7 @@ def warn(panel: Panel, notes: Sequence[str], *, delisted: bool = False) -> None:
 
 def _identity(source: Source) -> dict[str, object]:
     """Return what the panel depends on; files beside the prices by their content."""
-    identity = source.identity()
+    identity = dict(source.identity())
     for name in SIDE_KEYS:
         value = getattr(source, name)
         if value and name != "features_lag":

@@ -173,8 +173,8 @@ class Features(Mapping[str, "pd.Series | pd.DataFrame"]):
         return self._made[found]
 
     def __getattr__(self, name: str) -> "pd.Series | pd.DataFrame":
-        # What Python itself looks for on any object is no feature.
-        if name.startswith("__"):
+        # What Python and notebooks look for on any object is no feature.
+        if name.startswith("_"):
             raise AttributeError(name)
         try:
             return self[name]
@@ -515,7 +515,7 @@ def panel_from_frames(
     fields: Mapping[str, pd.DataFrame] | None = None,
     members: pd.DataFrame | None = None,
     delisting_returns: Mapping[str, float] | None = None,
-    features: "pd.DataFrame | Mapping[str, pd.Series | pd.DataFrame] | None" = None,
+    features: "pd.DataFrame | pd.Series | Mapping[str, pd.Series | pd.DataFrame] | None" = None,
     features_lag: int = 0,
 ) -> Panel:
     """Return the panel of DataFrames in memory, checked as files are.

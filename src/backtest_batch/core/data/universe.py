@@ -1,6 +1,7 @@
 """Who is a member of the universe when: stints of membership, or a table of yes and no by date."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,14 @@ from backtest_batch.core.data.beside import (
     side_table,
 )
 from backtest_batch.core.data.layout import plain, some
+from backtest_batch.core.data.number_text import NULL_TOKENS
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError
+
+_SYMBOL = ("symbol", "ticker")
+_FROM = ("from", "from date", "start", "start date")
+_TO = ("to", "thru", "to date", "end", "end date")
+"""Names of the columns of stints."""
 
 _LAST_YEAR = 2261
 """Years after it stand for "no end"; they do not fit into nanoseconds."""
@@ -88,7 +95,8 @@ def _members(
     table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> tuple[BoolArray, set[str]]:
     """Return the members, and the symbols that the table names."""
-    if {plain(column) for column in table.file.columns} >= {"symbol", "from"}:
+    held = {plain(column) for column in table.file.columns}
+    if held & set(_SYMBOL) and held & set(_FROM):
         members, named = _stints(table, index, symbols)
     else:
         members, named = _by_date(table, index, symbols)
@@ -97,23 +105,27 @@ def _members(
             f"{table.label}: none of its {len(named):,} symbols ({names_of_some(named)}) is one of "
             f"the {len(symbols):,} with prices ({names_of_some(symbols)})"
         )
+    if not members.any():
+        raise DataError(
+            f"{table.label}: nobody with prices is a member on any of {len(index):,} bars, "
+            f"{moment_text(index[0])} to {moment_text(index[-1])}"
+        )
     return members, named
 
 
 def _stints(
     table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> tuple[BoolArray, set[str]]:
-    names = [table.need("symbol"), table.need("from")]
-    end = table.find("to")
+    names = [table.need(*_SYMBOL), table.need(*_FROM)]
+    end = table.find(*_TO)
     if end is None:
         raise DataError(
-            f"{table.label} has columns 'symbol' and 'from', but none named 'to': the last day of "
-            "each stint, empty where it goes on"
+            f"{table.label} has columns '{names[0]}' and '{names[1]}', but none named 'to': the "
+            "last day of each stint, empty where it goes on"
         )
     rows = table.read([*names, end])
     codes, known = table.symbols(rows[names[0]])
-    first = table.moments(rows[names[1]])
-    ends, stop = _ends(table, rows[end])
+    ends, first, stop = _first_and_last(table, rows[names[1]], rows[end])
     starts = first.on_clock_of(index)
     # The last day belongs to it; a time that is spelt out does, too.
     after = (stop.next_day() if stop.are_dates else stop).on_clock_of(index)
@@ -141,8 +153,30 @@ def _stints(
     return members, set(known)
 
 
-def _ends(table: SideTable, column: Any) -> tuple[BoolArray, SideStamps]:
-    """Return which stints end, and when those do."""
+def _first_and_last(
+    table: SideTable, first: Any, last: Any
+) -> tuple[BoolArray, SideStamps, SideStamps]:
+    """Return which stints end, when all begin, and when those end."""
+    import pyarrow as pa
+
+    ends, last = _without_far(last)
+    last = last.filter(pa.array(ends))
+    if last.type == first.type and len(last):
+        # Read together: one of them may tell what both mean, day first or month first.
+        both = table.moments(pa.chunked_array([*first.chunks, *pa.chunked_array(last).chunks]))
+        return (
+            ends,
+            replace(both, stamps=both.stamps[: len(first)]),
+            replace(both, stamps=both.stamps[len(first) :]),
+        )
+    begun = table.moments(first)
+    if len(last):
+        return ends, begun, table.moments(last)
+    return ends, begun, replace(begun, stamps=np.empty(0, dtype=np.int64))
+
+
+def _without_far(column: Any) -> tuple[BoolArray, Any]:
+    """Return which stints end, and the column as it is or as plain text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -155,26 +189,25 @@ def _ends(table: SideTable, column: Any) -> tuple[BoolArray, SideStamps]:
     else:
         text = pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), ""))
         far = pc.match_substring_regex(text, r"^(22[7-9]\d|2[3-9]\d\d|[3-9]\d\d\d)")
-        none = pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "na", "nan", "nat", "none"]))
+        empty = sorted({*map(str.lower, NULL_TOKENS), "nat", "-"})
+        none = pc.is_in(pc.utf8_lower(text), value_set=pa.array(empty))
         going_on = pc.or_(far, none).to_numpy(zero_copy_only=False)
         column = text
-    ends = ~np.asarray(going_on, dtype=np.bool_)
-    if not ends.any():
-        return ends, SideStamps(stamps=np.empty(0, dtype=np.int64), tz=None, label=table.label)
-    return ends, table.moments(column.filter(pa.array(ends)))
+    return ~np.asarray(going_on, dtype=np.bool_), column
 
 
 def _by_date(
     table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> tuple[BoolArray, set[str]]:
-    timestamp = table.timestamp_column()
+    try:
+        timestamp = table.timestamp_column()
+    except DataError as error:
+        raise DataError(
+            f"{table.label} has neither the columns symbol, from and to, nor timestamps and a "
+            f"column of true and false for each symbol (it has {some(list(table.file.columns))})"
+        ) from error
     columns = {name.strip(): name for name in table.file.columns if name != timestamp}
     held = [symbol for symbol in symbols if symbol in columns]
-    if not columns:
-        raise DataError(
-            f"{table.label} has neither the columns symbol, from and to, nor one of true and false "
-            f"for each symbol (it has {some(list(table.file.columns))})"
-        )
     rows = table.read([timestamp, *(columns[symbol] for symbol in held)])
     moments = table.moments(rows[timestamp])
     stamps = moments.on_clock_of(index)
