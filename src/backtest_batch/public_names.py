@@ -21,7 +21,7 @@ _MODULES = {
     "comparison.walk_forward": "analysis.walk_forward",
     "engine": "core.engine",
     "engine.calendar": "core.engine.calendar",
-    "engine.frequency": "core.engine.calendar",
+    "engine.frequency": "core.engine.frequency",
     "engine.metric_table": "core.engine.metrics",
     "engine.metrics": "core.engine.metrics",
     "engine.settings": "core.engine.simulation",

@@ -169,7 +169,7 @@ def test_a_year_is_its_first_day_and_its_last():
 
 @pytest.mark.parametrize(
     ("freq", "n_bars", "per_year"),
-    [("h", 9_000, 8_766), ("min", 50_000, 525_960), ("MS", 240, 12), ("ME", 240, 12),
+    [("h", 9_000, 8_760), ("4h", 3_000, 2_190), ("MS", 240, 12), ("ME", 240, 12),
      ("W", 600, 52), ("D", 900, 365)],
 )  # fmt: skip
 def test_growth_a_year_is_that_of_the_calendar(freq, n_bars, per_year, caplog):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from backtest_batch.config.rebalance import ALLOWED_PERIODS
 from backtest_batch.errors import ConfigurationError
 
 pytestmark = pytest.mark.usefixtures("working_dir")
@@ -49,7 +50,7 @@ def test_a_fault_of_every_combination_stands_once(faults):
     error = faults("-m", "commission_bps=1,2,3", "rebalance=X")
     assert str(error).splitlines() == [
         "3 of 3 combinations are invalid; nothing was run:",
-        "  rebalance=X: must be one of bar, D, W, M, Q",
+        f"  rebalance=X: {ALLOWED_PERIODS}",
     ]
 
 

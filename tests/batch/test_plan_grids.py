@@ -258,13 +258,22 @@ def test_bars_a_year_that_the_index_does_not_have_are_said(planned):
         prices = pd.DataFrame({"A": np.linspace(1, 2, 400)}, index=days)
         prices.to_csv(f"{name}.csv", index_label="date")
     own = ("data=csv", "rebalance=Q", "strategy=equal_weight")
-    (note,) = planned(*own, "data.path=weekly.csv", "commission_bps=0,1").notes
+    daily = ("periods_per_year=252",)
+    (note,) = planned(*own, *daily, "data.path=weekly.csv", "commission_bps=0,1").notes
     assert note.startswith("the data has about 52 bars a year, but periods_per_year is 252: ")
     assert note.endswith("periods_per_year=52 would fit")
-    notes = planned(*own, "data.path=weekly.csv,crypto.csv,weekdays.csv").notes
+    notes = planned(*own, *daily, "data.path=weekly.csv,crypto.csv,weekdays.csv").notes
     assert ["about 52 " in note or "about 365 " in note for note in notes] == [True, True]
+    found = planned(*own, "data.path=weekly.csv,crypto.csv,weekdays.csv", "commission_bps=0,1")
+    assert [note.partition(" is taken from the index ")[0] for note in found.notes] == [
+        "periods_per_year=52",
+        "periods_per_year=365",
+    ]
+    assert [run.config["periods_per_year"] for run in found.runs] == [52, 52, 365, 365, None, None]
+    assert [run.config["data"]["freq"] for run in found.runs[::2]] == ["1w", "1d", "1d"]
     assert planned(*own, "data.path=weekly.csv", "periods_per_year=52").notes == ()
-    assert planned("data=synthetic", "data.freq=5min", "data.n_bars=9000").notes == ()
+    (note,) = planned("data=synthetic", "data.freq=5min", "data.n_bars=9000").notes
+    assert note.startswith("periods_per_year=19,656 is taken from the index (78 bars a session")
 
 
 def test_arguments_have_one_spelling_beside_a_seed_that_is_given_later(planned):

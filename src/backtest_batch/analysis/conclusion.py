@@ -55,6 +55,8 @@ class ReturnsOfRuns:
         Risk-free return a bar of each run, shape (n_runs,).
     periods_per_year
         Bars a year.
+    session_end
+        Where the market's days end, ``HH:MM``; None is midnight.
     calendars
         Which bars each calendar has, shape (n_calendars, n_bars); empty where all data have all
         bars.
@@ -65,6 +67,8 @@ class ReturnsOfRuns:
         (n_runs,), or empty where nothing is known of them.
     judged_apart
         Keys of the data and dates that are conditions here.
+    bars_a_year
+        Bars a year of each run's data, shape (n_runs,); empty where all have the same.
     """
 
     index: pd.DatetimeIndex
@@ -74,10 +78,12 @@ class ReturnsOfRuns:
     decisions: Sequence[str]
     risk_free: Sequence[float]
     periods_per_year: float
+    session_end: str | None = None
     calendars: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
     calendar_of: Sequence[int] = ()
     earlier_decisions: Sequence[frozenset[str]] = ()
     judged_apart: Sequence[str] = ()
+    bars_a_year: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +224,7 @@ def _trials(
             benchmark=CASH if returns.benchmark_of[row] is None else str(returns.benchmark_of[row]),
             calendar=str(returns.calendar_of[row]) if len(returns.calendar_of) else None,
             risk_free=returns.risk_free[row],
+            periods_per_year=returns.bars_a_year[row] if returns.bars_a_year else None,
         )
         for row in range(len(table))
     ]
@@ -239,6 +246,7 @@ def _trials(
         },
         calendars={str(row): mask for row, mask in enumerate(returns.calendars)},
         periods_per_year=returns.periods_per_year,
+        session_end=returns.session_end,
         earlier_decisions=_by_scenario(scenarios, returns.earlier_decisions),
         walk_forward_t=walk_forward_t,
         neighbour_sharpe={

@@ -16,7 +16,7 @@ from backtest_batch.analysis.ranking import Ranking, rank_runs
 from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.analysis.stability import with_neighbourhood
-from backtest_batch.api.single import bars_a_year
+from backtest_batch.api.single import bars_a_year, market_session_end
 from backtest_batch.arrays import FloatArray
 from backtest_batch.config.checks import checked, default, require_selection
 from backtest_batch.core.numbers import real_numbers
@@ -208,6 +208,7 @@ def skill_or_luck(
     *,
     risk_free_rate: float = 0.0,
     periods_per_year: float | None = None,
+    session_end: str | None = None,
     settings: OverfittingSettings | None = None,
 ) -> dict[str, Any]:
     """Say whether the best of several return series is skill or luck.
@@ -224,6 +225,9 @@ def skill_or_luck(
         Annual rate; 1 / ``periods_per_year`` of it is subtracted per bar.
     periods_per_year
         Bars a year; by default taken from the index, and logged where they are not 252.
+    session_end
+        When the market's day ends, ``HH:MM`` on the clock of the index; by default at midnight.
+        Returns within days are compounded to days.
     settings
         Blocks, draws, mean block and seed of the statistics.
 
@@ -246,7 +250,8 @@ def skill_or_luck(
         benchmark = trials["benchmark"]
     benchmarks = {} if benchmark is None else {"": returns_of_benchmark(benchmark, index)}
     rate = checked({"risk_free_rate": risk_free_rate})["risk_free_rate"]
-    per_year, _ = bars_a_year(periods_per_year, index)
+    end = market_session_end(session_end)
+    per_year, _ = bars_a_year(periods_per_year, index, end)
     trials = trials.drop(columns="benchmark", errors="ignore")
     risk_free = rate / per_year
     return assess(
@@ -259,6 +264,7 @@ def skill_or_luck(
             ],
             benchmarks=benchmarks,
             periods_per_year=per_year,
+            session_end=end,
         ),
         settings,
     )

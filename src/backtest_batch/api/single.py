@@ -14,12 +14,17 @@ from backtest_batch.core.benchmark import LONGEST_GAP, find_benchmark, simulated
 from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
 from backtest_batch.core.data.series import store_series
 from backtest_batch.core.engine.calendar import (
-    SESSIONS_PER_YEAR,
     decision_bars,
+    unreachable_period,
+)
+from backtest_batch.core.engine.frequency import (
+    SESSIONS_PER_YEAR,
     disagreement,
-    periods_per_year_from,
+    find_frequency,
+    found_text,
 )
 from backtest_batch.core.engine.metrics import result_metrics
+from backtest_batch.core.engine.sessions import session_end_text
 from backtest_batch.core.engine.simulation import (
     UNLEVERAGED,
     Simulation,
@@ -34,7 +39,9 @@ from backtest_batch.errors import ConfigurationError, DataError, Fault, Strategy
 LOG = logging.getLogger("backtest_batch.api")
 
 
-def bars_a_year(given: float | None, index: pd.DatetimeIndex) -> tuple[float, tuple[str, ...]]:
+def bars_a_year(
+    given: float | None, index: pd.DatetimeIndex, session_end: str | None = None
+) -> tuple[float, tuple[str, ...]]:
     """Return the bars per year to annualise with, and notes about them.
 
     The notes are also logged as warnings. There is none for the 252 days of an exchange.
@@ -45,6 +52,8 @@ def bars_a_year(given: float | None, index: pd.DatetimeIndex) -> tuple[float, tu
         The caller's choice; None takes it from the index.
     index
         Timestamps of the bars.
+    session_end
+        Where the market's days end, ``HH:MM``; None is midnight.
 
     Raises
     ------
@@ -54,15 +63,14 @@ def bars_a_year(given: float | None, index: pd.DatetimeIndex) -> tuple[float, tu
     per_year = checked({"periods_per_year": given})["periods_per_year"]
     notes = []
     if per_year is None:
-        per_year = periods_per_year_from(index) or float(SESSIONS_PER_YEAR)
+        found = find_frequency(index, session_end)
+        per_year = found.per_year or float(SESSIONS_PER_YEAR)
         if per_year != SESSIONS_PER_YEAR:
-            notes.append(
-                f"periods_per_year={per_year:,g} is taken from the index; volatility, sharpe, cagr "
-                "and all else that is annualised depend on it"
-            )
-    differs = disagreement(index, per_year)
-    if differs is not None:
-        notes.append(differs)
+            notes.append(found_text(found))
+    else:
+        differs = disagreement(index, per_year, session_end)
+        if differs is not None:
+            notes.append(differs)
     for note in notes:
         LOG.warning("%s", note)
     return per_year, tuple(notes)
@@ -129,6 +137,7 @@ def backtest(
     benchmark: Any = "equal_weight",
     benchmark_values: str = default("benchmark_values"),
     factors: Any = None,
+    session_end: str | None = None,
     **settings: Any,
 ) -> Backtest:
     """Backtest a strategy once. The numbers equal those of the command, bit for bit.
@@ -142,7 +151,9 @@ def backtest(
         with further fields (:func:`panel_from_frames`). A frame with the fields of one asset, or
         with fields by symbol as yfinance returns it, is recognised.
     rebalance
-        Decide at each ``bar``, or at the end of each day, week, month or quarter: D, W, M, Q.
+        Decide at each ``bar``, or at the end of each day, week, month, quarter or year: D, W, M, Q,
+        Y, or a multiple (``15min``, ``4h``, ``2W``); ``M:start`` is the first bar of a month,
+        ``W-WED`` a week that ends on Wednesday, ``bars:5`` every fifth bar.
     start_date, end_date
         First and last measured bar: ISO text (``2006-01-31``; ``2006`` is the year), a date, a
         datetime or a numpy.datetime64. Without ``start_date`` measuring begins after the
@@ -151,8 +162,8 @@ def backtest(
         Annual rate that sharpe and sortino subtract; by default ``cash_rate``.
     periods_per_year
         Bars a year; by default taken from the index: 252 for business days, 365 for all days, 12
-        for months, ... ``Backtest.periods_per_year`` holds the number; one other than 252 is
-        logged.
+        for months, the bars of a session times its sessions, ... ``Backtest.periods_per_year``
+        holds the number; one other than 252 is logged.
     benchmark
         What it is compared with: ``equal_weight``, ``none``, a symbol of the prices, the path of a
         CSV or Parquet file of prices, a Series of prices, or a strategy (an object with
@@ -164,6 +175,8 @@ def backtest(
         Returns that explain those of the strategy: a DataFrame with one column a factor, the path
         of such a file, or a list of symbols. They add ``alpha_factors``, ``r2_factors`` and
         ``beta_<factor>`` to the metrics.
+    session_end
+        When the market's day ends, ``HH:MM`` on the clock of the index; by default at midnight.
     **settings
         Conditions of :class:`~backtest_batch.core.engine.simulation.SimulationSettings`:
         ``commission_bps``, ``max_gross_exposure``, ``execution_lag``, ...
@@ -204,8 +217,9 @@ def backtest(
         panel = panel.until(given["end_date"])
     check_fields(chosen, panel)
     first_bar = _first_bar(panel, chosen, given["start_date"])
-    per_year, notes = bars_a_year(periods_per_year, panel.index)
-    bars = decision_bars(panel.index, given["rebalance"])
+    end = market_session_end(session_end)
+    per_year, notes = bars_a_year(periods_per_year, panel.index, end)
+    bars = _decisions(panel, given["rebalance"], end)
     decisions = bars[bars >= first_bar]
     simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
     reference, benchmark_notes = _benchmark(
@@ -241,6 +255,21 @@ def _conditions(settings: dict[str, Any]) -> SimulationSettings:
         known = ", ".join(SETTING_NAMES)
         raise _wrong(unknown[0], settings[unknown[0]], f"is not a setting; settings are: {known}")
     return SimulationSettings(**settings)
+
+
+def market_session_end(value: str | None) -> str | None:
+    """Return a time of day as ``HH:MM``, None for midnight; refuse what is none."""
+    try:
+        return session_end_text(value)
+    except ValueError as error:
+        raise _wrong("session_end", value, str(error).rstrip(".")) from None
+
+
+def _decisions(panel: Panel, rebalance: str, session_end: str | None) -> IntArray:
+    wrong = unreachable_period(rebalance, find_frequency(panel.index, session_end))
+    if wrong is not None:
+        raise _wrong("rebalance", rebalance, wrong)
+    return decision_bars(panel.index, rebalance, session_end)
 
 
 def _first_bar(panel: Panel, strategy: Any, start_date: str | None) -> int:

@@ -8,11 +8,12 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backtest_batch.config.checks import config_faults
+from backtest_batch.config.rebalance import parse_rebalance
 from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
 from backtest_batch.core.backtest import first_measured_bar, read_warmup_bars
 from backtest_batch.core.benchmark import (
@@ -25,11 +26,24 @@ from backtest_batch.core.benchmark import (
 from backtest_batch.core.construct import TARGET, TargetError, build, locate, typed_node
 from backtest_batch.core.data.load import load_panel, with_fields
 from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
-from backtest_batch.core.engine.calendar import disagreement
+from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.engine.calendar import unreachable_period
+from backtest_batch.core.engine.frequency import (
+    ASSUMED,
+    AUTO,
+    SESSIONS_PER_YEAR,
+    USUAL_FREQ,
+    Frequency,
+    disagreement,
+    find_frequency,
+    found_text,
+)
+from backtest_batch.core.engine.sessions import session_end_text
 from backtest_batch.core.factors import FoundFactors, factors_identity, find_factors
 from backtest_batch.core.fingerprint import (
     OTHER_COLUMNS,
     benchmark_key,
+    calendar_text,
     chunk_key,
     code_fingerprint,
     derived_seed,
@@ -38,7 +52,7 @@ from backtest_batch.core.fingerprint import (
     result_config,
     run_key,
 )
-from backtest_batch.core.fitting import periods_per_year, with_fits
+from backtest_batch.core.fitting import periods_per_year, session_end, with_fits
 from backtest_batch.core.strategies.base import required_fields
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
@@ -124,8 +138,11 @@ def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Itera
 
 def _frequency_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
     """Say where the bars per year of the index differ from what the metrics assume."""
-    assumed = dict.fromkeys((run.data_fingerprint, periods_per_year(run.config)) for run in runs)
-    found = (disagreement(panels[data].index, per_year) for data, per_year in assumed)
+    assumed = dict.fromkeys(
+        (run.data_fingerprint, periods_per_year(run.config), session_end(run.config))
+        for run in runs
+    )
+    found = (disagreement(panels[data].index, number, end) for data, number, end in assumed)
     yield from dict.fromkeys(note for note in found if note is not None)
 
 
@@ -164,6 +181,8 @@ class _Planner:
     """What the runs of a batch share while they are planned."""
 
     panels: dict[str, Panel | Fault] = field(default_factory=dict)
+    markets: dict[str, "_Market"] = field(default_factory=dict)
+    """What the timestamps of the panels say, by the same keys."""
     strategies: dict[str, "_Strategy"] = field(default_factory=dict)
     chunk_keys: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     fitted: set[str] = field(default_factory=set)
@@ -177,6 +196,8 @@ class _Planner:
     needs: dict[str, tuple[tuple[str, ...], list[Fault]]] = field(default_factory=dict)
     """Fields that a strategy needs, by the hash of its node."""
     warnings: dict[str, None] = field(default_factory=dict)
+    found: dict[str, None] = field(default_factory=dict)
+    """What was found in the data and should be said, each once."""
 
     def typed(self, composition: Composition) -> Composition:
         """Return the combination with the arguments of its nodes converted to their types."""
@@ -211,6 +232,7 @@ class _Planner:
                 with _collected_warnings(self.warnings):
                     panel = load_panel(with_fields(source, needed), end_date=end_date)
                 self.panels[key] = panel
+                self.markets[_market_key(config)] = _Market(source, panel)
             except ConfigurationError as error:
                 self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
             except DataError as error:
@@ -230,6 +252,10 @@ class _Planner:
         if key not in self.needs:
             self.needs[key] = _read_required_fields(node)
         return self.needs[key]
+
+    def market(self, config: Mapping[str, Any]) -> "_Market":
+        """Return what the timestamps of a run's data say; its panel has been loaded."""
+        return self.markets[_market_key(config)]
 
     def benchmark(self, config: Mapping[str, Any], panel: Panel) -> FoundBenchmark | Fault:
         """Return what a run is compared with, or what is wrong with it."""
@@ -307,7 +333,7 @@ class _Planner:
         self, config: Mapping[str, Any], strategy: "_Strategy", seed: int, panel: Panel, first: int
     ) -> str:
         """Return the hash of what runs must have in common to be computed together."""
-        shared = strategy.key, config["rebalance"], panel.fingerprint, first
+        shared = strategy.key, calendar_text(config), panel.fingerprint, first
         if shared not in self.chunk_keys:
             self.chunk_keys[shared] = chunk_key(config, panel.fingerprint, seed, first)
         return self.chunk_keys[shared]
@@ -320,6 +346,43 @@ class _Planner:
 
 
 _EQUAL_WEIGHT, _NO_FACTORS = FoundBenchmark(benchmark=Benchmark()), FoundFactors()
+
+
+def _market_key(config: Mapping[str, Any]) -> str:
+    return digest([config["data"], config["end_date"]])
+
+
+class _Market:
+    """What a source, and the timestamps of its bars, say about bars and sessions."""
+
+    def __init__(self, source: Source, panel: Panel) -> None:
+        self.session_end = session_end_text(source.session_end)
+        self.found: Frequency = find_frequency(panel.index, self.session_end)
+        self._declared = source.freq
+
+    def resolved(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a configuration in which what was found stands in the place of ``auto``.
+
+        What is as it always was for such data is left as it was: run keys of before stay.
+        """
+        node = dict(config["data"])
+        freq = self.found.freq if self._declared == AUTO else self._declared
+        if "freq" in node or freq != USUAL_FREQ:
+            node["freq"] = freq
+        if "session_end" in node:
+            node["session_end"] = self.session_end
+        resolved = {**config, "data": node}
+        number = self.found.per_year
+        if config["periods_per_year"] is None and number is not None:
+            resolved["periods_per_year"] = None if number == ASSUMED.get(freq) else number
+        return resolved
+
+    def note(self, config: Mapping[str, Any]) -> str | None:
+        """Return how the bars a year were found, where they are other than those of an exchange."""
+        number = self.found.per_year
+        if config["periods_per_year"] is not None or number in (None, SESSIONS_PER_YEAR):
+            return None
+        return found_text(self.found)
 
 
 @dataclass(frozen=True)
@@ -390,7 +453,7 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
         panels=panels,
         keys=tuple(renamed[key] for key in keys),
         duplicates=tuple(duplicates),
-        notes=(*planner.warnings, *plan_notes(planned, panels, duplicates)),
+        notes=(*planner.warnings, *planner.found, *plan_notes(planned, panels, duplicates)),
     )
 
 
@@ -402,12 +465,16 @@ def _label(composition: Composition) -> str:
 def _one_spelling(key: str, value: Any) -> Any:
     """Return the value of a root key in the form that equal values share.
 
-    -0.0 is 0.0, and 2005-1-31 and 20050131 are 2005-01-31; a year or a month is another date.
+    -0.0 is 0.0, and 2005-1-31 and 20050131 are 2005-01-31; a year or a month is another date. 60min
+    is 1h, and 3M is Q.
     """
     if isinstance(value, float):
         return value + 0.0
     if key in ("start_date", "end_date") and isinstance(value, str):
         return one_spelling(value)
+    if key == "rebalance" and isinstance(value, str):
+        with suppress(ValueError):  # what it is not, is said with all other faults
+            return str(parse_rebalance(value))
     return value
 
 
@@ -432,6 +499,13 @@ def _plan_one(
     data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):
         panel, data_faults = planner.panel(config)
+    if panel is not None:
+        market = planner.market(config)
+        faults += _unreachable(config["rebalance"], market.found, faults)
+        note = market.note(config)
+        if note is not None:
+            planner.found[note] = None
+        config = market.resolved(config)
     # One fault must not hide the others.
     seed = 0
     if panel is not None:
@@ -529,6 +603,15 @@ def _lacking(node: Mapping[str, Any], needed: Sequence[str], panel: Panel) -> li
         for each in needed
         if held_name(each, panel.fields) is None
     ]
+
+
+def _unreachable(rebalance: str, found: Frequency, faults: Sequence[Fault]) -> list[Fault]:
+    """Return what is wrong with periods that the bars of the data cannot keep."""
+    allowed = None
+    if not any(fault.key == "rebalance" for fault in faults):
+        with suppress(ValueError):  # it stands among other faults that are said first
+            allowed = unreachable_period(rebalance, found)
+    return [] if allowed is None else [Fault(key="rebalance", value=rebalance, allowed=allowed)]
 
 
 def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.config.rebalance import ALLOWED_PERIODS, parse_rebalance
+
 
 class Role(StrEnum):
     """The purpose of a key; decides whether it can be swept and is part of the run key."""
@@ -46,6 +48,7 @@ class Bounds:
     """A value beyond the bounds, and its meaning."""
     date: bool = False
     named: bool = False
+    period: bool = False
 
     def admits(self, value: Any) -> bool:
         """Return whether ``value`` lies within the bounds; None (unset) always does."""
@@ -58,6 +61,8 @@ class Bounds:
             return parse_date(value) is not None
         if self.named:
             return bool(str(value).strip())
+        if self.period:
+            return _period_fault(value) is None
         if self.special is not None and value == self.special[0]:
             return True
         if isinstance(value, float) and not math.isfinite(value):
@@ -70,6 +75,8 @@ class Bounds:
 
     def wanted(self, value: Any) -> str:
         """Return which values are accepted, for a message about one that is not."""
+        if self.period:
+            return _period_fault(value) or str(self)
         beyond = isinstance(value, float) and not math.isfinite(value) and self.at_most is None
         return f"{self} and finite" if beyond and str(self) != "must be finite" else str(self)
 
@@ -80,6 +87,8 @@ class Bounds:
             return "must be a date such as 2005-01-31 (year, month, day)"
         if self.named:
             return "must be text that is not empty"
+        if self.period:
+            return ALLOWED_PERIODS
         words = [
             f"{word} {bound:,g}"
             for word, bound in (
@@ -93,6 +102,15 @@ class Bounds:
         if self.special is not None:
             text += f", or {self.special[0]:g} ({self.special[1]})"
         return text
+
+
+def _period_fault(value: Any) -> str | None:
+    """Return what is wrong with a period of decisions, None when nothing is."""
+    try:
+        parse_rebalance(str(value))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def key(

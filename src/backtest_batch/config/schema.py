@@ -29,9 +29,6 @@ def default_n_jobs() -> int:
     return min(processors(), 4)
 
 
-REBALANCES = ("bar", "D", "W", "M", "Q")
-
-
 @dataclass
 class ProfilingConfig:
     """Which runs are profiled with cProfile."""
@@ -96,7 +93,7 @@ class BatchConfig:
     )
     end_date: str | None = key(None, Role.DECISION, "last bar", date=True)
     rebalance: str = key(
-        "M", Role.DECISION, "decide at each bar, or at the end of each period", choices=REBALANCES
+        "M", Role.DECISION, "decide at each bar, or at the end of each period", period=True
     )
     execution_lag: int = key(
         1, Role.SCENARIO, "bars between decision and execution", at_least=0, at_most=1_000
@@ -137,7 +134,7 @@ class BatchConfig:
         at_most=10,
     )
     periods_per_year: float | None = key(
-        None, Role.DECISION, "bars a year; else 252 for 1d and 252*78 for 5min data", above=0
+        None, Role.DECISION, "bars a year; else as many as the data has in a year", above=0
     )
 
     benchmark: Any = key(

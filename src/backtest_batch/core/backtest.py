@@ -27,7 +27,14 @@ from backtest_batch.core.engine.simulation import (
     simulation_settings,
 )
 from backtest_batch.core.factors import factor_metric_names, factor_metrics
-from backtest_batch.core.fitting import Fitted, Route, fit, metrics_from, periods_per_year
+from backtest_batch.core.fitting import (
+    Fitted,
+    Route,
+    fit,
+    metrics_from,
+    periods_per_year,
+    session_end,
+)
 from backtest_batch.core.strategies.base import target_weights
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import RunSpec
@@ -160,7 +167,7 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     started = time.perf_counter()
     first = runs[0]
     settings = [simulation_settings(run.config) for run in runs]
-    bars = decision_bars(panel.index, first.config["rebalance"])
+    bars = decision_bars(panel.index, first.config["rebalance"], session_end(first.config))
     decisions = bars[bars >= first.first_bar]
     signals = _signals(runs, panel, decisions, settings)
     route = signals.route

@@ -307,6 +307,13 @@ def new_run_id(composition: Composition, key: str, taken: Collection[str]) -> st
     return next(name for name in named if name.lower() not in taken)
 
 
+def calendar_text(config: Mapping[str, Any]) -> str:
+    """Return what decides, on given bars, which of them are decisions."""
+    end = config["data"].get("session_end")
+    text: str = config["rebalance"]
+    return text if end is None else f"{text} {end}"
+
+
 def benchmark_key(
     config: Mapping[str, Any], data_fingerprint: str, first_bar: int, periods_per_year: float
 ) -> str:
@@ -323,7 +330,7 @@ def benchmark_key(
     """
     return _benchmark_key(
         data_fingerprint,
-        config["rebalance"],
+        calendar_text(config),
         first_bar,
         periods_per_year,
         float(config["risk_free_rate"]),
@@ -373,7 +380,7 @@ def chunk_key(
             data_fingerprint,
             config["strategy"],
             strategy_seed,
-            config["rebalance"],
+            calendar_text(config),
             first_bar,
             # What is fitted depends on when its decisions are traded.
             fit_bars and (fit_bars, config["execution_lag"]),

@@ -14,7 +14,7 @@ import pandas as pd
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
 from backtest_batch.core.data.panel import Panel
-from backtest_batch.core.engine.metrics import periods_per_year_of
+from backtest_batch.core.engine.frequency import USUAL_FREQ, periods_per_year_of
 from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate_many
 from backtest_batch.core.fingerprint import chunk_key, digest
 from backtest_batch.core.split_settings import parse
@@ -373,9 +373,17 @@ def walks_forward(config: Mapping[str, Any]) -> bool:
 
 
 def periods_per_year(config: Mapping[str, Any]) -> float:
-    """Return the bars a year of a run."""
+    """Return the bars a year of a run, whose configuration has been resolved."""
     given = config["periods_per_year"]
-    return float(periods_per_year_of(config["data"].get("freq", "1d")) if given is None else given)
+    if given is not None:
+        return float(given)
+    return periods_per_year_of(config["data"].get("freq", USUAL_FREQ))
+
+
+def session_end(config: Mapping[str, Any]) -> str | None:
+    """Return where the sessions of a run's market end; None is midnight."""
+    found: str | None = config["data"].get("session_end")
+    return found
 
 
 def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:

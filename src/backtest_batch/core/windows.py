@@ -40,6 +40,8 @@ class ScenarioRuns:
         Decision parameters, one row a run in the order of ``run_ids``, one column a swept key.
     periods_per_year
         Bars a year.
+    session_end
+        Where the market's days end, ``HH:MM``; None is midnight.
     risk_free_rate, cash_rate
         Annual rates.
     cost_rate
@@ -74,6 +76,7 @@ class ScenarioRuns:
     returns: FloatArray
     parameters: pd.DataFrame
     periods_per_year: float
+    session_end: str | None = None
     risk_free_rate: float = 0.0
     cash_rate: float = 0.0
     cost_rate: float = 0.0

@@ -610,3 +610,23 @@ def test_random_portfolios_of_survivors_are_no_skill():
     # The test against zero alone would call it skill.
     assert document["spa_pvalue"] <= 0.05
     assert document["verdict"]["label"] == "luck"
+
+
+def test_each_scenario_has_the_bars_a_year_of_its_own_data():
+    returns = 0.01 * np.random.default_rng(0).standard_normal((400, 4))
+    runs = [
+        Trial(
+            run_id=f"run_{column}",
+            scenario="crypto" if column < 2 else "stocks",
+            decision=f"d{column % 2}",
+            periods_per_year=365.0 if column < 2 else None,
+        )
+        for column in range(4)
+    ]
+    index = pd.bdate_range("2000-01-03", periods=400)
+    found = assess(Trials(returns=returns, index=index, runs=runs), QUICK)
+    assert found["verdict"]["reasons"][0] == "400 daily returns, 365 of them a year"
+    (stocks,) = found["scenarios"]
+    alone = assess(Trials(returns=returns[:, 2:], index=index, runs=runs[2:]), QUICK)
+    assert alone["verdict"]["reasons"][0] == "400 daily returns, 252 of them a year"
+    assert stocks["sharpe_ci"] == pytest.approx(alone["sharpe_ci"])

@@ -243,3 +243,17 @@ def test_settings_out_of_range(changed):
     (name,) = changed
     with pytest.raises(ValueError, match=f"`{name}"):
         OverfittingSettings(**changed)
+
+
+def test_sessions_that_cross_midnight_are_one_day():
+    hours = pd.date_range("2024-01-07 17:00", periods=24 * 61, freq="h")
+    index = hours[hours.hour != 16]
+    returns = noise(len(index), 2)
+    given = trials(returns, index)
+    futures = Trials(
+        returns=returns, index=index, runs=given.runs, session_end="17:00", periods_per_year=5_796
+    )
+    (calendar_days,), (by_session,) = samples(given), samples(futures)
+    assert calendar_days.n_periods == 62
+    assert by_session.n_periods == 61
+    assert by_session.periods.tolist() == list(range(0, 23 * 61, 23))

@@ -499,28 +499,79 @@ def test_intraday_bars_as_daily(tmp_path):
     rows = [f"2020-01-0{day} {hour:02d}:00,1" for day in (1, 2) for hour in range(9, 16)]
     path = csv(tmp_path, "date,AAA", "2019-12-31,1", *rows)
     with pytest.raises(DataError) as caught:
-        load_panel(Csv(path=path))
+        load_panel(Csv(path=path, freq="1d"))
     assert str(caught.value) == (
         f"{path}: `data.freq=1d` is at most one bar a day, but 2020-01-01 has 7 bars (2 of 3 days "
-        "have several); `data.freq=5min` is for intraday bars"
+        "have several); `data.freq=auto` takes bars as they are"
     )
+    assert load_panel(Csv(path=path)).n_bars == 15
     assert load_panel(Csv(path=path, freq="5min")).n_bars == 15
 
 
-def test_daily_bars_as_intraday(tmp_path):
-    path = csv(tmp_path, "date,AAA", "2020-01-01,1", "2020-01-02,1")
-    with pytest.raises(
-        DataError, match=r"`data.freq=5min` needs several bars a day, but the 2 bars"
-    ):
-        load_panel(Csv(path=path, freq="5min"))
+@pytest.mark.parametrize(
+    ("declared", "step", "said"),
+    [
+        ("5min", "1D", "most bars are 1d apart: they are taken as they are, about 365 a year"),
+        ("5min", "1h", "most bars are 1h apart: they are taken as they are, about 8,760 a year"),
+        ("1d", "7D", "most bars are 1w apart: they are taken as they are, about 52 a year"),
+    ],
+)
+def test_bars_further_apart_than_declared_are_taken_and_said(
+    tmp_path, caplog, declared, step, said
+):
+    index = pd.date_range("2020-01-01", periods=100, freq=step)
+    rows = [f"{stamp},{1 + row}" for row, stamp in enumerate(index)]
+    path = csv(tmp_path, "date,AAA", *rows)
+    assert load_panel(Csv(path=path, freq=declared)).n_bars == 100
+    assert f"`data.freq={declared}`, but {said}" in caplog.text
+    caplog.clear()
+    load_panel(Csv(path=path))
+    assert "data.freq" not in caplog.text
+
+
+def test_daily_bars_as_weekly(tmp_path):
+    path = csv(tmp_path, "date,AAA", *(f"2020-01-0{day},1" for day in range(1, 10)))
+    with pytest.raises(DataError, match="but most bars are 1d apart: those at 2020-01-01"):
+        load_panel(Csv(path=path, freq="1w"))
+
+
+def test_a_stray_bar_among_daily_ones_is_refused_and_may_be_declared(tmp_path):
+    days = [f"{day.date()},1" for day in pd.bdate_range("2020-01-01", periods=50)]
+    path = csv(tmp_path, "date,AAA", *days, "2020-03-10 15:30,1")
+    with pytest.raises(DataError, match=r"2020-03-10 has 2 bars \(1 of 50 days.*data.freq=1h"):
+        load_panel(Csv(path=path))
+    assert load_panel(Csv(path=path, freq="1h")).n_bars == 51
 
 
 def test_bars_of_a_minute_as_five(tmp_path):
     path = csv(
         tmp_path, "date,AAA", "2020-01-01 09:30,1", "2020-01-01 09:35,1", "2020-01-01 09:36,1"
     )
-    with pytest.raises(DataError, match="09:35:00 and 2020-01-01 09:36:00 are 1 minute apart"):
+    with pytest.raises(DataError, match=r"09:35:00 and 2020-01-01 09:36:00 are 1min apart \(1 of"):
         load_panel(Csv(path=path, freq="5min"))
+
+
+def test_a_few_bars_that_are_closer_than_declared_are_said(tmp_path, caplog):
+    # Half an hour after the open begins the first full hour.
+    times = ("09:30", "10:00", "11:00", "12:00", "13:00")
+    rows = [f"2020-01-0{day} {time},1" for day in (6, 7, 8) for time in times]
+    path = csv(tmp_path, "date,AAA", *rows)
+    assert load_panel(Csv(path=path, freq="1h")).n_bars == 15
+    assert "`data.freq=1h`, but a few bars are closer together: those at 2020-01-06 09:30" in (
+        caplog.text
+    )
+    assert "are 30min apart (3 of 14)" in caplog.text
+
+
+def test_a_day_that_crosses_midnight_is_one_day(tmp_path):
+    rows = [
+        f"{day} {time},1" for day in ("2020-01-06", "2020-01-07") for time in ("03:00", "20:00")
+    ]
+    path = csv(tmp_path, "date,AAA", *rows)
+    with pytest.raises(DataError, match="2020-01-06 has 2 bars"):
+        load_panel(Csv(path=path, freq="1d"))
+    with pytest.raises(DataError, match="2020-01-07 has 2 bars"):
+        load_panel(Csv(path=path, freq="1d", session_end="17:00"))
 
 
 def test_days_of_the_frequency_are_those_of_the_zone(tmp_path):

@@ -4,7 +4,6 @@ import pytest
 
 from backtest_batch.core.engine.calendar import (
     decision_bars,
-    observed_periods_per_year,
     year_fractions,
 )
 
@@ -75,11 +74,12 @@ def test_the_unit_of_the_index_does_not_matter(unit: str) -> None:
     index = pd.bdate_range("2024-01-01", periods=60).as_unit(unit)
     assert decision_bars(index, "M").tolist() == [22, 43]
     assert year_fractions(index)[1] == 1 / 365
-    assert observed_periods_per_year(index) is None
 
 
 def test_an_unknown_period_is_named() -> None:
-    with pytest.raises(ValueError, match="rebalance must be one of bar, D, W, M, Q, but got 'X'"):
+    with pytest.raises(
+        ValueError, match=r"rebalance must be one of bar, D, W, M, Q, Y.*, but got 'X'"
+    ):
         decision_bars(dates("2024-01-01"), "X")
 
 
@@ -94,14 +94,105 @@ def test_a_day_on_which_clocks_change_is_shorter() -> None:
     assert year_fractions(index).tolist() == [0.0, 1 / 365, 23 / 24 / 365]
 
 
-def test_observed_periods_per_year() -> None:
-    daily = pd.bdate_range("2000-01-01", "2010-01-01")
-    assert observed_periods_per_year(daily) == pytest.approx(261, rel=0.01)
-    monthly = pd.date_range("2000-01-01", periods=121, freq="MS")
-    assert observed_periods_per_year(monthly) == pytest.approx(12, rel=0.001)
+def intraday(step: str, *days: str, start: str = "09:30", n_bars: int = 78) -> pd.DatetimeIndex:
+    parts = [pd.date_range(f"{day} {start}", periods=n_bars, freq=step) for day in days]
+    return parts[0].append(parts[1:])
 
 
-def test_too_few_bars_to_observe() -> None:
-    assert observed_periods_per_year(dates()) is None
-    assert observed_periods_per_year(dates("2024-01-01")) is None
-    assert observed_periods_per_year(pd.date_range("2024-01-01", periods=60)) is None
+@pytest.mark.parametrize("start", ["09:30", "09:35"])
+def test_a_quarter_of_an_hour_is_three_bars_whichever_end_they_are_stamped_with(start: str) -> None:
+    index = intraday("5min", "2024-01-04", "2024-01-05", start=start)
+    every_third = np.arange(2, 156, 3)
+    assert decision_bars(index, "15min").tolist() == every_third[:-1].tolist()
+    begins = decision_bars(index, "15min:start")
+    assert begins.tolist() == np.arange(0, 156, 3).tolist()
+
+
+def test_hours_start_anew_with_each_session() -> None:
+    index = intraday("h", "2024-01-04", "2024-01-05", start="10:00", n_bars=7)
+    # 10 to 13 and 14 to 16, on both days.
+    assert decision_bars(index, "4h").tolist() == [3, 6, 10]
+    assert decision_bars(index, "4h:start").tolist() == [0, 4, 7, 11]
+    assert decision_bars(index, "1h").tolist() == decision_bars(index, "bar").tolist()
+
+
+def test_a_missing_bar_ends_no_period() -> None:
+    index = intraday("5min", "2024-01-04", n_bars=9).delete([2, 4])
+    # 9:30, 9:35 | 9:45, 9:55 | 10:00, 10:05, 10:10
+    assert decision_bars(index, "15min").tolist() == [1, 3]
+
+
+def test_hours_that_the_clocks_repeat_are_counted_once_each() -> None:
+    index = pd.date_range("2024-11-03", periods=50, freq="30min", tz="America/New_York")
+    # A day of 25 hours: 1:00 comes twice.
+    assert decision_bars(index, "1h").tolist() == list(range(1, 49, 2))
+
+
+def test_multiples_of_bars_are_counted_from_the_first_one() -> None:
+    index = pd.date_range("2024-01-01", periods=11)
+    assert decision_bars(index, "bars:5").tolist() == [4, 9]
+    assert decision_bars(index, "bars:5:start").tolist() == [0, 5]
+    assert decision_bars(index[:10], "bars:5").tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("rebalance", "alias"),
+    [("W-MON", "W-MON"), ("W-WED", "W-WED"), ("W-FRI", "W-FRI"), ("W-SAT", "W-SAT"), ("Y", "Y")],
+)
+def test_weeks_and_years_are_those_of_pandas(rebalance: str, alias: str) -> None:
+    index = pd.date_range("1968-11-20", "1975-02-10")[::2]
+    periods = index.to_period(alias)
+    changes = np.flatnonzero(periods[1:] > periods[:-1])
+    assert decision_bars(index, rebalance).tolist() == changes.tolist()
+    starts = [0, *(bar + 1 for bar in changes.tolist() if bar + 2 < len(index))]
+    assert decision_bars(index, f"{rebalance}:start").tolist() == starts
+
+
+@pytest.mark.parametrize(("rebalance", "n"), [("2M", 2), ("Q", 3), ("6M", 6), ("2Y", 24)])
+def test_months_are_counted_from_1970(rebalance: str, n: int) -> None:
+    index = pd.bdate_range("1999-05-03", "2012-01-10")
+    months = ((index.year - 1970) * 12 + index.month - 1) // n
+    expected = np.flatnonzero(months[1:] > months[:-1])
+    assert decision_bars(index, rebalance).tolist() == expected.tolist()
+    # Data that begin later have the same periods.
+    later = decision_bars(index[100:], rebalance)
+    assert later.tolist() == [bar - 100 for bar in expected.tolist() if bar >= 100]
+
+
+def test_two_weeks_are_the_same_two_weeks_whenever_the_data_begin() -> None:
+    index = pd.bdate_range("2024-01-01", periods=60)
+    decided = set(index[decision_bars(index, "2W")])
+    assert len(decided) == 5
+    assert set(index[7:][decision_bars(index[7:], "2W")]) == {
+        day for day in decided if day >= index[7]
+    }
+    assert all(day.day_of_week == 4 for day in decided)
+
+
+def test_the_first_bar_of_a_period_decides_but_never_the_last_of_the_data() -> None:
+    index = dates("2024-01-30", "2024-01-31", "2024-02-01", "2024-02-29", "2024-03-01")
+    assert decision_bars(index, "M:start").tolist() == [0, 2]
+    assert decision_bars(index, "M").tolist() == [1, 3]
+    assert decision_bars(index[:1], "M:start").tolist() == []
+    assert decision_bars(index[:0], "M:start").tolist() == []
+
+
+def test_sunday_evening_is_monday_where_sessions_end_in_the_afternoon() -> None:
+    # Futures: 17:00 to 16:00, from Sunday to Friday; the month ends on Wednesday.
+    hours = pd.date_range("2024-01-28 17:00", "2024-02-02 15:00", freq="h", tz="America/Chicago")
+    index = hours[hours.hour != 16]
+    by_session = index[decision_bars(index, "D", "17:00")]
+    assert [str(bar) for bar in by_session.tz_localize(None)] == [
+        f"2024-{day} 15:00:00" for day in ("01-29", "01-30", "01-31", "02-01")
+    ]
+    assert decision_bars(index, "D").size == 5
+    month = index[decision_bars(index, "M", "17:00")]
+    assert str(month.tz_localize(None)[0]) == "2024-01-31 15:00:00"
+    assert str(index[decision_bars(index, "M")].tz_localize(None)[0]) == "2024-01-31 23:00:00"
+    # Weeks: the Sunday evening is part of the week that it begins.
+    assert decision_bars(index, "W", "17:00").tolist() == []
+    assert decision_bars(index, "W").tolist() == [6]
+    four = index[decision_bars(index, "4h", "17:00")][:7].tz_localize(None)
+    assert [str(bar.time()) for bar in four] == [
+        "20:00:00", "00:00:00", "04:00:00", "08:00:00", "12:00:00", "15:00:00", "20:00:00"
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest_batch.core.data.panel import release_pages
+from backtest_batch.core.engine.sessions import begins_session
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -92,6 +93,8 @@ class Trial:
         Name of the bars that its data have; None for all of them.
     risk_free
         Risk-free return a bar, subtracted from the run and its benchmark.
+    periods_per_year
+        Bars a year of its data; None for those of the batch.
     """
 
     run_id: str
@@ -102,6 +105,7 @@ class Trial:
     benchmark: str | None = None
     calendar: str | None = None
     risk_free: float = 0.0
+    periods_per_year: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +118,8 @@ class Trials:
         Net simple returns of shape (n_bars, n_runs), may be memory-mapped; not finite before a
         run's first return bar, after its ruin, and where its data have no bar.
     index
-        Timestamps of the bars, increasing, shape (n_bars,). Where a calendar day holds several
-        bars, returns are compounded to days.
+        Timestamps of the bars, increasing, shape (n_bars,). Where a session holds several bars,
+        returns are compounded to sessions, which are calendar days unless they end elsewhere.
     runs
         One entry a column of ``returns``.
     failed
@@ -128,6 +132,8 @@ class Trials:
         :attr:`Trial.calendar`.
     periods_per_year
         Bars a year.
+    session_end
+        Where the market's days end, ``HH:MM``; None is midnight.
     earlier_decisions
         By scenario: decisions that earlier batches of the experiment tried on its data.
     neighbour_sharpe
@@ -151,6 +157,7 @@ class Trials:
     benchmarks: Mapping[str, FloatArray] = field(default_factory=dict)
     calendars: Mapping[str, BoolArray] = field(default_factory=dict)
     periods_per_year: float = 252.0
+    session_end: str | None = None
     earlier_decisions: Mapping[str, Collection[str]] = field(default_factory=dict)
     neighbour_sharpe: Mapping[str, float] = field(default_factory=dict)
     walk_forward_t: Mapping[str, float] = field(default_factory=dict)
@@ -286,18 +293,20 @@ def samples(trials: Trials) -> list[Sample]:
     ]
 
 
-def day_starts(index: pd.DatetimeIndex) -> IntArray | None:
-    """Return the first bar of each calendar day, or None when no day holds two bars."""
+def day_starts(index: pd.DatetimeIndex, session_end: str | None = None) -> IntArray | None:
+    """Return the first bar of each day of the market, or None when no day holds two bars.
+
+    Parameters
+    ----------
+    index
+        Timestamps of the bars: the day is that of the exchange, not of UTC.
+    session_end
+        Where days end, ``HH:MM``; None is midnight.
+    """
     if index.empty:
         return None
-    starts = np.flatnonzero(_begins_day(index)).astype(np.int64)
+    starts = np.flatnonzero(begins_session(index, session_end)).astype(np.int64)
     return None if len(starts) == len(index) else starts
-
-
-def _begins_day(index: pd.DatetimeIndex) -> BoolArray:
-    # The day of the exchange, not of UTC.
-    days = index.tz_localize(None).normalize().to_numpy()
-    return np.asarray(np.r_[True, days[1:] != days[:-1]], dtype=np.bool_)
 
 
 def count_days(start: int, stop: int, days: IntArray | None) -> int:
@@ -342,7 +351,7 @@ class _Bars:
     def __init__(self, trials: Trials) -> None:
         self._trials = trials
         self._coverage = _cover(trials.returns)
-        self._days = day_starts(trials.index)
+        self._days = day_starts(trials.index, trials.session_end)
         self._periods: dict[tuple[int, int, tuple[str, ...]], tuple[IntArray | None, int]] = {}
         self._ends = {
             name: int(np.flatnonzero(own)[-1]) + 1 for name, own in trials.calendars.items()
@@ -419,8 +428,8 @@ class _Bars:
     ) -> tuple[IntArray | None, int]:
         index = self._trials.index[start:stop]
         if not calendars:
-            return day_starts(index), stop
-        days = np.flatnonzero(_begins_day(index))
+            return day_starts(index, self._trials.session_end), stop
+        days = np.flatnonzero(begins_session(index, self._trials.session_end))
         given = self._trials.calendars
         whole = np.ones(stop - start, dtype=np.bool_)
         masks = [given[name][start:stop] if name else whole for name in calendars]
@@ -460,7 +469,11 @@ class _Bars:
         days = self._days
         n_days = count_days(first, end, days)
         if own is not None and not own[first:end].all():
-            n_days = int(np.count_nonzero(_begins_day(index[first:end][own[first:end]])))
+            n_days = int(
+                np.count_nonzero(
+                    begins_session(index[first:end][own[first:end]], self._trials.session_end)
+                )
+            )
         if n_days < MIN_BARS:
             kind = "returns" if days is None else "daily returns"
             return f"too short: {n_days} {kind}, at least {MIN_BARS} are needed"

@@ -18,6 +18,7 @@ from backtest_batch.analysis.overfitting.multiple_tests import (
 from backtest_batch.analysis.overfitting.samples import (
     CASH,
     NOTHING_TO_TEST,
+    BoolArray,
     Exclusion,
     FloatArray,
     IntArray,
@@ -336,7 +337,6 @@ def scenario_results(
         N of the formulas, by scenario.
     """
     ordered = samples(trials)
-    days_per_year = _days_per_year(trials)
     found: dict[str | None, ScenarioResult] = {}
     for group in _groups(ordered):
         heed()
@@ -348,7 +348,7 @@ def scenario_results(
         measured = measure_moments(daily, counts, settings.blocks)
         heed()
         context = _Context(
-            trials, settings, daily, counts, measured, n_tried, n_counted, days_per_year
+            trials, settings, daily, counts, measured, n_tried, n_counted, _DaysPerYear(trials)
         )
         found.update((result.scenario, result) for result in context.results(group))
     return [found[sample.scenario] for sample in ordered]
@@ -404,7 +404,7 @@ class _Context:
     measured: Measured
     n_tried: int
     n_counted: Mapping[str | None, int]
-    days_per_year: float
+    days_per_year: "_DaysPerYear"
 
     def results(self, group: Sequence[Sample]) -> list[ScenarioResult]:
         """Return the statistics of each scenario of the group."""
@@ -484,7 +484,7 @@ class _Context:
 
     def _bars_per_year(self, sample: Sample) -> float:
         """Return the (daily) bars a year; of calendars that differ, what they have in common."""
-        given, index = self.days_per_year, self.trials.index
+        given, index = self.days_per_year.of(sample.columns), self.trials.index
         if not sample.calendars or sample.periods is None:
             return given
         first, last = sample.periods[[0, -1]] + sample.start
@@ -562,9 +562,32 @@ class _Context:
         return intervals
 
 
-def _days_per_year(trials: Trials) -> float:
-    """Return the (daily) bars a year: intraday, the given bars a year over those of a usual day."""
-    days = day_starts(trials.index)
-    if days is None:
-        return trials.periods_per_year
-    return trials.periods_per_year / float(np.median(np.diff(days, append=len(trials.index))))
+class _DaysPerYear:
+    """How many (daily) bars a year has: intraday, the bars a year over those of a usual day."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+        self._found: dict[tuple[float, str | None], float] = {}
+
+    def of(self, columns: IntArray) -> float:
+        """Return those of some runs; where their data differ, those of the fewest.
+
+        What the runs have in common are the bars of the one that has least of them.
+        """
+        trials = self._trials
+        kinds = {
+            (trials.runs[column].periods_per_year or trials.periods_per_year, calendar): column
+            for column in columns.tolist()
+            for calendar in [trials.runs[column].calendar]
+        }
+        for kind, column in kinds.items():
+            if kind not in self._found:
+                self._found[kind] = self._count(kind[0], trials.own_bars(column))
+        return min((self._found[kind] for kind in kinds), default=trials.periods_per_year)
+
+    def _count(self, periods_per_year: float, own_bars: BoolArray | None) -> float:
+        index = self._trials.index if own_bars is None else self._trials.index[own_bars]
+        days = day_starts(index, self._trials.session_end)
+        if days is None:
+            return periods_per_year
+        return periods_per_year / float(np.median(np.diff(days, append=len(index))))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from backtest_batch.analysis.overfitting.multiple_tests import LEVEL
 from backtest_batch.analysis.overfitting.samples import NOTHING_TO_TEST
-from backtest_batch.core.engine.calendar import name_of_bars
+from backtest_batch.core.engine.frequency import name_of_bars
 
 MIN_YEARS = 250 / 252
 """A shorter time is no basis for a verdict: the error of an annual Sharpe ratio is about one over

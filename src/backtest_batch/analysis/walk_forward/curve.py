@@ -362,11 +362,14 @@ class Series:
         Timestamps of the bars.
     periods_per_year
         Bars a year.
+    session_end
+        Where the market's days end, ``HH:MM``; None is midnight.
     """
 
     returns: FloatArray
     index: pd.DatetimeIndex
     periods_per_year: float
+    session_end: str | None = None
 
 
 def sharpe_intervals(
@@ -411,8 +414,8 @@ def sharpe_intervals(
 
 
 def _daily(series: Series) -> Series:
-    """Compound intraday returns to days."""
-    starts = day_starts(series.index)
+    """Compound intraday returns to sessions."""
+    starts = day_starts(series.index, series.session_end)
     if starts is None:
         return series
     returns = np.multiply.reduceat(1.0 + series.returns, starts) - 1.0

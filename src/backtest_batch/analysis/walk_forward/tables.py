@@ -376,7 +376,12 @@ def _figures(walk: ScenarioWalk) -> _Figures:
         curve=curve,
         metrics=metrics,
         series=tuple(
-            Series(returns=item, index=index, periods_per_year=runs.periods_per_year)
+            Series(
+                returns=item,
+                index=index,
+                periods_per_year=runs.periods_per_year,
+                session_end=runs.session_end,
+            )
             for item in returns
         ),
     )

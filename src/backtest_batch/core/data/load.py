@@ -39,6 +39,7 @@ from backtest_batch.core.data.universe import (
     read_members,
 )
 from backtest_batch.core.data.wording import check_known, printable_name
+from backtest_batch.core.engine.sessions import session_end_text
 from backtest_batch.errors import DataError
 
 LOG = logging.getLogger("backtest_batch.market")
@@ -179,9 +180,10 @@ def _built(source: Source, wanted: tuple[str, ...] | None) -> Assembly:
     else:
         built = Assembly(panel=reading.panel.of_symbols(order), notes=())
     with _named(source):
-        check_frequency(built.panel.index, source.freq)
+        end = session_end_text(source.session_end)
+        lengths = check_frequency(built.panel.index, source.freq, end)
         _check_fields(source, built.panel)
-    notes = (*reading.notes, *said, *built.notes)
+    notes = (*reading.notes, *said, *built.notes, *lengths)
     return _with_side_files(source, replace(built, notes=notes), reading.available)
 
 

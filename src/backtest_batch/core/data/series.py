@@ -23,7 +23,7 @@ from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.core.data.wording import printable_name
-from backtest_batch.core.engine.calendar import periods_per_year_from
+from backtest_batch.core.engine.frequency import periods_per_year_from
 from backtest_batch.errors import ConfigurationError, DataError, DataNotFoundError
 
 KINDS: Mapping[str, type[Files]] = {

@@ -15,9 +15,12 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.arrays import FIELDS, FloatArray, IntArray
+from backtest_batch.config.rebalance import seconds_text
 from backtest_batch.core.data.bars import moment_text
 from backtest_batch.core.data.timestamps import stamps_of
 from backtest_batch.core.data.wording import Wording
+from backtest_batch.core.engine.frequency import AUTO, Frequency, find_frequency, freq_seconds
+from backtest_batch.core.engine.sessions import SECONDS_A_DAY, session_days
 from backtest_batch.errors import DataError
 
 LARGE_MOVE = 0.5
@@ -343,51 +346,78 @@ def _wanders(values: FloatArray) -> bool:
     return bool(far >= LEAST_WANDERING * np.mean(np.diff(held) ** 2) > 0)
 
 
-_MINUTE = 60 * 10**9
+def check_frequency(
+    index: pd.DatetimeIndex, freq: str, session_end: str | None = None
+) -> tuple[str, ...]:
+    """Check that the bars are as far apart as ``freq`` says; return what should be said about it.
 
-
-def check_frequency(index: pd.DatetimeIndex, freq: Literal["1d", "5min"]) -> None:
-    """Check that the bars are as far apart as ``freq`` says.
-
-    ``1d`` is at most one bar a calendar day, in the time zone of the index; weekends and holidays
-    do not matter. ``5min`` is bars at least five minutes apart, several on some day.
+    ``1d`` is at most one bar a session, in the time zone of the index; weekends and holidays do not
+    matter. ``5min`` is bars at least five minutes apart. Bars that are further apart than declared
+    are used, and said. With ``auto`` only a few days with several bars among daily ones are
+    refused: more often than not they are a quote of today, or rows that do not belong there.
 
     Raises
     ------
     DataError
-        When they are not; says on how many days, or how close the bars stand.
+        When bars are closer together; says on how many days, or how close they stand.
     """
-    days = index.tz_localize(None).normalize()
-    n_days = len(days.unique())
-    if freq == "1d" and n_days < len(index):
-        counts = days.value_counts(sort=False)
-        crowded = counts[counts > 1]
-        first = crowded.index.min()
+    found = find_frequency(index, session_end)
+    if freq == AUTO:
+        if found.has_strays and not found.is_intraday:
+            raise DataError(
+                f"most days have one bar, but {_crowded(index, found, session_end)}; take out the "
+                "bars that do not belong there, or declare their distance with `data.freq=1h`"
+            )
+        return ()
+    declared = freq_seconds(freq)
+    other = "`data.freq=auto` takes bars as they are"
+    if declared >= SECONDS_A_DAY and found.n_crowded:
         raise DataError(
-            f"`data.freq=1d` is at most one bar a day, but {first.date()} has "
-            f"{int(crowded.loc[first]):,} bars ({len(crowded):,} of {n_days:,} days have several); "
-            "`data.freq=5min` is for intraday bars"
+            f"`data.freq={freq}` is at most one bar a day, but "
+            f"{_crowded(index, found, session_end)}; {other}"
         )
-    if freq == "5min":
-        if n_days == len(index):
-            raise DataError(
-                f"`data.freq=5min` needs several bars a day, but the {len(index):,} bars lie on "
-                f"{n_days:,} days; `data.freq=1d` is for daily bars"
-            )
-        steps = np.diff(stamps_of(index)[0])
-        if steps.min() < 5 * _MINUTE:
-            row = int((steps < 5 * _MINUTE).argmax())
-            raise DataError(
-                "`data.freq=5min` is bars at least 5 minutes apart, but those at "
-                f"{moment_text(index[row])} and {moment_text(index[row + 1])} are "
-                f"{_minutes(steps[row] / _MINUTE)} apart; bars of another length are not read: "
-                "combine them, as `frame.resample('5min', closed='right', label='right').last()` "
-                "does with closes"
-            )
+    usual = freq_seconds(found.freq)
+    closer = _closer(index, declared)
+    if usual < 0.75 * declared:
+        raise DataError(
+            f"`data.freq={freq}`, but most bars are {found.freq} apart{closer}; {other}"
+        )
+    if closer and declared < SECONDS_A_DAY:
+        return (f"`data.freq={freq}`, but a few bars are closer together{closer}",)
+    if usual > 1.25 * declared and len(index) > 2:
+        return (
+            f"`data.freq={freq}`, but most bars are {found.freq} apart: they are taken as they "
+            f"are, about {found.per_year:,.0f} a year",
+        )
+    return ()
 
 
-def _minutes(number: float) -> str:
-    return f"{number:g} minute{'' if number == 1 else 's'}"
+def _crowded(index: pd.DatetimeIndex, found: Frequency, session_end: str | None) -> str:
+    """Say which day has several bars, and how many days do."""
+    days = session_days(index, session_end)
+    first = pd.Timestamp(int(found.crowded_day or 0), unit="D").date()
+    n_bars = int(np.count_nonzero(days == found.crowded_day))
+    share = f"{found.n_crowded:,} of {found.n_sessions:,} days have several"
+    return f"{first} has {n_bars:,} bars ({share})"
+
+
+def _closer(index: pd.DatetimeIndex, seconds: float) -> str:
+    """Name the first bars that are closer together than a length, and count them."""
+    steps = np.diff(stamps_of(index)[0]) / 10**9
+    rows = np.flatnonzero(steps < seconds)
+    if len(rows) == 0:
+        return ""
+    first = rows[0]
+    return (
+        f": those at {moment_text(index[first])} and {moment_text(index[first + 1])} are "
+        f"{_apart(steps[first])} apart ({len(rows):,} of {len(steps):,})"
+    )
+
+
+def _apart(seconds: float) -> str:
+    if seconds < 1 or seconds != int(seconds):
+        return f"{seconds:g} seconds"
+    return seconds_text(int(seconds))
 
 
 Adjusted = Literal["auto", True, False]

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy.typing as npt
 
 from backtest_batch.arrays import FloatArray
-from backtest_batch.core.engine.calendar import SESSIONS_PER_YEAR
+from backtest_batch.core.engine.frequency import periods_per_year_of
 from backtest_batch.core.engine.simulation import Simulation
 from backtest_batch.core.numbers import BASIS_POINT, kernel_input
 
@@ -424,8 +424,6 @@ __all__ = [
     "worked_out",
 ]
 
-BARS_PER_SESSION = {"1d": 1, "5min": 78}
-
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {metric.name: metric for metric in (*RESULT, *EXECUTION)}
 )
@@ -491,25 +489,6 @@ def metrics_given(known: Collection[str]) -> tuple[str, ...]:
 
 EQUITY_METRICS = metrics_given((BENCHMARK,))
 """Those result metrics that need no more than the paths of equity and of a benchmark."""
-
-
-def periods_per_year_of(freq: str) -> float:
-    """Return the bars a year of data of this frequency.
-
-    Parameters
-    ----------
-    freq
-        ``1d`` (252) or ``5min`` (252 sessions of 78 bars).
-
-    Raises
-    ------
-    ValueError
-        When it is another one.
-    """
-    if freq not in BARS_PER_SESSION:
-        allowed = ", ".join(BARS_PER_SESSION)
-        raise ValueError(f"freq must be one of {allowed}, but got {freq!r}.")
-    return float(SESSIONS_PER_YEAR * BARS_PER_SESSION[freq])
 
 
 def result_metrics(

@@ -10,6 +10,8 @@ from backtest_batch.core.data.bars import Gaps
 from backtest_batch.core.data.gains import Gains
 from backtest_batch.core.data.tables import Reading
 from backtest_batch.core.data.wording import read_symbols_file
+from backtest_batch.core.engine.frequency import AUTO, freq_text
+from backtest_batch.core.engine.sessions import session_end_text
 
 SIDE_KEYS = ("universe", "delisting_returns", "features", "features_lag")
 """Parameters that name files beside the prices, which :func:`.load_panel` reads."""
@@ -28,7 +30,11 @@ class Source(ABC):
     exclude
         Symbols to leave out.
     freq
-        Length of a bar: ``1d`` is at most one bar a calendar day, ``5min`` one in five minutes.
+        Length of a bar: ``auto`` finds it, ``1d`` is at most one bar a session, ``5min`` one in
+        five minutes; s, min, h, d, w and mo are the units.
+    session_end
+        When the market's day ends, ``HH:MM`` on the clock of the bars; None is midnight. A bar at
+        that very time begins the next day.
     missing
         A NaN inside a series: ``error`` refuses it, ``ffill`` repeats the last close.
     missing_limit
@@ -69,7 +75,8 @@ class Source(ABC):
     symbols: list[str] | None = None
     symbols_file: str | None = None
     exclude: list[str] | None = None
-    freq: Literal["1d", "5min"] = "1d"
+    freq: str = AUTO
+    session_end: str | int | None = None
     missing: Literal["error", "ffill"] = "error"
     missing_limit: int = 5
     values: Literal["prices", "returns"] = "prices"
@@ -91,7 +98,9 @@ class Source(ABC):
             )
         if self.symbols is not None and not list(self.symbols):
             raise ValueError("`symbols` must name at least one symbol, but got symbols=[].")
-        self.check_choice("freq", ("1d", "5min"))
+        # Equal texts have one spelling, which is the one that is recorded.
+        object.__setattr__(self, "freq", freq_text(self.freq))
+        object.__setattr__(self, "session_end", session_end_text(self.session_end))
         self.check_choice("delisting", ("liquidate_at_last", "error"))
         Gaps(missing=self.missing, missing_limit=self.missing_limit)
         _ = self.gains
@@ -152,6 +161,8 @@ class Source(ABC):
         """Return the constructor's arguments that decide the content of the panel."""
         # A cut at end_date decides whether a series ends early: load_panel looks at `delisting`.
         beside = {"symbols", "symbols_file", "delisting", *SIDE_KEYS, *without}
+        if self.session_end is None:
+            beside.add("session_end")
         return {
             item.name: getattr(self, item.name)
             for item in dataclass_fields(self)

@@ -13,12 +13,13 @@ from backtest_batch.core.data.bars import SymbolBars
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.tables import Reading
 from backtest_batch.core.data.timestamps import stamps_of
+from backtest_batch.core.engine.frequency import AUTO, freq_seconds
 
 _GENERATOR = 1
 """Version of the generator: raised whenever the same parameters would draw other prices."""
 
 _DAYS_PER_YEAR = 252
-_BARS_PER_SESSION = 78
+_SESSION_MINUTES = 390
 _OVERNIGHT_SHARE = 0.2
 _VOLUME = 1_000_000.0
 
@@ -27,7 +28,7 @@ _VOLUME = 1_000_000.0
 class Synthetic(Source):
     """Seeded random prices: open, high, low, close and volume, every price positive.
 
-    With dt = 1/252 of a year (1/(252*78) for 5min bars), the log return of asset i on bar t is
+    With dt = 1/252 of a year (1/(252*78) for ``freq=5min``), the log return of asset i on bar t is
 
         x_ti = (drift - volatility^2 / 2) dt + volatility sqrt(dt) g_t
                [skill s_(t-1)i + sqrt(1 - skill^2) (sqrt(correlation) m_t + sqrt(1 - correlation)
@@ -47,8 +48,9 @@ class Synthetic(Source):
     long/short book on 60-bar momentum has a Sharpe ratio of about 3 before costs.
 
     Timestamps: business days; for 5min bars 09:35, 09:40, ..., 16:00, the ends of the 78 bars of a
-    session. They have no time zone. Each component has a stream of random numbers of its own, so
-    that changing ``skill`` or ``regimes`` leaves the noise as it was.
+    session. Any number of minutes that divides the 390 of a session will do; ``auto`` is ``1d``.
+    They have no time zone. Each component has a stream of random numbers of its own, so that
+    changing ``skill`` or ``regimes`` leaves the noise as it was.
 
     Parameters
     ----------
@@ -88,6 +90,7 @@ class Synthetic(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._bars_per_session()
         for name, least in (
             ("seed", 0),
             ("n_assets", 1),
@@ -138,14 +141,31 @@ class Synthetic(Source):
         ]
         return Reading(available=symbols, bars=bars, in_order=True)
 
+    @property
+    def _is_daily(self) -> bool:
+        return self.freq in (AUTO, "1d")
+
+    def _bars_per_session(self) -> int:
+        if self._is_daily:
+            return 1
+        minutes = freq_seconds(self.freq) / 60
+        if minutes != int(minutes) or _SESSION_MINUTES % minutes:
+            raise ValueError(
+                "`freq` must be auto, 1d or minutes that divide the 390 of a session (1min, 5min, "
+                f"30min), but got freq={self.freq}."
+            )
+        return int(_SESSION_MINUTES / minutes)
+
     def _stamps(self) -> IntArray:
         first = pd.Timestamp(self.start).tz_localize(None).normalize()
-        if self.freq == "1d":
-            return stamps_of(pd.bdate_range(first, periods=self.n_bars))[0]
-        sessions = math.ceil(self.n_bars / _BARS_PER_SESSION)
+        bars = self._bars_per_session()
+        sessions = math.ceil(self.n_bars / bars)
         days, _ = stamps_of(pd.bdate_range(first, periods=sessions))
+        if self._is_daily:
+            return days
         minute = 60 * 10**9
-        ends = (9 * 60 + 35 + 5 * np.arange(_BARS_PER_SESSION, dtype=np.int64)) * minute
+        length = _SESSION_MINUTES // bars
+        ends = (9 * 60 + 30 + length * np.arange(1, bars + 1, dtype=np.int64)) * minute
         return (days[:, None] + ends).reshape(-1)[: self.n_bars]
 
     def _fields(self) -> dict[str, FloatArray]:
@@ -153,7 +173,7 @@ class Synthetic(Source):
             np.random.default_rng(child) for child in np.random.SeedSequence(self.seed).spawn(4)
         )
         shape = (self.n_bars, self.n_assets)
-        per_year = _DAYS_PER_YEAR * (1 if self.freq == "1d" else _BARS_PER_SESSION)
+        per_year = _DAYS_PER_YEAR * self._bars_per_session()
         bar_volatility = self.volatility / math.sqrt(per_year)
         returns = math.sqrt(self.correlation) * noise.standard_normal((self.n_bars, 1))
         returns = returns + math.sqrt(1 - self.correlation) * noise.standard_normal(shape)

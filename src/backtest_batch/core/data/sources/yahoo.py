@@ -12,9 +12,25 @@ from backtest_batch.core.data.bars import SymbolBars
 from backtest_batch.core.data.cache import cache_dir, own_cache_dir
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.tables import Reading, bars_of_frames
+from backtest_batch.core.engine.frequency import AUTO
 from backtest_batch.errors import DataError, DataNotFoundError
 
-_INTERVALS = {"1d": "1d", "5min": "5m"}
+_INTERVALS = {
+    AUTO: "1d",
+    "1min": "1m",
+    "2min": "2m",
+    "5min": "5m",
+    "15min": "15m",
+    "30min": "30m",
+    "1h": "1h",
+    "90min": "90m",
+    "1d": "1d",
+    "5d": "5d",
+    "1w": "1wk",
+    "1mo": "1mo",
+    "3mo": "3mo",
+}
+"""What Yahoo calls the lengths of bars that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +51,7 @@ class Yahoo(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_choice("freq", tuple(_INTERVALS))
         if self.symbols is None and self.symbols_file is None:
             raise ValueError("`symbols` or `symbols_file` must be given for data=yahoo.")
         start, end = _day("start", self.start), _day("end", self.end)

@@ -1,0 +1,396 @@
+"""How long bars are, and how many of them a year has: declared, and found from the timestamps.
+
+What is found stands on sessions and not on the time from the first to the last bar: holidays, gaps
+in the data, half days and days that are cut off at the ends change nothing.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.config.rebalance import seconds_text
+from backtest_batch.core.engine.sessions import (
+    SECONDS_A_DAY,
+    session_days,
+    ticks_per_day,
+    ticks_per_second,
+)
+
+SESSIONS_PER_YEAR = 252
+"""Days of trading in a year of a stock exchange."""
+
+LARGEST_DISAGREEMENT = 0.05
+"""Fraction by which the bars a year of an index may differ from an assumed number unsaid."""
+
+AUTO = "auto"
+"""The length of bars, where it is to be found from their timestamps."""
+
+USUAL_FREQ = "1d"
+"""The length of bars where nothing is said of it."""
+
+ASSUMED = {USUAL_FREQ: float(SESSIONS_PER_YEAR), "5min": float(SESSIONS_PER_YEAR * 78)}
+"""Bars a year that a length of bars stands for when no number is recorded: a stock exchange's."""
+
+_DAYS_PER_YEAR = 365.25
+_SECONDS_OF = {"s": 1, "min": 60, "h": 3_600}
+_MONTH_DAYS = _DAYS_PER_YEAR / 12
+_WEEKEND = 5
+"""Days of the week from this one on (Monday is 0)."""
+_OPEN_DAYS = {5: 252.0, 7: 365.0}
+"""Sessions a year of markets that are open on so many days of the week."""
+_WEEKS_PER_YEAR = 52.0
+_LONGEST_HOLIDAYS_DAYS = 10
+"""A longer time between bars is a gap in the data, and no part of what is counted."""
+_SHORTEST_SPAN_DAYS = 90
+"""Over a shorter span, days that are missing are holidays rather than days without trading."""
+_FEWEST_WEEKS = 4
+"""After so many weeks without it a weekday is one on which the market is closed."""
+_ENOUGH = 0.85
+"""Share of its bars, or days, that data with gaps must have to be taken for what it usually is."""
+_STRAY = 0.1
+"""A smaller share of days with several bars is a fault of daily data, and no bars within days."""
+_SHORTEST_SAID_DAYS = 14
+
+_FREQ = re.compile(r"(\d*)(mo|min|s|h|d|w)")
+_MEANT = {
+    **dict.fromkeys(("m", "t", "minute", "minutely", "minutes"), "min"),
+    **dict.fromkeys(("hour", "hourly", "hours", "hr"), "h"),
+    **dict.fromkeys(("day", "daily", "days", "b"), "d"),
+    **dict.fromkeys(("week", "weekly", "weeks", "wk"), "w"),
+    **dict.fromkeys(("month", "monthly", "months", "me", "ms", "bme"), "mo"),
+}
+_MONTHS = (1, 2, 3, 4, 6, 12, 24, 36, 60, 120)
+_WEEKS = (1, 2, 3, 4)
+
+
+@cache
+def freq_text(text: str) -> str:
+    """Return the length of a bar in its one spelling: ``5min``, ``1h``, ``1d``, ``1mo``, ``auto``.
+
+    Raises
+    ------
+    ValueError
+        When it is none; names what is allowed, and what may have been meant.
+    """
+    given = text.strip()
+    if given == AUTO:
+        return AUTO
+    found = _FREQ.fullmatch(given if given.endswith("M") else given.lower())
+    if found is None or found[1].startswith("0"):
+        raise ValueError(
+            f"`freq` must be {AUTO} or a length such as 1min, 5min, 1h, 1d, 1w or 1mo"
+            f"{_hint(given)}, but got freq={text}."
+        )
+    n, unit = int(found[1] or "1"), found[2]
+    if unit in _SECONDS_OF and (n * _SECONDS_OF[unit]) % SECONDS_A_DAY:
+        return seconds_text(n * _SECONDS_OF[unit])
+    if unit in _SECONDS_OF:
+        n, unit = n * _SECONDS_OF[unit] // SECONDS_A_DAY, "d"
+    if unit == "d" and n % 7 == 0:
+        n, unit = n // 7, "w"
+    return f"{n}{unit}"
+
+
+def _hint(text: str) -> str:
+    parts = re.fullmatch(r"(\d*)\s*(.*)", text, re.DOTALL)
+    assert parts is not None
+    count = parts[1] or "1"
+    if parts[2] == "m":
+        return f" (did you mean {count}min or {count}mo?)"
+    if parts[2] == "M":
+        return f" (did you mean {count}mo?)"
+    meant = _MEANT.get(parts[2].lower())
+    return "" if meant is None else f" (did you mean {count}{meant}?)"
+
+
+def freq_seconds(freq: str) -> float:
+    """Return the length of a bar in seconds; a month is a twelfth of 365.25 days."""
+    found = _FREQ.fullmatch(freq)
+    assert found is not None
+    days = {"d": 1.0, "w": 7.0, "mo": _MONTH_DAYS}
+    n, unit = int(found[1]), found[2]
+    return n * (_SECONDS_OF[unit] if unit in _SECONDS_OF else days[unit] * SECONDS_A_DAY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frequency:
+    """What the timestamps of bars say about their length.
+
+    Attributes
+    ----------
+    freq
+        The length of most bars.
+    per_year
+        Bars a year; None where there are fewer than two bars.
+    how
+        What this number was made of, in words.
+    n_crowded, n_sessions
+        Sessions with several bars, and all of them.
+    crowded_day
+        The first session with several bars, in days since 1970.
+    """
+
+    freq: str
+    per_year: float | None
+    how: str
+    n_crowded: int
+    n_sessions: int
+    crowded_day: int | None
+
+    @property
+    def is_intraday(self) -> bool:
+        """Whether a usual session has several bars."""
+        return freq_seconds(self.freq) < SECONDS_A_DAY
+
+    @property
+    def has_strays(self) -> bool:
+        """Whether a few days of daily bars have several."""
+        return 0 < self.n_crowded < _STRAY * self.n_sessions
+
+
+def find_frequency(index: pd.DatetimeIndex, session_end: str | None = None) -> Frequency:
+    """Return how long the bars of an index are, and how many a year has.
+
+    252 for a market that is open on five days of the week, 365 for one that never closes, 52 for
+    weeks, 12 for months, 4 for quarters, 1 for years. Within sessions: the bars of a usual session
+    times the sessions of a year, 252 or 365. Where the number differs from session to session, a
+    time of day belongs to the session when at least half of those that are open then have a bar; so
+    a few missing bars change nothing, and a break at noon is none of them. A session of a few bars
+    counts as the part that it is, so that Sunday evening and Friday make one day. Where more than
+    15 % of the bars, or of the sessions, are missing, what is there is counted instead.
+
+    Parameters
+    ----------
+    index
+        Timestamps of the bars, strictly increasing.
+    session_end
+        Where sessions end, ``HH:MM``; None is midnight.
+    """
+    days = session_days(index, session_end)
+    starts = np.flatnonzero(np.r_[True, days[1:] != days[:-1]][: len(days)])
+    counts = np.diff(starts, append=len(days))
+    crowded = np.flatnonzero(counts > 1)
+    freq, per_year, how = USUAL_FREQ, None, ""
+    if len(index) < 2:
+        pass
+    elif len(crowded) <= len(starts) / 2:
+        freq, per_year, how = _of_days(days[starts])
+        if len(crowded) >= _STRAY * len(starts):
+            mean = float(f"{len(index) / len(starts):.4g}")
+            per_year, how = per_year * mean, f"{mean:g} bars a session on average, {how}"
+            freq = _length_within(index, starts)
+    else:
+        freq, per_year, how = _of_sessions(index, days, starts, counts)
+    return Frequency(
+        freq=freq,
+        per_year=per_year,
+        how=how,
+        n_crowded=len(crowded),
+        n_sessions=len(starts),
+        crowded_day=int(days[starts[crowded[0]]]) if len(crowded) else None,
+    )
+
+
+def periods_per_year_from(index: pd.DatetimeIndex, session_end: str | None = None) -> float | None:
+    """Return the bars a year by which results on this index are annualised.
+
+    See :func:`find_frequency`; None where there are fewer than two bars.
+    """
+    return find_frequency(index, session_end).per_year
+
+
+def _of_days(days: IntArray) -> tuple[str, float, str]:
+    """Return length, bars a year and how, of bars that are at most one a session."""
+    steps = np.diff(days)
+    usual = float(np.median(steps))
+    if float(np.median(_open_steps(days))) < 1.5:
+        open_days, sessions = _sessions_a_year(days, np.ones(len(days)))
+        return "1d", sessions, _days_text(open_days) if open_days else "as many as are counted"
+    mean = float(np.mean(steps[steps <= 1.75 * usual]))
+    lengths = {f"{n}mo": (n * _MONTH_DAYS, 12 / n) for n in _MONTHS}
+    lengths |= {f"{n}w": (n * 7.0, _WEEKS_PER_YEAR / n) for n in _WEEKS}
+    freq = min(lengths, key=lambda name: abs(np.log(mean / lengths[name][0])))
+    length, per_year = lengths[freq]
+    if abs(mean / length - 1.0) <= LARGEST_DISAGREEMENT:
+        return freq, per_year, f"bars of {freq}"
+    return f"{usual:.0f}d", float(f"{_DAYS_PER_YEAR / mean:.4g}"), "as many as are counted"
+
+
+def _open_steps(days: IntArray) -> IntArray:
+    """Return the days between bars, without weekends where there is no bar on any of them."""
+    if ((days + 3) % 7 >= _WEEKEND).any():
+        return np.diff(days)
+    dates = days.astype("datetime64[D]")
+    return np.busday_count(dates[:-1], dates[1:])
+
+
+def _of_sessions(
+    index: pd.DatetimeIndex, days: IntArray, starts: IntArray, counts: IntArray
+) -> tuple[str, float, str]:
+    """Return length, bars a year and how, of bars within sessions."""
+    whole = slice(1, -1) if len(counts) > 2 else slice(None)
+    usual = float(np.median(counts[whole]))
+    bars = usual
+    if np.mean(counts[whole] == usual) < 0.5:  # bars are missing here and there
+        slots = _slots_a_session(index, days, starts)
+        if usual <= slots and usual >= _ENOUGH * slots:
+            bars = slots
+    fill = np.minimum(1.0, counts / usual)
+    open_days, sessions = _sessions_a_year(days[starts][whole], fill[whole])
+    if open_days == 7:
+        how = f"{bars:g} bars a session x {sessions:g} days: the market never closes"
+    else:
+        how = f"{bars:g} bars a session x {sessions:g} sessions"
+    return _length_within(index, starts), bars * sessions, how
+
+
+def _length_within(index: pd.DatetimeIndex, starts: IntArray) -> str:
+    """Return the time between most bars of a session; the median where hardly two are equal."""
+    steps = np.diff(index.asi8)
+    within = np.ones(len(steps), dtype=np.bool_)
+    within[starts[1:] - 1] = False
+    lengths, times = np.unique(steps[within], return_counts=True)
+    ticks = float(lengths[times.argmax()])
+    if times.max() < 0.2 * times.sum():
+        ticks = float(np.median(steps[within]))
+    return seconds_text(max(1, round(ticks / ticks_per_second(index))))
+
+
+def _slots_a_session(index: pd.DatetimeIndex, days: IntArray, starts: IntArray) -> float:
+    """Return the median number of times of day that a session has, missing bars included."""
+    # Since midnight of the day on which the session ends; an evening before it is negative.
+    times = index.tz_localize(None).asi8 - days * int(ticks_per_day(index))
+    known, slot = np.unique(times, return_inverse=True)
+    ends = np.r_[starts[1:], len(index)] - 1
+    first, last = slot[starts], slot[ends]
+    later = first <= last  # clocks that are put back end a session before it began
+    change = np.zeros(len(known) + 1)
+    np.add.at(change, first[later], 1)
+    np.add.at(change, last[later] + 1, -1)
+    open_then = np.cumsum(change)[:-1]
+    belongs = np.bincount(slot, minlength=len(known)) >= 0.5 * open_then
+    before = np.r_[0, np.cumsum(belongs)]
+    slots = before[last[later] + 1] - before[first[later]]
+    whole = slice(1, -1) if len(slots) > 2 else slice(None)
+    return float(np.median(slots[whole])) if len(slots) else 0.0
+
+
+def _sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
+    """Return on how many days of the week the market is open, and its sessions a year.
+
+    Parameters
+    ----------
+    days
+        Days of the sessions, increasing.
+    fill
+        Part of a usual session that each of them has.
+
+    Returns
+    -------
+    tuple
+        The days are 0 where sessions follow no week, and a year has as many as are counted.
+    """
+    first, last = int(days[0]), int(days[-1])
+    seen = np.zeros(last - first + 1, dtype=np.bool_)
+    seen[days - first] = True
+    counted = ~_in_gaps(days)
+    weekday = (np.arange(first, last + 1) + 3) % 7
+    possible = np.bincount(weekday[counted], minlength=7)
+    held = np.bincount(weekday[seen], minlength=7)
+    parts = np.zeros(7)
+    for day in range(7):
+        if held[day] > 0 and held[day] >= possible[day] / 2:
+            parts[day] = np.median(fill[(days + 3) % 7 == day])
+        elif day < _WEEKEND and possible[day] < _FEWEST_WEEKS:
+            parts[day] = 1.0  # holidays, or a day that the data do not reach
+    for day, other in ((5, 6), (6, 5)):
+        if possible[day] == 0:  # who is open on one day of the weekend is so on both
+            parts[day] = round(parts[other])
+    open_days = round(float(parts.sum()))
+    n_days = int(counted.sum())
+    found = float(fill.sum()) / n_days * _DAYS_PER_YEAR
+    usual = _OPEN_DAYS.get(open_days, _WEEKS_PER_YEAR * open_days)
+    if open_days == 0 or (n_days >= _SHORTEST_SPAN_DAYS and found < _ENOUGH * usual):
+        return 0, float(f"{found:.4g}")
+    return open_days, usual
+
+
+def _in_gaps(days: IntArray) -> BoolArray:
+    """Return which days, from the first to the last one, lie in a long gap between two of them."""
+    gaps = np.zeros(int(days[-1] - days[0]) + 1, dtype=np.bool_)
+    for place in np.flatnonzero(np.diff(days) > _LONGEST_HOLIDAYS_DAYS):
+        gaps[days[place] - days[0] + 1 : days[place + 1] - days[0]] = True
+    return gaps
+
+
+def _days_text(open_days: int) -> str:
+    if open_days == 7:
+        return "a bar a day, and the market never closes"
+    return f"a bar a day on {open_days} days a week"
+
+
+def found_text(found: Frequency) -> str:
+    """Return how many bars a year were found, and how, in a line."""
+    return (
+        f"periods_per_year={found.per_year:,g} is taken from the index ({found.how}); volatility, "
+        "sharpe, cagr and all else that is annualised depend on it"
+    )
+
+
+def periods_per_year_of(freq: str) -> float:
+    """Return the bars a year of a stock exchange.
+
+    Parameters
+    ----------
+    freq
+        ``1d`` (252) or ``5min`` (252 sessions of 78 bars).
+
+    Raises
+    ------
+    ValueError
+        When it is another one: its bars a year are found from the timestamps.
+    """
+    if freq not in ASSUMED:
+        raise ValueError(f"freq must be one of {', '.join(ASSUMED)}, but got {freq!r}.")
+    return ASSUMED[freq]
+
+
+def disagreement(
+    index: pd.DatetimeIndex, periods_per_year: float, session_end: str | None = None
+) -> str | None:
+    """Return a sentence where an index has other bars a year than are assumed, else None.
+
+    Over less than two weeks nothing is said.
+    """
+    if len(index) < 2 or index[-1] - index[0] < pd.Timedelta(days=_SHORTEST_SAID_DAYS):
+        return None
+    found = find_frequency(index, session_end)
+    if found.per_year is None or _agree(found.per_year, periods_per_year):
+        return None
+    return (
+        f"the data has about {found.per_year:,.0f} bars a year, but periods_per_year is "
+        f"{periods_per_year:,g}: volatility, sharpe, cagr and all else that is annualised "
+        f"assumes the latter; periods_per_year={found.per_year:.0f} would fit"
+    )
+
+
+def _agree(found: float, assumed: float) -> bool:
+    return abs(found / assumed - 1.0) <= LARGEST_DISAGREEMENT
+
+
+def name_of_bars(periods_per_year: float) -> str:
+    """Return what bars are called that come this often a year: ``daily``; empty without a name."""
+    for number, tolerance, name in (
+        (1, 0.05, "yearly"),
+        (4, 0.05, "quarterly"),
+        (12, 0.05, "monthly"),
+        (52, 0.05, "weekly"),
+        (300, 0.25, "daily"),
+    ):
+        if abs(periods_per_year / number - 1.0) <= tolerance:
+            return name
+    return ""
