@@ -83,6 +83,7 @@ def test_a_form_that_can_be_read_in_one_way_is_read_and_said(tmp_path, name, cap
                 "`data.timestamp_format=%m/%d/%Y` reads 2 January 2020",
             ],
         ),
+        (["01/01/2020", "02/01/2020"], ["the timestamp '02/01/2020'", "reads 1 February 2020"]),
         (["01/02/03", "02/02/03"], ["in 3 ways", "%y/%m/%d"]),
         (["200101", "200102"], ["%Y%m` reads 1 January 2001", "%y%m%d` reads 1 January 2020"]),
         (["18262", "18263"], ["`data.timestamp_format=days`", "`data.timestamp_format=excel`"]),

@@ -171,12 +171,15 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
         return _closest(texts, candidates)
     wording = Wording(table=file)
     if len(distinct) > 1:
+        # 01/01/2020 is the same day either way, and would show nothing.
+        one, *others = distinct.values()
+        row = int(np.argmax(np.any([one.ne(other) for other in others], axis=0)))
         ways = " or ".join(
-            f"{_setting(wording, each)} reads {_shown(parsed.iloc[0])}"
+            f"{_setting(wording, each)} reads {_shown(parsed.iloc[row])}"
             for each, parsed in distinct.items()
         )
         raise DataError(
-            f"{file}: the timestamp {first!r}, and all the others, can be read in "
+            f"{file}: the timestamp {texts.iloc[row]!r}, and all the others, can be read in "
             f"{len(distinct)} ways: {ways}"
         )
     ((form, parsed),) = distinct.items()

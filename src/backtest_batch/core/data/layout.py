@@ -176,7 +176,10 @@ def looks_like_bars(columns: Sequence[str]) -> bool:
 
 
 _TIMESTAMP_NAMES = ("timestamp", "date", "datetime", "time")
-_OTHER_TIMES = ("unix", "caldt", "datadate", "tradedate", "window start")
+_OTHER_TIMES = (
+    *("unix", "epoch", "ts", "dt", "caldt", "datadate", "tradedate", "window start"),
+    *("datum", "fecha"),
+)
 _TIMES_OF_DAY = ("time", "time of day", "hour", "bar time")
 _SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
 _UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
