@@ -26,7 +26,7 @@ def mapped(tmp_path):
 @pytest.mark.parametrize("cells", [20_000_000, 100, 1])
 def test_row_groups_hold_all_values(mapped, tmp_path, monkeypatch, cells):
     monkeypatch.setattr(module, "_CELLS_AT_ONCE", cells)
-    monkeypatch.setattr(module, "_ROWS_HELD", 4)
+    monkeypatch.setattr(module, "_ROWS_MAPPED", 4)
     values, rows = mapped
     index = pd.date_range("2020-01-01", periods=50, freq="B", tz="UTC")
     batch = BatchReturns(index=index, rows=rows, benchmark_row=(10,) * 10)

@@ -29,7 +29,7 @@ KEYS = [
         "strategy=nope",
         "strategy=nope: there is no such choice; choose one of: custom, equal_weight",
     ),
-    ("data=nope", "data=nope: there is no such choice; choose one of: csv, parquet, sp500"),
+    ("data=nope", "data=nope: there is no such choice; choose one of: csv, excel"),
     ("experiment=nope", "experiment=nope: there is no such choice; choose one of: costs"),
     ("hydra/launcher=nope", "hydra/launcher=nope: there is no such choice; choose one of: basic"),
     ("strategy=3", "strategy=3: must be one of: custom, equal_weight"),
@@ -148,7 +148,7 @@ def test_all_keys_that_do_not_compose_are_listed(invoke, working_dir):
     assert ended.err.splitlines() == [
         "The configuration is invalid; nothing was run:",
         "  data=nope: there is no such choice; "
-        "choose one of: csv, parquet, sp500, stored, synthetic, yahoo",
+        "choose one of: csv, excel, parquet, sp500, sql, stored, synthetic, yahoo",
         "  comission_bps=1: is not a known key; did you mean commission_bps?",
         "  max_gross_exposure=abc: must be a number",
         "  top_n=x: must be a whole number",
