@@ -19,11 +19,12 @@ from backtest_batch.analysis.walk_forward.tables import (
     summary_table,
 )
 from backtest_batch.arrays import FloatArray
+from backtest_batch.batch.extras import Extra
 from backtest_batch.batch.judging import Compared
 from backtest_batch.batch.log import Stopwatch
 from backtest_batch.batch.provenance import user_tags
 from backtest_batch.batch.returns import BatchReturns, write_returns
-from backtest_batch.batch.session import TOP_ARTIFACTS, Extra, Session
+from backtest_batch.batch.session import TOP_ARTIFACTS, Session
 from backtest_batch.interrupt import heed
 from backtest_batch.records import Benchmark, RunResult, RunSpec
 from backtest_batch.report.best_params import RunDetails, best_rows, json_text

@@ -9,12 +9,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from backtest_batch.batch.extras import spool_extras
 from backtest_batch.batch.files import benchmark_metrics, verdict_fails, write_reports
 from backtest_batch.batch.judging import Compared, compare, record_walk
 from backtest_batch.batch.log import Stopwatch
 from backtest_batch.batch.provenance import dataset_info
 from backtest_batch.batch.resume import make_spool_folder, remove_spool_folder, spool_folders
-from backtest_batch.batch.session import Session, spool_extras
+from backtest_batch.batch.session import Session
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.interrupt import finished, heed
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Status

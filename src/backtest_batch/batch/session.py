@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from backtest_batch.batch.earlier import (
     with_in_sample,
     without_files,
 )
+from backtest_batch.batch.extras import Extra, record_extras
 from backtest_batch.batch.log import log_to
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import (
@@ -57,11 +57,10 @@ from backtest_batch.store.folders import (
     remove_abandoned,
     unwritable,
 )
-from backtest_batch.store.mlflow_run import BatchInfo, EquityCurve
+from backtest_batch.store.mlflow_run import BatchInfo
 from backtest_batch.store.process import this_process
 from backtest_batch.store.recorder import BackgroundRecorder, Recorder
 from backtest_batch.store.search import find_batch
-from backtest_batch.store.spool import Spool
 from backtest_batch.store.store import Store, StoreNotFoundError, open_store
 from backtest_batch.values import LOGGED_MESSAGE, cut
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask, benchmark_rows
@@ -69,63 +68,6 @@ from backtest_batch.workers.executor import ComputesChunks, group_runs
 from backtest_batch.workers.run_files import signature_of
 from backtest_batch.workers.settings import ExecutorSettings
 from backtest_batch.workers.watch import UNKNOWN
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extra:
-    """Curve and files that are added to a run after it was recorded.
-
-    Attributes
-    ----------
-    spec
-        The run.
-    curve
-        Its equity and drawdown, or None.
-    texts
-        Text files by name.
-    folder
-        Folder with further files, or None.
-    """
-
-    spec: RunSpec
-    curve: EquityCurve | None = None
-    texts: Mapping[str, str] = field(default_factory=dict)
-    folder: Path | None = None
-
-
-def record_extras(
-    recorder: Recorder, extras: Mapping[str, Extra], run_ids: Mapping[str, str]
-) -> None:
-    """Add extras, by run key, to the runs whose MLflow ids are given by run key.
-
-    Raises
-    ------
-    StoreError
-        When the store fails.
-    """
-    found = [(run_ids[key], extra) for key, extra in extras.items() if key in run_ids]
-    curves = {run_id: extra.curve for run_id, extra in found if extra.curve is not None}
-    if curves:
-        recorder.log_curves(curves)
-    recorder.add_files([(run_id, extra.texts, extra.folder) for run_id, extra in found])
-
-
-def spool_extras(spool: Spool, extras: Mapping[str, Extra]) -> None:
-    """Keep extras in a spool.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
-    for extra in extras.values():
-        if extra.curve is not None:
-            spool.add_curve(extra.spec, extra.curve)
-        spool.add_texts(extra.spec, extra.texts)
-        if extra.folder is not None:
-            later = spool.folder / "runs" / extra.spec.run_id / "later"
-            shutil.copytree(extra.folder, later, dirs_exist_ok=True)
-
 
 log = logging.getLogger("backtest_batch")
 

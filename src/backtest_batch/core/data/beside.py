@@ -13,8 +13,9 @@ import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data import csv_file, parquet_file
+from backtest_batch.core.data.column_names import plain
 from backtest_batch.core.data.csv_file import CsvFile
-from backtest_batch.core.data.layout import ColumnNames, find_timestamps, plain, some
+from backtest_batch.core.data.layout import ColumnNames, find_timestamps, some
 from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
 from backtest_batch.core.data.parquet_file import ParquetFile
 from backtest_batch.core.data.paths import find_files

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from backtest_batch.core.data.layout import CLOSE_LIKE, column_meaning, plain
+from backtest_batch.core.data.column_names import CLOSE_LIKE, column_meaning, plain
 from backtest_batch.core.data.number_text import tells_comma
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}

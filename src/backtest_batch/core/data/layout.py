@@ -1,179 +1,27 @@
 """Which column of a table is what: timestamp, symbol, field; long or wide."""
 
-import ast
 import difflib
-import functools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from backtest_batch.arrays import FIELDS
+from backtest_batch.core.data.column_names import (
+    CLOSE_LIKE,
+    PRICES,
+    column_meaning,
+    fields_by_symbol,
+    is_no_price,
+    looks_like_bars,
+    pair_of,
+    plain,
+    split_names,
+)
 from backtest_batch.core.data.suspicions import Adjusted, Choice, choose, none_adjusted
 from backtest_batch.core.data.wording import Wording
 from backtest_batch.errors import DataError
-
-CLOSE_LIKE = frozenset({"close", "adj_close", "last", "price"})
-"""Meanings of columns that may be an asset's closes."""
-
-PRICES = frozenset({"open", "high", "low", "adj_open", "adj_high", "adj_low", *CLOSE_LIKE})
-"""Meanings of columns of prices of one asset."""
-
-_FIELD_WORDS = {
-    "open": "open|open price|opening price|price open|px open",
-    "high": "high|high price|highest price|price high|px high",
-    "low": "low|low price|lowest price|price low|px low",
-    "close": "close|close price|closing price|price close|close last",
-    "volume": "volume|vol|px volume",
-}
-_LAST = (
-    "last|last price|price last|px last|price|prc|obs value|trade price|settle|settle price|"
-    "settlement|settlement price"
-)
-_OTHER_PRICES = "bid|ask|mid|vwap|prev close|previous close"
-_NO_PRICES = (
-    "tick volume|tickvol|real volume|total volume|quote volume|quote asset volume|base volume|"
-    "taker buy volume|taker buy quote volume|taker buy base asset volume|"
-    "taker buy quote asset volume|total traded quantity|shares traded|quantity|turnover|"
-    "open interest|open int|openint|dividend|dividends|dividend amount|div cash|ex dividend|"
-    "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|"
-    "capital gains|trades|trade count|"
-    "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
-    "market cap|marketcap|total assets|net assets|ignore|time|open time|close time|per|period|unix"
-)
-
-_MEANINGS = (
-    {word: field for field, words in _FIELD_WORDS.items() for word in words.split("|")}
-    | {
-        f"{adjusted} {word}": f"adj_{field}"
-        for field, words in _FIELD_WORDS.items()
-        for word in words.split("|")
-        for adjusted in ("adj", "adjusted")
-    }
-    | dict.fromkeys(("adjclose", "adjusted", "close adj", "close adjusted"), "adj_close")
-    | dict.fromkeys(_LAST.split("|"), "last")
-    | dict.fromkeys(_OTHER_PRICES.split("|"), "price")
-    | dict.fromkeys(_NO_PRICES.split("|"), "no price")
-)
-
-# 4. close (Alpha Vantage), <CLOSE> (Stooq, MetaTrader), Adj Close** (Yahoo's pages).
-_ORNAMENT = re.compile(
-    r"^#\s*|^\d+[.:]\s*|[<>*\ufeff]|\s*[(\[](?:usd|eur|gbp|chf|jpy|[$\u20ac\u00a3\u00a5])[)\]]$",
-    re.I,
-)
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_GAP = re.compile(r"[\s_./-]+")
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def plain(name: str) -> str:
-    """Return a name in small letters and single spaces: ``adjClose`` is ``adj close``."""
-    return _GAP.sub(" ", _HUMP.sub(" ", _ORNAMENT.sub("", name.strip()))).strip().casefold()
-
-
-def column_meaning(name: str) -> str | None:
-    """Return what a column of this name holds; None when the name says nothing.
-
-    A field of a panel; ``adj_close`` and the other adjusted fields; ``last`` for what may be closes
-    by another name (last, price, settle); ``price`` for other prices (bid, vwap); ``no price`` for
-    counts, dividends and the like.
-    """
-    short = plain(name)
-    found = _MEANINGS.get(short)
-    if found is None and short.startswith("volume "):  # Volume USDT
-        return "no price"
-    return found
-
-
-def pair_of(column: str) -> tuple[str, str] | None:
-    """Return the two labels of a column that pandas wrote as ``('Close', 'AAPL')``.
-
-    None when it is no such text. A level that says nothing is empty.
-    """
-    if not (column.startswith("(") and column.endswith(")")) or len(column) > 1_000:
-        return None
-    try:
-        labels = ast.literal_eval(column)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    if not (isinstance(labels, tuple) and len(labels) == 2):
-        return None
-    first, second = ("" if str(each).startswith("Unnamed: ") else str(each) for each in labels)
-    return first.strip(), second.strip()
-
-
-def fields_by_symbol(
-    pairs: Sequence[tuple[str, str]],
-) -> list[tuple[str, str]] | None:
-    """Return (field's label, symbol) of labels that pair fields with symbols, in either order.
-
-    None when neither level holds fields alone, or both do and cannot be told apart.
-    """
-    sides = []
-    for side in (0, 1):
-        meanings = {column_meaning(pair[side]) for pair in pairs}
-        if None not in meanings and meanings & CLOSE_LIKE:
-            sides.append(side)
-    if len(sides) != 1:
-        return None
-    (field,) = sides
-    return [(pair[field], pair[1 - field]) for pair in pairs]
-
-
-def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
-    """Return (field's label, symbol) of names such as ``AAPL.Close`` and ``Volume_MSFT``.
-
-    None when not all names begin, or end, with a field, or there is but one field.
-    """
-    for at_front in (True, False):
-        pairs = [_split(column, at_front=at_front) for column in columns]
-        known = [pair for pair in pairs if pair is not None]
-        meanings = {column_meaning(field) for field, _ in known}
-        # Open Text and Change Healthcare are companies: one field each tells nothing.
-        several = len({symbol for _, symbol in known}) < len(known)
-        if len(known) == len(pairs) and len(meanings) > 1 and (several or meanings & CLOSE_LIKE):
-            return known
-    return None
-
-
-def is_no_price(column: str) -> bool:
-    """Return whether a column holds no prices by its name: ``Dividends``, ``AAPL_Volume``."""
-    if column_meaning(column) in ("volume", "no price"):
-        return True
-    front, back = (_split(column, at_front=at_front) for at_front in (True, False))
-    # Change Healthcare is a company.
-    return (front is not None and column_meaning(front[0]) == "volume") or (
-        back is not None and column_meaning(back[0]) in ("volume", "no price")
-    )
-
-
-def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
-    cuts: Iterable[re.Match[str]] = re.finditer(r"[\s_.|/:-]", column.strip())
-    # The longest field: Adj Close AAPL, not Adj.
-    for cut in sorted(cuts, key=lambda cut: cut.start(), reverse=at_front):
-        front, back = column.strip()[: cut.start()], column.strip()[cut.end() :]
-        field, symbol = (front, back) if at_front else (back, front)
-        if symbol and column_meaning(field) is not None:
-            return field, symbol
-    return None
-
-
-def looks_like_bars(columns: Sequence[str]) -> bool:
-    """Return whether the columns are fields of one asset rather than assets.
-
-    ``LOW`` and ``OPEN`` are symbols too: unless there are both a high and a low, most columns must
-    have names that say something, or half of them where one may hold closes.
-    """
-    if {"o", "h", "l", "c"} <= {column.strip().casefold() for column in columns}:
-        return True
-    meanings = [column_meaning(column) for column in columns]
-    known = [each for each in meanings if each is not None]
-    if {"high", "low"} <= set(known):
-        return True
-    most = len(columns) - (1 if CLOSE_LIKE.intersection(known) else 0)
-    return bool(PRICES.intersection(known)) and len(known) > 1 and 2 * len(known) > most
-
 
 _TIMESTAMP_NAMES = ("timestamp", "date", "datetime", "time")
 _OTHER_TIMES = (

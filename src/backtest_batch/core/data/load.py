@@ -21,13 +21,14 @@ from backtest_batch.core.data.bars import (
     raise_faults,
 )
 from backtest_batch.core.data.beside import side_files
+from backtest_batch.core.data.column_names import plain
 from backtest_batch.core.data.delistings import (
     DelistingReturns,
     read_delisting_returns,
     with_final_prices,
 )
 from backtest_batch.core.data.features import FeatureInput, features_of_frames, read_features
-from backtest_batch.core.data.layout import ALL_FIELDS, plain
+from backtest_batch.core.data.layout import ALL_FIELDS
 from backtest_batch.core.data.panel import Date, Panel, held_name, new_panel, not_held
 from backtest_batch.core.data.paths import hash_file
 from backtest_batch.core.data.renewal import note_renewal

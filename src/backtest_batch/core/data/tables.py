@@ -12,17 +12,14 @@ import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.bars import SymbolBars, without
+from backtest_batch.core.data.column_names import fields_by_symbol, pair_of, plain, split_names
 from backtest_batch.core.data.layout import (
     ColumnNames,
     Layout,
     check_assets,
     choices_by_symbol,
     choose_fields,
-    fields_by_symbol,
     find_layout,
-    pair_of,
-    plain,
-    split_names,
     unclear_levels,
     unread,
 )

@@ -19,7 +19,8 @@ from backtest_batch.core.data.beside import (
     side_files,
     side_table,
 )
-from backtest_batch.core.data.layout import plain, some
+from backtest_batch.core.data.column_names import plain
+from backtest_batch.core.data.layout import some
 from backtest_batch.core.data.number_text import NULL_TOKENS
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError

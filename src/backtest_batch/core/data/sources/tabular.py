@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from backtest_batch.core.data.layout import ColumnNames, plain
+from backtest_batch.core.data.column_names import plain
+from backtest_batch.core.data.layout import ColumnNames
 from backtest_batch.core.data.rolls import MARK, ContractTable, RollAdjust, Rolls, unmarked
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import Adjusted
