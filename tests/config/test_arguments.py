@@ -4,7 +4,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.config.arguments import flatten, quote
+from backtest_batch.errors import ConfigurationError
 
 # `${` begins an interpolation and `???` is a missing value: whoever writes them means that.
 text = st.text(
@@ -107,3 +109,15 @@ def test_plain_keys_stay_readable():
 )
 def test_names_become_paths_and_other_keys_do_not(given, leaves):
     assert dict(flatten(given)) == leaves
+
+
+def test_parts_of_a_mapping_that_is_one_value_are_put_together():
+    typed = ["benchmark._target_=my.Mix", "commission_bps=1", "benchmark.bonds=AGG"]
+    asked = read_arguments(typed).merged()
+    assert [item.key for item in asked.keys] == ["commission_bps", "benchmark"]
+    assert asked.keys[-1].value == {"_target_": "my.Mix", "bonds": "AGG"}
+
+
+def test_a_part_of_such_a_mapping_is_no_axis():
+    with pytest.raises(ConfigurationError, match=r"benchmark\.bonds=A,B: a part of benchmark"):
+        read_arguments(["benchmark.bonds=A,B"]).merged()

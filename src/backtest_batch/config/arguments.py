@@ -178,6 +178,8 @@ WHOLE_NODES = (
     *("benchmark", "factors"),
 )
 """Keys whose mappings are a single value rather than paths to several."""
+GATHERED_KEYS = ("benchmark", "factors")
+"""Keys whose mapping may be given in parts: ``benchmark._target_=... benchmark.bonds=AGG``."""
 PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
 """Keys that say which runs a batch has."""
 SHORT_OPTIONS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}
@@ -285,18 +287,20 @@ class Arguments:
     def merged(self) -> "Arguments":
         """Return one argument for each key; a later value wins, mappings are put together.
 
-        ``strategy=custom strategy={fast: 5}`` becomes ``strategy=custom strategy.fast=5``.
+        ``strategy=custom strategy={fast: 5}`` becomes ``strategy=custom strategy.fast=5``, and
+        ``benchmark.file=spy.csv benchmark.values=returns`` one mapping.
         """
-        counts = Counter(item.key for item in self.keys)
+        keys = [_gathered(item) for item in self.keys]
+        counts = Counter(item.key for item in keys)
         values: dict[str, Any] = {}
         found: dict[str, Argument] = {}
-        for item in self.keys:
+        for item in keys:
             if counts[item.key] == 1 or item.is_sweep or not item.is_mapping:
                 found[item.key] = item
                 continue
             for leaf in [item] if item.key in WHOLE_NODES else item.leaves:
                 values[leaf.key] = put_together(values.get(leaf.key), leaf.value)
-                found.pop(leaf.key, None)  # later words were given before it
+                found.pop(leaf.key, None)  # its order is that of its last mention
                 found[leaf.key] = Argument.of(leaf.key, values[leaf.key], item.prefix)
         return self.with_keys(found.values())
 
@@ -315,6 +319,22 @@ class Arguments:
                 options.append(item)
                 waiting = not waiting and item in SOURCE_OPTIONS
         return tuple(options)
+
+
+def _gathered(item: Argument) -> Argument:
+    """Return a part of a mapping that is one value as a mapping of its own; others as they are."""
+    root, *path = item.key.split(".")
+    if not path or root not in GATHERED_KEYS:
+        return item
+    if item.is_sweep:
+        raise ConfigurationError(
+            f"{item.key}={item.value_text}: a part of {root} cannot be swept; give the mappings "
+            f"whole, as '{root}={{...}},{{...}}'"
+        )
+    value = item.value
+    for name in reversed(path):
+        value = {name: value}
+    return Argument.of(root, value, item.prefix)
 
 
 def _option_name(item: str) -> str:
