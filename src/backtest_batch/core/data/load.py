@@ -1,4 +1,4 @@
-"""From a source to the panel it describes: read, select, check, join what is beside, cache."""
+"""From a source to its panel: read, select, check, join the files beside the prices, cache."""
 
 import hashlib
 import json
@@ -46,16 +46,16 @@ from backtest_batch.errors import DataError
 LOG = logging.getLogger("backtest_batch.market")
 
 _READER = 2
-"""Version of reading and checking: raised whenever a source would lead to another panel."""
+"""Version of reading and checking: raised whenever a source would give a different panel."""
 
 
 def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
     """Return the panel of a source, up to ``end_date``, mapped from the cache.
 
-    The source is read when the cache does not hold its panel; worker processes then call
-    :func:`~backtest_batch.core.data.cache.open_panel` with the fingerprint. What decides is the
-    content of the source's files and its options, never a path or a date of change. Warnings of
-    the data are logged each time.
+    The source is read if the cache does not hold its panel; worker processes then call
+    :func:`~backtest_batch.core.data.cache.open_panel` with the fingerprint. Whether the cache holds
+    it depends on the content of the source's files and on its options, never on a path or a
+    modification date. Warnings about the data are logged each time.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
 
 
 def with_fields(source: Source, needed: Sequence[str]) -> Source:
-    """Return a source that reads the fields that a strategy needs, too.
+    """Return a source that also reads the fields that a strategy needs.
 
-    Prices and volume are read where they are there. A field that the source reads already by
-    another spelling is read by the name that the strategy knows.
+    Prices and volume are read anyway if they exist. A field that the source already reads under
+    another spelling is read under the name that the strategy uses.
     """
     further = [name for name in needed if name.casefold() not in FIELDS]
     if not further:
@@ -117,8 +117,8 @@ def warn(panel: Panel, notes: Sequence[str], *, delisted: bool = False) -> None:
     panel, notes
         The panel, and the notes on it.
     delisted
-        Whether the last prices of series that end may be made of delisting returns: those are
-        no moves of a market. A price of 0, which a total loss leaves, never is one.
+        Whether the last prices of series that end may come from delisting returns: those are not
+        moves of a market. A price of 0, the result of a total loss, never counts as one.
     """
     for note in notes:
         LOG.warning("%s", note)
@@ -135,13 +135,13 @@ def warn(panel: Panel, notes: Sequence[str], *, delisted: bool = False) -> None:
 
 
 def _identity(source: Source) -> dict[str, object]:
-    """Return what the panel depends on; files beside the prices by their content."""
+    """Return what the panel depends on, with the content of the files beside the prices."""
     identity = dict(source.identity())
     for name in SIDE_KEYS:
         value = getattr(source, name)
         if value and name != "features_lag":
             files = side_files(value, f"data.{name}")
-            # The name stands in messages.
+            # With the name, because it appears in messages.
             value = [[printable_name(file.name), hash_file(file)] for file in files]
         if value:
             identity[name] = value
@@ -199,7 +199,7 @@ def _check_fields(source: Source, panel: Panel) -> None:
 
 
 def _with_side_files(source: Source, built: Assembly, available: Sequence[str]) -> Assembly:
-    """Return the panel with what the files beside the prices say."""
+    """Return the panel with the content of the files beside the prices added."""
     panel, notes = built.panel, list(built.notes)
     fields, members = panel.fields, panel.members
     if source.universe is not None:
@@ -234,7 +234,7 @@ def with_side_frames(
     features: FeatureInput | None,
     features_lag: int,
 ) -> Panel:
-    """Return a panel with what stands beside its prices in memory; see :func:`panel_from_frames`.
+    """Return a panel with data in memory joined beside its prices; see :func:`panel_from_frames`.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def with_side_frames(
 
 @contextmanager
 def _named(source: Source) -> Iterator[None]:
-    """Put the place of the data before what is wrong with them as a whole."""
+    """Prefix errors about the data as a whole with the place of the data."""
     try:
         yield
     except DataError as error:

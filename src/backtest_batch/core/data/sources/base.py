@@ -19,30 +19,31 @@ SIDE_KEYS = ("universe", "delisting_returns", "features", "features_lag")
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """Where prices come from, which symbols of it, and what to do about its gaps and ends.
+    """Where prices come from, which symbols to use, and how to treat gaps and early ends.
 
     Parameters
     ----------
     symbols
         Symbols to use, in the order of the columns; None uses them all.
     symbols_file
-        File that names them instead: one symbol a line, or a CSV file with a column ``symbol``.
+        File that names them instead: one symbol per line, or a CSV file with a column ``symbol``.
     exclude
         Symbols to leave out.
     freq
-        Length of a bar: ``auto`` finds it, ``1d`` is at most one bar a session, ``5min`` one in
-        five minutes; s, min, h, d, w and mo are the units.
+        Length of a bar: ``auto`` finds it, ``1d`` is at most one bar per session, ``5min`` one in
+        five minutes; the units are s, min, h, d, w and mo.
     session_end
         When the market's day ends, ``HH:MM`` on the clock of the bars; None is midnight. A bar at
         that very time begins the next day.
     missing
-        A NaN inside a series: ``error`` refuses it, ``ffill`` repeats the last close.
+        How to treat a NaN inside a series: ``error`` refuses it, ``ffill`` repeats the last close.
     missing_limit
-        Bars in a row that ``ffill`` fills at most; a longer gap is an error.
+        Largest number of bars in a row that ``ffill`` fills; a longer gap is an error.
     values
-        ``prices``, or ``returns`` of each bar, which become an index of prices.
+        ``prices``, or ``returns`` of each bar, which are turned into an index of prices.
     returns_unit
-        Returns as ``fraction`` (0.01) or ``percent`` (1 is 1 %); ``auto`` tells by their size.
+        Unit of returns: ``fraction`` (0.01) or ``percent`` (1 is 1 %); ``auto`` tells it by their
+        size.
     kind
         ``ratios``: gains are ratios of prices, which must be positive. ``differences``: gains are
         differences of prices, which may be zero or negative, on a notional.
@@ -50,21 +51,21 @@ class Source(ABC):
         Notional of one unit on its first bar, in the unit of its price: a number, or a mapping by
         symbol; needed by ``kind=differences``.
     delisting
-        A series that ends before the last bar: ``liquidate_at_last`` sells it on its last bar at
-        that close, ``error`` refuses the data.
+        How to treat a series that ends before the last bar: ``liquidate_at_last`` sells it on its
+        last bar at that close, ``error`` refuses the data.
     fields
-        Further columns that become fields of the panel (dividend, market_cap), by name; ``all``
-        stands for all of them. A strategy's ``required_fields`` are added.
+        Names of further columns to read as fields of the panel (dividend, market_cap); ``all``
+        reads all of them. A strategy's ``required_fields`` are added.
     universe
         File that says who is a member when: columns symbol, from, to (both days included, ``to``
-        empty while it goes on), or dates and one column of true and false a symbol.
+        empty while the membership lasts), or dates and one column of true and false per symbol.
     delisting_returns
         File with the return after the last price: columns symbol, return and, where known, date.
     features
-        Files of series beside the prices: timestamps, a column ``symbol`` where they are those of
-        assets, and a column a feature.
+        Files of series beside the prices: timestamps, one column per feature, and a column
+        ``symbol`` if the features belong to assets.
     features_lag
-        Bars by which features are known later.
+        Number of bars by which the features are delayed.
 
     Raises
     ------
@@ -98,7 +99,7 @@ class Source(ABC):
             )
         if self.symbols is not None and not list(self.symbols):
             raise ValueError("`symbols` must name at least one symbol, but got symbols=[].")
-        # Equal texts have one spelling, which is the one that is recorded.
+        # Texts of equal meaning get one spelling, and that one is recorded.
         object.__setattr__(self, "freq", freq_text(self.freq))
         object.__setattr__(self, "session_end", session_end_text(self.session_end))
         self.check_choice("delisting", ("liquidate_at_last", "error"))
@@ -119,7 +120,7 @@ class Source(ABC):
 
     @property
     def place(self) -> str:
-        """Where the data are, for messages; empty when that says nothing."""
+        """Where the data are, for messages; empty if there is nothing useful to say."""
         return ""
 
     @property
@@ -139,7 +140,7 @@ class Source(ABC):
 
     @property
     def further_fields(self) -> tuple[str, ...]:
-        """Names of the fields to read beside prices and volume, each once."""
+        """Names of the fields to read besides prices and volume, each once."""
         given = self.fields or ()
         return tuple(dict.fromkeys([given] if isinstance(given, str) else map(str, given)))
 
@@ -159,7 +160,8 @@ class Source(ABC):
 
     def parameters(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
         """Return the constructor's arguments that decide the content of the panel."""
-        # A cut at end_date decides whether a series ends early: load_panel looks at `delisting`.
+        # Without `delisting`: whether a series ends early depends on end_date, and load_panel
+        # checks it.
         beside = {"symbols", "symbols_file", "delisting", *SIDE_KEYS, *without}
         if self.session_end is None:
             beside.add("session_end")
@@ -173,20 +175,20 @@ class Source(ABC):
     def identity(self) -> dict[str, Any]:
         """Return everything that decides what :meth:`read` returns, as plain values.
 
-        The cache is keyed by it: what it leaves out may change unseen.
+        It is the key of the cache: a change in anything it leaves out goes unnoticed.
         """
 
     def whereabouts(self) -> dict[str, Any] | None:
-        """Return where the data are and the options, without their content, as plain values.
+        """Return where the data are, and the options, but not the content, as plain values.
 
-        Data of equal whereabouts are compared with what was last read there. None says that there
+        Data are compared with what was last read from the same whereabouts. None means that there
         is nothing to compare.
         """
         return None
 
     @abstractmethod
     def read(self, wanted: Sequence[str] | None) -> Reading:
-        """Return the bars of the wanted symbols (None for all) and the symbols there are.
+        """Return the bars of the wanted symbols (None for all), and the symbols that exist.
 
         Raises
         ------

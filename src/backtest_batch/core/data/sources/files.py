@@ -46,7 +46,7 @@ class Files(Tabular):
         """Return the table in a file."""
 
     def tables(self, file: Path) -> Sequence[tuple[str, TableFile]]:
-        """Return the tables in a file, each with the symbol of one that names none."""
+        """Return the tables in a file, each with the symbol to use if the table names none."""
         return [(self.symbol_of(file), self.table(file))]
 
     def _files(self) -> list[Path]:
@@ -60,7 +60,7 @@ class Files(Tabular):
         return printable_name(paths[0]) + (f" and {others:,} more paths" if others else "")
 
     def symbol_of(self, file: Path) -> str:
-        """Return the symbol of a file that names none: that of its folder, else its own name."""
+        """Return the symbol of a file that names none: from its folder, else from its own name."""
         if self.symbol_column is not None:
             usual = self.symbol_column == ColumnNames().symbol
             for key in (self.symbol_column, *(("ticker",) if usual else ())):
@@ -70,7 +70,7 @@ class Files(Tabular):
         return printable_name(stem_of(file, (*self.suffixes, *self.other_suffixes)))
 
     def identity(self) -> dict[str, Any]:
-        """Return the options, and name and sha256 of each file: never its place or its date."""
+        """Return the options, and each file's symbol and sha256, but never its path or date."""
         content = [[self.symbol_of(file), hash_file(file)] for file in self._files()]
         return {**self.parameters(without=("path",)), "files": content}
 
@@ -101,12 +101,12 @@ _EXAMPLE = re.compile(r"""(?<=such as )(?:'[^']*'|"[^"]*"|\S+)|(?<=left out: ).*
 def _joint_notes(files: Sequence[Path], readings: Sequence[Reading]) -> tuple[str, ...]:
     """Return each note once, with the names of the files that it is about.
 
-    Notes that differ in their examples alone are one.
+    Notes that differ only in their examples count as one.
     """
     about: dict[str, tuple[str, list[str]]] = {}
     for file, reading in zip(files, readings, strict=True):
         for note in reading.notes:
-            # Without the folder: what the cache knows of a file holds wherever it lies.
+            # Without the folder: what is cached about a file holds wherever the file lies.
             _, names = about.setdefault(_EXAMPLE.sub("", note), (note, []))
             names.append(printable_name(file.name))
     return tuple(
@@ -119,25 +119,25 @@ def _joint_notes(files: Sequence[Path], readings: Sequence[Reading]) -> tuple[st
 class Csv(Files):
     r"""Prices in CSV files, plain or packed, whose first line names the columns.
 
-    Three layouts are told apart by their columns. Wide: timestamps and one column of closes a
-    symbol. Long: a column ``symbol``, with close and any of open, high, low, volume. One file a
+    Three layouts are told apart by their columns. Wide: timestamps and one column of closes per
+    symbol. Long: a column ``symbol``, with close and any of open, high, low, volume. One file per
     symbol: a column ``close`` and no column of symbols; the file's name is the symbol.
 
-    Where the defaults below do not fit a file, its form is told by its first lines, and what was
-    found is said; what can be read in two ways is refused.
+    If the defaults below do not fit a file, its form is guessed from its first lines, and the guess
+    is reported. A file that can be read in two ways is refused.
 
     Parameters
     ----------
     separator, decimal
-        Characters between fields, and before the fraction of a number; or their names, which a
-        shell leaves alone: comma, semicolon, tab, space, pipe, point.
+        Character between fields, and character before the fraction of a number; or their names,
+        which need no quotes in a shell: comma, semicolon, tab, space, pipe, point.
     thousands
-        Character between the thousands of a number, or its name (also apostrophe); ``none`` says
-        that there is none, None looks at the numbers.
+        Character between the thousands of a number, or its name (also apostrophe); ``none`` means
+        that there is none, None finds out from the numbers.
     encoding
-        Encoding of the text; None takes UTF-8 or UTF-16, else Windows-1252.
+        Encoding of the text; None tries UTF-8 and UTF-16, then Windows-1252.
     columns
-        Names of the columns of files whose first line holds values.
+        Names of the columns, for files whose first line already holds values.
     """
 
     separator: str = ","
@@ -157,7 +157,8 @@ class Csv(Files):
                     f"`{name}` must be one character or its name ({', '.join(_NAMES)}), but got "
                     f"{name}={getattr(self, name)!r}."
                 )
-        # The default comma is no separator where numbers have one, unless these are quoted.
+        # The default comma may stay: with decimal commas it separates fields only if the numbers
+        # are quoted.
         if _character(self.separator) == _character(self.decimal) != ",":
             raise ValueError(
                 "`separator` and `decimal` must differ, but got "
@@ -200,7 +201,7 @@ _NAMES = {
 
 
 def _character(text: str) -> str:
-    r"""Return the character that a text is or names; ``\t`` as it is typed is a tab."""
+    r"""Return the character that a text is or names; a typed ``\t`` is a tab."""
     return "\t" if text == "\\t" else (_NAMES | {"apostrophe": "'"}).get(text, text)
 
 
@@ -224,7 +225,7 @@ def _check_thousands(thousands: str | None, decimal: str) -> None:
 class Parquet(Files):
     """Prices in Parquet files (``.parquet``, ``.pq``), or Feather (``.feather``, ``.arrow``).
 
-    Layouts as in :class:`Csv`. The timestamps may also be the index that pandas wrote.
+    The layouts are those of :class:`Csv`. The timestamps may also be the index that pandas wrote.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = parquet_file.SUFFIXES
@@ -237,15 +238,15 @@ class Parquet(Files):
 
 @dataclass(frozen=True, kw_only=True)
 class Excel(Files):
-    """Prices in workbooks (``.xlsx``, ``.xls``, ``.xlsb``, ``.ods``); layouts as in :class:`Csv`.
+    """Prices in workbooks (``.xlsx``, ``.xls``, ``.xlsb``, ``.ods``), laid out as in :class:`Csv`.
 
     Parameters
     ----------
     sheet
-        Name or number (from 1) of the sheet. None takes the only one; several with the same
-        names of columns are one sheet a symbol.
+        Name or number (from 1) of the sheet. None takes the only one; several sheets with the same
+        column names are read as one sheet per symbol.
     decimal, thousands
-        As for :class:`Csv`, for numbers that are text in their cells.
+        As for :class:`Csv`, for numbers that are stored as text.
     """
 
     sheet: str | int | None = None

@@ -16,12 +16,12 @@ from backtest_batch.errors import DataError
 from backtest_batch.masking import masked
 
 SYMBOL = "asset"
-"""The symbol of an answer that names none, unless ``symbols`` names one."""
+"""The symbol of an answer without symbols, unless ``symbols`` names exactly one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sql(Tabular):
-    """Prices that a database answers a query with; layouts as in files.
+    """Prices from a database query; the answer may have the layouts of files.
 
     The query is sent each time the data are loaded, and the answer is looked up in the cache by
     its content. Rows may come in any order. Nothing is written to the database.
@@ -32,7 +32,7 @@ class Sql(Tabular):
         Address of the database, as SQLAlchemy writes it: ``sqlite:///prices.db``,
         ``duckdb:///prices.duckdb``, ``postgresql+psycopg2://user:password@host/database``.
     query
-        One SELECT. Its columns are those of a table: timestamps, a symbol, prices.
+        One SELECT. Its columns are those of a table in a file: timestamps, a symbol, prices.
     """
 
     url: str
@@ -81,7 +81,7 @@ class Sql(Tabular):
 
 
 def _in_order(bars: SymbolBars, orders: dict[int, IntArray | None]) -> SymbolBars:
-    """Return bars by time; rows of a database have no order of their own."""
+    """Return the bars sorted by time: the rows of a database have no order of their own."""
     key = id(bars.stamps)
     if key not in orders:
         sorted_already = bool((bars.stamps[1:] >= bars.stamps[:-1]).all())

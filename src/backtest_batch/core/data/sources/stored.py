@@ -1,4 +1,4 @@
-"""Prices that the cache holds already."""
+"""Prices that are already in the cache."""
 
 import re
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from backtest_batch.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Stored(Source):
-    """A panel that was put into the cache before: prices of a notebook, say.
+    """A panel that was put into the cache before: prices from a notebook, for example.
 
-    Whatever is in the cache may be deleted; then these prices are gone, and putting them there
-    again brings them back under the same fingerprint.
+    Anything in the cache may be deleted. These prices are then gone, until they are stored again,
+    which gives them the same fingerprint.
 
     Parameters
     ----------
     fingerprint
-        sha256 of its content; :attr:`Panel.fingerprint`.
+        sha256 of the panel's content; see :attr:`Panel.fingerprint`.
     """
 
     fingerprint: str
@@ -37,11 +37,11 @@ class Stored(Source):
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return the options, the fingerprint among them, and what was said about the panel."""
+        """Return the options, including the fingerprint, and the notes on the panel."""
         return {**self.parameters(), "notes": list(self._notes())}
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
-        """Return the panel of the wanted symbols."""
+        """Return the panel, reduced to the wanted symbols."""
         panel = open_panel(self.fingerprint)
         known = set(panel.symbols)
         chosen = [
@@ -73,7 +73,7 @@ class Stored(Source):
 
 
 def store_with_notes(panel: Panel) -> Panel:
-    """Put a panel into the cache, and with it what was said about it; return it mapped."""
+    """Put a panel and its notes into the cache; return the panel mapped into memory."""
     stored = store(panel)
     if panel.notes:
         save_link(_notes_key(stored.fingerprint), stored, panel.notes)

@@ -1,4 +1,4 @@
-"""Prices that are drawn at random: for tests, for scale, and with skill planted in them."""
+"""Prices drawn at random: for tests, for measuring scale, and with planted skill to find."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from backtest_batch.core.data.timestamps import stamps_of
 from backtest_batch.core.engine.frequency import AUTO, freq_seconds
 
 _GENERATOR = 1
-"""Version of the generator: raised whenever the same parameters would draw other prices."""
+"""Version of the generator: raised whenever the same parameters would draw different prices."""
 
 _DAYS_PER_YEAR = 252
 _SESSION_MINUTES = 390
@@ -34,23 +34,24 @@ class Synthetic(Source):
                [skill s_(t-1)i + sqrt(1 - skill^2) (sqrt(correlation) m_t + sqrt(1 - correlation)
                e_ti)],
 
-    with m and e independent standard normals. g_t is the regime's volatility multiplier: a Markov
-    chain over ``regimes`` states, evenly spaced in logs between 1/2 and 2 and scaled so that their
-    mean square is 1, which leaves a state once in ``regime_bars`` bars on average; 1 with one
-    regime.
+    with m and e independent standard normals. g_t is the volatility multiplier of the regime, which
+    follows a Markov chain over ``regimes`` states. The multipliers are evenly spaced in logs
+    between 1/2 and 2, and scaled so that their mean square is 1. The chain leaves a state once in
+    ``regime_bars`` bars on average. With one regime, g_t is 1.
 
     Planted skill: s is a hidden trend of each asset, an AR(1) of unit variance that halves in
     ``skill_bars`` bars, independent across assets. ``skill`` is its correlation with the asset's
     next return (the information coefficient). A high s means high returns now and for a while, so
-    that past returns tell of future ones: momentum over about ``skill_bars`` bars finds it, along
-    each series (moving averages) and across them (buy the risers, sell the fallers). With 0 the
-    prices are a random walk and nothing can be found. At 0.1 and 20 assets, daily bars, a
-    long/short book on 60-bar momentum has a Sharpe ratio of about 3 before costs.
+    that past returns predict future ones: momentum over about ``skill_bars`` bars finds it, along
+    each series (moving averages) and across them (buy the risers, sell the fallers). With
+    ``skill=0`` the prices are a random walk and there is nothing to find. With ``skill=0.1``, 20
+    assets and daily bars, a long/short book on 60-bar momentum has a Sharpe ratio of about 3 before
+    costs.
 
-    Timestamps: business days; for 5min bars 09:35, 09:40, ..., 16:00, the ends of the 78 bars of a
-    session. Any number of minutes that divides the 390 of a session will do; ``auto`` is ``1d``.
-    They have no time zone. Each component has a stream of random numbers of its own, so that
-    changing ``skill`` or ``regimes`` leaves the noise as it was.
+    Timestamps: business days, without a time zone; for 5min bars 09:35, 09:40, ..., 16:00, the ends
+    of the 78 bars of a session. Any number of minutes that divides the 390 of a session is allowed;
+    ``auto`` is ``1d``. Each component has its own stream of random numbers, so that changing
+    ``skill`` or ``regimes`` leaves the noise as it was.
 
     Parameters
     ----------
@@ -61,9 +62,9 @@ class Synthetic(Source):
     start
         Date of the first bar, or the first business day after it.
     drift
-        Expected growth of a price a year, as a fraction.
+        Expected growth of a price per year, as a fraction.
     volatility
-        Standard deviation of log returns a year, as a fraction.
+        Annual standard deviation of log returns, as a fraction.
     correlation
         Correlation of any two assets' returns, in [0, 1).
     regimes
@@ -120,7 +121,7 @@ class Synthetic(Source):
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return the parameters, and the versions of what draws the numbers."""
+        """Return the parameters, and the versions of the generator and of NumPy."""
         return {**self.parameters(), "generator": _GENERATOR, "numpy": np.__version__}
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
@@ -187,8 +188,8 @@ class Synthetic(Source):
         returns += (self.drift - self.volatility**2 / 2) / per_year
         with np.errstate(over="ignore"):  # prices beyond all bounds are named by the checks
             close = 100.0 * np.exp(np.cumsum(returns, axis=0))
-        # The way within the bar: the open lies a fifth of the way, give or take, from the last
-        # close; high and low lie beyond both ends.
+        # The path within the bar: the open lies about a fifth of the way from the last close to
+        # this one; high and low lie beyond both open and close.
         bridge = math.sqrt(_OVERNIGHT_SHARE * (1 - _OVERNIGHT_SHARE)) * bar_volatility
         overnight = _OVERNIGHT_SHARE * returns + bridge * inside.standard_normal(shape)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -203,7 +204,7 @@ class Synthetic(Source):
 def _hidden_trend(
     random: np.random.Generator, shape: tuple[int, int], half_life: int
 ) -> FloatArray:
-    """Return AR(1) series of unit variance; row t holds what drives the return of bar t."""
+    """Return AR(1) series of unit variance; row t drives the return of bar t."""
     persistence = 0.5 ** (1 / half_life)
     trend = random.standard_normal(shape)
     trend[1:] *= math.sqrt(1 - persistence**2)
@@ -219,7 +220,7 @@ def _multipliers(
     levels = 2.0 ** np.linspace(-1.0, 1.0, regimes) if regimes > 1 else np.ones(1)
     levels /= math.sqrt(float(np.mean(levels**2)))
     leaves = random.random(n_bars) < 1 / regime_bars
-    # A state that is left goes to any of the others with equal chance.
+    # The chain moves from a state to each of the others with equal probability.
     steps = random.integers(1, regimes, n_bars) if regimes > 1 else np.zeros(n_bars, np.int64)
     first = random.integers(0, regimes)
     states = (first + np.cumsum(np.where(leaves, steps, 0))) % regimes

@@ -1,4 +1,4 @@
-"""What sources of tables have in common: the names of their columns."""
+"""What sources of tables have in common: the names of their columns, and rolling contracts."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -25,31 +25,32 @@ class Tabular(Source):
     timestamp_column
         Column of the timestamps; None looks for timestamp, date, datetime or time, or an index.
     timestamp_format
-        Their strptime format; None reads ISO 8601, and other forms that can be read in one way
-        only, which is said. ``s``, ``ms``, ``us`` and ``ns`` are whole numbers that count from
-        1970 (UTC); ``days`` counts from 1970 too, ``excel`` as workbooks do.
+        Their strptime format. None reads ISO 8601, and any other form that can be read in one way
+        only, which is then reported. ``s``, ``ms``, ``us`` and ``ns`` are whole numbers that count
+        from 1970 (UTC); ``days`` counts from 1970 too, ``excel`` as workbooks do.
     time_column
-        Column of the times of day, where that of the timestamps holds days; None looks for one
-        named time where days repeat.
+        Column of the times of day, if the column of timestamps holds only days; None looks for a
+        column named time if days repeat.
     timezone
-        Zone of the index, an IANA name: timestamps without a zone are its wall clock, others are
-        converted to it. None keeps what the file says.
+        Zone of the index, an IANA name: timestamps without a zone are taken as its wall clock,
+        others are converted to it. None keeps what the file says.
     symbol_column
-        A table with this column has one row a symbol and bar; None says that there is none.
+        A table with this column has one row per symbol and bar; None means that there is none.
     open_column, high_column, low_column, close_column, volume_column
-        Columns of a table that is long or of one symbol; None leaves the field out. None for
-        ``close_column`` says that every column holds the closes of a symbol.
+        Columns of a table that is long or holds one symbol; None leaves the field out. None for
+        ``close_column`` means that every column holds the closes of a symbol.
     adjusted
-        Closes where a file has adjusted ones (``Adj Close``) beside those that were quoted:
-        ``auto`` uses the adjusted ones and says so; True demands them; False uses those quoted.
+        Which closes to use if a file has adjusted ones (``Adj Close``) beside the quoted ones:
+        ``auto`` uses the adjusted ones and says so; True demands them; False uses the quoted ones.
         Open, high and low are brought onto the scale of the closes that are used.
     roll
-        Makes continuous series of contracts. The column that names the contract of each row; or,
-        where contracts are symbols, a mapping from the name of a series to its contracts in order,
-        each with the last bar on which it is held: ``{CL: {CLK20: 2020-04-17, CLM20: null}}``.
+        Joins contracts into continuous series. Either the column that names the contract of each
+        row; or, if the contracts are symbols, a mapping from the name of a series to its contracts
+        in order, each with the last bar on which it is held:
+        ``{CL: {CLK20: 2020-04-17, CLM20: null}}``.
     roll_adjust
-        At a roll older prices are multiplied by new / old (``ratio``), or new - old is added to
-        them (``difference``), or they are left as they are (``none``).
+        What a roll does to older prices: multiply them by new / old (``ratio``), add new - old to
+        them (``difference``), or leave them as they are (``none``).
     """
 
     timestamp_column: str | None = None
@@ -85,16 +86,16 @@ class Tabular(Source):
             )
 
     def to_read(self, wanted: Sequence[str] | None) -> Collection[str] | None:
-        """Return the symbols to read of each table; None for all, of which contracts are some."""
+        """Return the symbols to read from each table; None for all, always with ``roll``."""
         return None if wanted is None or self.roll is not None else frozenset(wanted)
 
     def rolled(self, reading: Reading, wanted: Sequence[str] | None) -> Reading:
-        """Return what was read with contracts as continuous series, where ``roll`` asks for it.
+        """Return what was read, with contracts joined into continuous series if ``roll`` is set.
 
         Raises
         ------
         DataError
-            When two contracts that follow each other have no price on one bar.
+            When two consecutive contracts have no bar on which both have a price.
         """
         if self.roll is None or not reading.bars:
             return reading
@@ -118,14 +119,14 @@ class Tabular(Source):
         label: str,
         wanted: Collection[str] | None,
     ) -> Reading:
-        """Return the bars that tables of one place hold.
+        """Return the bars in the tables of one place.
 
         Parameters
         ----------
         tables
-            Returns the tables, each with the symbol of one that names none.
+            Returns the tables, each with the symbol to use if the table names none.
         label
-            What the place is called.
+            Name of the place, for messages.
         wanted
             Symbols to read; None reads them all.
 
@@ -145,7 +146,7 @@ class Tabular(Source):
             # Names and values of a damaged file may hold anything; a terminal would obey it.
             raise DataError(printable_name(text)) from error
         except Exception as error:
-            # Bytes that were damaged can lead anywhere in the libraries that read them.
+            # Damaged bytes can raise any error in the libraries that read them.
             reason = f"{type(error).__name__}: {error}".strip(": ")
             raise DataError(printable_name(f"{label} cannot be read: {reason}")) from error
         for name in reading.available:
@@ -185,7 +186,7 @@ class Tabular(Source):
         )
 
     def _close_column(self, table: TableFile) -> str | None:
-        """Return the column of the closes; where returns are read, one that is named so."""
+        """Return the column of the closes; if returns are read, the one named like returns."""
         if self.values != "returns" or self.close_column != ColumnNames().close:
             return self.close_column
         meant = [plain(column) for column in table.columns]

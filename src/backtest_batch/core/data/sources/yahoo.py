@@ -37,8 +37,8 @@ _INTERVALS = {
 class Yahoo(Source):
     """Prices that Yahoo Finance publishes, adjusted for splits and dividends; needs yfinance.
 
-    ``symbols`` or ``symbols_file`` must be given. What was downloaded is kept for the day (UTC):
-    adjusted prices of the past change with each dividend. Bars of five minutes reach back 60 days.
+    ``symbols`` or ``symbols_file`` must be given. A download is kept for the day (UTC), because
+    each dividend changes the adjusted prices of the past. Five-minute bars reach back 60 days.
 
     Parameters
     ----------
