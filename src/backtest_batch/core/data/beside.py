@@ -31,7 +31,7 @@ from backtest_batch.core.data.wording import is_plain, printable_name
 from backtest_batch.errors import DataError, DataNotFoundError
 
 SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
-"""Endings of such files in a folder."""
+"""Endings of the files that count in a folder."""
 
 _DAY = pd.Timedelta(days=1)
 
@@ -56,7 +56,7 @@ class SideStamps:
 
     @cached_property
     def are_dates(self) -> bool:
-        """Whether all of them are midnights: dates, each of which stands for the whole day."""
+        """Whether all of them are midnights, and so dates, each of which means the whole day."""
         return _are_midnights(index_of(self.stamps, self.tz))
 
     def next_day(self) -> "SideStamps":
@@ -68,9 +68,9 @@ class SideStamps:
         return replace(self, stamps=moved.as_unit("ns").asi8)
 
     def on_clock_of(self, index: pd.DatetimeIndex) -> IntArray:
-        """Return the moments as the stamps of ``index`` are: instants, or wall clock without zone.
+        """Return the moments like the stamps of ``index``: instants, or wall clock without a zone.
 
-        SideStamps without a zone are the wall clock of the zone of the index.
+        SideStamps without a zone are taken as the wall clock of the zone of the index.
 
         Raises
         ------
@@ -89,10 +89,11 @@ class SideStamps:
         return there.as_unit("ns").asi8
 
     def known_from(self, index: pd.DatetimeIndex) -> IntArray:
-        """Return from when on what was observed then is known, on the clock of ``index``.
+        """Return when each observation becomes known, on the clock of ``index``.
 
-        A date is the whole day. Bars that are dates, too, are known when their day has ended, and
-        so is what bears the same date; at bars within a day it is known from the next day on.
+        A date means the whole day. If the bars are dates too, each is the end of its day, and a
+        value of the same date is known by then. If the bars lie within days, a value is known only
+        from the next day on.
         """
         if self.are_dates and not _are_midnights(index):
             return self.next_day().on_clock_of(index)
@@ -104,7 +105,7 @@ def _are_midnights(index: pd.DatetimeIndex) -> bool:
 
 
 class FrameTable:
-    """A DataFrame in memory, read as a file would be; an index that means something is a column."""
+    """A DataFrame in memory, read as a file would be; an index other than a range is a column."""
 
     decimal = "."
     thousands: str | None = None
@@ -152,7 +153,7 @@ class SideTable:
     Attributes
     ----------
     file
-        Where it is.
+        The file or frame that holds it.
     label
         Its name, for messages.
     said
@@ -169,7 +170,7 @@ class SideTable:
         return [f"{self.label}: {note}" for note in dict.fromkeys([*self.file.notes, *self.said])]
 
     def find(self, *names: str) -> str | None:
-        """Return the column of one of these names, whatever its case; None without one.
+        """Return the column with one of these names, in any case; None if there is none.
 
         Raises
         ------
@@ -183,7 +184,7 @@ class SideTable:
         return found[0] if found else None
 
     def need(self, *names: str) -> str:
-        """Return the column of one of these names.
+        """Return the column with one of these names.
 
         Raises
         ------
@@ -212,17 +213,17 @@ class SideTable:
         return self.file.read(list(text), list(numbers))
 
     def moments(self, column: Any) -> SideStamps:
-        """Return the moments of an arrow column, in the forms that timestamps of prices may have.
+        """Return the moments of an arrow column, in any form that timestamps of prices may have.
 
         Raises
         ------
         DataError
-            When a value is none.
+            When a value is not a timestamp.
         """
         try:
             stamps, tz = read_timestamps(column, TimestampRules(), self.label, said=self.said)
         except DataError as error:
-            # The keys that decide are those of the prices.
+            # The keys that the message names apply only to the prices.
             what = re.split(r"[;:] `data\.time", str(error))[0]
             raise DataError(f"{what}; write dates as 2020-01-31 (ISO 8601)") from error
         return SideStamps(stamps=np.asarray(stamps), tz=tz, label=self.label)
@@ -232,12 +233,12 @@ class SideTable:
         return coded_symbols(column, self.label)
 
     def floats(self, table: Any, column: str, moments: SideStamps | None = None) -> FloatArray:
-        """Return the numbers of a column of a table that was read, NaN where it is empty.
+        """Return the numbers in a column of a table that was read, NaN for empty cells.
 
         Raises
         ------
         DataError
-            When a value is no number.
+            When a value is not a finite number.
         """
         n_rows = table.num_rows
         stamps = np.zeros(n_rows, dtype=np.int64) if moments is None else moments.stamps
@@ -263,7 +264,7 @@ class SideTable:
 
 
 def side_files(path: str | Sequence[str], key: str) -> list[Path]:
-    """Return the files of a key.
+    """Return the files that a key names.
 
     Raises
     ------
@@ -278,12 +279,12 @@ def side_files(path: str | Sequence[str], key: str) -> list[Path]:
 
 @contextmanager
 def side_table(file: Path) -> Iterator[SideTable]:
-    """Open a file; whatever its bytes lead to becomes one readable error.
+    """Open a file, and turn any error while it is in use into one readable error.
 
     Raises
     ------
     DataError
-        When it cannot be read as a table, or what is done with it says so.
+        When it cannot be read as a table, or the body of the ``with`` statement fails.
     """
     label = printable_name(file.name)
     try:
@@ -303,7 +304,7 @@ def side_table(file: Path) -> Iterator[SideTable]:
 
 
 def names_of_some(symbols: Collection[str], most: int = 5) -> str:
-    """Return the first few symbols, sorted, and how many more there are."""
+    """Return a text of the first few symbols, sorted, and how many more there are."""
     listed = sorted(symbols)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

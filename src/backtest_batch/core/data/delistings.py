@@ -28,9 +28,9 @@ class DelistingReturns:
     returns
         Simple returns, at least -1.
     days
-        When each was delisted, where that is known.
+        When each symbol was delisted, if known.
     label
-        Where they come from, for messages.
+        Where the returns come from, for messages.
     notes
         What was guessed when they were read.
     """
@@ -50,7 +50,7 @@ class DelistingReturns:
 
 
 def read_delisting_returns(path: str) -> DelistingReturns:
-    """Return the delisting returns of a CSV or Parquet file: symbol, return and, optional, date.
+    """Return the delisting returns of a CSV or Parquet file: symbol, return, and optionally date.
 
     Raises
     ------
@@ -103,14 +103,14 @@ def with_final_prices(
 ) -> tuple[dict[str, FloatArray], IntArray, list[str]]:
     r"""Return the fields with one more bar for each series that was delisted.
 
-    With P_T the last close of a series, and r its delisting return, the bar T + 1 has
+    If P_T is the last close of a series and r its delisting return, then bar T + 1 has
 
     .. math:: P_{T+1} = P_T (1 + r)
 
-    as its open, high, low and close, and a volume of 0. The series then ends at T + 1: who holds it
-    to its end earns r on that bar (Shumway 1997, "The Delisting Bias in CRSP Data", Journal of
-    Finance 52(1)). A total loss is a price of 0. Nothing up to T changes, so that no decision up to
-    the last trading day knows of it.
+    as its open, high, low and close, and a volume of 0. The series then ends at T + 1: whoever
+    holds it to its end earns r on that bar (Shumway 1997, "The Delisting Bias in CRSP Data",
+    Journal of Finance 52(1)). A total loss gives a price of 0. Nothing up to T changes, so that no
+    decision up to the last trading day knows of the delisting.
 
     Parameters
     ----------
@@ -125,14 +125,14 @@ def with_final_prices(
     -------
     fields : dict of str to ndarray
     ended : ndarray of shape (n_delisted,)
-        Positions of the assets that have a final price.
+        Positions of the assets that got a final price.
     notes : list of str
-        Delisting returns that are not used.
+        Notes on delisting returns that are not used.
 
     Raises
     ------
     DataError
-        When a series has prices after the day on which it was delisted.
+        When a series has prices after the day it was delisted.
     """
     close = fields["close"]
     _, last = lifetimes(close)

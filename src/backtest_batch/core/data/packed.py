@@ -1,4 +1,4 @@
-"""Files that are packed: opened as bytes, with a bound on what comes out of them."""
+"""Packed files: opened as bytes, with a bound on how much they may unpack to."""
 
 import bz2
 import io
@@ -14,20 +14,20 @@ ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Endings of packed files."""
 
 MOST_BYTES = 4 << 30
-"""Bytes that are unpacked at most."""
+"""Largest number of bytes that are unpacked."""
 
 MOST_TIMES = 250
-"""Bytes that are unpacked at most for each packed one, from ``FEWEST_BYTES`` on."""
+"""Largest number of bytes that are unpacked per packed byte, above ``FEWEST_BYTES``."""
 
 FEWEST_BYTES = 1 << 28
-"""Bytes up to which any ratio is fine: a table of one price repeats itself."""
+"""Unpacked size up to which any ratio is allowed: a table of a constant price packs very well."""
 
 ERRORS: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile)
-"""What damaged packed files lead to; zlib.error is one more."""
+"""Errors that damaged packed files raise; zlib.error is another."""
 
 
 def ending(path: Path) -> str | None:
-    """Return the ending of a packed file, None of a plain one."""
+    """Return the ending of a packed file, None for a plain one."""
     name = path.name.lower()
     return next((each for each in ENDINGS if name.endswith(each)), None)
 
@@ -38,7 +38,7 @@ def opened(path: Path) -> IO[bytes]:
     Raises
     ------
     DataError
-        When an archive holds not one table but several.
+        When an archive does not hold exactly one file, is encrypted, or is an Excel workbook.
     """
     kind = ending(path)
     if kind is None:
@@ -58,7 +58,7 @@ def opened(path: Path) -> IO[bytes]:
 def _by_arrow(path: Path, codec: str) -> Any:
     import pyarrow as pa
 
-    # Arrow cannot open names that are no UTF-8, but it reads an open file.
+    # Arrow cannot open file names that are not UTF-8, but it can read an open file.
     return pa.input_stream(path.open("rb"), compression=codec)
 
 
@@ -86,7 +86,7 @@ def _member(path: Path) -> Any:
 
 
 class _Bounded(io.RawIOBase):
-    """Bytes that come out of a packed file, up to a bound."""
+    """The unpacked bytes of a file, up to a bound."""
 
     def __init__(self, source: Any, path: Path) -> None:
         self._source = source

@@ -32,11 +32,11 @@ def content_fingerprint(
 ) -> str:
     """Return the sha256, in hex, over index, symbols, fields, members and features.
 
-    Hashed are a header (JSON: format, time zone, symbols in their order, names of the fields), the
-    timestamps as little-endian nanoseconds since 1970 (UTC when the index has a zone, wall clock
+    The hash covers a header (JSON: format, time zone, symbols in their order, names of the fields),
+    the timestamps as little-endian nanoseconds since 1970 (UTC if the index has a zone, wall clock
     otherwise) and each field's float64 values row by row. So the unit of the index (ns, us) and the
-    way in which its zone is spelt do not matter; the order of the symbols does. Members (a byte
-    each) and features follow where there are any, and only then does the header name them.
+    spelling of its zone do not matter; the order of the symbols does. Members (one byte each) and
+    features follow if there are any, and only then does the header mention them.
     """
     stamps, tz = stamps_of(index)
     names = sorted_fields(fields)
@@ -58,13 +58,13 @@ def content_fingerprint(
 
 
 def sorted_fields(names: Iterable[str]) -> list[str]:
-    """Return names of fields in the order of a panel: prices and volume, then others by name."""
+    """Return field names in the order of a panel: prices and volume, then others by name."""
     held = set(names)
     return [name for name in FIELDS if name in held] + sorted(held.difference(FIELDS))
 
 
 def held_name(name: str, held: Iterable[str]) -> str | None:
-    """Return which of the names that are held is meant: the same, else without regard to case."""
+    """Return the existing name that is meant: an exact match, else one that differs in case."""
     names = list(held)
     if name in names:
         return name
@@ -73,7 +73,7 @@ def held_name(name: str, held: Iterable[str]) -> str | None:
 
 
 def not_held(what: str, name: str, held: Iterable[str]) -> str:
-    """Return what is wrong with a name: what there is, and what may be meant."""
+    """Return a message about an unknown name: which names exist, and which may be meant."""
     names = list(held)
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -90,14 +90,14 @@ _EARLIEST, _LATEST = pd.Timestamp("1680-01-01"), pd.Timestamp("2260-12-31")
 def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return the first moment of ``date`` and the first one after it, in the zone of ``index``.
 
-    A date without a time is the whole day; ``2005`` is the year and ``2005-03`` the month. A time
-    that is spelt out is that moment. Midnight given as a timestamp object without a time zone is
-    the whole day.
+    A date without a time means the whole day; ``2005`` means the year and ``2005-03`` the month. A
+    time that is spelt out means that moment. Midnight given as a timestamp object without a time
+    zone means the whole day.
 
     Raises
     ------
     ConfigurationError
-        When ``date`` is no date, or has a time zone and the index has none.
+        When ``date`` is not a date, or has a time zone and the index has none.
     """
     text = date_text(date)
     stamp = parse_date(text)
@@ -121,7 +121,7 @@ def span(date: Date, index: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestam
 
 def one_spelling(date: str) -> str:
     """Return a day in the form 2005-01-31; a year, a month or a moment as it is."""
-    # Nothing else: `today` must not become a date, nor 200501 another year.
+    # Only days are respelt: `today` must not become a date, nor 200501 another year.
     if not _DAY.match(date):
         return date
     try:
@@ -135,7 +135,7 @@ def _in_zone(stamp: pd.Timestamp, index: pd.DatetimeIndex) -> pd.Timestamp:
         return stamp
     if stamp.tzinfo is not None:
         return stamp.tz_convert(index.tz)
-    # A midnight that the clocks skip or repeat: the day begins at its first existing moment.
+    # If the clocks skip or repeat midnight, the day begins at its first existing moment.
     return stamp.tz_localize(index.tz, ambiguous=True, nonexistent="shift_forward")
 
 
@@ -145,8 +145,9 @@ __all__ = ["FIELDS", "BoolArray", "FloatArray", "IntArray", "Panel", "panel_from
 class Features(Mapping[str, "pd.Series | pd.DataFrame"]):
     """Series beside the prices, by name: ``features["vix"]`` or ``features.vix``.
 
-    A feature of the whole market is a Series of shape (n_bars,), one of each asset a DataFrame of
-    shape (n_bars, n_assets). A bar has the last value that was known by then, NaN before the first.
+    A feature of the whole market is a Series of shape (n_bars,); a feature of each asset is a
+    DataFrame of shape (n_bars, n_assets). Each bar has the last value known by then, NaN before the
+    first.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class Features(Mapping[str, "pd.Series | pd.DataFrame"]):
         return self._made[found]
 
     def __getattr__(self, name: str) -> "pd.Series | pd.DataFrame":
-        # What Python and notebooks look for on any object is no feature.
+        # Python and notebooks look for such names on any object; they are not features.
         if name.startswith("_"):
             raise AttributeError(name)
         try:
@@ -205,22 +206,22 @@ class Panel:
         Names of the assets, shape (n_assets,).
     fields
         Arrays of float64 of shape (n_bars, n_assets), C-contiguous and read-only, by field name.
-        ``close`` is always there. In prices and volume NaN stands only before an asset's first and
-        after its last bar; other fields (dividends, market caps) are NaN where nothing is known.
+        ``close`` always exists. Prices and volume are NaN only before an asset's first and after
+        its last bar; other fields (dividends, market caps) are NaN where nothing is known.
     fingerprint
         sha256 over index, symbols, fields, members and features: equal content, equal fingerprint.
         The order of the symbols is content; the unit of the index and the file it was read from
         are not.
     members
-        Whether each asset may be held on each bar, read-only, shape (n_bars, n_assets); None where
-        all may be held always.
+        Whether each asset may be held on each bar, read-only, shape (n_bars, n_assets); None if all
+        may always be held.
     feature_arrays
         Series beside the prices by name, read-only float64 of shape (n_bars,) or
         (n_bars, n_assets); :attr:`features` shows them with their labels.
     base
-        Fingerprint of the panel whose first bars these are; None when it is no part of another.
+        Fingerprint of the panel whose first bars these are; None if this is not part of another.
     notes
-        What was said when the panel was made of DataFrames: which closes were used, say.
+        Notes from making the panel of DataFrames: which closes were used, for example.
     """
 
     index: pd.DatetimeIndex
@@ -246,7 +247,7 @@ class Panel:
         return hash(self.fingerprint)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled arrays come back writeable; frames are made again where they are needed.
+        # Pickled arrays come back writeable; frames are made again when they are needed.
         return _unpickle, (
             self.index,
             self.symbols,
@@ -327,15 +328,15 @@ class Panel:
     def until(self, end_date: Date) -> "Panel":
         """Return the bars up to and including ``end_date``, without copying them.
 
-        A date without a time is the whole day in the time zone of the index; ``2005`` is the whole
-        year. The symbols stay, also those whose first bar comes later: their columns are NaN.
+        A date without a time means the whole day in the time zone of the index; ``2005`` means the
+        whole year. All symbols stay, even those whose first bar comes later: their columns are NaN.
 
         Raises
         ------
         DataError
             When fewer than 2 bars are left.
         ConfigurationError
-            When ``end_date`` is no date, or has a time zone and the index has none.
+            When ``end_date`` is not a date, or has a time zone and the index has none.
         """
         _, after = span(end_date, self.index)
         n_bars = int(self.index.searchsorted(after, side="left"))
@@ -349,9 +350,9 @@ class Panel:
         return self.window(0, n_bars)
 
     def of_symbols(self, symbols: Sequence[str]) -> "Panel":
-        """Return the panel of some of the symbols, in this order.
+        """Return a panel of only these symbols, in this order.
 
-        Bars before the first and after the last close of all of them are left out.
+        Bars before the first and after the last close of any of them are left out.
 
         Raises
         ------
@@ -379,7 +380,7 @@ class Panel:
     def window(self, start: int, stop: int) -> "Panel":
         """Return the bars at positions ``start`` to ``stop - 1``, without copying them.
 
-        The symbols stay, also those without a bar in the window.
+        All symbols stay, even those without a bar in the window.
 
         Raises
         ------
@@ -416,7 +417,7 @@ class Panel:
         DataError
             When the last bar lies before it.
         ConfigurationError
-            When ``start_date`` is no date, or has a time zone and the index has none.
+            When ``start_date`` is not a date, or has a time zone and the index has none.
         """
         first, _ = span(start_date, self.index)
         position = int(self.index.searchsorted(first, side="left"))
@@ -436,7 +437,7 @@ def new_panel(
     members: BoolArray | None = None,
     features: Mapping[str, FloatArray] | None = None,
 ) -> Panel:
-    """Return the panel of arrays that are valid already; they become read-only.
+    """Return a panel of arrays that are known to be valid; the arrays become read-only.
 
     Parameters
     ----------
@@ -447,7 +448,7 @@ def new_panel(
     fields
         C-contiguous arrays of shape (n_bars, n_assets) by field name.
     members
-        Who may be held, shape (n_bars, n_assets), C-contiguous; None for all.
+        Whether each asset may be held, shape (n_bars, n_assets), C-contiguous; None for all.
     features
         C-contiguous arrays of shape (n_bars,) or (n_bars, n_assets) by name.
     """
@@ -518,43 +519,45 @@ def panel_from_frames(
     features: "pd.DataFrame | pd.Series | Mapping[str, pd.Series | pd.DataFrame] | None" = None,
     features_lag: int = 0,
 ) -> Panel:
-    """Return the panel of DataFrames in memory, checked as files are.
+    """Return a panel of DataFrames in memory, checked as files are.
 
     Parameters
     ----------
     close
-        Closes of shape (n_bars, n_assets) on a DatetimeIndex, one column a symbol, in this order.
-        Without the other frames also the fields of one asset (Open, High, Low, Close, Volume), or
-        fields of several symbols on two levels of names, as ``yfinance.download`` returns them.
+        Closes of shape (n_bars, n_assets) on a DatetimeIndex, one column per symbol, in this order.
+        If no other frame is given, it may also hold the fields of one asset (Open, High, Low,
+        Close, Volume), or fields of several symbols on two levels of names, as
+        ``yfinance.download`` returns them.
     open, high, low, volume
-        Frames of the same rows and symbols.
+        Frames with the same rows and symbols.
     symbol
-        Symbol of the asset, where the columns are fields of one.
+        Symbol of the asset, if the columns are the fields of one asset.
     close_column
-        Column of its closes; None says that every column holds the closes of a symbol.
+        Column of its closes; None means that every column holds the closes of a symbol.
     adjusted
-        Closes where there are adjusted ones (``Adj Close``) beside those that were quoted:
-        ``auto`` uses the adjusted ones and says so, True demands them, False uses those quoted.
+        Which closes to use if there are adjusted ones (``Adj Close``) beside the quoted ones:
+        ``auto`` uses the adjusted ones and says so, True demands them, False uses the quoted ones.
     missing, missing_limit
-        What a NaN between an asset's first and last close is: an error, or filled with the last
-        close for at most ``missing_limit`` bars in a row.
+        How to treat a NaN between an asset's first and last close: as an error, or fill it with the
+        last close for at most ``missing_limit`` bars in a row.
     values, returns_unit, kind, notional
         What the numbers are, and how gains follow from them; see
         :class:`~backtest_batch.core.data.gains.Gains`.
     fields
-        Frames of the same rows and symbols by name: dividends, market caps, whatever is known at
-        the bar. NaN is nothing known.
+        Frames with the same rows and symbols, by name: dividends, market caps, anything that is
+        known at the bar. NaN means that nothing is known.
     members
-        Who may be held when: columns symbol, from, to (both days included, ``to`` empty while it
-        goes on); or a column of true and false for each symbol, of which each row holds until the
-        next one.
+        Which assets may be held when: columns symbol, from, to (both days included, ``to`` empty
+        while the membership lasts); or one column of true and false per symbol, each row of which
+        is valid until the next one.
     delisting_returns
         Return after the last price, by symbol.
     features
-        Series beside the prices, joined as those of files are: a frame of one column a feature, or
-        for each name a Series, or a DataFrame with a column a symbol.
+        Series beside the prices, joined as those from files are: a frame with one column per
+        feature, or a mapping from each name to a Series, or to a DataFrame with one column per
+        symbol.
     features_lag
-        Bars by which features are known later.
+        Number of bars by which the features are delayed.
 
     Raises
     ------
@@ -598,15 +601,15 @@ def panel_from_frames(
 
 
 def _as_arguments(message: str) -> str:
-    """Return a message about keys of a source as one about arguments of a function."""
+    """Return a message about the keys of a source, reworded for arguments of a function."""
     return re.sub(r"(?<=[`'])data\.", "", message)
 
 
 def release_pages(array: npt.NDArray[np.float64]) -> None:
-    """Let the system take back what was read of a mapped array; other arrays stay as they are.
+    """Release the memory pages of a mapped array that were read; other arrays stay as they are.
 
-    The pages are read again, mostly from the system's cache, when they are looked at again. Without
-    this, a process that reads a large file part by part comes to hold all of it.
+    The pages are read again, mostly from the system's cache, at the next access. Without this, a
+    process that reads a large file part by part ends up with all of it in memory.
     """
     holder: object = array
     while isinstance(holder, np.ndarray):

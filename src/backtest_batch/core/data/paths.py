@@ -15,18 +15,18 @@ _CHUNK_BYTES = 1 << 20
 def find_files(
     path: str | list[str], suffixes: tuple[str, ...], others: tuple[str, ...] = ()
 ) -> list[Path]:
-    """Return the files of a path, sorted within each folder or pattern, each once.
+    """Return the files of a path, each once, sorted within each folder or pattern.
 
     Parameters
     ----------
     path
-        A file, a folder (its files with one of ``suffixes``, not those of its subfolders unless
+        A file, a folder (its files with one of ``suffixes``, but not those of its subfolders unless
         these are partitions, such as ``symbol=AAPL``), a pattern such as ``prices/*.csv``, or a
         list of these. Relative to the working directory.
     suffixes
-        Endings of file names that count in a folder. Hidden and temporary files never do.
+        Endings of file names that count in a folder. Hidden and temporary files never count.
     others
-        Endings that count in a folder without one of ``suffixes``: the first that is found.
+        Endings to try, in this order, in a folder that has no file with one of ``suffixes``.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _expand(text: str, suffixes: tuple[str, ...], others: tuple[str, ...]) -> li
 def _in_folder(
     place: Path, text: str, suffixes: tuple[str, ...], others: tuple[str, ...]
 ) -> list[Path]:
-    # Besides hidden files, those that an open workbook leaves beside it (~$prices.xlsx).
+    # Leave out hidden files, and those that an open workbook leaves beside it (~$prices.xlsx).
     held = sorted(item for item in place.iterdir() if not item.name.startswith((".", "_", "~")))
     for endings in (suffixes, *((other,) for other in others)):
         files = [file for file in held if file.name.lower().endswith(endings) and file.is_file()]
@@ -117,12 +117,12 @@ def _is_remark(file: Path) -> bool:
 
 
 def partition(file: Path, key: str) -> str | None:
-    """Return the value that the folders above a file give to a key: ``AAPL`` of symbol=AAPL.
+    """Return the value of a key in the folders above a file: ``AAPL`` for symbol=AAPL.
 
     Raises
     ------
     DataError
-        When it is the one that stands for a missing value.
+        When the value is the one that stands for a missing value.
     """
     for folder in reversed(file.parts[:-1]):
         name, equals, value = folder.partition("=")
@@ -134,7 +134,7 @@ def partition(file: Path, key: str) -> str | None:
 
 
 def stem_of(file: Path, suffixes: tuple[str, ...]) -> str:
-    """Return the name of a file without its ending: ``BRK.B`` of ``BRK.B.csv.gz``."""
+    """Return the name of a file without its ending: ``BRK.B`` for ``BRK.B.csv.gz``."""
     for suffix in sorted(suffixes, key=len, reverse=True):
         if file.name.lower().endswith(suffix):
             return file.name[: -len(suffix)]
@@ -147,7 +147,7 @@ def hash_file(file: Path) -> str:
     Raises
     ------
     DataError
-        When it cannot be read.
+        When the file cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -179,7 +179,7 @@ _STARTS = (
 
 
 def recognised_format(file: Path) -> str | None:
-    """Return what a file is and how to use it, None where its first bytes name no other format."""
+    """Return what a file is and how to use it; None if its first bytes show no known format."""
     with file.open("rb") as stream:
         start = stream.read(256)
     if start.startswith(b"PK\x03\x04"):

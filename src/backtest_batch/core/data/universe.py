@@ -1,4 +1,4 @@
-"""Who is a member of the universe when: stints of membership, or a table of yes and no by date."""
+"""Which assets are members of the universe when: periods of membership, or yes and no by date."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -28,10 +28,10 @@ from backtest_batch.errors import DataError
 _SYMBOL = ("symbol", "ticker")
 _FROM = ("from", "from date", "start", "start date")
 _TO = ("to", "thru", "to date", "end", "end date")
-"""Names of the columns of stints."""
+"""Names of the columns of a table of stints, which are periods of membership."""
 
 _LAST_YEAR = 2261
-"""Years after it stand for "no end"; they do not fit into nanoseconds."""
+"""Later years mean "no end"; they do not fit into nanoseconds."""
 
 
 def read_members(
@@ -41,31 +41,32 @@ def read_members(
     close: FloatArray,
     available: Collection[str],
 ) -> tuple[BoolArray, list[str]]:
-    """Return who is a member on each bar, as a file says, and what a reader should know.
+    """Return which assets a file says are members on each bar, and notes for the reader.
 
     Parameters
     ----------
     path
-        A CSV or Parquet file: the columns symbol, from and to, one row a stint, with both days
-        included and ``to`` empty where it goes on; or timestamps, and one column of true and false
-        (1 and 0) a symbol, each row of which holds until the next one.
+        A CSV or Parquet file. Either the columns symbol, from and to, with one row per stint (a
+        period of membership), both days included, and ``to`` empty while the stint lasts. Or
+        timestamps, and one column of true and false (1 and 0) per symbol, each row of which is
+        valid until the next one.
     index, symbols
         Bars and assets of the panel.
     close
         Its closes, shape (n_bars, n_assets).
     available
-        All symbols that the source has prices of.
+        All symbols for which the source has prices.
 
     Returns
     -------
     members : ndarray of shape (n_bars, n_assets)
     notes : list of str
-        Members without prices, and prices of those who never are members.
+        Notes on members without prices, and on symbols with prices that are never members.
 
     Raises
     ------
     DataError
-        When the file cannot be understood, or names none of the symbols.
+        When the file cannot be understood, or contains none of the symbols.
     """
     files = side_files(path, "data.universe")
     if len(files) > 1:
@@ -79,12 +80,12 @@ def read_members(
 def members_of_frame(
     frame: pd.DataFrame, index: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> BoolArray:
-    """Return who is a member on each bar, as a DataFrame of the same form as a file says.
+    """Return which assets are members on each bar, from a DataFrame of the same form as a file.
 
     Raises
     ------
     DataError
-        When it cannot be understood, or names none of the symbols.
+        When the frame cannot be understood, or contains none of the symbols.
     """
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"`members` must be a DataFrame, but is a {type(frame).__name__}")
@@ -95,7 +96,7 @@ def members_of_frame(
 def _members(
     table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
 ) -> tuple[BoolArray, set[str]]:
-    """Return the members, and the symbols that the table names."""
+    """Return the members, and the symbols that the table contains."""
     held = {plain(column) for column in table.file.columns}
     if held & set(_SYMBOL) and held & set(_FROM):
         members, named = _stints(table, index, symbols)
@@ -128,7 +129,7 @@ def _stints(
     codes, known = table.symbols(rows[names[0]])
     ends, first, stop = _first_and_last(table, rows[names[1]], rows[end])
     starts = first.on_clock_of(index)
-    # The last day belongs to it; a time that is spelt out does, too.
+    # The last day belongs to the stint; so does a last moment that is spelt out.
     after = (stop.next_day() if stop.are_dates else stop).on_clock_of(index)
     after = after if stop.are_dates else after + 1
     bars = bar_stamps(index)
@@ -157,13 +158,13 @@ def _stints(
 def _first_and_last(
     table: SideTable, first: Any, last: Any
 ) -> tuple[BoolArray, SideStamps, SideStamps]:
-    """Return which stints end, when all begin, and when those end."""
+    """Return which stints end, when all of them begin, and when the ones that end do so."""
     import pyarrow as pa
 
     ends, last = _without_far(last)
     last = last.filter(pa.array(ends))
     if last.type == first.type and len(last):
-        # Read together: one of them may tell what both mean, day first or month first.
+        # Read together: either column may show whether both have the day or the month first.
         both = table.moments(pa.chunked_array([*first.chunks, *pa.chunked_array(last).chunks]))
         return (
             ends,
@@ -177,7 +178,7 @@ def _first_and_last(
 
 
 def _without_far(column: Any) -> tuple[BoolArray, Any]:
-    """Return which stints end, and the column as it is or as plain text."""
+    """Return which stints end, and the column, either unchanged or as plain text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -218,7 +219,7 @@ def _by_date(
         row = int(order[twice[0]])
         when = moment_text(index_of(moments.stamps[row : row + 1], moments.tz)[0])
         raise DataError(f"{table.label} has {len(twice):,} timestamps twice, the first {when}")
-    # Membership is known before its first day: the row of a day holds for the bars within it.
+    # Membership is known before its first day, so the row of a day is valid for the bars within it.
     row_of_bar = np.searchsorted(stamps[order], bar_stamps(index), side="right") - 1
     members = np.zeros((len(index), len(symbols)), dtype=np.bool_)
     for column, symbol in enumerate(symbols):
@@ -286,16 +287,16 @@ def _notes(
 
 
 def kept_through_delisting(members: BoolArray, close: FloatArray, ended: IntArray) -> BoolArray:
-    """Return the members, those that were such on their last trading day on the bar after, too.
+    """Return the members, with memberships on a last trading day extended by one bar.
 
-    A delisting return is earned on that bar: who holds a member to its end earns it.
+    A delisting return is earned on that next bar, by whoever holds a member to its end.
 
     Parameters
     ----------
     members, close
-        Shape (n_bars, n_assets); closes without the price that the delisting return makes.
+        Shape (n_bars, n_assets); the closes are those before final prices are added.
     ended
-        Positions of the assets that have one.
+        Positions of the assets that got a final price from a delisting return.
     """
     _, last = lifetimes(close)
     kept = members.copy()
