@@ -17,7 +17,7 @@ from backtest_batch.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class SymbolBars:
-    """Bars of one symbol out of one file.
+    """Bars of one symbol from one file.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class SymbolBars:
     fields
         Values by field name, each of shape (n_bars,).
     file
-        The file they come from, empty when there is none.
+        The file they come from; empty if there is none.
     """
 
     symbol: str
@@ -46,7 +46,7 @@ class SymbolBars:
 
 @dataclass(frozen=True, kw_only=True)
 class BarFault:
-    """What is wrong with one symbol: the first bar it is wrong on, and on how many."""
+    """What is wrong with one symbol, the first bar it is wrong on, and the number of such bars."""
 
     symbol: str
     moment: str
@@ -61,7 +61,7 @@ def moment_text(stamp: pd.Timestamp) -> str:
 
 
 def raise_faults(faults: Sequence[BarFault], rule: str, *, named: int = 5) -> None:
-    """Raise the faults as one message: the first one whole, then the other symbols by name.
+    """Raise the faults as one message: the first one in full, then the other symbols by name.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def check_order(bars: Iterable[SymbolBars]) -> None:
     Raises
     ------
     DataError
-        When a bar stands twice, or the timestamps are not sorted.
+        When a bar occurs twice, or the timestamps are not sorted.
     """
     twice = _Seen(_duplicated)
     backwards = _Seen(_out_of_order)
@@ -154,7 +154,7 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
     Raises
     ------
     DataError
-        When one is not.
+        When a value breaks these rules.
     """
     prices: list[BarFault] = []
     volumes: list[BarFault] = []
@@ -186,7 +186,7 @@ def check_values(bars: Iterable[SymbolBars]) -> None:
 
 
 def _price_rule(bars: SymbolBars, name: str, value: float) -> str:
-    """Return what to do about the value of a field that cannot be used."""
+    """Return the text on what to do about a value of a field that cannot be used."""
     reason = ""
     if name == "close" and value <= 0:
         if _are_like_returns(bars.fields["close"]):
@@ -204,7 +204,7 @@ def _price_rule(bars: SymbolBars, name: str, value: float) -> str:
 
 
 def _are_like_returns(values: FloatArray) -> bool:
-    """Return whether numbers come and go around zero in small steps; spreads wander."""
+    """Return whether numbers vary around zero in small steps, as returns do; spreads wander."""
     held = values[np.isfinite(values)]
     if len(held) < _FEWEST_RETURNS or (
         min(np.mean(held < 0), np.mean(held > 0)) < _LEAST_OF_A_SIGN
@@ -215,7 +215,7 @@ def _are_like_returns(values: FloatArray) -> bool:
 
 
 def without(name: str, symbols: Sequence[str], file: str) -> str:
-    """Return what leaves out a field, or for ``close`` the symbols; empty for frames."""
+    """Return which setting leaves out a field, or for ``close`` the symbols; empty for frames."""
     if not file:
         return ""
     if name == "close":
@@ -241,10 +241,10 @@ class Gaps:
     Attributes
     ----------
     missing
-        ``error`` refuses it. ``ffill`` fills it: a missing price is the last close before it, a
-        missing volume 0.
+        ``error`` refuses it. ``ffill`` fills it: a missing price with the last close before it, a
+        missing volume with 0.
     missing_limit
-        Bars in a row that are filled at most; a longer gap is an error.
+        Largest number of bars in a row that are filled; a longer gap is an error.
     """
 
     missing: Literal["error", "ffill"] = "error"
@@ -272,7 +272,7 @@ def check_columns(close: FloatArray, symbols: Sequence[str], files: Mapping[str,
         where = f"{files[empty[0]]}: " if files[empty[0]] else ""
         others = f"; nor have {', '.join(empty[1:6])}" if len(empty) > 1 else ""
         others += f" and {len(empty) - 6:,} more symbols" if len(empty) > 6 else ""
-        # All of them, so that one answer is enough.
+        # Name all of them, so that the user has to change the settings only once.
         out = without("close", empty, files[empty[0]])
         if len(empty) > 1:
             out = out.replace("leaves the symbol out", "leaves them out")
@@ -295,14 +295,14 @@ def fill_or_refuse(
     files: Mapping[str, str],
     gaps: Gaps,
 ) -> None:
-    """Make NaN stand only outside each asset's first and last close, in place.
+    """Fill or refuse gaps, in place: NaN remains only outside each asset's first and last close.
 
-    Values of other fields outside the first and last close are dropped: no close, no bar.
+    Values of other fields before the first or after the last close are dropped: no close, no bar.
 
     Raises
     ------
     DataError
-        When there is a gap and ``missing`` is ``error``, or it is longer than the limit.
+        When there is a gap and ``missing`` is ``error``, or a gap is longer than the limit.
     """
     first, last = lifetimes(fields["close"])
     rows = np.arange(len(index))[:, None]
@@ -313,7 +313,7 @@ def fill_or_refuse(
         values = fields[name]
         if name != "close":
             values[~inside] = np.nan
-        # One NaN and one zero, as the fingerprint is over bits.
+        # Only one NaN and one zero are used, because the fingerprint covers the bits.
         empty = np.isnan(values)
         values[empty] = np.nan
         values += 0.0
@@ -343,7 +343,7 @@ def fill_or_refuse(
 
 
 def _advice(name: str, faults: Sequence[BarFault]) -> str:
-    """Return how an optional field is left out: closes with gaps are a matter of the limit."""
+    """Return how to leave out an optional field; for closes with gaps, the limit is the remedy."""
     return without(name, (), faults[0].file) if faults and name != "close" else ""
 
 
@@ -372,7 +372,7 @@ def _fill(values: FloatArray, close: FloatArray, gap: BoolArray, column: int, na
         if name == "volume":
             values[row, column] = 0.0
         else:
-            # An asset's first bar has no close before it: its own stands in.
+            # An asset's first bar has no close before it: use its own close instead.
             before = close[row - 1, column] if row else np.nan
             values[row, column] = close[row, column] if np.isnan(before) else before
 
@@ -389,7 +389,7 @@ class Assembly:
     panel
         The valid panel.
     notes
-        Warnings: fields that are left out.
+        Warnings, about fields that are left out for example.
     """
 
     panel: Panel
@@ -402,17 +402,17 @@ def assemble(
     """Return the panel of bars that were read, and its warnings.
 
     The index is the union of the timestamps, from the first to the last one with a price. Peak
-    memory is the bars plus one field, as the ``fields`` of ``bars`` are emptied on the way.
+    memory is the bars plus one field, because the ``fields`` of ``bars`` are emptied on the way.
 
     Parameters
     ----------
     bars
-        Bars of each symbol; a symbol whose bars come in several pieces (one file a year) has them
-        joined by time.
+        Bars of each symbol. If the bars of a symbol come in several pieces (one file per year),
+        they are joined by time.
     gaps
-        What to do about a NaN inside a series; an error by default.
+        What to do about a NaN inside a series; by default it is an error.
     order
-        Symbols in the order of the columns; by default that of ``bars``.
+        Symbols in the order of the columns; by default the order in ``bars``.
 
     Raises
     ------
@@ -460,12 +460,12 @@ def _common_zone(bars: Sequence[SymbolBars]) -> str | None:
 
 
 def _without_repeats(bars: Sequence[SymbolBars]) -> tuple[list[SymbolBars], list[str]]:
-    """Leave out bars that stand in two files with equal values, and say so.
+    """Leave out repeats of bars that occur in two files with equal values, and add a note.
 
     Raises
     ------
     DataError
-        When their values differ.
+        When the values of such bars differ.
     """
     pieces: dict[str, list[int]] = {}
     for position, item in enumerate(bars):
@@ -497,7 +497,7 @@ def _without_repeats(bars: Sequence[SymbolBars]) -> tuple[list[SymbolBars], list
 
 
 def _repeats(item: SymbolBars, other: SymbolBars) -> IntArray:
-    """Return the rows of bars that another file has too, with equal values."""
+    """Return the rows of bars that another file also has, with equal values."""
     _, rows, others = np.intersect1d(item.stamps, other.stamps, return_indices=True)
     for name in item.fields.keys() & other.fields.keys():
         one, two = item.fields[name][rows], other.fields[name][others]
@@ -522,12 +522,12 @@ def _without_rows(item: SymbolBars, rows: IntArray) -> SymbolBars:
 
 
 def series_of(bars: Sequence[SymbolBars]) -> tuple[dict[str, SymbolBars], list[str]]:
-    """Return the bars of each symbol in one piece, checked for their order, and notes.
+    """Return the bars of each symbol in one piece, with their order checked, and notes.
 
     Raises
     ------
     DataError
-        For duplicate and unsorted bars, and for symbols without any.
+        For duplicate and unsorted bars, and for symbols without any bars.
     """
     check_order(bars)
     bars, repeated = _without_repeats(bars)
@@ -597,7 +597,7 @@ def union_of(stamps: Sequence[IntArray]) -> IntArray:
 def _common_fields(
     series: Sequence[SymbolBars], known: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the fields that every symbol has values of, and notes on the others."""
+    """Return the fields of the panel, and notes on those that not every symbol has values of."""
     names, notes = [], []
     for name in FIELDS:
         lacking = [item.symbol for item in series if _is_without(item, name)]
@@ -624,7 +624,7 @@ def _is_without(item: SymbolBars, name: str) -> bool:
     values = item.fields.get(name)
     if values is None:
         return True
-    # A symbol without a close is a fault that is named later.
+    # A symbol without a close is a fault that is reported later.
     empty = name != "close" and len(values) > 0 and np.isnan(values[[0, -1]]).all()
     return bool(empty and np.isnan(values).all())
 
@@ -647,7 +647,7 @@ def _rows(stamps: IntArray, union: IntArray) -> slice | IntArray:
     if len(stamps) == len(union):
         return slice(None)
     first = int(np.searchsorted(union, stamps[0]))
-    # Most series that are shorter began later or ended earlier, without gaps.
+    # Most shorter series have no gaps: they only began later or ended earlier.
     if np.array_equal(union[first : first + len(stamps)], stamps):
         return slice(first, first + len(stamps))
     return np.searchsorted(union, stamps)

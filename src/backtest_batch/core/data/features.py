@@ -21,35 +21,35 @@ from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError
 
 FeatureInput = pd.DataFrame | pd.Series | Mapping[str, "pd.Series | pd.DataFrame"]
-"""Features in memory: a table as in a file, or a Series or a DataFrame by symbol for each name."""
+"""Features in memory: a table as in a file, or for each name a Series or a frame by symbol."""
 
 
 def read_features(
     path: str | Sequence[str], index: pd.DatetimeIndex, symbols: Sequence[str], *, lag: int
 ) -> tuple[dict[str, FloatArray], list[str]]:
-    """Return the features of files, joined to the bars, and what a reader should know.
+    """Return the features in files, joined to the bars, and notes for the reader.
 
     Parameters
     ----------
     path
-        CSV or Parquet files: timestamps and one column a feature, and a column ``symbol`` where
-        the features are those of assets.
+        CSV or Parquet files: timestamps, one column per feature, and a column ``symbol`` if the
+        features belong to assets.
     index, symbols
         Bars and assets of the panel.
     lag
-        Bars by which they are known later.
+        Number of bars by which the features are delayed.
 
     Returns
     -------
     features : dict of str to ndarray
-        Of shape (n_bars,), or (n_bars, n_assets) where they are those of assets. NaN before the
-        first value.
+        Of shape (n_bars,), or (n_bars, n_assets) if they belong to assets. NaN before the first
+        value.
     notes : list of str
 
     Raises
     ------
     DataError
-        When a file cannot be understood, or two have a feature of one name.
+        When a file cannot be understood, or two files have a feature of the same name.
     """
     features: dict[str, FloatArray] = {}
     notes: list[str] = []
@@ -71,12 +71,12 @@ def read_features(
 def features_of_frames(
     given: FeatureInput, index: pd.DatetimeIndex, symbols: Sequence[str], *, lag: int = 0
 ) -> dict[str, FloatArray]:
-    """Return features in memory, joined to the bars as those of files are.
+    """Return features in memory, joined to the bars as those in files are.
 
     Raises
     ------
     DataError
-        When they are no numbers by timestamp.
+        When they are not numbers by timestamp.
     """
     if isinstance(given, pd.Series):
         given = {str(given.name): given}
@@ -155,7 +155,7 @@ def _in_time(
     Raises
     ------
     DataError
-        When a timestamp stands twice: it does not say which value counts.
+        When a timestamp occurs twice, so that it is unclear which value counts.
     """
     stamps = known if rows is None else known[rows]
     order = np.argsort(stamps, kind="stable")
@@ -173,7 +173,7 @@ def _in_time(
 
 
 def _as_of(known: IntArray, values: FloatArray, bars: IntArray) -> FloatArray:
-    """Return the last value that is known at each bar; an empty cell says nothing new."""
+    """Return the last value that is known at each bar; empty cells are skipped."""
     there = ~np.isnan(values)
     known, values = known[there], values[there]
     if not len(values):

@@ -1,7 +1,7 @@
 """How gains follow from the numbers of a series: ratios of prices, differences, or returns.
 
-The engine knows prices that are positive. Returns become an index of prices; prices that may be
-zero or negative become the value of one unit that is held with a deposit.
+The engine only handles positive prices. So returns are turned into an index of prices, and prices
+that may be zero or negative into the value of one unit held with a deposit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,19 @@ BASE = 100.0
 """Level of an index of returns on the bar before its first return."""
 
 CALM = 2.0
-"""Volatility a year up to which returns are fractions for sure: 200 %."""
+"""Annual volatility up to which returns may be taken for fractions: 200 %."""
 
 WILD = 4.0
-"""Volatility a year from which on returns cannot be fractions: they are percent."""
+"""Annual volatility from which on returns cannot be fractions, and must be percent."""
 
 LEAST_PRICE = 0.5
-"""Median from which on numbers that are all above 0 are prices rather than returns."""
+"""Median above which numbers that are all positive are prices rather than returns."""
 
 MISSING_CODES = (-99.99, -999.0)
-"""What stands for a missing return in the files of French's data library, which are percent."""
+"""Codes for a missing return in the files of French's data library, whose returns are percent."""
 
 FASTEST_GROWTH = 1.0
-"""Sum of returns a year up to which they may be fractions, where they last half a year."""
+"""Sum of returns per year up to which they may be fractions, if they span at least half a year."""
 
 _YEAR = 365.25 * 86_400e9
 _MONTH = _YEAR / 12
@@ -55,12 +55,12 @@ class Gains:
     values
         ``prices``, or ``returns`` of each bar.
     returns_unit
-        ``fraction`` (0.01), ``percent`` (1 is 1 %), or ``auto``: told by their size.
+        ``fraction`` (0.01), ``percent`` (1 is 1 %), or ``auto``: guessed from their size.
     kind
-        ``ratios``: a gain is the ratio of two prices. ``differences``: it is their difference, on
-        a notional.
+        ``ratios``: a gain is the ratio of two prices. ``differences``: a gain is their difference,
+        relative to a notional.
     notional
-        Notional of one unit on its first bar, in the unit of its price: a number, or one for each
+        Notional of one unit on its first bar, in the unit of its price: one number, or one for each
         symbol. Needed by ``differences``.
 
     Raises
@@ -104,18 +104,18 @@ class Gains:
                 )
 
     def as_prices(self, bars: Sequence[SymbolBars]) -> tuple[list[SymbolBars], tuple[str, ...]]:
-        """Return bars whose fields are positive prices, and notes on what was made of them.
+        """Return bars whose fields are positive prices, and notes on the conversion.
 
         Parameters
         ----------
         bars
-            Bars of each symbol; what is made of them takes their place, and their ``fields`` are
-            emptied on the way. Plain prices are returned as they are.
+            Bars of each symbol. They must not be used afterwards, because their ``fields`` are
+            emptied or changed on the way. Plain prices are returned as they are.
 
         Raises
         ------
         DataError
-            When returns are at or below -100 %, when their unit cannot be told, and when a notional
+            When returns are at or below -100 %, when their unit cannot be told, or when a notional
             is missing or too small.
         """
         if not bars or (self.values == "prices" and self.kind == "ratios"):
@@ -135,7 +135,7 @@ class Gains:
             for position, values in enumerate(returns):
                 coded = np.isin(values, MISSING_CODES)
                 n_codes += int(coded.sum())
-                # A new array, as another's may be behind this one.
+                # A new array, because this one may share its memory with another.
                 returns[position] = np.where(coded, np.nan, values / 100.0)
         _check_returns(series, returns, percent=percent)
         before = _bar_before(stamps, series[0].tz)
@@ -147,7 +147,7 @@ class Gains:
             held = ~np.isnan(values)
             first = int(held.argmax())
             if first == 0 and held.any():
-                # The last bar of any symbol before this one's first return.
+                # Begin at the last bar of any symbol before this symbol's first return.
                 if id(own) not in longer:
                     earlier = begun[np.searchsorted(begun, own[0]) - 1]
                     longer[id(own)] = np.concatenate(([earlier], own))
@@ -221,14 +221,14 @@ class Gains:
             close = item.fields["close"]
             held = np.isfinite(close)
             if not held.any():
-                continue  # named as a column without a price
+                continue  # reported later as a column without a price
             row = int(held.argmax())
             first, notional = float(close[row]), self._notional(item.symbol)
             for name in _PRICES:
                 if name in item.fields:
                     values = item.fields[name]
                     deepest = max(deepest, first - float(np.nanmin(values, initial=first)))
-                    # In this order, as the difference of two prices is exact more often.
+                    # In this order, because the difference of two prices is exact more often.
                     item.fields[name] = notional + (values - first)
                     bad = item.fields[name] <= 0
                     if bad.any():
@@ -305,7 +305,7 @@ def _check_returns(
 
 
 def _index_level(returns: FloatArray, first: int) -> FloatArray:
-    """Return the index of a series of returns; it stands at ``BASE`` before position ``first``."""
+    """Return the index of a series of returns; it is ``BASE`` on the bar before ``first``."""
     gap = np.isnan(returns)
     if gap.all():
         return returns
@@ -321,9 +321,9 @@ def _index_level(returns: FloatArray, first: int) -> FloatArray:
 def _bar_before(stamps: IntArray, tz: str | None) -> int:
     """Return the time of the bar before the first one.
 
-    It is as far from the first as the bars are from each other (median). Steps of months are
-    calendar months, from month end to month end where all bars are month ends. No bar of a market
-    that rests on weekends is put on one.
+    Its distance to the first bar is the median distance between bars. Steps of months are calendar
+    months, from month end to month end if all bars are at month ends. If the market has no bars on
+    weekends, the bar is not put on a weekend either.
     """
     index = index_of(stamps[:1_000], tz)
     steps = np.diff(stamps[:1_000])
@@ -349,7 +349,7 @@ def _deepest_fall(bars: SymbolBars) -> float:
 
 
 def _size(values: FloatArray) -> float:
-    """Return the median of the absolute returns that are not 0."""
+    """Return the median absolute value of the returns that are not 0."""
     held = np.abs(values[np.isfinite(values) & (values != 0.0)])
     return float(np.median(held)) if len(held) else 0.0
 

@@ -1,4 +1,4 @@
-"""What became of the data of a source since they were last read: bars added, the past restated."""
+"""How the data of a source changed since they were last read: bars added, the past restated."""
 
 import hashlib
 import json
@@ -30,19 +30,19 @@ class Renewal:
     before, after
         The panels.
     added
-        Bars after the last one of before.
+        Bars after the last one of ``before``.
     inserted
-        Further bars that before did not have.
+        Earlier bars that ``before`` did not have.
     gone
-        Bars that after does not have.
+        Bars that ``after`` does not have.
     new_symbols, lost_symbols
-        Symbols of one of the panels alone.
+        Symbols that only ``after`` has, and those that only ``before`` has.
     restated
-        Values on common bars that are other ones.
+        Number of values on common bars that changed.
     arrived
-        Values on common bars that were missing.
+        Number of values on common bars that were missing before.
     first
-        Position in before, symbol and field of the first value that was restated.
+        Position in ``before``, symbol and field of the first value that was restated.
     """
 
     before: Panel
@@ -58,7 +58,7 @@ class Renewal:
 
 
 def renewal(before: Panel, after: Panel) -> Renewal:
-    """Return how two panels differ; memory is a block of cells, whatever their size."""
+    """Return how two panels differ; uses memory for one block of cells, whatever their size."""
     old, _ = stamps_of(before.index)
     new, _ = stamps_of(after.index)
     rows_before, rows_after = _common(old, new)
@@ -108,7 +108,7 @@ def _common(old: IntArray, new: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _columns(symbols: Sequence[str], shared: Sequence[str]) -> IntArray | None:
-    """Return the positions of the shared symbols; None when they are all, in order."""
+    """Return the positions of the shared symbols; None if these are all symbols, in order."""
     if list(symbols) == list(shared):
         return None
     position = {symbol: column for column, symbol in enumerate(symbols)}
@@ -123,12 +123,12 @@ def _differences(
     columns_one: IntArray | None,
     columns_other: IntArray | None,
 ) -> Iterator[tuple[int, BoolArray, BoolArray]]:
-    """Yield where blocks of rows differ, and where the first array has no value there."""
+    """Yield, for each block of rows that differs: its start, the differences, the NaNs of one."""
     step = max(1, _CELLS // one.shape[1])
     for start in range(0, len(rows_one), step):
         first = _block(one, rows_one[start : start + step], columns_one)
         second = _block(other, rows_other[start : start + step], columns_other)
-        # Bits: a panel has one NaN and one zero.
+        # Comparing bits is safe: a panel uses only one NaN and one zero.
         mask = first.view(np.int64) != second.view(np.int64)
         if mask.any():
             yield start, mask, np.isnan(first)
@@ -143,7 +143,7 @@ def _block(values: FloatArray, rows: IntArray, columns: IntArray | None) -> Floa
 
 
 def describe_renewal(found: Renewal) -> str | None:
-    """Return sentences on how a source's data differ from when they were last read."""
+    """Return sentences on how a source's data have changed since they were last read."""
     if (found.gone == len(found.before.index)) or len(found.lost_symbols) == found.before.n_assets:
         return "these are other data than when it was last read: nothing is common to both"
     said = []
@@ -193,10 +193,10 @@ def _listed(symbols: Sequence[str]) -> str:
 
 
 def note_renewal(source: Source, panel: Panel, wanted: Sequence[str] | None) -> str | None:
-    """Return what became of a source's data since they were last read, and remember these.
+    """Return how a source's data changed since they were last read, and remember the new data.
 
-    What is remembered is a fingerprint, in the user's own cache; where that cannot be written or
-    the earlier panel is no longer there, nothing is said.
+    Only a fingerprint is remembered, in the user's own cache. If that cannot be written, or the
+    earlier panel is no longer there, nothing is returned.
     """
     known = source.whereabouts()
     if known is None:

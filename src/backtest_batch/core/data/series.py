@@ -1,7 +1,7 @@
-"""Numbers by timestamp that are no assets: read from a file, and brought onto the bars of a panel.
+"""Series that are not assets: read from a file, and aligned with the bars of a panel.
 
-A benchmark and factors come so. What was brought onto the bars is kept in the cache under the
-fingerprint of its content, where worker processes find it: as a panel whose only field holds
+Benchmarks and factors are such series. Once aligned, they are kept in the cache under the
+fingerprint of their content, where worker processes find them, as a panel whose only field holds
 returns.
 """
 
@@ -31,14 +31,14 @@ KINDS: Mapping[str, type[Files]] = {
     for kind in (Csv, Parquet, Excel)
     for suffix in (*kind.suffixes, *kind.other_suffixes)
 }
-"""What reads a file, by the ending of its name."""
+"""Which source reads a file, by the ending of its name."""
 
 SUFFIXES = tuple(KINDS)
 """Endings of files that hold series."""
 
 
 def known_rows(values: FloatArray) -> BoolArray:
-    """Return which rows of an array of shape (n_rows, n_columns) have all values."""
+    """Return which rows of an array of shape (n_rows, n_columns) are complete."""
     return np.asarray(np.isfinite(values).all(axis=1), dtype=np.bool_)
 
 
@@ -47,12 +47,12 @@ Unit = Literal["percent", "fraction"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeriesTable:
-    """Series of one file, or from memory.
+    """Series from one file, or from memory.
 
     Attributes
     ----------
     place
-        What it is called in messages.
+        Its name in messages.
     index
         Timestamps, strictly increasing, shape (n_rows,).
     names
@@ -60,7 +60,7 @@ class SeriesTable:
     values
         Shape (n_rows, n_columns); NaN where there is no value.
     notes
-        What was said while it was read.
+        Notes from reading it.
     """
 
     place: str
@@ -70,7 +70,7 @@ class SeriesTable:
     notes: tuple[str, ...] = ()
 
     def only(self, names: Sequence[str]) -> "SeriesTable":
-        """Return some of the columns."""
+        """Return a table of only these columns."""
         columns = [self.names.index(name) for name in names]
         return replace(self, names=tuple(names), values=self.values[:, columns])
 
@@ -93,15 +93,15 @@ class SeriesTable:
         Parameters
         ----------
         unit
-            What they are; None tells it by their size, and says so of percent.
+            Unit of the returns. None guesses it from their size, and adds a note if it is percent.
 
         Raises
         ------
         ConfigurationError
-            When ``unit`` is no unit.
+            When ``unit`` is not a known unit.
         DataError
-            When a column is prices by all appearance (always above 0, and mostly above 1), or the
-            size does not tell.
+            When a column looks like prices (always above 0, and mostly above 1), or the size does
+            not tell the unit.
         """
         if unit not in (None, "percent", "fraction"):
             raise ConfigurationError(f"`unit` must be percent or fraction, but got {unit}")
@@ -133,17 +133,17 @@ class SeriesTable:
 def read_series(
     path: str, *, are_prices: bool, options: Mapping[str, Any] | None = None
 ) -> SeriesTable:
-    """Return the series in a CSV, Parquet, Feather or Excel file: timestamps, a column for each.
+    """Return the series in a CSV, Parquet, Feather or Excel file: timestamps, a column per series.
 
     Parameters
     ----------
     path
         The file, relative to the working directory.
     are_prices
-        Whether it holds prices; then one with the fields of an asset (``Open``, ``Close``,
-        ``Adj Close``) is read as files of ``data.path`` are. Else every column is a series.
+        Whether it holds prices. If so, a file with the fields of an asset (``Open``, ``Close``,
+        ``Adj Close``) is read like the files of ``data.path``. Otherwise every column is a series.
     options
-        Options of such files (``timestamp_column``, ``decimal``, ``sheet``).
+        Options for reading such files (``timestamp_column``, ``decimal``, ``sheet``).
 
     Raises
     ------
@@ -209,7 +209,7 @@ def stored_series(fingerprint: str) -> SeriesTable:
     Raises
     ------
     DataNotFoundError
-        When they are not there.
+        When the cache does not hold them.
     """
     panel = cache.open_panel(fingerprint)
     return SeriesTable(
@@ -226,14 +226,14 @@ def store_series(values: pd.Series | pd.DataFrame, name: str) -> str:
     Parameters
     ----------
     values
-        On a DatetimeIndex, one column a series.
+        On a DatetimeIndex, one column per series.
     name
-        What they are for, for messages.
+        What they are for, used in messages.
 
     Raises
     ------
     DataError
-        When they are no numbers by timestamp, or a timestamp stands twice.
+        When they are not numbers by timestamp, or a timestamp or column occurs twice.
     """
     frame = values.to_frame(values.name or name) if isinstance(values, pd.Series) else values
     if not isinstance(frame, pd.DataFrame) or not isinstance(frame.index, pd.DatetimeIndex):
@@ -273,7 +273,7 @@ def open_series(fingerprint: str) -> FloatArray:
     Raises
     ------
     DataNotFoundError
-        When it is not there.
+        When the cache does not hold it.
     """
     return cache.open_panel(fingerprint).fields["close"]
 
@@ -287,7 +287,7 @@ class OnBars:
     returns
         Shape (n_bars, n_series); NaN where they are not known.
     rows
-        How many rows of the series lie after the bar before, up to this one, shape (n_bars,).
+        How many rows of the series lie after the previous bar and up to this one, shape (n_bars,).
     """
 
     returns: FloatArray
@@ -305,9 +305,9 @@ class OnBars:
 
 
 def prices_on(table: SeriesTable, index: pd.DatetimeIndex) -> OnBars:
-    """Return what prices came to from bar to bar: each bar has the last price up to it.
+    """Return the bar-to-bar returns of prices, where each bar has the last price up to it.
 
-    After the last price nothing is known.
+    Bars after the last price have no return.
     """
     last, beyond = _last_rows(table.index, index)
     levels = np.where((last >= 0)[:, None], table.values[np.maximum(last, 0)], np.nan)
@@ -318,7 +318,7 @@ def prices_on(table: SeriesTable, index: pd.DatetimeIndex) -> OnBars:
 
 
 def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> OnBars:
-    """Return returns on the bars: those since the bar before are compounded.
+    """Return the returns on the bars: on each, those since the previous bar, compounded.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
     index
         Timestamps of the bars.
     empty
-        What a bar has on which none falls, between the first and the last of them.
+        Return of a bar without a row, between the first and the last row.
     """
     last, beyond = _last_rows(table.index, index)
     rows = np.diff(last, prepend=-1)
@@ -337,11 +337,11 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
     several = np.flatnonzero(rows > 1)
     if len(several):
         edges = np.column_stack((last[several] - rows[several] + 1, last[several] + 1)).ravel()
-        # A last row of ones: reduceat wants every edge to be a row.
+        # The last row of ones is needed because reduceat requires every edge to be a row.
         growth = np.vstack((1.0 + table.values, np.ones(len(table.names))))
         returns[several] = np.multiply.reduceat(growth, edges, axis=0)[::2] - 1.0
     returns[last < 0] = np.nan
-    # Of the first bar that has rows it is not known whether they begin where the bar does.
+    # For the first bar that has rows, it is not known whether they begin where the bar does.
     first = int((last < 0).sum())
     if first < len(index) and (first == 0 or rows[first] > 1):
         returns[first] = np.nan
@@ -352,7 +352,7 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
 def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray, BoolArray]:
     """Return the last row at or before each bar, -1 for none, and which bars lie after all rows.
 
-    Where both come once a day, days are compared: a close at 16:00 is that of its date.
+    If both have at most one a day, days are compared: a close at 16:00 counts as that of its date.
     """
     if rows.tz is not None and bars.tz is not None:
         rows = rows.tz_convert(bars.tz)
@@ -364,9 +364,10 @@ def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray
 
 
 def levels_on(source: Panel, index: pd.DatetimeIndex) -> tuple[dict[str, FloatArray], IntArray]:
-    """Return the fields of a panel on other bars, and how many of its own each of these has.
+    """Return the fields of a panel on other bars, and how many of its own bars fall on each.
 
-    Each bar has the last one up to it. After the last one nothing is known.
+    Each bar has the values of the panel's last bar up to it. After the panel's last bar nothing is
+    known.
     """
     last, beyond = _last_rows(source.index, index)
     fields = {}
