@@ -1,12 +1,12 @@
 """Panels on disk, named by their content and mapped into memory by every worker.
 
-Below :func:`cache_dir`, which several users may share, ``panels/<fingerprint>/`` holds
-``index.npy``, one ``.npy`` file a field, one for the members and one a feature where there are any,
-and ``meta.json``, which is written last: an entry without it does not exist. Below
-:func:`own_cache_dir`, ``sources/<key>.json`` leads from what a source said about itself to the
-fingerprint of its panel, with this user's signature. Every file is written
-under a temporary name and renamed, so that a kill or a second process at work leaves either the
-whole file or none. Anything in it may be deleted at any time.
+Under :func:`cache_dir`, which several users may share, ``panels/<fingerprint>/`` holds
+``index.npy``, one ``.npy`` file per field, one for the members and one per feature if there are
+any, and ``meta.json``, which is written last: an entry without it does not exist. Under
+:func:`own_cache_dir`, ``sources/<key>.json`` leads from a source's description of itself to the
+fingerprint of its panel, with this user's signature. Every file is written under a temporary name
+and then renamed, so that a killed process or two processes at once leave either the whole file or
+none. Anything in the cache may be deleted at any time.
 """
 
 import contextlib
@@ -51,12 +51,12 @@ _FORMAT = 1
 _STALE_SECONDS = 3_600
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LINK = "link from a source to a panel"
-"""What the signature under such a link is for; see :func:`.ownership.sign`."""
+"""Purpose of the signature under such a link; see :func:`.ownership.sign`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """The panel that a source led to before.
+    """The panel that a source led to earlier.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class Link:
 
 
 def cache_dir() -> Path:
-    """Return the folder of the cache: BACKTEST_BATCH_CACHE, else the user's cache folder.
+    """Return the folder of the cache: BACKTEST_BATCH_CACHE, else one in the user's cache folder.
 
-    That is ``$XDG_CACHE_HOME/backtest_batch`` or ``~/.cache/backtest_batch``, on macOS
+    The latter is ``$XDG_CACHE_HOME/backtest_batch`` or ``~/.cache/backtest_batch``, and on macOS
     ``~/Library/Caches/backtest_batch``.
     """
     chosen = os.environ.get("BACKTEST_BATCH_CACHE")
@@ -93,24 +93,24 @@ def cache_dir() -> Path:
 
 
 def own_cache_dir() -> Path | None:
-    """Return the folder of the cache for what others must not write.
+    """Return the folder for the part of the cache that other users must not write to.
 
-    That are compiled kernels, whose index numba unpickles, the links from sources to panels,
-    source files for workers, results that could not be recorded, and working files.
+    It holds compiled kernels, whose index numba unpickles, the links from sources to panels, source
+    files for workers, results that could not be recorded, and working files.
 
     Returns
     -------
     Path or None
-        The cache, where this user alone may write to it. Of one that is shared, a folder of this
-        user's in it, where nobody else can replace that; else one in the temporary folder. None
-        when that fails, too.
+        The cache itself, if only this user may write to it. In a shared cache, a folder of this
+        user's, if nobody else can replace it. Otherwise a folder in the temporary folder. None if
+        that fails too.
     """
     folder = cache_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
         if not os.environ.get("BACKTEST_BATCH_CACHE") and not is_own_folder(folder):
-            make_private(folder)  # made when new folders were open to the user's group
+            make_private(folder)  # it may date from when new folders were open to the group
         if is_own_folder(folder):
             return folder
         if _keeps_what_is_in_it(folder):
@@ -123,7 +123,7 @@ def own_cache_dir() -> Path | None:
 
 
 def _keeps_what_is_in_it(folder: Path) -> bool:
-    """Return whether nobody but this user and the system's can replace a folder in this one."""
+    """Return whether only this user and root can replace a folder in this one."""
     found = folder.stat()
     open_to_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     trusted = is_mine(found) or found.st_uid == 0
@@ -133,9 +133,9 @@ def _keeps_what_is_in_it(folder: Path) -> bool:
 def store(panel: Panel) -> Panel:
     """Write a panel into the cache, and return it mapped into memory.
 
-    The first bars of a panel that is stored already take no space of their own. Where the cache
-    cannot be written, a temporary folder stands in, with a warning; where there is none either,
-    the panel itself is returned, with a warning, and no other process can open it.
+    The first bars of a panel that is already stored take no space of their own. If the cache cannot
+    be written, a temporary folder is used instead, with a warning. If there is none either, the
+    panel itself is returned, with a warning, and no other process can open it.
     """
     reasons: list[str] = []
     for place in _places(create=True):
@@ -155,11 +155,11 @@ def store(panel: Panel) -> Panel:
 
 
 def open_panel(fingerprint: str) -> Panel:
-    """Return the panel of a fingerprint, mapped read-only from the cache.
+    """Return the panel with a fingerprint, mapped read-only from the cache.
 
-    The sizes of its files are checked, not their bytes: :func:`.load_panel` has compared these with
-    the fingerprint. Where others may have written since, a process compares them again before it
-    uses the panel for the first time.
+    Only the sizes of its files are checked, because :func:`.load_panel` has compared their bytes
+    with the fingerprint. If others may have written to them since, each process compares the bytes
+    again before it uses the panel for the first time.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def open_panel(fingerprint: str) -> Panel:
 
 
 def find_panel(fingerprint: str) -> Panel | None:
-    """Return the panel of a fingerprint; None when the cache has none that is intact.
+    """Return the panel with a fingerprint; None if the cache has none that is intact.
 
     All bytes of the panel are compared with its fingerprint.
     """
@@ -187,9 +187,9 @@ def find_panel(fingerprint: str) -> Panel | None:
 
 
 def find_link(key: str) -> Link | None:
-    """Return the panel that a source's key leads to; None when there is none that is intact.
+    """Return the panel that a source's key leads to; None if there is none that is intact.
 
-    A link counts when this user has signed it, or where this user has no key, when nobody else
+    A link counts if this user has signed it, or, for a user without a signing key, if nobody else
     can have written it. All bytes of the panel are compared with its fingerprint.
     """
     file = _link_file(key)
@@ -212,7 +212,7 @@ def find_link(key: str) -> Link | None:
 
 
 def save_link(key: str, panel: Panel, notes: tuple[str, ...]) -> None:
-    """Remember that a source's key leads to a panel that is stored."""
+    """Remember that a source's key leads to a stored panel."""
     file = _link_file(key)
     if file is None or all(_open(place, panel.fingerprint) is None for place in _places()):
         return
@@ -232,7 +232,7 @@ def _link_text(key: str, fingerprint: str, notes: tuple[str, ...]) -> str:
 
 
 def _places(*, create: bool = False) -> Iterator[Path]:
-    """Yield the cache, then the temporary folder that stands in when it cannot be written."""
+    """Yield the cache, then the temporary folder that replaces it if it cannot be written."""
     yield cache_dir()
     spare = stand_in(create=create)
     if spare is not None:
@@ -240,7 +240,7 @@ def _places(*, create: bool = False) -> Iterator[Path]:
 
 
 def stand_in(*, create: bool = False) -> Path | None:
-    """Return the temporary folder that stands in for the cache; None where it is not ours."""
+    """Return the temporary folder that replaces the cache; None if it is not this user's."""
     return own_temporary_folder(create=create)
 
 
@@ -250,7 +250,7 @@ def _warn_once(message: str) -> None:
 
 
 _compared: set[tuple[Path, str]] = set()
-"""Panels of others that this process has compared with their fingerprints."""
+"""Panels that others may write to, and that this process has compared with their fingerprints."""
 
 
 def _is_believed(place: Path, panel: Panel) -> bool:
@@ -279,7 +279,7 @@ def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel |
         if meta["format"] != _FORMAT:
             return None
         if "view_of" in meta:
-            # A view is one of a whole panel, never of a view, or of itself.
+            # A view is a view of a whole panel, never of another view or of itself.
             return _open_view(place, fingerprint, meta) if may_be_view else None
         symbols = tuple(map(str, meta["symbols"]))
         stamps = np.load(folder / "index.npy", allow_pickle=False)
@@ -321,7 +321,7 @@ def _open_view(place: Path, fingerprint: str, meta: dict[str, Any]) -> Panel | N
 
 
 def _file_names(fields: list[str]) -> dict[str, str]:
-    """Return the file of each field: names that come from a file or a user never become paths."""
+    """Return the file of each field; names that come from a file or a user never become paths."""
     others = [name for name in sorted_fields(fields) if name not in FIELDS]
     return {
         name: f"{name}.npy" if name in FIELDS else f"field-{others.index(name)}.npy"
@@ -379,7 +379,7 @@ def _saver(values: np.ndarray[Any, Any]) -> Callable[[IO[bytes]], object]:
 def _write(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    # A signal waits, so that no half-written file stays.
+    # Signals are deferred, so that no half-written file is left behind.
     with signals_deferred():
         try:
             with temporary.open("xb") as out:
@@ -391,7 +391,7 @@ def _write(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what killed processes left; younger files may belong to one that is writing."""
+    """Remove old files of killed processes; newer ones may belong to a process still writing."""
     for leftover in folder.glob("*.tmp"):
         try:
             if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:

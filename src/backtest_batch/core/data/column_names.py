@@ -1,4 +1,4 @@
-"""What the name of a column says: a field, a symbol, both, or that it holds no prices."""
+"""What the name of a column tells: a field, a symbol, both, or that it holds no prices."""
 
 import ast
 import functools
@@ -59,16 +59,16 @@ _GAP = re.compile(r"[\s_./-]+")
 
 @functools.lru_cache(maxsize=1 << 14)
 def plain(name: str) -> str:
-    """Return a name in small letters and single spaces: ``adjClose`` is ``adj close``."""
+    """Return a name in lower case with single spaces: ``adj close`` for ``adjClose``."""
     return _GAP.sub(" ", _HUMP.sub(" ", _ORNAMENT.sub("", name.strip()))).strip().casefold()
 
 
 def column_meaning(name: str) -> str | None:
-    """Return what a column of this name holds; None when the name says nothing.
+    """Return what a column of this name holds; None if the name tells nothing.
 
-    A field of a panel; ``adj_close`` and the other adjusted fields; ``last`` for what may be closes
-    by another name (last, price, settle); ``price`` for other prices (bid, vwap); ``no price`` for
-    counts, dividends and the like.
+    The result is a field of a panel; ``adj_close`` or another adjusted field; ``last`` for what may
+    be closes under another name (last, price, settle); ``price`` for other prices (bid, vwap); or
+    ``no price`` for counts, dividends and the like.
     """
     short = plain(name)
     found = _MEANINGS.get(short)
@@ -80,7 +80,7 @@ def column_meaning(name: str) -> str | None:
 def pair_of(column: str) -> tuple[str, str] | None:
     """Return the two labels of a column that pandas wrote as ``('Close', 'AAPL')``.
 
-    None when it is no such text. A level that says nothing is empty.
+    None if the text has another form. A level without a name of its own is empty.
     """
     if not (column.startswith("(") and column.endswith(")")) or len(column) > 1_000:
         return None
@@ -97,9 +97,9 @@ def pair_of(column: str) -> tuple[str, str] | None:
 def fields_by_symbol(
     pairs: Sequence[tuple[str, str]],
 ) -> list[tuple[str, str]] | None:
-    """Return (field's label, symbol) of labels that pair fields with symbols, in either order.
+    """Return (field's label, symbol) for labels that pair fields with symbols, in either order.
 
-    None when neither level holds fields alone, or both do and cannot be told apart.
+    None if neither level holds only fields, or both do and cannot be told apart.
     """
     sides = []
     for side in (0, 1):
@@ -113,15 +113,15 @@ def fields_by_symbol(
 
 
 def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
-    """Return (field's label, symbol) of names such as ``AAPL.Close`` and ``Volume_MSFT``.
+    """Return (field's label, symbol) for names such as ``AAPL.Close`` and ``Volume_MSFT``.
 
-    None when not all names begin, or end, with a field, or there is but one field.
+    None unless all names begin, or all end, with a field, and there is more than one field.
     """
     for at_front in (True, False):
         pairs = [_split(column, at_front=at_front) for column in columns]
         known = [pair for pair in pairs if pair is not None]
         meanings = {column_meaning(field) for field, _ in known}
-        # Open Text and Change Healthcare are companies: one field each tells nothing.
+        # Open Text and Change Healthcare are companies: a field that occurs once tells nothing.
         several = len({symbol for _, symbol in known}) < len(known)
         if len(known) == len(pairs) and len(meanings) > 1 and (several or meanings & CLOSE_LIKE):
             return known
@@ -129,11 +129,11 @@ def split_names(columns: Sequence[str]) -> list[tuple[str, str]] | None:
 
 
 def is_no_price(column: str) -> bool:
-    """Return whether a column holds no prices by its name: ``Dividends``, ``AAPL_Volume``."""
+    """Return whether a column is no price by its name: ``Dividends``, ``AAPL_Volume``."""
     if column_meaning(column) in ("volume", "no price"):
         return True
     front, back = (_split(column, at_front=at_front) for at_front in (True, False))
-    # Change Healthcare is a company.
+    # Change Healthcare is a company, so only a volume counts at the front of a name.
     return (front is not None and column_meaning(front[0]) == "volume") or (
         back is not None and column_meaning(back[0]) in ("volume", "no price")
     )
@@ -141,7 +141,7 @@ def is_no_price(column: str) -> bool:
 
 def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
     cuts: Iterable[re.Match[str]] = re.finditer(r"[\s_.|/:-]", column.strip())
-    # The longest field: Adj Close AAPL, not Adj.
+    # Take the longest field: `Adj Close` of `Adj Close AAPL`, not `Adj`.
     for cut in sorted(cuts, key=lambda cut: cut.start(), reverse=at_front):
         front, back = column.strip()[: cut.start()], column.strip()[cut.end() :]
         field, symbol = (front, back) if at_front else (back, front)
@@ -153,8 +153,8 @@ def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
 def looks_like_bars(columns: Sequence[str]) -> bool:
     """Return whether the columns are fields of one asset rather than assets.
 
-    ``LOW`` and ``OPEN`` are symbols too: unless there are both a high and a low, most columns must
-    have names that say something, or half of them where one may hold closes.
+    ``LOW`` and ``OPEN`` are symbols too. So unless there are both a high and a low, more than half
+    of the columns must have known names, or half of them if one of these may hold closes.
     """
     if {"o", "h", "l", "c"} <= {column.strip().casefold() for column in columns}:
         return True

@@ -1,4 +1,4 @@
-"""The form of a CSV file, told by its first lines: encoding, separator, where the names stand."""
+"""The form of a CSV file, guessed from its first lines: encoding, separator, line of names."""
 
 import codecs
 import csv
@@ -12,11 +12,12 @@ from backtest_batch.core.data.column_names import CLOSE_LIKE, column_meaning, pl
 from backtest_batch.core.data.number_text import tells_comma
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-"""Separators that are tried where the one that was said does not fit."""
+"""Separators to try if the given one does not fit."""
 
 LONGEST_LINE = 1 << 24
-"""Characters of a line, and bytes of a block that rows must fit into: ten thousand symbols take
-some 100 kB."""
+"""Limit on the characters of a line, and on the bytes of a block that each row must fit into.
+
+A row of ten thousand symbols takes some 100 kB."""
 
 _SAMPLE_LINES = 60
 _SAMPLE_CHARACTERS = 1 << 20
@@ -42,13 +43,13 @@ class Dialect:
     separator
         Character between fields.
     columns
-        Names of the columns; none in an empty file.
+        Names of the columns; empty for an empty file.
     n_lines
-        Lines above the first row.
+        Number of lines above the first row.
     values
-        The first line, where it holds values instead of names; no names are known then.
+        The first line, if it holds values instead of names, in which case no names are known.
     has_commas
-        Whether a number of the first lines, of any column, has a decimal comma.
+        Whether any number in the first lines has a decimal comma.
     notes
         What was guessed.
     """
@@ -63,7 +64,7 @@ class Dialect:
 
 
 def encoding_of(start: bytes) -> str:
-    """Return the encoding that the first bytes of a text tell; UTF-8 where they tell none."""
+    """Return the encoding that the first bytes of a text show; UTF-8 if they show none."""
     for mark, name in (
         (codecs.BOM_UTF32_LE, "utf-32"),
         (codecs.BOM_UTF32_BE, "utf-32"),
@@ -89,18 +90,19 @@ def find_dialect(
 ) -> Dialect:
     """Return how a CSV file is written.
 
-    What was said is right where the first line names several columns and the next ones have as
-    many. Else lines above the names are looked for, and where the separator is the usual comma,
-    the one that takes most lines into as many fields.
+    The given separator is kept if the first line names several columns and the next lines have as
+    many fields. Otherwise there may be lines above the names, which are looked for. If the given
+    separator is the usual comma, others are tried too, and the one is taken that splits the most
+    lines into equally many fields.
 
     Parameters
     ----------
     opened
-        Opens the file as text of an encoding.
+        Opens the file as text in a given encoding.
     encoding, separator
-        The encoding, and the separator that was said.
+        The encoding, and the separator that was given.
     names
-        Names of the columns, where the file has none.
+        Names of the columns, if the file has none.
 
     Raises
     ------
@@ -145,7 +147,7 @@ def _shown(line: str) -> str:
 
 
 def _sample(stream: IO[str]) -> Iterator[str]:
-    """Yield the first lines of a text; a file without ends of lines is not read whole."""
+    """Yield the first lines of a text; a file without line ends is not read to its end."""
     count = 0
     for number in range(_SAMPLE_LINES):
         line = stream.readline(LONGEST_LINE)
@@ -158,7 +160,7 @@ def _sample(stream: IO[str]) -> Iterator[str]:
 
 
 class _Table:
-    """The first lines of a file, taken apart at a separator."""
+    """The first lines of a file, split at a separator."""
 
     def __init__(self, lines: Sequence[str], separator: str, *, before: int) -> None:
         self.separator = separator
@@ -187,14 +189,14 @@ class _Table:
         if not self.rows or len(self.rows[0]) < 2 or is_values(self.rows[0]):
             return False
         others = [row for row in self.rows[1:] if row]
-        # A remark or a title above the names, filled up to their number.
+        # The first line may be a remark or a title, padded with separators to the full width.
         above = is_comment(self.rows[0][0]) or not _is_filled(self.rows[0])
         if above and others and not is_value(others[0][0]):
             return False
         return sum(len(row) == len(self.rows[0]) for row in others) * 2 >= len(others)
 
     def has_commas(self) -> bool:
-        """Return whether a number has a decimal comma, where commas do not separate."""
+        """Return whether any number has a decimal comma; never if commas separate the fields."""
         return self.separator != "," and any(tells_comma(cell) for row in self.rows for cell in row)
 
     def width(self) -> int:
@@ -210,7 +212,7 @@ class _Table:
         return sum(len(row) == width for row in self.rows), width
 
     def header_row(self) -> int | None:
-        """Return the position of the row that names the columns, None where all hold values."""
+        """Return the position of the row that names the columns; None if no row does."""
         width = self.width()
         found = []
         for position, row in enumerate(self.rows):
@@ -237,7 +239,7 @@ def _is_time(row: Sequence[str]) -> bool:
 
 
 def _named(table: _Table, names: Sequence[str], encoding: str, notes: list[str]) -> Dialect:
-    """Return the dialect of a file whose columns were named; a line of names is passed over."""
+    """Return the dialect of a file with given column names; its own line of names is skipped."""
     if table.width() not in (0, len(names)):
         raise ValueError(
             f"`data.columns` names {len(names)} columns, but the lines have {table.width()} fields"
@@ -278,7 +280,7 @@ def _dialect(table: _Table, first: int, encoding: str, notes: tuple[str, ...]) -
 
 
 def _completed(columns: list[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Return names for columns without one: of row names, and after separators at the end."""
+    """Return the columns, with names for a column of row names or an empty one at the end."""
     wide = [row for row in body if len(row) == len(columns) + 1]
     if body and len(wide) == len(body):
         if all(not row[-1].strip() for row in wide):
@@ -335,10 +337,10 @@ def is_value(cell: str) -> bool:
 def two_levels(
     first: list[str], second: list[str] | None, third: list[str] | None
 ) -> tuple[list[str], int] | None:
-    """Return the columns of a table below two lines of names, and the number of lines.
+    """Return the columns of a table with two lines of names, and the number of these lines.
 
-    pandas writes the levels of the columns one a line, with the names of the levels before them,
-    and below these a line that holds the name of the index alone, when it has one.
+    pandas writes each level of the columns on a line of its own, which begins with the level's
+    name. If the index has a name, a further line follows that holds this name alone.
     """
     if second is None or not first or len(second) != len(first) or is_value(second[0]):
         return None

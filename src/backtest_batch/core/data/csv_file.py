@@ -41,7 +41,7 @@ OTHER_SUFFIXES = (
     ),
     ".zip",
 )
-"""Endings of the files that count where a folder has none of the usual."""
+"""Endings of the files that count in a folder without any of the usual ones."""
 
 _FOREIGN = "windows-1252"
 
@@ -49,21 +49,22 @@ _FOREIGN = "windows-1252"
 class CsvFile:
     """A CSV file whose first line names the columns.
 
-    Every line must have as many fields as the first: a file that was cut off shows. Where pandas
+    Every line must have as many fields as the first, so that a truncated file is noticed. If pandas
     wrote two levels of names, as for ``yfinance.download(...)``, the columns are named
     ``('Close', 'AAPL')``, as in Parquet.
 
     Parameters
     ----------
     path
-        The file; what is packed (.gz, .bz2, .xz, .zst, .zip) is unpacked while it is read.
+        The file; a packed one (.gz, .bz2, .xz, .zst, .zip) is unpacked while it is read.
     separator, decimal, thousands
-        Characters between fields, before the fraction of a number, and between its thousands.
-        A file that the usual comma and point do not fit is looked at, and what is found is said.
+        Characters between fields, before the fraction of a number, and between its thousands. If
+        the usual comma and point do not fit, the form of the file is guessed, and the guess is
+        reported.
     encoding
-        Name of the encoding; None takes UTF-8 or UTF-16, else Windows-1252.
+        Name of the encoding; None tries UTF-8 and UTF-16, then Windows-1252.
     names
-        Names of the columns of a file whose first line holds values.
+        Names of the columns, for a file whose first line already holds values.
     """
 
     def __init__(
@@ -91,18 +92,18 @@ class CsvFile:
 
     @property
     def index_column(self) -> str | None:
-        """None: CSV marks no column as index."""
+        """None, as CSV marks no column as the index."""
         return None
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether ``1.234`` may be 1234: whoever writes semicolons often writes decimal commas."""
+        """Whether ``1.234`` may mean 1234: semicolons often go with decimal commas."""
         guessed = self._dialect.separator == ";" != self._separator
         return self.decimal == "." and (guessed or self._dialect.has_commas)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was guessed of the form of the file, and which lines were not read."""
+        """What was guessed about the form of the file, and which lines were not read."""
         notes = list(self._dialect.notes)
         if self._dialect.encoding not in ("utf-8", self._encoding):
             notes.append(
@@ -188,7 +189,7 @@ class CsvFile:
             )
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
-        """Return a pyarrow Table of these columns; text where ``numbers`` are none."""
+        """Return a pyarrow Table of these columns; ``numbers`` that are not plain come as text."""
         import pyarrow as pa
 
         guessed = self.is_doubtful or self.thousands is not None
@@ -213,7 +214,7 @@ class CsvFile:
             raise self._unreadable(error) from error
 
     def _is_foreign(self, error: Exception) -> bool:
-        """Return whether the text turned out to be no UTF-8, and now counts as Windows-1252."""
+        """Return whether the text turned out not to be UTF-8, and switch to Windows-1252 if so."""
         told = "invalid UTF8" in str(error) or isinstance(error, UnicodeDecodeError)
         if not told or self._encoding is not None or self._dialect.encoding != "utf-8":
             return False
@@ -229,7 +230,7 @@ class CsvFile:
         self._dropped = []
         with ExitStack() as stack:
             source: Any = self.path
-            # Arrow cannot open names that are no UTF-8.
+            # Arrow cannot open file names that are not UTF-8.
             if packed.ending(self.path) or printable_name(self.path) != os.fspath(self.path):
                 source = stack.enter_context(packed.opened(self.path))
             return arrow.read_csv(
@@ -255,7 +256,7 @@ class CsvFile:
     def _odd_row(self, row: Any) -> str:
         """Leave out remarks; any other row with more or fewer fields is a fault."""
         text = row.text.strip().strip('"')
-        # What a file that was cut off ends in begins with a digit or a symbol and has no spaces.
+        # The last line of a truncated file begins with a digit or a symbol and has no spaces.
         remark = row.actual_columns == 1 and text[:1].isalpha() and " " in text
         if is_comment(text) or remark or not text.strip(self._dialect.separator + " "):
             self._dropped.append(text)
@@ -274,7 +275,7 @@ class CsvFile:
 
 
 def _likely_names(cells: Sequence[str]) -> list[str]:
-    """Return names that the columns of a line of values may have."""
+    """Return likely names for the columns of a line of values."""
     apart = len(cells) > 2 and ":" in cells[1] and ":" not in cells[0]
     names = ["date", "time"] if apart else ["timestamp"]
     rest = len(cells) - len(names)

@@ -1,4 +1,4 @@
-"""A query that is sent to a database, which is only read, and its answer as a table."""
+"""Sending a query to a database, which is never written to, and its answer as a table."""
 
 import difflib
 import hashlib
@@ -15,10 +15,10 @@ from backtest_batch.errors import DataError, DataNotFoundError
 from backtest_batch.masking import masked
 
 ROWS = 50_000
-"""Rows that are taken from a database at a time."""
+"""Number of rows that are fetched from a database at a time."""
 
 CONNECT_SECONDS = 10
-"""How long PostgreSQL may take to answer."""
+"""How long connecting to PostgreSQL may take."""
 
 _BEGINNINGS = ("select", "with", "from", "values", "table")
 _EXTRAS = {"psycopg2": "postgres", "duckdb": "duckdb"}
@@ -62,7 +62,7 @@ class QueryTable:
 
     @property
     def index_column(self) -> str | None:
-        """The one column whose type is a date or a timestamp; None without one, or with several."""
+        """The only column whose type is a date or timestamp; None if there is none, or several."""
         import pyarrow as pa
 
         found = [
@@ -82,12 +82,12 @@ class QueryTable:
         return self._table.select([*text, *numbers])
 
     def digest(self) -> str:
-        """Return the sha256 of names, types, values and order of the rows."""
+        """Return the sha256 of the names, types, values and order of the rows."""
         import pyarrow as pa
 
         found = hashlib.sha256()
         for name in self._table.column_names:
-            # One column at a time: chunks of equal size need a copy.
+            # One column at a time, because making chunks of equal size needs a copy.
             one = pa.table({name: self._table[name].combine_chunks()})
             with pa.ipc.new_stream(_Hashed(found), one.schema) as stream:
                 stream.write_table(one, max_chunksize=ROWS)
@@ -95,7 +95,7 @@ class QueryTable:
 
 
 class _Hashed:
-    """A file that keeps nothing of what is written to it but the hash."""
+    """A file that keeps only the hash of what is written to it."""
 
     closed = False
 
@@ -114,12 +114,12 @@ class _Hashed:
 
 
 def check_query(query: str) -> None:
-    """Check that a query is one statement that reads.
+    """Check that a query is one statement that only reads.
 
     Raises
     ------
     ValueError
-        When it is empty, several statements, or another statement than a SELECT.
+        When it is empty, has several statements, or is not a SELECT.
     """
     bare = _PIECES.sub(" '' ", query).strip()
     statement, _, rest = bare.partition(";")
@@ -136,12 +136,12 @@ def check_query(query: str) -> None:
 
 
 def check_url(url: str) -> None:
-    """Check that an address is that of a database.
+    """Check that a URL is the address of a database.
 
     Raises
     ------
     ValueError
-        When it is not; the message holds no secret.
+        When it is not; the message contains no secret.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -159,10 +159,10 @@ def check_url(url: str) -> None:
 
 
 def run_query(url: str, query: str) -> QueryTable:
-    """Return the answer of a database to one query that reads.
+    """Return the answer of a database to one query that only reads.
 
     SQLite and DuckDB files are opened read-only; the session with PostgreSQL, MySQL and MariaDB is
-    read-only. Of others nothing is committed.
+    read-only. With other databases, nothing is committed.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def run_query(url: str, query: str) -> QueryTable:
     DataNotFoundError
         When there is no such database, or no driver for it.
     DataError
-        When it does not answer, or refuses the query. No message holds a secret of ``url``.
+        When it does not answer, or refuses the query. No message contains a secret of ``url``.
     """
     from sqlalchemy.engine import make_url
 
@@ -268,10 +268,10 @@ def _sqlite_opener(address: Any) -> Any:
 
 
 def _make_read_only(connection: Any, dialect: str) -> None:
-    """Make the session read-only, whatever the query holds."""
+    """Make the session read-only, whatever the query contains."""
     commands = {
         "sqlite": ("PRAGMA query_only=ON",),
-        # The zone, so that an answer depends neither on the server's nor on this machine's.
+        # Set the zone, so that an answer depends on neither the server's nor this machine's.
         "postgresql": (
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             "SET SESSION TIME ZONE 'UTC'",
@@ -282,7 +282,7 @@ def _make_read_only(connection: Any, dialect: str) -> None:
     for command in commands.get(dialect, ()):
         connection.exec_driver_sql(command)
     if dialect != "sqlite":
-        connection.commit()  # what is set counts from the next transaction on
+        connection.commit()  # the settings apply from the next transaction on
 
 
 def _ask_duckdb(address: Any, query: str) -> Any:
@@ -304,7 +304,7 @@ def _ask_duckdb(address: Any, query: str) -> Any:
         raise DataError(f"{_shown(address)} cannot be opened: {_reason(error)}") from error
     with connection:
         try:
-            # Otherwise names of Python's variables would be tables.
+            # Otherwise the names of Python variables would be usable as tables.
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET TimeZone = 'UTC'")
             relation = connection.sql(query)
@@ -324,7 +324,7 @@ def _usual_types(batch: Any) -> Any:
 
 
 def _usual_schema(schema: Any) -> Any:
-    """Return a schema with decimals as float64, which is all that a panel holds."""
+    """Return a schema with decimals as float64, the only kind of number in a panel."""
     import pyarrow as pa
 
     return pa.schema(
@@ -379,7 +379,7 @@ def _no_driver(module: str, address: Any) -> DataNotFoundError:
 
 
 def _reason(error: Exception) -> str:
-    """Return what a database says, on one line, without SQLAlchemy's additions."""
+    """Return the error message of a database, on one line, without SQLAlchemy's additions."""
     said = str(getattr(error, "orig", None) or error)
     lines = [line.strip() for line in said.splitlines()]
     return "; ".join(line for line in lines if line and not set(line) <= {"^"})
@@ -390,7 +390,7 @@ def _shown(address: Any) -> str:
 
 
 def _table(names: Sequence[str], answer: Any) -> Any:
-    """Return a pyarrow Table of the rows of an answer."""
+    """Return the rows of an answer as a pyarrow Table."""
     import pyarrow as pa
 
     chunks: list[list[Any]] = [[] for _ in names]
@@ -402,7 +402,7 @@ def _table(names: Sequence[str], answer: Any) -> Any:
 
 
 def _array(values: Sequence[Any]) -> Any:
-    """Return Python's values as an arrow array; values of several kinds as text."""
+    """Return Python values as an arrow array; values of several kinds become text."""
     import pyarrow as pa
 
     plain = [float(value) if isinstance(value, Decimal) else value for value in values]
@@ -413,7 +413,7 @@ def _array(values: Sequence[Any]) -> Any:
 
 
 def _joined(chunks: Sequence[Any]) -> Any:
-    """Return chunks as one column: numbers as float64 where some are, else text where some is."""
+    """Return chunks as one column: float64 if they are different kinds of numbers, else text."""
     import pyarrow as pa
 
     kinds = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}

@@ -35,7 +35,7 @@ class Sheet:
     rows
         Its cells, row by row, as Python objects.
     decimal, thousands
-        How numbers that are text are written.
+        How numbers that are stored as text are written.
     """
 
     index_column: str | None = None
@@ -59,7 +59,7 @@ class Sheet:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no cells."""
+        """Whether the sheet has no cells."""
         return not self._rows
 
     @property
@@ -83,7 +83,7 @@ class Sheet:
 
     @cached_property
     def _header(self) -> tuple[list[str], int, int]:
-        """Names of the columns, rows above them, and rows up to their end."""
+        """Names of the columns, number of rows above them, and number of rows up to their end."""
         for position, row in enumerate(self._rows[:_ROWS_ABOVE]):
             names = [_text(cell) for cell in row]
             filled = [name for name in names if name]
@@ -117,7 +117,7 @@ class Sheet:
         return two_levels(first, others[0], others[1] if len(others) > 1 else None)
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
-        """Return a pyarrow Table of these columns; text where ``numbers`` are none."""
+        """Return a pyarrow Table of these columns; ``numbers`` that are not plain come as text."""
         import pyarrow as pa
 
         names, _, start = self._header
@@ -165,7 +165,7 @@ def _moments(cells: Sequence[Any]) -> Any:
 
 
 def _rounded(cell: date) -> datetime:
-    """Return a moment in whole milliseconds: workbooks hold parts of a day as fractions."""
+    """Return a moment rounded to milliseconds, as workbooks store times as fractions of a day."""
     if not isinstance(cell, datetime):
         return datetime.combine(cell, time())
     spare = cell.microsecond % 1_000
@@ -204,17 +204,17 @@ def sheets(
     path
         The workbook.
     sheet
-        Name or number (from 1) of one. None takes the only one that holds cells; several are
-        taken, too, when they have the same names of columns: one sheet a symbol.
+        Name or number (from 1) of a sheet. None takes the only one that holds cells, or several
+        that have the same column names: one sheet per symbol.
     decimal, thousands
-        How numbers that are text are written.
+        How numbers that are stored as text are written.
 
     Raises
     ------
     DataNotFoundError
         When calamine is not installed.
     DataError
-        When the workbook cannot be read, has no such sheet, or several that differ.
+        When the workbook cannot be read, has no such sheet, or has several sheets that differ.
     """
     try:
         from python_calamine import CalamineWorkbook
@@ -243,7 +243,7 @@ def sheets(
     except DataError:
         raise
     except Exception as error:
-        # Damaged bytes can lead anywhere in the library.
+        # Damaged bytes can raise any error in the library.
         what = recognised_format(path)
         hint = "" if what is None or "data=excel" in what else f"; it is {what}"
         if path.name.lower().endswith((".csv", ".txt", ".tsv")):
@@ -268,7 +268,7 @@ def sheets(
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a workbook that would fill the memory: all cells up to the last one are held.
+    """Refuse a workbook that would fill the memory, which holds all cells up to the last one.
 
     Raises
     ------

@@ -17,11 +17,11 @@ SUFFIXES = (".parquet", ".pq")
 
 
 OTHER_SUFFIXES = (".feather", ".arrow", ".ipc")
-"""Endings of the files that count where a folder has none of Parquet."""
+"""Endings of the files that count in a folder without Parquet files."""
 
 
 class ParquetFile:
-    """A Parquet file, or one of Feather: Arrow's own format.
+    """A Parquet file, or a Feather file (Arrow's own format).
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class ParquetFile:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """Open the file, and turn whatever damaged bytes lead to into one readable error."""
+        """Open the file, and turn any error from damaged bytes into one readable error."""
         import pyarrow as pa
         from pyarrow import parquet
 
         try:
-            # Arrow cannot open names that are no UTF-8, but it reads an open file.
+            # Arrow cannot open file names that are not UTF-8, but it can read an open file.
             plain = printable_name(self.path) == os.fspath(self.path)
             with self.path.open("rb") as stream:
                 start = stream.read(len(_ARROW))
@@ -58,24 +58,24 @@ class ParquetFile:
         except DataError:
             raise
         except Exception as error:
-            # Damaged bytes end in Arrow's errors, but also in those of text, JSON and numbers.
+            # Damaged bytes raise Arrow's errors, but also those of text, JSON and numbers.
             raise self._unreadable(error) from error
 
     @cached_property
     def _marked(self) -> tuple[list[str], str | None]:
-        """Names of the columns, and the one that is marked as index."""
+        """Names of the columns, and the one that is marked as the index."""
         with self._opened() as file:
             schema = file.schema_arrow
             return list(schema.names), _index_column(schema)
 
     @property
     def columns(self) -> Sequence[str]:
-        """Names of the columns, the index that pandas wrote among them."""
+        """Names of the columns, including the index that pandas wrote."""
         return self._marked[0]
 
     @property
     def index_column(self) -> str | None:
-        """The index that pandas wrote, when it holds timestamps, or text and has no name."""
+        """The index that pandas wrote, if it holds timestamps, or holds text and has no name."""
         return self._marked[1]
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
@@ -107,21 +107,21 @@ _ARROW = b"ARROW1"
 
 
 class _Feather:
-    """An Arrow file, opened as one of Parquet is."""
+    """An Arrow file, with the interface of a Parquet file."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self.schema_arrow = file.schema
 
     def read(self, columns: Sequence[str], **_options: Any) -> Any:
-        """Return a pyarrow Table of these columns; it has no options."""
+        """Return a pyarrow Table of these columns; options are ignored."""
         table = self._file.read_all().select(list(columns))
         table.validate(full=True)
         return _with_plain_text(table)
 
 
 def _with_plain_text(table: Any) -> Any:
-    """Return a table whose text is of the usual type: polars writes views of strings."""
+    """Return a table whose text has the usual type, because polars writes string views."""
     import pyarrow as pa
 
     for place, name in enumerate(table.column_names):

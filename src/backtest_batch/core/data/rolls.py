@@ -1,4 +1,4 @@
-"""Continuous series of contracts that expire: when they roll, and how older prices are adjusted."""
+"""Continuous series from expiring contracts: when they roll, and how older prices are adjusted."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ Contracts = Mapping[str, Mapping[str, str | None]]
 """By symbol: its contracts in order, each with the last bar on which it is held."""
 
 MARK = "\x1f"
-"""What stands between the name of a series and of its contract, while a table is read."""
+"""Separates the name of a series from that of its contract while a table is read."""
 
 
 def unmarked(text: str) -> str:
-    """Return a message with series and contract apart, as a reader knows them."""
+    """Return a message with a space in place of the mark between series and contract."""
     return text.replace(MARK, " ").replace(printable_name(MARK), " ")
 
 
@@ -33,14 +33,14 @@ _PRICES = ("open", "high", "low", "close")
 
 
 class ContractTable:
-    """A table with a column of contracts, read as one whose symbols are series and contract.
+    """A table with a column of contracts, read as if series and contract together were the symbol.
 
     Parameters
     ----------
     table
         The table.
     symbol
-        The series, when no column names it.
+        The series, if no column names it.
     symbol_column, contract_column
         Names of the columns of the series and the contracts.
 
@@ -73,32 +73,32 @@ class ContractTable:
 
     @property
     def thousands(self) -> str | None:
-        """What stands between the thousands of such a number."""
+        """Character between the thousands of such a number."""
         return self._table.thousands
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether ``1.234`` as text may be 1234."""
+        """Whether the text ``1.234`` may mean 1234."""
         return self._table.is_doubtful
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was guessed of the form of the file."""
+        """What was guessed about the form of the file."""
         return self._table.notes
 
     @property
     def index_column(self) -> str | None:
-        """Column that is marked as index."""
+        """Column that is marked as the index."""
         return self._table.index_column
 
     @property
     def columns(self) -> Sequence[str]:
-        """Names of the columns, one of symbols among them."""
+        """Names of the columns, including one of symbols."""
         others = [name for name in self._table.columns if name != self._contract]
         return others if self._series is not None else [*others, self.name]
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
-        """Return a pyarrow Table of these columns; symbols are series and contract."""
+        """Return a pyarrow Table of these columns; a symbol is series and contract together."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -134,14 +134,14 @@ class Rolls:
 
     On the bar of a roll both contracts have a price; the older one is held up to this bar, and the
     newer one after it. All older prices are multiplied by new / old of that bar (``ratio``), or
-    new - old is added to them (``difference``), so that the series of the newest contract stands
-    as it is.
+    new - old is added to them (``difference``), so that the prices of the newest contract stay as
+    they are.
 
     Attributes
     ----------
     contracts
-        By series, its contracts in order, each with the last bar on which it is held (None: as
-        long as it has bars). None says that the symbols name series and contract, see
+        For each series, its contracts in order, each with the last bar on which it is held (None:
+        as long as it has bars). None means that the symbols name series and contract, see
         :data:`MARK`; these are held as long as they have bars, in the order in which they end.
     adjust
         How older prices are adjusted; ``none`` leaves them as they are.
@@ -151,7 +151,7 @@ class Rolls:
     adjust: RollAdjust
 
     def symbols(self, available: Sequence[str]) -> tuple[str, ...]:
-        """Return the symbols that there are after the rolls, of those that were read."""
+        """Return the symbols that remain of those that were read, once contracts are joined."""
         if self.contracts is None:
             return tuple(dict.fromkeys(symbol.partition(MARK)[0] for symbol in available))
         used = {name for held in self.contracts.values() for name in held}
@@ -160,13 +160,13 @@ class Rolls:
     def continuous(
         self, bars: Sequence[SymbolBars], wanted: Collection[str] | None
     ) -> tuple[list[SymbolBars], tuple[str, ...]]:
-        """Return the series that are wanted (None: all), and what a reader should know of them.
+        """Return the series that are wanted (None: all), and notes on them for the reader.
 
         Raises
         ------
         DataError
-            When contracts that follow each other have no price on one bar, or prices whose ratio
-            says nothing.
+            When consecutive contracts have no bar on which both have a price, or their prices have
+            no meaningful ratio.
         """
         joined, repeated = series_of(bars)
         done: list[SymbolBars] = []
@@ -199,7 +199,7 @@ class Rolls:
     def _series(
         self, bars: Mapping[str, SymbolBars]
     ) -> dict[str, list[tuple[SymbolBars, str | None]] | None]:
-        """Return the contracts of each series in order; None for what is no series of contracts."""
+        """Return the contracts of each series in order; None for symbols that are not contracts."""
         found: dict[str, list[tuple[SymbolBars, str | None]] | None] = {}
         if self.contracts is None:
             for symbol, item in bars.items():

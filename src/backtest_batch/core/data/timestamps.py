@@ -1,4 +1,4 @@
-"""A column of timestamps, as any file may hold it, to nanoseconds and a time zone."""
+"""From a column of timestamps, as a file may hold it, to nanoseconds and a time zone."""
 
 import re
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ _UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Zulu", "Etc/Zulu", "UTC+00:00", "Z"})
 
 
 def zone(name: str | None) -> tzinfo | None:
-    """Return the time zone of a canonical name; None stands for timestamps without a zone.
+    """Return the time zone with a canonical name; None means timestamps without a zone.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def stamps_of(index: pd.DatetimeIndex) -> tuple[IntArray, str | None]:
         ) from error
 
 
-# The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone has none: 2020-01-02.
+# The offset at the end of a time: Z, +00, +0000 or +00:00. A date alone (2020-01-02) has none.
 _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 
 _ZONE_NAME = re.compile(r"\d\s*(?!AM|PM)[A-Z]{2,4}$")
@@ -115,9 +115,9 @@ class TimestampRules:
     Attributes
     ----------
     format
-        Their strptime format; None reads ISO 8601, and what can be read in one way only. ``s``,
-        ``ms``, ``us`` and ``ns`` are whole numbers of seconds, milliseconds, ... since 1970 (UTC);
-        ``days`` counts from 1970, ``excel`` as workbooks do.
+        Their strptime format. None reads ISO 8601, and any other form that can be read in one way
+        only. ``s``, ``ms``, ``us`` and ``ns`` are whole numbers of seconds, milliseconds, ... since
+        1970 (UTC); ``days`` counts from 1970, ``excel`` as workbooks do.
     timezone
         The zone of the index: timestamps without a zone are taken as its wall clock, others are
         converted to it. None keeps what the file says.
@@ -146,14 +146,14 @@ def read_timestamps(
     file
         Name of the file, for messages.
     clock
-        Times of day of the rows, where the column holds days.
+        Times of day of the rows, if the column holds only days.
     said
-        What was guessed is added to it.
+        A list to which notes on guesses are added.
 
     Raises
     ------
     DataError
-        For values that are no timestamps or can be read in two ways, for mixed time zones, for
+        For values that are not timestamps or can be read in two ways, for mixed time zones, for
         times that a change of the clocks skips or repeats, and outside the years 1677 to 2262.
     """
     said = [] if said is None else said
@@ -201,7 +201,7 @@ def _read(
             f"{file}: unparseable timestamps: the column holds {kind}, not timestamps; "
             "`data.timestamp_column` names another"
         )
-    # Long files repeat each timestamp for every symbol: parse the distinct ones.
+    # Long files repeat each timestamp for every symbol: parse each distinct one only once.
     coded = pc.fill_null(column.cast(pa.string()), "").combine_chunks().dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False)
     distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object)
@@ -226,12 +226,12 @@ def _of_timestamps(column: Any, rules: TimestampRules, file: str) -> tuple[IntAr
 
 
 def _form_of_numbers(column: Any, file: str, said: list[str]) -> Form | None:
-    """Return the form of a column of numbers that count; None where they are days (20200131).
+    """Return the form of numbers that count time or read as dates; None for days (20200131).
 
     Raises
     ------
     DataError
-        When they do neither.
+        When they are neither.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -340,7 +340,7 @@ def _parsed(
 
 
 def _counted(column: Any, unit: str, file: str) -> tuple[IntArray, str | None]:
-    """Return nanoseconds of numbers that count in a unit, and the name of their zone."""
+    """Return numbers that count in a unit as nanoseconds, and the name of their zone."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -369,7 +369,7 @@ def _counted(column: Any, unit: str, file: str) -> tuple[IntArray, str | None]:
     try:
         if unit in ("excel", "days"):
             days = column.cast(pa.float64()).to_numpy()
-            # Parts of a day are rounded there: half past nine is 0.3958333.
+            # Round to milliseconds, as workbooks round parts of a day: half past nine is 0.3958333.
             epoch = _WORKBOOK_EPOCH if unit == "excel" else 0
             return np.round((days - epoch) * _DAY_MS).astype(np.int64) * 1_000_000, None
         if pa.types.is_floating(column.type):
@@ -390,7 +390,7 @@ def _counted_texts(texts: pd.Series, unit: str, file: str) -> tuple[IntArray, st
 
 
 def _unit_hint(text: str) -> str:
-    """Return what reads a whole number that counts from 1970, or a day without separators."""
+    """Return a hint on how to read a number that counts from 1970, or a day without separators."""
     digits = text.strip().removesuffix(".0")
     if not digits.isdecimal():
         return ""

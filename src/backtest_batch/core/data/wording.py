@@ -1,4 +1,4 @@
-"""How messages name what was read, its symbols, and the keys that decide."""
+"""How messages name what was read, its symbols, and the keys that decide how it is read."""
 
 import csv
 import difflib
@@ -13,14 +13,14 @@ from backtest_batch.errors import DataError, DataNotFoundError
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """Names a table, and the keys that decide how it is read.
+    """Words messages about a table, and about the keys that decide how it is read.
 
     Attributes
     ----------
     table
-        What the table is called: the file, or the DataFrame.
+        Name of the table in messages: the file, or the DataFrame.
     in_memory
-        Whether it is a DataFrame: its keys are arguments of ``panel_from_frames``.
+        Whether it is a DataFrame, so that its keys are arguments of ``panel_from_frames``.
     """
 
     table: str
@@ -36,7 +36,7 @@ class Wording:
             return f"`panel_from_frames(frame, {name}={value!r})`"
         shown = "null" if value is None else str(value).lower() if value in (True, False) else value
         text = f"data.{name}={shown}"
-        # What a shell would take apart needs quotes; so does a space within Hydra's own.
+        # Text that a shell would split needs quotes; Hydra needs quotes of its own within them.
         plain = isinstance(shown, str) and shown.replace("_", "").replace(".", "").isalnum()
         return f"`{text}`" if plain else f"`\"data.{name}='{shown}'\"`"
 
@@ -52,11 +52,11 @@ class Wording:
 
 
 def printable_name(name: str | Path) -> str:
-    r"""Return a name with bytes that are no UTF-8 and control characters written as ``\xff``."""
+    r"""Return a name with non-UTF-8 bytes and control characters written like ``\xff``."""
     text = str(name)
     if text.isprintable():
         return text
-    # What Python kept of bytes that are no UTF-8 (PEP 383) becomes these bytes again.
+    # Surrogates that Python put for bytes that are not UTF-8 (PEP 383) become these bytes again.
     return "".join(
         character
         if not _is_odd(character)
@@ -66,7 +66,7 @@ def printable_name(name: str | Path) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a text has neither control characters nor halves of characters."""
+    """Return whether a text has neither control characters nor surrogates."""
     return text.isprintable() or not any(_is_odd(character) for character in text)
 
 
@@ -80,8 +80,8 @@ _COMMENT = re.compile(r"(^|\s)#.*$")
 def read_symbols_file(path: str) -> tuple[str, ...]:
     """Return the symbols that a file names, in its order, each once.
 
-    Either one symbol a line, or a CSV file with a column ``symbol``. Blank lines and what follows
-    a ``#`` at the start of a line or after a space are ignored.
+    The file either has one symbol per line, or is a CSV file with a column ``symbol``. Blank lines
+    are ignored, and so is anything after a ``#`` at the start of a line or after a space.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def check_known(wanted: Sequence[str], available: Collection[str]) -> None:
     Raises
     ------
     DataError
-        When one is unknown; names each with its close matches.
+        When a symbol is unknown; the message gives close matches for each.
     """
     known = set(available)
     unknown = [symbol for symbol in wanted if symbol not in known]
