@@ -1,4 +1,4 @@
-"""The form of timestamps that are no ISO 8601: told by their text, said, or refused as unclear."""
+"""The form of timestamps that are not ISO 8601: guessed from them, or refused as unclear."""
 
 import functools
 import re
@@ -23,14 +23,14 @@ COUNTS = {
 }
 """Values of ``timestamp_format`` for numbers that count, and what they count."""
 
-# Seconds, milliseconds, ... of the years 1971 to 2099: no number lies in two of them.
+# Ranges of seconds, milliseconds, ... for the years 1971 to 2099: they do not overlap.
 _EARLIEST, _LATEST = 31_536_000, 4_102_444_800
 _BANDS = {
     unit: (_EARLIEST * scale, _LATEST * scale)
     for unit, scale in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
 }
-_WORKBOOK = (3_654.0, 73_050.0)  # 1910 to 2099: years are no days
-_SURELY_WORKBOOK = 33_000.0  # 1990; as days since 1970 it is 2060
+_WORKBOOK = (3_654.0, 73_050.0)  # 1910 to 2099, so that years are not taken for days
+_SURELY_WORKBOOK = 33_000.0  # 1990; as days since 1970 it would be 2060
 
 _MONTH = r"[A-Za-z]{3,9}\.?"
 _DATES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -39,7 +39,7 @@ _DATES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\d{4}\.\d{1,2}\.\d{1,2}", ("%Y.%m.%d",)),
     (r"\d{1,2}/\d{1,2}/\d{4}", ("%d/%m/%Y", "%m/%d/%Y")),
     (r"\d{1,2}-\d{1,2}-\d{4}", ("%d-%m-%Y", "%m-%d-%Y")),
-    # Nobody who writes points has the month before the day.
+    # Dates with points never have the month before the day.
     (r"\d{1,2}\.\d{1,2}\.\d{4}", ("%d.%m.%Y",)),
     (r"\d{1,2}\. \d{1,2}\. \d{4}", ("%d. %m. %Y",)),
     (r"\d{1,2}/\d{1,2}/\d{2}", ("%d/%m/%y", "%m/%d/%y", "%y/%m/%d")),
@@ -96,9 +96,9 @@ class Form:
     format
         A strptime format, or one of :data:`COUNTS`.
     note
-        What a reader should know; None where nothing was guessed, or it does not fit them all.
+        Note for the reader; None if nothing was guessed, or the form does not fit all timestamps.
     parsed
-        The timestamps, where they were read on the way.
+        The timestamps, if they were read on the way.
     """
 
     format: str
@@ -107,9 +107,9 @@ class Form:
 
 
 def tidied(texts: pd.Series) -> pd.Series:
-    """Return timestamps without names of weekdays, and with offsets as numbers alone.
+    """Return timestamps without names of weekdays, and with time zones only as offsets.
 
-    What a sample of them does not need is not looked for in all.
+    A correction that no timestamp of a sample needs is skipped for all.
     """
     few = "\n".join(map(str, _sample(texts)))
     if re.search(_WEEKDAY.pattern, few, re.IGNORECASE | re.MULTILINE):
@@ -132,7 +132,7 @@ def _sample(texts: pd.Series) -> pd.Series:
 
 
 def find_form(texts: pd.Series, file: str) -> Form | None:
-    """Return the form of distinct timestamps that are no ISO 8601; None when none fits them all.
+    """Return the form of distinct timestamps that are not ISO 8601; None if no form fits.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
     Raises
     ------
     DataError
-        When two forms fit, as for 01/02/2020, or years of two digits lie in the future.
+        When two forms fit, as for 01/02/2020, or two-digit years lie in the future.
     """
     first = str(texts.iloc[0])
     numbers = _numbers(texts)
@@ -171,7 +171,7 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
         return _closest(texts, candidates)
     wording = Wording(table=file)
     if len(distinct) > 1:
-        # 01/01/2020 is the same day either way, and would show nothing.
+        # Show a timestamp that differs: 01/01/2020 is the same day either way.
         one, *others = distinct.values()
         row = int(np.argmax(np.any([one.ne(other) for other in others], axis=0)))
         ways = " or ".join(
@@ -195,7 +195,7 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
 
 
 def _closest(texts: pd.Series, candidates: Sequence[str]) -> Form | None:
-    """Return the form that reads most of the timestamps, with NaT where it does not."""
+    """Return the form that reads the most timestamps, at least half; the others become NaT."""
     read = {each: _read(texts, each) for each in candidates}
     wrong = {each: int(parsed.isna().sum()) for each, parsed in read.items()}
     if not wrong:
@@ -224,7 +224,7 @@ def _candidates(text: str) -> Iterable[str]:
 
 @functools.cache
 def _patterns() -> list[tuple[re.Pattern[str], tuple[str, ...], str]]:
-    """Return a pattern for each form of a date with each form of a time."""
+    """Return a pattern for each combination of a form of dates and a form of times."""
     found = []
     for date, forms in _DATES:
         for time, clock in _TIMES:
@@ -239,7 +239,7 @@ def _read(texts: pd.Series, form: str) -> pd.Series:
 
 
 def _numbers(texts: pd.Series) -> FloatArray | None:
-    """Return texts as numbers; None when one is none."""
+    """Return texts as numbers; None if any of them is not a number."""
     pattern = r"\d+(?:\.\d*)?"
     if not (_sample(texts).str.fullmatch(pattern).all() and texts.str.fullmatch(pattern).all()):
         return None
@@ -247,7 +247,7 @@ def _numbers(texts: pd.Series) -> FloatArray | None:
 
 
 def count_form(numbers: FloatArray, shown: str, file: str) -> Form | None:
-    """Return the form of timestamps that count; None when they count nothing that is known.
+    """Return the form of timestamps that are counts; None if they count in no known unit.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np
     Raises
     ------
     DataError
-        When one is no time.
+        When a text is not a time.
     """
     text = pd.Series([str(each).strip().removesuffix(".0") for each in texts], dtype=object)
     digits = text.str.fullmatch(r"\d+").astype(bool)

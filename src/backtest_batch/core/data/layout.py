@@ -1,4 +1,4 @@
-"""Which column of a table is what: timestamp, symbol, field; long or wide."""
+"""What each column of a table is (timestamp, symbol, field), and whether it is long or wide."""
 
 import difflib
 import re
@@ -43,18 +43,18 @@ class ColumnNames:
     timestamp
         None looks for timestamp, date, datetime or time, then for an unnamed first column.
     time
-        Column of the times of day, where that of the timestamps holds days; None looks for one
-        named time.
+        Column of the times of day, if the column of timestamps holds only days; None looks for a
+        column named time.
     symbol
-        A table with this column is long: one row a symbol and bar. None says that there is none.
+        A table with this column is long: one row per symbol and bar. None means that there is none.
     open, high, low, close, volume
         Columns of a table that is long or of one symbol. None leaves the field out; for ``close``
-        it says that every column holds the closes of a symbol. A name other than the usual one
-        must be there.
+        it means that every column holds the closes of a symbol. A column whose name is not the
+        usual one must exist.
     adjusted
-        Whether adjusted closes are used where closes as quoted stand beside them.
+        Whether adjusted closes are used if there are quoted closes beside them.
     fields
-        Further columns to read as fields; among them ``all`` stands for all that are left.
+        Further columns to read as fields; ``all`` among them means all remaining columns.
     """
 
     timestamp: str | None = None
@@ -76,27 +76,27 @@ class Layout:
     Attributes
     ----------
     kind
-        ``wide``: one column of closes a symbol. ``long``: a column of symbols. ``single``: the
-        bars of one symbol, which the file's name names. ``fields``: a column for each field of
-        each symbol.
+        ``wide``: one column of closes per symbol. ``long``: a column of symbols. ``single``: the
+        bars of one symbol, which is the file's name. ``fields``: a column for each field of each
+        symbol.
     timestamp, symbol
         Names of these columns; ``symbol`` for long tables only.
     time
-        Column of the times of day, where there may be one beside that of the days.
+        Column of the times of day, if there may be one beside the column of days.
     values
-        Symbol by column, of a wide table.
+        Symbol of each column of a wide table.
     choices
-        Which columns the fields come from, by symbol; by the empty text where the columns do not
-        name the symbol.
+        Which columns the fields come from, by symbol; the key is the empty text if the columns do
+        not name the symbol.
     places
-        Name in the table of each column of ``choices`` and ``further``, by symbol; empty where they
+        Name in the table of each column of ``choices`` and ``further``, by symbol; empty if they
         are the same.
     further
         Column of each further field, by symbol, as in ``choices``.
     left_out
-        Symbols of a wide table that were to be left out.
+        Symbols of a wide table that the user asked to leave out.
     note
-        What a reader should know about columns that were guessed or are not read.
+        Note for the reader on columns that were guessed or are not read.
     """
 
     kind: Literal["wide", "long", "single", "fields"]
@@ -127,23 +127,23 @@ def find_layout(
     columns
         Names of its columns.
     names
-        What they were said to be.
+        What the user said that they are.
     file
         Name of the file, for messages.
     index_column
         Column that the file itself marks as its index (Parquet written by pandas).
     wanted, exclude
-        Symbols that were asked for by name, and those to be left out: who names a column as a
-        symbol says that it is one.
+        Symbols that were asked for by name, and symbols to leave out. A column that is named here
+        is known to be a symbol.
 
     Raises
     ------
     DataError
-        When two columns have one name, there is no column of timestamps or prices, or the names
-        do not tell whether the columns are assets or fields of one.
+        When two columns have the same name, there is no column of timestamps or prices, or the
+        names do not tell whether the columns are assets or fields of one asset.
     """
     wording = Wording(table=file)
-    # A column above which one level of two is empty has the name that is there.
+    # If one of the two levels of a column's name is empty, its name is the other level.
     pairs = {column: pair for column in columns if (pair := pair_of(column)) is not None}
     flat = {column: "".join(pair) for column, pair in pairs.items() if not all(pair)}
     spelled = [flat.get(column, column) for column in columns]
@@ -211,7 +211,7 @@ def _layout_of(
 
 
 def _tickers(columns: list[str], names: ColumnNames, wording: Wording) -> str | None:
-    """Return the column of tickers of a table of bars that has no column named symbol."""
+    """Return the column of tickers in a table of bars that has no column named symbol."""
     found = [column for column in columns if plain(column) in ("ticker", "symbols", "tickers")]
     if len(found) != 1 or names.close is None:
         return None
@@ -290,13 +290,13 @@ def _by_symbol(
 
 
 ALL_FIELDS = "all"
-"""Among ``ColumnNames.fields``, all further columns."""
+"""In ``ColumnNames.fields``, stands for all further columns."""
 
 
 def further_fields(
     columns: Sequence[str], choice: Choice, names: ColumnNames, wording: Wording
 ) -> dict[str, str]:
-    """Return the columns of further fields, by the names that they were asked for by.
+    """Return the columns of further fields, by the names under which they were asked for.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def further_fields(
     Raises
     ------
     DataError
-        When a column that was named is not there.
+        When a named column does not exist.
     """
     used = set(choice.columns.values())
     further: dict[str, str] = {}
@@ -332,12 +332,12 @@ def further_fields(
 
 
 def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) -> Choice | None:
-    """Return which columns hold the fields of one asset; None without a column of closes.
+    """Return which columns hold the fields of one asset; None if there is no column of closes.
 
     Raises
     ------
     DataError
-        When a column that was named is not there, or the closes that are wanted are not.
+        When a named column, or the wanted kind of closes, does not exist.
     """
     usual = ColumnNames()
     found: dict[str, str] = {}
@@ -372,7 +372,7 @@ def choose_fields(columns: Sequence[str], names: ColumnNames, wording: Wording) 
 
 
 def unread(columns: Sequence[str], choice: Choice, wording: Wording) -> str | None:
-    """Return a sentence on columns beside the fields of one asset that may be assets too."""
+    """Return a sentence on further columns, beside the fields of one asset, that may be assets."""
     others = [column for column in columns if column_meaning(column) is None]
     others = [column for column in others if column not in choice.columns.values()]
     if not others:
@@ -397,14 +397,14 @@ def choices_by_symbol(
     columns
         Names of the columns.
     found
-        Field's label and symbol of each.
+        For each column, the label of its field and its symbol.
     names, wording
         As for :func:`choose_fields`.
 
     Raises
     ------
     DataError
-        When a symbol has no closes, or two columns of one field.
+        When a symbol has no closes, or two columns for the same field.
     """
     held: dict[str, dict[str, str]] = {}
     for column, (label, symbol) in zip(columns, found, strict=True):
@@ -425,12 +425,12 @@ def choices_by_symbol(
 
 
 def check_assets(columns: Sequence[str], wording: Wording) -> None:
-    """Check that columns may be closes of assets, by their names.
+    """Check by their names that columns may be closes of assets.
 
     Raises
     ------
     DataError
-        When they look like the fields of one asset, or one is named as what is no price.
+        When they look like the fields of one asset, or one has the name of something else.
     """
     if looks_like_bars(columns):
         raise DataError(
@@ -449,7 +449,7 @@ def check_assets(columns: Sequence[str], wording: Wording) -> None:
 
 
 def _advice(columns: Sequence[str], wording: Wording) -> str:
-    """Return what to type where a column may hold the closes."""
+    """Return what to type to read the closes from a column that may hold them."""
     candidates = _candidates(columns)
     said = " or ".join(wording.setting("close_column", column) for column in candidates[:3])
     return (
@@ -465,7 +465,7 @@ def _candidates(columns: Sequence[str]) -> list[str]:
 
 
 def unclear_levels(pairs: Sequence[tuple[str, str]], wording: Wording) -> DataError:
-    """Return what is wrong with columns on two levels of which neither names fields."""
+    """Return the error for columns on two levels, neither of which names only fields."""
     return DataError(
         f"{wording.table} names its columns on two levels, such as {pairs[0]}, but neither holds "
         "fields alone (Open, High, Low, Close, Volume), with closes among them: write one level "
@@ -532,7 +532,7 @@ def _time_column(
     timestamp: str,
     symbols: Collection[str],
 ) -> str | None:
-    """Return the column of times of day beside one of days."""
+    """Return the column of times of day that goes with a column of days."""
     others = [column for column in columns if column != timestamp]
     if names.time is not None:
         column = _matching(others, names.time)
@@ -614,7 +614,7 @@ def _no_column(name: str | None, key: str, columns: Sequence[str], wording: Word
 
 
 def some(columns: Sequence[str], most: int = 8) -> str:
-    """Return the first names of columns, in quotes."""
+    """Return a text of the first few names of columns, in quotes."""
     return ", ".join(repr(column) for column in columns[:most]) + (
         ", ..." if len(columns) > most else ""
     )

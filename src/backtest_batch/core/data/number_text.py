@@ -1,4 +1,4 @@
-"""Numbers as files and vendors write them, to float64: separators, signs, missing values."""
+"""From numbers as files and vendors write them to float64: separators, signs, missing values."""
 
 import re
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ NULL_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "nu
 """Texts that stand for a missing value in a column of numbers."""
 
 DASHES = (".", "-", "--", "\u2013", "\u2014", "#N/A N/A", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!")
-"""Texts that vendors and workbooks write for a missing value; that they are read so is said."""
+"""Texts that vendors and workbooks write for a missing value; reading them so adds a note."""
 
 NO_THOUSANDS = "none"
-"""What ``thousands`` says where numbers have no separators of thousands."""
+"""Value of ``thousands`` for numbers without separators of thousands."""
 
 _SPACES = " \u00a0\u2009\u202f"
 _APOSTROPHES = "'\u2019"
@@ -49,7 +49,7 @@ class NumberStyle:
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """Where numbers stand, and how their text is written.
+    """Where numbers are in a file, and how their text is written.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Cells:
     file
         Name of the file, for messages.
     style
-        How numbers that are text are written.
+        How numbers that are stored as text are written.
     """
 
     stamps: IntArray
@@ -73,7 +73,7 @@ def floats(column: Any, name: str, cells: Cells) -> FloatArray:
     Raises
     ------
     DataError
-        When a value is no number; the message has it as it stands in the file.
+        When a value is not a number; the message quotes it as it is in the file.
     """
     import pyarrow as pa
 
@@ -114,21 +114,21 @@ def find_style(
     thousands: str | None = None,
     doubtful: bool = False,
 ) -> NumberStyle:
-    """Return how the numbers of a file are written, told by all columns that are text.
+    """Return how the numbers of a file are written, guessed from all columns that are text.
 
-    ``1.234,56`` and ``1,5`` tell a decimal comma, ``1,234.56`` and ``12.5`` a decimal point, and
-    ``1,234,567`` what stands between thousands; ``1,234`` alone tells nothing.
+    ``1.234,56`` and ``1,5`` show a decimal comma, ``1,234.56`` and ``12.5`` a decimal point, and
+    ``1,234,567`` the separator of thousands; ``1,234`` alone shows nothing.
 
     Parameters
     ----------
     columns
-        Arrow columns of numbers by name; those that are no text tell nothing.
+        Arrow columns of numbers by name; those that are not text show nothing.
     file
         Name of the file, for messages.
     decimal, thousands
-        What was said of them; a decimal point is the default, and counts as nothing said.
+        What the user set; the default decimal point counts as not set.
     doubtful
-        Whether ``1.234`` may be 1234 in this file, as where semicolons stand between the fields.
+        Whether ``1.234`` may mean 1234 in this file, for example if semicolons separate its fields.
 
     Raises
     ------
@@ -182,7 +182,7 @@ _GROUPED = (
 
 
 def _tells(decimal: str) -> str:
-    """Return the pattern of numbers in which this sign can but stand before the fraction."""
+    """Return the pattern of numbers in which this sign can only be the decimal separator."""
     mark, other = (r"\.", ",") if decimal == "." else (",", r"\.")
     groups = rf"(?:{other}\d{{3}})"
     blanks = rf"(?:[{_SPACES}{_APOSTROPHES}]\d{{3}})"
@@ -199,7 +199,7 @@ def _unclear(sign: str) -> str:
 
 
 def tells_comma(cell: str) -> bool:
-    """Return whether a text is a number that can but have a decimal comma."""
+    """Return whether a text is a number that must have a decimal comma."""
     return _TELLS_COMMA.match(cell.strip()) is not None
 
 
@@ -241,14 +241,14 @@ def _name_of(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Signs:
-    """What stands around the digits of a column."""
+    """Notes on the signs around the digits of a column, and the fault in them, if any."""
 
     notes: tuple[str, ...] = ()
     fault: str | None = None
 
 
 def _bodies(column: Any) -> tuple[Any, Any, _Signs]:
-    """Return digits and separators, the power of ten of each number, and what was around them."""
+    """Return digits with separators, each number's power of ten, and the signs around them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -271,7 +271,7 @@ def _bodies(column: Any) -> tuple[Any, Any, _Signs]:
 
 
 def _without_signs(text: Any) -> tuple[Any, Any, list[str], str | None]:
-    """Take away signs of currencies, percent, and the letters of thousands and millions."""
+    """Remove currency and percent signs, and letters for thousands, millions and so on."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -304,7 +304,7 @@ def _without_signs(text: Any) -> tuple[Any, Any, list[str], str | None]:
 
 
 def column_notes(column: Any) -> tuple[str, ...]:
-    """Return what a reader should know about the signs around the numbers of a column."""
+    """Return notes for the reader on the signs around the numbers of a column."""
     column = _flat(column)
     return _bodies(column)[2].notes if _is_text(column.type) else ()
 
@@ -328,7 +328,7 @@ def _parsed(column: Any, name: str, cells: Cells) -> Any:
     else:
         pointed = body
     if style.decimal != ".":
-        # A point is no decimal here: it must not become one.
+        # A point is not the decimal separator here, and must not become one.
         pointed = pc.replace_substring(pointed, ".", "point")
         pointed = pc.replace_substring(pointed, style.decimal, ".")
     pointed = pc.binary_join_element_wise(pointed, power, "")
@@ -353,7 +353,7 @@ def _short(text: str) -> str:
 
 
 def _hint(text: str, style: NumberStyle) -> str:
-    """Return what to do about a text that a reader would take for a number."""
+    """Return a hint for a text that a person would take for a number."""
     if re.match(r"^[-+]?\d[\d.,]*$", text):
         return (
             f": '{style.decimal}' is read before the fraction (`data.decimal`), and "

@@ -1,4 +1,4 @@
-"""A table out of a file or a DataFrame, to bars by symbol."""
+"""From a table in a file or a DataFrame to bars by symbol."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -49,17 +49,17 @@ class TableFile(Protocol):
 
     @property
     def thousands(self) -> str | None:
-        """What stands between the thousands of such a number; None looks at the numbers."""
+        """Character between the thousands of such a number; None finds out from the numbers."""
         ...
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether ``1.234`` as text may be 1234."""
+        """Whether the text ``1.234`` may mean 1234."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was guessed of the form of the file."""
+        """What was guessed about the form of the file."""
         ...
 
     @property
@@ -69,13 +69,13 @@ class TableFile(Protocol):
 
     @property
     def index_column(self) -> str | None:
-        """Column that the file marks as its index, None when it marks none."""
+        """Column that the file marks as its index, None if it marks none."""
         ...
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         """Return a pyarrow Table of these columns.
 
-        A column of ``numbers`` that holds other than numbers comes back as text.
+        A column of ``numbers`` that holds anything but numbers comes back as text.
         """
         ...
 
@@ -107,7 +107,7 @@ class Reading:
 
 
 def joined_readings(readings: Sequence[Reading]) -> Reading:
-    """Return what several tables hold as one reading."""
+    """Return the readings of several tables as one reading."""
     available = dict.fromkeys(symbol for item in readings for symbol in item.available)
     return Reading(
         available=tuple(available),
@@ -133,9 +133,9 @@ def read_table(
     file
         The file.
     symbol
-        Its symbol, when the table does not name one.
+        Its symbol, if the table does not name one.
     names, rules
-        Names of its columns, and how its timestamps are to be understood.
+        Names of its columns, and how to understand its timestamps.
     wanted
         Symbols to read; None reads them all.
     exclude
@@ -176,8 +176,8 @@ class _Selection:
 class _Rows:
     """The columns of a table that were read.
 
-    ``cells`` has the rows as they stand in the file; ``order`` turns those of a file that begins
-    with the last bar.
+    ``cells`` has the rows in the order of the file; ``order`` reverses them if the file begins with
+    the last bar.
     """
 
     table: Any
@@ -231,7 +231,7 @@ class _Rows:
 
 
 NEWEST_FIRST = "bars stand in the file from the last one to the first, and are turned"
-"""What is said of a file that begins with its last bar."""
+"""Note on a file that begins with its last bar."""
 
 
 def _read(file: TableFile, layout: Layout, numbers: Iterable[str], rules: TimestampRules) -> _Rows:
@@ -268,7 +268,7 @@ def _falls(stamps: IntArray) -> bool:
 
 
 def _repeats(stamps: IntArray, symbols: Any) -> bool:
-    """Return whether a timestamp stands twice, for one symbol where there are several."""
+    """Return whether a timestamp occurs twice, or, if there are symbols, twice for one symbol."""
     if symbols is None:
         return len(np.unique(stamps)) < len(stamps)
     codes = symbols.cast("string").combine_chunks().dictionary_encode().indices
@@ -277,7 +277,7 @@ def _repeats(stamps: IntArray, symbols: Any) -> bool:
 
 
 def _without_end(table: Any, timestamp: str, numbers: list[str]) -> tuple[Any, list[str]]:
-    """Leave out the last rows that hold no timestamp but a remark, a sum, or nothing."""
+    """Leave out rows at the end that hold a remark, a sum or nothing in place of a timestamp."""
     import pyarrow as pa
 
     column = table[timestamp]
@@ -393,7 +393,7 @@ def _wide(
                 advice += f", {key} reads symbols from it"
             raise DataError(f"{error}{advice}") from error
     notes: tuple[str, ...] = ()
-    # Who names the symbols, or says that every column is one, is not asked again.
+    # Skip the check if the user named the symbols, or said that every column is one.
     if selection.wanted is None and names.close is not None:
         notes = check_are_prices(closes, wording)
     bars = [rows.bars(symbol, {"close": close}) for symbol, close in closes.items()]
@@ -466,25 +466,25 @@ _WORDING = Wording(table="the DataFrame", in_memory=True)
 
 
 def bars_of_frame(frame: pd.DataFrame, *, symbol: str, names: ColumnNames) -> Reading:
-    """Return the bars of one DataFrame, whose columns are told apart as those of a file are.
+    """Return the bars of one DataFrame, whose columns are recognised like those of a file.
 
-    They are closes, one column a symbol; the fields of one asset (open, high, low, close, volume,
+    They are closes, one column per symbol; the fields of one asset (open, high, low, close, volume,
     in any spelling that files may have); or fields of several symbols, on two levels of names.
 
     Parameters
     ----------
     frame
-        Rows by a DatetimeIndex.
+        A frame on a DatetimeIndex.
     symbol
-        Symbol of an asset that the columns do not name.
+        Symbol of the asset, if the columns do not name one.
     names
-        Names of the columns of closes, and whether adjusted ones are used.
+        Name of the column of closes, and whether adjusted closes are used.
 
     Raises
     ------
     DataError
-        When the frame has no DatetimeIndex, two columns of one name or a value that is no number,
-        or when its names do not tell what its columns are.
+        When the frame has no DatetimeIndex, two columns of the same name, or a value that is not a
+        number, or when its names do not tell what its columns are.
     """
     if isinstance(frame, pd.DataFrame) and frame.columns.nlevels > 2:
         raise DataError(
@@ -566,8 +566,8 @@ def bars_of_frames(frames: Mapping[str, pd.DataFrame]) -> list[SymbolBars]:
     Raises
     ------
     DataError
-        When a frame has no DatetimeIndex, two columns of one name or a value that is no number, or
-        when the frames differ in rows or columns.
+        When a frame has no DatetimeIndex, two columns of the same name, or a value that is not a
+        number, or when the frames differ in rows or columns.
     """
     for name, frame in frames.items():
         _check_labels(name, frame)
