@@ -1,9 +1,9 @@
-"""What looks wrong in prices that are sound in form: moves, counts, frequencies, adjustment.
+"""What looks suspicious in prices of valid form: moves, counts, frequencies, adjustment.
 
 A move over 50 % in one bar is more often a fault in the data than a fact of the market, numbers
 without fractions may be volumes, and a symbol with other bars than the rest may have another
-frequency. Closes may be as they were quoted, or adjusted for dividends and splits: which are used
-is said.
+frequency. Closes may be as quoted, or adjusted for dividends and splits: a note says which are
+used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,26 +27,26 @@ LARGE_MOVE = 0.5
 """Largest change of a close in one bar, as a fraction, that passes without a warning."""
 
 SPLITS = (*((n, 1) for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 100)), (3, 2))
-"""Shares after and before the splits that are looked for; their reverse too."""
+"""Splits to look for, as shares after and shares before; their reverses are looked for too."""
 
 SPLIT_DAY = 0.035
-"""Largest move of the market itself, in logs, on the bar of a split."""
+"""Largest move in logs that a price may make besides the split itself on the bar of a split."""
 
 CLOSE_SPLIT_DAY = 0.01
-"""The same for 3 for 2, where closes alone are known: many a stock has lost a third in a day."""
+"""The same for 3 for 2 if only closes are known: many a stock has lost a third in a day."""
 
 TIMES_USUAL = 10.0
 """A split moves a price at least this many times as far as it usually moves."""
 
 FEWEST_STEPS = 5.0
-"""A split is at least so many of the smallest steps that the price makes: 0.03 to 0.02 is one."""
+"""A split moves a price by at least this many of its smallest steps: 0.03 to 0.02 is one step."""
 
 _SMALLEST_SPLIT = 0.3  # 3 for 2 takes a third off
 _ROWS_AT_ONCE = 512
 _NAMED = 3
 
 
-# Each as (shares after, shares before, log of the new price over the old one).
+# Each split as (shares after, shares before, log of the new price over the old one).
 _WAYS = sorted(
     ((new, old, float(np.log(old / new))) for a, b in SPLITS for new, old in ((a, b), (b, a))),
     key=lambda way: way[2],
@@ -60,16 +60,16 @@ def describe_moves(
     *,
     fields: Mapping[str, FloatArray] | None = None,
 ) -> str | None:
-    """Return a sentence about moves that look like faults in the data, None when there are none.
+    """Return a sentence about moves that look like faults in the data, None if there are none.
 
-    Closes that moved over 50 % in one bar are counted, and the one is named that is largest in
-    absolute log terms: a fall to a half weighs as much as a doubling.
+    Closes that moved over 50 % in one bar are counted, and the largest move in absolute log terms
+    is named: halving counts as much as doubling.
 
-    A move of any size looks like a split of a for b that is not adjusted for when the close is
-    b / a of the last one within 3.5 % (in logs), the way to it is ten times the asset's usual move
-    or more (the median of all but the largest) and five of its smallest steps or more, and, where
-    open, high and low are known, all of them lie nearer to the new level than to the old one. For
-    3 for 2 and closes alone, within 1 %.
+    A move of any size looks like a split of a for b that is not adjusted for if all of these hold:
+    the close is b / a times the last one, within 3.5 % (in logs), or within 1 % for 3 for 2 if only
+    closes are known; the split's move is at least ten times the asset's usual move (the median of
+    all moves but the largest); the price moves by at least five of its smallest steps; and those of
+    open, high and low that are known all lie nearer to the new level than to the old one.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _splits(
     within = np.where(a_third & (not ranges), CLOSE_SPLIT_DAY, SPLIT_DAY)
     alike = np.abs(move - way) <= within
     for price in ranges:
-        # The whole bar must live on the new level: a crash begins on the old one.
+        # The whole bar must lie on the new level: a crash begins on the old one.
         alike &= np.abs(np.log(price / before) - way) <= np.abs(way) / 2
     distance = np.abs(close[rows, columns] - before)
     named = np.unique(columns[alike]).tolist()
@@ -160,14 +160,14 @@ def _splits(
 
 
 def _usual_move(close: FloatArray) -> float:
-    """Return the median of the absolute moves in logs of one asset, the largest left out."""
+    """Return the median absolute move in logs of one asset, leaving out the largest move."""
     moves = np.abs(np.diff(np.log(close)))
     moves = np.sort(moves[np.isfinite(moves)])[:-1]
     return float(np.median(moves)) if len(moves) else 0.0
 
 
 def _smallest_step(close: FloatArray) -> float:
-    """Return the smallest change of a close but the largest; 0 when there is no other."""
+    """Return the smallest change of a close, leaving out the largest; 0 if there is no other."""
     steps = np.abs(np.diff(close))
     steps = np.sort(steps[np.isfinite(steps) & (steps > 0)])[:-1]
     return float(steps[0]) if len(steps) else 0.0
@@ -184,22 +184,22 @@ SMALLEST_COUNT = 1_000
 """Median below which whole numbers are taken for prices."""
 
 TIMES_LARGER = 100
-"""How many times the median of the other columns it must be at least."""
+"""A column's median must be at least this many times that of the others to look like counts."""
 
 TIMES_ROUGHER = 3.0
-"""How many times further than the others it must move from bar to bar (median, in logs)."""
+"""A column must move more than this many times as far per bar as the others (median, in logs)."""
 
 LEAST_ROUGHNESS = 0.02
-"""Median change in logs below which it moves as prices do, however still the others stand."""
+"""Median change in logs below which a column moves as prices do, however little the others do."""
 
 SURELY_LARGE = 100_000
-"""Median from which on whole numbers that move as prices do are warned about."""
+"""Median from which on whole numbers cause a warning even if they move as prices do."""
 
 STEPS_APART = 10
-"""Bars over which a price, which wanders, has come much further than over one."""
+"""Number of bars over which a price, which wanders, gets much further than over one bar."""
 
 LEAST_WANDERING = 4.0
-"""Variance over ten bars, in that over one, from which on a column wanders (a random walk: 10)."""
+"""Variance over ten bars, relative to one, from which on a column wanders (random walk: 10)."""
 
 _SAMPLE = 64
 _MOST_FIELDS = 8
@@ -211,17 +211,18 @@ _ROUNDING = 1e-6
 def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tuple[str, ...]:
     """Check by their values that columns are closes, and return what is worth a look.
 
-    Four to eight columns look like the bars of one asset when on every bar (20 at least) one is
-    the highest and another the lowest, within 10 % (median), when this range comes and goes
-    instead of wandering (its changes have half of its own variance or more), and two of the
-    others, open and close, cross. So do columns a fixed share apart.
+    Four to eight columns look like the bars of one asset if three things hold. On every bar (20 at
+    least) the same column is the highest and the same other column the lowest, within 10 %
+    (median). This range varies instead of wandering (the variance of its changes is at least half
+    of its own variance). And two of the other columns, open and close, cross. Columns whose highest
+    and lowest are a fixed ratio apart look like bars too.
 
-    A column looks like counts when all its values are whole numbers, their median is at least
-    1,000 and at least 100 times that of the other columns, most of which are not whole, and when
-    it moves from bar to bar over three times as far as they do (median of the absolute changes in
-    logs) and over 2 %: Nikkei levels and BRK-A are large too, but move as prices do. One that
-    moves so far but wanders, as bitcoin in whole dollars does among currencies, is doubtful:
-    volumes come back to their level.
+    A column looks like counts if all its values are whole numbers; if their median is at least
+    1,000 and at least 100 times that of the other columns, most of which are not whole; and if it
+    moves from bar to bar over three times as far as they do (median of the absolute changes in
+    logs) and over 2 %. Nikkei levels and BRK-A are large too, but move as prices do. A column that
+    moves that far but wanders, like bitcoin in whole dollars among currencies, is only doubtful:
+    volumes return to their level.
 
     Parameters
     ----------
@@ -239,7 +240,7 @@ def check_are_prices(columns: Mapping[str, FloatArray], wording: Wording) -> tup
     Raises
     ------
     DataError
-        When columns look like the bars of one asset, or one like counts.
+        When the columns look like the bars of one asset, or one column looks like counts.
     """
     _refuse_bars(columns, wording)
     large = [name for name, values in columns.items() if _may_be_counts(values)]
@@ -291,7 +292,7 @@ def _refuse_bars(columns: Mapping[str, FloatArray], wording: Wording) -> None:
         return
     high, low = highest.index(True), lowest.index(True)
     width = np.log(table[:, high] / table[:, low])
-    # The range of a bar is another one on the next; the distance of two assets wanders.
+    # The range of bars is new on each bar, but the distance between two assets wanders.
     still = bool(np.std(width) < _ROUNDING)
     wanders = not still and np.var(np.diff(width)) < np.var(width) / 2
     if wanders or np.median(width) > _WIDEST_BAR:
@@ -315,7 +316,7 @@ def _quoted(names: list[str]) -> str:
 
 
 def _may_be_counts(values: FloatArray) -> bool:
-    """Return whether a sample is whole and large: most columns need no more than a look."""
+    """Return whether a sample is whole and large, a quick check that rules out most columns."""
     if not len(values) or float(values[-1]) % 1 > 0:
         return False
     return _is_large_and_whole(values[:: max(1, len(values) // _SAMPLE)])
@@ -332,13 +333,13 @@ def _is_large_and_whole(values: FloatArray) -> bool:
 
 
 def _roughness(values: FloatArray) -> float:
-    """Return the median of the absolute changes in logs; 0 without two positive values."""
+    """Return the median absolute change in logs; 0 if there are not two positive values."""
     held = np.log(values[np.isfinite(values) & (values > 0)])
     return float(np.median(np.abs(np.diff(held)))) if len(held) > 1 else 0.0
 
 
 def _wanders(values: FloatArray) -> bool:
-    """Return whether a column goes where a price may go, instead of coming back to its level."""
+    """Return whether a column wanders off as a price may, instead of returning to its level."""
     held = np.log(values[np.isfinite(values) & (values > 0)])
     if len(held) < 3 * STEPS_APART:
         return False
@@ -349,17 +350,18 @@ def _wanders(values: FloatArray) -> bool:
 def check_frequency(
     index: pd.DatetimeIndex, freq: str, session_end: str | None = None
 ) -> tuple[str, ...]:
-    """Check that the bars are as far apart as ``freq`` says; return what should be said about it.
+    """Check that the bars are as far apart as ``freq`` says, and return notes on it.
 
-    ``1d`` is at most one bar a session, in the time zone of the index; weekends and holidays do not
-    matter. ``5min`` is bars at least five minutes apart. Bars that are further apart than declared
-    are used, and said. With ``auto`` only a few days with several bars among daily ones are
-    refused: more often than not they are a quote of today, or rows that do not belong there.
+    ``1d`` means at most one bar per session, in the time zone of the index; weekends and holidays
+    do not matter. ``5min`` means bars at least five minutes apart. Bars that are further apart than
+    declared are used, with a note. With ``auto``, the only case that is refused is a few days with
+    several bars among daily ones: more often than not these are a quote of today, or rows that do
+    not belong there.
 
     Raises
     ------
     DataError
-        When bars are closer together; says on how many days, or how close they stand.
+        When bars are closer together; the message says on how many days, or how close they are.
     """
     found = find_frequency(index, session_end)
     if freq == AUTO:
@@ -393,7 +395,7 @@ def check_frequency(
 
 
 def _crowded(index: pd.DatetimeIndex, found: Frequency, session_end: str | None) -> str:
-    """Say which day has several bars, and how many days do."""
+    """Return a text naming the first day with several bars, and the number of such days."""
     days = session_days(index, session_end)
     first = pd.Timestamp(int(found.crowded_day or 0), unit="D").date()
     n_bars = int(np.count_nonzero(days == found.crowded_day))
@@ -402,7 +404,7 @@ def _crowded(index: pd.DatetimeIndex, found: Frequency, session_end: str | None)
 
 
 def _closer(index: pd.DatetimeIndex, seconds: float) -> str:
-    """Name the first bars that are closer together than a length, and count them."""
+    """Return a text naming the first two bars closer together than a length, and a count."""
     steps = np.diff(stamps_of(index)[0]) / 10**9
     rows = np.flatnonzero(steps < seconds)
     if len(rows) == 0:
@@ -421,10 +423,10 @@ def _apart(seconds: float) -> str:
 
 
 Adjusted = Literal["auto", True, False]
-"""Whether adjusted closes are used where closes as quoted stand beside them."""
+"""Whether adjusted closes are used if there are quoted closes beside them."""
 
 QUOTED = "quoted close"
-"""The closes as quoted, where they serve to bring open, high and low onto the adjusted scale."""
+"""Key of the quoted closes when they are used to scale open, high and low as the adjusted ones."""
 
 # Prices in files are rounded: a close may lie this fraction outside its bar's range.
 _QUOTED_TO = 1e-4
@@ -437,13 +439,13 @@ class Choice:
     Attributes
     ----------
     columns
-        Column by field; also that of :data:`QUOTED`, where it is needed.
+        Column by field, including that of :data:`QUOTED` if it is needed.
     to_scale
-        Fields that stand on the scale of the closes as quoted, while the closes are adjusted.
+        Fields that are on the scale of the quoted closes, while the closes are adjusted.
     adjusted
-        Column of the adjusted closes, where there is one, used or not.
+        Column of the adjusted closes, if there is one, whether used or not.
     note
-        What a reader should know about the closes.
+        Note for the reader about the closes.
     """
 
     columns: dict[str, str]
@@ -462,16 +464,16 @@ def choose(
     found
         Column by meaning: the fields, and ``adj_close`` and the like.
     adjusted
-        What ``data.adjusted`` says.
+        The value of ``data.adjusted``.
     explicit
-        The column that ``close_column`` names, None when it names the usual one.
+        The column that ``close_column`` names, None if it names the usual one.
     wording
         Names the table and its keys.
 
     Raises
     ------
     DataError
-        When adjusted closes are wanted and there are none, or the other way round.
+        When adjusted closes are wanted and there are none, or likewise for quoted closes.
     """
     quoted, other = found.get("close"), found.get("adj_close")
     if adjusted is True and other is None:
@@ -497,7 +499,7 @@ def choose(
 
 
 def none_adjusted(wording: Wording) -> DataError:
-    """Return what is wrong where adjusted closes are demanded and there are none."""
+    """Return the error to raise if adjusted closes are demanded and there are none."""
     return DataError(
         f"{wording.table} has no column of adjusted closes such as 'Adj Close', as "
         f"{wording.setting('adjusted', True)} demands"
@@ -507,24 +509,24 @@ def none_adjusted(wording: Wording) -> DataError:
 def adjusted_fields(
     values: dict[str, FloatArray], choice: Choice, *, adjusted: Adjusted, wording: Wording
 ) -> tuple[dict[str, FloatArray], str | None]:
-    """Return the fields of one asset on one scale, and a sentence on which closes they are.
+    """Return the fields of one asset on one scale, and a sentence on which closes are used.
 
     Open, high and low are brought onto the scale of the adjusted closes: x * adjusted / quoted.
-    Computed as adjusted * (x / quoted), so that rounding takes no close out of its range.
+    This is computed as adjusted * (x / quoted), so that rounding moves no close out of its range.
 
     Parameters
     ----------
     values
         Values by field, as :func:`choose` chose them; changed in place.
     choice
-        The choice.
+        The result of :func:`choose`.
     adjusted, wording
         As for :func:`choose`.
 
     Raises
     ------
     DataError
-        When a close as quoted is no price, so that nothing can be scaled by it.
+        When a quoted close is not a price, so that nothing can be scaled by it.
     """
     if choice.adjusted is None:
         return values, choice.note
@@ -551,7 +553,7 @@ def adjusted_fields(
                 f"so that '{choice.columns[field]}' cannot be adjusted as '{name}' is; "
                 f"{wording.setting('adjusted', False)} takes the closes as quoted"
             )
-        with np.errstate(all="ignore"):  # rows without a close are no bars
+        with np.errstate(all="ignore"):  # rows without a close are not bars
             values[field] = close * (values[field] / quoted)
     scaled = _listed(choice.to_scale)
     return values, (
@@ -564,7 +566,7 @@ def adjusted_fields(
 def _without_scale(
     values: dict[str, FloatArray], choice: Choice
 ) -> tuple[dict[str, FloatArray], str]:
-    """Leave out the fields whose scale is another than that of the adjusted closes."""
+    """Leave out the fields if their scale differs from that of the adjusted closes."""
     text = f"closes are those of '{choice.adjusted}'; there are none as quoted beside them"
     if not choice.to_scale:
         return values, text

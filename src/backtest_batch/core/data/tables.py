@@ -82,21 +82,21 @@ class TableFile(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a source holds.
+    """What was read from a source.
 
     Attributes
     ----------
     available
-        Every symbol that it could have given.
+        Every symbol that the source has.
     bars
         The bars of the symbols that were wanted.
     in_order
-        Whether the order of the symbols means something (columns of a wide table); else they are
-        sorted by name.
+        Whether the order of the symbols is meaningful (columns of a wide table); otherwise they
+        are sorted by name.
     notes
-        What a reader of the results should know: which of several columns was read.
+        Notes for a reader of the results: which of several columns was read, for example.
     panel
-        A panel that was checked before, in place of bars.
+        A panel that was already checked, used instead of bars.
     """
 
     available: tuple[str, ...]
