@@ -236,7 +236,7 @@ LOG = logging.getLogger("backtest_batch.market")
 
 @dataclass(frozen=True, kw_only=True)
 class Gaps:
-    """What to do about a bar without a value between an asset's first and last close.
+    """How to treat a bar without a value between an asset's first and last close.
 
     Attributes
     ----------
@@ -382,7 +382,7 @@ __all__ = ["Assembly", "Gaps", "assemble"]
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """A panel, and what a reader of the results should know about it.
+    """A panel, and notes on it for a reader of the results.
 
     Attributes
     ----------

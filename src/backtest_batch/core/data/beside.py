@@ -166,7 +166,7 @@ class SideTable:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the results should know of how it was read."""
+        """Notes for a reader of the results on how the table was read."""
         return [f"{self.label}: {note}" for note in dict.fromkeys([*self.file.notes, *self.said])]
 
     def find(self, *names: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What each column of a table is (timestamp, symbol, field), and whether it is long or wide."""
+"""What each column of a table is (timestamp, symbol, field); whether a table is long or wide."""
 
 import difflib
 import re
@@ -120,14 +120,14 @@ def find_layout(
     wanted: Collection[str] | None = None,
     exclude: Collection[str] = (),
 ) -> Layout:
-    """Return what the columns of a table are.
+    """Return the layout of a table: what each of its columns is.
 
     Parameters
     ----------
     columns
         Names of its columns.
     names
-        What the user said that they are.
+        What the user said about them.
     file
         Name of the file, for messages.
     index_column

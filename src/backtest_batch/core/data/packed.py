@@ -49,7 +49,7 @@ def opened(path: Path) -> IO[bytes]:
     elif kind == ".bz2":
         source = bz2.BZ2File(path)
     elif kind == ".xz":
-        source = lzma.LZMAFile(path)  # noqa: SIM115 - closed by who reads it
+        source = lzma.LZMAFile(path)  # noqa: SIM115 - closed by the reader
     else:
         source = _by_arrow(path, "gzip" if kind == ".gz" else "zstd")
     return io.BufferedReader(_Bounded(source, path), buffer_size=1 << 20)

@@ -352,7 +352,7 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
 def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray, BoolArray]:
     """Return the last row at or before each bar, -1 for none, and which bars lie after all rows.
 
-    If both have at most one a day, days are compared: a close at 16:00 counts as that of its date.
+    If both have at most one per day, days are compared: a close at 16:00 belongs to its date.
     """
     if rows.tz is not None and bars.tz is not None:
         rows = rows.tz_convert(bars.tz)

@@ -101,7 +101,7 @@ def stamps_of(index: pd.DatetimeIndex) -> tuple[IntArray, str | None]:
 _OFFSET = r"\d{4}.*[T ]\d{1,2}.*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 
 _ZONE_NAME = re.compile(r"\d\s*(?!AM|PM)[A-Z]{2,4}$")
-_MOSTLY = 0.5  # share of timestamps that are no ISO 8601 from which on they have another form
+_MOSTLY = 0.5  # if a larger share of timestamps is not ISO 8601, they have another form
 _WORKBOOK_EPOCH = 25_569  # 1970-01-01 in days of a workbook
 _DAY_MS = 86_400_000.0
 _DAY_NS = 86_400 * 10**9

@@ -57,8 +57,9 @@ class Source(ABC):
         Names of further columns to read as fields of the panel (dividend, market_cap); ``all``
         reads all of them. A strategy's ``required_fields`` are added.
     universe
-        File that says who is a member when: columns symbol, from, to (both days included, ``to``
-        empty while the membership lasts), or dates and one column of true and false per symbol.
+        File that says which symbols are members of the universe when: columns symbol, from, to
+        (both days included, ``to`` empty while the membership lasts), or dates and one column of
+        true and false per symbol.
     delisting_returns
         File with the return after the last price: columns symbol, return and, where known, date.
     features
@@ -125,7 +126,7 @@ class Source(ABC):
 
     @property
     def gaps(self) -> Gaps:
-        """What to do about gaps."""
+        """How to treat gaps."""
         return Gaps(missing=self.missing, missing_limit=self.missing_limit)
 
     @property

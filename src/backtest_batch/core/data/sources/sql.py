@@ -45,7 +45,7 @@ class Sql(Tabular):
 
     @property
     def place(self) -> str:
-        """What messages call the answer."""
+        """Name of the answer in messages."""
         return "the query"
 
     @cached_property

@@ -30,7 +30,7 @@ _INTERVALS = {
     "1mo": "1mo",
     "3mo": "3mo",
 }
-"""What Yahoo calls the lengths of bars that it has."""
+"""Yahoo's names for the lengths of bars that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Yahoo(Source):
 
     @property
     def place(self) -> str:
-        """What messages call the prices."""
+        """Name of the source in messages."""
         return "Yahoo Finance"
 
     def whereabouts(self) -> dict[str, Any]:
