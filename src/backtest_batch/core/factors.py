@@ -1,8 +1,8 @@
-"""What explains the returns of runs: factors, and least squares on them.
+"""Factors that explain the returns of runs, by least squares.
 
-Factors are a file of returns (timestamps and one column a factor), or symbols. Returns of a file
-are taken as they are: long-short portfolios, and markets above the risk-free rate, are excess
-returns already. Of symbols the returns above the risk-free rate count.
+Factors are a file of returns (timestamps and one column per factor), or symbols. Returns from a
+file are used as they are: those of long-short portfolios, and of markets above the risk-free rate,
+are excess returns already. Of symbols, the returns above the risk-free rate are used.
 """
 
 import math
@@ -34,7 +34,7 @@ from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import Factors
 
 RISK_FREE = "rf"
-"""Column of a file of factors that holds the risk-free rate, and is none."""
+"""Column of a file of factors that holds the risk-free rate; it is not a factor."""
 
 _NEGLIGIBLE = 1e-12
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -47,12 +47,12 @@ FORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFactors:
-    """Factors that were looked for, on the bars of a panel.
+    """Factors, and their returns on the bars of a panel.
 
     Attributes
     ----------
     factors
-        What they are; None for none.
+        The factors; None if there are none.
     returns
         Shape (n_bars, n_factors), NaN where they are not known.
     place
@@ -67,7 +67,7 @@ class FoundFactors:
     notes: tuple[str, ...] = ()
 
     def faults(self, panel: Panel, first_bar: int) -> list[Fault]:
-        """Return why no run that is measured from a bar on can be explained by them."""
+        """Return why they cannot explain a run that is measured from ``first_bar`` on."""
         if self.returns is None:
             return []
         known = known_rows(self.returns)
@@ -82,7 +82,7 @@ class FoundFactors:
         return [Fault(key="factors", value=self.place, allowed=text)]
 
     def cover_notes(self, panel: Panel, first_bar: int) -> list[str]:
-        """Return what to say of a run that is measured from a bar on."""
+        """Return the notes on a run that is measured from ``first_bar`` on."""
         if self.returns is None or self.factors is None:
             return []
         measured = self.returns[first_bar + 1 :]
@@ -114,12 +114,12 @@ def find_factors(given: Any, panel: Panel, source: Source | None = None) -> Foun
     panel
         The data of the run.
     source
-        Where they come from, for symbols that are not among them.
+        Where the data come from, to read symbols that are not among them.
 
     Raises
     ------
     ConfigurationError
-        When it names none; the message says what it may be.
+        When ``given`` names no factors; the message says what it may be.
     DataError
         When a file cannot be used.
     """
