@@ -232,7 +232,7 @@ def _found_symbols(symbols: Sequence[str], panel: Panel, source: Source | None) 
 
 
 def _metric_names(names: Sequence[str], place: str) -> tuple[str, ...]:
-    """Return names that MLflow takes as parts of a metric's name."""
+    """Return names that MLflow accepts as parts of a metric's name."""
     safe = [_UNSAFE.sub("_", name.strip()) for name in names]
     for position, name in enumerate(safe):
         if name in safe[:position] or not name.strip("_"):
@@ -241,7 +241,7 @@ def _metric_names(names: Sequence[str], place: str) -> tuple[str, ...]:
 
 
 def factors_identity(factors: Factors | None) -> Any:
-    """Return what stands for factors in hashes: content, never the path of a file."""
+    """Return what identifies factors in hashes: the content of a file, never its path."""
     if factors is None:
         return None
     return {
@@ -259,7 +259,7 @@ def factor_metric_names(factors: Factors | None) -> tuple[str, ...]:
 
 
 def collinear_factor(returns: FloatArray) -> int | None:
-    """Return the position of the first factor that does not vary, or that others make up.
+    """Return the first factor that does not vary, or is a combination of those before it.
 
     Parameters
     ----------
@@ -283,18 +283,18 @@ def factor_metrics(
     periods_per_year: float,
     risk_free_rate: float = 0.0,
 ) -> dict[str, float]:
-    """Return the metrics of a run that its factors define; an undefined one is absent.
+    """Return the metrics of a run that its factors define; undefined ones are left out.
 
-    With x the net returns above the risk-free rate and f the factors, least squares of
-    ``x = a + b f + e``: ``alpha_factors = a ppy``, ``beta_<factor> = b``, and
+    With x the net returns above the risk-free rate and f the factors, ``x = a + b f + e`` is fitted
+    by least squares: ``alpha_factors = a ppy``, ``beta_<factor> = b``, and
     ``r2_factors = 1 - sum(e^2) / sum((x - mean(x))^2)``. Bars on which a factor is not known are
-    left out. Undefined with fewer returns than factors + 2, and with factors that make up each
-    other.
+    left out. The metrics are undefined with fewer returns than factors + 2, and with collinear
+    factors.
 
     Parameters
     ----------
     factors
-        What the factors are.
+        The factors of the run.
     returns
         Their returns on the measured bars, shape (n_measured, n_factors).
     net_return
