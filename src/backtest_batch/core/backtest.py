@@ -222,7 +222,7 @@ def _signals(
     decisions: IntArray,
     settings: Sequence[SimulationSettings],
 ) -> Fitted:
-    """Ask the strategy for its weights, or in a walk-forward, fit it split by split."""
+    """Ask the strategy for its weights; in a walk-forward, fit it split by split."""
     first = runs[0]
     if first.fit_bars is None:
         weights = target_weights(_strategy(first), panel, decisions)
@@ -287,7 +287,7 @@ def _measure(
 def _measure_benchmark(
     found: Simulation | FloatArray, run: RunSpec, panel: Panel, first_bar: int, since: int | None
 ) -> Computed | ComputedSeries:
-    """Measure a benchmark: an account in the way of a run, returns as a path of equity."""
+    """Measure a benchmark: an account like a run, returns as a path of equity."""
     if isinstance(found, Simulation):
         return _measure(found, run.config, None, panel, since)
     begins = first_bar if since is None else since - 1

@@ -300,7 +300,7 @@ def factor_metrics(
     net_return
         Net returns of the run on these bars, NaN where there is none, shape (n_measured,).
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free_rate
         Annual rate.
     """

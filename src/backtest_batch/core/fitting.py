@@ -230,7 +230,7 @@ def drifted_weights(simulation: Simulation, panel: Panel, bar: int) -> FloatArra
     done = trades.bar <= bar
     shares = np.bincount(trades.asset[done], trades.shares[done], minlength=panel.n_assets)
     close = panel.fields["close"][bar]
-    # A series that no longer has a price was sold; what rounding leaves of its shares is no holding.
+    # A series without a price was sold; what rounding leaves of its shares is not a holding.
     values = np.where(np.isnan(close), 0.0, shares * np.nan_to_num(close))
     return np.asarray(values / simulation.equity[bar - simulation.first_bar])
 
@@ -255,7 +255,7 @@ def metrics_from(
     panel
         Its prices.
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free_rate
         Annual rate.
     benchmark
@@ -310,7 +310,7 @@ def in_sample_metrics(
     settings
         The conditions of each run.
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free_rate
         Annual rate.
     benchmark

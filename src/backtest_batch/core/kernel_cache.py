@@ -20,7 +20,7 @@ LOG = logging.getLogger("backtest_batch.market")
 
 VARIABLE = "NUMBA_CACHE_DIR"
 PREFIX = "backtest_batch-kernels-"
-"""Starts the name of a temporary folder of compiled kernels; the id of its process follows."""
+"""Prefix of a temporary folder of compiled kernels; the id of the process that made it follows."""
 
 ROOM_BYTES = 2 * 1024 * 1024
 """Size that must fit in a folder: numba ends a process that cannot write what it has compiled."""

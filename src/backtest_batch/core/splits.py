@@ -252,7 +252,7 @@ def _windows(
         dated = isinstance(settings.step_size, str)
         along = parse_offset(settings.step_size) if isinstance(settings.step_size, str) else None
         lookback = shift(dates, length, along=along, backwards=True)
-        # Windows counted in bars begin with their history, give or take the length of a month.
+        # Windows counted in bars begin where their history does, up to differences in month length.
         known = (lookback >= wall[0].normalize()) | (not dated)
         train_starts = _positions_at(wall, lookback)
     else:
@@ -436,9 +436,9 @@ def combinatorial_plan(settings: WalkForwardSettings, index: pd.DatetimeIndex) -
 
     The first ``n_folds - 1`` folds have ``n_bars // n_folds`` bars, the last one the rest. Of the
     training folds, ``purged_size`` bars before each test fold and ``purged_size + embargo_size``
-    after it are left out. Each fold is tested ``n_splits * n_test_folds / n_folds`` times. There are
-    as many paths, and the k-th path takes each fold from the k-th split that tests it. Splits and
-    paths are those of skfolio's ``CombinatorialPurgedCV``.
+    after it are left out. Each fold is tested ``n_splits * n_test_folds / n_folds`` times. There
+    are as many paths, and the k-th path takes each fold from the k-th split that tests it. Splits
+    and paths are those of skfolio's ``CombinatorialPurgedCV``.
 
     This is cross-validation and not a walk-forward: training bars also lie after the test.
 
