@@ -192,7 +192,7 @@ def _without_codes(values: FloatArray) -> FloatArray:
 
 
 def _refuse_sparse(table: SeriesTable, on_bars: OnBars) -> None:
-    """Refuse returns of longer bars than the data has: a month's return is no day's."""
+    """Refuse returns of longer bars than the data has: a month's return is not a day's."""
     within = np.flatnonzero(np.isfinite(on_bars.returns).any(axis=1))
     if not len(within):
         raise DataError(

@@ -443,7 +443,7 @@ def with_fits(
                     "one route of a strategy with fit; use rolling or expanding"
                 )
         if run.run_key in fitted:
-            # What such a run comes to depends on where the splits lie.
+            # The result of such a run depends on where the splits lie.
             key = digest([run.run_key, bars])
             together = chunk_key(
                 run.config, run.data_fingerprint, run.strategy_seed, run.first_bar, bars

@@ -384,7 +384,7 @@ def _fault(
     test: range,
     before: Split | None,
 ) -> str:
-    """Say what is wrong with one split; empty when nothing is."""
+    """Return what is wrong with one split; empty if nothing is."""
     for name, dates, bars in (("train", given.train, train), ("test", given.test, test)):
         if not bars:
             held = f"{moment(index, 0)} to {moment(index, -1)}" if len(index) else "no bars"

@@ -74,7 +74,7 @@ def _hold_with_interest(
     stop: int,
     worth: FloatArray,
 ) -> tuple[int, float]:
-    """Do what ``_hold`` does, interest first; return the cash as well."""
+    """Do the same as ``_hold``, but with interest added first; return the cash as well."""
     for bar in range(start, stop):
         # Nothing is held before bar 0, and no time has passed.
         shorted = amount * short[bar - 1] if bar > 0 else 0.0

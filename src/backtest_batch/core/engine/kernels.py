@@ -23,7 +23,7 @@ _UnsignedArray = npt.NDArray[np.uint64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 NOT_FINITE, NO_PRICE = 1, 2
-"""Why orders cannot be sized: a weight that is no number, a position that cannot be priced."""
+"""Why orders cannot be sized: a weight is not a number, or a position cannot be priced."""
 
 
 # IEEE semantics as written: no reordered sums, no threads. Nobody calls the kernels from C.
@@ -75,7 +75,7 @@ class Orders(NamedTuple):
 
 
 class UnitPath(NamedTuple):
-    """What becomes of one unit of currency put into the targets of each order.
+    """How one unit of currency develops that is put into the targets of each order.
 
     Attributes
     ----------

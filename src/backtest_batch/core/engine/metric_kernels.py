@@ -161,7 +161,7 @@ def path_metrics(
     risk_free: float,
     ruined: bool,
 ) -> PathMetrics:
-    """Work out what the path of equity alone defines.
+    """Work out the metrics that the path of equity alone defines.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def window_metrics(
     risk_free: float,
     values: FloatArray,
 ) -> None:
-    """Work out what :func:`path_metrics` does for many paths on one window.
+    """Work out the metrics of :func:`path_metrics` for many paths on one window.
 
     Parameters
     ----------

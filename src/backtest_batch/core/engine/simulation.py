@@ -1,4 +1,4 @@
-"""From target weights to accounts: conditions, orders, and what becomes of them bar by bar.
+"""From target weights to accounts: conditions, orders, and how accounts develop bar by bar.
 
 This is the public face of the kernels: :class:`SimulationSettings` are the conditions of a run,
 :func:`simulate` is for one run, :func:`simulate_many` for runs that share signals.
@@ -153,7 +153,7 @@ class Execution:
     orders
         What is to be held from each execution on.
     path
-        What becomes of one unit of currency.
+        How one unit of currency develops.
     trips
         Where positions are closed.
     """
@@ -219,7 +219,7 @@ def execute(
     execution_lag: int,
     execution_price: str,
 ) -> Execution:
-    """Work out what is held from each execution on, and what becomes of it.
+    """Work out what is held from each execution on, and how its value develops.
 
     Parameters
     ----------

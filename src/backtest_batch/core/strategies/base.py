@@ -46,7 +46,7 @@ class Strategy(Protocol):
 
 
 def require(*faults: str | None) -> None:
-    """Raise ValueError with all the faults; None stands for none."""
+    """Raise ValueError with all the faults; None means no fault."""
     found = [fault for fault in faults if fault is not None]
     if found:
         raise ValueError(" ".join(found))

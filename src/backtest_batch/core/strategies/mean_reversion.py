@@ -1,4 +1,4 @@
-"""Buy what has fallen below its average."""
+"""Buy assets that have fallen below their average."""
 
 from dataclasses import dataclass
 

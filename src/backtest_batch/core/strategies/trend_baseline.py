@@ -1,4 +1,4 @@
-"""Hold what is rising: a moving-average crossover."""
+"""Hold rising assets: a moving-average crossover."""
 
 from dataclasses import dataclass
 from typing import Literal
