@@ -2,7 +2,7 @@
 
 A chunk holds runs that share data, strategy, rebalance dates and first bar, and differ in costs,
 exposure and the like. The strategy is asked once; every run is then simulated from the same
-weights. What a run comes to does not depend on the others in its chunk.
+weights. The result of a run does not depend on the other runs in its chunk.
 """
 
 import time
@@ -49,12 +49,12 @@ class Computed:
     simulation
         The account.
     first_bar
-        Position in the panel of the first measured bar. That of the simulation, but for a fitted
-        strategy: its account is entered before the bar from which on its returns count.
+        Position in the panel of the first measured bar. It is the first bar of the simulation,
+        except for a fitted strategy, whose account is entered before its returns start to count.
     metrics, undefined
-        From that bar on.
+        The metrics from that bar on, and the names of those that are undefined.
     in_sample
-        Metrics on training bars of a fitted strategy, one value a split.
+        Metrics of a fitted strategy on its training bars, one value per split.
     """
 
     simulation: Simulation
@@ -70,7 +70,7 @@ class Computed:
 
     @property
     def net_return(self) -> FloatArray:
-        """Net returns from the first measured bar on, which has none."""
+        """Net returns from the first measured bar on; NaN on that bar itself."""
         returns = self.simulation.net_return
         if self.n_left_out == 0:
             return returns
@@ -79,16 +79,16 @@ class Computed:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputedSeries:
-    """A benchmark that is no account, and its metrics.
+    """A benchmark that is given as returns and not as an account, and its metrics.
 
     Attributes
     ----------
     first_bar
         Position in the panel of the first measured bar.
     net_return
-        Returns from that bar on, which has none.
+        Returns from that bar on; NaN on that bar itself.
     metrics
-        Those that a path of equity defines.
+        The metrics that a path of equity defines.
     """
 
     first_bar: int
@@ -98,16 +98,16 @@ class ComputedSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputedChunk:
-    """What a chunk came to.
+    """The results of a chunk.
 
     Attributes
     ----------
     runs
-        One entry a run, in the order given.
+        One entry per run, in the order given.
     benchmarks
-        The benchmarks of the runs, by the ``benchmark_key`` of these; none for runs without one.
+        The benchmarks of the runs by ``benchmark_key``; runs without a benchmark have no entry.
     timings
-        Seconds by step: signals, simulate, metrics.
+        Seconds per step: signals, simulate, metrics.
     """
 
     runs: tuple[Computed, ...]
@@ -118,7 +118,7 @@ class ComputedChunk:
 def first_measured_bar(
     config: Mapping[str, Any], panel: Panel, warmup: int
 ) -> tuple[int, list[Fault]]:
-    """Return where measuring begins, or what leaves too few bars to measure."""
+    """Return the first measured bar, and the fault that leaves too few bars to measure, if any."""
     start = config["start_date"]
     try:
         first = warmup if start is None else panel.first_bar_from(start)
@@ -138,7 +138,7 @@ def first_measured_bar(
 
 
 def read_warmup_bars(strategy: Any) -> tuple[int, list[Fault]]:
-    """Return the bars that a strategy needs before its first weight, or what is wrong with it."""
+    """Return how many bars a strategy needs before its first weight, or what is wrong with it."""
     name = type(strategy).__name__
     if not callable(getattr(strategy, "target_weights", None)):
         message = "has no method target_weights(panel, decisions)"
@@ -222,13 +222,13 @@ def _signals(
     decisions: IntArray,
     settings: Sequence[SimulationSettings],
 ) -> Fitted:
-    """Ask the strategy, or fit it split by split where the batch walks forward."""
+    """Ask the strategy for its weights; in a walk-forward, fit it split by split."""
     first = runs[0]
     if first.fit_bars is None:
         weights = target_weights(_strategy(first), panel, decisions)
         route = Route(decisions=decisions, weights=weights, first_bar=first.first_bar)
         return Fitted(route=route, in_sample=({},) * len(runs))
-    # Each has its own, so that no run's figures depend on which others share its chunk.
+    # Each run has its own benchmark, so that its figures do not depend on the rest of the chunk.
     benchmark = np.full((panel.n_bars, len(runs)), np.nan)
     references = benchmark_simulations(runs, panel, decisions, first.first_bar)
     for column, reference in enumerate(references):
@@ -252,9 +252,9 @@ def _measure(
     panel: Panel,
     since: int | None,
 ) -> Computed:
-    """Measure a run, or what it comes to from the bar ``since`` on."""
+    """Measure a whole run, or only the part from the bar ``since`` on."""
     per_year, risk_free_rate = periods_per_year(config), float(config["risk_free_rate"])
-    # What is ruined before it counts is shown as it is; nothing is judged by it.
+    # A run that is ruined before its returns count is measured whole; nothing is judged by it.
     if since is not None and (simulation.ruined_bar is None or simulation.ruined_bar >= since):
         found = metrics_from(
             since,
@@ -287,7 +287,7 @@ def _measure(
 def _measure_benchmark(
     found: Simulation | FloatArray, run: RunSpec, panel: Panel, first_bar: int, since: int | None
 ) -> Computed | ComputedSeries:
-    """Measure a benchmark: an account as a run is, returns as a path of equity."""
+    """Measure a benchmark: an account like a run, returns as a path of equity."""
     if isinstance(found, Simulation):
         return _measure(found, run.config, None, panel, since)
     begins = first_bar if since is None else since - 1

@@ -1,7 +1,8 @@
-"""What runs are compared with: found when they are planned, and its returns when they are computed.
+"""Benchmarks: found when runs are planned; their returns are computed together with the runs.
 
-``equal_weight`` of all assets, nothing, a symbol that is bought and held, the returns in a file, or
-a strategy. All but a file trade at the decisions of the run and at its costs, without leverage.
+A benchmark is ``equal_weight`` of all assets, nothing, a symbol that is bought and held, the
+returns in a file, or a strategy. All but a file trade on the decision bars of the run and at its
+costs, without leverage.
 """
 
 import difflib
@@ -52,21 +53,21 @@ FORMS = (
 )
 
 LONGEST_GAP = 5
-"""Bars in a row that may lack a price of their own, where the data do not say how many."""
+"""How many bars in a row may lack a price of their own, unless the data set another limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundBenchmark:
-    """A benchmark that was looked for in a panel.
+    """A benchmark, and its returns on the bars of a panel.
 
     Attributes
     ----------
     benchmark
         What it is.
     returns
-        Its returns on the bars, without costs; None where it is no single series.
+        Its returns on the bars, without costs; None where it is not a single series.
     rows
-        How often it has a price of its own on each bar; None where that is not asked.
+        How many values of its own it has on each bar; None where that is not checked.
     warmup_bars
         Bars that a strategy needs before its first weight.
     notes
@@ -80,7 +81,7 @@ class FoundBenchmark:
     notes: tuple[str, ...] = ()
 
     def faults(self, panel: Panel, first_bar: int, longest_gap: int) -> list[Fault]:
-        """Return why it cannot be compared with a run that is measured from a bar on.
+        """Return why a run that is measured from ``first_bar`` on cannot be compared with it.
 
         Parameters
         ----------
@@ -104,7 +105,7 @@ class FoundBenchmark:
         known = np.isfinite(self.returns)
         held = np.flatnonzero(known)
         if self.rows is not None and len(held):
-            # First of all: what is wrong with the whole says more than what is missing at its end.
+            # Checked first: a fault of the whole series says more than bars missing at its end.
             covered_bars = range(max(first_bar + 1, int(held[0])), int(held[-1]) + 1)
             bar, length = self.rows.longest_gap(covered_bars)
             if length > longest_gap:
@@ -129,7 +130,7 @@ class FoundBenchmark:
         return ""
 
     def gap_note(self, panel: Panel, first_bar: int) -> str:
-        """Return what to say of measured bars without a value of their own; empty for none."""
+        """Return a note on measured bars without a value of their own; empty if there are none."""
         if self.rows is None:
             return ""
         empty = int((self.rows.rows[first_bar + 1 :] == 0).sum())
@@ -163,14 +164,14 @@ def find_benchmark(
     values
         What a file holds: ``prices`` or ``returns``.
     source
-        Where the data come from, for a symbol that is not among them; None where that is nowhere.
+        Where the data come from, to read a symbol that is not among them; None for no source.
     seed, rebalance
-        Of the run, for the seed of a strategy.
+        Those of the run; the seed of a benchmark strategy is derived from them.
 
     Raises
     ------
     ConfigurationError
-        When it names nothing; the message says what it may be.
+        When ``given`` names no benchmark; the message says what it may be.
     DataError
         When a file cannot be used.
     """
@@ -189,7 +190,7 @@ def find_benchmark(
 
 
 def names_file(text: str) -> bool:
-    """Return whether a text is a path and no symbol."""
+    """Return whether a text is the path of a file and not a symbol."""
     return text.lower().endswith(SUFFIXES) or "/" in text
 
 
@@ -303,13 +304,14 @@ def symbol_prices(
 ) -> tuple[dict[str, FloatArray], IntArray | None]:
     """Return the fields of a symbol on the bars of a panel, each of shape (n_bars, 1).
 
-    A symbol that ``data.symbols`` or ``data.exclude`` leaves out is read from the same source. Then
-    the second is how many bars of its own each bar has; None for one of the panel's assets.
+    A symbol that ``data.symbols`` or ``data.exclude`` leaves out is read from the same source. The
+    second value is then how many bars of its own the symbol has on each bar of the panel; it is
+    None for one of the panel's assets.
 
     Raises
     ------
     ConfigurationError
-        When neither has it; the message names the close ones.
+        When neither the panel nor the source has it; the message names similar symbols.
     """
     if symbol in panel.symbols:
         column = panel.symbols.index(symbol)
@@ -319,7 +321,7 @@ def symbol_prices(
         }, None
     reason = ""
     if source is not None and is_dataclass(source):
-        # It need not be a member of the universe, and nobody looks at features.
+        # The symbol need not be a member of the universe, and its features are not used.
         alone = replace(
             source,
             symbols=[symbol],
@@ -345,7 +347,7 @@ def symbol_prices(
 
 
 def benchmark_identity(benchmark: Benchmark) -> Any:
-    """Return what stands for a benchmark in hashes: content, never the path of a file."""
+    """Return what identifies a benchmark in hashes: the content of a file, never its path."""
     if benchmark.kind in (EQUAL_WEIGHT, NONE):
         return benchmark.kind
     if benchmark.kind == "series":
@@ -356,7 +358,7 @@ def benchmark_identity(benchmark: Benchmark) -> Any:
 
 
 def benchmark_key_of(benchmark: Benchmark, equal_weight_key: str) -> str:
-    """Return the key of a run's benchmark, given that of equal weights; empty for none."""
+    """Return the key of a run's benchmark, given the key of equal weights; empty without one."""
     if benchmark.kind == NONE:
         return ""
     if benchmark.kind == EQUAL_WEIGHT:
@@ -367,7 +369,7 @@ def benchmark_key_of(benchmark: Benchmark, equal_weight_key: str) -> str:
 def benchmark_simulations(
     runs: Sequence[RunSpec], panel: Panel, decisions: IntArray, first_bar: int
 ) -> list[Simulation | FloatArray | None]:
-    """Return the benchmark of each run: its account; of a file, the returns; None without one.
+    """Return the benchmark of each run: an account, the returns from a file, or None.
 
     Parameters
     ----------
@@ -376,7 +378,7 @@ def benchmark_simulations(
     panel, decisions
         Prices, and decision bars.
     first_bar
-        First bar of the accounts. Returns of a file begin there, too.
+        First bar of the accounts; returns from a file also begin there.
     """
     measured = decisions[decisions >= first_bar]
     found: list[Simulation | FloatArray | None] = [None] * len(runs)
@@ -405,7 +407,7 @@ def simulated(
     settings: Sequence[SimulationSettings],
     first_bar: int,
 ) -> list[Simulation]:
-    """Return the accounts of a benchmark that trades, one for each of some conditions."""
+    """Return the accounts of a benchmark that trades, one for each of ``settings``."""
     weights: FloatArray
     if benchmark.kind == "symbol":
         panel = _alone(benchmark, panel)
@@ -419,7 +421,7 @@ def simulated(
         try:
             weights = target_weights(strategy, panel, decisions)
         except Exception as error:
-            # Or one would look for it in the strategy of the run.
+            # Otherwise the user would look for the error in the strategy of the run.
             said = f"the benchmark {benchmark.name}: {type(error).__name__}: {error}"
             raise StrategyError(said) from error
     return simulate_many(panel, decisions, weights, settings, first_bar)

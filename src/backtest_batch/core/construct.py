@@ -23,7 +23,7 @@ TARGET = "_target_"
 
 
 class TargetError(Exception):
-    """The import path of a class leads nowhere; the message says how far it went."""
+    """No class is found at an import path; the message says which part of the path fails."""
 
 
 def locate(target: str) -> type:
@@ -50,7 +50,7 @@ def locate(target: str) -> type:
     except ModuleNotFoundError as error:
         raise TargetError(f"there is no module {error.name} (looked in {here} too)") from error
     except (Exception, SystemExit) as error:
-        # A script without `if __name__ == "__main__"` may end the process: nothing would be said.
+        # A script without `if __name__ == "__main__"` may end the process without a message.
         raise TargetError(
             f"the module {module_name} fails on import: {type(error).__name__}: {error}"
         ) from error
@@ -75,7 +75,7 @@ def arguments_of(
     key
         Name of the node in the configuration, for messages.
     seed
-        What a constructor parameter ``seed`` receives when the node does not set it.
+        Value of a constructor parameter ``seed`` when the node does not set it.
     """
     target = node.get(TARGET)
     if not target:
@@ -136,12 +136,12 @@ def build(node: Mapping[str, Any], *, key: str, seed: int | None = None) -> tupl
 
 
 def typed_node(node: Mapping[str, Any], *, key: str) -> dict[str, Any]:
-    """Return a node with its arguments as the constructor's types make them.
+    """Return a node with its arguments converted to the constructor's types.
 
-    For an argument of type float, 1 and 1.0 are then the same run. Arguments that are no plain
+    For an argument of type float, 1 and 1.0 then give the same run. Arguments that are not plain
     numbers or text stay as they are, and so does a node that cannot be built.
     """
-    # A seed that must be given is given later, when the rest of the node is known.
+    # A required seed is set later, when the rest of the node is known.
     arguments, faults = arguments_of(node, key=key, seed=0)
     if faults:
         return dict(node)

@@ -1,8 +1,8 @@
-"""What explains the returns of runs: factors, and least squares on them.
+"""Factors that explain the returns of runs, by least squares.
 
-Factors are a file of returns (timestamps and one column a factor), or symbols. Returns of a file
-are taken as they are: long-short portfolios, and markets above the risk-free rate, are excess
-returns already. Of symbols the returns above the risk-free rate count.
+Factors are a file of returns (timestamps and one column per factor), or symbols. Returns from a
+file are used as they are: those of long-short portfolios, and of markets above the risk-free rate,
+are excess returns already. Of symbols, the returns above the risk-free rate are used.
 """
 
 import math
@@ -34,7 +34,7 @@ from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import Factors
 
 RISK_FREE = "rf"
-"""Column of a file of factors that holds the risk-free rate, and is none."""
+"""Column of a file of factors that holds the risk-free rate; it is not a factor."""
 
 _NEGLIGIBLE = 1e-12
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -47,12 +47,12 @@ FORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFactors:
-    """Factors that were looked for, on the bars of a panel.
+    """Factors, and their returns on the bars of a panel.
 
     Attributes
     ----------
     factors
-        What they are; None for none.
+        The factors; None if there are none.
     returns
         Shape (n_bars, n_factors), NaN where they are not known.
     place
@@ -67,7 +67,7 @@ class FoundFactors:
     notes: tuple[str, ...] = ()
 
     def faults(self, panel: Panel, first_bar: int) -> list[Fault]:
-        """Return why no run that is measured from a bar on can be explained by them."""
+        """Return why they cannot explain a run that is measured from ``first_bar`` on."""
         if self.returns is None:
             return []
         known = known_rows(self.returns)
@@ -82,7 +82,7 @@ class FoundFactors:
         return [Fault(key="factors", value=self.place, allowed=text)]
 
     def cover_notes(self, panel: Panel, first_bar: int) -> list[str]:
-        """Return what to say of a run that is measured from a bar on."""
+        """Return the notes on a run that is measured from ``first_bar`` on."""
         if self.returns is None or self.factors is None:
             return []
         measured = self.returns[first_bar + 1 :]
@@ -114,12 +114,12 @@ def find_factors(given: Any, panel: Panel, source: Source | None = None) -> Foun
     panel
         The data of the run.
     source
-        Where they come from, for symbols that are not among them.
+        Where the data come from, to read symbols that are not among them.
 
     Raises
     ------
     ConfigurationError
-        When it names none; the message says what it may be.
+        When ``given`` names no factors; the message says what it may be.
     DataError
         When a file cannot be used.
     """
@@ -192,7 +192,7 @@ def _without_codes(values: FloatArray) -> FloatArray:
 
 
 def _refuse_sparse(table: SeriesTable, on_bars: OnBars) -> None:
-    """Refuse returns of longer bars than the data has: a month's return is no day's."""
+    """Refuse returns of longer bars than the data has: a month's return is not a day's."""
     within = np.flatnonzero(np.isfinite(on_bars.returns).any(axis=1))
     if not len(within):
         raise DataError(
@@ -232,7 +232,7 @@ def _found_symbols(symbols: Sequence[str], panel: Panel, source: Source | None) 
 
 
 def _metric_names(names: Sequence[str], place: str) -> tuple[str, ...]:
-    """Return names that MLflow takes as parts of a metric's name."""
+    """Return names that MLflow accepts as parts of a metric's name."""
     safe = [_UNSAFE.sub("_", name.strip()) for name in names]
     for position, name in enumerate(safe):
         if name in safe[:position] or not name.strip("_"):
@@ -241,7 +241,7 @@ def _metric_names(names: Sequence[str], place: str) -> tuple[str, ...]:
 
 
 def factors_identity(factors: Factors | None) -> Any:
-    """Return what stands for factors in hashes: content, never the path of a file."""
+    """Return what identifies factors in hashes: the content of a file, never its path."""
     if factors is None:
         return None
     return {
@@ -259,7 +259,7 @@ def factor_metric_names(factors: Factors | None) -> tuple[str, ...]:
 
 
 def collinear_factor(returns: FloatArray) -> int | None:
-    """Return the position of the first factor that does not vary, or that others make up.
+    """Return the first factor that does not vary, or is a combination of those before it.
 
     Parameters
     ----------
@@ -283,24 +283,24 @@ def factor_metrics(
     periods_per_year: float,
     risk_free_rate: float = 0.0,
 ) -> dict[str, float]:
-    """Return the metrics of a run that its factors define; an undefined one is absent.
+    """Return the metrics of a run that its factors define; undefined ones are left out.
 
-    With x the net returns above the risk-free rate and f the factors, least squares of
-    ``x = a + b f + e``: ``alpha_factors = a ppy``, ``beta_<factor> = b``, and
+    With x the net returns above the risk-free rate and f the factors, ``x = a + b f + e`` is fitted
+    by least squares: ``alpha_factors = a ppy``, ``beta_<factor> = b``, and
     ``r2_factors = 1 - sum(e^2) / sum((x - mean(x))^2)``. Bars on which a factor is not known are
-    left out. Undefined with fewer returns than factors + 2, and with factors that make up each
-    other.
+    left out. The metrics are undefined with fewer returns than factors + 2, and with collinear
+    factors.
 
     Parameters
     ----------
     factors
-        What the factors are.
+        The factors of the run.
     returns
         Their returns on the measured bars, shape (n_measured, n_factors).
     net_return
         Net returns of the run on these bars, NaN where there is none, shape (n_measured,).
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free_rate
         Annual rate.
     """

@@ -101,7 +101,7 @@ def package_fingerprint() -> str:
     result is kept in the cache.
     """
     sources = _own_sources()
-    version = _digest_of(sources)  # this module, which says what is made of them, is one
+    version = _digest_of(sources)  # they include this module, which turns them into the result
     folder = own_cache_dir()
     kept = None if folder is None else folder / "code" / version
     if kept is not None:
@@ -146,7 +146,7 @@ def _words(tree: ast.AST, *, keep_texts: bool) -> Iterator[str]:
 
     A version of Python that knows more syntax has more fields, empty where it is not used.
     """
-    # A stack of its own: long expressions are deeper than calls may be.
+    # A stack instead of recursion: long expressions are deeper than calls may be.
     pending: list[Any] = [tree]
     while pending:
         item = pending.pop()
@@ -180,7 +180,7 @@ def _pending(value: Any) -> Any:
     if isinstance(value, ast.AST | list):
         return value
     if type(value) is int:
-        return hex(value)  # of a large number no version writes all decimal digits
+        return hex(value)  # Python refuses to write very large numbers in decimal digits
     return ascii(value)
 
 
@@ -341,8 +341,8 @@ def benchmark_key(
 _BENCHMARK_NAMES = tuple(name for name in SETTING_NAMES if name not in UNLEVERAGED)
 
 
-# Most runs of a batch have one of a few benchmarks. A hash of text tells 1 from 1.0, and so must
-# the memory of it.
+# Most runs of a batch have one of a few benchmarks. The hashed text tells 1 from 1.0, and so must
+# the cache (typed=True).
 @functools.lru_cache(maxsize=10_000, typed=True)
 def _benchmark_key(
     data_fingerprint: str,
@@ -382,7 +382,7 @@ def chunk_key(
             strategy_seed,
             calendar_text(config),
             first_bar,
-            # What is fitted depends on when its decisions are traded.
+            # A fit depends on when its decisions are traded.
             fit_bars and (fit_bars, config["execution_lag"]),
         ]
     )

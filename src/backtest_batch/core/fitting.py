@@ -1,7 +1,7 @@
-"""Strategies that are fitted in each split: their weights, and what a run of them came to.
+"""Strategies that are fitted in each split: their weights, and the metrics of their runs.
 
-A fitted strategy has other weights in each test window. They are joined, so that one simulation
-trades all windows, with the cost of each change of weights at its boundary.
+A fitted strategy has different weights in each test window. They are joined, so that one simulation
+trades all windows and pays for the change of weights at each boundary.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -43,7 +43,7 @@ class Route:
         Target weights, shape (n_decisions, n_assets).
     first_bar
         First bar of the simulation. It lies before the first decision, so that the entry is paid
-        for before the first bar that counts, and before that bar, so that it has a return.
+        for before the first bar that counts. It also lies before that bar, which thus has a return.
     """
 
     decisions: IntArray
@@ -53,7 +53,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedWeights:
-    """What a strategy wants after it was fitted on the training bars of each split.
+    """The weights of a strategy that was fitted on the training bars of each split.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class FittedWeights:
         Weights of all test windows in one route: no window starts from cash, and every trade
         between two windows is paid for.
     in_sample
-        Weights on the training bars of each split, by the same fit.
+        Weights on the training bars of each split, from the same fit.
     """
 
     out_of_sample: Route
@@ -78,20 +78,21 @@ def fitted_weights(
 ) -> FittedWeights:
     """Fit a strategy on the training bars of each split and join the weights of the test windows.
 
-    A decision belongs to the latest split whose first test bar it can still earn on: bar d is
-    executed at ``d + execution_lag`` and earns from the bar after. It never belongs to a split
-    that trains on bars after d. The last decision before the first test window is taken along, so
-    that the route is invested from the first test bar on. ``target_weights`` sees no bar after the
-    last decision of its window.
+    A decision belongs to the latest split whose first test bar it can still earn on: a decision at
+    bar d is executed at ``d + execution_lag`` and earns from the next bar on. It never belongs to a
+    split that trains on bars after d. The last decision before the first test window is included,
+    so that the route is invested from the first test bar on. ``target_weights`` sees no bar after
+    the last decision of its window.
 
-    A strategy without ``fit`` takes the same way; its weights are those it has without splits.
+    A strategy without ``fit`` is treated in the same way; its weights are those it has without
+    splits.
 
     Parameters
     ----------
     strategy_factory
         Makes a new strategy for each split.
     panel
-        Prices; positions of bars count in it.
+        Prices; bars are given as positions in it.
     decisions
         Decision bars of the run from its first measured bar on, increasing, shape (n_decisions,).
     splits
@@ -102,7 +103,8 @@ def fitted_weights(
     Raises
     ------
     ConfigurationError
-        When a split tests several windows: bars that are tested several times make no one route.
+        When a split tests several windows: bars that are tested several times cannot form one
+        route.
     StrategyError
         When the strategy returns something that is not weights.
     """
@@ -119,7 +121,7 @@ def fitted_weights(
     starts = [before_test[0], *known]
     first = _last_at_or_before(decisions, starts[0])
     owners = np.searchsorted(np.array(starts[1:], dtype=np.int64), decisions, side="right")
-    # What is executed on the last test bar earns nothing there, but costs.
+    # An order that is executed on the last test bar earns nothing there, but has a cost.
     last_bar = splits[-1].test_end - execution_lag
     tested = (decisions >= first) & (decisions <= last_bar)
     rows: list[FloatArray] = []
@@ -171,7 +173,7 @@ def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArra
 
 
 def per_bar_arrays(simulations: Sequence[Simulation], n_bars: int) -> dict[str, FloatArray]:
-    """Return what a walk-forward reads of simulations, one column each.
+    """Return the arrays that a walk-forward reads from simulations, one column per simulation.
 
     Parameters
     ----------
@@ -185,7 +187,7 @@ def per_bar_arrays(simulations: Sequence[Simulation], n_bars: int) -> dict[str, 
     dict of str to ndarray of shape (n_bars, n_runs)
         ``returns``, ``turnover``, ``cost_ratio``, ``gross_exposure``, ``net_exposure`` and
         ``trades`` as :class:`.ScenarioRuns` takes them; NaN before the first measured bar and
-        after ruin, and the return of the first measured bar.
+        after ruin. The return of the first measured bar is NaN, too.
     """
     names = ("returns", "turnover", "cost_ratio", "gross_exposure", "net_exposure", "trades")
     arrays = {name: np.full((n_bars, len(simulations)), np.nan) for name in names}
@@ -208,7 +210,7 @@ def per_bar_arrays(simulations: Sequence[Simulation], n_bars: int) -> dict[str, 
 
 
 def drifted_weights(simulation: Simulation, panel: Panel, bar: int) -> FloatArray:
-    """Return values of holdings over equity at the close of a bar, after the trades on that bar.
+    """Return the value of each holding over equity at a bar's close, after the bar's trades.
 
     Parameters
     ----------
@@ -228,7 +230,7 @@ def drifted_weights(simulation: Simulation, panel: Panel, bar: int) -> FloatArra
     done = trades.bar <= bar
     shares = np.bincount(trades.asset[done], trades.shares[done], minlength=panel.n_assets)
     close = panel.fields["close"][bar]
-    # What has no price any more was sold; rounding of its shares is no holding.
+    # A series without a price was sold; what rounding leaves of its shares is not a holding.
     values = np.where(np.isnan(close), 0.0, shares * np.nan_to_num(close))
     return np.asarray(values / simulation.equity[bar - simulation.first_bar])
 
@@ -247,13 +249,13 @@ def metrics_from(
     Parameters
     ----------
     bar
-        First bar whose return counts, after the first of the simulation.
+        First bar whose return counts; it lies after the first bar of the simulation.
     simulation
         A run that was not ruined before it.
     panel
         Its prices.
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free_rate
         Annual rate.
     benchmark
@@ -264,7 +266,7 @@ def metrics_from(
         name: values[first:] for name, values in per_bar_arrays([simulation], panel.n_bars).items()
     }
     for name in ("returns", "turnover", "cost_ratio", "trades"):
-        # The account was entered before; what is held on the first measured bar counts.
+        # The account was entered before; of the first measured bar only the holdings count.
         arrays[name][0] = np.nan
     reference = None
     if benchmark is not None:
@@ -308,7 +310,7 @@ def in_sample_metrics(
     settings
         The conditions of each run.
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free_rate
         Annual rate.
     benchmark
@@ -318,8 +320,8 @@ def in_sample_metrics(
     Returns
     -------
     list of dict
-        For each of ``settings``, arrays by metric, one value a split, NaN where undefined; what
-        :attr:`.ScenarioRuns.in_sample` takes.
+        For each of ``settings``, arrays by metric, one value per split, NaN where undefined, as
+        :attr:`.ScenarioRuns.in_sample` takes them.
     """
     found: list[dict[str, FloatArray]] = [{} for _ in settings]
     for number, (split, route) in enumerate(zip(splits, fitted.in_sample, strict=True)):
@@ -356,10 +358,10 @@ class Fitted:
     route
         Its weights over all test windows.
     in_sample
-        Metrics of each run on the training bars, one value a split.
+        Metrics of each run on the training bars, one value per split.
     first_return_bar
-        First test bar. Returns before it are of an account that holds already what was fitted on
-        them, and count for nothing. None without a fit.
+        First test bar. Returns before it do not count: the account then already holds weights that
+        were fitted on those bars. None without a fit.
     """
 
     route: Route
@@ -373,7 +375,7 @@ def walks_forward(config: Mapping[str, Any]) -> bool:
 
 
 def periods_per_year(config: Mapping[str, Any]) -> float:
-    """Return the bars a year of a run, whose configuration has been resolved."""
+    """Return the bars per year of a run whose configuration has been resolved."""
     given = config["periods_per_year"]
     if given is not None:
         return float(given)
@@ -381,16 +383,16 @@ def periods_per_year(config: Mapping[str, Any]) -> float:
 
 
 def session_end(config: Mapping[str, Any]) -> str | None:
-    """Return where the sessions of a run's market end; None is midnight."""
+    """Return when the sessions of a run's market end; None is midnight."""
     found: str | None = config["data"].get("session_end")
     return found
 
 
 def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:
-    """Return, for each run, the return bars that all runs have that are walked with it.
+    """Return, for each run, the return bars common to all runs that are walked forward with it.
 
-    Scenarios, data and dates are walked one by one: a later start_date of one says nothing about
-    the others.
+    Scenarios, data and dates are walked forward separately: a later start_date in one of them does
+    not affect the others.
     """
     scenarios = [_walk_group(run) for run in runs]
     starts: dict[str, int] = {}
@@ -400,7 +402,7 @@ def common_bars(runs: Sequence[RunSpec]) -> list[tuple[int, int]]:
 
 
 def _walk_group(run: RunSpec) -> str:
-    """Return a hash of the conditions, data and dates of a run, and of what was named as one."""
+    """Return a hash of the conditions, data and dates of a run, and of its ``scenario_axes``."""
     named = [value_at(run.config, axis.split(".")) for axis in run.config["scenario_axes"]]
     keys = [run.config[name] for name in sorted({*SCENARIO_KEYS, *MARKET_KEYS})]
     return digest([run.data_fingerprint, keys, named])
@@ -409,7 +411,7 @@ def _walk_group(run: RunSpec) -> str:
 def with_fits(
     runs: Sequence[RunSpec], panels: Mapping[str, Panel], fitted: Collection[str]
 ) -> tuple[RunSpec, ...]:
-    """Check the walk-forward of a batch, and say which bars its fitted runs split.
+    """Check the walk-forward of a batch, and set which bars its fitted runs split.
 
     Parameters
     ----------
@@ -418,7 +420,7 @@ def with_fits(
     panels
         Their data by fingerprint.
     fitted
-        Run keys of those whose strategy has ``fit``.
+        Run keys of the runs whose strategy has ``fit``.
 
     Raises
     ------
@@ -441,7 +443,7 @@ def with_fits(
                     "one route of a strategy with fit; use rolling or expanding"
                 )
         if run.run_key in fitted:
-            # What such a run comes to depends on where the splits lie.
+            # The result of such a run depends on where the splits lie.
             key = digest([run.run_key, bars])
             together = chunk_key(
                 run.config, run.data_fingerprint, run.strategy_seed, run.first_bar, bars

@@ -20,17 +20,17 @@ LOG = logging.getLogger("backtest_batch.market")
 
 VARIABLE = "NUMBA_CACHE_DIR"
 PREFIX = "backtest_batch-kernels-"
-"""Of a temporary folder of compiled kernels; the process that made it follows."""
+"""Prefix of a temporary folder of compiled kernels; the id of the process that made it follows."""
 
 ROOM_BYTES = 2 * 1024 * 1024
-"""What a folder must take: numba ends a process that cannot write what it has compiled."""
+"""Size that must fit in a folder: numba ends a process that cannot write what it has compiled."""
 
 
 def use_kernel_cache() -> None:
     """Let numba keep compiled kernels in the cache and not beside the sources.
 
-    The package may be installed where it cannot be written. A folder that the user has chosen
-    stays, if it takes files; kernels that this process has compiled already keep their place.
+    The folder of the installed package may not be writable. A folder that the user has chosen is
+    kept if it takes files; kernels that this process has already compiled stay where they are.
     """
     os.environ[VARIABLE] = str(kernel_folder())
     if "numba" in sys.modules:
@@ -40,10 +40,10 @@ def use_kernel_cache() -> None:
 def kernel_folder() -> Path:
     """Return the folder of compiled kernels: NUMBA_CACHE_DIR, else ``numba`` in the cache.
 
-    numba unpickles what lies there, which runs whatever code somebody has put into it. So it must
-    be this user's, and nobody else may write to it; of a cache that several users share, it lies in
-    a folder of this user's. Where it is not so, or takes no files (its disk is full, say), a
-    temporary folder stands in, with a warning.
+    numba unpickles the files there, which runs any code that somebody has put into them. So the
+    folder must belong to this user, and nobody else may write to it; in a cache that several users
+    share, it lies in this user's own folder. If that is not the case, or the folder takes no files
+    (its disk is full, say), a temporary folder is used instead, with a warning.
     """
     chosen, own = os.environ.get(VARIABLE), own_cache_dir()
     wanted = Path(chosen) if chosen else (own or cache_dir()) / "numba"
@@ -52,8 +52,9 @@ def kernel_folder() -> Path:
     fault = _fault(wanted)
     if fault is None:
         return wanted
-    # Where somebody else holds the name of the user's own temporary folder, each process compiles
-    # again. A full disk is no reason to: another folder would lie on the same one.
+    # If somebody else has taken the name of the user's own temporary folder, each process uses a
+    # folder of its own and compiles again. A full disk is no reason for that: such a folder would
+    # lie on the same disk.
     spare = stand_in(create=True) or _folder_of_this_process()
     instead = spare / "numba"
     with contextlib.suppress(OSError):
@@ -66,7 +67,7 @@ def kernel_folder() -> Path:
 
 
 def _folder_of_this_process() -> Path:
-    """Make a temporary folder that goes with this process, and remove those of killed ones."""
+    """Make a temporary folder that ends with this process; remove those of killed processes."""
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         owner = left.name.removeprefix(PREFIX).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):

@@ -1,6 +1,6 @@
 """Arrays of real numbers for the kernels, and when a number counts as zero.
 
-What numpy would make a real number without a word is refused.
+Values that numpy would silently turn into real numbers are refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from backtest_batch.config.schema import processors
 BASIS_POINT = 1e-4
 
 TRADE_THRESHOLD = 1e-9
-"""A change of position up to this fraction of equity is no trade: it is neither charged nor
-counted. Otherwise rounding alone would trade at each rebalance."""
+"""A change of position up to this fraction of equity is not a trade: it is neither charged nor
+counted. Otherwise rounding alone would cause trades at each rebalance."""
 
 DUST = 1e-4
-"""Cash that costs took is not fetched back from the positions up to this fraction of them. Selling
-4 to pay for a cost of 4, and then 0.008 for the cost of that, is nothing that anybody would do."""
+"""Cash that was spent on costs, up to this fraction of the positions, is not raised by selling some
+of them. Nobody would sell 4 to pay for a cost of 4, and then 0.008 for the cost of that sale."""
 
 ROUNDING = 1e-12
-"""Equity up to this fraction of what was added up to it is rounding, and counts as zero."""
+"""Equity up to this fraction of the amounts that it is the sum of is rounding: it counts as 0."""
 
 
 _KINDS = {
@@ -41,15 +41,15 @@ _KINDS = {
 def real_numbers(values: Any) -> FloatArray:
     """Return ``values`` as float64, C-contiguous, copied only where needed.
 
-    True and false are 1 and 0. Python objects are numbers where each of them is one.
+    True and false become 1 and 0. An array of Python objects is taken if each of them is a number.
 
     Raises
     ------
     TypeError
         When they are something else; numpy would drop the imaginary part of complex numbers,
-        read text, and take the mask from masked arrays.
+        read text as numbers, and ignore the mask of masked arrays.
     ValueError
-        When they make no array.
+        When they do not form an array.
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise TypeError("some values are masked")
@@ -86,12 +86,12 @@ def kernel_input(values: npt.ArrayLike) -> FloatArray:
     """Return ``values`` as float64, C-contiguous and read-only, copied only where needed.
 
     Numba compiles a kernel anew for every combination of layouts, and treats a read-only array
-    and a memory map as other types; through here each kernel is compiled once.
+    and a memory map as different types; this way each kernel is compiled only once.
 
     Raises
     ------
     TypeError, ValueError
-        When the values are no real numbers.
+        When the values are not real numbers.
     """
     array = real_numbers(values).view()
     array.flags.writeable = False
@@ -103,12 +103,12 @@ Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Return ``work`` of each part, in the order of the parts; a thread a processor shares them."""
+    """Return ``work`` of each part, in the order of the parts, with one thread per processor."""
     threads = min(len(parts), processors())
     if threads <= 1:
         return [work(part) for part in parts]
     from threadpoolctl import threadpool_limits  # not needed by a small batch
 
-    # Threads of BLAS within these would wait for each other, which costs as much as working does.
+    # BLAS threads inside these would wait for each other, which costs as much as working does.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))

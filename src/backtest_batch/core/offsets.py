@@ -32,7 +32,7 @@ _MONTH_UNIT_OF = {
     pd.offsets.BQuarterBegin: pd.offsets.BMonthBegin,
     pd.offsets.BYearBegin: pd.offsets.BMonthBegin,
 }
-"""What steps by single months along the dates of a grid; the others step by calendar months."""
+"""The unit that moves dates of a grid by single months; other dates move by calendar months."""
 
 _SECONDS_PER_YEAR = 365.25 * 86_400.0
 
@@ -69,7 +69,7 @@ def _hint(text: str) -> str:
 
 
 def months_of(offset: pd.tseries.offsets.BaseOffset) -> int | None:
-    """Return the length of an offset in months, None when it is no number of months."""
+    """Return the length of an offset in months, None when it is not a number of months."""
     months = _MONTHS_OF.get(type(offset))
     return None if months is None else months * int(offset.n)
 
@@ -77,8 +77,8 @@ def months_of(offset: pd.tseries.offsets.BaseOffset) -> int | None:
 def years_of(offset: pd.tseries.offsets.BaseOffset) -> float:
     """Return the nominal length of an offset in years.
 
-    Months are twelfths of a year; other lengths are measured on the calendar, over as many
-    repetitions as make weekends and month lengths even out.
+    Months are twelfths of a year; other lengths are measured on the calendar, over enough
+    repetitions for weekends and month lengths to even out.
     """
     months = months_of(offset)
     if months is not None:
@@ -99,8 +99,8 @@ def grid(index: pd.DatetimeIndex, step: pd.tseries.offsets.BaseOffset) -> pd.Dat
     index
         Timestamps of the bars without time zone.
     step
-        Distance of the dates; ``6ME`` is every sixth month end, counted from the first one in
-        the data.
+        Distance between the dates; ``6ME`` is every sixth month end, counted from the first one
+        in the data.
     """
     return pd.date_range(index[0].normalize(), index[-1], freq=step)
 
@@ -135,7 +135,7 @@ def shift(
     else:
         unit: Any = _MONTH_UNIT_OF.get(type(along)) if along is not None else None
         step = unit(months) if unit is not None else pd.DateOffset(months=months)
-    # One by one: some offsets know no vectors, and say so in a warning.
+    # One by one: some offsets cannot be applied to a whole index at once, and pandas would warn.
     moved = [date + step if sign > 0 else date - step for date in dates]
     return pd.DatetimeIndex(moved)
 

@@ -1,4 +1,4 @@
-"""Reading ``walk_forward`` from the configuration: types, ranges, and what must hold."""
+"""Reading ``walk_forward`` from the configuration, with checks of types, ranges and consistency."""
 
 import difflib
 import math
@@ -70,11 +70,11 @@ def parse(
     Parameters
     ----------
     mapping
-        The node ``walk_forward`` as plain values; absent and null keys have their defaults.
+        The node ``walk_forward`` as plain values; absent and null keys take their defaults.
     index
         Timestamps of the return bars that all runs have in common.
     periods_per_year
-        Bars a year; the minimum sizes are given in daily bars and scaled with it. The default
+        Bars per year; the minimum sizes are given in daily bars and scaled with it. The default
         ``train_size`` is three years of bars and the default ``test_size`` half a year.
     execution_lag
         Bars between decision and execution, the default of ``purged_size``.
@@ -232,7 +232,7 @@ class _Reader:
 
 
 def _as_whole(value: Any) -> int | None:
-    """Return a number without fraction, also from text, as an int; None for anything else."""
+    """Return a whole number, or text that holds one, as an int; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Splits of a walk-forward: what one is, how they are set, and how each kind is laid.
+"""Splits of a walk-forward: what a split is, its settings, and how each kind of split is made.
 
 Rolling and expanding windows move, explicit ones are given by dates, and combinatorial ones take
 each choice of test folds in turn. Windows are positions of bars.
@@ -77,7 +77,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
-    """The splits of one index, and what is to be said about them.
+    """The splits of one index, the curves that they form, and notes on them.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ DAILY_BARS_PER_YEAR = 252
 """Periods per year of daily bars, in which the minimum sizes are given."""
 
 SPLIT_RUNS = 500
-"""Split runs that are logged without being asked for."""
+"""Up to this many split runs are logged by default."""
 
 DATED_SHARE = 0.9
 """Share of a minimum size that windows given in dates must reach: holidays differ."""
@@ -169,7 +169,7 @@ class WalkForwardSettings:
     test_size
         Length of a test window: bars, or a calendar length such as ``6ME``.
     step_size
-        Distance of the test windows, of the kind of ``test_size``.
+        Distance between test windows: bars or a calendar length, whichever ``test_size`` is.
     purged_size
         Bars left out between training and test; default ``execution_lag``, so that a choice is
         known in time to be traded at the close before the first test bar.
@@ -177,17 +177,17 @@ class WalkForwardSettings:
         Shortest windows, in bars of the data. Windows given in dates may fall short of them by a
         tenth, because years and quarters differ in holidays.
     max_splits
-        Most splits, of which the latest are kept; None for all.
+        Largest number of splits, of which the latest are kept; None for all.
     overlap_allowed
         Whether test windows may overlap.
     splits
-        Windows given by dates; they take the place of the sizes.
+        Windows given by dates, in place of the sizes.
     n_folds, n_test_folds, embargo_size
-        Of the combinatorial method: number of folds, folds tested at once, and the bars left out
-        of training after a test fold, beyond ``purged_size``.
+        For the combinatorial method: number of folds, folds tested at once, and the bars left out
+        of training after a test fold, in addition to ``purged_size``.
     log_split_runs
-        Whether each split becomes a run of the tracking store, below its run; None for yes up to
-        500 of them.
+        Whether each split becomes a run in the tracking store, below its own run; None means yes
+        for up to 500 of them.
     """
 
     method: Method
@@ -206,7 +206,7 @@ class WalkForwardSettings:
     log_split_runs: bool | None = None
 
     def logs_split_runs(self, n_split_runs: int) -> bool:
-        """Return whether so many splits (runs times splits) are to be logged as runs."""
+        """Return whether this many splits (runs times splits) are to be logged as runs."""
         if self.log_split_runs is None:
             return n_split_runs <= SPLIT_RUNS
         return self.log_split_runs
@@ -220,7 +220,7 @@ def moving_splits(
     Raises
     ------
     ConfigurationError
-        When not one window is long enough.
+        When no window is long enough.
     """
     splits: list[Split] = []
     notes: list[str] = []
@@ -228,7 +228,7 @@ def moving_splits(
         reason = _too_short(settings, train, test)
         if not reason:
             splits.append(Split(number=len(splits), train=(train,), test=(test,)))
-        # The bars of an overlapping window are those of the one before it, too.
+        # Where windows overlap, the window before this one may hold all of its bars.
         elif not splits or splits[-1].test_end < test[-1]:
             first, last = moment(index, test[0]), moment(index, test[-1])
             notes.append(f"The test window {first} to {last} was left out: {reason}.")
@@ -252,7 +252,7 @@ def _windows(
         dated = isinstance(settings.step_size, str)
         along = parse_offset(settings.step_size) if isinstance(settings.step_size, str) else None
         lookback = shift(dates, length, along=along, backwards=True)
-        # Windows counted in bars begin where their history does, up to the length of a month.
+        # Windows counted in bars begin where their history does, up to differences in month length.
         known = (lookback >= wall[0].normalize()) | (not dated)
         train_starts = _positions_at(wall, lookback)
     else:
@@ -325,9 +325,9 @@ def needed_bars(settings: WalkForwardSettings, periods_per_year: float) -> str:
     Parameters
     ----------
     settings
-        With sizes in bars or calendar lengths.
+        Settings with sizes in bars or calendar lengths.
     periods_per_year
-        Bars a year, for calendar lengths.
+        Bars per year, for calendar lengths.
     """
     about = ""
     train = settings.train_size
@@ -384,7 +384,7 @@ def _fault(
     test: range,
     before: Split | None,
 ) -> str:
-    """Say what is wrong with one split; empty when nothing is."""
+    """Return what is wrong with one split; empty if nothing is."""
     for name, dates, bars in (("train", given.train, train), ("test", given.test, test)):
         if not bars:
             held = f"{moment(index, 0)} to {moment(index, -1)}" if len(index) else "no bars"
@@ -436,11 +436,11 @@ def combinatorial_plan(settings: WalkForwardSettings, index: pd.DatetimeIndex) -
 
     The first ``n_folds - 1`` folds have ``n_bars // n_folds`` bars, the last one the rest. Of the
     training folds, ``purged_size`` bars before each test fold and ``purged_size + embargo_size``
-    after it are left out. Each fold is tested ``n_splits * n_test_folds / n_folds`` times: in so
-    many paths, the k-th of which takes each fold from the k-th split that tests it. Splits and
-    paths are those of skfolio's ``CombinatorialPurgedCV``.
+    after it are left out. Each fold is tested ``n_splits * n_test_folds / n_folds`` times. There
+    are as many paths, and the k-th path takes each fold from the k-th split that tests it. Splits
+    and paths are those of skfolio's ``CombinatorialPurgedCV``.
 
-    This is cross-validation, no walk-forward: training bars lie after the test, too.
+    This is cross-validation and not a walk-forward: training bars also lie after the test.
 
     Parameters
     ----------
@@ -452,7 +452,7 @@ def combinatorial_plan(settings: WalkForwardSettings, index: pd.DatetimeIndex) -
     Raises
     ------
     ConfigurationError
-        When the folds are too short; the message has the numbers needed.
+        When the folds are too short; the message says how many bars are needed.
     """
     n_bars, n_folds = len(index), settings.n_folds
     _check_sizes(settings, n_bars)
@@ -555,12 +555,12 @@ def make_splits(
         Timestamps of the return bars, strictly increasing; positions in the result count from its
         first bar.
     periods_per_year
-        Bars a year, to say in a message how many bars a calendar length needs.
+        Bars per year, to say in a message how many bars a calendar length needs.
 
     Raises
     ------
     ConfigurationError
-        When there is too little data for one split; the message has the numbers needed.
+        When there is too little data for one split; the message says how many bars are needed.
     """
     if settings.method == "combinatorial":
         return combinatorial_plan(settings, index)

@@ -1,4 +1,4 @@
-"""Runs bar by bar, and their metrics within windows: one calculus with the whole run."""
+"""Runs bar by bar, and their metrics within windows, worked out as those of whole runs are."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from backtest_batch.core.numbers import in_threads, kernel_input
 from backtest_batch.core.splits import Windows, positions
 
 PER_BAR = ("turnover", "cost_ratio", "gross_exposure", "net_exposure", "trades")
-"""Arrays beside the returns, each of which makes further metrics available."""
+"""Arrays that may be given beside the returns; each makes further metrics available."""
 
 _RUNS_AT_ONCE = 256
 
@@ -37,11 +37,11 @@ class ScenarioRuns:
     returns
         Net returns; NaN up to and including a run's first measured bar, and after its ruin.
     parameters
-        Decision parameters, one row a run in the order of ``run_ids``, one column a swept key.
+        Decision parameters, one row per run in the order of ``run_ids``, one column per swept key.
     periods_per_year
-        Bars a year.
+        Bars per year.
     session_end
-        Where the market's days end, ``HH:MM``; None is midnight.
+        When the market's days end, ``HH:MM``; None is midnight.
     risk_free_rate, cash_rate
         Annual rates.
     cost_rate
@@ -52,19 +52,19 @@ class ScenarioRuns:
         Equity before the first out-of-sample bar.
     benchmark
         Net returns of the benchmark, NaN where it has none: of shape (n_bars,) when all runs
-        share it, else (n_bars, n_runs), because another rebalance has another benchmark. None
+        share it, else (n_bars, n_runs), because the benchmark depends on the rebalance dates. None
         without a benchmark.
     turnover
         Sum of absolute traded values over the equity before the trade.
     cost_ratio
         Trading costs over the equity of the bar before.
     gross_exposure, net_exposure
-        After trading.
+        Exposures after trading.
     trades
         Number of trades.
     in_sample
         In-sample metrics of runs whose strategy was fitted, by position of the run: arrays by
-        metric, one value a split (see :func:`.in_sample_metrics`). The returns of such a
+        metric, one value per split (see :func:`.in_sample_metrics`). The returns of such a
         run are those of its route over the test windows.
     return_bars
         The bars that were split when runs were fitted; None for :attr:`common_bars`.
@@ -113,7 +113,7 @@ class ScenarioRuns:
             )
 
     def benchmark_on(self, bars: IntArray, runs: IntArray | int) -> FloatArray:
-        """Return the benchmark on some bars: of each bar the one of the run that is held there.
+        """Return the benchmark on some bars: on each bar, that of the run that is held there.
 
         Parameters
         ----------
@@ -198,7 +198,7 @@ class AccountBars:
         present = np.isfinite(self._returns)
         self._n_absent: IntArray = np.zeros((n_chosen, n_bars + 1), dtype=np.int64)
         np.cumsum(~present, axis=1, out=self._n_absent[:, 1:])
-        # Bars after ruin count for nothing; the bar of ruin counts.
+        # Bars after ruin do not count; the bar of ruin does.
         self._ends = np.minimum(runs.ruined_bars[part] + 1, n_bars)
         equity = np.ones((n_chosen, n_bars + 1))
         np.cumprod(1.0 + np.where(present, self._returns, 0.0), axis=1, out=equity[:, 1:])
@@ -222,15 +222,15 @@ class AccountBars:
         """
         path, n_periods = self._paths(windows)
         sums = self._sums(windows, n_periods, path["mean_return"])
-        # What is divided by 0 is undefined: the costs of a run that has not traded, say.
+        # A metric that divides by 0 is undefined: breakeven costs without trades, say.
         with np.errstate(divide="ignore", invalid="ignore"):
             found = worked_out(names, path, sums)
         undefined = np.isnan(n_periods)
         return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
 
     def _paths(self, windows: Sequence[Windows]) -> tuple[dict[str, FloatArray], FloatArray]:
-        """Return what the paths of equity define, and the numbers of returns; NaN where none."""
-        # Numba takes a quarter of a second to import; who only reads settings is spared.
+        """Return the metrics of the paths of equity, and the numbers of returns; NaN where none."""
+        # Imported here: numba takes a quarter of a second, and reading settings does not need it.
         from backtest_batch.core.engine.metric_kernels import (
             PathMetrics,
             path_metrics,
@@ -239,7 +239,7 @@ class AccountBars:
 
         runs = self._runs
         n_chosen = len(self._returns)
-        # Floats whatever was given: another type would be compiled anew.
+        # Always floats: for another type the kernels would be compiled anew.
         per_year = float(runs.periods_per_year)
         risk_free = float(runs.risk_free_rate) / per_year
         values = np.full((len(windows), n_chosen, len(PathMetrics._fields)), np.nan)
@@ -262,9 +262,9 @@ class AccountBars:
         return {name: values[:, :, row] for row, name in enumerate(PathMetrics._fields)}, n_periods
 
     def _stops(self, bars: range) -> tuple[int, IntArray, BoolArray]:
-        """Return the first bar, the bar after the last one of each run, and where benchmarks are.
+        """Return the first bar, the bar after each run's last one, and which benchmarks are known.
 
-        The bar after the last one is the first for a run that lacks a return on one of the bars.
+        For a run that lacks a return on one of the bars, the bar after the last one is the first.
         """
         start = bars.start
         stops = np.clip(self._ends, start, bars.stop)
@@ -294,10 +294,10 @@ class AccountBars:
     def _sums(
         self, windows: Sequence[Windows], n_periods: FloatArray, mean_return: FloatArray
     ) -> AccountSums:
-        """Return the sums of what is known of the accounts, each of shape (n_windows, n_chosen).
+        """Return the sums that are known of the accounts, each of shape (n_windows, n_chosen).
 
-        The bar before a window is its first measured one: what is held after its trades earns the
-        first return. Its trades belong to the window where the run itself begins with that bar.
+        The bar before a window is its first measured one: positions held after its trades earn the
+        first return. Its trades belong to the window only if the run itself begins with that bar.
         """
         before = np.array([ranges[0].start - 1 for ranges in windows])
         sums: dict[str, FloatArray] = {}
@@ -315,7 +315,7 @@ class AccountBars:
             held = np.nan_to_num(values)
             first = np.where(before[:, None] >= 0, values.T[before], np.nan)
             sums[name] = self._over(held, windows) + np.nan_to_num(first)
-            # On the bar of ruin there is no equity to hold positions over.
+            # On the bar of ruin there is no equity to divide positions by.
             n_bars = n_periods + np.isfinite(first) - self._ruined_within(windows)
             sums["n_exposure_bars"] = n_bars
             if name == "gross_exposure":
@@ -329,7 +329,7 @@ class AccountBars:
         )
 
     def _known(self, *names: str) -> Iterator[tuple[str, FloatArray]]:
-        """Yield those arrays that the runs have, a row for each run."""
+        """Yield those of the named arrays that the runs have, with one row per run."""
         for name in names:
             values = getattr(self._runs, name)
             if values is not None:
@@ -338,7 +338,7 @@ class AccountBars:
     def _begins_on(self, bars: IntArray) -> BoolArray:
         """Return which runs begin on which of some bars, shape (n_bars, n_chosen).
 
-        A fitted run was entered before the bar from which on it counts.
+        A fitted run was entered before its first bar that counts.
         """
         runs = self._runs
         firsts = runs.first_returns[self._part] - 1
@@ -408,8 +408,8 @@ class WindowMetrics:
 def metrics_with(arrays: Collection[str], *, benchmark: bool) -> tuple[str, ...]:
     """Return the metrics that can be measured on windows, in the order of the reports.
 
-    Returns alone define most of them; the others are there when the arrays that they need are, and
-    are never estimated.
+    Returns alone define most of them; the others are available when the arrays that they need are
+    given, and are never estimated.
 
     Parameters
     ----------
@@ -430,12 +430,12 @@ def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
 def measure_windows(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:
     """Measure every run on every window.
 
-    The calculus is that of whole runs. The bar before a window is the first measured bar: its
-    equity is the start, and what is held after its trades counts among the exposures; turnover,
-    costs and trades are those of the window's own bars, and of the first measured bar of the run
-    where that is the bar before. Bars of several ranges are put end to end. A window that begins
-    before a run's first return, or after its ruin, defines nothing; one in which a run is ruined
-    ends there.
+    Metrics are worked out as for whole runs. The bar before a window is its first measured bar: its
+    equity is the start, and positions held after its trades count in the exposures. Turnover, costs
+    and trades are those of the window's own bars; those of the bar before are added only if the run
+    itself begins with that bar. Bars of several ranges are put end to end. In a window that begins
+    before a run's first return, or after its ruin, all metrics are undefined; a window in which a
+    run is ruined ends there.
 
     Parameters
     ----------
@@ -463,7 +463,7 @@ def measure_windows(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMet
 
 
 def metrics_since(bar: int, run: ScenarioRuns) -> dict[str, float]:
-    """Return the defined metrics of a single run on its bars from this one on."""
+    """Return the defined metrics of a single run from ``bar`` on."""
     metrics = measure_windows(run, [(range(bar, len(run.index)),)])
     found = zip(metrics.names, metrics.values[:, 0, 0].tolist(), strict=True)
     return {name: value for name, value in found if math.isfinite(value)}

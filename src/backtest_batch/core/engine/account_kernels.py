@@ -1,8 +1,8 @@
 """From the path of one unit of currency to the account of each run, in compiled loops.
 
-What a run holds is ``amount`` times the unit of
-:class:`~backtest_batch.core.engine.kernels.UnitPath`, so its account needs no loop over assets but
-where it trades: O(bars + orders * assets) a run.
+A run holds ``amount`` times the unit of
+:class:`~backtest_batch.core.engine.kernels.UnitPath`, so its account loops over assets only where
+it trades: O(bars + orders * assets) per run.
 """
 
 import numpy as np
@@ -74,7 +74,7 @@ def _hold_with_interest(
     stop: int,
     worth: FloatArray,
 ) -> tuple[int, float]:
-    """Do what ``_hold`` does, interest first; return the cash as well."""
+    """Do the same as ``_hold``, but with interest added first; return the cash as well."""
     for bar in range(start, stop):
         # Nothing is held before bar 0, and no time has passed.
         shorted = amount * short[bar - 1] if bar > 0 else 0.0
@@ -131,10 +131,10 @@ def _execute(
     values: FloatArray,
     paid: FloatArray,
 ) -> tuple[float, int]:
-    """Trade from ``held`` units of the last order to ``wanted`` ones of this one.
+    """Trade from ``held`` units of the last order to ``wanted`` units of this one.
 
-    Returns the value of the trades and their number. ``values`` takes that of each symbol, and
-    ``paid`` what its position has cost, less what it has brought.
+    Returns the value of the trades and their number. The value of each symbol's trade is written to
+    ``values``, and ``paid`` is kept at what its position has cost, less what it has brought in.
     """
     threshold = TRADE_THRESHOLD * before
     for asset in range(len(values)):
@@ -163,12 +163,12 @@ def _end_trips(
     rate: float,
     paid: FloatArray,
 ) -> tuple[int, float, float]:
-    """End the round trips that an order closes; return the winners, and what all gain and lose."""
+    """End the round trips that an order closes; return how many won, and total gain and loss."""
     n_wins = 0
     gained = lost = 0.0
     for i in range(first, stop):
         asset = assets[i]
-        # Where the sign changes, a part of the trade and of its cost belongs to what it opens.
+        # Where the sign changes, a part of the trade and its cost belongs to the new position.
         opened = wanted * targets[order, asset]
         opened += rate * abs(opened)
         gain = opened - paid[asset]
@@ -256,7 +256,7 @@ def run_accounts(
     n_runs, n_measured = equity.shape
     n_orders = len(orders.bars)
     n_sales = len(path.sale_bars)
-    # Taken out of their tuples: handing those to inner functions costs more than the functions.
+    # Unpacked: passing the tuples to inner functions costs more than the functions themselves.
     long, short = path.long, path.short
     targets, drifted = orders.targets, path.drifted
     values = np.empty(targets.shape[1])
@@ -279,7 +279,7 @@ def run_accounts(
         order = int(np.int64(0))
         sale = int(np.int64(0))
         n_trades = 0
-        # Since `held_from` the same amount is invested; from `bar` on nothing is marked yet.
+        # The same amount is invested since `held_from`; from `bar` on, bars are not yet valued.
         held_from = int(np.int64(0))
         bar = int(np.int64(0))
         ruined = False
@@ -320,7 +320,7 @@ def run_accounts(
                         and 0.0 < missing <= DUST * value
                         and abs(wanted * net - before) <= TRADE_THRESHOLD * before
                     ):
-                        # Nothing is to be in cash, and what is missing there is what costs took.
+                        # The order leaves no cash, and cash is short only by what costs took.
                         wanted = value / net
                     traded, n_traded = _execute(
                         targets, drifted, order, amount, before, wanted, rate, values, paid

@@ -27,13 +27,13 @@ def decision_bars(
 
     A decision bar is a bar whose successor lies in a later period; at the start of periods
     (``:start``), one whose predecessor lies in an earlier period, and the first bar of the data.
-    The last bar is none. Days are sessions (see :func:`.session_days`) on the wall clock of the
-    index, weeks are ISO weeks (from Monday on) unless they end on another day.
+    The last bar is never one. Days are sessions (see :func:`.session_days`) on the wall clock of
+    the index; weeks are ISO weeks (from Monday on) unless they end on another day.
 
-    Multiples of days, weeks and months are counted from 1970-01-01, so that other data, or more of
-    them, have the same periods: ``2M`` ends with February, April, ... Periods of seconds, minutes
-    and hours are counted from the first bar of each session, and end with it at the latest;
-    ``bars:5`` is counted from the first bar of the data.
+    Multiples of days, weeks and months are counted from 1970-01-01, so that periods are the same
+    for other data, or for more data: ``2M`` ends with February, April, ... Periods of seconds,
+    minutes and hours are counted from the first bar of each session, and end with the session at
+    the latest; ``bars:5`` is counted from the first bar of the data.
 
     Parameters
     ----------
@@ -43,13 +43,13 @@ def decision_bars(
         The period: ``bar``, ``bars:5``, ``15min``, ``D``, ``W``, ``W-WED``, ``2W``, ``M``, ``Q``,
         ``Y``, ``M:start``, ...
     session_end
-        Where sessions end, ``HH:MM``; None is midnight.
+        When sessions end, ``HH:MM``; None is midnight.
 
     Returns
     -------
     ndarray of shape (n_decisions,)
-        Increasing positions in ``index``; empty when the index lies within one period, and its end
-        decides.
+        Increasing positions in ``index``; empty when the index lies within one period and
+        decisions are made at the end of periods.
 
     Raises
     ------
@@ -94,14 +94,14 @@ _DAYS_OF_UNIT = {"D": 1.0, "W": 7.0, "M": 365.0 / 12}
 
 
 def unreachable_period(rebalance: str, found: Frequency) -> str | None:
-    """Return why a period cannot be kept on bars of some length, None where it can.
+    """Return why a rebalance period cannot be met with these bars, None where it can.
 
     Parameters
     ----------
     rebalance
         A period, as :func:`decision_bars` takes it.
     found
-        What the bars are.
+        The frequency of the bars.
     """
     rule = parse_rebalance(rebalance)
     if rule.unit != "s" or rule.n >= freq_seconds(found.freq):

@@ -1,6 +1,6 @@
-"""How long bars are, and how many of them a year has: declared, and found from the timestamps.
+"""The length of bars and their number per year, as declared or as found from the timestamps.
 
-What is found stands on sessions and not on the time from the first to the last bar: holidays, gaps
+What is found depends on sessions and not on the time from the first to the last bar: holidays, gaps
 in the data, half days and days that are cut off at the ends change nothing.
 """
 
@@ -21,19 +21,19 @@ from backtest_batch.core.engine.sessions import (
 )
 
 SESSIONS_PER_YEAR = 252
-"""Days of trading in a year of a stock exchange."""
+"""Trading days per year of a stock exchange."""
 
 LARGEST_DISAGREEMENT = 0.05
-"""Fraction by which the bars a year of an index may differ from an assumed number unsaid."""
+"""Fraction by which an index's bars per year may differ from an assumed number without a notice."""
 
 AUTO = "auto"
-"""The length of bars, where it is to be found from their timestamps."""
+"""Given as the length of bars where it is to be found from their timestamps."""
 
 USUAL_FREQ = "1d"
-"""The length of bars where nothing is said of it."""
+"""The length of bars where none is given."""
 
 ASSUMED = {USUAL_FREQ: float(SESSIONS_PER_YEAR), "5min": float(SESSIONS_PER_YEAR * 78)}
-"""Bars a year that a length of bars stands for when no number is recorded: a stock exchange's."""
+"""Bars per year by length of bars, where no number is recorded: those of a stock exchange."""
 
 _DAYS_PER_YEAR = 365.25
 _SECONDS_OF = {"s": 1, "min": 60, "h": 3_600}
@@ -41,18 +41,18 @@ _MONTH_DAYS = _DAYS_PER_YEAR / 12
 _WEEKEND = 5
 """Days of the week from this one on (Monday is 0)."""
 _OPEN_DAYS = {5: 252.0, 7: 365.0}
-"""Sessions a year of markets that are open on so many days of the week."""
+"""Sessions per year of markets that are open on this many days of the week."""
 _WEEKS_PER_YEAR = 52.0
 _LONGEST_HOLIDAYS_DAYS = 10
-"""A longer time between bars is a gap in the data, and no part of what is counted."""
+"""A longer time between bars is a gap in the data, and is not counted."""
 _SHORTEST_SPAN_DAYS = 90
 """Over a shorter span, days that are missing are holidays rather than days without trading."""
 _FEWEST_WEEKS = 4
-"""After so many weeks without it a weekday is one on which the market is closed."""
+"""If a weekday is missing for this many weeks, the market is closed on it."""
 _ENOUGH = 0.85
-"""Share of its bars, or days, that data with gaps must have to be taken for what it usually is."""
+"""Share of the usual bars, or days, that data with gaps must have for the usual number to hold."""
 _STRAY = 0.1
-"""A smaller share of days with several bars is a fault of daily data, and no bars within days."""
+"""A smaller share of days with several bars is a fault in daily data, and not intraday data."""
 _SHORTEST_SAID_DAYS = 14
 
 _FREQ = re.compile(r"(\d*)(mo|min|s|h|d|w)")
@@ -74,7 +74,7 @@ def freq_text(text: str) -> str:
     Raises
     ------
     ValueError
-        When it is none; names what is allowed, and what may have been meant.
+        When it is not a length; the message says what is allowed, and what may have been meant.
     """
     given = text.strip()
     if given == AUTO:
@@ -125,11 +125,11 @@ class Frequency:
     freq
         The length of most bars.
     per_year
-        Bars a year; None where there are fewer than two bars.
+        Bars per year; None where there are fewer than two bars.
     how
-        What this number was made of, in words.
+        How this number was found, in words.
     n_crowded, n_sessions
-        Sessions with several bars, and all of them.
+        Number of sessions with several bars, and of all sessions.
     crowded_day
         The first session with several bars, in days since 1970.
     """
@@ -148,27 +148,28 @@ class Frequency:
 
     @property
     def has_strays(self) -> bool:
-        """Whether a few days of daily bars have several."""
+        """Whether a few days of daily data have several bars."""
         return 0 < self.n_crowded < _STRAY * self.n_sessions
 
 
 def find_frequency(index: pd.DatetimeIndex, session_end: str | None = None) -> Frequency:
-    """Return how long the bars of an index are, and how many a year has.
+    """Return how long the bars of an index are, and how many there are per year.
 
-    252 for a market that is open on five days of the week, 365 for one that never closes, 52 for
-    weeks, 12 for months, 4 for quarters, 1 for years. Within sessions: the bars of a usual session
-    times the sessions of a year, 252 or 365. Where the number differs from session to session, a
-    time of day belongs to the session when at least half of those that are open then have a bar; so
-    a few missing bars change nothing, and a break at noon is none of them. A session of a few bars
-    counts as the part that it is, so that Sunday evening and Friday make one day. Where more than
-    15 % of the bars, or of the sessions, are missing, what is there is counted instead.
+    Bars per year are 252 for a market that is open on five days of the week, 365 for one that never
+    closes, 52 for weeks, 12 for months, 4 for quarters, 1 for years. For bars within sessions they
+    are the bars of a usual session times the sessions per year, 252 or 365. Where the number of
+    bars differs from session to session, a time of day belongs to the session when at least half of
+    the sessions that are open then have a bar; so a few missing bars change nothing, and a break at
+    noon is not part of the session. A session of a few bars counts as a part of one, so that Sunday
+    evening and Friday make one day. Where more than 15 % of the bars, or of the sessions, are
+    missing, those that are there are counted instead.
 
     Parameters
     ----------
     index
         Timestamps of the bars, strictly increasing.
     session_end
-        Where sessions end, ``HH:MM``; None is midnight.
+        When sessions end, ``HH:MM``; None is midnight.
     """
     days = session_days(index, session_end)
     starts = np.flatnonzero(np.r_[True, days[1:] != days[:-1]][: len(days)])
@@ -196,7 +197,7 @@ def find_frequency(index: pd.DatetimeIndex, session_end: str | None = None) -> F
 
 
 def periods_per_year_from(index: pd.DatetimeIndex, session_end: str | None = None) -> float | None:
-    """Return the bars a year by which results on this index are annualised.
+    """Return the bars per year by which results on this index are annualised.
 
     See :func:`find_frequency`; None where there are fewer than two bars.
     """
@@ -204,7 +205,7 @@ def periods_per_year_from(index: pd.DatetimeIndex, session_end: str | None = Non
 
 
 def _of_days(days: IntArray) -> tuple[str, float, str]:
-    """Return length, bars a year and how, of bars that are at most one a session."""
+    """Return length, bars per year and how they were found, for at most one bar per session."""
     steps = np.diff(days)
     usual = float(np.median(steps))
     if float(np.median(_open_steps(days))) < 1.5:
@@ -221,7 +222,7 @@ def _of_days(days: IntArray) -> tuple[str, float, str]:
 
 
 def _open_steps(days: IntArray) -> IntArray:
-    """Return the days between bars, without weekends where there is no bar on any of them."""
+    """Return the days between bars, without weekends if no bar lies on a weekend."""
     if ((days + 3) % 7 >= _WEEKEND).any():
         return np.diff(days)
     dates = days.astype("datetime64[D]")
@@ -231,7 +232,7 @@ def _open_steps(days: IntArray) -> IntArray:
 def _of_sessions(
     index: pd.DatetimeIndex, days: IntArray, starts: IntArray, counts: IntArray
 ) -> tuple[str, float, str]:
-    """Return length, bars a year and how, of bars within sessions."""
+    """Return length, bars per year and how they were found, for bars within sessions."""
     whole = slice(1, -1) if len(counts) > 2 else slice(None)
     usual = float(np.median(counts[whole]))
     bars = usual
@@ -249,7 +250,7 @@ def _of_sessions(
 
 
 def _length_within(index: pd.DatetimeIndex, starts: IntArray) -> str:
-    """Return the time between most bars of a session; the median where hardly two are equal."""
+    """Return the most frequent time between bars of a session; the median where few are equal."""
     steps = np.diff(index.asi8)
     within = np.ones(len(steps), dtype=np.bool_)
     within[starts[1:] - 1] = False
@@ -261,8 +262,8 @@ def _length_within(index: pd.DatetimeIndex, starts: IntArray) -> str:
 
 
 def _slots_a_session(index: pd.DatetimeIndex, days: IntArray, starts: IntArray) -> float:
-    """Return the median number of times of day that a session has, missing bars included."""
-    # Since midnight of the day on which the session ends; an evening before it is negative.
+    """Return the median number of times of day in a session, missing bars included."""
+    # Time since midnight of the day on which the session ends; the evening before is negative.
     times = index.tz_localize(None).asi8 - days * int(ticks_per_day(index))
     known, slot = np.unique(times, return_inverse=True)
     ends = np.r_[starts[1:], len(index)] - 1
@@ -280,19 +281,19 @@ def _slots_a_session(index: pd.DatetimeIndex, days: IntArray, starts: IntArray) 
 
 
 def _sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
-    """Return on how many days of the week the market is open, and its sessions a year.
+    """Return on how many days of the week the market is open, and its sessions per year.
 
     Parameters
     ----------
     days
         Days of the sessions, increasing.
     fill
-        Part of a usual session that each of them has.
+        How much of a usual session each of them has, as a fraction.
 
     Returns
     -------
     tuple
-        The days are 0 where sessions follow no week, and a year has as many as are counted.
+        The days are 0 where sessions follow no weekly pattern; sessions per year are then counted.
     """
     first, last = int(days[0]), int(days[-1])
     seen = np.zeros(last - first + 1, dtype=np.bool_)
@@ -308,7 +309,7 @@ def _sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
         elif day < _WEEKEND and possible[day] < _FEWEST_WEEKS:
             parts[day] = 1.0  # holidays, or a day that the data do not reach
     for day, other in ((5, 6), (6, 5)):
-        if possible[day] == 0:  # who is open on one day of the weekend is so on both
+        if possible[day] == 0:  # a market open on one day of the weekend is open on both
             parts[day] = round(parts[other])
     open_days = round(float(parts.sum()))
     n_days = int(counted.sum())
@@ -334,7 +335,7 @@ def _days_text(open_days: int) -> str:
 
 
 def found_text(found: Frequency) -> str:
-    """Return how many bars a year were found, and how, in a line."""
+    """Return how many bars per year were found, and how, in one line."""
     return (
         f"periods_per_year={found.per_year:,g} is taken from the index ({found.how}); volatility, "
         "sharpe, cagr and all else that is annualised depend on it"
@@ -342,7 +343,7 @@ def found_text(found: Frequency) -> str:
 
 
 def periods_per_year_of(freq: str) -> float:
-    """Return the bars a year of a stock exchange.
+    """Return the bars per year of a stock exchange.
 
     Parameters
     ----------
@@ -352,7 +353,7 @@ def periods_per_year_of(freq: str) -> float:
     Raises
     ------
     ValueError
-        When it is another one: its bars a year are found from the timestamps.
+        When ``freq`` is another length, whose bars per year are found from the timestamps.
     """
     if freq not in ASSUMED:
         raise ValueError(f"freq must be one of {', '.join(ASSUMED)}, but got {freq!r}.")
@@ -362,9 +363,9 @@ def periods_per_year_of(freq: str) -> float:
 def disagreement(
     index: pd.DatetimeIndex, periods_per_year: float, session_end: str | None = None
 ) -> str | None:
-    """Return a sentence where an index has other bars a year than are assumed, else None.
+    """Return a sentence if the bars per year of an index differ from the assumed ones, else None.
 
-    Over less than two weeks nothing is said.
+    For less than two weeks of data the result is None.
     """
     if len(index) < 2 or index[-1] - index[0] < pd.Timedelta(days=_SHORTEST_SAID_DAYS):
         return None
@@ -383,7 +384,7 @@ def _agree(found: float, assumed: float) -> bool:
 
 
 def name_of_bars(periods_per_year: float) -> str:
-    """Return what bars are called that come this often a year: ``daily``; empty without a name."""
+    """Return the name of bars with this number per year, such as ``daily``; empty without one."""
     for number, tolerance, name in (
         (1, 0.05, "yearly"),
         (4, 0.05, "quarterly"),

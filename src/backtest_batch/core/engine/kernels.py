@@ -3,7 +3,7 @@
 :func:`size_orders` turns weights into the targets that can be traded, :func:`walk_prices` follows
 one unit of currency put into each row of targets until the next row is executed. Both are called
 once for all runs that share data, weights and execution; ``account_kernels.py`` does the rest.
-The tests hold the same in readable numpy, which they equal up to rounding.
+The tests do the same in readable numpy, which the kernels match up to rounding.
 
 Every sum is one sequential loop over assets or bars: its bits depend on nothing but its terms,
 not on how many runs are computed together.
@@ -23,7 +23,7 @@ _UnsignedArray = npt.NDArray[np.uint64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 NOT_FINITE, NO_PRICE = 1, 2
-"""Why orders cannot be sized: a weight that is no number, a position that cannot be priced."""
+"""Why orders cannot be sized: a weight is not a number, or a position cannot be priced."""
 
 
 # IEEE semantics as written: no reordered sums, no threads. Nobody calls the kernels from C.
@@ -38,9 +38,9 @@ _OPTIONS: dict[str, Any] = {
 def compiled(function: _Function) -> _Function:
     """Compile at the first call, and keep the machine code on disk.
 
-    The code on disk is made anew when the function's file changes, whatever else does. So a
-    compiled function calls only those of its own file; and who changes a constant of ``costs.py``
-    touches the files that use it.
+    The code on disk is made anew only when the function's own file changes. So a compiled function
+    calls only functions of its own file; and whoever changes a constant in ``numbers.py`` must also
+    touch the files that use it.
     """
     return cast(_Function, njit(**_OPTIONS)(function))
 
@@ -60,8 +60,8 @@ class Orders(NamedTuple):
     net
         Sum of ``targets``.
     untradable
-        How many weights other than 0 were set aside: there is no price, or no membership, on the
-        bar of execution.
+        How many weights other than 0 were set aside because there is no price, or no membership,
+        on the bar of execution.
     clipped
         How many weights ``max_weight`` made smaller.
     """
@@ -75,7 +75,7 @@ class Orders(NamedTuple):
 
 
 class UnitPath(NamedTuple):
-    """What becomes of one unit of currency put into the targets of each order.
+    """How one unit of currency develops that is put into the targets of each order.
 
     Attributes
     ----------
@@ -88,7 +88,8 @@ class UnitPath(NamedTuple):
     drifted_net
         Sum of ``drifted`` over assets.
     kept
-        1 where an order asks for what is held already, each symbol's part of the whole, else 0.
+        1 where an order asks for the holdings as they are, each with its share of the whole, else
+        0.
     sale_bars, sale_assets, sale_orders
         Series, and memberships, that end while held: last bar, asset, and the order that opened the
         position, by bar; shape (n_sales,).
@@ -108,7 +109,7 @@ class UnitPath(NamedTuple):
 
 
 class RoundTrips(NamedTuple):
-    """Where positions are closed; the same for every run, but for what they earn.
+    """Where positions are closed: the same for every run, except for what the trips earn.
 
     A round trip begins where a symbol leaves 0 or changes its sign, and ends where it is back at 0
     or changes its sign. Weights up to TRADE_THRESHOLD are 0.
@@ -118,9 +119,9 @@ class RoundTrips(NamedTuple):
     starts
         Where the closings of each order begin in ``assets``, shape (n_orders + 1,).
     assets
-        What is closed, shape (n_closings,).
+        The assets whose positions are closed, shape (n_closings,).
     held_bars
-        Bars from entry to exit, summed over what is closed before each order, shape
+        Bars from entry to exit, summed over the positions closed before each order, shape
         (n_orders + 1,).
     sold_after_bars
         Bars from entry to exit of each series that ends while held, -1 where its weight was 0;
@@ -153,7 +154,7 @@ def _some_end(last_bars: IntArray, n_bars: int) -> bool:
 
 @compiled
 def _most_sales(targets: FloatArray, bars: IntArray, last_bars: IntArray, n_bars: int) -> int:
-    """Return how many positions can be sold between orders at most."""
+    """Return the largest number of positions that can be sold between orders."""
     n_orders, n_assets = targets.shape
     if len(last_bars) <= 1:
         return int(n_assets)
@@ -177,20 +178,21 @@ def size_orders(
     at_close: bool,
     targets: FloatArray,
 ) -> tuple[Orders, tuple[int, int, int]]:
-    """Clip the weights and set those aside that cannot be traded.
+    """Clip the weights, and set aside those that cannot be traded.
 
     Parameters
     ----------
     weights
-        Rows of weights, shape (n_rows, n_assets); those from ``len(bars)`` on are only checked.
+        Weights, shape (n_rows, n_assets); rows from ``len(bars)`` on are only checked.
     price, close
         Prices of execution and closing prices, shape (n_bars, n_assets).
     bars
         Bar on which each row is executed, shape (n_orders,).
     last_bars
-        Last bar on which each asset may be held from each order on: that of its series or of its
-        membership, ``n_bars`` where neither ends, before the bar of execution where it may not be
-        bought. Shape (n_orders, n_assets), or (1, n_assets) where it is the same for all orders.
+        Last bar on which each asset may be held from each order on: the end of its series or of its
+        membership, ``n_bars`` where neither ends. It lies before the bar of execution where the
+        asset may not be bought. Shape (n_orders, n_assets), or (1, n_assets) where it is the same
+        for all orders.
     max_weight
         Cap on absolute weights; infinity for none.
     at_close
@@ -211,7 +213,7 @@ def size_orders(
     untradable = np.zeros(n_orders, np.int64)
     clipped = np.zeros(n_orders, np.int64)
     orders = Orders(bars, targets, gross, net, untradable, clipped)
-    # A cap that rounding alone exceeds has changed nothing.
+    # A weight that exceeds the cap by rounding alone does not count as clipped.
     largest = max_weight * (1.0 + TRADE_THRESHOLD)
     some_end = _some_end(last_bars, len(close))
     own = np.int64(len(last_bars) > 1)
@@ -245,8 +247,8 @@ def size_orders(
                 held = order > 0 and targets[order - 1, asset] != 0.0
                 if held and not priced and last_bars[own * (order - 1), asset] >= bar:
                     return orders, (NO_PRICE, order, asset)
-                # Bought and sold at the same close, a weight would only be charged twice. For a
-                # price of 0, what a total loss leaves, there is no number of shares.
+                # A position bought and sold at the same close would only be charged twice. At a
+                # price of 0, which a total loss leaves, there is no number of shares.
                 if (
                     not priced
                     or last < bar
@@ -382,8 +384,8 @@ def walk_prices(
     n_sales = 0
     some_end = _some_end(last_bars, n_bars)
     own = np.int64(len(last_bars) > 1)
-    # Longs and shorts apart, so that each sum runs over its own part; unsigned, as positions
-    # that may be negative are looked at twice.
+    # Longs and shorts are kept apart, so that each sum runs over its own part. They are unsigned,
+    # as an index that may be negative takes one more check.
     longs = np.empty(n_assets, np.uint64)
     shorts = np.empty(n_assets, np.uint64)
     long_units = np.empty(n_assets)
@@ -468,8 +470,8 @@ def find_round_trips(orders: Orders, path: UnitPath, assets: IntArray) -> RoundT
     orders, path
         As :func:`size_orders` and :func:`walk_prices` return them.
     assets
-        Filled, and in part the result: room for n_orders * n_assets + 1, since one is written in
-        vain.
+        Filled; its first part belongs to the result. It needs room for n_orders * n_assets + 1,
+        since one entry may be written that is not used.
     """
     n_orders, n_assets = orders.targets.shape
     starts = np.zeros(n_orders + 1, np.int64)
@@ -484,7 +486,7 @@ def find_round_trips(orders: Orders, path: UnitPath, assets: IntArray) -> RoundT
         bar = orders.bars[order]
         weights = orders.targets[order]
         held = int(np.int64(0))
-        # Without branches: whether a position is closed cannot be foretold.
+        # Without branches: the processor cannot predict whether a position is closed.
         for asset in range(n_assets):
             weight = weights[asset]
             side = np.int64(weight > TRADE_THRESHOLD) - np.int64(weight < -TRADE_THRESHOLD)

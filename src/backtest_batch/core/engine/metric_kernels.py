@@ -1,4 +1,4 @@
-"""The metrics of one path in compiled loops: sequential sums, so that bits depend on it alone."""
+"""The metrics of a path in compiled loops, as sequential sums: bits depend on the path alone."""
 
 import math
 from typing import NamedTuple
@@ -15,13 +15,13 @@ TAIL = 0.05
 """Probability of the tail that value at risk looks at."""
 
 LOW_RETURNS = 1.25
-"""Standard deviations below the mean from which on a return is low: about a tenth of them are."""
+"""A return at least this many standard deviations below the mean is low: about a tenth are."""
 
 
 class PathMetrics(NamedTuple):
-    """The metrics that the path of equity defines, and the mean return a bar.
+    """The metrics that the path of equity defines, and the mean return per bar.
 
-    NaN stands where one is undefined.
+    An undefined metric is NaN.
     """
 
     final_pf: float
@@ -46,7 +46,7 @@ class PathMetrics(NamedTuple):
 
 @compiled
 def _select(values: FloatArray, n: int, rank: int) -> float:
-    """Put the value of this rank in its place, none larger before it (Hoare 1961, FIND)."""
+    """Move the value of this rank to its place, with no larger one before it (Hoare 1961, FIND)."""
     first, last = 0, n - 1
     while first < last:
         pivot = values[rank]
@@ -88,11 +88,11 @@ def _tail(returns: FloatArray, mean: float, deviation: float) -> tuple[float, fl
     left = _select(low, n_low, below)
     right = left
     if below + 1 < n:
-        # What stands behind the selected one is no smaller; the next in order is its minimum.
+        # The values after the selected one are no smaller; the next in order is their minimum.
         right = low[below + 1]
         for i in range(below + 2, n_low):
             right = min(right, low[i])
-    # As numpy interpolates, so that the bits are the same.
+    # Interpolated as in numpy, so that the bits are the same.
     span = right - left
     quantile = right - span * (1.0 - weight) if weight >= 0.5 else left + span * weight
     total = 0.0
@@ -124,7 +124,7 @@ def _drawdown(equity: FloatArray) -> tuple[float, int]:
 def _against(
     returns: FloatArray, benchmark: FloatArray, mean: float, risk_free: float
 ) -> tuple[float, float, float]:
-    """Return beta, alpha a bar and the information ratio a bar; NaN where undefined."""
+    """Return beta, alpha per bar and the information ratio per bar; NaN where undefined."""
     n = len(returns)
     benchmark_sum = 0.0
     low = high = benchmark[0]
@@ -161,19 +161,19 @@ def path_metrics(
     risk_free: float,
     ruined: bool,
 ) -> PathMetrics:
-    """Work out what the path of equity alone defines.
+    """Work out the metrics that the path of equity alone defines.
 
     Parameters
     ----------
     equity
         Equity at the measured bars, shape (n_measured,).
     benchmark
-        Returns of the benchmark on the measured bars but the first, shape (n_measured - 1,); empty
-        where there is none.
+        Returns of the benchmark on all measured bars but the first, shape (n_measured - 1,); empty
+        if there is no benchmark.
     periods_per_year
-        Bars a year.
+        Bars per year.
     risk_free
-        Risk-free return a bar.
+        Risk-free return per bar.
     ruined
         Whether equity fell to 0 or below on the last bar.
     """
@@ -263,7 +263,7 @@ def window_metrics(
     risk_free: float,
     values: FloatArray,
 ) -> None:
-    """Work out what :func:`path_metrics` does for many paths on one window.
+    """Work out the metrics of :func:`path_metrics` for many paths on one window.
 
     Parameters
     ----------
@@ -278,9 +278,9 @@ def window_metrics(
     has_benchmark
         Whether the benchmark is known on all of the window, shape (n,).
     per_year
-        Bars a year.
+        Bars per year.
     risk_free
-        Risk-free return a bar.
+        Risk-free return per bar.
     values
         Takes the metrics, shape (n_paths, n_metrics).
     """

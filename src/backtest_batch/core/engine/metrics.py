@@ -24,20 +24,19 @@ UNKNOWN = math.nan
 
 
 class AccountSums(NamedTuple):
-    """What an account came to over its measured bars; arrays where there are several accounts.
+    """Sums over the measured bars of an account; arrays where there are several accounts.
 
-    The bars are those of a run or of a window. The first of them has no return: what was traded on
-    it counts where the account began with it, what was held on it counts always. NaN stands where
-    something is not known.
+    The bars are those of a run or of a window. The first of them has no return: trades on it count
+    only if the account began with it, holdings on it always count. A sum that is not known is NaN.
 
     Attributes
     ----------
     periods_per_year
-        Bars a year.
+        Bars per year.
     n_periods
         Number of returns: the measured bars less one.
     mean_return
-        Mean return a bar.
+        Mean return per bar.
     turnover, cost, cost_ratio, n_trades
         Sums of traded value over equity, of costs in currency, of costs over the equity of the bar
         before, and of trades.
@@ -91,12 +90,13 @@ class Metric:
     needs
         What it takes beside the path of equity: ``benchmark``, arrays of an account by the bar
         (``turnover``, ``cost_ratio``, ``gross_exposure``, ``net_exposure``, ``trades``), or
-        ``orders``, ``round_trips`` and ``factors``, which a whole run has and a window has not.
-        Where one is missing the metric is not there; it is never estimated.
+        ``orders``, ``round_trips`` and ``factors``, which only a whole run has, and not a window.
+        Where one is missing, the metric is left out; it is never estimated.
     value
-        Works it out from the sums of an account; what is not finite, or divides by 0, is undefined.
-        None for what ``metric_kernels.path_metrics`` works out under this name from the path of
-        equity, and for what needs factors (:mod:`backtest_batch.core.factors`).
+        Works it out from the sums of an account; it is undefined where the result is not finite or
+        a number is divided by 0. None for metrics that ``metric_kernels.path_metrics`` works out
+        under this name from the path of equity, and for those that need factors
+        (:mod:`backtest_batch.core.factors`).
     execution
         Whether it is about the computation of the run and not its result. Such numbers differ
         between repetitions, and are not compared.
@@ -370,7 +370,7 @@ RESULT = (
         needs=("factors",),
     ),
 )
-"""About the result of a run; the same run key gives the same bits."""
+"""Metrics of the result of a run; the same run key gives the same bits."""
 
 EXECUTION = (
     Metric(
@@ -406,7 +406,7 @@ EXECUTION = (
         execution=True,
     ),
 )
-"""About the computation of a run."""
+"""Metrics of the computation of a run."""
 
 
 __all__ = [
@@ -432,14 +432,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 RESULT_METRICS = tuple(metric.name for metric in RESULT)
 """Names of the metrics of a run's result, in order; the same run key gives the same bits.
 
-Beside these there is one ``beta_<factor>`` for each factor; see :func:`metric_named`.
+In addition there is one ``beta_<factor>`` for each factor; see :func:`metric_named`.
 """
 
 BENCHMARK = "benchmark"
-"""What a metric needs that compares with the benchmark."""
+"""The word in :attr:`Metric.needs` for metrics that compare with the benchmark."""
 
 FACTORS = "factors"
-"""What a metric needs that explains returns by factors."""
+"""The word in :attr:`Metric.needs` for metrics that explain returns by factors."""
 
 FACTOR_BETA = "beta_"
 """Prefix of the metrics that hold the slopes on factors."""
@@ -452,7 +452,7 @@ EXECUTION_METRICS = tuple(metric.name for metric in EXECUTION)
 
 
 def metric_named(name: str) -> Metric | None:
-    """Return the metric of a name, that of a factor's slope included; None for an unknown one."""
+    """Return the metric of this name, which may be a factor's slope; None for an unknown name."""
     factor = name.removeprefix(FACTOR_BETA)
     if factor in (name, ""):
         return METRICS.get(name)
@@ -467,9 +467,9 @@ def metric_named(name: str) -> Metric | None:
 
 
 def result_names(names: Iterable[str]) -> list[str]:
-    """Return those of some names that are result metrics, in the order of the reports.
+    """Return those names that are result metrics, in the order of the reports.
 
-    The slopes on factors stand last, by name.
+    The slopes on factors come last, sorted by name.
     """
     held = set(names)
     slopes = sorted(name for name in held if name not in METRICS and metric_named(name))
@@ -488,7 +488,7 @@ def metrics_given(known: Collection[str]) -> tuple[str, ...]:
 
 
 EQUITY_METRICS = metrics_given((BENCHMARK,))
-"""Those result metrics that need no more than the paths of equity and of a benchmark."""
+"""The result metrics that need only the paths of equity and of a benchmark."""
 
 
 def result_metrics(
@@ -505,12 +505,12 @@ def result_metrics(
     simulation
         The run.
     periods_per_year
-        Bars a year, above 0.
+        Bars per year, above 0.
     risk_free_rate
-        Annual rate; the risk-free return a bar is this over ``periods_per_year``.
+        Annual rate; the risk-free return per bar is this over ``periods_per_year``.
     benchmark_returns
         Returns of the benchmark on the run's measured bars, shape (n_measured,); longer where the
-        run is ruined. The first is not looked at. None for no benchmark. What compares with it is
+        run is ruined. The first is ignored. None for no benchmark. Metrics that compare with it are
         undefined where it is shorter or not finite.
 
     Returns
@@ -562,10 +562,11 @@ def equity_metrics(
     risk_free_rate: float = 0.0,
     benchmark_returns: npt.ArrayLike | None = None,
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Work out the metrics that need no more than a path of equity.
+    """Work out the metrics that need only a path of equity.
 
-    For paths that are no simulation: a benchmark index, test windows put end to end. Parameters,
-    results and errors are those of :func:`result_metrics`; an error also where the path is none.
+    It is for paths that are not simulations: a benchmark index, or test windows put end to end.
+    Parameters, results and errors are those of :func:`result_metrics`; an invalid path is an error,
+    too.
 
     Parameters
     ----------
@@ -587,14 +588,14 @@ def equity_metrics(
 def worked_out(
     names: Sequence[str], path: Mapping[str, Numbers], sums: AccountSums
 ) -> dict[str, Numbers]:
-    """Work out metrics of one account, or of several: one calculus for runs and for windows.
+    """Work out metrics of one account or of several, in the same way for runs and for windows.
 
     Parameters
     ----------
     names
         Result metrics.
     path
-        What the kernel of paths found, by the names of its fields.
+        The results of the path kernel, by the names of its fields.
     sums
         Sums over the same bars.
 

@@ -10,7 +10,7 @@ from backtest_batch.arrays import FloatArray
 from backtest_batch.core.engine.kernels import compiled
 
 COLLINEAR = 1e-9
-"""What is left of a factor beside the others, as a fraction of it, from which on it is none."""
+"""A factor is collinear if no more than this fraction of it is left without the others."""
 
 
 @compiled
@@ -33,7 +33,7 @@ def least_squares(
     intercept, r2 : float
         NaN where undefined.
     collinear : int
-        First factor that the others before it make up, or that does not vary; -1 for none.
+        First factor that does not vary, or is a combination of those before it; -1 for none.
     """
     n_factors, n = columns.shape
     means = np.empty(n_factors)

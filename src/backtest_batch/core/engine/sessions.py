@@ -1,4 +1,4 @@
-"""The days of a market: where they end, and to which of them a bar belongs."""
+"""The days of a market: when they end, and which of them a bar belongs to."""
 
 import re
 
@@ -14,12 +14,12 @@ _MINUTES_A_DAY = 1_440
 
 
 def ticks_per_second(index: pd.DatetimeIndex) -> int:
-    """Return how many units of the index a second has."""
+    """Return how many units of the index make a second."""
     return _TICKS_PER_SECOND[index.unit]
 
 
 def ticks_per_day(index: pd.DatetimeIndex) -> float:
-    """Return how many units of the index a day has."""
+    """Return how many units of the index make a day."""
     return float(ticks_per_second(index) * SECONDS_A_DAY)
 
 
@@ -29,12 +29,12 @@ def session_end_text(value: str | int | None) -> str | None:
     Parameters
     ----------
     value
-        ``17:00``, or minutes since midnight: YAML takes 17:00 without quotes for 1020.
+        ``17:00``, or minutes since midnight: YAML reads 17:00 without quotes as 1020.
 
     Raises
     ------
     ValueError
-        When it is no time of a day.
+        When it is not a time of day.
     """
     if value is None:
         return None
@@ -55,8 +55,8 @@ def session_end_text(value: str | int | None) -> str | None:
 def session_days(index: pd.DatetimeIndex, session_end: str | None = None) -> IntArray:
     """Return the day of the session that each bar belongs to, in days since 1970-01-01.
 
-    A session ends at ``session_end`` on the wall clock of the index, and a bar stamped with that
-    very time begins the next one, as a bar at midnight begins a day. A session has the date on
+    A session ends at ``session_end`` on the wall clock of the index, and a bar stamped with exactly
+    that time begins the next one, as a bar at midnight begins a day. A session has the date on
     which it ends: with 17:00, Sunday evening is part of Monday.
 
     Parameters

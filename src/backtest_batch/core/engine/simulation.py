@@ -1,4 +1,4 @@
-"""From target weights to accounts: conditions, orders, and what becomes of them bar by bar.
+"""From target weights to accounts: conditions, orders, and how accounts develop bar by bar.
 
 This is the public face of the kernels: :class:`SimulationSettings` are the conditions of a run,
 :func:`simulate` is for one run, :func:`simulate_many` for runs that share signals.
@@ -44,7 +44,7 @@ def cost_rate(*, commission_bps: float, spread_bps: float, impact_bps: float) ->
 class SimulationSettings:
     """The conditions under which target weights are traded; one per run.
 
-    Each value is read and bounded as the configuration key of its name, and has its default.
+    Each value is read and checked like the configuration key of its name, and has its default.
 
     Attributes
     ----------
@@ -58,14 +58,14 @@ class SimulationSettings:
     commission_bps, spread_bps, impact_bps
         Basis points of traded value, at least 0; half of the spread is paid.
     cash_rate, borrow_rate, short_fee_rate
-        Annual rates earned on positive cash, paid on negative cash, paid on the market value of
-        shorts; ACT/365.
+        Annual rates: earned on positive cash, paid on negative cash, and paid on the market value
+        of shorts; ACT/365.
     execution_lag
         Bars from decision to execution, at least 0. With 0, a decision made with a bar's close is
         executed at that close.
     execution_price
-        Trades execute at the ``close`` or at the ``open`` of their bar; at the open only a bar
-        later than they were decided, or more.
+        Trades execute at the ``close`` or at the ``open`` of their bar; at the open only at least
+        one bar after the decision.
 
     Raises
     ------
@@ -110,7 +110,7 @@ SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
 """The configuration keys that settings are made of."""
 
 UNLEVERAGED: Mapping[str, Any] = {"max_gross_exposure": 1.0, "max_weight": None}
-"""What a benchmark has in place of a run's caps."""
+"""The caps of a benchmark, in place of those of the run."""
 
 
 def simulation_settings(config: Mapping[str, Any]) -> SimulationSettings:
@@ -119,7 +119,7 @@ def simulation_settings(config: Mapping[str, Any]) -> SimulationSettings:
 
 
 def benchmark_settings(config: Mapping[str, Any]) -> SimulationSettings:
-    """Return the settings of a run's benchmark: the same costs, no leverage, no cap a symbol."""
+    """Return the settings of a run's benchmark: same costs, no leverage, no cap per symbol."""
     return simulation_settings({**config, **UNLEVERAGED})
 
 
@@ -147,13 +147,13 @@ class Execution:
     decision_bars
         Bar of decision of each order, shape (n_orders,).
     weights
-        Weights as the strategy gave them, one row an order, shape (n_orders, n_assets).
+        Weights as the strategy gave them, one row per order, shape (n_orders, n_assets).
     max_weight
         Cap on absolute weights; infinity for none.
     orders
         What is to be held from each execution on.
     path
-        What becomes of one unit of currency.
+        How one unit of currency develops.
     trips
         Where positions are closed.
     """
@@ -219,7 +219,7 @@ def execute(
     execution_lag: int,
     execution_price: str,
 ) -> Execution:
-    """Work out what is held from each execution on, and what becomes of it.
+    """Work out what is held from each execution on, and how its value develops.
 
     Parameters
     ----------
@@ -243,10 +243,10 @@ def execute(
 
     Notes
     -----
-    Weights of assets that are no members at the bar of decision are 0. Those of assets that are
-    none at the bar of execution are set aside, as where there is no price.
+    Weights of assets that are not members at the bar of decision become 0. Weights of assets that
+    are not members at the bar of execution are set aside, as they are where there is no price.
     """
-    # Numba takes a quarter of a second to import; who only reads names and settings is spared.
+    # Imported here: numba takes a quarter of a second, and names and settings do not need it.
     from backtest_batch.core.engine import kernels
 
     if execution_price not in panel.fields:
@@ -263,7 +263,7 @@ def execute(
     bars = bars[bars < panel.n_bars]
     last_bars, barred = _last_bars(close)[None], None
     if panel.members is not None:
-        # Where a weight is no number, it stays and is refused below.
+        # A weight that is not a number stays, and is refused below.
         barred = ~panel.members[decisions] & (weights != 0.0) & np.isfinite(weights)
         weights = kernel_input(np.where(barred, 0.0, weights))
         last_bars = _last_member_bars(panel.members, decisions[: len(bars)], bars, last_bars)
@@ -312,7 +312,7 @@ def _workspace(*shapes: tuple[int, ...]) -> list[FloatArray]:
     """Return empty arrays that lie in one block of memory.
 
     An allocator returns many small arrays to the system and asks for them again, page by page;
-    that takes longer than the simulation of a run. One block stays.
+    that takes longer than the simulation of a run. One block is kept.
     """
     sizes = [math.prod(shape) for shape in shapes]
     block = np.empty(sum(sizes))
@@ -336,10 +336,10 @@ def _last_bars(close: FloatArray) -> IntArray:
 def _last_member_bars(
     members: BoolArray, decisions: IntArray, bars: IntArray, last_bars: IntArray
 ) -> IntArray:
-    """Return the last bar on which what each order buys may be held, shape (n_orders, n_assets).
+    """Return the last bar on which each order's assets may be held, shape (n_orders, n_assets).
 
-    That is the end of the membership, or of the series; -1 for who is no member at the bar of
-    decision and of execution.
+    That is the end of the membership, or of the series; -1 for an asset that is not a member at
+    both the bar of decision and the bar of execution.
     """
     found = np.full((max(len(bars), 1), members.shape[1]), -1, dtype=np.int64)
     allowed = members[decisions] & members[bars]
@@ -403,9 +403,9 @@ class Totals:
 
 
 class Trips(NamedTuple):
-    """The round trips of one account: from 0, or a change of sign, to the next one of either.
+    """The round trips of one account: from 0, or a change of sign, to the next of either.
 
-    Positions that are open at the end are none.
+    Positions that are open at the end are not counted.
 
     Attributes
     ----------
@@ -446,7 +446,7 @@ class Simulation:
     ruined_bar
         Position in the panel of the bar on which equity fell to 0 or below; None without ruin.
     untradable_weights
-        How many weights other than 0 had no price to trade at, or were those of no member.
+        How many weights other than 0 had no price to trade at, or belonged to no member.
     scaled_decisions
         How many executed decisions a cap made smaller.
     trips
@@ -499,7 +499,7 @@ class Simulation:
     def target_weights(self) -> FloatArray:
         """Weights of the traded decisions after ``max_weight`` and the cap on gross exposure.
 
-        Shape (n_traded, n_assets). Weights that had no price to trade at stand here as they were
+        Shape (n_traded, n_assets). Weights that had no price to trade at are given as they were
         wanted.
         """
         cap = self._execution.max_weight
@@ -529,7 +529,7 @@ class Simulation:
         return self._per_bar(self.settings.cost_rate * traded)
 
     def trades(self) -> Trades:
-        """Work out the single trades."""
+        """Work out the individual trades."""
         orders, path = self._execution.orders, self._execution.path
         equity, traded, _ = self._events
         held = np.concatenate(([0.0], self._amounts))[: self._n_orders]
@@ -540,7 +540,7 @@ class Simulation:
         ended = np.flatnonzero(traded[self._n_orders :])
         sold = path.sale_assets[ended]
         bar = np.concatenate((orders.bars[order], path.sale_bars[ended]))
-        # Stable: on one bar, orders stand before what is sold at its close.
+        # Stable: on each bar, orders come before the sales at its close.
         sequence = np.argsort(bar, kind="stable")
         value = np.concatenate(
             (
@@ -569,7 +569,7 @@ class Simulation:
 
         Shape (3, n_events).
 
-        Computed again, which takes less time than to write it for every run of a batch.
+        Computed again when needed, which takes less time than writing it for every run of a batch.
         """
         events = self._execution.accounts([self.settings]).events
         first_sale = len(self._execution.orders.bars)
@@ -598,7 +598,7 @@ class Simulation:
         offsets = np.append(self._order_offsets, self.n_measured)
         amount = np.repeat(np.concatenate(([0.0], self._amounts)), np.diff(offsets, prepend=0))
         equity = self.equity
-        if self.ruined_bar is not None:  # what is left then may be exactly nothing
+        if self.ruined_bar is not None:  # equity may be exactly 0 on that bar
             equity = equity.copy()
             equity[-1] = np.nan
         return _read_only(amount / equity * units[: self.n_measured])
@@ -625,8 +625,8 @@ def simulate(
 ) -> Simulation:
     """Trade target weights under one set of conditions.
 
-    The result is bit for bit that of the same run within :func:`simulate_many`; parameters and
-    errors are the same too.
+    The result is bit for bit the same as for this run within :func:`simulate_many`, and so are the
+    parameters and errors.
     """
     return simulate_many(panel, decisions, weights, [settings], first_bar)[0]
 
@@ -640,7 +640,7 @@ def simulate_many(
 ) -> list[Simulation]:
     """Trade the same target weights under several sets of conditions.
 
-    Runs that differ in costs, rates, capital and exposure only share the work over assets.
+    Runs that differ only in costs, rates, capital and exposure share the work over assets.
 
     Parameters
     ----------
@@ -668,7 +668,7 @@ def simulate_many(
     DataError
         When a position cannot be priced on a bar on which it is to be traded.
     ValueError
-        When ``decisions`` or ``first_bar`` lie outside the panel or do not increase.
+        When ``decisions`` or ``first_bar`` lie outside the panel, or decisions do not increase.
     """
     first_bar = int(first_bar)
     decisions = _checked_decisions(panel, decisions, first_bar)

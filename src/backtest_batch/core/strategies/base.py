@@ -1,4 +1,4 @@
-"""What a strategy is: its protocol, the checks of its arguments, and of what it answers."""
+"""The protocol of a strategy, and the checks of its arguments and of the weights it returns."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -17,18 +17,18 @@ from backtest_batch.errors import DataError, StrategyError
 class Strategy(Protocol):
     """Turns prices into target weights.
 
-    Any class with this method is a strategy; nothing needs to be inherited. Two more members are
+    Any class with this method is a strategy; nothing needs to be inherited. Three more members are
     optional: ``fit(panel)``, which walk-forward calls on training bars only and which returns
     ``self``, ``warmup_bars``, the number of bars needed before the first meaningful weight
-    (an attribute or a property; 0 without it), and ``required_fields``, names of the fields of the
-    panel that it needs.
+    (an attribute or a property; 0 without it), and ``required_fields``, the names of the panel's
+    fields that the strategy needs.
     """
 
     def target_weights(self, panel: Panel, decisions: IntArray) -> FloatArray:
         """Return the weights wanted at each decision bar.
 
-        A DataFrame is taken by its labels: columns by symbol (those that it lacks have weight 0),
-        rows by the timestamps of the decisions.
+        A DataFrame is read by its labels: columns by symbol (missing symbols have weight 0), rows
+        by the timestamps of the decisions.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class Strategy(Protocol):
 
 
 def require(*faults: str | None) -> None:
-    """Raise ValueError with all the faults; None stands for none."""
+    """Raise ValueError with all the faults; None means no fault."""
     found = [fault for fault in faults if fault is not None]
     if found:
         raise ValueError(" ".join(found))
@@ -62,7 +62,7 @@ def invariant(holds: bool, text: str, **values: object) -> str | None:
     text
         The invariant as it would be written in code (``fast < slow``).
     **values
-        The arguments that it speaks of, by name.
+        The arguments that appear in it, by name.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str | None:
 
 
 def required_fields(strategy: Any) -> tuple[str, ...]:
-    """Return the names of the fields that a strategy, or its class, says that it needs.
+    """Return the names of the fields that a strategy, or its class, declares that it needs.
 
     Raises
     ------
@@ -120,14 +120,15 @@ SHOWN_LABELS = 5
 
 
 def target_weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArray:
-    """Ask a strategy for its weights; see :func:`as_weights` for what it may answer.
+    """Ask a strategy for its weights; see :func:`as_weights` for what it may return.
 
-    What it does to its prices and dates reaches nobody else. Without decisions it is not asked.
+    Changes that it makes to its prices and dates affect nothing else. Without decisions it is not
+    asked.
 
     Raises
     ------
     StrategyError
-        When it answers with something that is not weights.
+        When it returns something that is not weights.
     Exception
         Whatever the strategy raises.
     """
@@ -137,18 +138,18 @@ def target_weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> Flo
 
 
 def as_weights(answer: Any, panel: Panel, decisions: IntArray) -> FloatArray:
-    """Return what a strategy answered as an array of shape (n_decisions, n_assets).
+    """Return the answer of a strategy as an array of shape (n_decisions, n_assets).
 
-    Labels count: the columns of a DataFrame are taken by symbol, and symbols that it lacks have
-    weight 0; its rows are taken by timestamp, or stand for the decisions in order where their
-    labels are the positions of the bars. Without labels (an array, or a pandas RangeIndex) rows
-    and columns are taken in order. A Series is one decision by symbol, or one symbol by decision.
-    Whether the numbers are finite is checked where they are traded.
+    Labels count: the columns of a DataFrame are read by symbol, and missing symbols have weight 0;
+    its rows are read by timestamp, or are the decisions in order if their labels are the positions
+    of the bars. Without labels (an array, or a pandas RangeIndex) rows and columns are read in
+    order. A Series is one decision by symbol, or one symbol by decision. Whether the numbers are
+    finite is checked where they are traded.
 
     Raises
     ------
     StrategyError
-        When the answer is None, holds no real numbers, has labels that are unknown or stand
+        When the answer is None, does not hold real numbers, has labels that are unknown or occur
         twice, or has another shape.
     """
     if answer is None:
@@ -174,7 +175,7 @@ def _by_label(frame: pd.DataFrame, panel: Panel, decisions: IntArray) -> FloatAr
 
 
 def _frame(series: "pd.Series[Any]", panel: Panel, decisions: IntArray) -> Any:
-    """Return a Series as one row or one column; where it is neither, an array to refuse."""
+    """Return a Series as one row or one column; if it is neither, an array, which is refused."""
     if len(decisions) == 1 and _are_symbols(series.index, panel):
         return series.to_frame().T.set_axis(panel.index[decisions])
     if panel.n_assets == 1 and len(series) == len(decisions):

@@ -1,4 +1,4 @@
-"""Less of what moves more."""
+"""Hold less of assets that move more."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class InverseVolatility:
 
     An asset without ``window + 1`` prices gets 0, and so does one whose volatility is 0 (its price
     does not move, or grows by the same rate at every bar): no finite weight is inverse to it. When
-    that leaves no asset, the row is cash. Where the data has a universe, members alone are held.
+    that leaves no asset, the row is cash. Where the data has a universe, only members are held.
 
     Parameters
     ----------

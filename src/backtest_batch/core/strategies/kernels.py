@@ -1,8 +1,8 @@
 """The loops behind the signals, compiled.
 
-Sums run over the bars one after another, for each asset apart: their bits depend on nothing but
-their terms. ``values`` have shape (n_bars, n_assets), ``decisions`` are increasing positions of
-bars, and results have shape (n_decisions, n_assets).
+Sums run over the bars one after another, separately for each asset: their bits depend only on their
+terms. ``values`` have shape (n_bars, n_assets), ``decisions`` are increasing positions of bars, and
+results have shape (n_decisions, n_assets).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from backtest_batch.arrays import FloatArray, IntArray
 def window_means(values: FloatArray, decisions: IntArray, window: int) -> FloatArray:
     """Return the mean of each window, NaN where it is not full.
 
-    It is summed as the distance from the window's last value: exact where nothing moves.
+    It is summed as the distance from the window's last value, so a constant window is exact.
     """
     n_assets = values.shape[1]
     means = np.full((decisions.size, n_assets), np.nan)
@@ -57,7 +57,7 @@ def window_stds(
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def emas(values: FloatArray, decisions: IntArray, span: int) -> FloatArray:
-    """Return the exponential moving averages, NaN before ``span`` values and without a value."""
+    """Return the exponential moving averages, NaN before ``span`` values and at missing ones."""
     n_assets = values.shape[1]
     averages = np.full((decisions.size, n_assets), np.nan)
     step = 2.0 / (span + 1.0)

@@ -1,4 +1,4 @@
-"""Buy what has fallen below its average."""
+"""Buy assets that have fallen below their average."""
 
 from dataclasses import dataclass
 
@@ -20,18 +20,18 @@ from backtest_batch.core.strategies.signals import (
 
 @dataclass(frozen=True, kw_only=True)
 class MeanReversion:
-    r"""Hold what stands far from its own average price, in the direction of the average.
+    r"""Hold assets whose price is far from its own average, betting on a return to it.
 
     .. math:: z_t = \frac{P_t - \bar P_t}{s_t}
 
     with the mean and the standard deviation s (ddof 1) of the last ``window`` closes, this bar's
     included. Assets with ``z <= -entry_z`` are bought; with ``direction="long_short"`` those with
     ``z >= entry_z`` are sold short. All chosen assets of a bar have the same absolute weight, 1/n;
-    none chosen is cash. There is no memory: what is no longer that far away at a later decision is
-    no longer held.
+    if none is chosen, all is cash. There is no memory: an asset that is no longer that far away at
+    a later decision is no longer held.
 
     An asset with fewer than ``window`` closes, or whose closes in the window are all the same, is
-    not chosen, nor is one that is no member of the universe. ``|z|`` cannot exceed
+    not chosen, nor is one that is not a member of the universe. ``|z|`` cannot exceed
     ``(window - 1) / sqrt(window)`` (Thompson 1935), 4.2 for 20 bars and 0.7 for 2: with ``entry_z``
     above it the strategy never trades.
 

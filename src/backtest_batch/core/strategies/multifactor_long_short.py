@@ -1,4 +1,4 @@
-"""Buy the best and sell the worst by a bundle of factors."""
+"""Buy the best and sell short the worst assets by a combination of factors."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ class MultifactorLongShort:
     ----------
     factors
         Weights of the factors by name. One that is absent or 0 is left out: it needs no history
-        and does not count for ``warmup_bars``. A negative weight turns a factor round. Only the
+        and does not count for ``warmup_bars``. A negative weight reverses a factor. Only the
         proportions count.
     momentum_lookback, momentum_skip
         Bars; ``0 <= momentum_skip < momentum_lookback``. The skipped bars keep the reversal of the
@@ -109,7 +109,7 @@ class MultifactorLongShort:
                 gross_exposure=self.gross_exposure,
             ),
         )
-        # A copy of its own: changing the mapping that was passed changes no strategy.
+        # A copy: changing the mapping that was passed does not change the strategy.
         object.__setattr__(self, "factors", dict(self.factors))
 
     @property
@@ -157,7 +157,7 @@ class MultifactorLongShort:
     def _legs(self, score: FloatArray, ranked: BoolArray) -> tuple[BoolArray, BoolArray, IntArray]:
         """Return the members of both legs and their number in each row, shape (n_rows, 1)."""
         count = np.count_nonzero(ranked, axis=1)[:, None]
-        # 0.3 * 10 is 3.0000000000000004 and 0.29 * 100 is 28.999999999999996: both are meant whole.
+        # 0.3 * 10 is 3.0000000000000004 and 0.29 * 100 is 28.999999999999996; 3 and 29 are meant.
         share = np.floor(self.quantile * count + 1e-9).astype(np.int64)
         size = np.minimum(np.maximum(share, 1), count // 2)
         best = np.max(score, axis=1, initial=-np.inf, where=ranked)[:, None]

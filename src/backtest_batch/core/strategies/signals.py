@@ -1,4 +1,4 @@
-"""Signals that use no later bar, computed at the decision bars only, and weights made of them."""
+"""Signals that use no later bar, computed at decision bars only, and weights made from them."""
 
 from typing import Literal
 
@@ -35,7 +35,7 @@ def checked_decisions(decisions: npt.ArrayLike, n_bars: int) -> IntArray:
 
 
 def at(values: FloatArray, decisions: npt.ArrayLike, lag: int = 0) -> FloatArray:
-    """Return the values ``lag`` bars before each decision; NaN where that is before the first."""
+    """Return the values ``lag`` bars before each decision; NaN if that is before the first bar."""
     positions = checked_decisions(decisions, len(values)) - lag
     found = values[np.maximum(positions, 0)]
     found[positions < 0] = np.nan
@@ -45,8 +45,8 @@ def at(values: FloatArray, decisions: npt.ArrayLike, lag: int = 0) -> FloatArray
 def sma(values: FloatArray, decisions: npt.ArrayLike, window: int) -> FloatArray:
     """Return the mean of the last ``window`` values, this bar's included.
 
-    It is summed as the distance from the last value, so that the average of a series that stands
-    still is exactly that value.
+    It is summed as the distance from the last value, so that the average of a constant series is
+    exactly its value.
     """
     from backtest_batch.core.strategies import kernels
 
@@ -93,7 +93,7 @@ def simple_return(
 def volatility(prices: FloatArray, decisions: npt.ArrayLike, window: int) -> FloatArray:
     """Return the standard deviation (ddof 1) of the last ``window`` simple returns, per bar.
 
-    It needs ``window + 1`` prices. Dispersion that is rounding (constant growth) is exactly 0.
+    It needs ``window + 1`` prices. Dispersion from rounding alone (constant growth) is exactly 0.
     """
     positions = checked_decisions(decisions, len(prices))
     returns = np.full_like(prices, np.nan)
@@ -133,7 +133,7 @@ def row_sums(values: FloatArray) -> FloatArray:
 
 
 def _read_only(values: FloatArray) -> FloatArray:
-    # Numba compiles read-only and writeable arrays apart; a panel's are read-only.
+    # Numba compiles separately for read-only and writeable arrays; a panel's are read-only.
     view = np.ascontiguousarray(values, dtype=np.float64).view()
     view.flags.writeable = False
     return view

@@ -1,4 +1,4 @@
-"""Hold what is rising: a moving-average crossover."""
+"""Hold rising assets: a moving-average crossover."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,10 +15,11 @@ AVERAGES = {"ema": ema, "sma": sma}
 class TrendBaseline:
     """Hold the assets whose fast moving average is above their slow one.
 
-    Equal weight among the rising: with n assets rising at a bar each gets 1/n, so that the book is
-    fully invested while anything rises; none rising is cash. With ``direction="long_short"`` the
-    falling (fast below slow) are sold short with the same absolute weight, 1/n with n counting the
-    rising and the falling. Averages that are equal are neither.
+    Rising assets have equal weights: with n assets rising at a bar, each gets 1/n, so that the book
+    is fully invested while anything rises; if none rises, all is cash. With
+    ``direction="long_short"``, falling assets (fast below slow) are sold short with the same
+    absolute weight, 1/n with n counting the rising and the falling. Assets whose averages are equal
+    are neither.
 
     The averages are of closes: ``sma`` the mean of the last ``fast`` or ``slow`` of them, this
     bar's included; ``ema`` the recursion ``e += 2 / (span + 1) * (close - e)`` that starts at the
