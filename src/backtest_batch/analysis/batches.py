@@ -24,7 +24,7 @@ _NUMBERS = {2: "two", 3: "three"}
 
 
 def agree(one: FloatArray, other: FloatArray) -> BoolArray:
-    """Return which values are the same result; two missing values are.
+    """Return which values are the same result; two missing values count as the same.
 
     Parameters
     ----------

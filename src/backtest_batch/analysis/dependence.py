@@ -39,7 +39,7 @@ def parameter_sensitivity(
     DataFrame of shape (n_values * n_metrics, 9)
         Long form: parameter (in axis order), value (typed, ascending), metric, count (runs that
         have the metric), mean, std (ddof 1; NaN below two runs), min, max, best (whether the best
-        run has this value). The same bit for bit, whatever the order of the runs.
+        run has this value). Equal bit for bit, whatever the order of the runs.
     """
     finished = table.sorted_finished()
     if metrics is None:
@@ -79,7 +79,7 @@ def _of_parameter(
 
 
 MAX_COLUMNS = 500
-"""Largest number of columns of an unbalanced design; solving it takes time cubic in them."""
+"""Largest number of columns of an unbalanced design: the time to solve it grows as the cube."""
 
 ROWS_AT_ONCE = 4096
 """Rows of the design matrix that are in memory at a time."""

@@ -506,7 +506,7 @@ def _cover(returns: FloatArray) -> _Coverage:
         low=np.full(n_runs, np.inf),
         high=np.full(n_runs, -np.inf),
     )
-    # A few runs at a time, in the order in which they are stored in the mapped file of returns.
+    # A few runs at a time: the file that returns are mapped from stores them run by run.
     step = max(1, _VALUES_AT_ONCE // max(1, n_bars))
     for left in range(0, n_runs if n_bars else 0, step):
         part = slice(left, left + step)

@@ -79,7 +79,7 @@ class SelectionEvidence:
     moments
         Their moments; every std is positive.
     n_bars, n_trials
-        T, and N as counted by the settings.
+        T, and N counted as the settings say.
     ability
         Reality check, SPA and StepM; None where there is no selection.
     validation
@@ -229,7 +229,7 @@ def select(
         )
     return SelectionEvidence(
         names=names,
-        # The resampled means are by far the largest part, and no longer needed.
+        # The resampled means are by far the largest part, and are no longer needed.
         moments=replace(moments, deviations=np.empty((0, len(names)))),
         n_bars=n_bars,
         n_trials=n_trials,

@@ -259,7 +259,7 @@ def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
     Parameters
     ----------
     runs
-        The runs to choose among.
+        The runs that were chosen among.
     curve
         Their stitched returns.
     """

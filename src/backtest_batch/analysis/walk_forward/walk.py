@@ -222,7 +222,7 @@ class ScenarioWalk:
     Attributes
     ----------
     runs
-        The runs to choose among.
+        The runs that were chosen among.
     settings
         How the bars were split.
     plan
