@@ -334,7 +334,7 @@ def summarise(
     list of dict
         For each scenario ``scenario``, ``method``, ``ranking``, ``n_runs``, ``n_splits``,
         ``test_start``, ``test_end``, ``n_test_bars``, then the figures of the stitched curve (where
-        there are several paths, of the median one by Sharpe ratio):
+        there are several paths, of the one with the median t-statistic):
 
         - ``t_statistic`` of the out-of-sample returns over the risk-free rate, ``metrics``, and
           ``sharpe_ci`` (low, high, level) of the annualised Sharpe ratio;
