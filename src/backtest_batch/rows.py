@@ -1,9 +1,9 @@
 """Arrays of bars on disk, such as the net returns of every run of a batch: one row per run.
 
-A row holds the values on the bars of the run's data, NaN where there is none, followed by a mark: a
-number derived from the row and its key. A row is complete and belongs to the key exactly if its
-mark is right. That excludes rows that were never written, were half written when a process or the
-machine died, or belong to other data or code.
+A row holds the values on the bars of the run's data (NaN where there is no value), followed by a
+mark: a number derived from the row and its key. A row is complete and belongs to the key exactly if
+its mark is right. That excludes rows that were never written, rows half written when a process or
+the machine died, and rows that belong to other data or code.
 """
 
 import os
@@ -45,11 +45,11 @@ class RowWriter:
         Parameters
         ----------
         row
-            Its number.
+            Number of the row.
         key
             The run key, or the key of a benchmark.
         first_bar
-            The bar of the first of ``values``.
+            The bar of the first value.
         values
             Shape (n,).
         """
@@ -65,7 +65,7 @@ class RowWriter:
 
 def mark(values: FloatArray, key: str) -> float:
     """Return the number at the end of a row with these values."""
-    # Above 2**32: a row of zeros is never right.
+    # At least 2**32, so that a row of zeros is never right.
     return float(zlib.crc32(values.tobytes(), zlib.crc32(key.encode())) | 1 << 32)
 
 
@@ -85,12 +85,12 @@ def is_whole(row: FloatArray, key: str) -> bool:
 
 
 def are_written(rows: FloatArray, wanted: Sequence[int]) -> bool:
-    """Return whether all wanted rows were written; unlike :func:`is_whole` it reads only marks."""
+    """Return whether all wanted rows were written; unlike :func:`is_whole`, reads only marks."""
     return bool((rows[:, -1][list(wanted)] >= 1 << 32).all())
 
 
 def copy_rows(source: Path, target: Path, rows: Iterable[tuple[int, str]], row_bars: int) -> None:
-    """Copy those of some rows (number and key) that are complete from one file to another."""
+    """Copy the given rows (number and key) from one file to another, except incomplete ones."""
     wanted = list(rows)
     if not wanted or not source.exists():
         return

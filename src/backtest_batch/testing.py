@@ -26,7 +26,7 @@ _LEVELS = {"open": 1.0, "high": 1.01, "low": 0.99, "close": 1.0}
 
 
 class StrategyContract:
-    """What every strategy must do; inherit it and override :meth:`make_strategy`.
+    """The tests that every strategy must pass; inherit it and override :meth:`make_strategy`.
 
     The weights at a bar depend on prices up to that bar and on nothing else: not on later prices,
     not on the other decisions asked for, not on earlier calls. They are finite and have the right
@@ -36,11 +36,11 @@ class StrategyContract:
     Attributes
     ----------
     n_bars
-        Bars of the market, beyond the ``warmup_bars`` that the strategy declares.
+        Bars of the market, in addition to the ``warmup_bars`` that the strategy declares.
     n_decisions
-        Decisions asked for, spread evenly over the market.
+        Number of decisions asked for, spread evenly over the market.
     tolerance
-        Largest difference between weights that must be the same. 0 is bit for bit.
+        Largest difference allowed between weights that must be the same; 0 means bit for bit.
     """
 
     n_bars: int = 400
@@ -80,7 +80,7 @@ class StrategyContract:
         )
 
     def test_it_trades(self) -> None:
-        """Some weight is not 0: if the strategy stays in cash, the other tests show nothing."""
+        """At least one weight is not 0: if the strategy stays in cash, other tests show nothing."""
         panel, decisions = self._case()
         weights = _weights(self.make_strategy(), panel, decisions)
         assert np.any(weights != 0.0), (
@@ -94,7 +94,7 @@ class StrategyContract:
         self._assert_causal(self.make_strategy, panel, self._cuts(decisions), decisions)
 
     def test_other_decisions_do_not_matter(self) -> None:
-        """A decision asked for alone, or as the first of many, has the same weights."""
+        """A decision has the same weights alone, as the first of many, or among all."""
         panel, decisions = self._case()
         whole = _weights(self.make_strategy(), panel, decisions)
         for cut in self._cuts(decisions):
@@ -127,7 +127,7 @@ class StrategyContract:
             assert same, f"the strategy changed the feature '{name}' of the panel"
 
     def test_warmup_bars_is_a_count(self) -> None:
-        """``warmup_bars``, where there is one, is an integer and not negative."""
+        """``warmup_bars``, if there is one, is an integer and not negative."""
         found = getattr(self.make_strategy(), "warmup_bars", 0)
         right = isinstance(found, Integral) and not isinstance(found, bool) and int(found) >= 0
         assert right, f"`warmup_bars` must be an int >= 0, but got {found!r}"
@@ -180,7 +180,7 @@ class StrategyContract:
     def _difference(
         self, expected: FloatArray, found: FloatArray, decisions: IntArray, panel: Panel
     ) -> str:
-        """Return where two arrays of weights differ first, in words; empty when they do not."""
+        """Say where two arrays of weights first differ; empty when they do not."""
         same = np.isclose(found, expected, rtol=0.0, atol=self.tolerance, equal_nan=True)
         if np.all(same):
             return ""
@@ -226,7 +226,7 @@ def _with_another_future(panel: Panel, cut: int) -> Panel:
     """Return the panel with other prices after bar ``cut``, and the same ones up to it.
 
     Series that had not started start at once; the first of several assets ends at the cut. Further
-    fields, features and members differ after it, too.
+    fields, features and members also differ after it.
     """
     numbers = np.random.default_rng(cut)
     past = panel.fields["close"][: cut + 1]

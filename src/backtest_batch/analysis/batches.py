@@ -1,4 +1,4 @@
-"""Runs of several batches side by side: joined, counted once, and how their batches differ."""
+"""Runs of several batches: joined in one table, without repeats, and how the batches differ."""
 
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -11,20 +11,20 @@ from backtest_batch.arrays import BoolArray, FloatArray
 from backtest_batch.core.engine.metrics import result_names
 
 TOLERANCE = 1e-9
-"""Relative difference that another machine or other packages may cause."""
+"""Relative difference that may come from another machine or other package versions."""
 
 NEAR_ZERO = 1e-12
-"""Below it, a metric whose exact value is zero differs by rounding alone."""
+"""Metrics whose exact value is zero may differ by this much through rounding alone."""
 
 _KEYS_SHOWN = 3
 _KEY_LENGTH = 12
-"""Characters of a run key that tell runs apart."""
+"""Number of characters of a run key that are enough to tell runs apart."""
 
 _NUMBERS = {2: "two", 3: "three"}
 
 
 def agree(one: FloatArray, other: FloatArray) -> BoolArray:
-    """Return which values are the same result; what both lack is.
+    """Return which values are the same result; two missing values count as the same.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def agree(one: FloatArray, other: FloatArray) -> BoolArray:
 
 
 def differing_results(table: RunTable) -> list[str]:
-    """Return one sentence for each run key of which FINISHED runs have other results.
+    """Return one sentence for each run key whose FINISHED runs have different results.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def differing_results(table: RunTable) -> list[str]:
 
 
 def _differing(table: RunTable, rows: pd.Index) -> tuple[str, list[float]]:
-    """Return a metric in which runs differ, the Sharpe ratio if it does, and their values."""
+    """Return a metric in which runs differ (the Sharpe ratio if it differs), and its values."""
     names = result_names(table.metrics.columns)
     values = table.metrics.loc[rows, names].to_numpy(dtype=np.float64)
     same: BoolArray = np.all(agree(values, values[:1]), axis=0)
@@ -81,7 +81,7 @@ def _differing(table: RunTable, rows: pd.Index) -> tuple[str, list[float]]:
 
 
 def _told_apart(values: Sequence[float]) -> list[str]:
-    """Return numbers with as few digits as tell them apart, at least three."""
+    """Return numbers as text with the fewest digits that tell them apart, at least three."""
     texts = [repr(value) for value in values]
     for digits in range(3, 17):
         short = ["undefined" if np.isnan(value) else f"{value:.{digits}g}" for value in values]
@@ -91,14 +91,14 @@ def _told_apart(values: Sequence[float]) -> list[str]:
 
 
 def join_tables(tables: Sequence[RunTable]) -> RunTable:
-    """Put the runs of several tables below each other.
+    """Join the runs of several tables into one, one table below the other.
 
     Parameters
     ----------
     tables
-        At least one. A parameter that a table lacks is null there: give each table the values of
-        the parameters that others swept where they are known. A parameter that is a scenario axis
-        of one table is one of all.
+        At least one table. A parameter that a table lacks becomes null there, so give each table
+        the values of the parameters that others swept, where known. A scenario axis of one table
+        is a scenario axis of all.
 
     Returns
     -------
@@ -134,22 +134,22 @@ def join_tables(tables: Sequence[RunTable]) -> RunTable:
 
 
 def without_repeats(table: RunTable, *, own: int = 0) -> tuple[RunTable, pd.DataFrame]:
-    """Keep one run of each run key, and of each result where one key has several.
+    """Keep one run per run key, or one per result where the runs of a key have several results.
 
     Parameters
     ----------
     table
-        The runs, with the column ``run_key``. Without it, or where a key is missing, nothing is
-        known to repeat.
+        The runs, with the column ``run_key``. Without it, or where a key is missing, no run is
+        taken for a repeat.
     own
-        So many runs at the beginning stay, whatever the others are.
+        Number of runs at the beginning of the table that are always kept.
 
     Returns
     -------
     tuple
         The table with the first FINISHED run of each key and result (the first run where none
-        finished), in its order; and one row per run left out: run_id, batch_id, kept_run_id,
-        kept_batch_id.
+        finished), in its original order; and a frame with one row per run left out: run_id,
+        batch_id, kept_run_id, kept_batch_id.
     """
     columns = ["run_id", "batch_id", "kept_run_id", "kept_batch_id"]
     if "run_key" not in table.runs:
@@ -174,7 +174,7 @@ def without_repeats(table: RunTable, *, own: int = 0) -> tuple[RunTable, pd.Data
 
 
 def _repeats(table: RunTable, positions: Sequence[int], own: int) -> dict[int, int]:
-    """Return which of the runs of one key are left out, and the run that is kept for each."""
+    """Map each run of one key that is left out to the run that is kept in its place."""
     finished = [position for position in positions if table.finished[position]]
     first = positions[0] if positions[0] < own or not finished else finished[0]
     distinct, left_out = [first], {}
@@ -190,42 +190,42 @@ def _repeats(table: RunTable, positions: Sequence[int], own: int) -> dict[int, i
 
 
 def _is_repeated(table: RunTable, first: int, second: int) -> bool:
-    """Return whether a run adds nothing to the one of its key that is kept."""
+    """Return whether a run adds nothing to a kept run with the same key."""
     if not (table.finished[first] and table.finished[second]):
         return True
     one, other = table.result_values[first], table.result_values[second]
-    # Nearly all repeats are equal to the last bit, and there may be thousands.
+    # Faster: nearly all repeats are equal to the last bit, and there may be thousands.
     return one.tobytes() == other.tobytes() or bool(agree(one, other).all())
 
 
 _VALUES_SHOWN = 6
 
 _FINGERPRINT = 12
-"""Characters of a fingerprint that tell batches apart."""
+"""Number of characters of a fingerprint that are enough to tell batches apart."""
 
 
 def batch_differences(table: RunTable, facts: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return in what the batches of a table differ: data, code, swept and configured values.
+    """Return how the batches of a table differ: data, code, swept and configured values.
 
     Parameters
     ----------
     table
-        The runs. Fingerprints and the commit are compared where it has them, and every parameter.
+        The runs. Every parameter is compared, and fingerprints and the commit where present.
     facts
-        Further facts of the batches (versions, ...): the column ``batch_id`` and one a fact.
-        Batches without a row are not compared in these.
+        Further facts of the batches (versions, ...): the column ``batch_id`` and one column per
+        fact. Batches without a row are not compared in these facts.
 
     Returns
     -------
     DataFrame of shape (n_differing, 1 + n_batches)
-        See :func:`differences`, with missing values where a fact is not known of a batch; empty
+        See :func:`differences`. Values are missing where a fact of a batch is not known; empty
         with fewer than two batches.
     """
     if not table.several_batches:
         return pd.DataFrame(columns=["fact"])
     runs = table.runs
     names = ("data_fingerprint", "code_fingerprint", "git_commit")
-    # What is not known of some run cannot be told to differ.
+    # If a fact is not known for every run, whether it differs cannot be told.
     known = [name for name in names if name in runs and (runs[name].fillna("") != "").all()]
     marks = {name: runs[name].astype(str).str[:_FINGERPRINT] for name in known}
     labels = {name: f"param.{name}" if name in marks else name for name in table.params.columns}
@@ -243,7 +243,7 @@ def _market_first(name: Hashable) -> int:
 
 
 def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
-    """Return in which facts batches differ, because unlike things are hard to compare.
+    """Return the facts in which batches differ, because unlike things are hard to compare.
 
     Parameters
     ----------
@@ -257,8 +257,8 @@ def differences(facts: pd.DataFrame, *, by: str = "batch_id") -> pd.DataFrame:
     -------
     DataFrame of shape (n_differing, 1 + n_batches)
         fact, then one column per batch (in order of appearance) with its distinct values in
-        ascending order, joined by commas (of more than six the first, the last and their number);
-        only facts whose values are not the same in all batches.
+        ascending order, joined by commas (with more than six values, the first, the last and their
+        number); only facts whose values are not the same in all batches.
     """
     batches = list(dict.fromkeys(facts[by]))
     rows = []

@@ -1,7 +1,7 @@
-"""What a batch comes to: ranking, sensitivity and the verdict on skill or luck.
+"""The comparison of a batch's runs: ranking, sensitivity and the verdict on skill or luck.
 
-From a table of runs and, where there are any, their returns. The same for a sweep that just
-ended and for runs that were read back from the store.
+It is computed from a table of runs and, if there are any, their returns, in the same way for a
+sweep that just ended and for runs read back from the store.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,23 +52,23 @@ class ReturnsOfRuns:
     decisions
         What the researcher chose in each run, equal text for equal choices, shape (n_runs,).
     risk_free
-        Risk-free return a bar of each run, shape (n_runs,).
+        Risk-free return per bar of each run, shape (n_runs,).
     periods_per_year
-        Bars a year.
+        Bars per year.
     session_end
-        Where the market's days end, ``HH:MM``; None is midnight.
+        Time at which the market's days end, ``HH:MM``; None is midnight.
     calendars
         Which bars each calendar has, shape (n_calendars, n_bars); empty where all data have all
         bars.
     calendar_of
         Row of ``calendars`` that belongs to each run of the table, shape (n_runs,), or empty.
     earlier_decisions
-        By run: decisions that earlier batches of the experiment tried on its data. Shape
-        (n_runs,), or empty where nothing is known of them.
+        For each run, the decisions that earlier batches of the experiment tried on its data.
+        Shape (n_runs,), or empty where nothing is known of them.
     judged_apart
-        Keys of the data and dates that are conditions here.
+        Keys of the data and dates that count as conditions here.
     bars_a_year
-        Bars a year of each run's data, shape (n_runs,); empty where all have the same.
+        Bars per year of each run's data, shape (n_runs,); empty where all have the same.
     """
 
     index: pd.DatetimeIndex
@@ -99,7 +99,7 @@ class Conclusion:
     sensitivity, importance
         What the swept parameters do to the metrics.
     differences
-        In what the batches differ, where there are several; see :func:`.batch_differences`.
+        How the batches differ, where there are several; see :func:`.batch_differences`.
     assessment
         Skill or luck; None where there are no returns to judge by.
     skill
@@ -154,19 +154,19 @@ def conclude(
     table
         The runs.
     ranking
-        What is better.
+        How runs are ranked.
     returns
-        Their returns; without them there is no verdict. When they are fewer than the runs, they
-        belong to the first of them, and only these are judged.
+        Their returns; without them there is no verdict. When there are fewer than the table has
+        runs, they belong to the first runs, and only these are judged.
     settings
         How the statistics are computed.
     notes
-        Sentences to put before those of the comparison.
+        Sentences to put before the notes of the comparison.
     facts
         Facts of the batches that the table does not hold; see :func:`.batch_differences`.
     walk_forward_t
         By run_id of the batch: t-statistic of the mean of the stitched out-of-sample returns of
-        the walk-forward that it took part in.
+        the walk-forward in which the run took part.
     """
     table = with_neighbourhood(table)
     ranked = rank_runs(table, ranking)
@@ -209,7 +209,7 @@ def _trials(
     returns: ReturnsOfRuns,
     walk_forward_t: Mapping[str, float],
 ) -> Trials:
-    """Return the runs of a table as the statistics take them."""
+    """Return the runs of a table in the form that the statistics need."""
     scenarios = table.scenario.tolist()
     ranks = ranked["rank"].reindex(table.runs.index).tolist()
     ruined = table.runs["ruined"].tolist() if "ruined" in table.runs else [False] * len(table)
@@ -270,7 +270,7 @@ def _by_scenario(
 
 
 def _distinct_ids(table: RunTable) -> list[str]:
-    """Return a name for each run that is unique also among several batches."""
+    """Return a name for each run that is unique even among several batches."""
     names = table.runs["run_id"].astype(str).tolist()
     if not table.several_batches:
         return names

@@ -1,4 +1,4 @@
-"""How metrics depend on swept parameters: each alone, its share of the variance, its effect.
+"""How metrics depend on each swept parameter: distribution, share of the variance, effect.
 
 Parameters that make no difference, and best values at the edge of a grid, are named here too.
 """
@@ -27,7 +27,7 @@ def parameter_sensitivity(
     Parameters
     ----------
     table
-        The runs; FINISHED ones count, whether ranked or not.
+        The runs; only FINISHED ones count, whether ranked or not.
     best
         Index label of the run whose values are marked, such as the first of
         :func:`.rank_runs`; None marks none.
@@ -39,7 +39,7 @@ def parameter_sensitivity(
     DataFrame of shape (n_values * n_metrics, 9)
         Long form: parameter (in axis order), value (typed, ascending), metric, count (runs that
         have the metric), mean, std (ddof 1; NaN below two runs), min, max, best (whether the best
-        run has this value). The same bits in whatever order the runs come.
+        run has this value). Equal bit for bit, whatever the order of the runs.
     """
     finished = table.sorted_finished()
     if metrics is None:
@@ -63,7 +63,7 @@ def parameter_sensitivity(
 def _of_parameter(
     name: str, levels: Levels, metrics: pd.DataFrame, best_row: int | None
 ) -> pd.DataFrame:
-    """Return the rows of one parameter: levels, and within them metrics."""
+    """Return the rows of one parameter: by level, then by metric."""
     groups = metrics.groupby(levels.codes)
     n_levels, n_metrics = len(levels.values), metrics.shape[1]
     best_code = None if best_row is None else levels.codes[best_row]
@@ -79,10 +79,10 @@ def _of_parameter(
 
 
 MAX_COLUMNS = 500
-"""Most columns of an unbalanced design: the time to solve it grows with their third power."""
+"""Largest number of columns of an unbalanced design: the time to solve it grows as the cube."""
 
 ROWS_AT_ONCE = 4096
-"""Rows of the design matrix that are held at a time."""
+"""Rows of the design matrix that are in memory at a time."""
 
 SATURATED = "no two runs share a value, so it explains everything"
 CONFOUNDED = "it only varies together with other parameters"
@@ -101,7 +101,7 @@ class Factor:
     name
         Name of the parameter.
     codes
-        Level of each run, shape (n_runs,), every level from 0 to n_levels - 1 occurs.
+        Level of each run, shape (n_runs,); every level from 0 to n_levels - 1 occurs.
     n_levels
         Number of levels.
     """
@@ -118,12 +118,12 @@ class Term:
     factors: tuple[Factor, ...]
 
     def contains(self, other: "Term") -> bool:
-        """Whether every factor of another term is one of this."""
+        """Whether every factor of another term is also a factor of this one."""
         return set(other.factors) <= set(self.factors)
 
     @property
     def n_columns(self) -> int:
-        """Columns of the term in a design matrix with a full grid."""
+        """Number of columns of the term in the design matrix of a full grid."""
         return int(np.prod([factor.n_levels - 1 for factor in self.factors]))
 
 
@@ -136,7 +136,7 @@ class Explained:
     sums
         Sum of squares for each metric, shape (n_metrics,); None where it was not computed.
     degrees_of_freedom
-        Dimensions that the term adds.
+        Number of dimensions that the term adds.
     note
         Why there is no value, or how far it can be trusted.
     """
@@ -147,7 +147,7 @@ class Explained:
 
 
 def is_balanced(factors: Sequence[Factor], n_runs: int) -> bool:
-    """Return whether the runs are a full grid with equally many runs in each cell.
+    """Return whether the runs are a full grid with the same number of runs in each cell.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def is_balanced(factors: Sequence[Factor], n_runs: int) -> bool:
 def balanced_sums_of_squares(terms: Sequence[Term], centred: FloatArray) -> list[Explained]:
     """Return the classical sums of squares of a balanced full grid.
 
-    ``SS_A = sum_i n_i mean_i^2`` over the levels of A; ``SS_AB`` likewise over the cells, less
+    ``SS_A = sum_i n_i mean_i^2`` over the levels of A; ``SS_AB`` likewise over the cells, minus
     SS_A and SS_B.
 
     Parameters
@@ -176,7 +176,7 @@ def balanced_sums_of_squares(terms: Sequence[Term], centred: FloatArray) -> list
     terms
         Main effects first, then interactions of two of them.
     centred
-        Metrics less their means, shape (n_runs, n_metrics).
+        Metrics minus their means, shape (n_runs, n_metrics).
     """
     between = {}
     explained = []
@@ -199,22 +199,22 @@ def type_two_sums_of_squares(terms: Sequence[Term], centred: FloatArray) -> list
     """Return the Type II sums of squares of any design.
 
     ``SS_T = SS(model with T and all terms that do not contain T) - SS(the same without T)``, where
-    SS is what least squares explains. Factors are effect-coded; columns that empty cells make
-    dependent are handled by the pseudo-inverse, and a term adds as many degrees of freedom as it
-    adds to the rank.
+    SS is the sum of squares that least squares explains. Factors are effect-coded; columns that
+    become dependent because of empty cells are handled by the pseudo-inverse, and a term has as
+    many degrees of freedom as it adds to the rank.
 
     Parameters
     ----------
     terms
         Main effects first, then interactions of two of them.
     centred
-        Metrics less their means, shape (n_runs, n_metrics).
+        Metrics minus their means, shape (n_runs, n_metrics).
 
     Returns
     -------
     list of Explained
-        In the order of the terms. Without pairs where the columns would be more than
-        :data:`MAX_COLUMNS`, without anything where the main effects alone would be.
+        In the order of the terms. Interactions have no value when there would be more than
+        :data:`MAX_COLUMNS` columns; no term has one when the main effects alone have more.
     """
     used = list(terms)
     if sum(term.n_columns for term in used) > MAX_COLUMNS:
@@ -256,7 +256,7 @@ def _saturation(term: Term, n_runs: int) -> str:
 
 
 def _normal_equations(terms: Sequence[Term], centred: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return X'X and X'y of the centred design matrix, which is never held whole."""
+    """Return X'X and X'y of the centred design matrix, which is never in memory as a whole."""
     n_runs, n_metrics = centred.shape
     n_columns = sum(term.n_columns for term in terms)
     gram = np.zeros((n_columns, n_columns))
@@ -284,7 +284,7 @@ def _coded(term: Term, rows: slice) -> FloatArray:
 
 
 def _explained(gram: FloatArray, products: FloatArray, columns: IntArray) -> tuple[FloatArray, int]:
-    """Return the sum of squares that some columns explain, for each metric, and their rank."""
+    """Return the sum of squares that some columns explain, per metric, and their rank."""
     if len(columns) == 0:
         return np.zeros(products.shape[1]), 0
     square, right = gram[np.ix_(columns, columns)], products[columns]
@@ -315,20 +315,20 @@ DECIMALS = 10
 
 
 def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the share of each metric's variance that goes with each parameter and each pair.
+    """Return the share of each metric's variance that each parameter and each pair explains.
 
     ``eta_squared = SS_term / SS_total`` (Fisher 1925; Cohen 1973). Every parameter is a factor
-    whose values are categories, numbers too, so that a hump counts as much as a slope. Where the
-    runs are a full grid with equally many runs in each cell, the sums of squares are the classical
-    ones: they are orthogonal, and together with the interactions of three and more parameters they
-    sum to 1. Elsewhere (failed runs, missing metrics, lists of runs) they are of Type II (Yates
-    1934): what a term explains beyond all terms that do not contain it, among the main effects and
-    the pairwise interactions; these do not sum to 1.
+    whose values are categories, even if they are numbers, so that a hump counts as much as a slope.
+    Where the runs are a full grid with the same number of runs in each cell, the sums of squares
+    are the classical ones: they are orthogonal, and the shares sum to 1 together with those of the
+    interactions of three and more parameters. Elsewhere (failed runs, missing metrics, lists of
+    runs) they are of Type II (Yates 1934): what a term explains beyond all terms that do not
+    contain it, among the main effects and the pairwise interactions; these shares do not sum to 1.
 
     Parameters
     ----------
     table
-        The runs; FINISHED ones that have the metric count.
+        The runs; only FINISHED ones that have the metric count.
     metrics
         Metrics to explain; by default every result metric of the table.
 
@@ -338,14 +338,14 @@ def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) 
         One row per metric and term, most important first within a metric: metric; term (``fast`` or
         ``fast x slow``); parameters (their names, a tuple of one or two); eta_squared in [0, 1],
         NaN where it is not defined; degrees_of_freedom; design (``balanced``, ``type II`` or
-        empty); note (why it is not defined, or how far it can be trusted).
+        empty); note (why eta_squared is not defined, or how far it can be trusted).
     """
     finished = table.sorted_finished()
     names = result_metric_names(finished.metrics.columns) if metrics is None else list(metrics)
     values = finished.metrics.reindex(columns=names)
     present = values.notna().to_numpy(dtype=np.bool_)
     rows: list[dict[str, object]] = []
-    # Metrics that the same runs have share one design.
+    # Metrics that are present in the same runs share one design.
     groups: dict[bytes, list[int]] = {}
     for position in range(len(names)):
         groups.setdefault(present[:, position].tobytes(), []).append(position)
@@ -453,24 +453,24 @@ UNKNOWN = "cannot be told"
 
 
 def effect_of_parameters(table: RunTable) -> pd.DataFrame:
-    """Say of each swept parameter whether its values change any result.
+    """Say for each swept parameter whether its values change any result.
 
     Runs of one batch that are equal in all other swept parameters are compared, bit for bit in
     every result metric, between consecutive values of the parameter. An incomplete grid offers
-    fewer comparisons; without any, nothing can be told.
+    fewer comparisons; without any, the effect cannot be told.
 
     Parameters
     ----------
     table
-        The runs; FINISHED ones with at least one result metric count.
+        The runs; only FINISHED ones with at least one result metric count.
 
     Returns
     -------
     DataFrame of shape (n_params, 5)
         parameter; effect (``changes results``, ``changes nothing``, ``cannot be told``);
         comparisons (pairs of runs); equal_values (pairs of consecutive values between which no
-        comparison differs, as a tuple of tuples); message (what to tell people, empty when every
-        value matters).
+        comparison differs, as a tuple of tuples); message (a sentence for the reader, empty when
+        every value matters).
     """
     names = [name for name in result_metric_names(table.metrics.columns) if name != NEIGHBOURHOOD]
     measured = table.metrics[names].notna().any(axis=1).to_numpy(dtype=np.bool_)
@@ -493,11 +493,11 @@ def warnings_about_parameters(effects: pd.DataFrame) -> list[str]:
 
 
 def _fingerprints(metrics: pd.DataFrame) -> IntArray:
-    """Return a number for each row, alike for rows that are equal bit for bit (NaN equals NaN)."""
+    """Return a number for each row, equal for rows equal bit for bit (NaN equals NaN)."""
     values = metrics.to_numpy(dtype=np.float64)
     if values.size == 0:
         return np.zeros(len(values), dtype=np.int64)
-    # One NaN for all: their bits may differ without a meaning.
+    # Use one NaN for all: the bits of NaNs may differ without meaning anything.
     values = np.ascontiguousarray(np.where(np.isnan(values), np.nan, values))
     rows = values.view(np.dtype((np.void, values.itemsize * values.shape[1]))).ravel()
     return np.unique(rows, return_inverse=True)[1].astype(np.int64)
@@ -507,7 +507,7 @@ def _effect(table: RunTable, name: str, results: IntArray) -> dict[str, object]:
     levels = table.levels[name]
     others = [other.codes for key, other in table.levels.items() if key != name]
     if "batch_id" in table.runs:
-        # Batches may differ in what none of them swept.
+        # Batches may differ in settings that none of them swept.
         others.append(levels_of(table.runs["batch_id"]).codes)
     line = cells_of(others, len(table))
     order = np.lexsort((levels.codes, line))
@@ -538,7 +538,7 @@ def _effect(table: RunTable, name: str, results: IntArray) -> dict[str, object]:
 
 def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -> str:
     if effect == CHANGES_NOTHING:
-        # Of the values of several batches, not all need to have been compared.
+        # With several batches, not all values need to have been compared with each other.
         groups = _linked(equal)
         values = "; ".join(", ".join(map(value_as_typed, group)) for group in groups)
         n_values = sum(map(len, groups))
@@ -556,7 +556,7 @@ def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -
 
 
 def _linked(pairs: tuple[tuple[object, object], ...]) -> list[list[object]]:
-    """Return the values that pairs link, directly or through others, in groups."""
+    """Group the values that pairs link, directly or through other values."""
     groups: list[list[object]] = []
     for pair in pairs:
         touched = [group for group in groups if any(value in group for value in pair)]

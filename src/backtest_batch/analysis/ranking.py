@@ -1,6 +1,6 @@
-"""Which run is better: by one metric or a weighted score, under hard constraints.
+"""Ranking of runs: by one metric or a weighted score, under hard constraints.
 
-The runs that no other one beats in every metric of the score are the Pareto front.
+The Pareto front is the runs that no other run dominates in the metrics of the score.
 """
 
 import math
@@ -31,18 +31,18 @@ Normalise = Literal["rank", "zscore", "minmax"]
 NORMALISATIONS: tuple[str, ...] = get_args(Normalise)
 
 DECIMALS = 12
-"""Scores are rounded so that sums of equal shares tie whatever the order of their terms."""
+"""Scores are rounded so that sums of equal shares tie, whatever the order of their terms."""
 
 
 def good_values(metrics: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Return metrics turned so that more is better, for the runs that have all of them.
+    """Return metrics with signs such that more is better, for the runs that have all of them.
 
     Parameters
     ----------
     metrics
         Metrics of the runs, shape (n_runs, n_metrics).
     names
-        Columns to take; each has a direction.
+        Columns to take; each must have a direction.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def weighted_score(
     more is better, -1 when less is) and the normalisation n over all runs that have every metric:
 
     - ``rank``: percentile rank in (0, 1], average rank of ties over the number of runs. Outliers
-      cannot bend it.
+      cannot distort it.
     - ``zscore``: (x - mean) / std with ddof 1; 0 where nothing varies.
     - ``minmax``: (x - min) / (max - min), in [0, 1]; 0.5 where nothing varies.
 
@@ -73,7 +73,7 @@ def weighted_score(
     weights
         Weight of each metric, summing to 1.
     normalise
-        How a metric becomes comparable with another.
+        How metrics are made comparable.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def weighted_score(
 def _normalised(values: pd.DataFrame, normalise: Normalise) -> pd.DataFrame:
     if normalise == "rank":
         return values.rank(method="average", pct=True)
-    # Neither form depends on the scale, and squares of very large metrics would overflow.
+    # Neither form depends on the scale; without scaling, squares of very large metrics overflow.
     scale = values.abs().max()
     values = values / scale.where(scale > 0, 1.0)
     lowest, highest = values.min(), values.max()
@@ -139,7 +139,7 @@ class Constraint:
         return f"{self.metric} {self.operator} {self.bound!r}"
 
     def shortfalls(self, values: pd.Series) -> pd.Series:
-        """Say of each run why it does not meet the constraint.
+        """Say for each run why it does not meet the constraint.
 
         Parameters
         ----------
@@ -165,13 +165,13 @@ class Constraint:
 
 
 def parse_constraints(given: Any) -> tuple[list[Constraint], list[Fault]]:
-    """Read constraints as they stand in the configuration.
+    """Read constraints as written in the configuration.
 
     Parameters
     ----------
     given
         Mapping of metric to text, such as ``{max_drawdown: ">= -0.3", trades: ">= 50"}``; None and
-        an empty mapping are no constraints.
+        an empty mapping mean no constraints.
 
     Returns
     -------
@@ -230,7 +230,7 @@ def shortfalls(constraints: Sequence[Constraint], metrics: pd.DataFrame) -> Iter
 
 
 BLOCK = 256
-"""Points compared with the front at once; bounds the memory of a comparison."""
+"""Number of points compared with the front at once; limits the memory of a comparison."""
 
 
 def pareto_front(values: FloatArray) -> BoolArray:
@@ -253,7 +253,7 @@ def pareto_front(values: FloatArray) -> BoolArray:
     if n_runs == 0 or n_metrics == 0:
         return np.ones(n_runs, dtype=np.bool_)
     distinct, inverse = np.unique(values, axis=0, return_inverse=True)
-    # In descending lexicographic order a point can be dominated by an earlier one only.
+    # In descending lexicographic order, only an earlier point can dominate a point.
     descending = distinct[::-1]
     on_front = np.zeros(len(descending), dtype=np.bool_)
     front = descending[:0]
@@ -268,7 +268,7 @@ def pareto_front(values: FloatArray) -> BoolArray:
 
 
 def _dominated(points: FloatArray, *, by: FloatArray) -> BoolArray:
-    """Return which points are dominated by one of others; no two of all of them are equal."""
+    """Return which points are dominated by one of the others; all of them are distinct."""
     at_least: BoolArray = np.ones((len(points), len(by)), dtype=np.bool_)
     for column in range(points.shape[1]):
         at_least &= by[:, column] >= points[:, column, None]
@@ -289,11 +289,11 @@ class Ranking:
     Attributes
     ----------
     weights
-        Share of each chosen metric in the score, summing to 1; one metric has the share 1.
+        Share of each chosen metric in the score, summing to 1; a single metric has the share 1.
     constraints
         What a run must meet to be ranked.
     normalise
-        How metrics become comparable in a score of several.
+        How metrics are made comparable in a score of several.
     """
 
     weights: Mapping[str, float]
@@ -304,7 +304,7 @@ class Ranking:
     def parse(
         cls, rank_by: Any = "sharpe", constraints: Any = None, normalise: Any = "rank"
     ) -> "Ranking":
-        """Read a ranking as it stands in the configuration.
+        """Read a ranking as written in the configuration.
 
         Parameters
         ----------
@@ -320,8 +320,8 @@ class Ranking:
         Raises
         ------
         ConfigurationError
-            With every fault at once: an unknown metric, one without a better direction, a weight
-            that is no number or negative, weights that sum to 0, a malformed constraint.
+            With every fault at once: an unknown metric, a metric without a better direction, a
+            weight that is negative or not a number, weights that sum to 0, a malformed constraint.
         """
         weights, faults = _parse_weights(rank_by)
         read, constraint_faults = parse_constraints(constraints)
@@ -365,9 +365,9 @@ class Ranking:
 def rank_runs(table: RunTable, ranking: Ranking) -> pd.DataFrame:
     """Rank the runs of a table.
 
-    Ranked are the FINISHED runs that have every chosen metric and meet every constraint: by the
-    metric itself in its good direction when there is one, else by the score (see
-    :func:`.weighted_score`, taken over the ranked runs). Ties break by run_id (then
+    The FINISHED runs that have every chosen metric and meet every constraint are ranked: by the
+    metric itself in its good direction when only one is chosen, else by the score (see
+    :func:`.weighted_score`, taken over the ranked runs). Ties are broken by run_id (then
     batch_id) in plain order of characters, so ranks are 1, 2, ... without gaps.
 
     Parameters
@@ -375,7 +375,7 @@ def rank_runs(table: RunTable, ranking: Ranking) -> pd.DataFrame:
     table
         The runs.
     ranking
-        What is better.
+        How to rank them.
 
     Returns
     -------
@@ -433,14 +433,14 @@ def podium(table: RunTable, metrics: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     table
-        The runs; FINISHED ones take part.
+        The runs; only FINISHED ones take part.
     metrics
         Columns of ``table.metrics``.
 
     Returns
     -------
     DataFrame of shape (n_runs, n_metrics)
-        1, 2 or 3, ties sharing the better rank; 0 for all others, for metrics without a better
+        1, 2 or 3, ties sharing the better rank; 0 for all other runs, for metrics without a better
         direction and for metrics that are equal in all runs.
     """
     directions = np.array([direction_of(name) for name in metrics], dtype=np.float64)
@@ -453,7 +453,7 @@ def podium(table: RunTable, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def _reasons(table: RunTable, ranking: Ranking) -> pd.Series:
-    """Say of each run why it cannot be ranked; empty where it can."""
+    """Say for each run why it cannot be ranked; empty where it can."""
     status = table.runs["status"].astype(str)
     unknown = pd.Series("", index=status.index)
     errors = table.runs.get("error_type", unknown)

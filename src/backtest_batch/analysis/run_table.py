@@ -1,4 +1,4 @@
-"""The table that every comparison takes: runs, their swept parameters and their metrics."""
+"""The table that all comparisons work on: runs, their swept parameters and their metrics."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ from backtest_batch.records import RunFailure, RunRecord, RunResult, Scalar
 from backtest_batch.values import value_at
 
 NEIGHBOURHOOD = "sharpe_neighbourhood"
-"""Metric of a run that its neighbours in the grid determine; see :mod:`.stability`."""
+"""Metric of a run, computed from its neighbours in the grid; see :mod:`.stability`."""
 
 OUT_OF_SAMPLE = "oos_"
 """Prefix of the metrics that a walk-forward adds to each run."""
@@ -40,8 +40,8 @@ OUT_OF_SAMPLE = "oos_"
 def known_metrics() -> tuple[str, ...]:
     """Return the names that rankings and constraints understand.
 
-    These are the metrics of the engine and ``sharpe_neighbourhood``. Each result metric is known
-    with the prefix ``oos_``, too.
+    These are the metrics of the engine and ``sharpe_neighbourhood``. Each result metric is also
+    known with the prefix ``oos_``.
     """
     return (*METRICS, NEIGHBOURHOOD)
 
@@ -84,16 +84,16 @@ def direction_of(name: str) -> int:
 
 
 def choices(given: str, allowed: Sequence[str], *, at_most: int | None = None) -> str:
-    """Say what may have been meant by a name: close matches first, then every choice.
+    """Say what a name may have meant: close matches first, then every choice.
 
     Parameters
     ----------
     given
-        The name that is none of them.
+        The name that was not accepted.
     allowed
         The names that would have been accepted.
     at_most
-        How many of them are listed; all without it.
+        How many of them to list; None lists all.
     """
     close = difflib.get_close_matches(given.lower(), allowed, n=3, cutoff=0.6)
     meant = f"did you mean {' or '.join(close)}? " if close else ""
@@ -126,17 +126,17 @@ RUN_COLUMNS = (
 class RunTable:
     """Runs to compare, one row per run, in three frames that share one index.
 
-    Parameters and metrics stand in frames of their own because their names may be equal: a
-    strategy may well have a parameter called ``sharpe``.
+    Parameters and metrics have separate frames because their names may be equal: a strategy may
+    well have a parameter called ``sharpe``.
 
     Attributes
     ----------
     runs
         What is known about each run, shape (n_runs, any). Required: ``run_id`` (text) and
-        ``status`` (MLflow's: FINISHED, FAILED, KILLED, RUNNING). The reports also use the others
-        of :data:`RUN_COLUMNS` where they are there.
+        ``status`` (MLflow's: FINISHED, FAILED, KILLED, RUNNING). The reports also use the other
+        :data:`RUN_COLUMNS`, where present.
     params
-        Swept parameters in axis order with their typed values, shape (n_runs, n_params).
+        Swept parameters in axis order, with typed values, shape (n_runs, n_params).
     metrics
         Metrics by name, float64 of shape (n_runs, n_metrics); NaN where a run has none. Infinite
         values count as missing.
@@ -146,8 +146,8 @@ class RunTable:
     Raises
     ------
     ConfigurationError
-        When the frames do not share one index of distinct labels, have two columns of one name or
-        lack a required one.
+        When the frames do not share one index of distinct labels, have two columns with one name
+        or lack a required column.
     """
 
     runs: pd.DataFrame
@@ -190,19 +190,19 @@ class RunTable:
         scenario_axes: Iterable[str] = (),
         decision_axes: Iterable[str] = (),
     ) -> "RunTable":
-        """Divide one flat frame, one row per run.
+        """Return the table from one flat frame with one row per run.
 
         Parameters
         ----------
         frame
-            Parameters, metrics and run columns side by side. Without ``run_id`` the index labels
-            name the runs; without ``status`` all are FINISHED.
+            Parameters, metrics and run columns side by side. Without ``run_id``, the index labels
+            name the runs; without ``status``, all are FINISHED.
         params
             The columns that are swept parameters.
         metrics
-            The columns that are metrics; by default every known metric that is no parameter.
+            The columns that are metrics; by default every known metric that is not a parameter.
         scenario_axes, decision_axes
-            Further keys to count as the one or the other; see :class:`.AxisKinds`.
+            Further keys to count as one or the other; see :class:`.AxisKinds`.
         """
         kinds = AxisKinds(tuple(scenario_axes), tuple(decision_axes))
         if metrics is None:
@@ -235,12 +235,12 @@ class RunTable:
         Parameters
         ----------
         records
-            The runs as they ended. A key that only some of them swept has the value of their
-            configuration in the others.
+            The runs as they ended. Where a run did not sweep a key that others did, the value
+            comes from its configuration.
         batch_id
-            The batch that they belong to.
+            The batch to which they belong.
         kinds
-            Which of the swept keys are conditions; by default those that the configuration says.
+            Which of the swept keys are conditions; by default the scenario keys.
         """
         kinds = kinds or AxisKinds()
         listed = list(records)
@@ -265,7 +265,7 @@ class RunTable:
 
     @property
     def decision_axes(self) -> tuple[str, ...]:
-        """The swept parameters that are no scenario axes, in axis order."""
+        """The swept parameters that are not scenario axes, in axis order."""
         return tuple(name for name in self.params.columns if name not in self.scenario_axes)
 
     @cached_property
@@ -275,7 +275,7 @@ class RunTable:
 
     @cached_property
     def result_values(self) -> FloatArray:
-        """The engine's result metrics that the table has, shape (n_runs, n_metrics)."""
+        """Those of the engine's result metrics that the table has, shape (n_runs, n_metrics)."""
         names = result_names(self.metrics.columns)
         return self.metrics[names].to_numpy(dtype=np.float64)
 
@@ -291,9 +291,10 @@ class RunTable:
 
     @cached_property
     def walk_group(self) -> pd.Series:
-        """Label of what a walk-forward keeps apart: scenarios, conditions, data and dates.
+        """Label of the group of runs that a walk-forward chooses among.
 
-        A walk chooses on windows of time, among runs that share their bars and their costs.
+        It keeps scenarios, conditions, data and dates apart: a walk chooses on windows of time,
+        among runs that share their bars and their costs.
         """
         plain = AxisKinds()
         return self._labels(
@@ -319,13 +320,13 @@ class RunTable:
         return "batch_id" in self.runs and self.runs["batch_id"].nunique(dropna=False) > 1
 
     def subset(self, rows: BoolArray) -> "RunTable":
-        """Return the rows of a mask of shape (n_runs,)."""
+        """Return the rows where a mask of shape (n_runs,) is True."""
         return self._with_rows(np.flatnonzero(rows))
 
     def sorted_finished(self) -> "RunTable":
         """Return the FINISHED runs by run_id, then batch_id.
 
-        Sums over them have the same bits in whatever order the runs arrived.
+        Sums over them then have the same bits, whatever the order in which the runs arrived.
         """
         order = id_order(self)
         return self._with_rows(order[self.finished[order]])
@@ -373,7 +374,7 @@ def _value(record: RunRecord, name: str) -> Scalar:
 
 
 def _encodable(text: str) -> str:
-    """Return text that pandas and files can hold: undecodable bytes of file names as escapes."""
+    """Return text that pandas and files can hold: undecodable file name bytes become escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -382,7 +383,7 @@ def _metric_order(name: str) -> tuple[float, str]:
     order = list(METRICS)
     if name in METRICS:
         return (order.index(name), "")
-    # The slopes on factors follow what else is said of the result.
+    # The slopes on factors follow the other result metrics.
     return (len(RESULT_METRICS) - 0.5 if metric_named(name) else len(order), name)
 
 

@@ -1,6 +1,6 @@
 """Scenario axes and decision axes, and their values as levels: distinct, ordered, coded.
 
-Conditions of a strategy are told apart from choices about it.
+Scenario axes are conditions that a strategy is judged under; decision axes are choices about it.
 """
 
 import difflib
@@ -26,16 +26,17 @@ ONE_SCENARIO = "base"
 
 @dataclass(frozen=True)
 class AxisKinds:
-    """Which swept keys say under what conditions a strategy is judged, and which are choices.
+    """Which swept keys are conditions that a strategy is judged under, and which are choices.
 
     Conditions are the scenario keys of the configuration; everything else that is swept is a
-    choice, what is traded and when among it.
+    choice, including what is traded and when.
 
     Parameters
     ----------
     scenario, decision
-        Keys that are moved the one way and the other. Each stands for the keys below it, too
-        (``data.path`` is below ``data``); of several that apply to a key, the longest counts.
+        Keys moved to the conditions, and keys moved to the choices. Each also applies to the
+        keys below it (``data.path`` is below ``data``); where several apply to a key, the longest
+        counts.
 
     Raises
     ------
@@ -53,7 +54,7 @@ class AxisKinds:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "AxisKinds":
-        """Return those that a root configuration names."""
+        """Return the kinds that a root configuration names."""
         return cls(tuple(config["scenario_axes"]), tuple(config["decision_axes"]))
 
     def is_scenario(self, name: str) -> bool:
@@ -72,15 +73,15 @@ class AxisKinds:
         return tuple(name for name in names if self.is_scenario(name))
 
     def divides(self, name: str) -> bool:
-        """Return whether a key that is named lies below this one."""
+        """Return whether one of the moved keys lies below this one."""
         below = f"{name}."
         return any(named.startswith(below) for named in (*self.scenario, *self.decision))
 
     def without_effect(self, names: Sequence[str]) -> list[str]:
-        """Return one sentence for each key that is moved and that none of the swept keys is.
+        """Return one sentence for each moved key that has no effect on any swept key.
 
-        A slip in a name would otherwise count conditions as choices, or choices as conditions,
-        without a word.
+        Otherwise a typo in a name would silently count conditions as choices, or choices as
+        conditions.
 
         Parameters
         ----------
@@ -110,7 +111,7 @@ def scenario_label(values: Mapping[str, Any]) -> str:
     Parameters
     ----------
     values
-        Values of the swept scenario axes, in axis order; without any the label is ``base``.
+        Values of the swept scenario axes, in axis order; without any, the label is ``base``.
     """
     words = [f"{name}={value_as_typed(value)}" for name, value in values.items()]
     return " ".join(words) or ONE_SCENARIO
@@ -122,9 +123,9 @@ def scaled_text(cap: str, value: float | None, scaled: int, n_decisions: int) ->
 
 
 def cap_notes(records: Iterable[RunRecord], swept: Collection[str]) -> list[str]:
-    """Say which caps made decisions smaller, in one line for the whole batch.
+    """Say which caps scaled decisions down, in one line for the whole batch.
 
-    A cap that is swept is what the batch asks about; of that nothing is said.
+    Swept caps are left out: they are what the batch asks about.
 
     Parameters
     ----------
@@ -181,9 +182,9 @@ def value_as_typed(value: Any) -> str:
 def typed_value(text: str) -> Scalar:
     """Return the value that a store kept as text; the inverse of :func:`value_as_typed`.
 
-    ``null``, ``true`` and ``false`` are read as such, numbers where they are written as Python
+    ``null``, ``true`` and ``false`` are read as such, and numbers where they are written as Python
     writes them (``0.5``, ``20``; ``020`` and ``1e3`` stay text). A text that looks like one of
-    these is taken for it: a store does not know the difference.
+    these is read as one: a store does not know the difference.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -198,10 +199,10 @@ def typed_value(text: str) -> Scalar:
 
 
 def choice_name(target: str) -> str:
-    """Return the choice that a config group with this ``_target_`` is called by convention.
+    """Return the conventional name of the config group choice with this ``_target_``.
 
     ``backtest_batch.strategies.TrendBaseline`` is ``trend_baseline``. A configuration holds
-    the class and not the name of the file that chose it.
+    the class, not the name of the file that chose it.
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
 
@@ -229,7 +230,7 @@ class Levels:
 
     @property
     def numeric(self) -> bool:
-        """Whether the values are numbers (None aside), of which there is at least one."""
+        """Whether the values are all numbers (None aside), and there is at least one."""
         given = [value for value in self.values if value is not None]
         return bool(given) and all(_is_number(value) for value in given)
 
@@ -243,9 +244,9 @@ def levels_of(values: Iterable[Any]) -> Levels:
         One value for each run.
     """
     keys: list[tuple[int, Any]] = []
-    # Of 1 and 1.0 the float stands for both, whichever run comes first.
+    # The float represents both 1 and 1.0, whichever comes first.
     distinct: dict[tuple[int, Any], Scalar] = {}
-    # Parameters have few distinct values among many runs: each is read once.
+    # Many runs share few distinct values: each value is read once.
     known: dict[tuple[type, Any], tuple[int, Any]] = {}
     for given in values:
         kind = type(given)
@@ -264,7 +265,7 @@ def levels_of(values: Iterable[Any]) -> Levels:
 
 
 def cells_of(codes: Sequence[IntArray], n_runs: int) -> IntArray:
-    """Return a number for each run, alike for runs with the same combination of levels.
+    """Return a number for each run, equal for runs with the same combination of levels.
 
     Parameters
     ----------

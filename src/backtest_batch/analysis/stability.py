@@ -1,4 +1,4 @@
-"""Whether a good run stands among good neighbours, or alone."""
+"""Whether a good run has good neighbours in the grid, or is good alone."""
 
 from collections.abc import Collection
 
@@ -13,9 +13,9 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 def ordered_axes(table: RunTable) -> tuple[str, ...]:
     """Return the decision parameters along which a run has neighbours.
 
-    These have at least two numbers as values (``null`` aside). Seeds are numbers without order:
-    ``seed`` and ``<anything>.seed`` are left out. So are data and dates: runs on other bars are
-    no neighbours.
+    Their values are at least two numbers (``null`` aside). Seeds are left out (``seed`` and
+    ``<anything>.seed``), because their order means nothing. So are data and dates: runs on
+    different bars are not neighbours.
 
     Parameters
     ----------
@@ -35,17 +35,18 @@ def ordered_axes(table: RunTable) -> tuple[str, ...]:
 def stability(table: RunTable, metric: str = "sharpe") -> pd.DataFrame:
     """Return the mean of a metric over each run's neighbours in the grid.
 
-    A neighbour differs in one ordered decision parameter by one step and in nothing else: the
+    A neighbour differs in one ordered decision parameter by one step and in nothing else. The
     steps are the values that this parameter takes among the runs of the same scenario with the
     same unordered parameters (so strategies swept over different grids do not disturb each other).
     Diagonal steps do not count: with k parameters they would be most of the 3^k - 1 neighbours,
-    and they change everything at once, which says little about any one choice. Several runs with
-    the same parameters are one neighbour with their mean, and none of each other.
+    and they change several parameters at once, which says little about any one choice. Several
+    runs with the same parameters count as one neighbour, with the mean of their values, and are
+    not neighbours of each other.
 
     Parameters
     ----------
     table
-        The runs; the metric of FINISHED ones counts.
+        The runs; only the metrics of FINISHED ones count.
     metric
         Metric to average.
 
@@ -96,7 +97,7 @@ def edges(table: RunTable) -> pd.DataFrame:
     -------
     DataFrame of shape (n_runs, n_ordered)
         ``lowest`` or ``highest`` for each ordered decision parameter, empty inside the grid and
-        where the parameter has one value within the run's surroundings.
+        where the parameter has only one value in the run's surroundings.
     """
     axes = ordered_axes(table)
     contexts = _contexts(table, axes)
@@ -118,7 +119,7 @@ def edge_notes(table: RunTable, best: Label, without: Collection[str] = ()) -> l
     best
         Index label of the run, such as the first of the ranking.
     without
-        Parameters to leave out, such as those that change nothing: no value of them is better.
+        Parameters to leave out, such as those that change nothing: none of their values is better.
     """
     sides = edges(table).loc[best].to_dict()
     values = table.params.loc[best].to_dict()
@@ -156,7 +157,7 @@ def _steps(contexts: IntArray, levels: Levels) -> tuple[IntArray, IntArray]:
 
 
 def _neighbour_sums(table: RunTable, values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return the sum of the neighbours' values and how many there are, for each run."""
+    """Return, for each run, the sum of its neighbours' values and their number."""
     n_runs = len(table)
     axes = ordered_axes(table)
     contexts = _contexts(table, axes)
@@ -176,7 +177,7 @@ def _neighbour_sums(table: RunTable, values: FloatArray) -> tuple[FloatArray, In
         adjacent = (line[before] == line[after]) & (step[before] + 1 == step[after])
         for one, other in ((before, after), (after, before)):
             counted = adjacent & ~np.isnan(cell_values[other])
-            # A cell has at most one neighbour on either side: plain assignment adds each once.
+            # A cell has at most one neighbour on either side, so that += adds each once.
             sums[one[counted]] += cell_values[other[counted]]
             counts[one[counted]] += 1
     return sums[cells], counts[cells]
@@ -184,7 +185,7 @@ def _neighbour_sums(table: RunTable, values: FloatArray) -> tuple[FloatArray, In
 
 def _cell_means(table: RunTable, cells: IntArray, values: FloatArray) -> FloatArray:
     """Return the mean value of each cell's runs; NaN where none has one."""
-    # Sums in the order of the runs' ids have the same bits in whatever order the runs arrived.
+    # Summing in the order of the run ids gives the same bits however the runs arrived.
     order = id_order(table)
     in_order = pd.Series(values[order]).groupby(cells[order]).mean()
     return np.asarray(in_order, dtype=np.float64)

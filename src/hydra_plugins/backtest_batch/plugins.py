@@ -2,7 +2,7 @@
 
 The sweeper turns the command line into a grid, composes its runs and hands them to
 :mod:`backtest_batch.batch.run`; the launcher says where they are computed. Hydra imports this
-module at every start to find the classes, so that everything else is imported when it is needed.
+module at every start to find the classes, so everything else is imported only when needed.
 """
 
 import functools
@@ -40,7 +40,7 @@ class BatchLauncherConfig:
     _target_: str = "hydra_plugins.backtest_batch.plugins.BatchLauncher"
     # loky: processes on this machine; dask, ray: a cluster
     backend: str = "loky"
-    # of a cluster that is there (tcp://scheduler:8786, ray://head:10001); none: a local one
+    # of an existing cluster (tcp://scheduler:8786, ray://head:10001); none: start a local one
     address: str | None = None
 
 
@@ -59,7 +59,7 @@ _register()
 
 
 class Command(Protocol):
-    """What Hydra is given as its task: it knows what is asked for, and runs the batch."""
+    """The task that Hydra is given: it knows what was asked for, and runs the batch."""
 
     arguments: "Arguments"
     run: Callable[..., Any]
@@ -76,12 +76,12 @@ class BatchSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what Hydra gives; see Hydra's Sweeper."""
+        """Keep what Hydra passes; see Hydra's Sweeper."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
 
-    def sweep(self, arguments: list[str]) -> Any:  # noqa: ARG002 - the same, as text
+    def sweep(self, arguments: list[str]) -> Any:  # noqa: ARG002 - those of the command
         """Run the batch that the arguments describe and return its outcome."""
         from backtest_batch.compose.configurations import sweep_arguments
 
@@ -103,7 +103,7 @@ class BatchLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what Hydra gives; see Hydra's Launcher."""
+        """Keep what Hydra passes; see Hydra's Launcher."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config

@@ -1,6 +1,6 @@
-"""Skill or luck: whether the best run of a sweep beats the best of as many by chance.
+"""Skill or luck: whether a sweep's best run beats the best of as many runs without skill.
 
-``evaluate`` is the entry; docs/statistics.md has the formulas, the rules and a worked example.
+``evaluate`` is the entry point; docs/statistics.md has formulas, rules and a worked example.
 """
 
 from backtest_batch.analysis.overfitting.document import (

@@ -9,12 +9,13 @@ import numpy as np
 
 from backtest_batch.analysis.overfitting.samples import FloatArray, IntArray
 
-# Sharpe ratios per bar that are closer than this are equal: rounding breaks no tie, and is no loss.
+# Sharpe ratios per bar closer than this are equal: rounding neither breaks a tie nor is a loss.
 _TIE = 1e-13
-# Values held at once in one temporary array: small enough to stay in the processor's cache.
+# Number of values in a temporary array: small enough to stay in the processor's cache.
 _VALUES_AT_ONCE = 200_000
 
-# numpy reduces short rows one by one; below this, columns stored together are several times faster.
+# numpy reduces short rows one by one: with fewer runs than this, storing columns contiguously is
+# several times faster.
 _FEW_RUNS = 64
 
 
@@ -95,9 +96,10 @@ def cross_validate_blocks(
 
     Notes
     -----
-    A half is a set of blocks of the older S/2 and a set of the newer S/2. The sums of all 2^(S/2)
-    sets of either are tabulated, so that each half costs one addition a run. Unlike a matrix
-    product this gives equal columns equal bits wherever they stand, which ties need.
+    A half (S/2 blocks) is a set of the older S/2 blocks together with a set of the newer S/2. The
+    sums of all 2^(S/2) sets of either kind are tabulated, so that each half costs one addition per
+    run. Unlike a matrix product, this gives equal columns equal bits wherever they are, which the
+    handling of ties requires.
     """
     blocks, n_runs = sums.shape
     half_bars = bars_per_block * blocks // 2
@@ -112,7 +114,7 @@ def cross_validate_blocks(
         for inside, outside in ((one, other), (other, one)):
             doubled_rank, achieved = _out_of_sample(inside, outside)
             n_splits += len(doubled_rank)
-            # In whole numbers: omega <= 1/2 exactly when 2 rank <= N + 1.
+            # In integers: omega <= 1/2 exactly when 2 rank <= N + 1.
             overfit += int(np.count_nonzero(doubled_rank <= n_runs + 1))
             losses += int(np.count_nonzero(achieved < -_TIE))
             omega = doubled_rank / (2.0 * (n_runs + 1))
@@ -155,7 +157,7 @@ class _Scores:
         scale = self._squares[0][older]
         scale += self._squares[1][newer]
         scale *= self._bars
-        # Below this the variance is rounding: the run does not vary here, and its ratio is 0.
+        # Below this the variance is only rounding: the run does not vary here, and its ratio is 0.
         floor = scale * 1e-13
         scale -= total * total
         flat = scale <= floor
@@ -177,7 +179,7 @@ def _subset_sums(rows: FloatArray) -> FloatArray:
 def _out_of_sample(inside: FloatArray, outside: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return twice the out-of-sample rank of each split's in-sample best, and its Sharpe ratio.
 
-    Among in-sample bests that tie, the first in the order of the columns is taken.
+    When several runs tie as in-sample best, the first in the order of the columns is taken.
     """
     ceiling = inside.max(axis=1, keepdims=True)
     best = np.argmax(inside >= ceiling - _TIE, axis=1)

@@ -79,7 +79,7 @@ def scenario_figures(result: ScenarioResult, settings: OverfittingSettings) -> F
 
 
 def ranked_first_figures(result: ScenarioResult, run_id: str, reason: str) -> Figures:
-    """Return the figures of a single run: the ranking's first where it is not the winner.
+    """Return the figures of a single run: the first of the ranking, if it is not the winner.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def ranked_first_figures(result: ScenarioResult, run_id: str, reason: str) -> Fi
     run_id
         The run.
     reason
-        Why it cannot be tested, empty when it can.
+        Why it cannot be tested; empty when it can.
     """
     figures = Figures()
     figures.put("run_id", run_id)
@@ -109,7 +109,7 @@ def document(
     n_trials_experiment: int,
     settings: OverfittingSettings,
 ) -> dict[str, Any]:
-    """Return overfitting.json: the scenario of the ranking's first, then the others."""
+    """Return overfitting.json: the scenario of the first of the ranking, then the others."""
     if ranked_first is None:
         main.put("ranked_first", None, "the ranking's first is the winner, or nothing is ranked")
     else:
@@ -141,7 +141,7 @@ def _listed(names: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _put_single(figures: Figures, result: ScenarioResult, run_id: str, reason: str) -> None:
-    """Enter what is known of one run by itself, on r."""
+    """Enter the figures of one run by itself, on r."""
     raw = result.raw
     raw.put_run(figures, run_id, reason)
     figures.put("beta", result.beta.get(run_id), reason or result.no_benchmark)
@@ -175,9 +175,9 @@ def _put_length(figures: Figures, result: ScenarioResult) -> None:
 
 
 def _put_adjusted(figures: Figures, result: ScenarioResult) -> None:
-    """Enter the adjusted p-values of the winner and the Sharpe ratio that they leave."""
+    """Enter the adjusted p-values of the winner and the Sharpe ratio left after adjustment."""
     raw = result.raw
-    # A single strategy has a p-value of its own, which needs no adjustment.
+    # With a single strategy, its p-value needs no adjustment.
     if result.winner is None or (raw.nothing and raw.n_trials > 1):
         figures.put("adjusted_pvalues", None, raw.nothing)
         figures.put("haircut_sharpe", None, raw.nothing)
@@ -198,7 +198,7 @@ def _put_adjusted(figures: Figures, result: ScenarioResult) -> None:
 
 
 def _beyond(result: ScenarioResult, settings: OverfittingSettings) -> Figures:
-    """Return the second set: the winner and the selection on a."""
+    """Return the second set of figures: the winner and the selection on a."""
     figures = Figures()
     adjusted = result.adjusted
     _put_beyond(figures, result, result.winner or "")
@@ -219,7 +219,7 @@ _SAME = "its returns are a multiple of the benchmark's"
 
 
 def _put_beyond(figures: Figures, result: ScenarioResult, run_id: str) -> None:
-    """Enter what is known of one run by itself, on a."""
+    """Enter the figures of one run by itself, on a."""
     adjusted = result.adjusted
     reason = "" if run_id in adjusted.names else result.no_benchmark or _SAME
     adjusted.put_run(figures, run_id, reason)
@@ -390,16 +390,17 @@ class Assessment:
         overfitting.json, ready to be written.
     columns
         By run_id, one row per run that has returns: ``psr``, ``dsr``, ``spa_survivor`` (StepM on
-        the returns names the run), ``benchmark_survivor`` (StepM on the beta-adjusted ones does)
-        and ``skilled`` (the verdict on the run's scenario is skill, and the run is among those
-        that it is said of), each within the run's own scenario; missing where undefined.
+        the returns names the run), ``benchmark_survivor`` (StepM on the beta-adjusted returns names
+        it) and ``skilled`` (the verdict on the run's scenario is skill, and the run is one of those
+        called skilled), each within the run's own scenario; missing where undefined.
     logits
-        lambda of every split of the cross-validation, in the scenario of the verdict; empty when
+        lambda of each split of the cross-validation, in the scenario of the verdict; empty when
         undefined.
     null_maxima
-        Resampled largest Sharpe ratios per bar of the SPA test, likewise.
+        Resampled largest Sharpe ratios per bar of the SPA test, in the same scenario; empty when
+        undefined.
     statistic
-        The largest Sharpe ratio per bar that they are compared with; None when undefined.
+        The largest Sharpe ratio per bar, with which they are compared; None when undefined.
     """
 
     document: dict[str, Any]
@@ -420,9 +421,9 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
     Parameters
     ----------
     trials
-        The runs, in the order of the plan, which decides between equals.
+        The runs, in the order of the plan, which breaks ties.
     settings
-        How it is computed; the defaults when None.
+        How the statistics are computed; None means the defaults.
 
     Returns
     -------
@@ -487,7 +488,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
 def _main(
     results: Sequence[ScenarioResult], first: Trial | None, settings: OverfittingSettings
 ) -> ScenarioResult:
-    """Return the scenario of the ranking's first; unranked, the first that can be tested."""
+    """Return the scenario of the first of the ranking; without one, the first testable one."""
     if not results:
         return nothing_to_test(None, (), settings)
     if first is not None:
@@ -496,7 +497,7 @@ def _main(
 
 
 def _other_than_winner(main: ScenarioResult, first: Trial | None) -> str | None:
-    """Return the ranking's first, or None when it is the winner or nothing is ranked."""
+    """Return the first of the ranking; None when it is the winner or nothing is ranked."""
     return None if first is None or first.run_id == main.winner else first.run_id
 
 
@@ -572,7 +573,7 @@ def _opinions(
 def _columns(
     trials: Trials, results: Sequence[ScenarioResult], verdicts: Mapping[str | None, Verdict]
 ) -> pd.DataFrame:
-    """Return the columns of the leaderboard; runs of one decision share those of one of them."""
+    """Return the columns of the leaderboard; runs with the same decision share the same values."""
     decisions = {run.run_id: (run.scenario, run.decision) for run in trials.runs}
     rows: dict[tuple[str, str], tuple[float, float, bool | None, bool | None, bool | None]] = {}
     left_out: set[str] = set()

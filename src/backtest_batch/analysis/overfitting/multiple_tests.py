@@ -1,7 +1,7 @@
 """Tests of the best of many: the stationary bootstrap, SPA and StepM, and corrected p-values.
 
-The bootstrap is a matrix of counts. A resample only enters the statistics through sums over bars,
-so all it takes to know is how often it contains each bar: sums over all resamples and all runs are
+The bootstrap is a matrix of counts. A resample enters the statistics only through sums over bars,
+so it is enough to know how often it contains each bar: the sums of all resamples for all runs are
 one matrix product.
 
 The reality check, SPA and StepM compare the largest Sharpe ratio, ``t = max_k m_k / s_k``, with its
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from backtest_batch.analysis.overfitting.samples import FloatArray, IntArray
 
-# Fixed: the stream of random numbers is cut here, so that another value gives other draws.
+# Do not change: random numbers are drawn in portions of this size, so another value changes them.
 _DRAWS_AT_ONCE = 100
 
 
@@ -71,9 +71,9 @@ def _draw(
 def _count(starts: IntArray, lengths: IntArray, into: FloatArray) -> None:
     """Count how many blocks of each resample cover each bar.
 
-    A block adds one to every bar it covers: +1 where it starts, -1 behind its end, summed up along
-    the bars. One that wraps around ends among the first bars, and starts a second time at the
-    first.
+    A block adds one to every bar it covers: +1 where it starts, -1 just after its end, summed
+    cumulatively along the bars. A block that wraps around ends among the first bars, and starts a
+    second time at the first bar.
     """
     draws, n_bars = into.shape
     ends = starts + lengths
@@ -121,7 +121,7 @@ _COLUMNS_AT_ONCE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class SuperiorAbility:
-    """What the tests of the largest Sharpe ratio say.
+    """Results of the tests of the largest Sharpe ratio.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ def superior_ability(
     mean, std
         m and s (ddof 1, positive) of the runs' returns, shape (n_runs,).
     deviations
-        ``m* - m``: resampled means less the mean, shape (draws, n_runs).
+        ``m* - m``: resampled means minus the mean, shape (draws, n_runs).
     n_bars
         T, above e.
 
@@ -162,8 +162,8 @@ def superior_ability(
     -------
     SuperiorAbility
         p-values are ``(1 + #{null >= t}) / (1 + draws)`` (Davison and Hinkley 1997), so that none
-        is zero; StepM uses the SPA test's null distribution and is at least one run exactly when
-        ``spa_pvalue <= LEVEL``.
+        is zero; StepM uses the SPA test's null distribution and names at least one run exactly
+        when ``spa_pvalue <= LEVEL``.
 
     References
     ----------
@@ -173,7 +173,7 @@ def superior_ability(
     ratio = mean / std
     statistic = float(ratio.max())
     poor = ratio < -math.sqrt(2 * math.log(math.log(n_bars)) / n_bars)
-    # mu = m leaves m* - m; mu = 0 leaves m* itself, which is lower by |m|.
+    # mu = m gives m* - m; mu = 0 gives m* itself, which is lower by |m| because m < 0.
     shift = np.where(poor, mean, 0.0)
     everyone = np.ones(len(mean), dtype=np.bool_)
     reality = _null_maxima(deviations, np.zeros_like(mean), std, everyone)
@@ -194,7 +194,7 @@ def _pvalue(statistic: float, null: FloatArray) -> float:
 def _null_maxima(
     deviations: FloatArray, shift: FloatArray, std: FloatArray, active: npt.NDArray[np.bool_]
 ) -> FloatArray:
-    """Return the largest null ratio of each draw over the active runs, without a large copy."""
+    """Return each draw's largest null ratio among the active runs, without a large copy."""
     maxima = np.full(len(deviations), -np.inf)
     for first in range(0, len(std), _COLUMNS_AT_ONCE):
         part = slice(first, first + _COLUMNS_AT_ONCE)
@@ -226,8 +226,8 @@ def _step_down(
 def sharpe_pvalues(sharpe: FloatArray, n_bars: int) -> FloatArray:
     """Return the two-sided p-value of each Sharpe ratio against zero.
 
-    ``min(1, 2 (1 - Phi(SR sqrt(T))))``: the test of Harvey and Liu (2015), except that a ratio
-    that is not positive counts as 1, since a loss is no sign of skill.
+    ``min(1, 2 (1 - Phi(SR sqrt(T))))``: the test of Harvey and Liu (2015), except that the p-value
+    of a ratio that is not positive is 1, since a loss is no sign of skill.
     """
     from scipy.special import ndtr
 

@@ -1,4 +1,4 @@
-"""What the statistics stand on: the trials, and for each scenario its runs and its bars."""
+"""The input of the statistics: the trials, and for each scenario its runs and its bars."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class OverfittingSettings:
     seed
         Seed of every random number here.
     trials
-        Whether N counts the decisions of the whole experiment or of this batch alone.
+        Whether N counts the decisions of the whole experiment or only those of this batch.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class OverfittingSettings:
 
 
 CASH = "cash"
-"""Name of the benchmark of runs that have none, and are compared with cash alone."""
+"""Name of the benchmark of runs that have none and are compared with cash alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,22 +79,22 @@ class Trial:
     run_id
         Name of the run.
     scenario
-        The conditions it was judged under, as text; equal text, equal conditions.
+        The conditions under which it was judged, as text; equal text means equal conditions.
     decision
-        What the researcher chose, as text or hash; equal text, equal strategy.
+        What the researcher chose, as text or hash; equal text means an equal strategy.
     rank
         Place in the ranking, from 1; None when unranked.
     ruined
         Whether its equity fell to zero.
     benchmark
-        Name of its benchmark: that with its own costs, calendar and warm-up. None for the one
-        named like the scenario; :data:`CASH` where it is to be compared with nothing else.
+        Name of its benchmark, which has the run's costs, calendar and warm-up. None for the
+        benchmark named like the scenario; :data:`CASH` to compare the run with cash alone.
     calendar
-        Name of the bars that its data have; None for all of them.
+        Name of the calendar (the bars that its data have); None when they have all bars.
     risk_free
-        Risk-free return a bar, subtracted from the run and its benchmark.
+        Risk-free return per bar, subtracted from the run and its benchmark.
     periods_per_year
-        Bars a year of its data; None for those of the batch.
+        Bars per year of its data; None for those of the batch.
     """
 
     run_id: str
@@ -115,39 +115,39 @@ class Trials:
     Attributes
     ----------
     returns
-        Net simple returns of shape (n_bars, n_runs), may be memory-mapped; not finite before a
+        Net simple returns of shape (n_bars, n_runs), possibly memory-mapped; not finite before a
         run's first return bar, after its ruin, and where its data have no bar.
     index
         Timestamps of the bars, increasing, shape (n_bars,). Where a session holds several bars,
-        returns are compounded to sessions, which are calendar days unless they end elsewhere.
+        returns are compounded to sessions, which are calendar days unless ``session_end`` is set.
     runs
-        One entry a column of ``returns``.
+        One entry per column of ``returns``.
     failed
         Runs without returns; each counts as a trial.
     benchmarks
         Net returns of the benchmarks by name, each of shape (n_bars,); see
         :attr:`Trial.benchmark`.
     calendars
-        Which bars the data of runs have, by name, each of shape (n_bars,); see
+        By name: which bars the data of runs with this calendar have, each of shape (n_bars,); see
         :attr:`Trial.calendar`.
     periods_per_year
-        Bars a year.
+        Bars per year.
     session_end
-        Where the market's days end, ``HH:MM``; None is midnight.
+        Time at which the market's days end, ``HH:MM``; None is midnight.
     earlier_decisions
         By scenario: decisions that earlier batches of the experiment tried on its data.
     neighbour_sharpe
-        By run_id: mean annual Sharpe ratio of the run's neighbours in the grid.
+        By run_id: mean annualised Sharpe ratio of the run's neighbours in the grid.
     walk_forward_t
         By run_id: t-statistic of the mean of the stitched out-of-sample returns of the
-        walk-forward that the run took part in.
+        walk-forward in which the run took part.
     judged_apart
-        Keys of the data and dates that are conditions here: their values are judged one by one.
+        Keys of the data and dates that count as conditions: their values are judged one by one.
 
     Raises
     ------
     ValueError
-        When shapes disagree, a run_id stands twice, or ``periods_per_year`` is not positive.
+        When shapes disagree, a run_id occurs twice, or ``periods_per_year`` is not positive.
     """
 
     returns: FloatArray
@@ -199,7 +199,7 @@ class Trials:
 
 
 MIN_BARS = 30
-"""Fewer (daily) bars than this give no figure at all."""
+"""With fewer (daily) bars than this, no figure is computed at all."""
 
 NOTHING_TO_TEST = "no run can be tested"
 
@@ -223,21 +223,21 @@ class Sample:
     scenario
         Its text.
     columns
-        Columns of the matrix of returns: one run a decision, in the order of the plan.
+        Columns of the matrix of returns: one run per decision, in the order of the plan.
     start, stop
         The common bars, half-open; the run with the longest warm-up decides where they start.
     periods
-        First bar of each (daily) period, counted from ``start``; None where each bar is one.
+        First bar of each (daily) period, counted from ``start``; None where each bar is a period.
     calendars
-        Names of the data's bars that the runs have, where these leave out some of the common
-        bars; what lies between two common periods is then compounded into the later one.
+        Names of the runs' calendars, if any of them lacks one of the common bars; what lies
+        between two common periods is then compounded into the later one. Otherwise empty.
     longest_warmup, first_end
-        Columns of the run that starts last, and of the one whose data end first, if any end
+        Columns of the run that starts last, and of the run whose data end first, if some end
         before others. None without runs.
     cut
         Whether some run has returns outside of the common bars.
     excluded
-        Runs left out.
+        Runs that are left out.
     nothing
         Why the runs cannot be tested together; empty when they can.
     """
@@ -262,7 +262,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Coverage:
-    """First and last finite bar, their number, and the range of values, of each column."""
+    """For each column: first and last finite bar, number of them, and range of the values."""
 
     first: IntArray
     last: IntArray
@@ -272,10 +272,10 @@ class _Coverage:
 
 
 def samples(trials: Trials) -> list[Sample]:
-    """Return the sample of each scenario, in the order in which the plan names them.
+    """Return the sample of each scenario, in the order of the plan.
 
     Failed and ruined runs, runs without returns, with gaps, with fewer than :data:`MIN_BARS` days,
-    or whose returns never vary are excluded. Of runs that share a decision one stands for all: the
+    or whose returns never vary are excluded. Of runs that share a decision, one represents all: the
     best ranked, else the first.
     """
     bars = _Bars(trials)
@@ -294,14 +294,14 @@ def samples(trials: Trials) -> list[Sample]:
 
 
 def day_starts(index: pd.DatetimeIndex, session_end: str | None = None) -> IntArray | None:
-    """Return the first bar of each day of the market, or None when no day holds two bars.
+    """Return the first bar of each day of the market, or None when no day has two bars.
 
     Parameters
     ----------
     index
-        Timestamps of the bars: the day is that of the exchange, not of UTC.
+        Timestamps of the bars; days are those of the exchange, not of UTC.
     session_end
-        Where days end, ``HH:MM``; None is midnight.
+        Time at which days end, ``HH:MM``; None is midnight.
     """
     if index.empty:
         return None
@@ -319,9 +319,9 @@ def count_days(start: int, stop: int, days: IntArray | None) -> int:
 def common_periods(has_bar: BoolArray) -> tuple[IntArray, int]:
     """Return the periods that several calendars share.
 
-    A period is the shortest run of days, after the one before it, in which each calendar has a
-    bar: beside one that trades on weekdays, a calendar of all days has its weekends compounded
-    into the Mondays.
+    A period is the shortest sequence of days, following the previous period, in which each
+    calendar has a bar. For example, next to a calendar of weekdays, a calendar of all days has its
+    weekends compounded into the Mondays.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ def common_periods(has_bar: BoolArray) -> tuple[IntArray, int]:
     """
     n_days = has_bar.shape[1]
     days = np.where(has_bar, np.arange(n_days), n_days)
-    # The next day, from each day on, on which a calendar has a bar; the last of them decides.
+    # For each day, the next day on which a calendar has a bar; the latest of these decides.
     following = np.minimum.accumulate(days[:, ::-1], axis=1)[:, ::-1]
     complete = following.max(axis=0).tolist()
     first, firsts = 0, []
@@ -397,12 +397,12 @@ class _Bars:
         return replace(sample, nothing=self._too_little(sample, ends))
 
     def _end(self, column: int, end: int) -> int:
-        """Return the bar after the last one that a run ought to have."""
+        """Return the bar after the last one that a run should have."""
         name = self._trials.runs[column].calendar
         return end if name is None else self._ends[name]
 
     def _partial(self, columns: Sequence[int], start: int, stop: int) -> tuple[str, ...]:
-        """Return the calendars of the runs where one of them leaves out a common bar."""
+        """Return the calendars of the runs if one of them lacks a common bar, else nothing."""
         names = sorted({self._trials.runs[column].calendar or "" for column in columns})
         given = self._trials.calendars
         if all(name == "" or given[name][start:stop].all() for name in names):
@@ -417,7 +417,7 @@ class _Bars:
             return None, start
         if not calendars and self._days is None:
             return None, stop
-        # Scenarios by the thousand have the same bars.
+        # Thousands of scenarios may have the same bars.
         key = (start, stop, calendars)
         if key not in self._periods:
             self._periods[key] = self._periods_of(*key)
@@ -439,7 +439,7 @@ class _Bars:
         return bounds[firsts].astype(np.int64), start + int(bounds[end])
 
     def _too_little(self, sample: Sample, ends: Mapping[int, int]) -> str:
-        """Say that runs which can be tested each by itself share too few bars."""
+        """Say that the runs, each of which could be tested by itself, share too few bars."""
         runs, index = self._trials.runs, self._trials.index
         longest, shortest = sample.longest_warmup, sample.first_end
         assert longest is not None
@@ -506,7 +506,7 @@ def _cover(returns: FloatArray) -> _Coverage:
         low=np.full(n_runs, np.inf),
         high=np.full(n_runs, -np.inf),
     )
-    # Some runs at a time, as they lie in the file that the returns of a batch are mapped from.
+    # A few runs at a time: the file that returns are mapped from stores them run by run.
     step = max(1, _VALUES_AT_ONCE // max(1, n_bars))
     for left in range(0, n_runs if n_bars else 0, step):
         part = slice(left, left + step)

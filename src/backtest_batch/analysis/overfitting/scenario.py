@@ -1,4 +1,4 @@
-"""The statistics of each scenario of a batch: what its selection from many trials is worth."""
+"""The statistics of each scenario of a batch: what the best of its many trials is worth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,13 +48,13 @@ from backtest_batch.interrupt import heed
 
 @dataclass
 class Figures:
-    """Figures by name; what is undefined is None and has its reason in ``undefined``."""
+    """Figures by name; an undefined one is None, and ``undefined`` says why."""
 
     values: dict[str, Any] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
 
     def put(self, name: str, value: Any, reason: str = "") -> None:
-        """Enter a figure; None, or a number that is not finite, is undefined for ``reason``."""
+        """Enter a figure; None or a non-finite number is undefined, for the given ``reason``."""
         if isinstance(value, float | np.floating):
             value = float(value) if math.isfinite(value) else None
         self.values[name] = value
@@ -62,7 +62,7 @@ class Figures:
             self.undefined[name] = reason
 
     def nest(self, name: str, inner: "Figures") -> None:
-        """Enter figures below one name; their reasons stand under ``name.figure``."""
+        """Enter figures below one name; their reasons are under ``name.figure``."""
         self.values[name] = inner.values
         for key, reason in inner.undefined.items():
             self.undefined[f"{name}.{key}"] = reason
@@ -70,7 +70,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionEvidence:
-    """What the trials of one scenario say together, on one kind of return.
+    """The evidence of all trials of one scenario together, on one kind of return.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class SelectionEvidence:
     moments
         Their moments; every std is positive.
     n_bars, n_trials
-        T, and N as it is counted.
+        T, and N counted as the settings say.
     ability
         Reality check, SPA and StepM; None where there is no selection.
     validation
@@ -102,7 +102,7 @@ class SelectionEvidence:
 
     @property
     def variance(self) -> float | None:
-        """V, the variance (ddof 1) of the trials' Sharpe ratios; None where they are alike."""
+        """V, the variance (ddof 1) of the trials' Sharpe ratios; None where they do not differ."""
         return None if self.nothing or self.alike else float(np.var(self.moments.sharpe, ddof=1))
 
     @property
@@ -146,10 +146,10 @@ class SelectionEvidence:
         )
 
     def noise_sharpe(self, position: int) -> float | None:
-        """SR0 when the trials' ratios differ by no more than the sampling error of one of them.
+        """SR0 if the trials' ratios differ by no more than the sampling error of one of them.
 
-        Trials that truly differ make V large, and SR0 with it, although nothing is luck; the
-        smaller of V and the sampling variance is what chance can account for.
+        Trials that truly differ make V large, and with it SR0, although none of that is luck.
+        Chance can account for the smaller of V and the sampling variance.
         """
         if self.variance is None:
             return None
@@ -212,7 +212,7 @@ def select(
     n_bars, n_trials
         T and N.
     nothing
-        Why there was no selection; empty when there was.
+        Why there is no selection; empty when there is.
     """
     alike = ""
     if len(names) < 2:
@@ -229,7 +229,7 @@ def select(
         )
     return SelectionEvidence(
         names=names,
-        # The resampled means are by far the largest part, and have done their work.
+        # The resampled means are by far the largest part, and are no longer needed.
         moments=replace(moments, deviations=np.empty((0, len(names)))),
         n_bars=n_bars,
         n_trials=n_trials,
@@ -255,12 +255,12 @@ ALL_SAME_WITHIN = (
 )
 
 _ABOUT_AS_GIVEN = 0.05
-"""Up to this relative difference, the bars a year of several calendars are those given."""
+"""Up to this relative difference, the bars per year of several calendars are those given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioResult:
-    """What is known of the trials of one scenario.
+    """The statistics of the trials of one scenario.
 
     Attributes
     ----------
@@ -269,9 +269,9 @@ class ScenarioResult:
     n_bars
         T, the number of common (daily) bars; 0 when no run can be tested.
     bars_per_year
-        (Daily) bars a year.
+        (Daily) bars per year.
     excluded
-        Runs left out.
+        Runs that are left out.
     longest_warmup
         run_id of the trial that decides where the common bars start.
     first_end
@@ -279,13 +279,14 @@ class ScenarioResult:
     winner
         run_id of the trial with the highest Sharpe ratio.
     raw, adjusted
-        The selection on r and on a; the latter without runs that are a multiple of the benchmark.
+        The selection on r and on a; the latter without runs whose returns are a multiple of the
+        benchmark's.
     beta
-        By run_id.
+        Slope of r on the benchmark's returns, by run_id.
     no_benchmark
         Why there is no a; empty when there is.
     intervals
-        Confidence interval of the Sharpe ratio per bar of the winner and the best ranked run.
+        Confidence intervals of the Sharpe ratios per bar of the winner and the best ranked run.
     effective_trials
         Participation ratio; None without a selection.
     """
@@ -306,12 +307,12 @@ class ScenarioResult:
 
     @property
     def is_against_cash(self) -> bool:
-        """Whether there is to be no benchmark, so that the test against zero decides."""
+        """Whether there is no benchmark by choice, so that the test against zero decides."""
         return self.no_benchmark == AGAINST_CASH
 
     @property
     def survivors(self) -> tuple[str, ...]:
-        """run_ids of the trials that StepM names on r and on a alike; without a benchmark on r."""
+        """run_ids of the trials that StepM names on both r and a; without a benchmark, on r."""
         if self.is_against_cash:
             return tuple(self.raw.survivors or ())
         beyond = set(self.adjusted.survivors or ())
@@ -325,14 +326,14 @@ def scenario_results(
     n_tried: int,
     n_counted: Mapping[str | None, int],
 ) -> list[ScenarioResult]:
-    """Return the statistics of each scenario, in the order in which the plan names them.
+    """Return the statistics of each scenario, in the order of the plan.
 
     Parameters
     ----------
     trials, settings
         The runs, and how they are tested.
     n_tried
-        Decisions of the batch.
+        Number of decisions of the batch.
     n_counted
         N of the formulas, by scenario.
     """
@@ -355,7 +356,7 @@ def scenario_results(
 
 
 def _groups(ordered: Sequence[Sample]) -> list[list[Sample]]:
-    """Return the samples by their bars: those with equal bars share resamples and products."""
+    """Group the samples by their bars: those with equal bars share resamples and products."""
     groups: dict[tuple[int, int, tuple[str, ...], bool], list[Sample]] = {}
     for sample in ordered:
         bars = (sample.start, sample.stop, sample.calendars, bool(sample.nothing))
@@ -483,7 +484,7 @@ class _Context:
         )
 
     def _bars_per_year(self, sample: Sample) -> float:
-        """Return the (daily) bars a year; of calendars that differ, what they have in common."""
+        """Return the (daily) bars per year; where calendars differ, of the bars that they share."""
         given, index = self.days_per_year.of(sample.columns), self.trials.index
         if not sample.calendars or sample.periods is None:
             return given
@@ -510,7 +511,7 @@ class _Context:
         )
 
     def _no_benchmark(self, sample: Sample) -> str:
-        """Return why the trials cannot be adjusted: what is wrong with a benchmark of theirs."""
+        """Say why the trials cannot be adjusted for their benchmarks; empty when they can."""
         trials, own = self.trials, slice(sample.start, sample.stop)
         first_of: dict[str, int] = {}
         for column in sample.columns.tolist():
@@ -541,7 +542,7 @@ class _Context:
         return math.inf if rank is None else rank
 
     def _winner(self, moments: Moments, positions: IntArray) -> int:
-        """Return the highest Sharpe ratio; of equals, the best ranked, else the first."""
+        """Return the run with the highest Sharpe ratio; of equals, best ranked, else the first."""
         sharpe = moments.sharpe
         tied = np.flatnonzero(sharpe >= sharpe.max() - 1e-12)
         return int(min(tied, key=lambda column: self._rank_of(int(positions[column]))))
@@ -563,16 +564,16 @@ class _Context:
 
 
 class _DaysPerYear:
-    """How many (daily) bars a year has: intraday, the bars a year over those of a usual day."""
+    """(Daily) bars per year; for intraday data, bars per year divided by bars of a median day."""
 
     def __init__(self, trials: Trials) -> None:
         self._trials = trials
         self._found: dict[tuple[float, str | None], float] = {}
 
     def of(self, columns: IntArray) -> float:
-        """Return those of some runs; where their data differ, those of the fewest.
+        """Return the (daily) bars per year of some runs; where their data differ, the smallest.
 
-        What the runs have in common are the bars of the one that has least of them.
+        The bars that the runs have in common are those of the run that has the fewest.
         """
         trials = self._trials
         kinds = {

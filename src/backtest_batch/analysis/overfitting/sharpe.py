@@ -23,9 +23,9 @@ from backtest_batch.analysis.overfitting.samples import (
 from backtest_batch.core.data.panel import release_pages
 from backtest_batch.core.numbers import in_threads
 
-# Columns worked on at once: with 8,000 bars an array of them takes 8 MB.
+# Columns processed at once: with 8,000 bars, an array of that many takes 8 MB.
 _COLUMNS_AT_ONCE = 128
-# Runs whose pairs are enough to estimate the mean squared correlation of more.
+# With more runs, the mean squared correlation is estimated from the pairs of this many.
 _PAIRED = 500
 
 
@@ -40,7 +40,7 @@ class Moments:
     sums, squares
         sum r and sum r^2 by block, shape (blocks, n_runs).
     deviations
-        Mean of each resample less the mean, shape (draws, n_runs).
+        Mean of each resample minus the mean, shape (draws, n_runs).
     """
 
     mean: FloatArray
@@ -57,7 +57,7 @@ class Moments:
         return self.mean / self.std
 
     def take(self, positions: IntArray) -> "Moments":
-        """Return the figures of some of the runs; of all of them without a copy."""
+        """Return the figures of some of the runs; without a copy if it is all of them."""
         if len(positions) == len(self.mean):
             return self
         return Moments(
@@ -142,14 +142,14 @@ class DailyReturns:
         return self._excess(raw, self._rates[positions], self._own[positions])
 
     def benchmarks(self, bases: IntArray) -> FloatArray:
-        """Return the benchmarks of some bases, shape (n_bars, n_chosen); NaN where missing."""
+        """Return the benchmarks of some ``bases``, shape (n_bars, n_chosen); NaN where missing."""
         found = np.full((self.n_bars, len(bases)), np.nan)
         for column, base in enumerate(bases):
             name, rate, own = self._bases[base]
             given = self._trials.benchmarks.get(name)
             if given is not None:
                 raw = np.array(given[self._bars], dtype=np.float64)[:, None]
-                # An infinite return would warn in every product; it is as good as none.
+                # An infinite return would cause warnings in every product; it counts as missing.
                 raw[~np.isfinite(raw)] = np.nan
                 found[:, [column]] = self._excess(raw, np.array([rate]), np.array([own]))
         return found
@@ -174,7 +174,7 @@ class DailyReturns:
         """Compound bars to periods and subtract the risk-free return, likewise compounded."""
         if self._periods is not None:
             if self._calendars:
-                # Where a run's data have no bar, nothing was earned.
+                # On bars that a run's data lack, nothing was earned.
                 returns[~np.column_stack(self._masks())[:, own]] = 0.0
             returns = np.multiply.reduceat(1.0 + returns, self._periods, axis=0) - 1.0
         if rates.any():
@@ -203,7 +203,7 @@ def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Mea
         r, benchmark = daily.runs(part), daily.benchmarks(bases)
         centred = np.hstack([r - r.mean(axis=0), benchmark - benchmark.mean(axis=0)])
         shift, shift_b = np.split(counts @ centred / daily.n_bars, [r.shape[1]], axis=1)
-        # One column broadcasts against all runs.
+        # A single column broadcasts against all runs.
         own = slice(None) if len(bases) == 1 else where
         b = benchmark[:, own]
         beta[part] = slopes = _slopes(r, b)
@@ -225,7 +225,7 @@ def _slopes(returns: FloatArray, benchmark: FloatArray) -> FloatArray:
 
 
 def empty_moments(n_runs: int, blocks: int, draws: int) -> Moments:
-    """Return moments to be filled in."""
+    """Return moments whose arrays are yet to be filled in."""
     return Moments(
         mean=np.empty(n_runs),
         std=np.empty(n_runs),
@@ -256,9 +256,9 @@ def _fill(moments: Moments, part: slice, returns: FloatArray, deviations: FloatA
 def effective_trials(daily: DailyReturns, positions: IntArray, seed: int) -> float:
     """Return the participation ratio of the correlation matrix of some runs.
 
-    ``(sum of eigenvalues)^2 / sum of squared eigenvalues``, which is N^2 over the sum of squared
-    correlations: N for uncorrelated runs, 1 for identical ones. Above 500 runs the mean squared
-    correlation is that of the pairs among 500 of them, drawn with ``seed``.
+    ``(sum of eigenvalues)^2 / sum of squared eigenvalues``, which is N^2 divided by the sum of
+    squared correlations: N for uncorrelated runs, 1 for identical ones. Above 500 runs, the mean
+    squared correlation is that of the pairs among 500 of them, drawn with ``seed``.
     """
     n_runs = len(positions)
     if n_runs > _PAIRED:
@@ -274,7 +274,7 @@ def effective_trials(daily: DailyReturns, positions: IntArray, seed: int) -> flo
 
 
 def all_equal(moments: Moments) -> bool:
-    """Return whether all runs have the same returns, but for rounding.
+    """Return whether all runs have the same returns, apart from rounding.
 
     Runs with equal means and equal means of every resample have equal returns.
     """
@@ -418,7 +418,7 @@ def min_track_record_length(
     benchmark_sharpe: float = 0.0,
     confidence: float = 0.95,
 ) -> float:
-    """Return how many bars it takes until PSR(SR*) reaches ``confidence``.
+    """Return the number of bars that it takes until PSR(SR*) reaches ``confidence``.
 
     ``1 + (1 - skew SR + (kurtosis - 1) / 4 SR^2) (z / (SR - SR*))^2``, and infinite when
     ``SR <= SR*``.

@@ -1,4 +1,4 @@
-"""The verdict: skill, luck or cannot tell, by the rules written in docs/statistics.md."""
+"""The verdict: skill, luck or cannot tell, by the rules in docs/statistics.md."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ from backtest_batch.core.engine.frequency import name_of_bars
 
 MIN_YEARS = 250 / 252
 """A shorter time is no basis for a verdict: the error of an annual Sharpe ratio is about one over
-the root of the years, however often its returns are looked at."""
+the square root of the number of years, whatever the frequency of the returns."""
 
 MIN_RETURNS = 60
-"""Nor are fewer returns than this: the resamples of so few hardly differ."""
+"""Fewer returns than this are no basis either: the resamples of so few hardly differ."""
 
 Label = Literal["skill", "luck", "cannot_tell"]
 
@@ -27,24 +27,24 @@ class Verdict:
     sentence: str
     reasons: tuple[str, ...]
     skilled: frozenset[str] = frozenset()
-    """The runs that skill is said of; empty unless the label is skill."""
+    """The runs that the verdict calls skilled; empty unless the label is skill."""
 
     def calls_skilled(self, run_id: str) -> bool | None:
-        """Return whether skill is said of a run; None where it cannot be told."""
+        """Return whether the verdict calls a run skilled; None where it cannot tell."""
         return None if self.label == "cannot_tell" else run_id in self.skilled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opinions:
-    """The figures of one kind of return that may speak against skill; None where undefined.
+    """Figures on one kind of return that may be evidence against skill; None where undefined.
 
     Attributes
     ----------
     sharpe
-        Of the winner, per bar.
+        Sharpe ratio of the winner, per bar.
     noise_sharpe
-        What the best of N trials without skill is expected to show, when the trials' ratios
-        differ by no more than sampling noise.
+        Sharpe ratio that the best of N trials without skill is expected to show, if the trials'
+        ratios differ by no more than sampling noise.
     dsr, pbo, p_oos_loss
         As in overfitting.json.
     """
@@ -58,27 +58,28 @@ class Opinions:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything the rules look at.
+    """Everything that the rules take into account.
 
     Attributes
     ----------
     n_trials, n_trials_experiment, n_valid
-        Decisions tried in the batch, in the experiment, and testable in the scenario.
+        Number of decisions tried in the batch, tried in the experiment, and testable in the
+        scenario.
     n_counted
         N of the deflated Sharpe ratio: one of the first two, as the settings say.
     untested
         Why no trial can be tested; empty when some can.
     n_bars, bars_per_year
-        (Daily) bars that the trials share, and how many of them a year has.
+        Number of (daily) bars that the trials share, and (daily) bars per year.
     longest_warmup, first_end
-        run_ids of the trials that decide where they start, and where they end, if the trials end
-        apart.
+        run_ids of the trials that decide where the shared bars start and, if the trials do not all
+        end together, where they end.
     run_id, annual_sharpe, interval
-        The winner, its Sharpe ratio a year and its confidence interval.
+        The winner, its annualised Sharpe ratio and the confidence interval of that.
     ranked_first
-        The ranking's first where it is another run; None where it is the winner.
+        The first of the ranking where it is another run; None where it is the winner.
     all_equal
-        What is to be said when all trials have the same returns; empty when they do not.
+        What to say when all trials have the same returns; empty when they do not.
     spa_pvalue, benchmark_spa_pvalue
         p-values of the main test against zero and against the benchmark.
     is_against_cash
@@ -94,7 +95,7 @@ class Evidence:
     survivors
         Trials that survive both tests.
     raw, adjusted
-        Opinions on r and on a.
+        Figures on r and on a that may be evidence against skill.
     neighbour_t
         Mean Sharpe ratio of the winner's neighbours, as a t-statistic.
     walk_forward_t
@@ -151,14 +152,14 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def judged_apart(verdict: Verdict, keys: Sequence[str], scenarios: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on one scenario with what it leaves out: the choice of its data or dates.
+    """Return a verdict with a note on what it leaves out: the choice of data or dates.
 
     Parameters
     ----------
     verdict
-        On the scenario of the run that ranks first.
+        The verdict on the scenario of the run that ranks first.
     keys
-        Keys of the data and dates that were named as conditions.
+        Keys of the data and dates that were declared conditions.
     scenarios
         The verdicts on all scenarios.
     """
@@ -215,7 +216,7 @@ def _returns(evidence: Evidence) -> str:
 
 
 def _one_strategy(evidence: Evidence) -> str:
-    """Say that a batch tried one strategy, after what others have tried."""
+    """Say that the batch tried one strategy, and how many earlier batches tried."""
     earlier = evidence.n_trials_experiment - evidence.n_trials
     if earlier <= 0:
         return "one strategy was tried, nothing was selected"
@@ -226,7 +227,7 @@ def _one_strategy(evidence: Evidence) -> str:
 
 
 def _own_test(evidence: Evidence) -> str:
-    """Return what can be said of a single strategy, in brackets."""
+    """Return the figures of a single strategy, in brackets."""
     figures = []
     if evidence.annual_sharpe is not None:
         figures.append(f"its own Sharpe ratio is {evidence.annual_sharpe:.2f} a year")
@@ -247,7 +248,7 @@ def _winner(evidence: Evidence) -> str:
 
 
 def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
-    """Return what makes the result luck, or an empty text."""
+    """Return why the result is luck, or an empty text."""
     winner, pvalue = _winner(evidence), evidence.spa_pvalue
     if not _passes(pvalue) or (evidence.annual_sharpe or 0.0) <= 0:
         return (

@@ -1,7 +1,8 @@
 """Walk-forward: choose in-sample, judge out-of-sample.
 
-:func:`parse` reads the settings, :func:`make_splits` lays the windows, :func:`walk_forward`
-measures, chooses and stitches within one scenario; the tables and :func:`summarise` show it.
+:func:`parse` reads the settings, :func:`make_splits` lays out the windows, :func:`walk_forward`
+measures, chooses and stitches within one scenario; the tables and :func:`summarise` present the
+result.
 """
 
 from backtest_batch.analysis.walk_forward.curve import (

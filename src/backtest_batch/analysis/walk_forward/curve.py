@@ -1,4 +1,4 @@
-"""Out-of-sample returns of the choices joined into one curve, and the evidence that it gives."""
+"""The chosen runs' out-of-sample returns joined into one curve, and the evidence it gives."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from backtest_batch.core.splits import Segment, positions
 from backtest_batch.core.windows import PER_BAR, ScenarioRuns, metrics_since
 
 DriftedWeights = Callable[[int, int], FloatArray]
-"""``(run, bar) -> weights``: values of a run's holdings over its equity at the close of a bar,
-after its own trades on that bar, shape (n_assets,). Runs and bars are positions in
+"""``(run, bar) -> weights``: values of a run's holdings divided by its equity at the close of a
+bar, after its own trades on that bar, shape (n_assets,). Runs and bars are positions in
 :class:`.ScenarioRuns`."""
 
 CASH = -1
-"""Stands for the run of a segment in which nothing qualified."""
+"""Takes the place of a run in segments in which no run qualified."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Switch:
     Attributes
     ----------
     bar
-        The bar at whose close it is made, the one before the first test bar.
+        The bar at whose close the switch is made, the one before the first test bar.
     before, after
         Positions of the runs; None is cash.
     turnover
@@ -60,19 +60,19 @@ class StitchedCurve:
     bars
         Positions of the test bars.
     splits
-        Number of the split whose choice is held.
+        Number of the split whose choice is held on each bar.
     runs
-        Position of the run that is held, -1 for cash.
+        Position of the run that is held on each bar, -1 for cash.
     net_return
-        Its returns, with the cost of a switch subtracted from the first bar after it.
+        Returns of that run, with the cost of a switch subtracted from the first bar after it.
     equity
         Initial capital times the compounded returns.
     switch_turnover
-        Turnover of the switch before a bar; 0 elsewhere.
+        Turnover of the switch just before a bar; 0 elsewhere.
     switch_trades
-        Number of symbols traded by it.
+        Number of symbols traded by that switch.
     switches
-        The changes of the run.
+        The changes from one run to another.
     ruined_bar
         The bar on which equity fell to 0 or below, the last one of the curve; None without ruin.
     notes
@@ -100,10 +100,10 @@ def stitch(
     """Join the returns of the chosen runs over their test bars.
 
     Where the choice changes, ``cost_rate * sum |new drifted weights - old drifted weights|`` at the
-    close before the first test bar is subtracted from that bar's return, beside the chosen run's
-    own costs; nothing is, where both hold the same and differ by the cash that costs took. The
-    first segment pays nothing. Where no run qualifies, the curve is in cash at ``cash_rate``
-    (ACT/365).
+    close before the first test bar is subtracted from that bar's return, in addition to the chosen
+    run's own costs. Nothing is subtracted where both runs hold the same and differ only by the cash
+    that their costs took. The first segment pays nothing. Where no run qualifies, the curve is in
+    cash at ``cash_rate`` (ACT/365).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def stitch(
     choices
         Position of the chosen run of each split, None where none qualifies.
     drifted_weights
-        Asked for the runs on both sides of a real switch only.
+        Called only for the runs on both sides of an actual switch.
     """
     cash = _cash_returns(runs)
     parts: list[FloatArray] = []
@@ -171,9 +171,9 @@ def _switch(
 
 
 def _differ_by_costs(old: FloatArray | float, new: FloatArray | float) -> bool:
-    """Return whether both hold the same, all of it invested, and only paid other costs for it.
+    """Return whether both hold the same, fully invested, and differ only in the costs they paid.
 
-    As the engine leaves dust alone: rule 8 of docs/semantics.md.
+    The engine ignores dust in the same way: rule 8 of docs/semantics.md.
     """
     before, after = float(np.sum(old)), float(np.sum(new))
     if min(before, after) < 1.0 - TRADE_THRESHOLD or abs(after - before) > DUST * before:
@@ -216,7 +216,7 @@ def _curve(
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """How confidence intervals are drawn: the stationary bootstrap, percentiles.
+    """How confidence intervals are computed: percentiles of the stationary bootstrap.
 
     Attributes
     ----------
@@ -227,7 +227,7 @@ class Bootstrap:
     seed
         Seed of the draws.
     level
-        Probability of the interval.
+        Confidence level of the interval.
     """
 
     draws: int = 1_000
@@ -251,7 +251,7 @@ def t_statistic(returns: FloatArray) -> float | None:
 
 
 def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
-    """Return the result metrics of a stitched curve; an undefined one is absent.
+    """Return the result metrics of a stitched curve, without undefined ones.
 
     Turnover, costs and trades are those of the chosen runs and of the switches between them;
     exposures are those of the chosen runs.
@@ -263,7 +263,7 @@ def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
     curve
         Their stitched returns.
     """
-    # The bar before is the first measured one: what is held on it earns the first return.
+    # Measuring starts one bar before the curve: what is held on that bar earns the first return.
     n_before = 1 if curve.bars[0] > 0 else 0
     bars = np.concatenate((curve.bars[:n_before] - 1, curve.bars))
     run_at = np.concatenate((curve.runs[:n_before], curve.runs))
@@ -299,7 +299,7 @@ def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
 
 
 def benchmark_curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
-    """Return the metrics of the benchmark's returns on the bars of a curve; empty without one."""
+    """Return the metrics of the benchmark on the bars of a curve; empty without a benchmark."""
     if runs.benchmark is None:
         return {}
     return metrics_since(
@@ -318,12 +318,12 @@ def benchmark_curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[st
 
 
 def benchmark_returns(runs: ScenarioRuns, curve: StitchedCurve) -> FloatArray:
-    """Return the benchmark of the run that is held, bar by bar; in cash that of the first run."""
+    """Return, bar by bar, the benchmark of the run that is held; in cash, that of the first run."""
     return runs.benchmark_on(curve.bars, np.maximum(curve.runs, 0))
 
 
 def _of_chosen_runs(runs: ScenarioRuns, name: str, bars: IntArray, run_at: IntArray) -> FloatArray:
-    """Return a per-bar array of the runs that are held, shape (n_bars, 1); 0 in cash."""
+    """Return the named per-bar array of the runs that are held, shape (n_bars, 1); 0 in cash."""
     values = np.asarray(getattr(runs, name)[bars, np.maximum(run_at, 0)])
     return np.where(run_at == CASH, 0.0, values)[:, None]
 
@@ -352,7 +352,7 @@ def beta_adjusted(runs: ScenarioRuns, curve: StitchedCurve, beta: float) -> Floa
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Series:
-    """Returns whose Sharpe ratio is to have a confidence interval.
+    """Returns whose Sharpe ratio needs a confidence interval.
 
     Attributes
     ----------
@@ -361,9 +361,9 @@ class Series:
     index
         Timestamps of the bars.
     periods_per_year
-        Bars a year.
+        Bars per year.
     session_end
-        Where the market's days end, ``HH:MM``; None is midnight.
+        Time at which the market's days end, ``HH:MM``; None is midnight.
     """
 
     returns: FloatArray
@@ -378,7 +378,7 @@ def sharpe_intervals(
     """Return confidence intervals of annualised Sharpe ratios.
 
     Percentiles of the Sharpe ratios of stationary bootstrap resamples (Politis and Romano 1994).
-    Intraday returns are compounded to days first. Series of one length share their resamples.
+    Intraday returns are compounded to days first. Series of equal length share their resamples.
 
     Parameters
     ----------
@@ -414,7 +414,7 @@ def sharpe_intervals(
 
 
 def _daily(series: Series) -> Series:
-    """Compound intraday returns to sessions."""
+    """Compound intraday returns to one return per session."""
     starts = day_starts(series.index, series.session_end)
     if starts is None:
         return series

@@ -1,6 +1,6 @@
-"""What a walk-forward came to: findings as plain values and sentences, and tables as CSV.
+"""Results of a walk-forward: findings as plain values and sentences, and tables as CSV.
 
-A row is a split and run, a run and metric, or a bar.
+Depending on the table, there is one row per split and run, per run and metric, or per bar.
 """
 
 import io
@@ -113,7 +113,7 @@ def _aggregate(walk: ScenarioWalk) -> pd.DataFrame:
 
 
 def _statistics(values: FloatArray) -> dict[str, FloatArray]:
-    """Return statistics of each row, NaN left out."""
+    """Return statistics of each row, ignoring NaN."""
     defined = np.isfinite(values)
     count = defined.sum(axis=1)
     some, several = count > 0, count > 1
@@ -144,8 +144,8 @@ def equity_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_bars, 6 or 7)
-        timestamp, net_return, equity, run_id (of the choice; None in cash), split, scenario; and
-        path where bars are tested several times.
+        timestamp, net_return, equity, run_id (of the chosen run; None in cash), split, scenario;
+        and path where bars are tested several times.
     """
     frames = []
     for walk in walks:
@@ -239,7 +239,7 @@ def _choice_table(walk: ScenarioWalk) -> pd.DataFrame:
 
 
 def compared_curves(walk: ScenarioWalk) -> pd.DataFrame:
-    """Return net returns on the test bars: what was stitched beside what it is compared with.
+    """Return net returns on the test bars: the stitched curve and what it is compared with.
 
     Parameters
     ----------
@@ -249,8 +249,8 @@ def compared_curves(walk: ScenarioWalk) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_test_bars, 1 to 3)
-        Indexed by timestamp: ``walk_forward`` (of several paths the median), the run_id that is
-        best over everything, and ``benchmark``, where these are.
+        Indexed by timestamp: ``walk_forward`` (the median of several paths), the run_id of the
+        run that is best over everything, and ``benchmark``; the last two only where they exist.
     """
     runs, curve = walk.runs, walk.curve
     columns: dict[str, FloatArray] = {"walk_forward": curve.net_return}
@@ -265,9 +265,9 @@ def compared_curves(walk: ScenarioWalk) -> pd.DataFrame:
 def csv_bytes(table: pd.DataFrame) -> bytes:
     """Return a table as CSV in UTF-8; its index is left out.
 
-    Floats have the shortest digits that read back to the same number, missing values are empty,
-    booleans ``true`` and ``false``, and timestamps at midnight are dates. Texts stand in quotes
-    when one of them has to.
+    Floats have the fewest digits that read back to the same number, missing values are empty,
+    booleans are ``true`` and ``false``, and timestamps are dates when all are at midnight. All
+    texts are quoted when one of them has to be.
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def _quoted(text: str) -> str:
 
 
 def _moments(column: pd.Series) -> pd.Series:
-    """Return timestamps as text; few of them are distinct."""
+    """Return timestamps as text; each distinct one is converted once."""
     distinct = pd.DatetimeIndex(column.unique())
     midnights = (distinct == distinct.normalize()).all()
     names = [str(stamp.date() if midnights else stamp) for stamp in distinct]
@@ -318,32 +318,32 @@ Interval = tuple[float, float] | None
 def summarise(
     walks: Sequence[ScenarioWalk], ranking: Ranking, bootstrap: Bootstrap | None = None
 ) -> list[Plain]:
-    """Return the findings of each scenario as plain values; what is undefined is None.
+    """Return the findings of each scenario as plain values; undefined ones are None.
 
     Parameters
     ----------
     walks
         One for each scenario.
     ranking
-        What the choices were made by.
+        The ranking by which runs were chosen.
     bootstrap
-        How confidence intervals are drawn.
+        How confidence intervals are computed.
 
     Returns
     -------
     list of dict
         For each scenario ``scenario``, ``method``, ``ranking``, ``n_runs``, ``n_splits``,
-        ``test_start``, ``test_end``, ``n_test_bars``, then the figures of the stitched curve (of
-        the median path, by Sharpe ratio, where there are several):
+        ``test_start``, ``test_end``, ``n_test_bars``, then the figures of the stitched curve (where
+        there are several paths, of the one with the median t-statistic):
 
         - ``t_statistic`` of the out-of-sample returns over the risk-free rate, ``metrics``, and
           ``sharpe_ci`` (low, high, level) of the annualised Sharpe ratio;
         - ``benchmark``: its ``metrics`` on the same bars; ``beta_adjusted``: t_statistic, sharpe
-          and sharpe_ci of the returns that the benchmark does not explain;
+          and sharpe_ci of the part of the returns that the benchmark does not explain;
         - ``best_overall``: the run that is best on all bars, in hindsight: run_id, its metrics on
-          the test bars, and sharpe_shortfall, its Sharpe ratio less the stitched one;
-        - ``efficiency``: stitched cagr over the mean in-sample cagr of the choices, None unless
-          the latter is positive;
+          the test bars, and sharpe_shortfall, its Sharpe ratio minus the stitched one;
+        - ``efficiency``: stitched cagr divided by the mean in-sample cagr of the choices, None
+          unless the latter is positive;
         - ``choices``, ``modal_choice``, ``parameter_drift``, ``switches``, ``switch_cost``;
         - ``ruined``, ``notes``, ``bootstrap``, and ``paths`` where there are several.
     """
@@ -358,7 +358,7 @@ def summarise(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Figures:
-    """The curve that a scenario reports, and the returns that are to have an interval."""
+    """The curve that a scenario reports, and the returns that need a confidence interval."""
 
     curve: StitchedCurve
     metrics: Mapping[str, float]
@@ -517,7 +517,7 @@ def _paths(walk: ScenarioWalk) -> list[Plain]:
 
 
 SIGNIFICANT_T = 1.96
-"""t-statistic from which a mean return is told from zero at 95 %."""
+"""t-statistic from which a mean return differs from zero significantly, at 95 %."""
 
 
 def sentences(finding: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Walk one scenario: choose the best run in-sample of each split, and judge it out-of-sample."""
+"""Walk one scenario: in each split, choose the best run in-sample and judge it out-of-sample."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,9 @@ from backtest_batch.errors import ConfigurationError, Fault
 
 
 def in_sample_ranking(ranking: Ranking) -> Ranking:
-    """Return the ranking with every out-of-sample metric replaced by the metric itself.
+    """Return the ranking with every out-of-sample metric replaced by its in-sample namesake.
 
-    ``oos_sharpe`` is not known when the choice is made; what can be chosen by is ``sharpe``.
+    ``oos_sharpe`` is not known when the choice is made, so runs are chosen by ``sharpe``.
     """
     weights: dict[str, float] = {}
     for name, share in ranking.weights.items():
@@ -49,7 +49,7 @@ def in_sample_ranking(ranking: Ranking) -> Ranking:
 
 
 def needed_metrics(ranking: Ranking) -> tuple[str, ...]:
-    """Return the metrics of training windows that a choice takes."""
+    """Return the metrics of training windows that a choice needs."""
     ranking = in_sample_ranking(ranking)
     names = (*ranking.weights, *(item.metric for item in ranking.constraints))
     windowed = ("sharpe" if name == NEIGHBOURHOOD else name for name in names)
@@ -57,19 +57,19 @@ def needed_metrics(ranking: Ranking) -> tuple[str, ...]:
 
 
 def check_ranking(ranking: Ranking, available: Sequence[str]) -> None:
-    """Refuse a ranking by metrics that windows do not have.
+    """Refuse a ranking by metrics that cannot be measured on windows.
 
     Parameters
     ----------
     ranking
-        What is better.
+        How runs are ranked.
     available
         Metrics that can be measured on a window; see :func:`.metrics_with`.
 
     Raises
     ------
     ConfigurationError
-        When the ranking or a constraint needs another one.
+        When the ranking or a constraint needs any other metric.
     """
     missing = [name for name in needed_metrics(ranking) if name not in available]
     if missing:
@@ -87,7 +87,7 @@ class Chooser:
     Parameters
     ----------
     ranking
-        What is better.
+        How runs are ranked.
     run_ids
         Names of the runs; ties go to the first in plain order of characters.
     parameters
@@ -156,7 +156,8 @@ def modal_choice(choices: Sequence[int | None], run_ids: Sequence[str]) -> dict[
     choices
         Position of the chosen run of each split, None where none qualifies.
     run_ids
-        Names of the runs; of runs chosen equally often the first in plain order counts.
+        Names of the runs; of runs chosen equally often, the first in plain order of characters
+        is returned.
     """
     counts = Counter(run_ids[choice] for choice in choices if choice is not None)
     if not counts:
@@ -181,10 +182,10 @@ def parameter_drift(
     Returns
     -------
     dict
-        By parameter: ``values`` chosen split by split, ``changed`` (share of the changes from one
-        split to the next in which it moved; None with fewer than two choices), and for numbers
-        ``mean_steps`` (mean number of steps moved along its values, changes and stays alike),
-        ``mean``, ``min`` and ``max``.
+        By parameter: ``values`` chosen split by split, ``changed`` (share of the steps from one
+        split to the next in which its value changed; None without two consecutive choices), and
+        for numbers ``mean_steps`` (mean number of positions moved along its values, 0 where it
+        stayed), ``mean``, ``min`` and ``max``.
     """
     found = {}
     for name in parameters.columns:
@@ -216,7 +217,7 @@ def parameter_drift(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScenarioWalk:
-    """What the walk-forward of one scenario came to.
+    """The result of the walk-forward of one scenario.
 
     Attributes
     ----------
@@ -227,9 +228,9 @@ class ScenarioWalk:
     plan
         The splits, in positions of ``runs.index``.
     in_sample, out_of_sample
-        Metrics of every run on the training and on the test bars of every split.
+        Metrics of every run on the training bars and on the test bars of every split.
     tested
-        Metrics of every run on all test bars put end to end, one window.
+        Metrics of every run on all test bars put end to end, as one window.
     choices
         Position of the chosen run of each split, None where none qualifies.
     curves
@@ -238,7 +239,7 @@ class ScenarioWalk:
         Position of the run that the ranking puts first on all bars, in hindsight; None when none
         qualifies.
     notes
-        What is to be said about the splits and the curves.
+        Remarks on the splits and the curves.
     """
 
     runs: ScenarioRuns
@@ -254,7 +255,7 @@ class ScenarioWalk:
 
     @cached_property
     def curve(self) -> StitchedCurve:
-        """The curve to report: of several, the one whose t-statistic is the (lower) median."""
+        """The curve to report: of several, the one with the (lower) median t-statistic."""
         ordered = sorted(
             self.curves, key=lambda curve: t_statistic(excess_returns(self.runs, curve)) or 0.0
         )
@@ -276,14 +277,14 @@ def walk_forward(
     settings
         How to split their common return bars.
     ranking
-        What is better; ``oos_`` metrics are read as the in-sample ones.
+        How runs are ranked; ``oos_`` metrics are read as the in-sample ones.
     drifted_weights
-        Weights of a run after its trades at the close of a bar; asked for at switches only.
+        Weights of a run after its trades at the close of a bar; asked for only at switches.
 
     Raises
     ------
     ConfigurationError
-        When there is too little data for one split, or the ranking needs a metric that cannot be
+        When there is not enough data for one split, or the ranking needs a metric that cannot be
         measured on windows.
     """
     check_ranking(ranking, available_metrics(runs))
@@ -292,7 +293,7 @@ def walk_forward(
     plan = moved(make_splits(settings, index, runs.periods_per_year), bars.start)
     n_splits = len(plan.splits)
     tests = joined([segment.bars for segment in plan.paths[0]])
-    # A fitted run has no returns but those of its test windows.
+    # A fitted run has returns only on its test windows.
     everything: Windows = tests if runs.in_sample else (bars,)
     windows = [split.train for split in plan.splits] + [split.test for split in plan.splits]
     measured = measure_windows(runs, [*windows, tests, everything])
@@ -315,7 +316,7 @@ def walk_forward(
 
 
 def joined(windows: Sequence[range]) -> Windows:
-    """Return increasing ranges with those that touch made one."""
+    """Return increasing ranges, with adjacent ones merged."""
     merged: list[range] = []
     for bars in windows:
         if merged and merged[-1].stop == bars.start:
@@ -332,7 +333,7 @@ def _part(metrics: WindowMetrics, start: int, stop: int) -> WindowMetrics:
 def _without_lost_runs(
     runs: ScenarioRuns, plan: SplitPlan, in_sample: WindowMetrics
 ) -> WindowMetrics:
-    """Take the metrics of fitted runs, and none of runs that are ruined by the end of training."""
+    """Enter the metrics of fitted runs, and remove those of runs ruined by the end of training."""
     values: FloatArray = in_sample.values
     for run, given in runs.in_sample.items():
         for row, name in enumerate(in_sample.names):
