@@ -150,7 +150,7 @@ def test_whoever_ranks_over_symbols_has_tried_each_of_them(with_store):
 
     with pytest.raises(bb.ConfigurationError, match=r"decision_axes=data\.symbols: is in"):
         bb.run_sweep(grid, scenario_axes=["data.symbols"], decision_axes=["data.symbols"], **WALKS)
-    with pytest.raises(bb.ConfigurationError, match="decision_axes=data: stands in"):
+    with pytest.raises(bb.ConfigurationError, match="decision_axes=data: is in"):
         bb.load_runs(found.batch_id, scenario_axes=["data"], decision_axes=["data"])
 
 
