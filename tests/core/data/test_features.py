@@ -129,6 +129,9 @@ def test_a_name_may_be_in_any_case_and_a_wrong_one_has_near_matches(source):
         ("date,X\n2020-01-01,inf\n", "holds inf"),
         ("date\n2020-01-01\n", "no column of a feature"),
         ("X,Y\n1,2\n", "no column of timestamps"),
+        ("date,X\n2020-01,1\n2020-02,2\n", "'2020-01' is a whole month or year"),
+        ("date,X\n2019,1\n2020,2\n", "'2019' is a whole month or year"),
+        ("date,X\nJan-20,1\nFeb-20,2\n", "'Jan-20' is a whole month or year"),
         (["date,X\n2020-01-01,1\n", "date,x\n2020-01-01,1\n"], "both have a feature 'x'"),
     ],
 )

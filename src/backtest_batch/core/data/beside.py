@@ -33,6 +33,9 @@ from backtest_batch.errors import DataError, DataNotFoundError
 SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
 """Endings of the files that count in a folder."""
 
+_SAMPLE = 1_000
+"""Rows whose timestamps are looked at: what is a day in them is one in all."""
+
 _DAY = pd.Timedelta(days=1)
 
 
@@ -98,6 +101,21 @@ class SideStamps:
         if self.are_dates and not _are_midnights(index):
             return self.next_day().on_clock_of(index)
         return self.on_clock_of(index)
+
+
+def _refuse_periods(column: Any, label: str) -> None:
+    """Refuse months and years: read as their first day, a value would be known before its time."""
+    for value in column.slice(0, _SAMPLE).to_pylist():
+        if not isinstance(value, str):
+            continue
+        parts = re.findall(r"\d+|[A-Za-z]{3,}", value)
+        longest = max((len(part) for part in parts if part.isdecimal()), default=0)
+        is_month = len(parts) == 2 and longest in (2, 4)
+        if is_month or (len(parts) == 1 and longest in (4, 6)):
+            raise DataError(
+                f"{label}: {value.strip()!r} is a whole month or year, and not a day; write the "
+                "day from which on the row holds: of a month's figure that on which it was known"
+            )
 
 
 def _are_midnights(index: pd.DatetimeIndex) -> bool:
@@ -218,8 +236,9 @@ class SideTable:
         Raises
         ------
         DataError
-            When a value is not a timestamp.
+            When a value is not a timestamp, or names a month or a year.
         """
+        _refuse_periods(column, self.label)
         try:
             stamps, tz = read_timestamps(column, TimestampRules(), self.label, said=self.said)
         except DataError as error:
