@@ -168,9 +168,9 @@ def test_a_metric_is_one_entry_in_the_table(tmp_path: Path) -> None:
         ROOT / "src" / "backtest_batch", package, ignore=shutil.ignore_patterns("__pycache__")
     )
     table = package / "core" / "engine" / "metrics.py"
-    start, end = table.read_text("utf-8").split(')\n"""About the result of a run;')
+    start, end = table.read_text("utf-8").split(')\n"""Metrics of the result of a run;')
     table.write_text(
-        start + entry.rstrip() + ',\n)\n"""About the result of a run;' + end, encoding="utf-8"
+        start + entry.rstrip() + ',\n)\n"""Metrics of the result of a run;' + end, encoding="utf-8"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(
