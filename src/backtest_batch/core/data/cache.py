@@ -95,8 +95,9 @@ def cache_dir() -> Path:
 def own_cache_dir() -> Path | None:
     """Return the folder for the part of the cache that other users must not write to.
 
-    It holds compiled kernels, whose index numba unpickles, the links from sources to panels, source
-    files for workers, results that could not be recorded, and working files.
+    It holds compiled kernels, whose index numba unpickles, the links from sources to panels, what
+    the report is made of, source files for workers, results that could not be recorded, and working
+    files.
 
     Returns
     -------
