@@ -254,9 +254,10 @@ def _found_series(
             f"{table.place} must hold timestamps and one column, but has {len(table.names)}: "
             f"{', '.join(table.names[:8])}"
         )
-    table = table.without_gaps()
     if values == "returns":
         table = table.as_fractions(unit)
+    table = table.without_gaps()
+    if values == "returns":
         if (table.values <= -1.0).any():
             raise DataError(f"{table.place} holds a return of -100 % or less")
         on_bars = returns_on(table, panel.index, empty=0.0)

@@ -8,7 +8,7 @@ are excess returns already. Of symbols, the returns above the risk-free rate are
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from backtest_batch.arrays import FloatArray
 from backtest_batch.core.benchmark import names_file, symbol_prices
 from backtest_batch.core.data.bars import moment_text
-from backtest_batch.core.data.gains import MISSING_CODES
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.series import (
     OnBars,
@@ -161,18 +160,12 @@ def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFa
     columns = [name for name in table.names if name not in rates]
     if not columns:
         raise DataError(f"{table.place} holds no factor")
-    table = SeriesTable(
-        place=table.place,
-        index=table.index,
-        names=tuple(columns),
-        values=_without_codes(table.only(columns).values),
-    )
+    table = replace(table.only(columns), notes=()).as_fractions(unit)
     empty = [
         name for name, held in zip(columns, table.values.T, strict=True) if np.isnan(held).all()
     ]
     if empty:
         raise DataError(f"{table.place}: the factor {empty[0]} has no value")
-    table = table.as_fractions(unit)
     notes += table.notes
     on_bars = returns_on(table, panel.index, empty=math.nan)
     _refuse_sparse(table, on_bars)
@@ -185,10 +178,6 @@ def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFa
         place=table.place,
         notes=tuple(notes),
     )
-
-
-def _without_codes(values: FloatArray) -> FloatArray:
-    return np.where(np.isin(values, MISSING_CODES), np.nan, values)
 
 
 def _refuse_sparse(table: SeriesTable, on_bars: OnBars) -> None:

@@ -162,3 +162,78 @@ def test_columns_named_as_symbols_are_said_to_be_of_the_whole_market(source, cap
 def test_semicolons_and_decimal_commas_are_read(source):
     panel = load_panel(source("date;VIX\n2020-01-01;12,5\n"))
     assert panel.features.VIX.iloc[0] == 12.5
+
+
+NEW_YORK = pd.date_range("2020-11-01 00:00", periods=6, freq="h", tz="America/New_York")
+"""0:00, 1:00 twice, 2:00, 3:00 and 4:00."""
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_hour_that_occurs_twice_is_told_by_the_order_of_the_rows(source, turned):
+    hours = ["00:00", "01:00", "01:00", "02:00", "03:00", "04:00"]
+    rows = [f"2020-11-01 {hour},{number}\n" for number, hour in enumerate(hours)]
+    text = "time,X\n" + "".join(reversed(rows) if turned else rows)
+    panel = load_panel(source(text, index=NEW_YORK, timezone="America/New_York"))
+    np.testing.assert_array_equal(panel.features.X, [0, 1, 2, 3, 4, 5])
+
+
+def test_it_is_told_for_each_symbol_by_its_own_rows(source):
+    text = "time,symbol,X\n" + "".join(
+        f"2020-11-01 {hour},{symbol},{number}\n"
+        for number, hour in enumerate(["00:30", "01:30", "01:30", "02:30"])
+        for symbol in "AB"
+    )
+    panel = load_panel(source(text, index=NEW_YORK, timezone="America/New_York"))
+    for symbol in "AB":
+        np.testing.assert_array_equal(panel.features.X[symbol], [np.nan, 0, 1, 2, 3, 3])
+
+
+@pytest.mark.parametrize(
+    "hours",
+    [
+        ["00:30", "01:30", "02:30"],  # one of both
+        ["01:00", "00:30", "01:00", "02:30"],  # not in order
+        ["01:00", "01:00", "01:00"],  # once too often
+    ],
+)
+def test_where_the_order_does_not_tell_it_is_refused_with_the_way_out(source, hours):
+    text = "time,X\n" + "".join(f"2020-11-01 {hour},1\n" for hour in hours)
+    said = r"features-0\.csv: 2020-11-01 01:.* occurs twice .*with an offset"
+    with pytest.raises(DataError, match=said):
+        load_panel(source(text, index=NEW_YORK, timezone="America/New_York"))
+
+
+def test_a_time_that_the_clocks_skip_is_refused(source):
+    bars = pd.date_range("2020-03-08 00:00", periods=6, freq="h", tz="America/New_York")
+    with pytest.raises(DataError, match=r"2020-03-08 02:30.* does not exist .*data row 2; 1 such"):
+        load_panel(
+            source(
+                "time,X\n2020-03-08 01:30,1\n2020-03-08 02:30,2\n",
+                index=bars,
+                timezone="America/New_York",
+            )
+        )
+
+
+@pytest.mark.parametrize("name", ["symbol", "Ticker", "sym", "code", "asset"])
+def test_the_column_of_symbols_may_have_the_names_that_it_has_in_files_of_prices(source, name):
+    panel = load_panel(source(f"date,{name},X\n2020-01-02,B,1\n2020-01-03,B,2\n"))
+    np.testing.assert_array_equal(panel.features.X["B"], [np.nan, 1, 2, 2, 2, 2])
+
+
+def test_a_column_of_numbers_named_code_is_a_feature(source):
+    panel = load_panel(source("date,code\n2020-01-02,7\n"))
+    np.testing.assert_array_equal(panel.features.code, [np.nan, 7, 7, 7, 7, 7])
+
+
+def test_days_and_times_may_stand_in_two_columns(source, caplog):
+    bars = pd.date_range("2020-01-02 09:00", periods=4, freq="h")
+    text = "date,time,X\n2020-01-02,09:30,1\n2020-01-02,11:30,2\n"
+    panel = load_panel(source(text, index=bars))
+    np.testing.assert_array_equal(panel.features.X, [np.nan, 1, 1, 2])
+    assert "times of day are those of 'time'" in caplog.text
+
+
+def test_what_helps_is_no_key_of_the_files_of_prices(source):
+    with pytest.raises(DataError, match=r"no column of timestamps.*: name the .* date$"):
+        load_panel(source("when,X\n2020-01-02,1\n"))

@@ -225,3 +225,47 @@ def test_open_high_and_low_move_with_the_close():
 def test_what_does_not_fit_together_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Gains(**arguments)
+
+
+@pytest.mark.parametrize("unit", ["auto", "percent", "fraction"])
+@pytest.mark.parametrize("layout", ["wide", "long", "single"])
+def test_a_percent_sign_says_the_unit_whatever_the_key_says(here, caplog, unit, layout):
+    texts = {
+        "wide": "date,A\n2020-01-02,1.25%\n2020-01-03,-2%\n",
+        "long": "date,symbol,ret\n2020-01-02,A,1.25%\n2020-01-03,A,-2%\n",
+        "single": "date,return\n2020-01-02,1.25%\n2020-01-03,-2%\n",
+    }
+    (here / "A.csv").write_text(texts[layout])
+    panel = load_panel(Csv(path="A.csv", values="returns", returns_unit=unit))
+    np.testing.assert_allclose(panel.fields["close"][:, 0], [100, 101.25, 101.25 * 0.98])
+    assert "have percent signs and are read as percent: 1.25% is 0.0125" in caplog.text
+
+
+def test_columns_with_and_without_percent_signs_are_read_each_in_its_own_way(here, caplog):
+    given = returns(n_assets=2)
+    text = given.copy().astype(object)
+    text["A"] = [f"{100 * value:.6f}%" for value in given["A"]]
+    text["B"] = 100 * given["B"]
+    write(here, text)
+    panel = load_panel(Csv(path="x.csv", values="returns"))
+    made = panel.close.pct_change(fill_method=None).iloc[1:]
+    np.testing.assert_allclose(made.to_numpy(), given.to_numpy(), atol=1e-8)
+    assert "returns of A have percent signs" in caplog.text
+    assert "the others are read as percent" in caplog.text
+
+
+def test_files_of_one_symbol_may_be_written_each_in_its_own_way(here):
+    given = returns(n_assets=1)
+    (here / "parts").mkdir()
+    signed = given[:150].map(lambda value: f"{100 * value:.6f}%")
+    write(here / "parts", signed, "1.csv")
+    write(here / "parts", given[150:], "2.csv")
+    panel = load_panel(Csv(path="parts", values="returns"))
+    made = panel.close.pct_change(fill_method=None).iloc[1:]
+    np.testing.assert_allclose(made.to_numpy(), given.to_numpy(), atol=1e-8)
+
+
+def test_cells_with_and_without_a_percent_sign_in_one_column_are_refused(here):
+    (here / "x.csv").write_text("date,A\n2020-01-02,1.25%\n2020-01-03,0.02\n")
+    with pytest.raises(DataError, match=r"'A': some values .* are percent and some are not"):
+        load_panel(Csv(path="x.csv", values="returns"))

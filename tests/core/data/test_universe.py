@@ -155,3 +155,20 @@ def test_a_changed_file_is_read_again_and_an_equal_one_found(source, cache_folde
     again = load_panel(source("symbol,from,to\nA,2020-01-02,\n"))
     assert again == first
     assert (cache_folder / "panels" / first.fingerprint / "members.npy").is_file()
+
+
+def test_a_date_is_the_session_of_that_date_where_sessions_cross_midnight(source):
+    bars = pd.date_range("2020-01-01 12:00", periods=16, freq="3h", tz="America/New_York")
+    prices(index=bars).to_csv("prices.csv", index_label="date")
+    stints = "symbol,from,to\nA,2020-01-02,2020-01-02\nB,2020-01-01,\nC,2020-01-01,\n"
+    panel = load_panel(source(stints, freq="3h", session_end="17:00"))
+    held = panel.index[panel.members[:, 0]]
+    assert str(held[0]) == "2020-01-01 18:00:00-05:00"
+    assert str(held[-1]) == "2020-01-02 15:00:00-05:00"
+    table = "date,A,B,C\n2020-01-01,0,1,1\n2020-01-02,1,1,1\n2020-01-03,0,1,1\n"
+    assert load_panel(source(table, freq="3h", session_end="17:00")) == panel
+
+
+def test_the_columns_may_have_the_names_that_vendors_give_them(source):
+    panel = load_panel(source("Code,Name,From Date,To Date\nA,Alpha Inc,2019-01-01,2020-01-02\n"))
+    assert panel.members[:, 0].tolist()[:2] == [True, True]

@@ -31,6 +31,9 @@ class SymbolBars:
         Values by field name, each of shape (n_bars,).
     file
         The file they come from; empty if there is none.
+    had_percent_signs
+        Whether the closes were text such as ``1.25%``, which is read as 0.0125: as returns they are
+        fractions, whatever the unit of other numbers is.
     """
 
     symbol: str
@@ -38,6 +41,7 @@ class SymbolBars:
     tz: str | None
     fields: dict[str, FloatArray]
     file: str = ""
+    had_percent_signs: bool = False
 
     def moment(self, row: int) -> str:
         """Return the timestamp of a row as text; a date alone when it is midnight."""

@@ -13,9 +13,16 @@ import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data import csv_file, parquet_file
+from backtest_batch.core.data.clocks import instants_of
 from backtest_batch.core.data.column_names import plain
 from backtest_batch.core.data.csv_file import CsvFile
-from backtest_batch.core.data.layout import ColumnNames, find_timestamps, some
+from backtest_batch.core.data.layout import (
+    SYMBOL_LIKE,
+    ColumnNames,
+    find_times_of_day,
+    find_timestamps,
+    some,
+)
 from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
 from backtest_batch.core.data.parquet_file import ParquetFile
 from backtest_batch.core.data.paths import find_files
@@ -26,12 +33,17 @@ from backtest_batch.core.data.timestamps import (
     read_timestamps,
     stamps_of,
     zone,
+    zone_name,
 )
 from backtest_batch.core.data.wording import is_plain, printable_name
+from backtest_batch.core.engine.sessions import session_days
 from backtest_batch.errors import DataError, DataNotFoundError
 
 SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
 """Endings of the files that count in a folder."""
+
+SYMBOL_NAMES = ("symbol", "ticker", "tickers", "symbols", "sym", *sorted(SYMBOL_LIKE))
+"""Names of the column of symbols, as :func:`.plain` writes them."""
 
 _SAMPLE = 1_000
 """Rows whose timestamps are looked at: what is a day in them is one in all."""
@@ -70,15 +82,26 @@ class SideStamps:
         moved = walls.tz_localize(zone(self.tz), ambiguous=True, nonexistent="shift_forward")
         return replace(self, stamps=moved.as_unit("ns").asi8)
 
-    def on_clock_of(self, index: pd.DatetimeIndex) -> IntArray:
+    def on_clock_of(self, index: pd.DatetimeIndex, series: IntArray | None = None) -> IntArray:
         """Return the moments like the stamps of ``index``: instants, or wall clock without a zone.
 
-        SideStamps without a zone are taken as the wall clock of the zone of the index.
+        SideStamps without a zone are taken as the wall clock of the zone of the index. Of an hour
+        that occurs twice, as clocks are put back, the order of the rows tells which one is meant if
+        both are there.
+
+        Parameters
+        ----------
+        index
+            Timestamps of the bars.
+        series
+            Which series each row belongs to, shape (n_rows,); rows of one series are in order of
+            time, or all in reverse order. None means that all rows are one series.
 
         Raises
         ------
         DataError
-            When they have a zone and the index has none.
+            When they have a zone and the index has none, or a change of the clocks skips a time, or
+            repeats it so that it is unclear which one is meant.
         """
         if index.tz is None and self.tz is not None:
             raise DataError(
@@ -88,10 +111,48 @@ class SideStamps:
         if index.tz is None or self.tz is not None:
             return self.stamps
         walls = index_of(self.stamps, None)
-        there = walls.tz_localize(index.tz, ambiguous=True, nonexistent="shift_forward")
-        return there.as_unit("ns").asi8
+        if self.are_dates:
+            there = walls.tz_localize(index.tz, ambiguous=True, nonexistent="shift_forward")
+            return there.as_unit("ns").asi8
+        return instants_of(walls, index, self.label, series)
 
-    def known_from(self, index: pd.DatetimeIndex) -> IntArray:
+    def bars_from(self, index: pd.DatetimeIndex, session_end: str | None) -> IntArray:
+        """Return the position of the first bar at or after each; of a date, of its session on.
+
+        Parameters
+        ----------
+        index
+            Timestamps of the bars.
+        session_end
+            When the sessions of the market end; None is midnight.
+
+        Raises
+        ------
+        DataError
+            As :meth:`on_clock_of` does.
+        """
+        if self._are_sessions_of(index):
+            return np.searchsorted(session_days(index, session_end), self._days())
+        own = np.arange(len(self.stamps))  # each row stands alone
+        return np.searchsorted(stamps_of(index)[0], self.on_clock_of(index, own))
+
+    def bars_after(self, index: pd.DatetimeIndex, session_end: str | None) -> IntArray:
+        """Return the position of the first bar after each; of a date, after its session."""
+        if self._are_sessions_of(index):
+            days = session_days(index, session_end)
+            return np.searchsorted(days, self._days(), side="right")
+        own = np.arange(len(self.stamps))
+        if self.are_dates:
+            return np.searchsorted(stamps_of(index)[0], self.next_day().on_clock_of(index, own))
+        return np.searchsorted(stamps_of(index)[0], self.on_clock_of(index, own), side="right")
+
+    def _are_sessions_of(self, index: pd.DatetimeIndex) -> bool:
+        return self.are_dates and self.tz in (None, zone_name(index.tz))
+
+    def _days(self) -> IntArray:
+        return index_of(self.stamps, self.tz).tz_localize(None).as_unit("ns").asi8 // _DAY.value
+
+    def known_from(self, index: pd.DatetimeIndex, series: IntArray | None = None) -> IntArray:
         """Return when each observation becomes known, on the clock of ``index``.
 
         A date means the whole day. If the bars are dates too, each is the end of its day, and a
@@ -99,8 +160,8 @@ class SideStamps:
         from the next day on.
         """
         if self.are_dates and not _are_midnights(index):
-            return self.next_day().on_clock_of(index)
-        return self.on_clock_of(index)
+            return self.next_day().on_clock_of(index, series)
+        return self.on_clock_of(index, series)
 
 
 def _refuse_periods(column: Any, label: str) -> None:
@@ -224,14 +285,102 @@ class SideTable:
         DataError
             When there is none.
         """
-        return find_timestamps(self.file.columns, ColumnNames(), self.label, self.file.index_column)
+        try:
+            return find_timestamps(
+                self.file.columns, ColumnNames(), self.label, self.file.index_column
+            )
+        except DataError as error:
+            # The keys that the message names apply only to the prices.
+            what = str(error).split("; `data.")[0]
+            raise DataError(f"{what}: name the column of the timestamps date") from error
+
+    def clock_column(self, timestamp: str) -> str | None:
+        """Return the column of times of day beside a column of days, by its name; None for none."""
+        return find_times_of_day(self.file.columns, timestamp)
+
+    def holds_clock(self, column: str) -> bool:
+        """Return whether a column is text such as 09:30, or holds times: not a plain number."""
+        import pyarrow as pa
+
+        values = self.read([column])[column]
+        if pa.types.is_time(values.type):
+            return True
+        text = values.cast(pa.string()).drop_null()
+        return bool(len(text)) and ":" in text[0].as_py()
+
+    def symbol_column(self, symbols: Collection[str]) -> str | None:
+        """Return the column of symbols, None if there is none.
+
+        A column that is not named symbol, but ticker, code and the like, is that of the symbols if
+        it holds any of ``symbols``.
+
+        Raises
+        ------
+        DataError
+            When several columns may be that of the symbols.
+        """
+        own = self.find("symbol")
+        if own is not None:
+            return own
+        for name in SYMBOL_NAMES:
+            column = self.find(name)
+            if column is not None and self._holds_any(column, symbols):
+                return self._said_symbols(column)
+        return None
+
+    def need_symbols(self) -> str:
+        """Return the column of symbols, which may also be named ticker, code and the like.
+
+        Raises
+        ------
+        DataError
+            When there is none, or several.
+        """
+        for name in SYMBOL_NAMES:
+            column = self.find(name)
+            if column is not None:
+                return self._said_symbols(column)
+        return self.need("symbol")
+
+    def _holds_any(self, column: str, symbols: Collection[str]) -> bool:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        text = pc.utf8_trim_whitespace(self.read([column])[column].cast(pa.string()))
+        return bool(pc.any(pc.is_in(text, value_set=pa.array(list(symbols), pa.string()))).as_py())
+
+    def _said_symbols(self, column: str) -> str:
+        if plain(column) not in ("symbol", "ticker"):
+            self.said.append(f"symbols are those of '{column}'")
+        return column
 
     def read(self, text: Sequence[str], numbers: Sequence[str] = ()) -> Any:
         """Return a pyarrow Table of these columns; see :meth:`TableFile.read`."""
         return self.file.read(list(text), list(numbers))
 
-    def moments(self, column: Any) -> SideStamps:
+    def moments(self, rows: Any, timestamp: str, clock: str | None) -> SideStamps:
+        """Return the moments of a table that was read: of its days, and of its times if there are.
+
+        Raises
+        ------
+        DataError
+            As :meth:`moments_of` does.
+        """
+        if clock is None:
+            return self.moments_of(rows[timestamp])
+        found = self.moments_of(rows[timestamp], rows[clock])
+        self.said.append(f"times of day are those of '{clock}'")
+        return found
+
+    def moments_of(self, column: Any, clock: Any = None) -> SideStamps:
         """Return the moments of an arrow column, in any form that timestamps of prices may have.
+
+        Parameters
+        ----------
+        column
+            Timestamps, or days.
+        clock
+            Times of day of the rows, if the column holds only days.
 
         Raises
         ------
@@ -240,10 +389,12 @@ class SideTable:
         """
         _refuse_periods(column, self.label)
         try:
-            stamps, tz = read_timestamps(column, TimestampRules(), self.label, said=self.said)
+            stamps, tz = read_timestamps(
+                column, TimestampRules(), self.label, clock=clock, said=self.said
+            )
         except DataError as error:
             # The keys that the message names apply only to the prices.
-            what = re.split(r"[;:] `data\.time", str(error))[0]
+            what = re.split(r"[;:,] `data\.", str(error))[0]
             raise DataError(f"{what}; write dates as 2020-01-31 (ISO 8601)") from error
         return SideStamps(stamps=np.asarray(stamps), tz=tz, label=self.label)
 

@@ -61,7 +61,7 @@ def read_delisting_returns(path: str) -> DelistingReturns:
     if len(files) > 1:
         raise DataError(f"`data.delisting_returns` must be one file, but {path} are {len(files):,}")
     with side_table(files[0]) as table:
-        symbol = table.need("symbol")
+        symbol = table.need_symbols()
         name = table.need("return", "delisting_return", "dlret")
         day = table.find("date", "delisting_date", "dlstdt")
         rows = table.read([symbol, *([day] if day else [])], [name])
@@ -84,7 +84,7 @@ def read_delisting_returns(path: str) -> DelistingReturns:
                 dated &= np.array([bool(str(text).strip()) for text in rows[day].to_pylist()])
             import pyarrow as pa
 
-            moments = table.moments(rows[day].filter(pa.array(dated)))
+            moments = table.moments_of(rows[day].filter(pa.array(dated)))
             days = {
                 known[code]: SideStamps(stamps=stamp, tz=moments.tz, label=table.label)
                 for code, stamp in zip(codes[dated], moments.stamps.reshape(-1, 1), strict=True)

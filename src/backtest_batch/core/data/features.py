@@ -114,24 +114,28 @@ def _joined(
     table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], lag: int
 ) -> tuple[dict[str, FloatArray], list[str]]:
     timestamp = table.timestamp_column()
-    symbol = table.find("symbol")
-    columns = [each for each in table.file.columns if each not in (timestamp, symbol)]
+    symbol = table.symbol_column(symbols)
+    clock = table.clock_column(timestamp)
+    if clock is not None and not table.holds_clock(clock):
+        clock = None  # a feature, such as the hour as a number
+    columns = [each for each in table.file.columns if each not in (timestamp, symbol, clock)]
     if not columns:
         raise DataError(
             f"{table.label} has no column of a feature (it has {some(list(table.file.columns))})"
         )
-    rows = table.read([timestamp, *([symbol] if symbol else [])], columns)
-    moments = table.moments(rows[timestamp])
+    rows = table.read([timestamp, *filter(None, (clock, symbol))], columns)
+    moments = table.moments(rows, timestamp, clock)
     values = {column.strip(): table.floats(rows, column, moments) for column in columns}
-    known = moments.known_from(index)
     bars = bar_stamps(index)
     if symbol is None:
+        known = moments.known_from(index)
         order = _in_time(table.label, moments, known, None)
         return {
             name: _lagged(_as_of(known[order], each[order], bars), lag)
             for name, each in values.items()
         }, _named_as_symbols(table.label, list(values), symbols)
     codes, names = table.symbols(rows[symbol])
+    known = moments.known_from(index, codes)
     features = {name: np.full((len(bars), len(symbols)), np.nan) for name in values}
     by_symbol = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[by_symbol], np.arange(len(names) + 1))

@@ -5,7 +5,7 @@ that may be zero or negative into the value of one unit held with a deposit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.bars import (
     BarFault,
     SymbolBars,
+    check_order,
     raise_faults,
     series_of,
     union_of,
@@ -120,24 +121,52 @@ class Gains:
         """
         if not bars or (self.values == "prices" and self.kind == "ratios"):
             return list(bars), ()
+        if self.values == "returns":
+            check_order(bars)
+            # Before the files of a symbol are joined: each may be written in its own way.
+            bars, told = self._as_fractions(bars)
+            series, repeated = series_of(bars)
+            prices, notes = self._from_returns(list(series.values()))
+            return prices, (*repeated, "; ".join((*told, notes[0])), *notes[1:])
         series, repeated = series_of(bars)
-        made = self._from_returns if self.values == "returns" else self._valued
-        prices, notes = made(list(series.values()))
+        prices, notes = self._valued(list(series.values()))
         return prices, (*repeated, *notes)
+
+    def _as_fractions(self, bars: Sequence[SymbolBars]) -> tuple[list[SymbolBars], tuple[str, ...]]:
+        """Return bars whose closes are returns as fractions, and notes on how they are read."""
+        signed = [item for item in bars if item.had_percent_signs]
+        unsigned = [item for item in bars if not item.had_percent_signs and len(item.stamps)]
+        notes = []
+        if signed:
+            whose = "" if not unsigned else f" of {signed[0].symbol}"
+            more = f" (and {len(signed) - 1:,} more)" if unsigned and len(signed) > 1 else ""
+            notes.append(
+                f"returns{whose}{more} have percent signs and are read as percent: 1.25% is 0.0125"
+            )
+        percent, n_codes = False, 0
+        if unsigned:
+            percent, told = self._are_percent(unsigned)
+            notes.append(told if not signed else told.replace("returns are", "the others are", 1))
+        made = []
+        for item in bars:
+            values = item.fields["close"]
+            if percent and not item.had_percent_signs:
+                coded = np.isin(values, MISSING_CODES)
+                n_codes += int(coded.sum())
+                # A new array, because this one may share its memory with another.
+                values = np.where(coded, np.nan, values / 100.0)
+                made.append(replace(item, fields=item.fields | {"close": values}))
+            else:
+                made.append(item)
+        _check_returns(made, percent=percent)
+        if n_codes:
+            notes.append(f"{n_codes:,} returns of -99.99 or -999 are read as missing values")
+        return made, tuple(notes)
 
     def _from_returns(self, series: list[SymbolBars]) -> tuple[list[SymbolBars], tuple[str, ...]]:
         names = sorted({name for item in series for name in item.fields} - {"close"})
         returns = [item.fields.pop("close") for item in series]
         stamps = union_of([item.stamps for item in series])
-        percent, told = self._are_percent(series, returns, stamps)
-        n_codes = 0
-        if percent:
-            for position, values in enumerate(returns):
-                coded = np.isin(values, MISSING_CODES)
-                n_codes += int(coded.sum())
-                # A new array, because this one may share its memory with another.
-                returns[position] = np.where(coded, np.nan, values / 100.0)
-        _check_returns(series, returns, percent=percent)
         before = _bar_before(stamps, series[0].tz)
         begun = np.concatenate(([before], stamps))
         longer: dict[int, IntArray] = {}
@@ -163,9 +192,7 @@ class Gains:
                     file=item.file,
                 )
             )
-        notes = [f"{told}; each series is an index of {BASE:g} on the bar before its first return"]
-        if n_codes:
-            notes.append(f"{n_codes:,} returns of -99.99 or -999 are read as missing values")
+        notes = [f"each series is an index of {BASE:g} on the bar before its first return"]
         if names:
             notes.append(
                 f"{' and '.join(names)} left out: with `data.values=returns` closes alone "
@@ -173,10 +200,10 @@ class Gains:
             )
         return bars, tuple(notes)
 
-    def _are_percent(
-        self, series: Sequence[SymbolBars], returns: Sequence[FloatArray], stamps: IntArray
-    ) -> tuple[bool, str]:
+    def _are_percent(self, series: Sequence[SymbolBars]) -> tuple[bool, str]:
         """Return whether returns are percent, and a sentence on how they are read."""
+        returns = [item.fields["close"] for item in series]
+        stamps = union_of([item.stamps for item in series])
         usual = _median([_size(values) for values in returns])
         shown = f"the median move is {usual:.3g}"
         if self.returns_unit != "auto":
@@ -279,11 +306,10 @@ class Gains:
 _UNITS = {"fraction": "fractions", "percent": "percent"}
 
 
-def _check_returns(
-    series: Sequence[SymbolBars], returns: Sequence[FloatArray], *, percent: bool
-) -> None:
+def _check_returns(series: Sequence[SymbolBars], *, percent: bool) -> None:
     faults = []
-    for item, values in zip(series, returns, strict=True):
+    for item in series:
+        values = item.fields["close"]
         bad = (values <= -1.0) | np.isinf(values)
         if bad.any():
             row = int(bad.argmax())

@@ -29,7 +29,9 @@ _OTHER_TIMES = (
     *("datum", "fecha"),
 )
 _TIMES_OF_DAY = ("time", "time of day", "hour", "bar time")
-_SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
+SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
+"""Names, as :func:`.plain` writes them, of columns that may hold symbols."""
+
 _UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 _UNNAMED = re.compile(r"Unnamed: \d+")
 
@@ -525,6 +527,11 @@ def _timestamp_column(
     )
 
 
+def find_times_of_day(columns: Sequence[str], timestamp: str) -> str | None:
+    """Return the column of times of day beside a column of days; None if no name tells one."""
+    return _time_column(columns, ColumnNames(), "", timestamp, ())
+
+
 def _time_column(
     columns: Sequence[str],
     names: ColumnNames,
@@ -557,7 +564,7 @@ def _refuse_hidden_symbols(
 ) -> None:
     for column in columns:
         short = plain(column)
-        if short not in _SYMBOL_LIKE:
+        if short not in SYMBOL_LIKE:
             continue
         key = f"data.symbol_column={short}"
         if and_close:

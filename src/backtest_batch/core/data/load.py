@@ -45,7 +45,7 @@ from backtest_batch.errors import DataError
 
 LOG = logging.getLogger("backtest_batch.market")
 
-_READER = 2
+_READER = 3
 """Version of reading and checking: raised whenever a source would give a different panel."""
 
 
@@ -204,7 +204,12 @@ def _with_side_files(source: Source, built: Assembly, available: Sequence[str]) 
     fields, members = panel.fields, panel.members
     if source.universe is not None:
         members, said = read_members(
-            source.universe, panel.index, panel.symbols, fields["close"], available
+            source.universe,
+            panel.index,
+            panel.symbols,
+            fields["close"],
+            available,
+            session_end=session_end_text(source.session_end),
         )
         notes += said
     if source.delisting_returns is not None:

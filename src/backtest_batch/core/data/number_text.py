@@ -303,6 +303,18 @@ def _without_signs(text: Any) -> tuple[Any, Any, list[str], str | None]:
     return body.cast(pa.string()), power, notes, fault
 
 
+def has_percent_signs(column: Any) -> bool:
+    """Return whether numbers of an arrow column are text with percent signs, as in ``1.25%``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = _flat(column)
+    if not _is_text(column.type):
+        return False
+    text = pc.utf8_rtrim_whitespace(column.cast(pa.string()))
+    return bool(pc.any(pc.match_substring_regex(text, r"%\)?$")).as_py())
+
+
 def column_notes(column: Any) -> tuple[str, ...]:
     """Return notes for the reader on the signs around the numbers of a column."""
     column = _flat(column)

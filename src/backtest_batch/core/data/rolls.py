@@ -305,8 +305,19 @@ class Rolls:
                 parts.append(part)
             values[name] = np.concatenate(parts)
         first = segments[0][0]
+        if len({item.had_percent_signs for item, _, _ in segments}) > 1:
+            raise DataError(
+                f"{_named(first)}: some contracts of {symbol} have percent signs and some have not"
+            )
         stamps = np.concatenate([item.stamps[begin:end] for item, begin, end in segments])
-        return SymbolBars(symbol=symbol, stamps=stamps, tz=first.tz, fields=values, file=first.file)
+        return SymbolBars(
+            symbol=symbol,
+            stamps=stamps,
+            tz=first.tz,
+            fields=values,
+            file=first.file,
+            had_percent_signs=first.had_percent_signs,
+        )
 
 
 def _last_held(bars: SymbolBars, until: str) -> int:

@@ -18,7 +18,7 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.construct import TARGET, build
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import moment_text
-from backtest_batch.core.data.gains import CALM, WILD
+from backtest_batch.core.data.gains import CALM, MISSING_CODES, WILD
 from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
@@ -61,6 +61,8 @@ class SeriesTable:
         Shape (n_rows, n_columns); NaN where there is no value.
     notes
         Notes from reading it.
+    signed
+        Columns whose numbers had percent signs, and are fractions already.
     """
 
     place: str
@@ -68,6 +70,7 @@ class SeriesTable:
     names: tuple[str, ...]
     values: FloatArray
     notes: tuple[str, ...] = ()
+    signed: frozenset[str] = frozenset()
 
     def only(self, names: Sequence[str]) -> "SeriesTable":
         """Return a table of only these columns."""
@@ -88,7 +91,9 @@ class SeriesTable:
         return replace(self, index=self.index[kept], values=self.values[kept])
 
     def as_fractions(self, unit: Unit | None = None) -> "SeriesTable":
-        """Return returns as fractions.
+        """Return returns as fractions, with NaN for codes of missing values.
+
+        Numbers that had percent signs are fractions already, whatever the unit of the others is.
 
         Parameters
         ----------
@@ -105,6 +110,29 @@ class SeriesTable:
         """
         if unit not in (None, "percent", "fraction"):
             raise ConfigurationError(f"`unit` must be percent or fraction, but got {unit}")
+        table = self._without_codes()
+        plain = [name for name in self.names if name not in self.signed]
+        if not plain:
+            return table
+        columns = [self.names.index(name) for name in plain]
+        percent, said = table.only(plain)._are_percent(unit)
+        if not percent:
+            return table
+        values = table.values.copy()
+        values[:, columns] /= 100.0
+        return replace(table, values=values, notes=(*table.notes, *said))
+
+    def _without_codes(self) -> "SeriesTable":
+        plain = np.array([name not in self.signed for name in self.names])
+        coded = np.isin(self.values, MISSING_CODES) & plain
+        if not coded.any():
+            return self
+        said = f"{self.place}: {int(coded.sum()):,} returns of -99.99 or -999 are missing values"
+        values = np.where(coded, np.nan, self.values)
+        return replace(self, values=values, notes=(*self.notes, said))
+
+    def _are_percent(self, unit: Unit | None) -> tuple[bool, list[str]]:
+        """Return whether returns are percent, and a note where that was guessed."""
         for name, column in zip(self.names, self.values.T, strict=True):
             held = column[np.isfinite(column)]
             if len(held) and held.min() > 0.0 and np.median(held) > 1.0:
@@ -112,22 +140,23 @@ class SeriesTable:
                     f"{self.place}: {name} holds prices, it seems, {held[0]:g} first; returns are "
                     "wanted here, as 0.01 or 1 for 1 %"
                 )
-        percent = replace(self, values=self.values / 100.0)
         if unit is not None:
-            return percent if unit == "percent" else self
-        deviations = [np.std(column[np.isfinite(column)]) for column in self.values.T]
+            return unit == "percent", []
+        finite = [column[np.isfinite(column)] for column in self.values.T]
+        deviations = [np.std(held) for held in finite if len(held)]
+        if not deviations:
+            return False, []
         a_year = periods_per_year_from(self.index) or 252.0
         volatility = float(np.median(deviations)) * math.sqrt(a_year)
         if volatility <= CALM:
-            return self
+            return False, []
         told = f"as fractions they would vary by {volatility:.0%} a year"
         if volatility < WILD:
             raise DataError(
                 f"{self.place}: the returns may be fractions or percent; {told}: "
                 f"{{file: {self.place}, unit: percent}}, or unit: fraction, says which"
             )
-        said = f"{self.place}: the returns are read as percent, 1.5 is 0.015: {told}"
-        return replace(percent, notes=(*self.notes, said))
+        return True, [f"{self.place}: the returns are read as percent, 1.5 is 0.015: {told}"]
 
 
 def read_series(
@@ -199,7 +228,12 @@ def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTabl
         raise DataError(f"{place}: the timestamp {moment_text(twice)} stands twice")
     values = np.column_stack([bars.fields["close"][order] for bars in columns.values()])
     return SeriesTable(
-        place=place, index=index, names=tuple(columns), values=values, notes=reading.notes
+        place=place,
+        index=index,
+        names=tuple(columns),
+        values=values,
+        notes=reading.notes,
+        signed=frozenset(name for name, bars in columns.items() if bars.had_percent_signs),
     )
 
 

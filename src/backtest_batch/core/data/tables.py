@@ -23,7 +23,13 @@ from backtest_batch.core.data.layout import (
     unclear_levels,
     unread,
 )
-from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
+from backtest_batch.core.data.number_text import (
+    Cells,
+    column_notes,
+    find_style,
+    floats,
+    has_percent_signs,
+)
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.suspicions import (
     QUOTED,
@@ -192,13 +198,14 @@ class _Rows:
     def floats(self, column: str) -> FloatArray:
         return floats(self.table[column], column, self.cells)[self.order]
 
-    def bars(self, symbol: str, fields: dict[str, FloatArray]) -> SymbolBars:
+    def bars(self, symbol: str, fields: dict[str, FloatArray], closes: str) -> SymbolBars:
         return SymbolBars(
             symbol=symbol,
             stamps=self.stamps,
             tz=self.cells.tz,
             fields=fields,
             file=self.cells.file,
+            had_percent_signs=has_percent_signs(self.table[closes]),
         )
 
     def fields_of(
@@ -327,7 +334,7 @@ def _single(
     fields |= rows.further(further)
     return Reading(
         available=(symbol,),
-        bars=[rows.bars(symbol, fields)],
+        bars=[rows.bars(symbol, fields, choice.columns["close"])],
         in_order=False,
         notes=(*rows.notes, *([note] if note else [])),
     )
@@ -358,7 +365,8 @@ def _fields(
     for symbol in chosen:
         fields, note = rows.fields_of(layout.choices[symbol], names, layout.places[symbol])
         fields |= rows.further(layout.further[symbol], layout.places[symbol])
-        bars.append(rows.bars(symbol, fields))
+        closes = layout.choices[symbol].columns["close"]
+        bars.append(rows.bars(symbol, fields, layout.places[symbol][closes]))
         notes.extend([note] if note else [])
     return Reading(
         available=available,
@@ -381,9 +389,10 @@ def _wide(
         return Reading(available=available, bars=[], in_order=True)
     rows = _read(file, layout, columns, rules)
     wording = Wording(table=rows.cells.file)
-    closes = {}
+    closes, places = {}, {}
     for column in columns:
         symbol = layout.values[column]
+        places[symbol] = column
         try:
             closes[symbol] = rows.floats(column)
         except DataError as error:
@@ -396,7 +405,7 @@ def _wide(
     # Skip the check if the user named the symbols, or said that every column is one.
     if selection.wanted is None and names.close is not None:
         notes = check_are_prices(closes, wording)
-    bars = [rows.bars(symbol, {"close": close}) for symbol, close in closes.items()]
+    bars = [rows.bars(symbol, {"close": close}, places[symbol]) for symbol, close in closes.items()]
     return Reading(available=available, bars=bars, in_order=True, notes=(*rows.notes, *notes))
 
 
@@ -414,6 +423,7 @@ def _long(
     edges = np.searchsorted(codes[by_symbol], np.arange(len(known) + 1))
     values, note = rows.fields_of(choice, names)
     values |= rows.further(further)
+    signs = has_percent_signs(rows.table[choice.columns["close"]])
     bars, turned = [], False
     for code, symbol in sorted(enumerate(known), key=lambda pair: pair[1]):
         if symbol in selection:
@@ -427,6 +437,7 @@ def _long(
                     tz=rows.cells.tz,
                     fields={field: column[own] for field, column in values.items()},
                     file=rows.cells.file,
+                    had_percent_signs=signs,
                 )
             )
     return Reading(

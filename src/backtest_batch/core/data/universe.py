@@ -11,10 +11,10 @@ import pandas as pd
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.data.bars import lifetimes, moment_text
 from backtest_batch.core.data.beside import (
+    SYMBOL_NAMES,
     FrameTable,
     SideStamps,
     SideTable,
-    bar_stamps,
     names_of_some,
     side_files,
     side_table,
@@ -25,7 +25,6 @@ from backtest_batch.core.data.number_text import NULL_TOKENS
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError
 
-_SYMBOL = ("symbol", "ticker")
 _FROM = ("from", "from date", "start", "start date")
 _TO = ("to", "thru", "to date", "end", "end date")
 """Names of the columns of a table of stints, which are periods of membership."""
@@ -40,6 +39,8 @@ def read_members(
     symbols: Sequence[str],
     close: FloatArray,
     available: Collection[str],
+    *,
+    session_end: str | None = None,
 ) -> tuple[BoolArray, list[str]]:
     """Return which assets a file says are members on each bar, and notes for the reader.
 
@@ -56,6 +57,9 @@ def read_members(
         Its closes, shape (n_bars, n_assets).
     available
         All symbols for which the source has prices.
+    session_end
+        When the sessions of the market end: a date in the file is the session of that date. None
+        is midnight.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def read_members(
     if len(files) > 1:
         raise DataError(f"`data.universe` must be one file, but {path} are {len(files):,}")
     with side_table(Path(files[0])) as table:
-        members, named = _members(table, index, symbols)
+        members, named = _members(table, index, symbols, session_end)
     said = _notes(table.label, members, named, index, symbols, close, available)
     return members, [*table.notes, *said]
 
@@ -90,18 +94,18 @@ def members_of_frame(
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"`members` must be a DataFrame, but is a {type(frame).__name__}")
     table = SideTable(file=FrameTable(frame, "`members`"), label="`members`")
-    return _members(table, index, symbols)[0]
+    return _members(table, index, symbols, None)[0]
 
 
 def _members(
-    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], session_end: str | None
 ) -> tuple[BoolArray, set[str]]:
     """Return the members, and the symbols that the table contains."""
     held = {plain(column) for column in table.file.columns}
-    if held & set(_SYMBOL) and held & set(_FROM):
-        members, named = _stints(table, index, symbols)
+    if held & set(SYMBOL_NAMES) and held & set(_FROM):
+        members, named = _stints(table, index, symbols, session_end)
     else:
-        members, named = _by_date(table, index, symbols)
+        members, named = _by_date(table, index, symbols, session_end)
     if not named & set(symbols):
         raise DataError(
             f"{table.label}: none of its {len(named):,} symbols ({names_of_some(named)}) is one of "
@@ -116,9 +120,9 @@ def _members(
 
 
 def _stints(
-    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], session_end: str | None
 ) -> tuple[BoolArray, set[str]]:
-    names = [table.need(*_SYMBOL), table.need(*_FROM)]
+    names = [table.need_symbols(), table.need(*_FROM)]
     end = table.find(*_TO)
     if end is None:
         raise DataError(
@@ -128,16 +132,15 @@ def _stints(
     rows = table.read([*names, end])
     codes, known = table.symbols(rows[names[0]])
     ends, first, stop = _first_and_last(table, rows[names[1]], rows[end])
-    starts = first.on_clock_of(index)
+    from_bar = first.bars_from(index, session_end)
     # The last day belongs to the stint; so does a last moment that is spelt out.
-    after = (stop.next_day() if stop.are_dates else stop).on_clock_of(index)
-    after = after if stop.are_dates else after + 1
-    bars = bar_stamps(index)
-    from_bar = np.searchsorted(bars, starts)
-    to_bar = np.full(len(codes), len(bars), dtype=np.int64)
-    to_bar[ends] = np.searchsorted(bars, after)
-    backwards = np.zeros(len(codes), dtype=np.bool_)
-    backwards[ends] = after <= starts[ends]
+    to_bar = np.full(len(codes), len(index), dtype=np.int64)
+    to_bar[ends] = stop.bars_after(index, session_end)
+    backwards = to_bar < from_bar
+    if stop.tz == first.tz:  # also where there are no bars
+        # A stint may begin within its last day.
+        gone = stop.next_day().stamps if stop.are_dates else stop.stamps + 1
+        backwards[ends] = gone <= first.stamps[ends]
     if backwards.any():
         row = int(backwards.argmax())
         last = stop.stamps[int(np.count_nonzero(ends[:row]))]
@@ -147,7 +150,7 @@ def _stints(
             f"({moment_text(index_of(first.stamps[row : row + 1], first.tz)[0])})"
         )
     columns = {symbol: column for column, symbol in enumerate(symbols)}
-    members = np.zeros((len(bars), len(symbols)), dtype=np.bool_)
+    members = np.zeros((len(index), len(symbols)), dtype=np.bool_)
     for code, begin, end_bar in zip(codes.tolist(), from_bar, to_bar, strict=True):
         column = columns.get(known[code])
         if column is not None:
@@ -165,15 +168,15 @@ def _first_and_last(
     last = last.filter(pa.array(ends))
     if last.type == first.type and len(last):
         # Read together: either column may show whether both have the day or the month first.
-        both = table.moments(pa.chunked_array([*first.chunks, *pa.chunked_array(last).chunks]))
+        both = table.moments_of(pa.chunked_array([*first.chunks, *pa.chunked_array(last).chunks]))
         return (
             ends,
             replace(both, stamps=both.stamps[: len(first)]),
             replace(both, stamps=both.stamps[len(first) :]),
         )
-    begun = table.moments(first)
+    begun = table.moments_of(first)
     if len(last):
-        return ends, begun, table.moments(last)
+        return ends, begun, table.moments_of(last)
     return ends, begun, replace(begun, stamps=np.empty(0, dtype=np.int64))
 
 
@@ -199,7 +202,7 @@ def _without_far(column: Any) -> tuple[BoolArray, Any]:
 
 
 def _by_date(
-    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str]
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], session_end: str | None
 ) -> tuple[BoolArray, set[str]]:
     try:
         timestamp = table.timestamp_column()
@@ -208,19 +211,22 @@ def _by_date(
             f"{table.label} has neither the columns symbol, from and to, nor timestamps and a "
             f"column of true and false for each symbol (it has {some(list(table.file.columns))})"
         ) from error
-    columns = {name.strip(): name for name in table.file.columns if name != timestamp}
+    clock = table.clock_column(timestamp)
+    clock = None if clock is not None and clock.strip() in symbols else clock
+    columns = {name.strip(): name for name in table.file.columns if name not in (timestamp, clock)}
     held = [symbol for symbol in symbols if symbol in columns]
-    rows = table.read([timestamp, *(columns[symbol] for symbol in held)])
-    moments = table.moments(rows[timestamp])
-    stamps = moments.on_clock_of(index)
-    order = np.argsort(stamps, kind="stable")
-    twice = np.flatnonzero(np.diff(stamps[order]) == 0)
+    beside = [timestamp] if clock is None else [timestamp, clock]
+    rows = table.read([*beside, *(columns[symbol] for symbol in held)])
+    moments = table.moments(rows, timestamp, clock)
+    order = np.argsort(moments.stamps, kind="stable")
+    twice = np.flatnonzero(np.diff(moments.stamps[order]) == 0)
     if len(twice):
         row = int(order[twice[0]])
         when = moment_text(index_of(moments.stamps[row : row + 1], moments.tz)[0])
         raise DataError(f"{table.label} has {len(twice):,} timestamps twice, the first {when}")
     # Membership is known before its first day, so the row of a day is valid for the bars within it.
-    row_of_bar = np.searchsorted(stamps[order], bar_stamps(index), side="right") - 1
+    valid_from = moments.bars_from(index, session_end)[order]
+    row_of_bar = np.searchsorted(valid_from, np.arange(len(index)), side="right") - 1
     members = np.zeros((len(index), len(symbols)), dtype=np.bool_)
     for column, symbol in enumerate(symbols):
         if symbol in columns:
