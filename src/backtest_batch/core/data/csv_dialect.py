@@ -5,7 +5,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from backtest_batch.core.data.column_names import CLOSE_LIKE, column_meaning, plain
@@ -50,6 +50,8 @@ class Dialect:
         The first line, if it holds values instead of names, in which case no names are known.
     has_commas
         Whether any number in the first lines has a decimal comma.
+    title
+        The line directly above the names; empty if there is none.
     notes
         What was guessed.
     """
@@ -58,6 +60,7 @@ class Dialect:
     separator: str
     columns: list[str]
     n_lines: int
+    title: str = ""
     values: list[str] | None = None
     has_commas: bool = False
     notes: tuple[str, ...] = ()
@@ -138,7 +141,8 @@ def find_dialect(
     if above:
         count = "1 line" if len(above) == 1 else f"{len(above)} lines"
         notes.append(f"{count} above the names of the columns left out: {_shown(above[0])}")
-    return _dialect(best, first, encoding, tuple(notes))
+    found = _dialect(best, first, encoding, tuple(notes))
+    return replace(found, title=lines[best.line_before(first) - 1].strip()[:60]) if above else found
 
 
 def _shown(line: str) -> str:
@@ -188,12 +192,29 @@ class _Table:
         """Return whether the first line may name the columns of all others."""
         if not self.rows or len(self.rows[0]) < 2 or is_values(self.rows[0]):
             return False
+        if self.names_apart() is not None:
+            return False
         others = [row for row in self.rows[1:] if row]
         # The first line may be a remark or a title, padded with separators to the full width.
         above = is_comment(self.rows[0][0]) or not _is_filled(self.rows[0])
         if above and others and not is_value(others[0][0]):
             return False
         return sum(len(row) == len(self.rows[0]) for row in others) * 2 >= len(others)
+
+    def names_apart(self) -> int | None:
+        """Return the position of names that stand apart, after an empty line, below other text.
+
+        The first of them is empty, as in French's data library: the column of the dates has none.
+        """
+        values = (at for at, row in enumerate(self.rows) if len(row) > 1 and is_values(row))
+        first = next(values, 0)
+        if first < 2 or self.rows[first - 2]:
+            return None
+        names = self.rows[first - 1]
+        if len(names) != len(self.rows[first]) or names[0].strip():
+            return None
+        filled = all(cell.strip() and not is_value(cell) for cell in names[1:])
+        return first - 1 if filled else None
 
     def has_commas(self) -> bool:
         """Return whether any number has a decimal comma; never if commas separate the fields."""
@@ -213,6 +234,9 @@ class _Table:
 
     def header_row(self) -> int | None:
         """Return the position of the row that names the columns; None if no row does."""
+        apart = self.names_apart()
+        if apart is not None:
+            return apart
         width = self.width()
         found = []
         for position, row in enumerate(self.rows):

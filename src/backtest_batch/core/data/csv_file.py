@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from backtest_batch.core.data.csv_dialect import (
 )
 from backtest_batch.core.data.number_text import NULL_TOKENS
 from backtest_batch.core.data.paths import recognised_format
+from backtest_batch.core.data.several_tables import LaterTable, later_tables
 from backtest_batch.core.data.wording import printable_name
 from backtest_batch.errors import DataError
 
@@ -84,6 +86,7 @@ class CsvFile:
         self._encoding = encoding
         self._names = names
         self._dropped: list[str] = []
+        self._others: list[LaterTable] = []
 
     @property
     def columns(self) -> Sequence[str]:
@@ -113,7 +116,20 @@ class CsvFile:
             count = len(self._dropped)
             lines = "1 line" if count == 1 else f"{count:,} lines"
             notes.append(f"{lines} without values left out: {self._dropped[0][:40]!r}")
+        if self._others:
+            notes.append(self._note_on_others())
         return tuple(notes)
+
+    def _note_on_others(self) -> str:
+        titled = self._dialect.title
+        first = f" ({titled!r})" if titled else ""
+        other, more = self._others[0], len(self._others) - 1
+        named = f" ({other.title[:60]!r})" if other.title else ""
+        rest = "" if not more else " and 1 more are" if more == 1 else f" and {more:,} more are"
+        return (
+            f"of {more + 2:,} tables the first{first} is read; the one that begins in line "
+            f"{other.line:,}{named}{rest or ' is'} left out"
+        )
 
     @cached_property
     def _dialect(self) -> Dialect:
@@ -189,7 +205,37 @@ class CsvFile:
             )
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
-        """Return a pyarrow Table of these columns; ``numbers`` that are not plain come as text."""
+        """Return a pyarrow Table of these columns; ``numbers`` that are not plain come as text.
+
+        Of several tables in the file, one below the other, the first is read, which is noted.
+        """
+        import pyarrow as pa
+
+        try:
+            table = self._read_all(text, numbers)
+        except DataError:
+            if not self._has_others():
+                raise
+            return self._read_all(text, numbers)
+        if any(table[name].type == pa.string() for name in numbers) and self._has_others():
+            return self._read_all(text, numbers)
+        return table
+
+    def _has_others(self) -> bool:
+        """Look for further tables; return whether there are any that were not known before."""
+        if self._others:
+            return False
+        dialect = self._dialect
+        try:
+            with self._open(dialect.encoding) as lines:
+                self._others = later_tables(
+                    lines, dialect.separator, dialect.columns, dialect.n_lines
+                )
+        except (*packed.ERRORS, zlib.error, csv.Error, ValueError):
+            return False
+        return bool(self._others)
+
+    def _read_all(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
         import pyarrow as pa
 
         guessed = self.is_doubtful or self.thousands is not None
@@ -199,7 +245,7 @@ class CsvFile:
                 return self._read(text, numbers)
         except pa.ArrowInvalid as error:
             if self._is_foreign(error):
-                return self.read(text, numbers)
+                return self._read_all(text, numbers)
             if "conversion error" not in str(error):
                 raise self._unreadable(error) from error
         except (*packed.ERRORS, zlib.error, ValueError, pa.ArrowException) as error:
@@ -210,7 +256,7 @@ class CsvFile:
             raise
         except (*packed.ERRORS, zlib.error, ValueError, pa.ArrowException) as error:
             if self._is_foreign(error):
-                return self.read(text, numbers)
+                return self._read_all(text, numbers)
             raise self._unreadable(error) from error
 
     def _is_foreign(self, error: Exception) -> bool:
@@ -230,16 +276,19 @@ class CsvFile:
         self._dropped = []
         with ExitStack() as stack:
             source: Any = self.path
+            encoding = "utf8" if dialect.encoding == "utf-8" else dialect.encoding
             # Arrow cannot open file names that are not UTF-8.
             if packed.ending(self.path) or printable_name(self.path) != os.fspath(self.path):
                 source = stack.enter_context(packed.opened(self.path))
+            if self._others:
+                source, encoding = io.BytesIO(self._first_table()), "utf8"
             return arrow.read_csv(
                 source,
                 read_options=arrow.ReadOptions(
                     block_size=LONGEST_LINE,
                     column_names=dialect.columns,
                     skip_rows=dialect.n_lines,
-                    encoding="utf8" if dialect.encoding == "utf-8" else dialect.encoding,
+                    encoding=encoding,
                 ),
                 parse_options=arrow.ParseOptions(
                     delimiter=dialect.separator, invalid_row_handler=self._odd_row
@@ -252,6 +301,10 @@ class CsvFile:
                     decimal_point=self.decimal if numbers else ".",
                 ),
             )
+
+    def _first_table(self) -> bytes:
+        with self._open(self._dialect.encoding) as lines:
+            return "".join(islice(lines, self._others[0].line - 1)).encode()
 
     def _odd_row(self, row: Any) -> str:
         """Leave out remarks; any other row with more or fewer fields is a fault."""

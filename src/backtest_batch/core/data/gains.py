@@ -160,7 +160,7 @@ class Gains:
                 made.append(item)
         _check_returns(made, percent=percent)
         if n_codes:
-            notes.append(f"{n_codes:,} returns of -99.99 or -999 are read as missing values")
+            notes.append(missing_codes_text(n_codes))
         return made, tuple(notes)
 
     def _from_returns(self, series: list[SymbolBars]) -> tuple[list[SymbolBars], tuple[str, ...]]:
@@ -304,6 +304,13 @@ class Gains:
 
 
 _UNITS = {"fraction": "fractions", "percent": "percent"}
+
+
+def missing_codes_text(count: int) -> str:
+    """Return a note on returns that are codes for missing values."""
+    if count == 1:
+        return "1 return of -99.99 or -999 is read as a missing value"
+    return f"{count:,} returns of -99.99 or -999 are read as missing values"
 
 
 def _check_returns(series: Sequence[SymbolBars], *, percent: bool) -> None:

@@ -18,7 +18,7 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.construct import TARGET, build
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import moment_text
-from backtest_batch.core.data.gains import CALM, MISSING_CODES, WILD
+from backtest_batch.core.data.gains import CALM, MISSING_CODES, WILD, missing_codes_text
 from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
@@ -127,7 +127,7 @@ class SeriesTable:
         coded = np.isin(self.values, MISSING_CODES) & plain
         if not coded.any():
             return self
-        said = f"{self.place}: {int(coded.sum()):,} returns of -99.99 or -999 are missing values"
+        said = f"{self.place}: {missing_codes_text(int(coded.sum()))}"
         values = np.where(coded, np.nan, self.values)
         return replace(self, values=values, notes=(*self.notes, said))
 
@@ -379,8 +379,20 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
     first = int((last < 0).sum())
     if first < len(index) and (first == 0 or rows[first] > 1):
         returns[first] = np.nan
+    if _are_months(table.index) and _are_months(index, days=31):
+        # Its return counts up to the end of the last month.
+        beyond = np.asarray(_months(index) > _months(table.index)[-1])
     returns[beyond] = np.nan
     return OnBars(returns=returns, rows=rows)
+
+
+def _months(index: pd.DatetimeIndex) -> IntArray:
+    return np.asarray(index.year * 12 + index.month, dtype=np.int64)
+
+
+def _are_months(index: pd.DatetimeIndex, *, days: int = 1) -> bool:
+    """Return whether an index has one timestamp a month, within the first days of it."""
+    return bool((np.diff(_months(index)) == 1).all() and (index.day <= days).all())
 
 
 def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray, BoolArray]:

@@ -1,0 +1,72 @@
+"""Several tables in one file of text, one below the other: where the later ones begin."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from backtest_batch.core.data.csv_dialect import is_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterTable:
+    """A table below the first one of a file.
+
+    Attributes
+    ----------
+    line
+        Its first line, counted from 1: that of its title, or that of its names.
+    title
+        The line of text above its names; empty if there is none.
+    """
+
+    line: int
+    title: str = ""
+
+
+def later_tables(
+    lines: Iterable[str], separator: str, columns: Sequence[str], n_lines: int
+) -> list[LaterTable]:
+    """Return the tables below the first one.
+
+    A table begins after an empty line, perhaps with a title, with a line that names columns: that
+    of the first table again, or one without a value above one that begins with a value. It is no
+    other table, but the first one going on, if its first row has a later date than the last row
+    above it; dates are compared as text of equal length.
+
+    Parameters
+    ----------
+    lines
+        All lines of the file.
+    separator
+        Character between fields.
+    columns
+        Names of the columns of the first table.
+    n_lines
+        Number of lines above its first row.
+    """
+    found: list[LaterTable] = []
+    candidate: tuple[int, str, list[str]] | None = None
+    after_blank, begun, title, last = False, 0, "", ""
+    wanted = [column.strip() for column in columns]
+    for number, line in enumerate(lines, start=1):
+        if number <= n_lines:
+            continue
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+        if not any(cells):
+            after_blank, begun, title, candidate = True, 0, "", None
+            continue
+        if candidate is not None:
+            start, name, held = candidate
+            goes_on = held == wanted and len(cells[0]) == len(last) and cells[0] > last
+            if is_value(cells[0]) and not goes_on:
+                found.append(LaterTable(line=start, title=name))
+            after_blank = not is_value(cells[0])
+            candidate = None
+        if after_blank and not is_value(cells[0]):
+            begun = begun or number
+            if len(cells) > 1 and not any(map(is_value, cells)):
+                candidate = begun, title, cells
+            title = title or line.strip().strip(separator).strip()
+            continue
+        after_blank, begun, title, last = False, 0, "", cells[0]
+    return found
