@@ -46,6 +46,7 @@ OTHER_SUFFIXES = (
 """Endings of the files that count in a folder without any of the usual ones."""
 
 _FOREIGN = "windows-1252"
+_DAMAGE: tuple[type[Exception], ...] = (*packed.ERRORS, zlib.error, csv.Error, ValueError)
 
 
 class CsvFile:
@@ -231,7 +232,7 @@ class CsvFile:
                 self._others = later_tables(
                     lines, dialect.separator, dialect.columns, dialect.n_lines
                 )
-        except (*packed.ERRORS, zlib.error, csv.Error, ValueError):
+        except _DAMAGE:
             return False
         return bool(self._others)
 
