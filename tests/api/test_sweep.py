@@ -221,33 +221,10 @@ def test_prices_that_cannot_be_used_are_named(prices, working_dir):
         bb.run_sweep({"seed": [1, 2]}, data=prices)
 
 
-def test_workers_cannot_import_from_a_notebook_and_the_error_says_what_to_do(working_dir):
-    code = (
-        "import backtest_batch as bb\n"
-        "class Mine:\n"
-        "    def target_weights(self, panel, decisions): ...\n"
-        "try:\n"
-        "    bb.run_sweep(strategy=Mine, data='synthetic')\n"
-        "except bb.ConfigurationError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == (
-        "strategy=Mine: is defined in this notebook or script (__main__), where worker processes "
-        "cannot import it; put it into a file of the working directory, such as my_module.py, and "
-        "import it from there: from my_module import Mine"
-    ), done.stderr
-
-
-def test_only_what_can_be_imported_has_an_import_path():
-    class Local:
-        pass
-
+def test_a_class_that_can_be_imported_is_named_by_its_module():
     assert (
         import_path(MeanReversion) == "backtest_batch.core.strategies.mean_reversion.MeanReversion"
     )
-    with pytest.raises(bb.ConfigurationError, match="cannot be imported under this name"):
-        import_path(Local)
 
 
 POOL = """

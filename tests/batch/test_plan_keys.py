@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest_batch.core.fingerprint import code_of, package_fingerprint
+from backtest_batch.core.code import code_of, package_fingerprint
 
 pytestmark = pytest.mark.usefixtures("working_dir")
 

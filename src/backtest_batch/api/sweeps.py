@@ -22,6 +22,7 @@ from backtest_batch.core.construct import TargetError, locate
 from backtest_batch.core.data.panel import Panel, panel_from_frames
 from backtest_batch.core.data.series import store_series
 from backtest_batch.core.data.sources.stored import store_with_notes
+from backtest_batch.core.live import is_live, packed, register
 from backtest_batch.errors import ConfigurationError, SelectionError
 from backtest_batch.interrupt import INTERRUPTED, Interrupted
 from backtest_batch.report.tables import batch_summary_table, rankings_table
@@ -63,35 +64,29 @@ def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
 
 
 def import_path(strategy: Any) -> str:
-    """Return the path under which worker processes can import a strategy's class.
+    """Return the path of a strategy's class in the configuration.
+
+    Worker processes import it there. What is defined in a notebook or script, or within a function,
+    is sent to them by value.
 
     Raises
     ------
     ConfigurationError
-        When it is not a class, or cannot be imported.
+        When it is not a class, or can neither be imported nor sent.
     """
     if not isinstance(strategy, type):
         raise ConfigurationError(
             f"strategy={strategy!r}: must be a class or a name; its arguments are keys such as "
             'strategy.window: run_sweep({"strategy.window": [10, 20]}, strategy=MyStrategy)'
         )
-    module, name = strategy.__module__, strategy.__qualname__
-    advice = (
-        "put it into a file of the working directory, such as my_module.py, and import it from "
-        f"there: from my_module import {strategy.__name__}"
-    )
-    if module == "__main__":
-        raise ConfigurationError(
-            f"strategy={name}: is defined in this notebook or script (__main__), where worker "
-            f"processes cannot import it; {advice}"
-        )
-    path = f"{module}.{name}"
+    path = f"{strategy.__module__}.{strategy.__qualname__}"
     try:
-        found = None if "." in name else locate(path)
+        found = None if is_live(path) or "." in strategy.__qualname__ else locate(path)
     except TargetError:
         found = None
     if found is not strategy:
-        raise ConfigurationError(f"strategy={path}: cannot be imported under this name; {advice}")
+        path = register(strategy)
+        packed([path])  # what cannot be sent is said before anything runs
     return path
 
 
@@ -263,7 +258,8 @@ def run_sweep(
         Closes of shape (n_bars, n_assets) or a panel, which are stored in the cache; or the name
         of a source (``sp500``, ``csv``), whose options are keys such as ``data.path``.
     strategy
-        A class in a module that worker processes can import, or the name of a shipped strategy.
+        A class, or the name of a shipped strategy. Worker processes import a class from its module;
+        one that is defined in a notebook, in a script or in a function is sent to them by value.
         Its arguments are keys such as ``strategy.window``.
     **config
         Any further root key (``batch_name``, ``n_jobs``, ``rank_by``, ``tracking={"uri": ...}``);

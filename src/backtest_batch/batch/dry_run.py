@@ -15,12 +15,13 @@ from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.session import keeps_all_files, open_configured
 from backtest_batch.batch.trials import decision_labels
 from backtest_batch.config.schema import processors
+from backtest_batch.core.live import packed
 from backtest_batch.errors import SelectionError
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.terminal import duration
 from backtest_batch.store.store import StoreNotFoundError
 from backtest_batch.streams import tell
-from backtest_batch.workers.chunks import ChunkTask, Scratch, benchmark_rows
+from backtest_batch.workers.chunks import ChunkTask, Scratch, benchmark_rows, targets_of
 from backtest_batch.workers.executor import ComputesChunks, MakeTask, group_runs
 from backtest_batch.workers.monitor import available_mb
 from backtest_batch.workers.settings import ExecutorSettings, make_executor
@@ -203,6 +204,7 @@ def _pilot(request: BatchRequest, plan: Plan, runs: Sequence[RunSpec], n_runs: i
         def task(chunk: Sequence[RunSpec]) -> ChunkTask:
             return ChunkTask(
                 runs=tuple(chunk),
+                objects=packed(targets_of(chunk)),
                 scratch=scratch,
                 with_files=frozenset(run.index for run in chunk if with_files),
                 profile=False,

@@ -23,6 +23,7 @@ from backtest_batch.core.benchmark import (
     benchmark_key_of,
     find_benchmark,
 )
+from backtest_batch.core.code import code_fingerprint
 from backtest_batch.core.construct import TARGET, TargetError, build, locate, typed_node
 from backtest_batch.core.data.load import load_panel, with_fields
 from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
@@ -45,7 +46,6 @@ from backtest_batch.core.fingerprint import (
     benchmark_key,
     calendar_text,
     chunk_key,
-    code_fingerprint,
     derived_seed,
     digest,
     new_run_id,

@@ -36,6 +36,7 @@ from backtest_batch.batch.provenance import (
 from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.config.checks import as_text
 from backtest_batch.core.fitting import walks_forward
+from backtest_batch.core.live import packed
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.interrupt import heed, signals_deferred
 from backtest_batch.masking import masked, masked_values
@@ -63,7 +64,7 @@ from backtest_batch.store.recorder import BackgroundRecorder, Recorder
 from backtest_batch.store.search import find_batch
 from backtest_batch.store.store import Store, StoreNotFoundError, open_store
 from backtest_batch.values import LOGGED_MESSAGE, cut
-from backtest_batch.workers.chunks import ChunkReply, ChunkTask, benchmark_rows
+from backtest_batch.workers.chunks import ChunkReply, ChunkTask, benchmark_rows, targets_of
 from backtest_batch.workers.executor import ComputesChunks, group_runs
 from backtest_batch.workers.run_files import signature_of
 from backtest_batch.workers.settings import ExecutorSettings
@@ -437,6 +438,7 @@ class Session:
         with_files = self.with_files.intersection(run.index for run in runs)
         return ChunkTask(
             runs=tuple(runs),
+            objects=packed(targets_of(runs)),
             scratch=self.workspace.scratch.of(runs),
             with_files=with_files,
             profile=runs[0].index in self.profiled,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.core.code import code_fingerprint
 from backtest_batch.core.construct import TARGET, build, typed_node
 from backtest_batch.core.data.bars import moment_text
 from backtest_batch.core.data.cache import open_panel
@@ -39,7 +40,7 @@ from backtest_batch.core.engine.simulation import (
     benchmark_settings,
     simulate_many,
 )
-from backtest_batch.core.fingerprint import code_fingerprint, derived_seed, digest
+from backtest_batch.core.fingerprint import derived_seed, digest
 from backtest_batch.core.strategies.base import check_fields, target_weights
 from backtest_batch.core.strategies.equal_weight import EqualWeight
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from backtest_batch.core.live import is_live, live_object
 from backtest_batch.errors import Fault
 
 TARGET = "_target_"
@@ -36,6 +37,8 @@ def locate(target: str) -> type:
     TargetError
         When the module or the class does not exist, or the module fails while it is imported.
     """
+    if is_live(target):
+        return _live(target)
     here = os.getcwd()  # noqa: PTH109 - sys.path holds text
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -60,6 +63,18 @@ def locate(target: str) -> type:
         close = difflib.get_close_matches(class_name, names, n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise TargetError(f"the module {module_name} has no class {class_name}{hint}")
+    return found
+
+
+def _live(target: str) -> type:
+    found: type | None = live_object(target)
+    if found is None:
+        name = target.rpartition(".")[2]
+        raise TargetError(
+            f"{name} was defined in a notebook or a script, and this process does not have it: "
+            "call run_sweep or rerun where it is defined, or put it into a file of the working "
+            f"directory, such as my_module.py, and name it my_module.{name}"
+        )
     return found
 
 

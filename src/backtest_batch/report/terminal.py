@@ -408,7 +408,7 @@ class ProgressDisplay:
     total
         Number of runs.
     stream
-        Where to show them; a terminal gets a live bar.
+        Where to show them; a terminal gets a live bar, a notebook one line that is rewritten.
     """
 
     total: int
@@ -418,6 +418,7 @@ class ProgressDisplay:
     _task: TaskID | None = field(default=None, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
     _last_line: float = field(default_factory=time.monotonic, init=False)
+    _width: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.counts = Counts(total=self.total)
@@ -444,9 +445,11 @@ class ProgressDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            if self._bar is not None:
                 self._bar.stop()
+            elif self._in_notebook and self._width:
+                self.stream.write("\n")
 
     def show(self) -> None:
         """Show the present counts; does nothing if the stream is gone."""
@@ -471,8 +474,19 @@ class ProgressDisplay:
                 words.append(_rate_text(rate))
                 if left:
                     words.append(f"about {duration(math.ceil(left / rate))} left")
-            self.stream.write(f"{self.counts.ended}/{self.total}: {', '.join(words)}\n")
-            self.stream.flush()
+            self._write(f"{self.counts.ended}/{self.total}: {', '.join(words)}")
+
+    @property
+    def _in_notebook(self) -> bool:
+        return type(self.stream).__module__.startswith("ipykernel")
+
+    def _write(self, line: str) -> None:
+        if self._in_notebook:  # what the last line had more is wiped out
+            self.stream.write(f"\r{line:<{self._width}}")
+            self._width = len(line)
+        else:
+            self.stream.write(f"{line}\n")
+        self.stream.flush()
 
 
 def duration(seconds: float) -> str:

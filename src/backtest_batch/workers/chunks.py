@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backtest_batch.core.construct import TARGET
 from backtest_batch.ownership import make_own_folder
 from backtest_batch.records import RunFailure, RunResult, RunSpec
 
@@ -98,6 +99,8 @@ class ChunkTask:
         Numbers of runs of the chunks that are sent together; empty for one chunk.
     signatures
         The user's signatures for run.json, by run_id: workers elsewhere do not have the user's key.
+    objects
+        Strategies that no file holds, by value; see :mod:`.live`.
     """
 
     runs: tuple[RunSpec, ...]
@@ -108,6 +111,7 @@ class ChunkTask:
     with_rows: bool = True
     sizes: tuple[int, ...] = ()
     signatures: Mapping[str, str] = field(default_factory=dict)
+    objects: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def parts(self) -> "Iterator[ChunkTask]":
@@ -151,6 +155,12 @@ class ChunkReply:
     started_ms: int
     ended_ms: int
     parts: "tuple[ChunkReply, ...]" = ()
+
+
+def targets_of(runs: Sequence[RunSpec]) -> list[str]:
+    """Return the import paths of the strategies of some runs and of their benchmarks."""
+    nodes = [node for run in runs for node in (run.config["strategy"], run.benchmark.node)]
+    return list(dict.fromkeys(str(node[TARGET]) for node in nodes if node is not None))
 
 
 def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:

@@ -30,11 +30,12 @@ import numpy as np
 import psutil
 
 from backtest_batch.core.backtest import Computed, ComputedChunk, compute_chunk
+from backtest_batch.core.code import code_fingerprint
 from backtest_batch.core.construct import TARGET
 from backtest_batch.core.data.cache import open_panel
 from backtest_batch.core.data.panel import Panel
-from backtest_batch.core.fingerprint import code_fingerprint
 from backtest_batch.core.fitting import per_bar_arrays, walks_forward
+from backtest_batch.core.live import is_live, receive
 from backtest_batch.core.windows import PER_BAR
 from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
 from backtest_batch.records import RunFailure, RunResult, RunSpec
@@ -197,6 +198,7 @@ def _run_one(task: ChunkTask) -> ChunkReply:
     before = None
     try:
         with _own_state(task.runs[0].strategy_seed):
+            receive(task.objects)
             for run in task.runs:
                 _require_code(run)
         before = ProcessState.of_this_process() if _is_own_process else None
@@ -399,13 +401,15 @@ def _require_code(run: RunSpec) -> None:
 @functools.lru_cache(maxsize=32)
 def _code_here(target: str) -> str | None:
     """Return the fingerprint of the code that this process has loaded; None if there is none."""
+    if is_live(target):  # it came with the task
+        return None
     module = target.rpartition(".")[0]
     try:
         with watch.strategy_at_work(target):
             importlib.import_module(module)
     except Exception:  # noqa: BLE001 - the strategy is imported again, and its error recorded
         return None
-    return None if module == "__main__" else code_fingerprint(target)
+    return code_fingerprint(target)
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtest_batch.core.construct import TARGET
 from backtest_batch.errors import ConfigurationError, Fault
-from backtest_batch.workers.chunks import ChunkTask
+from backtest_batch.workers.chunks import ChunkTask, targets_of
 from backtest_batch.workers.executor import Executor, RetryPolicy
 from backtest_batch.workers.monitor import IDLE_WAIT_SECONDS, HostMonitor, Limits
 from backtest_batch.workers.process import (
@@ -171,9 +170,8 @@ def make_remote_executor(settings: ExecutorSettings, backend: str, address: str 
     origin = CommandOrigin.here(settings.folder)
 
     def make_request(task: ChunkTask) -> Request:
-        nodes = [task.runs[0].config["strategy"], *(run.benchmark.node for run in task.runs)]
-        targets = [str(node[TARGET]) for node in nodes if node is not None]
-        return Request(task=task, limits=limits, origin=origin, sources=sources_of(*targets))
+        sources = sources_of(*targets_of(task.runs))
+        return Request(task=task, limits=limits, origin=origin, sources=sources)
 
     def make_seat(number: int) -> ClusterSeat:
         file = settings.logs / f"worker-{number}.log"

@@ -30,8 +30,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from backtest_batch.core.code import user_modules
 from backtest_batch.core.data.cache import cache_dir
-from backtest_batch.core.fingerprint import user_modules
 from backtest_batch.core.kernel_cache import VARIABLE as KERNELS
 from backtest_batch.workers import start
 
@@ -374,7 +374,7 @@ def _add_imported(window: _Window, target: str) -> None:
         if (source := _source_of(path)) is not None
     }
     if local:
-        known = {str(path) for _, path in user_modules(target.rpartition(".")[0])}
+        known = {str(path) for _, path in user_modules(target)}
         for path in local - known:
             _add(window, path, _signature(path))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.core.fingerprint import package_fingerprint
+from backtest_batch.core.code import package_fingerprint
 from backtest_batch.errors import BacktestBatchError, ConfigurationError
 from backtest_batch.workers.chunks import ChunkTask
 from backtest_batch.workers.cluster import transfer

@@ -18,11 +18,11 @@ from pathlib import Path, PurePath, PurePosixPath
 import numpy as np
 
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.core.code import user_modules
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.cache import own_cache_dir
 from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.timestamps import index_of, stamps_of
-from backtest_batch.core.fingerprint import user_modules
 from backtest_batch.core.windows import PER_BAR
 from backtest_batch.errors import BacktestBatchError, DataError
 from backtest_batch.ownership import make_own_folder, own_temporary_folder
@@ -102,7 +102,7 @@ def _sources_of(target: str) -> Sources:
     if module.split(".")[0] == "backtest_batch":
         return Sources({})
     files = {}
-    for name, path in user_modules(module):
+    for name, path in user_modules(target):
         if "site-packages" in path.parts:
             continue
         stem = PurePosixPath(*name.split("."))
