@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,23 @@ def test_prices_that_cannot_be_used_are_named(prices, working_dir):
     prices.iloc[7, 2] = 0.0
     with pytest.raises(bb.DataError, match="X has a close of 0"):
         bb.run_sweep({"seed": [1, 2]}, data=prices)
+
+
+def test_a_notebook_shows_the_best_runs_the_verdict_and_a_link(outcome, with_store):
+    shown = ET.fromstring(outcome._repr_html_())
+    assert shown.findtext("p/strong") == outcome.verdict["sentence"]
+    titles = [cell.text for cell in shown.iter("th")]
+    rows = [[cell.text for cell in row.iter("td")] for row in shown.iter("tr")][1:]
+    ids = [row[titles.index("run_id")] for row in rows]
+    assert ids == outcome.rankings["run_id"].tolist()[:10]
+    links = [link.get("href") for link in shown.iter("a")]
+    assert links == [(outcome.output_dir / "report.html").absolute().as_uri()]
+
+
+def test_a_notebook_shows_text_where_nothing_was_compared(working_dir):
+    shown = bb.run_sweep({"seed": [1, 2]}, data="synthetic", dry_run=True)._repr_html_()
+    assert shown.startswith("<pre>")
+    assert "2 combinations" in shown
 
 
 def test_a_class_that_can_be_imported_is_named_by_its_module():

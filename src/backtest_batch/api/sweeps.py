@@ -137,6 +137,8 @@ def _name(name: Any, key: str) -> str | int | float:
 class Sweep:
     """The outcome of a sweep; printed, it shows the leaderboard of the command.
 
+    A notebook shows the best runs, the verdict and a link to the report.
+
     Attributes
     ----------
     outcome
@@ -150,6 +152,14 @@ class Sweep:
 
     def __repr__(self) -> str:
         return self.summary
+
+    def _repr_html_(self) -> str:
+        from backtest_batch.report.html.notebook import outcome_html, text_html
+
+        conclusion = self.outcome.conclusion
+        if conclusion is None:  # a dry run, or nothing that could be compared
+            return text_html(self.summary)
+        return outcome_html(conclusion, self.summary, output_dir=self.outcome.output_dir)
 
     @property
     def batch_id(self) -> str:
