@@ -45,6 +45,9 @@ def test_numbers_are_short_and_never_zero_by_rounding():
         "0.00012",
         "123,457",
     ]
+    for name, zero in {"max_drawdown": "0.00%", "trades": "0", "sharpe": "0.000"}.items():
+        assert short_numbers(name, [-1e-17 if name == "max_drawdown" else -0.0]) == [zero]
+    assert short_numbers("max_drawdown", [-0.00004, -0.0001]) == ["0.00%", "-0.01%"]
     assert short_numbers("trades", [1200.0, float("nan"), 7.0]) == ["1,200", "", "7"]
     for name in ("cagr", "volatility", "max_drawdown", "oos_cagr"):
         assert short_numbers(name, [0.12345, -0.5]) == ["12.35%", "-50.00%"]

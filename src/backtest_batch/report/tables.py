@@ -255,9 +255,9 @@ def short_numbers(metric: str, values: Sequence[float]) -> list[str]:
     known = engine_metric(metric)
     unit = "" if known is None else known.unit
     if unit in _WHOLE:
-        form = "{:,.0f}"
+        form = "{:z,.0f}"
     elif unit == "fraction" or (known is not None and known.name in _RATES):
-        form = "{:.2%}"
+        form = "{:z.2%}"
     else:
         return ["" if math.isnan(value) else _three_decimals(value) for value in values]
     return ["" if math.isnan(value) else form.format(value) for value in values]
@@ -266,4 +266,4 @@ def short_numbers(metric: str, values: Sequence[float]) -> list[str]:
 def _three_decimals(value: float) -> str:
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.2g}"
+    return f"{value:z.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:.2g}"

@@ -98,3 +98,30 @@ def test_what_cannot_be_understood_is_refused(source, text, message):
 def test_a_day_may_be_known_of_some(source):
     text = f"symbol,return,date\nGONE,-1,{DAYS[4]:%Y-%m-%d}\nSTAYS,-1,\n"
     assert load_panel(source(text)).fields["close"][5, 0] == 0.0
+
+
+@pytest.mark.parametrize("n_after", [1, 3])
+def test_a_move_that_the_table_explains_is_no_suspicious_one(source, tmp_path, caplog, n_after):
+    close = prices().iloc[: 5 + n_after]
+    close.to_csv("prices.csv", index_label="date")
+    load_panel(source("symbol,return\nGONE,-0.75\n"))
+    assert "over 50 %" not in caplog.text
+    assert "looks like a split" not in caplog.text
+    close.loc[DAYS[4], "GONE"] = 20.0  # a fall of the prices themselves, which nothing explains
+    close.to_csv("prices.csv", index_label="date")
+    load_panel(source("symbol,return\nGONE,-0.75\n"))
+    assert "1 move over 50 % in one bar; the largest is GONE -80.0% at 2020-01-07" in caplog.text
+
+
+def test_a_last_price_that_holds_the_delisting_return_already_is_explained(source, caplog):
+    close = prices()
+    close.loc[DAYS[7], "STAYS"] = 20.0
+    close.to_csv("prices.csv", index_label="date")
+    load_panel(source("symbol,return\nSTAYS,-0.6\n"))
+    assert "over 50 %" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["Ticker", "sym", "code"])
+def test_the_column_of_symbols_may_have_another_name(source, name):
+    panel = load_panel(source(f"{name},company,return\nGONE,Gone Inc,-30%\n"))
+    assert panel.close["GONE"].iloc[5] == 70.0

@@ -269,3 +269,27 @@ def test_cells_with_and_without_a_percent_sign_in_one_column_are_refused(here):
     (here / "x.csv").write_text("date,A\n2020-01-02,1.25%\n2020-01-03,0.02\n")
     with pytest.raises(DataError, match=r"'A': some values .* are percent and some are not"):
         load_panel(Csv(path="x.csv", values="returns"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "date,ret\n2020-01-01,0.001\n2020-01-02,0.002\n",
+        "date,symbol,Return\n2020-01-01,A,0.01\n2020-01-02,A,-0.02\n",
+    ],
+)
+def test_a_column_named_like_returns_is_not_taken_for_prices(here, text):
+    (here / "x.csv").write_text(text)
+    with pytest.raises(DataError, match=r"has no closes, but a column .*`data\.values=returns`"):
+        load_panel(Csv(path="x.csv"))
+    assert load_panel(Csv(path="x.csv", values="returns", returns_unit="fraction")).n_bars == 3
+
+
+def test_a_column_of_that_name_beside_closes_or_that_is_named_as_closes_is_fine(here):
+    (here / "x.csv").write_text("date,close,return\n2020-01-01,1,0.01\n2020-01-02,2,1\n")
+    assert load_panel(Csv(path="x.csv")).fields["close"][:, 0].tolist() == [1, 2]
+    (here / "x.csv").write_text("date,ret\n2020-01-01,1\n2020-01-02,2\n")
+    assert load_panel(Csv(path="x.csv", close_column="ret")).fields["close"][:, 0].tolist() == [
+        1,
+        2,
+    ]

@@ -138,3 +138,33 @@ def test_a_record_of_somebody_else_is_not_believed(said):
     record.write_text(record.read_text().replace('"signature": "', '"signature": "0'))
     _, text = said(closes(21))
     assert "added" not in text
+
+
+def test_a_table_beside_the_prices_that_changed_is_named_and_not_the_prices(said, tmp_path):
+    frame = closes(20)
+    frame.loc[frame.index[15] :, "C"] = np.nan
+    table = tmp_path / "delisted.csv"
+    table.write_text("symbol,return\nC,-0.3\n")
+    said(frame, delisting_returns="delisted.csv")
+    table.write_text("symbol,return\nC,-0.6\n")
+    _, text = said(frame, delisting_returns="delisted.csv")
+    assert "delisted.csv was changed since the data were last read, the prices not: 1 value" in text
+    assert "the first the close of C at 2020-01-22, follow from it" in text
+    assert "restated" not in text
+    frame.iloc[3, 0] = 55.0
+    _, text = said(frame, delisting_returns="delisted.csv")
+    assert "the past was restated: 1 value, the first is the close of A" in text
+
+
+def test_a_universe_or_a_feature_that_changed_is_named_too(said, tmp_path):
+    universe, feature = tmp_path / "members.csv", tmp_path / "vix.csv"
+    universe.write_text("symbol,from,to\nA,2019-01-01,\n")
+    feature.write_text("date,vix\n2020-01-02,12\n")
+    options = {"universe": "members.csv", "features": ["vix.csv"]}
+    said(closes(20), **options)
+    universe.write_text("symbol,from,to\nB,2019-01-01,\n")
+    feature.write_text("date,vix\n2020-01-02,13\n")
+    _, text = said(closes(20), **options)
+    assert "members.csv, vix.csv were changed since the data were last read, the prices not" in text
+    _, text = said(closes(20), **options)
+    assert "were changed" not in text

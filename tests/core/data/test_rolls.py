@@ -188,3 +188,34 @@ def test_a_database_rolls_as_files_do(here):
     query = "select * from futures order by close"
     panel = load_panel(Sql(url="sqlite:///futures.db", query=query, roll="contract"))
     assert panel.fields["close"][:, 0].tolist() == RATIO
+
+
+@pytest.mark.parametrize(
+    ("empty", "named"), [("J", "J has"), ("K", "K has"), ("JK", "J and K have")]
+)
+def test_the_contract_that_has_no_price_at_the_roll_is_the_one_that_is_named(here, empty, named):
+    closes = pd.DataFrame({"J": 10.0, "K": 20.0}, index=DAYS)
+    closes.index.name = "date"
+    for contract in empty:
+        closes.loc[DAYS[2], contract] = np.nan
+    closes.to_csv("wide.csv")
+    roll = {"CL": {"J": str(DAYS[2])[:10], "K": None}}
+    with pytest.raises(DataError, match=rf"on one bar, and {named} none on {str(DAYS[2])[:10]}"):
+        load_panel(Csv(path="wide.csv", roll=roll))
+
+
+def test_a_contract_that_adds_no_bar_is_said(here, caplog):
+    closes = pd.DataFrame({"K": 20.0, "L": 30.0}, index=DAYS)
+    closes.loc[DAYS[3] :, "K"] = np.nan
+    closes.index.name = "date"
+    closes.to_csv("wide.csv")
+    panel = load_panel(Csv(path="wide.csv", roll={"CL": {"L": None, "K": None}}))
+    assert panel.close["CL"].tolist() == [30.0] * len(DAYS)
+    assert "1 contract is not used, as it ends no later than the one before it: K of CL" in (
+        caplog.text
+    )
+    assert "CL is made of 1 contract, with 0 rolls" in caplog.text
+    # Where a wide table is empty after the last price of a contract, the contract has ended.
+    panel = load_panel(Csv(path="wide.csv", roll={"CL": {"K": None, "L": None}}))
+    assert panel.close["CL"].tolist() == [30.0] * len(DAYS)
+    assert "CL is made of 2 contracts, with 1 roll" in caplog.text

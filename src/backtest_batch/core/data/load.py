@@ -45,6 +45,9 @@ from backtest_batch.errors import DataError
 
 LOG = logging.getLogger("backtest_batch.market")
 
+_ROUNDED = 0.005
+"""Delisting returns are written to the percent: a move within half of one is that return."""
+
 _READER = 3
 """Version of reading and checking: raised whenever a source would give a different panel."""
 
@@ -83,7 +86,7 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
             raise DataError("the data changed while they were being read; load them again")
         panel, notes = cache.store(built.panel), built.notes
         cache.save_link(key, panel, notes)
-    renewed = note_renewal(source, panel, wanted)
+    renewed = note_renewal(source, panel, wanted, identity)
     if renewed is not None:
         LOG.warning("%s", renewed)
     if end_date is not None:
@@ -91,8 +94,13 @@ def load_panel(source: Source, *, end_date: Date | None = None) -> Panel:
         panel = panel if cut is panel else cache.store(cut)
     if source.delisting == "error":
         _refuse_ends(panel)
-    warn(panel, notes, delisted=source.delisting_returns is not None)
+    warn(panel, notes, delisted=_delisted(source))
     return panel
+
+
+def _delisted(source: Source) -> Mapping[str, float]:
+    path = source.delisting_returns
+    return {} if path is None else read_delisting_returns(path).returns
 
 
 def with_fields(source: Source, needed: Sequence[str]) -> Source:
@@ -109,7 +117,9 @@ def with_fields(source: Source, needed: Sequence[str]) -> Source:
     return replace(source, fields=[*further, *others])
 
 
-def warn(panel: Panel, notes: Sequence[str], *, delisted: bool = False) -> None:
+def warn(
+    panel: Panel, notes: Sequence[str], *, delisted: Mapping[str, float] | None = None
+) -> None:
     """Log the notes on a panel, and its moves that are more often a fault than a fact.
 
     Parameters
@@ -117,18 +127,24 @@ def warn(panel: Panel, notes: Sequence[str], *, delisted: bool = False) -> None:
     panel, notes
         The panel, and the notes on it.
     delisted
-        Whether the last prices of series that end may come from delisting returns: those are not
-        moves of a market. A price of 0, the result of a total loss, never counts as one.
+        Delisting returns by symbol. A last move of this size, on the bar that was added or on one
+        that the prices had before, is what they say, and no fault. A price of 0, the result of a
+        total loss, never counts as a move.
     """
     for note in notes:
         LOG.warning("%s", note)
     close = panel.fields["close"]
     lost = close == 0.0
-    if delisted or lost.any():
+    explained = [symbol for symbol in panel.symbols if symbol in (delisted or {})]
+    if explained or lost.any():
         close = np.where(lost, np.nan, close)
         _, last = lifetimes(panel.fields["close"])
-        ended = np.flatnonzero(delisted & (last < panel.n_bars - 1))
-        close[last[ended], ended] = np.nan
+        for symbol in explained:
+            column = panel.symbols.index(symbol)
+            row = int(last[column])
+            growth = close[row, column] / close[row - 1, column] if row > 0 else np.nan
+            if abs(growth - 1.0 - (delisted or {})[symbol]) <= _ROUNDED:
+                close[row, column] = np.nan
     moves = describe_moves(close, panel.index, panel.symbols, fields=panel.fields)
     if moves is not None:
         LOG.warning("%s", moves)

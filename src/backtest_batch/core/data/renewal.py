@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,11 +192,24 @@ def _listed(symbols: Sequence[str]) -> str:
     return ", ".join(symbols[:5]) + (f" and {len(symbols) - 5:,} more" if len(symbols) > 5 else "")
 
 
-def note_renewal(source: Source, panel: Panel, wanted: Sequence[str] | None) -> str | None:
+def note_renewal(
+    source: Source,
+    panel: Panel,
+    wanted: Sequence[str] | None,
+    identity: Mapping[str, Any] | None = None,
+) -> str | None:
     """Return how a source's data changed since they were last read, and remember the new data.
 
-    Only a fingerprint is remembered, in the user's own cache. If that cannot be written, or the
+    Only fingerprints are remembered, in the user's own cache. If that cannot be written, or the
     earlier panel is no longer there, nothing is returned.
+
+    Parameters
+    ----------
+    source, panel, wanted
+        The source, its panel, and the symbols that were asked for.
+    identity
+        What the panel depends on, with the content of the tables beside the prices: if these alone
+        have changed, the prices were not restated.
     """
     known = source.whereabouts()
     if known is None:
@@ -205,19 +218,53 @@ def note_renewal(source: Source, panel: Panel, wanted: Sequence[str] | None) -> 
         file = _record(source, known, wanted)
         if file is None:
             return None
-        last = _read(file)
-        if last == panel.fingerprint:
+        last, then = _read(file)
+        now = _contents(identity or {})
+        if last == panel.fingerprint and then == now:
             return None
-        _write(file, panel.fingerprint)
-        if last is None:
+        _write(file, panel.fingerprint, now)
+        if last is None or last == panel.fingerprint:
             return None
         before = open_panel(last)
         if stamps_of(before.index)[1] != stamps_of(panel.index)[1]:
             return None
-        text = describe_renewal(renewal(before, panel))
+        found = renewal(before, panel)
+        tables = [name for name in now if name != _PRICES and then.get(name) != now[name]]
+        if tables and then.get(_PRICES) == now[_PRICES]:
+            return _describe_tables(tables, found)
+        text = describe_renewal(found)
     except Exception:  # noqa: BLE001 - a message is not worth a batch, whatever a cache holds
         return None
     return None if text is None else f"{source.place}: {text}" if source.place else text
+
+
+_PRICES = "prices"
+
+
+def _contents(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Return hashes of the prices with their options, and of each table beside them by its name."""
+    own = {name: value for name, value in identity.items() if name not in SIDE_KEYS}
+    tables = {
+        file: content
+        for name in SIDE_KEYS
+        if name != "features_lag"
+        for file, content in identity.get(name, ())
+    }
+    text = json.dumps(own, sort_keys=True, default=str)
+    return {**tables, _PRICES: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _describe_tables(tables: Sequence[str], found: Renewal) -> str:
+    """Return a sentence on tables beside the prices that changed, while the prices did not."""
+    verb = "was" if len(tables) == 1 else "were"
+    said = f"{_listed(tables)} {verb} changed since the data were last read, the prices not"
+    if found.first is None:
+        return said
+    _, symbol, field = found.first
+    return (
+        f"{said}: {_values(found.restated)} of the data, the first the {field} of {symbol} at "
+        f"{moment_text(found.before.index[found.first[0]])}, follow from it"
+    )
 
 
 def _record(source: Source, known: dict[str, Any], wanted: Sequence[str] | None) -> Path | None:
@@ -233,20 +280,25 @@ def _record(source: Source, known: dict[str, Any], wanted: Sequence[str] | None)
     return folder / "last" / f"{key}.json"
 
 
-def _read(file: Path) -> str | None:
+def _read(file: Path) -> tuple[str | None, dict[str, str]]:
+    """Return the fingerprint of the last panel, and the hashes of what it was made of."""
     try:
         record = json.loads(file.read_text("utf-8"))
         fingerprint, signature = str(record["fingerprint"]), record.get("signature")
+        contents = {str(name): str(value) for name, value in record.get("contents", {}).items()}
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of it
-        return None
+        return None, {}
     known = origin(_SIGNED, f"{file.stem} {fingerprint}", signature)
-    return fingerprint if known is Origin.OWN or not sign(_SIGNED, "") else None
+    if known is Origin.OWN or not sign(_SIGNED, ""):
+        return fingerprint, contents
+    return None, {}
 
 
-def _write(file: Path, fingerprint: str) -> None:
+def _write(file: Path, fingerprint: str, contents: Mapping[str, str]) -> None:
     make_own_folder(file.parent)
     record = {
         "fingerprint": fingerprint,
+        "contents": dict(contents),
         "signature": sign(_SIGNED, f"{file.stem} {fingerprint}"),
     }
     replace_text(file, json.dumps(record))

@@ -171,15 +171,17 @@ class Rolls:
         joined, repeated = series_of(bars)
         done: list[SymbolBars] = []
         counted: list[tuple[str, int, int]] = []
+        unused: list[str] = []
         for symbol, contracts in self._series(joined).items():
             if wanted is not None and symbol not in wanted:
                 continue
             if contracts is None:
                 done.append(joined[symbol])
                 continue
-            series, n_rolls = self._one(symbol, contracts)
+            series, n_rolls, idle = self._one(symbol, contracts)
             done.append(series)
-            counted.append((symbol, len(contracts), n_rolls))
+            counted.append((symbol, len(contracts) - len(idle), n_rolls))
+            unused += [f"{_contract(item)} of {symbol}" for item in idle]
         if not counted:
             return done, tuple(repeated)
         symbol, n_contracts, n_rolls = counted[0]
@@ -189,9 +191,19 @@ class Rolls:
             "difference": "new - old is added to older prices",
             "none": "older prices are left as they are",
         }
+        said = []
+        if unused:
+            one = len(unused) == 1
+            some = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+            said.append(
+                f"{len(unused):,} {'contract is' if one else 'contracts are'} not used, as "
+                f"{'it ends' if one else 'they end'} no later than the one before it: {some}"
+            )
         return done, (
             *repeated,
-            f"{symbol} is made of {n_contracts:,} contracts, with {n_rolls:,} "
+            *said,
+            f"{symbol} is made of {n_contracts:,} "
+            f"{'contract' if n_contracts == 1 else 'contracts'}, with {n_rolls:,} "
             f"{'roll' if n_rolls == 1 else 'rolls'}{more}: "
             f"{how[self.adjust]} (`data.roll_adjust={self.adjust}`)",
         )
@@ -225,7 +237,8 @@ class Rolls:
 
     def _one(
         self, symbol: str, contracts: Sequence[tuple[SymbolBars, str | None]]
-    ) -> tuple[SymbolBars, int]:
+    ) -> tuple[SymbolBars, int, list[SymbolBars]]:
+        """Return a series, the number of its rolls, and the contracts that add no bar to it."""
         fields = [
             name
             for name in contracts[0][0].fields
@@ -235,16 +248,18 @@ class Rolls:
         begin = 0
         segments: list[tuple[SymbolBars, int, int]] = []
         steps: list[tuple[float, float]] = []  # old and new close of each roll
+        idle = []
         for item, limit in contracts[1:]:
-            if item.stamps[-1] <= held.stamps[-1] and until is None:
-                continue  # it adds no bar
+            if until is None and _last_priced(item) <= _last_priced(held):
+                idle.append(item)  # it adds no bar
+                continue
             end, after, prices = self._roll(symbol, held, until, item, begin)
             segments.append((held, begin, end))
             steps.append(prices)
             held, until, begin = item, limit, after
         stop = len(held.stamps) if until is None else _last_held(held, until) + 1
         segments.append((held, begin, stop))
-        return self._joined(symbol, fields, segments, steps), len(steps)
+        return self._joined(symbol, fields, segments, steps), len(steps), idle
 
     def _roll(
         self, symbol: str, old: SymbolBars, until: str | None, new: SymbolBars, begin: int
@@ -274,11 +289,23 @@ class Rolls:
         if self.adjust == "none":
             after = int(np.searchsorted(new.stamps, old.stamps[last], side="right"))
             return last + 1, after, (1.0, 1.0)
-        raise DataError(
+        raise self._no_common_bar(symbol, old, new, last)
+
+    def _no_common_bar(self, symbol: str, old: SymbolBars, new: SymbolBars, last: int) -> DataError:
+        row = int(np.searchsorted(new.stamps, old.stamps[last]))
+        is_there = row < len(new.stamps) and new.stamps[row] == old.stamps[last]
+        lacks_new = not is_there or bool(np.isnan(new.fields["close"][row]))
+        lacks_old = bool(np.isnan(old.fields["close"][last]))
+        lacking = [_contract(item) for item, lacks in ((old, lacks_old), (new, lacks_new)) if lacks]
+        if not lacking:
+            lacking = [_contract(new)]
+        verb, asked = ("has", lacking[0]) if len(lacking) == 1 else ("have", "each")
+        return DataError(
             f"{_named(old)}: {symbol} cannot roll from {_contract(old)} to {_contract(new)}: both "
-            f"need a close on one bar, and {_contract(new)} has none on {old.moment(last)}, the "
-            f"last bar of {_contract(old)} (its first is {new.moment(0)}). A row of it on that bar "
-            "is enough; `data.roll_adjust=none` joins prices as they are"
+            f"need a close on one bar, and {' and '.join(lacking)} {verb} none on "
+            f"{old.moment(last)}, the last bar of {_contract(old)} (the first of {_contract(new)} "
+            f"is {new.moment(0)}). A close of {asked} on that bar is enough; "
+            "`data.roll_adjust=none` joins prices as they are"
         )
 
     def _joined(
@@ -331,6 +358,12 @@ def _last_held(bars: SymbolBars, until: str) -> int:
             f"its first bar is {moment_text(index[0])}"
         )
     return row
+
+
+def _last_priced(bars: SymbolBars) -> int:
+    """Return the time of the last bar with a close; of the last bar, if none has one."""
+    priced = np.flatnonzero(~np.isnan(bars.fields["close"]))
+    return int(bars.stamps[priced[-1] if len(priced) else -1])
 
 
 def _contract(bars: SymbolBars) -> str:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from backtest_batch.core.data.column_names import plain
+from backtest_batch.core.data.column_names import CLOSE_LIKE, column_meaning, plain
 from backtest_batch.core.data.layout import ColumnNames
 from backtest_batch.core.data.rolls import MARK, ContractTable, RollAdjust, Rolls, unmarked
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.suspicions import Adjusted
 from backtest_batch.core.data.tables import Reading, TableFile, joined_readings, read_table
 from backtest_batch.core.data.timestamps import TimestampRules, zone
-from backtest_batch.core.data.wording import is_plain, printable_name
+from backtest_batch.core.data.wording import Wording, is_plain, printable_name
 from backtest_batch.errors import DataError
 
 _RETURNS = frozenset({"return", "returns", "ret", "total return", "daily return", "net return"})
@@ -85,6 +86,16 @@ class Tabular(Source):
                 f"roll_adjust={self.roll_adjust}."
             )
 
+    def parameters(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the arguments that decide the content; the order of contracts is one of them."""
+        found = super().parameters(without=without)
+        if isinstance(self.roll, dict) and "roll" in found:
+            found["roll"] = [
+                [symbol, [list(each) for each in held.items()]]
+                for symbol, held in self.roll.items()
+            ]
+        return found
+
     def to_read(self, wanted: Sequence[str] | None) -> Collection[str] | None:
         """Return the symbols to read from each table; None for all, always with ``roll``."""
         return None if wanted is None or self.roll is not None else frozenset(wanted)
@@ -158,6 +169,7 @@ class Tabular(Source):
         return reading
 
     def _read_one(self, symbol: str, table: TableFile, wanted: Collection[str] | None) -> Reading:
+        self._refuse_returns(table)
         symbol_column = self.symbol_column
         if isinstance(self.roll, str):
             contracts = ContractTable(
@@ -185,14 +197,31 @@ class Tabular(Source):
             exclude=frozenset(() if self.roll else self.exclude or ()),
         )
 
-    def _close_column(self, table: TableFile) -> str | None:
-        """Return the column of the closes; if returns are read, the one named like returns."""
-        if self.values != "returns" or self.close_column != ColumnNames().close:
-            return self.close_column
+    def _refuse_returns(self, table: TableFile) -> None:
+        """Refuse a table whose only numbers are returns by their name, if prices are read."""
+        if self.values == "returns" or self.close_column != ColumnNames().close:
+            return
+        found = self._returns(table)
+        has_closes = any(column_meaning(column) in CLOSE_LIKE for column in table.columns)
+        if found is not None and not has_closes:
+            raise DataError(
+                f"{printable_name(table.path)} has no closes, but a column '{found}', which holds "
+                "returns by its name: `data.values=returns` reads them as such; "
+                f"{Wording(table='').setting('close_column', found)} takes them for closes"
+            )
+
+    def _returns(self, table: TableFile) -> str | None:
+        """Return the column named like returns in a table of one series, or of rows by symbol."""
         meant = [plain(column) for column in table.columns]
         found = [
             column for column, name in zip(table.columns, meant, strict=True) if name in _RETURNS
         ]
-        has_symbols = self.symbol_column is not None and plain(self.symbol_column) in meant
-        is_one = has_symbols or "close" in meant or len(meant) == 2
-        return found[0].strip() if len(found) == 1 and is_one else self.close_column
+        symbols = {plain(self.symbol_column or ""), "ticker"} if self.symbol_column else set()
+        is_one = bool(symbols & set(meant)) or "close" in meant or len(meant) == 2
+        return found[0].strip() if len(found) == 1 and is_one else None
+
+    def _close_column(self, table: TableFile) -> str | None:
+        """Return the column of the closes; if returns are read, the one named like returns."""
+        if self.values != "returns" or self.close_column != ColumnNames().close:
+            return self.close_column
+        return self._returns(table) or self.close_column

@@ -12,7 +12,8 @@
     place = Math.min(last, Math.max(0, point));
     const parts = Object.keys(data.equity).map((name) => {
       const [equity, fall] = [data.equity[name][place], data.drawdown[name][place]];
-      return equity === null ? `${name} –` : `${name} ${equity.toFixed(3)} (${(100 * fall).toFixed(1)}%)`;
+      const fallen = (100 * fall).toFixed(1).replace(/^-(?=0\.0$)/, "");
+      return equity === null ? `${name} –` : `${name} ${equity.toFixed(3)} (${fallen}%)`;
     });
     readout.textContent = `${data.x[place]}: ${parts.join(", ")}`;
     for (const panel of panels) {

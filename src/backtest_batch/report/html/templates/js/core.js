@@ -15,9 +15,14 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+// No minus before a zero: -0.00001 is 0.00 with two decimals.
+function unsignedZero(text) {
+  return /[1-9]/.test(text) ? text : text.replace("-", "");
+}
+
 function grouped(value, decimals = 0) {
   const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
-  return value.toLocaleString("en-US", options);
+  return unsignedZero(value.toLocaleString("en-US", options));
 }
 
 // The same rules as for the tables that were written into the page.
@@ -25,13 +30,13 @@ function metricText(name, value) {
   if (value === null || value === undefined) return "";
   const form = metricsByName.get(name)?.form;
   if (form === "whole") return grouped(value);
-  if (form === "percent") return `${(100 * value).toFixed(2)}%`;
+  if (form === "percent") return `${unsignedZero((100 * value).toFixed(2))}%`;
   if (Math.abs(value) >= 10000) return grouped(value);
   return Math.abs(value) >= 0.0005 || value === 0 ? value.toFixed(3) : value.toPrecision(2);
 }
 
 function percentText(value) {
-  return value === null ? "" : `${(100 * value).toFixed(1)}%`;
+  return value === null ? "" : `${unsignedZero((100 * value).toFixed(1))}%`;
 }
 
 function brief(text, limit = narrow ? 14 : 24) {

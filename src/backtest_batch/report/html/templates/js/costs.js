@@ -18,7 +18,7 @@ function registerCosts() {
     const name = figure.control("metric").value;
     const mean = name === MEAN;
     const values = mean ? means : metrics[name];
-    const text = (value) => mean ? (value === null ? "" : `${(100 * value).toFixed(2)}%`) : metricText(name, value);
+    const text = (value) => mean ? (value === null ? "" : `${unsignedZero((100 * value).toFixed(2))}%`) : metricText(name, value);
     const own = costs.runs.best;
     const traces = [];
     const end = mean ? Math.max(highest, 1.15 * costs.breakeven, 10) : highest || 1;
