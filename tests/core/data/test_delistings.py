@@ -125,3 +125,8 @@ def test_a_last_price_that_holds_the_delisting_return_already_is_explained(sourc
 def test_the_column_of_symbols_may_have_another_name(source, name):
     panel = load_panel(source(f"{name},company,return\nGONE,Gone Inc,-30%\n"))
     assert panel.close["GONE"].iloc[5] == 70.0
+
+
+def test_a_letter_in_place_of_a_return_is_named_without_a_date(source):
+    with pytest.raises(DataError, match=r"'return' holds 'C' \(data row 1\), which is no number"):
+        load_panel(source("symbol,return\nGONE,C\n"))

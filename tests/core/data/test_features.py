@@ -237,3 +237,15 @@ def test_days_and_times_may_stand_in_two_columns(source, caplog):
 def test_what_helps_is_no_key_of_the_files_of_prices(source):
     with pytest.raises(DataError, match=r"no column of timestamps.*: name the .* date$"):
         load_panel(source("when,X\n2020-01-02,1\n"))
+
+
+@pytest.mark.parametrize("text", [",date,X\n0,2020-01-02,1\n", "date,X,\n2020-01-02,1,\n"])
+def test_a_column_without_a_name_is_no_feature(source, text):
+    assert list(load_panel(source(text)).features) == ["X"]
+
+
+def test_notes_name_no_key_that_applies_to_the_prices_alone(source, caplog):
+    load_panel(source("date;X\n10.01.2020;0,5\n13.01.2020;0,7\n"))
+    assert "features-0.csv: timestamps such as '10.01.2020' are read as %d.%m.%Y" in caplog.text
+    assert "features-0.csv: the separator is a semicolon\n" in caplog.text
+    assert "`data." not in caplog.text

@@ -134,7 +134,7 @@ def test_members_without_prices_and_prices_of_no_member_are_said_with_their_coun
         ("symbol,from,to\n,2020-01-02,\n", "no symbol in data row 1"),
         ("date,A\n2020-01-02,maybe\n", "'A' holds 'maybe' at 2020-01-02"),
         ("date,A\n2020-01-02,1\n2020-01-03,\n", "'A' holds nothing at 2020-01-03"),
-        ("date,A\n2020-01-02,1\n2020-01-02,0\n", "1 timestamps twice, the first 2020-01-02"),
+        ("date,A\n2020-01-02,1\n2020-01-02,0\n", "a timestamp twice, the first 2020-01-02"),
         ("", "is empty"),
     ],
 )
@@ -172,3 +172,39 @@ def test_a_date_is_the_session_of_that_date_where_sessions_cross_midnight(source
 def test_the_columns_may_have_the_names_that_vendors_give_them(source):
     panel = load_panel(source("Code,Name,From Date,To Date\nA,Alpha Inc,2019-01-01,2020-01-02\n"))
     assert panel.members[:, 0].tolist()[:2] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'date,tickers\n2019-12-01,"A, B"\n2020-01-03,"B,C"\n',
+        "date,members\n2019-12-01,A B\n2020-01-03,B C\n",
+        "date,constituents\n2019-12-01,\"['A', 'B']\"\n2020-01-03,\"['B', 'C']\"\n",
+        "date,symbol\n2019-12-01,A\n2019-12-01,B\n2020-01-03,C\n2020-01-03,B\n",
+    ],
+)
+def test_a_list_of_all_members_of_a_date_holds_until_the_next_one(source, caplog, text):
+    panel = load_panel(source(text))
+    assert members_of(panel, "A") == ["01-01", "01-02"]
+    assert len(members_of(panel, "B")) == len(DAYS)
+    assert members_of(panel, "C")[0] == "01-03"
+    assert "each date lists all members" in caplog.text
+
+
+def test_rows_by_date_and_symbol_with_a_value_are_refused_with_the_forms_there_are(source):
+    text = "date,symbol,member\n2020-01-01,A,1\n2020-01-01,B,1\n"
+    with pytest.raises(DataError, match=r"a timestamp twice.*a row for each member of each date"):
+        load_panel(source(text))
+
+
+def test_symbols_that_differ_in_case_alone_are_pointed_out(source):
+    with pytest.raises(DataError, match="a and A differ in case alone"):
+        load_panel(source("symbol,from,to\na,2019-01-01,\n"))
+
+
+@pytest.mark.parametrize(
+    "names", ["date_added,date_removed", "MbrStartDt,MbrEndDt", "start,ending"]
+)
+def test_the_days_of_a_stint_may_have_the_names_that_vendors_give_them(source, names):
+    panel = load_panel(source(f"ticker,{names}\nA,2019-01-01,2020-01-02\n"))
+    assert members_of(panel, "A") == ["01-01", "01-02"]

@@ -48,6 +48,8 @@ SYMBOL_NAMES = ("symbol", "ticker", "tickers", "symbols", "sym", *sorted(SYMBOL_
 _SAMPLE = 1_000
 """Rows whose timestamps are looked at: what is a day in them is one in all."""
 
+_KEYS = re.compile(r" \(`data\.[^`]*`[^)]*\)")
+_FORMAT = re.compile(r"read by `data\.timestamp_format=([^`]*)`")
 _DAY = pd.Timedelta(days=1)
 
 
@@ -246,7 +248,10 @@ class SideTable:
     @property
     def notes(self) -> list[str]:
         """Notes for a reader of the results on how the table was read."""
-        return [f"{self.label}: {note}" for note in dict.fromkeys([*self.file.notes, *self.said])]
+        # Keys that notes name apply only to the prices.
+        notes = [_KEYS.sub("", note) for note in (*self.file.notes, *self.said)]
+        notes = [_FORMAT.sub(r"read as \1", note) for note in notes]
+        return [f"{self.label}: {note}" for note in dict.fromkeys(notes)]
 
     def find(self, *names: str) -> str | None:
         """Return the column with one of these names, in any case; None if there is none.
@@ -422,7 +427,12 @@ class SideTable:
         )
         self.said.extend([*style.notes, *column_notes(table[column])])
         cells = Cells(stamps=stamps, tz=tz, file=self.label, style=style)
-        values = floats(table[column], column, cells)
+        try:
+            values = floats(table[column], column, cells)
+        except DataError as error:
+            if moments is not None:
+                raise
+            raise DataError(str(error).replace(" at 1970-01-01", "")) from error
         infinite = np.isinf(values)
         if infinite.any():
             row = int(infinite.argmax())
@@ -471,6 +481,15 @@ def side_table(file: Path) -> Iterator[SideTable]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".strip(": ")
         raise DataError(printable_name(f"{label} cannot be read: {reason}")) from error
+
+
+def case_hint(named: Collection[str], symbols: Collection[str]) -> str:
+    """Return a hint where symbols of a table and of the prices differ in case alone."""
+    folded = {symbol.casefold(): symbol for symbol in symbols}
+    for name in sorted(named):
+        if name.casefold() in folded:
+            return f"; {name} and {folded[name.casefold()]} differ in case alone: write them alike"
+    return ""
 
 
 def names_of_some(symbols: Collection[str], most: int = 5) -> str:

@@ -12,11 +12,12 @@ from backtest_batch.core.data.beside import (
     SideStamps,
     SideTable,
     bar_stamps,
+    case_hint,
     names_of_some,
     side_files,
     side_table,
 )
-from backtest_batch.core.data.layout import some
+from backtest_batch.core.data.layout import is_unnamed, some
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError
 
@@ -118,7 +119,8 @@ def _joined(
     clock = table.clock_column(timestamp)
     if clock is not None and not table.holds_clock(clock):
         clock = None  # a feature, such as the hour as a number
-    columns = [each for each in table.file.columns if each not in (timestamp, symbol, clock)]
+    beside = (timestamp, symbol, clock)
+    columns = [each for each in table.file.columns if each not in beside and not is_unnamed(each)]
     if not columns:
         raise DataError(
             f"{table.label} has no column of a feature (it has {some(list(table.file.columns))})"
@@ -209,7 +211,7 @@ def _without_values(label: str, names: Sequence[str], symbols: Sequence[str]) ->
     if len(missing) == len(symbols):
         raise DataError(
             f"{label}: none of its {len(names):,} symbols ({names_of_some(names)}) is one of the "
-            f"{len(symbols):,} with prices ({names_of_some(symbols)})"
+            f"{len(symbols):,} with prices ({names_of_some(symbols)}){case_hint(names, symbols)}"
         )
     if not missing:
         return []

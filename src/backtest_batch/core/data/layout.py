@@ -153,9 +153,7 @@ def find_layout(
     timestamp = columns[spelled.index(_timestamp_column(spelled, names, file, index_column, flat))]
     time = _time_column(columns, names, file, timestamp, {*exclude, *(wanted or ())})
     rest = [
-        column
-        for column in columns
-        if column not in (timestamp, time, *_UNNAMED_INDEX) and not _UNNAMED.fullmatch(column)
+        column for column in columns if column not in (timestamp, time) and not is_unnamed(column)
     ]
     layout = _layout_of(rest, timestamp, pairs, flat, names, wording, wanted, exclude)
     notes = [layout.note]
@@ -473,6 +471,11 @@ def unclear_levels(pairs: Sequence[tuple[str, str]], wording: Wording) -> DataEr
         "fields alone (Open, High, Low, Close, Volume), with closes among them: write one level "
         "of symbols, as in frame['Close']"
     )
+
+
+def is_unnamed(column: str) -> bool:
+    """Return whether a column has no name of its own: the index of a table, or an empty column."""
+    return column in _UNNAMED_INDEX or _UNNAMED.fullmatch(column) is not None
 
 
 def find_timestamps(

@@ -15,6 +15,7 @@ from backtest_batch.core.data.beside import (
     FrameTable,
     SideStamps,
     SideTable,
+    case_hint,
     names_of_some,
     side_files,
     side_table,
@@ -25,9 +26,18 @@ from backtest_batch.core.data.number_text import NULL_TOKENS
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.errors import DataError
 
-_FROM = ("from", "from date", "start", "start date")
-_TO = ("to", "thru", "to date", "end", "end date")
+_FROM = (
+    *("from", "from date", "start", "start date", "begin", "begin date", "added", "date added"),
+    *("mbrstartdt", "mbr start dt"),
+)
+_TO = (
+    *("to", "thru", "to date", "end", "end date", "until", "ending", "removed", "date removed"),
+    *("mbrenddt", "mbr end dt"),
+)
 """Names of the columns of a table of stints, which are periods of membership."""
+
+_LISTS = frozenset({"tickers", "symbols", "members", "constituents", "components"})
+"""Names of a column with all members of a date in one cell."""
 
 _LAST_YEAR = 2261
 """Later years mean "no end"; they do not fit into nanoseconds."""
@@ -104,12 +114,15 @@ def _members(
     held = {plain(column) for column in table.file.columns}
     if held & set(SYMBOL_NAMES) and held & set(_FROM):
         members, named = _stints(table, index, symbols, session_end)
+    elif len(held) == 2 and held & {*SYMBOL_NAMES, *_LISTS}:
+        members, named = _lists(table, index, symbols, session_end)
     else:
         members, named = _by_date(table, index, symbols, session_end)
     if not named & set(symbols):
         raise DataError(
             f"{table.label}: none of its {len(named):,} symbols ({names_of_some(named)}) is one of "
             f"the {len(symbols):,} with prices ({names_of_some(symbols)})"
+            f"{case_hint(named, symbols)}"
         )
     if not members.any():
         raise DataError(
@@ -201,16 +214,20 @@ def _without_far(column: Any) -> tuple[BoolArray, Any]:
     return ~np.asarray(going_on, dtype=np.bool_), column
 
 
-def _by_date(
-    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], session_end: str | None
-) -> tuple[BoolArray, set[str]]:
+def _timestamp_column(table: SideTable) -> str:
     try:
-        timestamp = table.timestamp_column()
+        return table.timestamp_column()
     except DataError as error:
         raise DataError(
             f"{table.label} has neither the columns symbol, from and to, nor timestamps and a "
             f"column of true and false for each symbol (it has {some(list(table.file.columns))})"
         ) from error
+
+
+def _by_date(
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], session_end: str | None
+) -> tuple[BoolArray, set[str]]:
+    timestamp = _timestamp_column(table)
     clock = table.clock_column(timestamp)
     clock = None if clock is not None and clock.strip() in symbols else clock
     columns = {name.strip(): name for name in table.file.columns if name not in (timestamp, clock)}
@@ -223,7 +240,12 @@ def _by_date(
     if len(twice):
         row = int(order[twice[0]])
         when = moment_text(index_of(moments.stamps[row : row + 1], moments.tz)[0])
-        raise DataError(f"{table.label} has {len(twice):,} timestamps twice, the first {when}")
+        count = "a timestamp" if len(twice) == 1 else f"{len(twice):,} timestamps"
+        raise DataError(
+            f"{table.label} has {count} twice, the first {when}: it needs a column of true and "
+            "false for each symbol, or a row a stint (symbol, from, to), or a row for each member "
+            "of each date (date, symbol)"
+        )
     # Membership is known before its first day, so the row of a day is valid for the bars within it.
     valid_from = moments.bars_from(index, session_end)[order]
     row_of_bar = np.searchsorted(valid_from, np.arange(len(index)), side="right") - 1
@@ -233,6 +255,39 @@ def _by_date(
             values = _yes_or_no(table, rows[columns[symbol]], columns[symbol], moments)[order]
             members[:, column] = (row_of_bar >= 0) & values[np.maximum(row_of_bar, 0)]
     return members, set(columns)
+
+
+def _lists(
+    table: SideTable, index: pd.DatetimeIndex, symbols: Sequence[str], session_end: str | None
+) -> tuple[BoolArray, set[str]]:
+    """Return the members from all members of each date, in one cell or in a row each.
+
+    Each date is valid until the next one.
+    """
+    import pyarrow as pa
+
+    timestamp = _timestamp_column(table)
+    (column,) = (name for name in table.file.columns if name != timestamp)
+    rows = table.read([timestamp, column])
+    moments = table.moments_of(rows[timestamp])
+    listed = pd.Series(rows[column].cast(pa.string()).to_pylist(), dtype=object).fillna("")
+    if plain(column) in _LISTS:
+        listed = listed.str.strip("[](){} ")
+        apart = r"[,;|]" if listed.str.contains(r"[,;|]").any() else r"\s"
+        listed = listed.str.split(apart, regex=True).explode()
+    names = listed.str.strip(" \t'\"")
+    names = names[names != ""]
+    dates, codes = np.unique(moments.stamps, return_inverse=True)
+    first = replace(moments, stamps=dates).bars_from(index, session_end)
+    row_of_bar = np.searchsorted(first, np.arange(len(index)), side="right") - 1
+    columns = {symbol: position for position, symbol in enumerate(symbols)}
+    places = names.map(columns)
+    held = places.notna().to_numpy()
+    table_of = np.zeros((len(dates), len(symbols)), dtype=np.bool_)
+    table_of[codes[names.index.to_numpy()[held]], places.to_numpy()[held].astype(np.int64)] = True
+    members = table_of[np.maximum(row_of_bar, 0)] & (row_of_bar >= 0)[:, None]
+    table.said.append(f"each date lists all members in '{column}', until the next date")
+    return members, set(names)
 
 
 _YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
