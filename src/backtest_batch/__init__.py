@@ -27,8 +27,9 @@ from backtest_batch.public_names import find_public_names
 if TYPE_CHECKING:
     from backtest_batch.analysis.overfitting.samples import OverfittingSettings
     from backtest_batch.analysis.run_table import RunTable
-    from backtest_batch.api.analysis import importance, load_runs, rank, sensitivity, skill_or_luck
+    from backtest_batch.api.analysis import importance, load_runs, rank, sensitivity
     from backtest_batch.api.single import Backtest, backtest
+    from backtest_batch.api.skill import Judgement, skill_or_luck
     from backtest_batch.api.sweeps import Sweep, rerun, run_sweep
     from backtest_batch.core.data.load import load_panel
     from backtest_batch.core.data.panel import Panel, panel_from_frames
@@ -56,6 +57,7 @@ __all__ = [
     "DataError",
     "DataNotFoundError",
     "Fault",
+    "Judgement",
     "MemoryLimitExceeded",
     "OverfittingSettings",
     "Panel",
@@ -80,8 +82,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "api.analysis": ("importance", "load_runs", "rank", "sensitivity", "skill_or_luck"),
+    "api.analysis": ("importance", "load_runs", "rank", "sensitivity"),
     "api.single": ("Backtest", "backtest"),
+    "api.skill": ("Judgement", "skill_or_luck"),
     "api.sweeps": ("Sweep", "rerun", "run_sweep"),
     "analysis.overfitting.samples": ("OverfittingSettings",),
     "analysis.run_table": ("RunTable",),

@@ -14,6 +14,7 @@ PUBLIC = [
     "DataError",
     "DataNotFoundError",
     "Fault",
+    "Judgement",
     "MemoryLimitExceeded",
     "OverfittingSettings",
     "Panel",

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
         ("parallel", "times worker_busy_s / 2"),
         ("report", "runs"),
         ("backends", "ms a run alone"),
+        ("verdict", "| returns.csv |"),
         ("recording", "server of 2 processes, 8 connections"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from backtest_batch.config.key import Role
-from backtest_batch.config.schema import BatchConfig, CompareConfig
+from backtest_batch.config.schema import BatchConfig, CompareConfig, VerdictConfig
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -26,6 +26,7 @@ OPEN_TYPES = {
     "benchmark": "text or mapping",
     "factors": "text, list or mapping",
     "batch": "text or list",
+    "options": "mapping",
 }
 DEFAULTS = {"n_jobs": "processors, at most 4", "data": "sp500", "strategy": "trend_baseline"}
 DEFAULTS |= {"walk_forward": "none", "tracking": "local", "batch": "latest"}
@@ -104,6 +105,12 @@ def test_the_keys_of_the_comparison_are_there():
     assert sorted(found) == sorted(expected)
 
 
+def test_the_keys_of_the_verdict_are_there():
+    expected = [row for _, _, row in rows(VerdictConfig)]
+    found = [line for line in section("Keys of the verdict").splitlines() if line.startswith("| `")]
+    assert sorted(found) == sorted(expected)
+
+
 def test_the_arguments_of_every_shipped_strategy_are_there():
     table = section("Strategies")
     for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
@@ -135,6 +142,8 @@ def write() -> str:
         parts.append("\n".join([f"## {title}", "", head, *lines]))
     lines = [row for key, _, row in rows(CompareConfig) if not key.startswith("tracking.")]
     parts.append("\n".join(["## Keys of the comparison", "", head, *lines]))
+    lines = [row for _, _, row in rows(VerdictConfig)]
+    parts.append("\n".join(["## Keys of the verdict", "", head, *lines]))
     return "\n\n".join(parts)
 
 

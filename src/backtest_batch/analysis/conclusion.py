@@ -32,6 +32,9 @@ from backtest_batch.analysis.stability import edge_notes, with_neighbourhood
 from backtest_batch.arrays import BoolArray, FloatArray
 from backtest_batch.interrupt import heed
 
+NO_BENCHMARK = -1
+"""In :attr:`ReturnsOfRuns.benchmark_of`: there should be a benchmark, but none is known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReturnsOfRuns:
@@ -48,7 +51,7 @@ class ReturnsOfRuns:
         Net returns of each run's benchmark, shape (n_bars, n_benchmarks).
     benchmark_of
         Column of ``benchmarks`` that belongs to each run of the table, shape (n_runs,); None for a
-        run that is compared with cash alone.
+        run that is compared with cash alone, :data:`NO_BENCHMARK` where none is known.
     decisions
         What the researcher chose in each run, equal text for equal choices, shape (n_runs,).
     risk_free
@@ -69,6 +72,8 @@ class ReturnsOfRuns:
         Keys of the data and dates that count as conditions here.
     bars_a_year
         Bars per year of each run's data, shape (n_runs,); empty where all have the same.
+    unkept
+        Further decisions that were tried, and of which nothing is left but their number.
     """
 
     index: pd.DatetimeIndex
@@ -84,6 +89,7 @@ class ReturnsOfRuns:
     earlier_decisions: Sequence[frozenset[str]] = ()
     judged_apart: Sequence[str] = ()
     bars_a_year: Sequence[float] = ()
+    unkept: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +248,7 @@ def _trials(
         benchmarks={
             str(column): returns.benchmarks[:, column]
             for row in finished.tolist()
-            if (column := returns.benchmark_of[row]) is not None
+            if (column := returns.benchmark_of[row]) not in (None, NO_BENCHMARK)
         },
         calendars={str(row): mask for row, mask in enumerate(returns.calendars)},
         periods_per_year=returns.periods_per_year,
@@ -255,6 +261,7 @@ def _trials(
             if not pd.isna(neighbours[row])
         },
         judged_apart=returns.judged_apart,
+        unkept=returns.unkept,
     )
 
 

@@ -60,6 +60,16 @@ def bars_a_year(
     ConfigurationError
         When ``given`` is not a number above 0.
     """
+    per_year, notes = told_bars_a_year(given, index, session_end)
+    for note in notes:
+        LOG.warning("%s", note)
+    return per_year, notes
+
+
+def told_bars_a_year(
+    given: float | None, index: pd.DatetimeIndex, session_end: str | None = None
+) -> tuple[float, tuple[str, ...]]:
+    """Return the same as :func:`bars_a_year`, and log nothing."""
     per_year = checked({"periods_per_year": given})["periods_per_year"]
     notes = []
     if per_year is None:
@@ -71,8 +81,6 @@ def bars_a_year(
         differs = disagreement(index, per_year, session_end)
         if differs is not None:
             notes.append(differs)
-    for note in notes:
-        LOG.warning("%s", note)
     return per_year, tuple(notes)
 
 

@@ -5,27 +5,18 @@ python -m backtest_batch.compare 'filter_tags={suite: ai_tech}'
 python -m backtest_batch.compare batch=[core,core_ml] 'filter="metrics.sharpe > 0.5"'
 """
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from hydra import compose, initialize
-from hydra.core.config_store import ConfigStore
-from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf
 
 from backtest_batch.analysis.conclusion import Conclusion, conclude
 from backtest_batch.analysis.ranking import Ranking, unranked_counts
 from backtest_batch.analysis.run_table import result_metric_names
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.cli.main import exit_code_of
-from backtest_batch.compose.apart import apart
-from backtest_batch.compose.arguments import read_arguments, readable
-from backtest_batch.config.arguments import refuse_repeats
+from backtest_batch.cli.typed import help_text, made_folder, typed_config
 from backtest_batch.config.checks import check_compare, require_written_arguments
 from backtest_batch.config.schema import CompareConfig
 from backtest_batch.errors import ConfigurationError, SelectionError
@@ -46,8 +37,6 @@ from backtest_batch.store.selection import RunSelection, select_runs
 from backtest_batch.store.store import Store, close_stores, open_store
 from backtest_batch.streams import tell
 
-SCHEMA = "backtest_batch_compare"
-
 _TITLED_BATCHES = 3
 _LISTED_REASONS = 5
 
@@ -58,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         if any(item in ("-h", "--help") for item in given):
-            sys.stdout.write(_help())
+            sys.stdout.write(help_text(__doc__, CompareConfig))
             return 0
         require_written_arguments(given)
         try:
@@ -80,21 +69,7 @@ def read_config(arguments: Sequence[str]) -> CompareConfig:
     HydraException
         When a key is unknown or a value has the wrong type.
     """
-    overrides = readable(arguments)
-    refuse_repeats(read_arguments(overrides).given())
-    with apart(), initialize(version_base="1.3", config_path=None):
-        ConfigStore.instance().store(name=SCHEMA, node=CompareConfig)
-        try:
-            composed = compose(SCHEMA, overrides=overrides)
-        except ConfigCompositionException as error:
-            listed = re.match(r"Ambiguous value for argument '([^=']+)=(.*)'", str(error))
-            if listed is None:
-                raise
-            key, values = listed.groups()
-            raise ConfigurationError(
-                f"{key}={values}: to give a list, write '{key}=[{values}]'"
-            ) from error
-    config = OmegaConf.to_object(composed)
+    config = typed_config(arguments, CompareConfig)
     assert isinstance(config, CompareConfig)
     faults = list(check_compare(config))
     if faults:
@@ -132,7 +107,9 @@ def run_comparison(config: CompareConfig) -> Path:
     assessment = recorded_assessment(store, conclusion.table)
     documents = _documents(store, config, selection, conclusion, assessment)
     begun()
-    folder = _folder(config)
+    folder = made_folder(
+        config.output_dir, Path("mlruns", "comparisons"), f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    )
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8")
     # Everything is written: a signal would only spoil the output.
@@ -253,37 +230,3 @@ def _refuse_unranked(conclusion: Conclusion) -> None:
     elif ranking.constraints:
         message = f"constraints={'; '.join(map(str, ranking.constraints))}: {message}"
     raise SelectionError(message)
-
-
-def _folder(config: CompareConfig) -> Path:
-    """Make the folder of the comparison; two that begin in the same second get one each."""
-    try:
-        if config.output_dir:
-            folder = Path(config.output_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder.absolute()
-        parent = Path("mlruns", "comparisons")
-        parent.mkdir(parents=True, exist_ok=True)
-        return _new_folder(parent, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute()
-    except OSError as error:
-        raise ConfigurationError(
-            f"output_dir={config.output_dir or 'mlruns/comparisons'}: cannot be written "
-            f"({error.strerror or error})"
-        ) from error
-
-
-def _new_folder(parent: Path, name: str) -> Path:
-    for number in range(1, 1_000):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(0, "a thousand comparisons began in one second")
-
-
-def _help() -> str:
-    lines = [str(__doc__).strip(), "", "Keys:"]
-    lines += [f"  {item.name}: {item.metadata['meaning']}" for item in fields(CompareConfig)]
-    return "\n".join(lines) + "\n"

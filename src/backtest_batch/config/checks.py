@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from backtest_batch.config.key import Bounds, are_in_order, date_text
-from backtest_batch.config.schema import NESTED, BatchConfig, CompareConfig
+from backtest_batch.config.schema import (
+    NESTED,
+    BatchConfig,
+    CompareConfig,
+    VerdictConfig,
+    VerdictTracking,
+)
 from backtest_batch.errors import ConfigurationError, Fault
 
 
@@ -186,6 +192,16 @@ def check_compare(config: CompareConfig) -> Iterator[Fault]:
         if status.upper() not in statuses:
             allowed = "must be one of " + ", ".join(statuses)
             yield Fault(key="statuses", value=status, allowed=allowed)
+
+
+def check_verdict(config: VerdictConfig) -> Iterator[Fault]:
+    """Yield what is wrong with the values of the verdict command."""
+    yield from _check_bounds(VerdictConfig, vars(config), prefix="")
+    yield from _check_bounds(VerdictTracking, vars(config.tracking), prefix="tracking.")
+    yield from check_axes(config.scenario_axes, config.decision_axes)
+    if config.options is not None and not isinstance(config.options, Mapping):
+        allowed = "must be a mapping, such as {timestamp_column: day}"
+        yield Fault(key="options", value=config.options, allowed=allowed)
 
 
 def require_selection(

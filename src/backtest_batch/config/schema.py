@@ -288,6 +288,77 @@ class CompareConfig:
     )
 
 
+@dataclass
+class VerdictTracking:
+    """Whether and where a verdict is recorded."""
+
+    enabled: bool | None = key(
+        None,
+        Role.TRACKING,
+        "record the verdict in MLflow (tracking=true for short); else where a store is named",
+    )
+    uri: str | None = same(TrackingConfig, "uri")
+    experiment: str | None = same(TrackingConfig, "experiment")
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the verdict is recorded."""
+        if self.enabled is not None:
+            return self.enabled
+        return self.uri is not None or self.experiment is not None
+
+
+@dataclass
+class VerdictConfig:
+    """Every key of the verdict command; a key of a sweep with the same name means the same."""
+
+    file: str | None = key(
+        None, Role.REPORT, "CSV or Parquet file: timestamps, a column of returns for each trial"
+    )
+    benchmark: Any = key(
+        None,
+        Role.REPORT,
+        "a column, a file, or none (cash); else the column benchmark, if there is one",
+    )
+    benchmark_values: str = same(BatchConfig, "benchmark_values")
+    n_trials: int | None = key(
+        None, Role.REPORT, "how many trials there were, if more than columns", at_least=1
+    )
+    decisions: str | None = key(
+        None, Role.REPORT, "file with the values that each trial tried, such as rankings.csv"
+    )
+    scenario_axes: list[str] = same(BatchConfig, "scenario_axes")
+    decision_axes: list[str] = same(BatchConfig, "decision_axes")
+    returns_unit: str = key(
+        "auto", Role.REPORT, "unit of the returns", choices=("auto", "percent", "fraction")
+    )
+    options: Any = key(
+        None, Role.REPORT, "how the file is read, as in {timestamp_column: day}: keys of data=csv"
+    )
+    periods_per_year: float | None = key(
+        None, Role.REPORT, "bars a year; else as many as the file has in a year", above=0
+    )
+    session_end: str | None = key(
+        None, Role.REPORT, "when the market's day ends, HH:MM; else at midnight"
+    )
+    risk_free_rate: float = key(
+        0.0, Role.REPORT, "annual rate that the Sharpe ratio subtracts", at_least=-1, at_most=10
+    )
+    seed: int = same(BatchConfig, "seed")
+    rank_by: Any = same(BatchConfig, "rank_by")
+    top_n: int = same(BatchConfig, "top_n")
+    fail_on_verdict: list[str] = same(BatchConfig, "fail_on_verdict")
+    batch_name: str | None = key(
+        None, Role.LABEL, "name in the report and in MLflow; else that of the file", named=True
+    )
+    tracking: VerdictTracking = key(
+        None, Role.TRACKING, "whether and where it is recorded", factory=VerdictTracking
+    )
+    output_dir: str | None = key(
+        None, Role.TRACKING, "folder of the files; else mlruns/verdicts/<file>-<UTC time>"
+    )
+
+
 NODES = ("data", "strategy", "walk_forward")
 """Root keys that are open nodes: their constructors define what they accept."""
 

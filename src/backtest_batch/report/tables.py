@@ -62,6 +62,25 @@ def parameter_labels(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def swept_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Return the swept parameters in a table of trials, by column; see :func:`parameter_labels`.
+
+    Parameters
+    ----------
+    columns
+        Those of rankings.csv or batch_summary.csv, of which what is not a parameter is left out; or
+        of any other table, in which each is a parameter.
+    """
+    names = list(columns)
+    if not any(known <= set(names) for known in ({"rank", "unranked"}, {"status", "run_key"})):
+        return {name: name for name in names}
+    return {
+        name: name.removeprefix("param.")
+        for name in names
+        if name not in _RESERVED and engine_metric(name) is None
+    }
+
+
 def rankings_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
     """Return rankings.csv.
 

@@ -401,6 +401,8 @@ class Assessment:
         undefined.
     statistic
         The largest Sharpe ratio per bar, with which they are compared; None when undefined.
+    bars_per_year
+        (Daily) bars per year, in the same scenario.
     """
 
     document: dict[str, Any]
@@ -408,6 +410,7 @@ class Assessment:
     logits: FloatArray
     null_maxima: FloatArray
     statistic: float | None
+    bars_per_year: float
 
 
 def assess(trials: Trials, settings: OverfittingSettings | None = None) -> dict[str, Any]:
@@ -433,15 +436,16 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
     """
     settings = settings or OverfittingSettings()
     tried = {run.decision for run in (*trials.runs, *trials.failed)}
+    n_tried = len(tried) + trials.unkept
     everything: dict[str | None, int] = {
-        scenario: len(tried | set(trials.earlier_decisions.get(scenario, ())))
+        scenario: len(tried | set(trials.earlier_decisions.get(scenario, ()))) + trials.unkept
         for scenario in {run.scenario for run in (*trials.runs, *trials.failed)}
     }
     batch = settings.trials == "batch"
     counted: dict[str | None, int] = {
-        name: len(tried) if batch else number for name, number in everything.items()
+        name: n_tried if batch else number for name, number in everything.items()
     }
-    results = scenario_results(trials, settings, n_tried=len(tried), n_counted=counted)
+    results = scenario_results(trials, settings, n_tried=n_tried, n_counted=counted)
     first = min(
         (run for run in trials.runs if run.rank is not None),
         key=lambda run: run.rank or 0,
@@ -458,7 +462,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
             figures[scenario],
             trials,
             ranked_first=other if result is main else None,
-            n_trials=len(tried),
+            n_trials=n_tried,
             n_trials_experiment=everything.get(scenario, 0),
             n_counted=counted.get(scenario, 0),
         )
@@ -471,7 +475,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
         [figures[result.scenario] for result in results if result is not main],
         ranked_first=_ranked_first(main, other),
         verdict=verdict,
-        n_trials=len(tried),
+        n_trials=n_tried,
         n_trials_experiment=everything.get(main.scenario, 0),
         settings=settings,
     )
@@ -482,6 +486,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
         logits=np.empty(0) if validation is None else validation.logits,
         null_maxima=np.empty(0) if ability is None else ability.null_maxima,
         statistic=None if ability is None else ability.statistic,
+        bars_per_year=main.bars_per_year,
     )
 
 
@@ -527,6 +532,7 @@ def _evidence(
         n_trials_experiment=n_trials_experiment,
         n_counted=n_counted,
         n_valid=len(result.raw.names),
+        n_unkept=trials.unkept,
         untested=result.raw.nothing if result.winner is None else "",
         n_bars=result.n_bars,
         bars_per_year=result.bars_per_year,

@@ -143,6 +143,8 @@ class Trials:
         walk-forward in which the run took part.
     judged_apart
         Keys of the data and dates that count as conditions: their values are judged one by one.
+    unkept
+        Further decisions that were tried, and of which nothing is left but their number.
 
     Raises
     ------
@@ -162,6 +164,7 @@ class Trials:
     neighbour_sharpe: Mapping[str, float] = field(default_factory=dict)
     walk_forward_t: Mapping[str, float] = field(default_factory=dict)
     judged_apart: Sequence[str] = ()
+    unkept: int = 0
 
     def __post_init__(self) -> None:
         expected = (len(self.index), len(self.runs))

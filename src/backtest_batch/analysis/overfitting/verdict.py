@@ -65,6 +65,8 @@ class Evidence:
     n_trials, n_trials_experiment, n_valid
         Number of decisions tried in the batch, tried in the experiment, and testable in the
         scenario.
+    n_unkept
+        Number of decisions of the first of these of which no returns were kept.
     n_counted
         N of the deflated Sharpe ratio: one of the first two, as the settings say.
     untested
@@ -108,6 +110,7 @@ class Evidence:
     n_trials_experiment: int
     n_counted: int
     n_valid: int
+    n_unkept: int = 0
     untested: str
     n_bars: int
     bars_per_year: float
@@ -287,6 +290,11 @@ def _skill(evidence: Evidence) -> str:
     if evidence.ranked_first is not None:
         among = "is" if evidence.ranked_first in evidence.survivors else "is not"
         also += f"; the ranking's first, {evidence.ranked_first}, {among} among those that do"
+    if evidence.n_unkept:
+        also += (
+            f"; of the trials, {evidence.n_unkept:,} left no returns: the deflated Sharpe ratio "
+            "counts them, the tests cannot"
+        )
     if evidence.is_against_cash:
         return (
             f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}), the selection "
@@ -354,6 +362,11 @@ def _figures(evidence: Evidence) -> Iterator[str]:
         yield f"minimum track record: {length:,.0f} bars, there are {evidence.n_bars:,}"
     if evidence.ranked_first is not None:
         yield f"the ranking's first is another run, {evidence.ranked_first}"
+    if evidence.n_unkept:
+        yield (
+            f"of {evidence.n_trials:,} trials, {evidence.n_unkept:,} left no returns: they enter "
+            "the deflated Sharpe ratio, not the tests"
+        )
     earlier = evidence.n_trials_experiment - evidence.n_trials
     if earlier > 0:
         counted = "they enter the deflated Sharpe ratio, not the tests"

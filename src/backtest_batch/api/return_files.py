@@ -1,0 +1,389 @@
+"""Returns of trials from a file, and the benchmark that a name, a file or a Series stands for."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backtest_batch.api.decisions import BENCHMARK_COLUMN
+from backtest_batch.arrays import FloatArray
+from backtest_batch.core.benchmark import LONGEST_GAP, NONE, names_file
+from backtest_batch.core.data.bars import moment_text
+from backtest_batch.core.data.series import (
+    OnBars,
+    SeriesTable,
+    Unit,
+    prices_on,
+    read_series,
+    returns_on,
+)
+from backtest_batch.core.numbers import real_numbers
+from backtest_batch.errors import ConfigurationError, DataError, DataNotFoundError
+
+LARGEST_USUAL = 0.5
+"""A column of values with a larger median, in absolute terms, does not hold returns."""
+
+FEWEST_MOVES = 20
+"""A column with fewer returns other than 0 is not questioned: a strategy that trades twice may gain
+80 % in a bar."""
+
+
+def returns_of_file(
+    path: str, unit: str | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the returns in a file, one column a trial, and notes on how they were read.
+
+    Parameters
+    ----------
+    path
+        A CSV, Parquet, Feather or Excel file: timestamps, and a column a trial.
+    unit
+        ``percent`` or ``fraction``; None or ``auto`` guesses it from the size of the returns.
+    options
+        How such a file is read: ``timestamp_column``, ``decimal``, ``sheet``.
+
+    Raises
+    ------
+    DataNotFoundError
+        When there is no such file.
+    DataError
+        When it cannot be read, holds prices, or does not say which unit it has.
+    """
+    try:
+        table = read_series(path, are_prices=False, options=options)
+    except DataNotFoundError:
+        raise
+    except DataError as error:
+        raise DataError(_in_words_of_returns(str(error))) from error
+    except ConfigurationError as error:
+        raise ConfigurationError(re.sub(r"\bfile\.(?=\w+: )", "options.", str(error))) from error
+    if not len(table.index):
+        raise DataError(f"{table.place} holds no row")
+    table = _as_fractions(
+        table,
+        None if unit == "auto" else unit,
+        "returns_unit=percent, or returns_unit=fraction, says which",
+    )
+    frame = pd.DataFrame(table.values, index=table.index, columns=list(table.names))
+    try:
+        return returns_of_trials(frame), table.notes
+    except DataError as error:
+        raise DataError(f"{table.place}: {error}") from error
+
+
+def _in_words_of_returns(message: str) -> str:
+    """Return what the reader of prices says, about returns and with the keys that exist here."""
+    message = message.replace("column of prices", "column of returns")
+    message = re.sub(r"'data\.(\w+=[^']*)'", r"\1", message)
+    return re.sub(
+        r"such options stand beside the file: \{file: .*\}",
+        "`options` takes such keys, as in options='{timestamp_column: day}'",
+        message,
+    )
+
+
+def _as_fractions(table: SeriesTable, unit: Any, way_out: str) -> SeriesTable:
+    """Return returns as fractions; columns without values do not count for the unit."""
+    held = np.isfinite(table.values)
+    kept = np.flatnonzero(held.sum(axis=0) > 1)
+    if not kept.size:
+        return table
+    names = tuple(table.names[column] for column in kept)
+    if unit is None:
+        _refuse_levels(table.place, names, table.values[:, kept])
+    chosen: Unit | None = unit
+    try:
+        read = replace(table, names=names, values=table.values[:, kept]).as_fractions(chosen)
+    except DataError as error:
+        said = re.sub(r"\{file: .*says which", way_out, str(error))
+        raise DataError(said) from error
+    values = np.array(table.values)
+    values[:, kept] = read.values
+    return replace(table, values=values, notes=read.notes)
+
+
+def _refuse_levels(place: str, names: Sequence[str], values: FloatArray) -> None:
+    """Refuse prices and equity: above zero on all bars, and large, or smooth and about 1 at first.
+
+    Returns that are all positive, as those of cash, are small.
+    """
+    for name, column in zip(names, values.T, strict=True):
+        own = column[np.isfinite(column)]
+        if len(own) < FEWEST_MOVES or own.min() <= 0.0:
+            continue
+        smooth = float(np.median(np.abs(np.diff(own)) / own[1:])) < _SMOOTH
+        begins = _ABOUT_ONE[0] <= own[0] <= _ABOUT_ONE[1]
+        if float(np.median(own)) > LARGEST_USUAL or (smooth and begins):
+            raise DataError(
+                f"{place}: {name} holds prices or equity, it seems, {own[0]:g} first and "
+                f"{own[-1]:g} last; returns are wanted here, as 0.01 or 1 for 1 % "
+                "(returns_unit=percent, or fraction, says that they are)"
+            )
+
+
+_SMOOTH = 0.05
+_ABOUT_ONE = (0.5, 2.0)
+
+
+def returns_of_trials(returns: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """Return a table of returns as float64, one column per trial; a Series is one trial.
+
+    Raises
+    ------
+    DataError
+        When it is not a table, its index does not increase, a name occurs twice, or a column does
+        not hold returns but text, complex numbers, prices, equity or percent.
+    """
+    if isinstance(returns, pd.Series):
+        returns = returns.to_frame("returns" if returns.name is None else returns.name)
+    if not isinstance(returns, pd.DataFrame):
+        raise DataError(f"`returns` must be a DataFrame, but is a {type(returns).__name__}")
+    index = returns.index
+    if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing:
+        raise DataError("`returns` must have a DatetimeIndex that increases")
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise DataError(f"`returns` has the timestamp {twice} twice: one row per bar")
+    names = pd.Index([str(name) for name in returns.columns])
+    if not names.is_unique:
+        raise DataError(f"`returns` has the column {names[names.duplicated()][0]} twice")
+    if not len(index) or not len(names):
+        raise DataError("`returns` holds no returns: it has no rows or no columns")
+    columns = {name: _numbers(returns.iloc[:, k], name) for k, name in enumerate(names)}
+    return pd.DataFrame(columns, index=index)
+
+
+def _numbers(column: pd.Series, name: str) -> FloatArray:
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c"
+    try:
+        values = column.to_numpy(np.float64, na_value=np.nan) if numeric else real_numbers(column)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the returns of {name} must be numbers: {error}") from None
+    if pd.api.types.is_bool_dtype(column.dtype):
+        raise DataError(f"the returns of {name} must be numbers, but are true and false")
+    infinite = np.isinf(values)
+    if infinite.any():
+        moment, count = column.index[int(infinite.argmax())], int(infinite.sum())
+        many = "one is" if count == 1 else f"{count:,} are"
+        raise DataError(f"the returns of {name} must be finite, but {many} infinite at {moment}")
+    moves = np.abs(values[np.isfinite(values) & (values != 0)])
+    if len(moves) >= FEWEST_MOVES and float(np.median(moves)) > LARGEST_USUAL:
+        raise DataError(
+            f"the returns of {name} are around {np.median(moves):,.4g} a bar, which look like "
+            "prices, equity or percent: returns are fractions (0.01 is 1 %), as "
+            "`prices.pct_change()` gives them"
+        )
+    return values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GivenBenchmark:
+    """What trials are compared with.
+
+    Attributes
+    ----------
+    name
+        What it is called; ``none`` for cash alone, empty where there is none.
+    column
+        The column of the trials' table that it is; None for any other.
+    returns
+        Its returns on their bars, shape (n_bars,); None without one.
+    notes
+        What a reader should know.
+    """
+
+    name: str = ""
+    column: str | None = None
+    returns: FloatArray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def given_benchmark(
+    given: Any, trials: pd.DataFrame, *, values: str = "prices", place: str = "the returns"
+) -> GivenBenchmark:
+    """Return the benchmark that trials are compared with.
+
+    Parameters
+    ----------
+    given
+        None (the column ``benchmark``, if there is one), ``none`` for cash alone, the name of a
+        column, the path of a file, ``{file: ..., unit: percent}``, or returns on the same index.
+    trials
+        The table of returns, on an index that increases.
+    values
+        What a file holds: ``prices`` or ``returns``.
+    place
+        Where the trials are, for messages.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such column; the message names similar ones.
+    DataError
+        When a file cannot be used or does not cover the trials, or a Series has another index or
+        holds no returns.
+    """
+    if given is None and BENCHMARK_COLUMN not in trials:
+        return GivenBenchmark()
+    if isinstance(given, pd.Series | pd.DataFrame):
+        return GivenBenchmark(
+            name=BENCHMARK_COLUMN,
+            returns=_returns_of_series(given, pd.DatetimeIndex(trials.index)),
+        )
+    options: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    if options:
+        given = options.get("file", "")
+    name = BENCHMARK_COLUMN if given is None else given
+    if not isinstance(name, str):
+        raise DataError(f"`benchmark` must be a Series, but is a {type(given).__name__}")
+    if name == NONE and name not in trials:
+        return GivenBenchmark(name=NONE)
+    if not options and name in trials:
+        column = trials[name].to_numpy()
+        _refuse_ruin(column, pd.DatetimeIndex(trials.index), f"the benchmark {name}")
+        return GivenBenchmark(name=name, column=name, returns=column)
+    if not options and not names_file(name):
+        known = {column.lower(): column for column in trials.columns}
+        near = difflib.get_close_matches(name.lower(), list(known), n=3)
+        close = [known[item] for item in near]
+        meant = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ConfigurationError(
+            f"benchmark={name}: is no column of {place}{meant} (a file is named by its path, such "
+            f"as {name}.csv; none compares with cash)"
+        )
+    return _of_file(name, trials, options.get("values", values), options)
+
+
+def _returns_of_series(benchmark: pd.Series | pd.DataFrame, index: pd.DatetimeIndex) -> FloatArray:
+    """Return the returns of a benchmark, shape (n_bars,); a frame with one column will do."""
+    if isinstance(benchmark, pd.DataFrame) and benchmark.shape[1] == 1:
+        benchmark = benchmark.iloc[:, 0]
+    if not isinstance(benchmark, pd.Series):
+        raise DataError(f"`benchmark` must be a Series, but is a {type(benchmark).__name__}")
+    if not benchmark.index.equals(index):
+        raise DataError("`returns` and `benchmark` must have the same index, but differ")
+    values = _numbers(benchmark, BENCHMARK_COLUMN)
+    _refuse_ruin(values, index, "`benchmark`")
+    return values
+
+
+def _refuse_ruin(values: FloatArray, index: pd.DatetimeIndex, place: str) -> None:
+    lost = values <= -1.0
+    if lost.any():
+        when = moment_text(index[int(lost.argmax())])
+        count = f" ({int(lost.sum()):,} of them)" if lost.sum() > 1 else ""
+        raise DataError(f"{place} has a return of -100 % or less at {when}{count}")
+
+
+def _of_file(
+    path: str, trials: pd.DataFrame, values: str, options: Mapping[str, Any]
+) -> GivenBenchmark:
+    reading = {
+        name: value for name, value in options.items() if name not in ("file", "values", "unit")
+    }
+    if values not in ("prices", "returns"):
+        raise ConfigurationError(f"benchmark_values={values}: must be one of prices, returns")
+    are_prices = values == "prices"
+    table = read_series(path, are_prices=are_prices, options=reading)
+    if len(table.names) != 1:
+        raise DataError(
+            f"{table.place} must hold timestamps and one column, but has {len(table.names):,}: "
+            f"{', '.join(table.names[:8])}"
+        )
+    table = table.without_gaps()
+    if are_prices and (table.values <= 0.0).any():
+        when = moment_text(table.index[int((table.values <= 0.0).any(axis=1).argmax())])
+        raise DataError(
+            f"{table.place} holds a price of 0 or less at {when}; benchmark_values=returns reads "
+            "returns"
+        )
+    if not are_prices:
+        unit = options.get("unit")
+        way_out = f"benchmark='{{file: {path}, values: returns, unit: percent}}', or fraction, does"
+        table = _as_fractions(table, unit, way_out)
+        _refuse_ruin(table.values[:, 0], table.index, table.place)
+    index = pd.DatetimeIndex(trials.index)
+    found = _on_bars(table, index, are_prices)
+    notes = _check_covers(found, trials, table)
+    return GivenBenchmark(
+        name=Path(path).name, returns=found.returns[:, 0], notes=(*table.notes, *notes)
+    )
+
+
+def _on_bars(table: SeriesTable, index: pd.DatetimeIndex, are_prices: bool) -> OnBars:
+    """Return the benchmark on the bars, the first of which may have a return, too."""
+    earlier = _bar_before(table.index, index)
+    if earlier is None:
+        if are_prices:
+            return prices_on(table, index)
+        found = returns_on(table, index, empty=0.0)
+        if found.rows[0] == 1:
+            # Like the trials', whose first row is a return, too.
+            found.returns[0] = table.values[0]
+        return found
+    bars = pd.DatetimeIndex(pd.DatetimeIndex([earlier]).append(index))
+    found = prices_on(table, bars) if are_prices else returns_on(table, bars, empty=0.0)
+    return OnBars(returns=found.returns[1:], rows=found.rows[1:])
+
+
+def _bar_before(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> pd.Timestamp | None:
+    """Return the last row before the bars, as their first bar ends where the first of theirs does.
+
+    A benchmark whose returns begin with the trials' needs none: its rows are returns already.
+    """
+    if rows.tz is not None and bars.tz is not None:
+        rows = rows.tz_convert(bars.tz)
+    daily = bars.normalize().is_unique and rows.normalize().is_unique
+    first = bars[0].tz_localize(None)
+    plain = rows.tz_localize(None)
+    before = plain < (first.normalize() if daily else first)
+    if not before.any():
+        return None
+    found = plain[before][-1]
+    return found if bars.tz is None else found.tz_localize(bars.tz)
+
+
+def _check_covers(found: OnBars, trials: pd.DataFrame, table: SeriesTable) -> list[str]:
+    """Refuse a benchmark that lacks bars of the trials; return a note on bars that it bridges."""
+    index = pd.DatetimeIndex(trials.index)
+    some = np.flatnonzero(trials.notna().to_numpy().any(axis=1))
+    if not some.size:
+        return []
+    bars = range(int(some[0]), int(some[-1]) + 1)
+    lacking = np.flatnonzero(~np.isfinite(found.returns[bars.start : bars.stop, 0]))
+    if lacking.size:
+        span = f"{moment_text(table.index[0])} to {moment_text(table.index[-1])}"
+        raise DataError(
+            f"{table.place} has no return on {lacking.size:,} of the {len(bars):,} bars of the "
+            f"trials, first at {moment_text(index[bars.start + int(lacking[0])])}; it covers {span}"
+        )
+    bar, length = found.longest_gap(bars)
+    if length > LONGEST_GAP:
+        raise DataError(
+            f"{table.place} has nothing for {length:,} bars in a row, from "
+            f"{moment_text(index[bar])}; at most {LONGEST_GAP} are bridged"
+        )
+    empty = int((found.rows[bars.start : bars.stop] == 0).sum())
+    if not empty:
+        return []
+    return [
+        f"{table.place}: {empty:,} of {len(bars):,} bars have no value of their own; the last one "
+        "before stands in, a return of 0."
+    ]
+
+
+def rows_beside(path: str, trials: Sequence[str]) -> Path | None:
+    """Return batch_summary.csv beside the returns.parquet of a batch, if it has these trials."""
+    beside = Path(path).with_name("batch_summary.csv")
+    if Path(path).name != "returns.parquet" or not beside.is_file():
+        return None
+    try:
+        names = pd.read_csv(beside, usecols=["run_id"], dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return None
+    return beside if set(trials) <= set(names["run_id"]) else None

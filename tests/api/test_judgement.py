@@ -1,0 +1,155 @@
+"""What skill_or_luck returns, and the tables that say which values were tried."""
+
+import json
+import pickle
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import backtest_batch as bb
+from backtest_batch.api.decisions import tried_values
+
+INDEX = pd.bdate_range("2015-01-01", periods=400)
+TRIALS = ["a", "b", "c"]
+
+
+def noise(n_trials, seed=0):
+    values = np.random.default_rng(seed).normal(3e-4, 0.01, (len(INDEX), n_trials))
+    return pd.DataFrame(values, index=INDEX, columns=list("abcdefghij"[:n_trials]))
+
+
+def test_a_judgement_is_a_dict_with_a_verdict_and_a_ranking():
+    found = bb.skill_or_luck(noise(5), "none")
+    assert isinstance(found, bb.Judgement)
+    assert json.loads(json.dumps(found)) == found
+    assert found.label == found["verdict"]["label"]
+    assert found.sentence == found["verdict"]["sentence"]
+    assert found.ranking["run_id"].iloc[0] == found["run_id"]
+    sharpe = noise(5).mean() / noise(5).std() * 252**0.5
+    assert found.ranking["sharpe"].iloc[0] == pytest.approx(sharpe.max())
+    again = pickle.loads(pickle.dumps(found))
+    assert again == found
+    assert again.svg == found.svg
+
+
+def test_its_picture_is_well_formed_and_shows_the_best_sharpe_ratio():
+    named = noise(5).set_axis(["<b>", "a&b", "c", "d", "e"], axis=1)
+    found = bb.skill_or_luck(named, "none")
+    root = ET.fromstring(found.svg)
+    texts = [item.text for item in root.iter("{http://www.w3.org/2000/svg}text")]
+    best = found["sharpe_per_period"] * 252**0.5
+    assert f"{best:.2f}" in texts
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) > 20
+    shown = found._repr_html_()
+    assert found.svg in shown
+    assert "<b>" not in shown
+    alone = ET.fromstring(bb.skill_or_luck(noise(1)).svg)
+    assert any("one strategy" in text for text in alone.itertext())
+
+
+def test_it_writes_its_files_where_it_is_told(tmp_path):
+    found = bb.skill_or_luck(noise(3), "none", title="my trials")
+    folder = found.save(tmp_path / "new" / "folder")
+    assert json.loads((folder / "overfitting.json").read_text("utf-8")) == found
+    assert "my trials" in (folder / "report.html").read_text("utf-8")
+
+
+def test_a_file_is_judged_like_the_table_in_it(tmp_path):
+    path = tmp_path / "returns.parquet"
+    noise(4).to_parquet(path)
+    assert bb.skill_or_luck(path) == bb.skill_or_luck(str(path)) == bb.skill_or_luck(noise(4))
+
+
+def test_trials_that_differ_in_conditions_only_are_one_choice():
+    tried = pd.DataFrame(
+        {"trial": list("abcd"), "fast": [10, 10, 20, 20], "commission_bps": [0, 5, 0, 5]}
+    )
+    found = bb.skill_or_luck(noise(4), "none", decisions=tried)
+    assert found["n_trials"] == 2
+    assert found["scenario"] in ("commission_bps=0", "commission_bps=5")
+    assert len(found["scenarios"]) == 1
+    moved = bb.skill_or_luck(
+        noise(4), "none", decisions=tried, decision_axes=["commission_bps"], scenario_axes=["fast"]
+    )
+    assert moved["scenario"].startswith("fast=")
+    assert bb.skill_or_luck(noise(4), "none")["n_trials"] == 4
+
+
+def test_neighbours_in_the_grid_are_an_opinion_of_the_verdict():
+    tried = {"a": {"fast": 10}, "b": {"fast": 20}, "c": {"fast": 30}}
+    found = bb.skill_or_luck(noise(3), "none", decisions=tried)
+    ranking = found.ranking.set_index("run_id")
+    assert ranking.loc["a", "sharpe_neighbourhood"] == pytest.approx(ranking.loc["b", "sharpe"])
+    assert any("fast=" in note for note in found.notes)
+
+
+def test_rows_of_failed_runs_count_as_tried(tmp_path):
+    rows = ["run_id,status,run_key,fast", "a,FINISHED,x,1", "b,FINISHED,y,2", "z,FAILED,w,3"]
+    path = tmp_path / "batch_summary.csv"
+    path.write_text("\n".join(rows) + "\n")
+    found = bb.skill_or_luck(noise(2), "none", decisions=path)
+    assert found["n_trials"] == 3
+    assert found["excluded"] == [{"run_id": "z", "reason": "failed: it has no returns"}]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_values_have_types_from_any_file(tmp_path, suffix):
+    frame = pd.DataFrame({"trial": TRIALS, "fast": [1, 2, 3], "kind": ["ema", "null", "true"]})
+    path = tmp_path / f"tried.{suffix}"
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    elif suffix == "parquet":
+        frame.to_parquet(path)
+    else:
+        path.write_text(json.dumps({name: {"fast": n + 1} for n, name in enumerate(TRIALS)}))
+    found = tried_values(path, TRIALS)
+    assert found.index.tolist() == TRIALS
+    assert found["fast"].tolist() == [1, 2, 3]
+    if suffix == "csv":
+        assert found["kind"].tolist() == ["ema", None, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"a": {"fast": 1}, "b": {"fast": 2}}, "has no row for c"),
+        ({name: {"fast": 1} for name in "abcd"}, "names d, without returns"),
+        ({"a": {"fast": 1}, "b": {"fast": 2}, "cc": {"fast": 3}}, "did you mean c?"),
+        ({"a": 1}, "a must have a mapping"),
+        (pd.DataFrame({"trial": ["a", "a", "b", "c"], "fast": 1}), "a has more than one row"),
+        (pd.DataFrame({"trial": TRIALS}), "has no key beside"),
+        (pd.DataFrame({"which": ["x", "y", "z"], "fast": 1}), "one column must name the trials"),
+        ([1, 2], "must hold a mapping for each trial"),
+        (3, "must be a table or a mapping, but is a int"),
+        ("nowhere.csv", "decisions=nowhere.csv: there is no such file"),
+        ("grid.xml", "must be a CSV, Parquet or JSON file"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_by_name(working_dir, given, said):
+    with pytest.raises(bb.DataError, match=said):
+        tried_values(given, TRIALS)
+
+
+def test_the_first_column_may_name_the_trials():
+    given = pd.DataFrame({"strategy": TRIALS, "fast": [1, 2, 3]})
+    assert tried_values(given, TRIALS)["fast"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("n_trials", [0, -1, 2.5, True, "many"])
+def test_a_number_of_trials_is_a_whole_number(n_trials):
+    with pytest.raises(bb.ConfigurationError, match="must be a whole number >= 1"):
+        bb.skill_or_luck(noise(2), n_trials=n_trials)
+
+
+def test_one_trial_of_many_is_not_judged_alone():
+    found = bb.skill_or_luck(noise(1), "none", n_trials=50)
+    assert "only 1 of 50 strategies can be tested" in found.sentence
+
+
+def test_a_benchmark_that_loses_everything_is_refused():
+    returns = noise(3)
+    returns.iloc[9, 2] = -1.0
+    with pytest.raises(bb.DataError, match="benchmark c has a return of -100 % or less at 2015-01"):
+        bb.skill_or_luck(returns, "c")
