@@ -153,3 +153,18 @@ def test_a_benchmark_that_loses_everything_is_refused():
     returns.iloc[9, 2] = -1.0
     with pytest.raises(bb.DataError, match="benchmark c has a return of -100 % or less at 2015-01"):
         bb.skill_or_luck(returns, "c")
+
+
+def test_levels_of_columns_are_what_was_tried():
+    levels = pd.MultiIndex.from_product([[10, 20], [0, 5]], names=["fast", "commission_bps"])
+    found = bb.skill_or_luck(noise(4).set_axis(levels, axis=1), "none")
+    assert found["n_trials"] == 2
+    assert found["scenario"] in ("commission_bps=0", "commission_bps=5")
+    assert found.ranking["fast"].isin(["10", "20"]).all()
+    unnamed = noise(4).set_axis(pd.MultiIndex.from_product([[10, 20], [0, 5]]), axis=1)
+    assert bb.skill_or_luck(unnamed, "none")["n_trials"] == 4
+
+
+def test_the_column_of_the_benchmark_may_have_a_capital():
+    returns = noise(4).rename(columns={"d": "Benchmark"})
+    assert bb.skill_or_luck(returns) == bb.skill_or_luck(noise(4), "d")

@@ -37,7 +37,11 @@ FENCE = re.compile(
 )
 INDENTED = re.compile(r"^ {4}(?P<line>python -m backtest_batch.*)$", re.MULTILINE)
 VARYING = re.compile(r"\d{8}T\d{6}Z|mlruns/(?:batches|comparisons|verdicts)|^Reports?: |^Tables: ")
-PROGRAMS = {"backtest_batch": main, "backtest_batch.compare": compare, "backtest_batch.verdict": verdict}
+PROGRAMS = {
+    "backtest_batch": main,
+    "backtest_batch.compare": compare,
+    "backtest_batch.verdict": verdict,
+}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,31 @@ def tried_values(given: Any, trials: Sequence[str]) -> pd.DataFrame:
         raise DataError(f"{place}: has no key beside the names of the trials")
     read = typed_value if isinstance(given, str | Path) else plain_value
     return params.map(lambda value: read(value) if isinstance(value, str) else plain_value(value))
+
+
+def column_levels(columns: pd.Index, trials: Collection[str]) -> pd.DataFrame | None:
+    """Return the values that the levels of columns hold, as vectorbt names what it tries.
+
+    Parameters
+    ----------
+    columns
+        Columns of a table of returns.
+    trials
+        Those of them, as text, that are trials.
+
+    Returns
+    -------
+    DataFrame or None
+        A column ``trial`` and one a level; None where there is one level, or one without a name.
+    """
+    if not isinstance(columns, pd.MultiIndex) or not all(map(str, columns.names)):
+        return None
+    if None in columns.names or len(set(columns.names)) < len(columns.names):
+        return None
+    wanted = set(trials)
+    frame = columns.to_frame(index=False).rename(columns=str).astype(object)
+    frame.insert(0, TRIAL_COLUMNS[0], [str(name) for name in columns], allow_duplicates=True)
+    return frame[frame.iloc[:, 0].isin(wanted)] if frame.columns.is_unique else None
 
 
 def _read(path: Path, place: str) -> Any:

@@ -228,7 +228,8 @@ def given_benchmark(
         When a file cannot be used or does not cover the trials, or a Series has another index or
         holds no returns.
     """
-    if given is None and BENCHMARK_COLUMN not in trials:
+    own = [name for name in trials.columns if name.lower() == BENCHMARK_COLUMN]
+    if given is None and not own:
         return GivenBenchmark()
     if isinstance(given, pd.Series | pd.DataFrame):
         return GivenBenchmark(
@@ -238,7 +239,7 @@ def given_benchmark(
     options: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     if options:
         given = options.get("file", "")
-    name = BENCHMARK_COLUMN if given is None else given
+    name = own[0] if given is None else given
     if not isinstance(name, str):
         raise DataError(f"`benchmark` must be a Series, but is a {type(given).__name__}")
     if name == NONE and name not in trials:

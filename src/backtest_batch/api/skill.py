@@ -19,7 +19,7 @@ from backtest_batch.analysis.overfitting.samples import OverfittingSettings
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, direction_of
 from backtest_batch.analysis.scenarios import AxisKinds
-from backtest_batch.api.decisions import BENCHMARK_COLUMN, tried_values
+from backtest_batch.api.decisions import BENCHMARK_COLUMN, column_levels, tried_values
 from backtest_batch.api.return_files import (
     GivenBenchmark,
     given_benchmark,
@@ -209,7 +209,8 @@ def skill_or_luck(
     decisions
         Which values each trial tried: a table with a column ``trial`` (or ``run_id``) and one a
         key, a mapping of trials to mappings, or the path of a file, such as rankings.csv of a
-        batch. Trials that differ only in costs and other scenario keys are then one choice, and
+        batch; by default the levels of the columns, where they have several, as those of vectorbt.
+        Trials that differ only in costs and other scenario keys are then one choice, and
         neighbours in the grid are looked at. Beside the returns.parquet of a batch its
         batch_summary.csv is used, and said; ``none`` leaves it out.
     scenario_axes, decision_axes
@@ -266,6 +267,8 @@ def skill_or_luck(
         table = returns_of_trials(returns)
     found = given_benchmark(benchmark, table, values=benchmark_values, place=place)
     trials = _only_trials(table, found, place)
+    if decisions is None and isinstance(returns, pd.DataFrame):
+        decisions = column_levels(returns.columns, trials.columns)
     tried, about = _tried(decisions, trials, path)
     index = pd.DatetimeIndex(trials.index)
     end = market_session_end(session_end)

@@ -245,3 +245,10 @@ def test_another_run_that_ranks_first_is_mentioned():
     assert verdict.sentence.endswith("; the ranking's first, run_8, is not among those that do")
     verdict = judge(replace(SKILL, ranked_first="run_4"))
     assert verdict.sentence.endswith("; the ranking's first, run_4, is among those that do")
+
+
+def test_trials_without_returns_are_named_where_the_selection_is_accounted_for():
+    verdict = judge(replace(SKILL, n_unkept=20))
+    assert "of the trials, 20 left no returns: the deflated Sharpe ratio" in verdict.sentence
+    assert any("20 left no returns" in reason for reason in verdict.reasons)
+    assert "left no returns" not in str(judge(SKILL))

@@ -80,7 +80,7 @@ def _histogram(assessment: Assessment, colour: str) -> Iterable[str]:
         yield _text(_across(scale, value), floor + 15, f"{value:.4g}", 11, "#56606b", "middle")
     yield _text(
         WIDTH / 2, HEIGHT - 10,
-        "Sharpe ratio a year: grey, the best of as many trials without skill; line, the best here",
+        "Sharpe ratio a year. Grey: the best of these trials if none had skill; line: the best",
         11, "#56606b", "middle",
     )  # fmt: skip
     x = _across(scale, best)
