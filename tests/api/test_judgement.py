@@ -35,7 +35,7 @@ def test_a_judgement_is_a_dict_with_a_verdict_and_a_ranking():
 
 
 def test_its_picture_is_well_formed_and_shows_the_best_sharpe_ratio():
-    named = noise(5).set_axis(["<b>", "a&b", "c", "d", "e"], axis=1)
+    named = noise(5).set_axis(["<i>", "a&b", "c", "d", "e"], axis=1)
     found = bb.skill_or_luck(named, "none")
     root = ET.fromstring(found.svg)
     texts = [item.text for item in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -44,7 +44,8 @@ def test_its_picture_is_well_formed_and_shows_the_best_sharpe_ratio():
     assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) > 20
     shown = found._repr_html_()
     assert found.svg in shown
-    assert "<b>" not in shown
+    assert "<i>" not in shown
+    assert "&lt;i&gt;" in shown
     alone = ET.fromstring(bb.skill_or_luck(noise(1)).svg)
     assert any("one strategy" in text for text in alone.itertext())
 

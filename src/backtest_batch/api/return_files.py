@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,23 +88,15 @@ def _in_words_of_returns(message: str) -> str:
 
 
 def _as_fractions(table: SeriesTable, unit: Any, way_out: str) -> SeriesTable:
-    """Return returns as fractions; columns without values do not count for the unit."""
-    held = np.isfinite(table.values)
-    kept = np.flatnonzero(held.sum(axis=0) > 1)
-    if not kept.size:
-        return table
-    names = tuple(table.names[column] for column in kept)
+    """Return returns as fractions; a message names what decides the unit here."""
     if unit is None:
-        _refuse_levels(table.place, names, table.values[:, kept])
+        _refuse_levels(table.place, table.names, table.values)
     chosen: Unit | None = unit
     try:
-        read = replace(table, names=names, values=table.values[:, kept]).as_fractions(chosen)
+        return table.as_fractions(chosen)
     except DataError as error:
         said = re.sub(r"\{file: .*says which", way_out, str(error))
         raise DataError(said) from error
-    values = np.array(table.values)
-    values[:, kept] = read.values
-    return replace(table, values=values, notes=read.notes)
 
 
 def _refuse_levels(place: str, names: Sequence[str], values: FloatArray) -> None:

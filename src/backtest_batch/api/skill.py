@@ -36,14 +36,13 @@ from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.errors import ConfigurationError, DataError
 from backtest_batch.report.best_params import json_text
 from backtest_batch.report.html.figures import MAX_CURVES, returns_curves
+from backtest_batch.report.html.notebook import outcome_html
 from backtest_batch.report.html.page import render_report
-from backtest_batch.report.html.picture import notebook_view, verdict_picture
+from backtest_batch.report.html.picture import verdict_picture
 from backtest_batch.report.markdown import report_data
 from backtest_batch.report.tables import rankings_table
 
 _LOG = logging.getLogger("backtest_batch.api")
-
-_SHOWN_IN_NOTEBOOKS = 10
 
 _NO_BENCHMARK = (
     "No benchmark was given: what beats zero may only have been in a market that rose, and is not "
@@ -171,8 +170,8 @@ class Judgement(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        best = self.ranking.head(_SHOWN_IN_NOTEBOOKS).dropna(axis=1, how="all")
-        return notebook_view(self.svg, self.sentence, self.reasons, self.notes, best)
+        figures = "\n".join([self.sentence, *self.reasons])
+        return f"<div>{self.svg}{outcome_html(self.conclusion, figures, output_dir=None)}</div>"
 
 
 def skill_or_luck(

@@ -74,7 +74,8 @@ class SeriesTable:
 
     def only(self, names: Sequence[str]) -> "SeriesTable":
         """Return a table of only these columns."""
-        columns = [self.names.index(name) for name in names]
+        positions = {name: column for column, name in enumerate(self.names)}
+        columns = [positions[name] for name in names]
         return replace(self, names=tuple(names), values=self.values[:, columns])
 
     def without_gaps(self) -> "SeriesTable":
@@ -114,7 +115,7 @@ class SeriesTable:
         plain = [name for name in self.names if name not in self.signed]
         if not plain:
             return table
-        columns = [self.names.index(name) for name in plain]
+        columns = [column for column, name in enumerate(self.names) if name not in self.signed]
         percent, said = table.only(plain)._are_percent(unit)
         if not percent:
             return table

@@ -1,11 +1,10 @@
-"""The picture of a verdict, as SVG, and what a notebook shows of it; neither loads anything."""
+"""The picture of a verdict, as SVG that loads nothing."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
-import pandas as pd
 
 from backtest_batch.analysis.overfitting.document import Assessment
 from backtest_batch.report.html.figures import Scale, ticks
@@ -115,32 +114,3 @@ def _wrapped(text: str, width: int, most: int) -> list[str]:
     if len(lines) <= most:
         return lines
     return [*lines[: most - 1], cut_text(lines[most - 1], width) + " …"]
-
-
-def notebook_view(
-    picture: str, sentence: str, reasons: Sequence[str], notes: Sequence[str], best: pd.DataFrame
-) -> str:
-    """Return what a notebook shows of a verdict.
-
-    Parameters
-    ----------
-    picture
-        What :func:`verdict_picture` returned.
-    sentence, reasons, notes
-        The verdict, the figures behind it, and what to know before trusting it.
-    best
-        The best trials, a row each.
-
-    Returns
-    -------
-    str
-        One ``div`` element; every text is escaped.
-    """
-    table = best.to_html(
-        index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep=""
-    )
-    listed = "".join(f"<li>{escape(one_line(text))}</li>" for text in (*reasons, *notes))
-    return (
-        f"<div>{picture}<p>{escape(one_line(sentence))}</p>"
-        f"<details><summary>Figures and notes</summary><ul>{listed}</ul></details>{table}</div>"
-    )
