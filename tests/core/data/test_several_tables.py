@@ -1,5 +1,7 @@
 """Files with several tables one below the other, as French's data library has them."""
 
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +124,13 @@ def test_what_is_left_out_is_said_with_its_title_and_line(here, caplog):
         f"begins in line {line} ('Average Equal Weighted Returns -- Monthly') and 2 more are left "
         "out"
     ) in caplog.text
+
+
+def test_a_packed_file_is_read_as_it_was_downloaded(here):
+    with zipfile.ZipFile("F-F_Research_Data_Factors_CSV.zip", "w") as archive:
+        archive.writestr("F-F_Research_Data_Factors.CSV", written("3 factors"))
+    found = find_factors("F-F_Research_Data_Factors_CSV.zip", market("3 factors"))
+    np.testing.assert_allclose(found.returns[1:], returns("3 factors")[:, :3] / 100, rtol=1e-12)
 
 
 def test_codes_of_missing_values_are_said_wherever_the_file_is_read(here, caplog):

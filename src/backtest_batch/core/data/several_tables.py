@@ -48,16 +48,21 @@ def later_tables(
     candidate: tuple[int, str, list[str]] | None = None
     after_blank, begun, title, last = False, 0, "", ""
     wanted = [column.strip() for column in columns]
+    nothing = separator + ' \t\r\n"'
     for number, line in enumerate(lines, start=1):
         if number <= n_lines:
             continue
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
-        if not any(cells):
+        if not line.strip(nothing):
             after_blank, begun, title, candidate = True, 0, "", None
             continue
+        if not after_blank and candidate is None:
+            last = line  # nearly all lines of a large file
+            continue
+        cells = _cells(line, separator)
         if candidate is not None:
             start, name, held = candidate
-            goes_on = held == wanted and len(cells[0]) == len(last) and cells[0] > last
+            above = _cells(last, separator)[0] if last else ""
+            goes_on = held == wanted and len(cells[0]) == len(above) and cells[0] > above
             if is_value(cells[0]) and not goes_on:
                 found.append(LaterTable(line=start, title=name))
             after_blank = not is_value(cells[0])
@@ -68,5 +73,9 @@ def later_tables(
                 candidate = begun, title, cells
             title = title or line.strip().strip(separator).strip()
             continue
-        after_blank, begun, title, last = False, 0, "", cells[0]
+        after_blank, begun, title, last = False, 0, "", line
     return found
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [""])]
