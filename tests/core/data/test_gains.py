@@ -293,3 +293,18 @@ def test_a_column_of_that_name_beside_closes_or_that_is_named_as_closes_is_fine(
         1,
         2,
     ]
+
+
+@pytest.mark.parametrize("name", ["Return (%)", "ret_pct", "Percent a month"])
+def test_a_name_that_says_percent_is_believed_however_small_the_returns_are(here, caplog, name):
+    write(here, returns(n_assets=1).set_axis([name], axis=1))
+    panel = load_panel(Csv(path="x.csv", values="returns"))
+    made = panel.close.pct_change(fill_method=None).iloc[1:, 0]
+    np.testing.assert_allclose(made.to_numpy(), returns(n_assets=1)["A"] / 100, atol=1e-12)
+    assert f"read as percent, as '{name}' says" in caplog.text
+
+
+def test_names_of_which_some_say_percent_leave_small_returns_unclear(here):
+    write(here, returns(n_assets=2).set_axis(["Fund (%)", "Index"], axis=1))
+    with pytest.raises(DataError, match=r"`data\.returns_unit=percent` says which"):
+        load_panel(Csv(path="x.csv", values="returns"))

@@ -152,6 +152,14 @@ def test_a_code_in_a_benchmark_is_no_return(here):
     assert "x.csv: 1 return of -99.99 or -999 is read as a missing value" in found.notes
 
 
+def test_a_name_that_says_percent_counts_for_a_benchmark_too(here):
+    rows = "".join(f"{day},{number % 3 - 1}e-2\n" for number, day in enumerate(DAYS))
+    (here / "x.csv").write_text(f"date,Return %\n{rows}")
+    found = find_benchmark("./x.csv", market("days"), values="returns")
+    np.testing.assert_allclose(found.returns[1:4], [-0.0001, 0, 0.0001])
+    assert any("as 'Return %' says" in note for note in found.notes)
+
+
 def test_percent_signs_of_factors_and_benchmarks_say_the_unit(here):
     values = returns("days of one factor")[:, 0]
     rows = "".join(f"{day},{value:.2f}%\n" for day, value in zip(DAYS, values, strict=True))

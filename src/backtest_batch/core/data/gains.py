@@ -4,6 +4,7 @@ The engine only handles positive prices. So returns are turned into an index of 
 that may be zero or negative into the value of one unit held with a deposit.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -223,12 +224,18 @@ class Gains:
         a_year = max(len(stamps) - 1, 1) / years
         volatility = 1.4826 * usual * np.sqrt(a_year)
         growth = _median([abs(_mean(values)) for values in returns]) * a_year
+        named = [item.symbol for item in series if names_percent(item.symbol)]
+        if len(named) == len(series):
+            return True, (
+                f"returns are read as percent, as '{named[0]}' says ({shown}; "
+                "`data.returns_unit=fraction` reads fractions)"
+            )
         if volatility >= WILD:
             return True, (
                 f"returns are read as percent ({shown}; `data.returns_unit=fraction` reads "
                 "fractions)"
             )
-        if volatility <= CALM and (growth <= FASTEST_GROWTH or years < 0.5):
+        if not named and volatility <= CALM and (growth <= FASTEST_GROWTH or years < 0.5):
             return False, (
                 f"returns are read as fractions ({shown}; `data.returns_unit=percent` reads "
                 "percent)"
@@ -304,6 +311,14 @@ class Gains:
 
 
 _UNITS = {"fraction": "fractions", "percent": "percent"}
+
+
+_PERCENT = re.compile(r"%|\b(?:pct|percent|per cent)\b", re.IGNORECASE)
+
+
+def names_percent(column: str) -> bool:
+    """Return whether the name of a column says that it holds percent: ``Return (%)``."""
+    return _PERCENT.search(column.replace("_", " ")) is not None
 
 
 def missing_codes_text(count: int) -> str:

@@ -18,7 +18,13 @@ from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.construct import TARGET, build
 from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import moment_text
-from backtest_batch.core.data.gains import CALM, MISSING_CODES, WILD, missing_codes_text
+from backtest_batch.core.data.gains import (
+    CALM,
+    MISSING_CODES,
+    WILD,
+    missing_codes_text,
+    names_percent,
+)
 from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
@@ -149,7 +155,10 @@ class SeriesTable:
             return False, []
         a_year = periods_per_year_from(self.index) or 252.0
         volatility = float(np.median(deviations)) * math.sqrt(a_year)
-        if volatility <= CALM:
+        named = [name for name in self.names if names_percent(name)]
+        if len(named) == len(self.names):
+            return True, [f"{self.place}: the returns are read as percent, as '{named[0]}' says"]
+        if volatility <= CALM and not named:
             return False, []
         told = f"as fractions they would vary by {volatility:.0%} a year"
         if volatility < WILD:
