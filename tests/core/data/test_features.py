@@ -226,9 +226,10 @@ def test_a_column_of_numbers_named_code_is_a_feature(source):
     np.testing.assert_array_equal(panel.features.code, [np.nan, 7, 7, 7, 7, 7])
 
 
-def test_days_and_times_may_stand_in_two_columns(source, caplog):
+@pytest.mark.parametrize("times", [("09:30", "11:30"), ("093000", "113000"), ("930", "1130")])
+def test_days_and_times_may_stand_in_two_columns(source, caplog, times):
     bars = pd.date_range("2020-01-02 09:00", periods=4, freq="h")
-    text = "date,time,X\n2020-01-02,09:30,1\n2020-01-02,11:30,2\n"
+    text = "date,time,X\n2020-01-02,{},1\n2020-01-02,{},2\n".format(*times)
     panel = load_panel(source(text, index=bars))
     np.testing.assert_array_equal(panel.features.X, [np.nan, 1, 1, 2])
     assert "times of day are those of 'time'" in caplog.text

@@ -304,14 +304,15 @@ class SideTable:
         return find_times_of_day(self.file.columns, timestamp)
 
     def holds_clock(self, column: str) -> bool:
-        """Return whether a column is text such as 09:30, or holds times: not a plain number."""
+        """Return whether a column holds times such as 09:30 or 093000, and no other numbers."""
         import pyarrow as pa
 
         values = self.read([column])[column]
         if pa.types.is_time(values.type):
             return True
         text = values.cast(pa.string()).drop_null()
-        return bool(len(text)) and ":" in text[0].as_py()
+        whole = r"\d{1,2}:\d{2}.*" if plain(column) == "hour" else r"\d{1,2}:\d{2}.*|\d{3,6}"
+        return bool(len(text)) and re.fullmatch(whole, text[0].as_py().strip()) is not None
 
     def symbol_column(self, symbols: Collection[str]) -> str | None:
         """Return the column of symbols, None if there is none.
