@@ -253,3 +253,22 @@ def test_bars_of_one_asset_are_one_asset(prices, caplog):
         bb.backtest(HoldFirst(), bars.rename(columns={"Close": "VWAP"}))
     with pytest.raises(bb.DataError, match="'Volume' is no price"):
         bb.backtest(HoldFirst(), prices.assign(Volume=5e6))
+
+
+def test_bars_of_two_lengths_need_a_start_date_or_a_number():
+    index = pd.date_range("2015-01-01", "2019-12-31", freq="BME").append(
+        pd.bdate_range("2020-01-01", "2020-12-31")
+    )
+    prices = pd.DataFrame({"A": np.linspace(1.0, 2.0, len(index))}, index)
+    with pytest.raises(bb.DataError, match="1mo apart from 2015-01-30 to 2019-12-31 and 1d apart"):
+        bb.backtest(EqualWeight(), prices)
+    later = bb.backtest(EqualWeight(), prices, start_date="2020-01-01")
+    assert later.periods_per_year == 252
+    given = bb.backtest(EqualWeight(), prices, periods_per_year=60)
+    assert "periods_per_year=60 is taken for all of them" in given.notes[0]
+
+
+def test_a_backtest_that_never_trades_says_so(prices):
+    result = bb.backtest(EqualWeight(), prices, rebalance="100M")
+    assert result.metrics["trades"] == 0
+    assert result.notes[-1].startswith("rebalance=100M never trades on the 120 measured bars")

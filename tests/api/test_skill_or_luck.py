@@ -98,3 +98,12 @@ def test_an_index_that_does_not_fit_is_refused():
         bb.skill_or_luck(noise(3), noise(1)["t0"].iloc[1:])
     with pytest.raises(bb.ConfigurationError, match="periods_per_year=0: must be > 0"):
         bb.skill_or_luck(noise(3), periods_per_year=0)
+
+
+def test_returns_of_two_lengths_are_refused():
+    index = pd.date_range("2015-01-01", "2019-12-31", freq="BME").append(
+        pd.bdate_range("2020-01-01", "2020-12-31")
+    )
+    returns = pd.DataFrame({"a": np.random.default_rng(0).normal(0, 0.01, len(index))}, index)
+    with pytest.raises(bb.DataError, match="cut the index at 2020-01-01 or after 2019-12-31"):
+        bb.skill_or_luck(returns)

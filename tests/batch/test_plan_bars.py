@@ -134,3 +134,44 @@ def test_a_source_of_the_users_that_says_nothing_of_its_bars(planned):
     (run,) = planned("~data", "+" + node % "weeks.csv", "strategy=equal_weight").runs
     assert run.config["data"]["freq"] == "1w"
     assert run.config["periods_per_year"] == 52
+
+
+@pytest.fixture
+def mixed():
+    """Arguments of 5 years of months and then a year of days."""
+    months = pd.date_range("2015-01-01", "2019-12-31", freq="BME")
+    return write("mixed.csv", months.append(pd.bdate_range("2020-01-01", "2020-12-31")))
+
+
+def test_months_that_go_over_into_days_are_refused(planned, mixed):
+    with pytest.raises(ConfigurationError) as caught:
+        planned(*mixed, "rebalance=M,Q")
+    assert (
+        "  periods_per_year=null: bars are 1mo apart from 2015-01-30 to 2019-12-31 and 1d apart "
+        "from 2020-01-01 to 2020-12-31 (12 and 252 a year), and no one number annualises them all: "
+        "start_date=2020-01-01 measures the last of them, end_date=2019-12-31 the first; "
+        "periods_per_year=N takes N for all"
+    ) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("way_out", "per_year", "freq", "said"),
+    [
+        ("start_date=2020-01-01", None, "1d", "signals that look back beyond 2020-01-01"),
+        ("end_date=2019-12-31", 12, "1mo", "periods_per_year=12 is taken from the index"),
+        ("periods_per_year=60", 60, "1d", "periods_per_year=60 is taken for all of them"),
+    ],
+)
+def test_each_way_out_is_one(planned, mixed, way_out, per_year, freq, said):
+    plan = planned(*mixed, way_out)
+    (run,) = plan.runs
+    assert (run.config["periods_per_year"], run.config["data"]["freq"]) == (per_year, freq)
+    assert [said in note for note in plan.notes] == [True]
+
+
+def test_a_period_that_never_ends_is_said_once(planned):
+    plan = planned(*DAILY, "rebalance=M,70Y", "commission_bps=0,1", "start_date=2000-03-01")
+    (note,) = plan.notes
+    assert note.startswith("rebalance=70Y never trades on the 258 measured bars")
+    (note,) = planned(*DAILY, "rebalance=Q", "start_date=2001-02-01").notes
+    assert "an earlier start_date" in note

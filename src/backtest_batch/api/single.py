@@ -15,14 +15,10 @@ from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
 from backtest_batch.core.data.series import store_series
 from backtest_batch.core.engine.calendar import (
     decision_bars,
+    idle_text,
     unreachable_period,
 )
-from backtest_batch.core.engine.frequency import (
-    SESSIONS_PER_YEAR,
-    disagreement,
-    find_frequency,
-    found_text,
-)
+from backtest_batch.core.engine.length_change import BarLengths, MeasuredBars
 from backtest_batch.core.engine.metrics import result_metrics
 from backtest_batch.core.engine.sessions import session_end_text
 from backtest_batch.core.engine.simulation import (
@@ -31,6 +27,7 @@ from backtest_batch.core.engine.simulation import (
     SimulationSettings,
     simulate,
 )
+from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR
 from backtest_batch.core.factors import factor_metric_names, factor_metrics, find_factors
 from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.core.strategies.base import Strategy, check_fields, target_weights
@@ -40,7 +37,9 @@ LOG = logging.getLogger("backtest_batch.api")
 
 
 def bars_a_year(
-    given: float | None, index: pd.DatetimeIndex, session_end: str | None = None
+    given: float | None,
+    bars: MeasuredBars,
+    session_end: str | None = None,
 ) -> tuple[float, tuple[str, ...]]:
     """Return the bars per year to annualise with, and notes about them.
 
@@ -50,8 +49,8 @@ def bars_a_year(
     ----------
     given
         The caller's choice; None takes it from the index.
-    index
-        Timestamps of the bars.
+    bars
+        The bars that are measured.
     session_end
         Where the market's days end, ``HH:MM``; None is midnight.
 
@@ -59,29 +58,31 @@ def bars_a_year(
     ------
     ConfigurationError
         When ``given`` is not a number above 0.
+    DataError
+        When it is None, and the index goes over from bars of one length into bars of another.
     """
-    per_year, notes = told_bars_a_year(given, index, session_end)
+    per_year, notes = told_bars_a_year(given, bars, session_end)
     for note in notes:
         LOG.warning("%s", note)
     return per_year, notes
 
 
 def told_bars_a_year(
-    given: float | None, index: pd.DatetimeIndex, session_end: str | None = None
+    given: float | None,
+    bars: MeasuredBars,
+    session_end: str | None = None,
+    *,
+    has_dates: bool = True,
 ) -> tuple[float, tuple[str, ...]]:
-    """Return the same as :func:`bars_a_year`, and log nothing."""
+    """Return the same as :func:`bars_a_year`, and log nothing.
+
+    Without ``has_dates``, the caller has no ``start_date`` and ``end_date``.
+    """
     per_year = checked({"periods_per_year": given})["periods_per_year"]
-    notes = []
-    if per_year is None:
-        found = find_frequency(index, session_end)
-        per_year = found.per_year or float(SESSIONS_PER_YEAR)
-        if per_year != SESSIONS_PER_YEAR:
-            notes.append(found_text(found))
-    else:
-        differs = disagreement(index, per_year, session_end)
-        if differs is not None:
-            notes.append(differs)
-    return per_year, tuple(notes)
+    if per_year is None and bars.mixed is not None:
+        raise DataError(bars.mixed.refusal(has_dates=has_dates))
+    notes = tuple(bars.notes(per_year, session_end))
+    return per_year or bars.frequency.per_year or float(SESSIONS_PER_YEAR), notes
 
 
 SETTING_NAMES = tuple(item.name for item in fields(SimulationSettings))
@@ -226,9 +227,17 @@ def backtest(
     check_fields(chosen, panel)
     first_bar = _first_bar(panel, chosen, given["start_date"])
     end = market_session_end(session_end)
-    per_year, notes = bars_a_year(periods_per_year, panel.index, end)
-    bars = _decisions(panel, given["rebalance"], end)
+    measured = BarLengths(panel.index, end).measured(first_bar)
+    per_year, notes = bars_a_year(periods_per_year, measured, end)
+    bars = _decisions(panel, given["rebalance"], end, measured)
     decisions = bars[bars >= first_bar]
+    idle = idle_text(
+        panel.index,
+        bars,
+        given["rebalance"],
+        first_bar=first_bar,
+        execution_lag=conditions.execution_lag,
+    )
     simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
     reference, benchmark_notes = _benchmark(
         benchmark, given["benchmark_values"], panel, decisions, conditions, first_bar
@@ -236,7 +245,7 @@ def backtest(
     annual = {"periods_per_year": per_year, "risk_free_rate": given["risk_free_rate"]}
     metrics, undefined = result_metrics(simulation, benchmark_returns=reference, **annual)
     found, missing, factor_notes = _explained(factors, panel, simulation, **annual)
-    said = (*benchmark_notes, *factor_notes)
+    said = (*filter(None, [idle]), *benchmark_notes, *factor_notes)
     for note in said:
         LOG.warning("%s", note)
     ruined = simulation.ruined_bar
@@ -273,8 +282,10 @@ def market_session_end(value: str | None) -> str | None:
         raise _wrong("session_end", value, str(error).rstrip(".")) from None
 
 
-def _decisions(panel: Panel, rebalance: str, session_end: str | None) -> IntArray:
-    wrong = unreachable_period(rebalance, find_frequency(panel.index, session_end))
+def _decisions(
+    panel: Panel, rebalance: str, session_end: str | None, bars: MeasuredBars
+) -> IntArray:
+    wrong = unreachable_period(rebalance, bars.frequency)
     if wrong is not None:
         raise _wrong("rebalance", rebalance, wrong)
     return decision_bars(panel.index, rebalance, session_end)

@@ -30,8 +30,9 @@ from backtest_batch.api.return_files import (
 from backtest_batch.api.single import market_session_end, told_bars_a_year
 from backtest_batch.config.checks import checked, default
 from backtest_batch.core.data.bars import moment_text
-from backtest_batch.core.engine.frequency import SESSIONS_PER_YEAR
+from backtest_batch.core.engine.length_change import BarLengths
 from backtest_batch.core.engine.metrics import EQUITY_METRICS
+from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR
 from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.errors import ConfigurationError, DataError
 from backtest_batch.report.best_params import json_text
@@ -336,7 +337,8 @@ def _per_year(
 ) -> tuple[float, tuple[str, ...]]:
     if len(index) < 2 and given is None:
         return float(SESSIONS_PER_YEAR), ()
-    return told_bars_a_year(given, index, session_end)
+    measured = BarLengths(index, session_end).measured()
+    return told_bars_a_year(given, measured, session_end, has_dates=False)
 
 
 def _check_unit(unit: str | None) -> None:

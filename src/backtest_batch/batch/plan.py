@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from backtest_batch.arrays import IntArray
 from backtest_batch.config.checks import config_faults
 from backtest_batch.config.rebalance import parse_rebalance
 from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
@@ -28,17 +29,9 @@ from backtest_batch.core.construct import TARGET, TargetError, build, locate, ty
 from backtest_batch.core.data.load import load_panel, with_fields
 from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
 from backtest_batch.core.data.sources.base import Source
-from backtest_batch.core.engine.calendar import unreachable_period
-from backtest_batch.core.engine.frequency import (
-    ASSUMED,
-    AUTO,
-    SESSIONS_PER_YEAR,
-    USUAL_FREQ,
-    Frequency,
-    disagreement,
-    find_frequency,
-    found_text,
-)
+from backtest_batch.core.engine.calendar import decision_bars, idle_text, unreachable_period
+from backtest_batch.core.engine.frequency import ASSUMED, AUTO, USUAL_FREQ, Frequency
+from backtest_batch.core.engine.length_change import BarLengths, MeasuredBars
 from backtest_batch.core.engine.sessions import session_end_text
 from backtest_batch.core.factors import FoundFactors, factors_identity, find_factors
 from backtest_batch.core.fingerprint import (
@@ -113,7 +106,7 @@ def plan_notes(
             f"an earlier one and run once: {named}{more}"
         )
     yield from _warmup_notes(runs, panels)
-    yield from _frequency_notes(runs, panels)
+    yield from _idle_notes(runs, panels)
 
 
 def _repeated(name: str, first: str, count: int) -> str:
@@ -136,14 +129,29 @@ def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Itera
             )
 
 
-def _frequency_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
-    """Say where the bars per year of the index differ from what the metrics assume."""
-    assumed = dict.fromkeys(
-        (run.data_fingerprint, periods_per_year(run.config), session_end(run.config))
+def _idle_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
+    """Say which runs decide nothing on the bars that are measured."""
+    decisions: dict[tuple[str, str, str | None], IntArray] = {}
+    notes: dict[str, None] = {}
+    cases = dict.fromkeys(
+        (
+            (run.data_fingerprint, run.config["rebalance"], session_end(run.config)),
+            run.first_bar,
+            run.config["execution_lag"],
+        )
         for run in runs
     )
-    found = (disagreement(panels[data].index, number, end) for data, number, end in assumed)
-    yield from dict.fromkeys(note for note in found if note is not None)
+    for calendar, first_bar, lag in cases:
+        data, rebalance, end = calendar
+        index = panels[data].index
+        if calendar not in decisions:
+            decisions[calendar] = decision_bars(index, rebalance, end)
+        said = idle_text(
+            index, decisions[calendar], rebalance, first_bar=first_bar, execution_lag=lag
+        )
+        if said is not None:
+            notes[said] = None
+    yield from notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +206,8 @@ class _Planner:
     warnings: dict[str, None] = field(default_factory=dict)
     found: dict[str, None] = field(default_factory=dict)
     """What was found in the data and should be said, each once."""
+    noted: set[tuple[int, float | None]] = field(default_factory=set)
+    """Bars and numbers a year of which it was kept."""
 
     def typed(self, composition: Composition) -> Composition:
         """Return the combination with the arguments of its nodes converted to their types."""
@@ -256,6 +266,12 @@ class _Planner:
     def market(self, config: Mapping[str, Any]) -> "_Market":
         """Return what the timestamps of a run's data say; its panel has been loaded."""
         return self.markets[_market_key(config)]
+
+    def note_bars(self, bars: MeasuredBars, given: float | None, end: str | None) -> None:
+        """Keep what is to be said about the bars a year of a run, for which ``given`` was given."""
+        if (id(bars), given) not in self.noted:
+            self.noted.add((id(bars), given))
+            self.found |= dict.fromkeys(bars.notes(given, end))
 
     def benchmark(self, config: Mapping[str, Any], panel: Panel) -> FoundBenchmark | Fault:
         """Return what a run is compared with, or what is wrong with it."""
@@ -357,32 +373,25 @@ class _Market:
 
     def __init__(self, source: Source, panel: Panel) -> None:
         self.session_end = session_end_text(source.session_end)
-        self.found: Frequency = find_frequency(panel.index, self.session_end)
+        self.lengths = BarLengths(panel.index, self.session_end)
         self._declared = source.freq
 
-    def resolved(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def resolved(self, config: Mapping[str, Any], found: Frequency) -> dict[str, Any]:
         """Return a configuration in which what was found stands in the place of ``auto``.
 
         What is as it always was for such data is left as it was: run keys of before stay.
         """
         node = dict(config["data"])
-        freq = self.found.freq if self._declared == AUTO else self._declared
+        freq = found.freq if self._declared == AUTO else self._declared
         if "freq" in node or freq != USUAL_FREQ:
             node["freq"] = freq
         if "session_end" in node:
             node["session_end"] = self.session_end
         resolved = {**config, "data": node}
-        number = self.found.per_year
+        number = found.per_year
         if config["periods_per_year"] is None and number is not None:
             resolved["periods_per_year"] = None if number == ASSUMED.get(freq) else number
         return resolved
-
-    def note(self, config: Mapping[str, Any]) -> str | None:
-        """Return how the bars a year were found, where they are other than those of an exchange."""
-        number = self.found.per_year
-        if config["periods_per_year"] is not None or number in (None, SESSIONS_PER_YEAR):
-            return None
-        return found_text(self.found)
 
 
 @dataclass(frozen=True)
@@ -499,13 +508,6 @@ def _plan_one(
     data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):
         panel, data_faults = planner.panel(config)
-    if panel is not None:
-        market = planner.market(config)
-        faults += _unreachable(config["rebalance"], market.found, faults)
-        note = market.note(config)
-        if note is not None:
-            planner.found[note] = None
-        config = market.resolved(config)
     # One fault must not hide the others.
     seed = 0
     if panel is not None:
@@ -522,12 +524,18 @@ def _plan_one(
         faults += late
     if panel is None:
         return None, None, faults
+    bars = planner.market(config).lengths.measured(first_bar)
+    faults += _unreachable(config["rebalance"], bars.frequency, faults)
+    faults += _mixed(config["periods_per_year"], bars)
+    given = config["periods_per_year"]
+    config = planner.market(config).resolved(config, bars.frequency)
     benchmark, factors = planner.benchmark(config, panel), planner.explained_by(config, panel)
     if isinstance(benchmark, Fault) or isinstance(factors, Fault):
         return None, None, [*faults, *(x for x in (benchmark, factors) if isinstance(x, Fault))]
     faults += [] if faults else planner.uncovered(config, benchmark, factors, panel, first_bar)
     if faults:
         return None, None, faults
+    planner.note_bars(bars, given, session_end(config))
     config_hash = digest(result_config(_by_content(config, benchmark, factors)))
     code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
     key = run_key(config_hash, panel.fingerprint, code)
@@ -612,6 +620,13 @@ def _unreachable(rebalance: str, found: Frequency, faults: Sequence[Fault]) -> l
         with suppress(ValueError):  # it stands among other faults that are said first
             allowed = unreachable_period(rebalance, found)
     return [] if allowed is None else [Fault(key="rebalance", value=rebalance, allowed=allowed)]
+
+
+def _mixed(given: Any, bars: MeasuredBars) -> list[Fault]:
+    """Return the fault where bars of several lengths are to be annualised with one number."""
+    if given is not None or bars.mixed is None:
+        return []
+    return [Fault(key="periods_per_year", value=None, allowed=bars.mixed.refusal())]
 
 
 def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:

@@ -4,6 +4,7 @@ import pytest
 
 from backtest_batch.core.engine.calendar import (
     decision_bars,
+    idle_text,
     year_fractions,
 )
 
@@ -196,3 +197,45 @@ def test_sunday_evening_is_monday_where_sessions_end_in_the_afternoon() -> None:
     assert [str(bar.time()) for bar in four] == [
         "20:00:00", "00:00:00", "04:00:00", "08:00:00", "12:00:00", "15:00:00", "20:00:00"
     ]  # fmt: skip
+
+
+def idle(rebalance: str, first_bar: int = 0, execution_lag: int = 1) -> str | None:
+    index = pd.bdate_range("2015-01-01", "2024-12-31")
+    return idle_text(
+        index,
+        decision_bars(index, rebalance),
+        rebalance,
+        first_bar=first_bar,
+        execution_lag=execution_lag,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rebalance", "first_bar", "lag", "said"),
+    [
+        (
+            "900M",
+            0,
+            1,
+            "no period ends on them before the last one. The whole data has 1 such period;",
+        ),
+        ("Y", 2_500, 1, "on the 109 measured bars (2024-08-01 to 2024-12-31): no period ends"),
+        ("M:start", 2_590, 1, "no period begins on them before the last one"),
+        ("M", 2_580, 30, "the first decision is due after the last one (execution_lag=30)"),
+        ("2Y", 2_400, 1, "The whole data has 6 such periods;"),
+    ],
+)
+def test_bars_without_a_decision_are_said(
+    rebalance: str, first_bar: int, lag: int, said: str
+) -> None:
+    text = idle(rebalance, first_bar, lag)
+    assert text is not None
+    assert text.startswith(f"rebalance={rebalance} never trades on the ")
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("rebalance", "first_bar"), [("Y", 0), ("M", 2_580), ("bar", 2_600), ("900M:start", 0)]
+)
+def test_one_decision_that_is_executed_is_enough(rebalance: str, first_bar: int) -> None:
+    assert idle(rebalance, first_bar) is None

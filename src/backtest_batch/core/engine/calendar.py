@@ -109,6 +109,51 @@ def unreachable_period(rebalance: str, found: Frequency) -> str | None:
     return f"is shorter than the bars of the data ({found.freq}); rebalance=bar decides on each"
 
 
+def idle_text(
+    index: pd.DatetimeIndex,
+    decisions: IntArray,
+    rebalance: str,
+    *,
+    first_bar: int = 0,
+    execution_lag: int = 1,
+) -> str | None:
+    """Return why a run never trades: no decision among its bars, or none that is executed.
+
+    Parameters
+    ----------
+    index
+        Timestamps of the bars.
+    decisions
+        Decision bars of the whole index.
+    rebalance
+        The period that they come from.
+    first_bar
+        The first measured bar.
+    execution_lag
+        Bars from a decision to its execution.
+
+    Returns
+    -------
+    str
+        One line that names ``rebalance``, the measured bars and the periods in the data; None where
+        the run trades.
+    """
+    measured = decisions[np.searchsorted(decisions, first_bar) :]
+    if len(measured) and measured[0] + execution_lag < len(index):
+        return None
+    at_start = parse_rebalance(rebalance).at_start
+    n_periods = len(decisions) + (not at_start)
+    span = f"{index[first_bar].date()} to {index[-1].date()}"
+    why = f"no period {'begins' if at_start else 'ends'} on them before the last one"
+    if len(measured):
+        why = f"the first decision is due after the last one (execution_lag={execution_lag})"
+    return (
+        f"rebalance={rebalance} never trades on the {len(index) - first_bar:,} measured bars "
+        f"({span}): {why}. The whole data has {n_periods:,} such period{'s' * (n_periods != 1)}; a "
+        "shorter one, or an earlier start_date, makes decisions"
+    )
+
+
 def year_fractions(index: pd.DatetimeIndex) -> FloatArray:
     """Return the time from each bar's predecessor to the bar, in years of 365 days.
 

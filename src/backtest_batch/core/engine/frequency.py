@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.arrays import IntArray
 from backtest_batch.config.rebalance import seconds_text
 from backtest_batch.core.engine.sessions import (
     SECONDS_A_DAY,
@@ -19,12 +19,13 @@ from backtest_batch.core.engine.sessions import (
     ticks_per_day,
     ticks_per_second,
 )
-
-SESSIONS_PER_YEAR = 252
-"""Trading days per year of a stock exchange."""
-
-LARGEST_DISAGREEMENT = 0.05
-"""Fraction by which an index's bars per year may differ from an assumed number without a notice."""
+from backtest_batch.core.engine.spacing import (
+    LARGEST_DISAGREEMENT,
+    SESSIONS_PER_YEAR,
+    sessions_a_year,
+    spacing_of,
+    weekday_parts,
+)
 
 AUTO = "auto"
 """Given as the length of bars where it is to be found from their timestamps."""
@@ -38,19 +39,14 @@ ASSUMED = {USUAL_FREQ: float(SESSIONS_PER_YEAR), "5min": float(SESSIONS_PER_YEAR
 _DAYS_PER_YEAR = 365.25
 _SECONDS_OF = {"s": 1, "min": 60, "h": 3_600}
 _MONTH_DAYS = _DAYS_PER_YEAR / 12
-_WEEKEND = 5
-"""Days of the week from this one on (Monday is 0)."""
-_OPEN_DAYS = {5: 252.0, 7: 365.0}
-"""Sessions per year of markets that are open on this many days of the week."""
-_WEEKS_PER_YEAR = 52.0
-_LONGEST_HOLIDAYS_DAYS = 10
-"""A longer time between bars is a gap in the data, and is not counted."""
-_SHORTEST_SPAN_DAYS = 90
-"""Over a shorter span, days that are missing are holidays rather than days without trading."""
-_FEWEST_WEEKS = 4
-"""If a weekday is missing for this many weeks, the market is closed on it."""
 _ENOUGH = 0.85
 """Share of the usual bars, or days, that data with gaps must have for the usual number to hold."""
+_RAGGED = 0.02
+"""If a larger share of bars lies beyond the usual number a session, they are counted."""
+_OUTSIDE = 0.1
+"""If a larger share of bars lies at times of day that most sessions lack, they are counted."""
+_FEWEST_SESSIONS = 5
+"""Fewer sessions have no mean."""
 _STRAY = 0.1
 """A smaller share of days with several bars is a fault in daily data, and not intraday data."""
 _SHORTEST_SAID_DAYS = 14
@@ -63,8 +59,6 @@ _MEANT = {
     **dict.fromkeys(("week", "weekly", "weeks", "wk"), "w"),
     **dict.fromkeys(("month", "monthly", "months", "me", "ms", "bme"), "mo"),
 }
-_MONTHS = (1, 2, 3, 4, 6, 12, 24, 36, 60, 120)
-_WEEKS = (1, 2, 3, 4)
 
 
 @cache
@@ -179,10 +173,11 @@ def find_frequency(index: pd.DatetimeIndex, session_end: str | None = None) -> F
     if len(index) < 2:
         pass
     elif len(crowded) <= len(starts) / 2:
-        freq, per_year, how = _of_days(days[starts])
-        if len(crowded) >= _STRAY * len(starts):
+        freq, per_year, how = spacing_of(days[starts])
+        if len(index) - len(starts) > _RAGGED * len(index):
             mean = float(f"{len(index) / len(starts):.4g}")
             per_year, how = per_year * mean, f"{mean:g} bars a session on average, {how}"
+        if len(crowded) >= _STRAY * len(starts):
             freq = _length_within(index, starts)
     else:
         freq, per_year, how = _of_sessions(index, days, starts, counts)
@@ -204,49 +199,33 @@ def periods_per_year_from(index: pd.DatetimeIndex, session_end: str | None = Non
     return find_frequency(index, session_end).per_year
 
 
-def _of_days(days: IntArray) -> tuple[str, float, str]:
-    """Return length, bars per year and how they were found, for at most one bar per session."""
-    steps = np.diff(days)
-    usual = float(np.median(steps))
-    if float(np.median(_open_steps(days))) < 1.5:
-        open_days, sessions = _sessions_a_year(days, np.ones(len(days)))
-        return "1d", sessions, _days_text(open_days) if open_days else "as many as are counted"
-    mean = float(np.mean(steps[steps <= 1.75 * usual]))
-    lengths = {f"{n}mo": (n * _MONTH_DAYS, 12 / n) for n in _MONTHS}
-    lengths |= {f"{n}w": (n * 7.0, _WEEKS_PER_YEAR / n) for n in _WEEKS}
-    freq = min(lengths, key=lambda name: abs(np.log(mean / lengths[name][0])))
-    length, per_year = lengths[freq]
-    if abs(mean / length - 1.0) <= LARGEST_DISAGREEMENT:
-        return freq, per_year, f"bars of {freq}"
-    return f"{usual:.0f}d", float(f"{_DAYS_PER_YEAR / mean:.4g}"), "as many as are counted"
-
-
-def _open_steps(days: IntArray) -> IntArray:
-    """Return the days between bars, without weekends if no bar lies on a weekend."""
-    if ((days + 3) % 7 >= _WEEKEND).any():
-        return np.diff(days)
-    dates = days.astype("datetime64[D]")
-    return np.busday_count(dates[:-1], dates[1:])
-
-
 def _of_sessions(
     index: pd.DatetimeIndex, days: IntArray, starts: IntArray, counts: IntArray
 ) -> tuple[str, float, str]:
     """Return length, bars per year and how they were found, for bars within sessions."""
     whole = slice(1, -1) if len(counts) > 2 else slice(None)
     usual = float(np.median(counts[whole]))
-    bars = usual
+    bars, told = usual, f"{usual:g} bars a session"
+    outside = 0.0
     if np.mean(counts[whole] == usual) < 0.5:  # bars are missing here and there
-        slots = _slots_a_session(index, days, starts)
+        slots, outside = _slots_a_session(index, days, starts)
         if usual <= slots and usual >= _ENOUGH * slots:
-            bars = slots
-    fill = np.minimum(1.0, counts / usual)
-    open_days, sessions = _sessions_a_year(days[starts][whole], fill[whole])
+            bars, told = slots, f"{slots:g} bars a session"
+    held_days, held = days[starts][whole], counts[whole]
+    fill = np.minimum(1.0, held / usual)
+    # A Sunday evening and the next day are one session.
+    is_whole = weekday_parts(held_days, fill)[(held_days + 3) % 7] >= 0.5
+    mean = float(f"{held.sum() / max(is_whole.sum(), 1):.4g}")
+    beyond = np.maximum(held - bars, 0.0).sum() / held.sum()
+    ragged = beyond > _RAGGED or mean < _ENOUGH * bars or outside > _OUTSIDE
+    if ragged and len(held) >= _FEWEST_SESSIONS:
+        bars, told, fill = mean, f"{mean:g} bars a session on average", is_whole * 1.0
+    open_days, sessions = sessions_a_year(held_days, fill)
     if open_days == 7:
-        how = f"{bars:g} bars a session x {sessions:g} days: the market never closes"
+        how = f"{told} x {sessions:g} days: the market never closes"
     else:
-        how = f"{bars:g} bars a session x {sessions:g} sessions"
-    return _length_within(index, starts), bars * sessions, how
+        how = f"{told} x {sessions:g} sessions"
+    return _length_within(index, starts), float(f"{bars * sessions:.10g}"), how
 
 
 def _length_within(index: pd.DatetimeIndex, starts: IntArray) -> str:
@@ -261,8 +240,13 @@ def _length_within(index: pd.DatetimeIndex, starts: IntArray) -> str:
     return seconds_text(max(1, round(ticks / ticks_per_second(index))))
 
 
-def _slots_a_session(index: pd.DatetimeIndex, days: IntArray, starts: IntArray) -> float:
-    """Return the median number of times of day in a session, missing bars included."""
+def _slots_a_session(
+    index: pd.DatetimeIndex, days: IntArray, starts: IntArray
+) -> tuple[float, float]:
+    """Return the median number of times of day in a session, missing bars included.
+
+    The second number is the share of bars at times that belong to no session.
+    """
     # Time since midnight of the day on which the session ends; the evening before is negative.
     times = index.tz_localize(None).asi8 - days * int(ticks_per_day(index))
     known, slot = np.unique(times, return_inverse=True)
@@ -273,65 +257,13 @@ def _slots_a_session(index: pd.DatetimeIndex, days: IntArray, starts: IntArray) 
     np.add.at(change, first[later], 1)
     np.add.at(change, last[later] + 1, -1)
     open_then = np.cumsum(change)[:-1]
-    belongs = np.bincount(slot, minlength=len(known)) >= 0.5 * open_then
+    seen = np.bincount(slot, minlength=len(known))
+    belongs = seen >= 0.5 * open_then
     before = np.r_[0, np.cumsum(belongs)]
     slots = before[last[later] + 1] - before[first[later]]
     whole = slice(1, -1) if len(slots) > 2 else slice(None)
-    return float(np.median(slots[whole])) if len(slots) else 0.0
-
-
-def _sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
-    """Return on how many days of the week the market is open, and its sessions per year.
-
-    Parameters
-    ----------
-    days
-        Days of the sessions, increasing.
-    fill
-        How much of a usual session each of them has, as a fraction.
-
-    Returns
-    -------
-    tuple
-        The days are 0 where sessions follow no weekly pattern; sessions per year are then counted.
-    """
-    first, last = int(days[0]), int(days[-1])
-    seen = np.zeros(last - first + 1, dtype=np.bool_)
-    seen[days - first] = True
-    counted = ~_in_gaps(days)
-    weekday = (np.arange(first, last + 1) + 3) % 7
-    possible = np.bincount(weekday[counted], minlength=7)
-    held = np.bincount(weekday[seen], minlength=7)
-    parts = np.zeros(7)
-    for day in range(7):
-        if held[day] > 0 and held[day] >= possible[day] / 2:
-            parts[day] = np.median(fill[(days + 3) % 7 == day])
-        elif day < _WEEKEND and possible[day] < _FEWEST_WEEKS:
-            parts[day] = 1.0  # holidays, or a day that the data do not reach
-    for day, other in ((5, 6), (6, 5)):
-        if possible[day] == 0:  # a market open on one day of the weekend is open on both
-            parts[day] = round(parts[other])
-    open_days = round(float(parts.sum()))
-    n_days = int(counted.sum())
-    found = float(fill.sum()) / n_days * _DAYS_PER_YEAR
-    usual = _OPEN_DAYS.get(open_days, _WEEKS_PER_YEAR * open_days)
-    if open_days == 0 or (n_days >= _SHORTEST_SPAN_DAYS and found < _ENOUGH * usual):
-        return 0, float(f"{found:.4g}")
-    return open_days, usual
-
-
-def _in_gaps(days: IntArray) -> BoolArray:
-    """Return which days, from the first to the last one, lie in a long gap between two of them."""
-    gaps = np.zeros(int(days[-1] - days[0]) + 1, dtype=np.bool_)
-    for place in np.flatnonzero(np.diff(days) > _LONGEST_HOLIDAYS_DAYS):
-        gaps[days[place] - days[0] + 1 : days[place + 1] - days[0]] = True
-    return gaps
-
-
-def _days_text(open_days: int) -> str:
-    if open_days == 7:
-        return "a bar a day, and the market never closes"
-    return f"a bar a day on {open_days} days a week"
+    outside = float(seen[~belongs].sum() / len(index))
+    return float(np.median(slots[whole])) if len(slots) else 0.0, outside
 
 
 def found_text(found: Frequency) -> str:
