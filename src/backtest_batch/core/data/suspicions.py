@@ -419,6 +419,8 @@ def _closer(index: pd.DatetimeIndex, seconds: float) -> str:
 def _apart(seconds: float) -> str:
     if seconds < 1 or seconds != int(seconds):
         return f"{seconds:g} seconds"
+    if seconds > SECONDS_A_DAY and seconds % SECONDS_A_DAY == 0:
+        return f"{seconds / SECONDS_A_DAY:g} days"
     return seconds_text(int(seconds))
 
 

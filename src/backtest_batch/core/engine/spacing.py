@@ -171,11 +171,17 @@ def _weekly_pattern(days: IntArray) -> tuple[str, float, str] | None:
     n = int(on.sum())
     if n == 0 or (shares[~on] > 1 - _MOST).any():
         return None
-    counted = _DAYS_PER_YEAR * len(days) / int((~_in_gaps(days)).sum())
+    n_days = int((~_in_gaps(days)).sum())
+    counted = _DAYS_PER_YEAR * len(days) / _in_whole_weeks(n_days)
     per_year = _on_days_of_week(n, counted)
     if abs(counted / per_year - 1.0) > LARGEST_DISAGREEMENT and len(days) > _FEWEST_WEEKS * n:
         return None
     return f"{round(7 / n)}d", per_year, f"bars on {n} days of the week x {per_year / n:g}"
+
+
+def _in_whole_weeks(n_days: int) -> int:
+    """Return a number of days with those of the weeks that the data cut off at the ends."""
+    return 7 * -(-n_days // 7)
 
 
 def _on_days_of_week(n: int, counted: float) -> float:
@@ -218,7 +224,7 @@ def sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
     open_days = round(float(parts.sum()))
     n_days = int((~_in_gaps(days)).sum())
     found = float(fill.sum()) / n_days * _DAYS_PER_YEAR
-    usual = _on_days_of_week(open_days, found)
+    usual = _on_days_of_week(open_days, found * n_days / _in_whole_weeks(n_days))
     # The weekends around the first and the last session are not counted.
     more = found * n_days / (n_days + 7) > (1 + LARGEST_DISAGREEMENT) * usual
     if (
@@ -254,7 +260,9 @@ def weekday_parts(days: IntArray, fill: FloatArray) -> FloatArray:
 def _in_gaps(days: IntArray) -> BoolArray:
     """Return which days, from the first to the last one, lie in a long gap between two of them."""
     gaps = np.zeros(int(days[-1] - days[0]) + 1, dtype=np.bool_)
-    places = np.flatnonzero(np.diff(days) > _LONGEST_HOLIDAYS_DAYS)
+    steps = np.diff(days)
+    longest = max(_LONGEST_HOLIDAYS_DAYS, 4 * np.median(steps)) if len(steps) else 0
+    places = np.flatnonzero(steps > longest)
     if len(places) > max(_FEW_GAPS, _FEW_OF_STEPS * len(days)):
         return gaps  # what is so frequent is how far apart the bars are
     for place in places:
