@@ -246,7 +246,8 @@ def skill_or_luck(
     DataError
         When a file cannot be read, the index holds no increasing timestamps, the benchmark has
         another index or does not cover the trials, values are not returns (text, prices, percent),
-        or ``decisions`` does not fit the trials.
+        they go over from one length to another (months to days) and ``periods_per_year`` is not
+        given, or ``decisions`` does not fit the trials.
     ConfigurationError
         When ``risk_free_rate``, ``periods_per_year`` or ``n_trials`` is out of its range, or there
         is no such benchmark or metric.
