@@ -167,3 +167,38 @@ def test_what_polars_writes(tmp_path, caplog):
     assert all(panel == panels[0] for panel in panels)
     assert panels[0].index[0] == pd.Timestamp(dt.datetime(2020, 1, 2), tz="America/New_York")
     assert panels[0].close["A"].tolist() == [1.5, 1.75, 2.0]
+
+
+def test_symbols_that_are_categories_in_several_row_groups(tmp_path):
+    # Categories that stand in no row, and two that differ in a space, as only this column has them.
+    groups = [["A", "B", "A ", "B"], ["B", "A", "C", "A"]]
+    kinds = pd.CategoricalDtype(["never", "B", "A ", "A", "C"])
+    file = tmp_path / "long.parquet"
+    with parquet.ParquetWriter(
+        file,
+        pa.schema(
+            [
+                ("date", pa.timestamp("us")),
+                ("symbol", pa.dictionary(pa.int8(), pa.string())),
+                ("close", pa.float64()),
+            ]
+        ),
+    ) as writer:
+        for number, names in enumerate(groups):
+            first = pd.Timestamp("2020-01-01") + pd.Timedelta(days=4 * number)
+            table = pa.table(
+                {
+                    "date": pa.array(pd.date_range(first, periods=4), pa.timestamp("us")),
+                    "symbol": pa.array(pd.Categorical(names, dtype=kinds)),
+                    "close": np.arange(1.0, 5.0) + 4 * number,
+                },
+            )
+            writer.write_table(table.cast(writer.schema))
+    panel = load_panel(Parquet(path=str(file), missing="ffill"))
+    assert panel.symbols == ("A", "B", "C")
+    assert panel.close["A"].dropna().tolist() == [1, 1, 3, 3, 3, 6, 6, 8]
+    assert panel.close["C"].dropna().tolist() == [7]
+    names = pa.array(["A", None, "A"]).dictionary_encode()
+    gap = pa.table({"date": DAYS, "symbol": names, "close": [1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match=r"no symbol in data row 2 \(1 such rows\)"):
+        load_panel(write(gap, tmp_path / "gap.parquet"))

@@ -111,16 +111,16 @@ def test_single_letters_and_words_of_other_languages(tmp_path, one):
     named = read_csv(letters, tmp_path, close_column="c", open_column="o", volume_column="v")
     assert list(named.fields) == ["open", "close", "volume"]
     words = one[["open", "high", "low", "close"]].set_axis(
-        ["Erster", "Hoch", "Tief", "Schluss"], axis=1
+        ["Avaus", "Ylin", "Alin", "Loppu"], axis=1
     )
     for read in (lambda: read_csv(words, tmp_path), lambda: panel_from_frames(words)):
-        with pytest.raises(DataError, match="'Hoch' is the highest and 'Tief' the lowest of all"):
+        with pytest.raises(DataError, match="'Ylin' is the highest and 'Alin' the lowest of all"):
             read()
     close = one["close"]
     made_up = pd.DataFrame({"E": close, "H": close * 1.02, "T": close * 0.98, "S": close * 1.01})
     with pytest.raises(DataError, match="they look like the bars of one asset"):
         panel_from_frames(made_up)
-    assert read_csv(words, tmp_path, close_column="Schluss").symbols == ("KO",)
+    assert read_csv(words, tmp_path, close_column="Loppu").symbols == ("KO",)
     assert panel_from_frames(words, close_column=None).n_assets == 4
 
 

@@ -1,5 +1,7 @@
 """Timestamps that are no ISO 8601: told, said, or refused."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +48,10 @@ READ = {
     "fourteen digits": (["20200131160000", "20200203160000"], "%Y%m%d%H%M%S", "2020-01-31 16:00"),
     "twelve digits": (["202001311600", "202002031600"], "%Y%m%d%H%M", "2020-01-31 16:00"),
     "months": (["202001", "202002"], "%Y%m", "2020-01-01"),
+    "quarters": (["2020Q1", "2020Q2"], "the first day of the quarter", "2020-01-01"),
+    "quarters with a dash": (["2019-Q4", "2020-Q1"], "of the quarter", "2019-10-01"),
+    "quarters first": (["Q2 2020", "Q3/2020", "4Q2020"], "of the quarter", "2020-04-01"),
+    "weeks": (["2020-W01", "2020W02"], "the Monday of the week", "2019-12-30"),
     "workbook": (["43861", "43864"], "excel", "2020-01-31"),
     "parts of a day": (["43861.395833333336", "43864.5"], "excel", "2020-01-31 09:30"),
 }
@@ -67,7 +73,9 @@ def test_a_form_that_can_be_read_in_one_way_is_read_and_said(tmp_path, name, cap
     assert form in caplog.text
     assert "timestamps such as" in caplog.text
     caplog.clear()
-    if name not in ("weekdays", "Greenwich"):  # which are read without what stands around
+    if not re.search(
+        "of the|week|Greenwich", f"{form} {name}"
+    ):  # which are read without what stands around
         assert load_panel(Csv(path=path, timestamp_format=form)) == panel
         assert "timestamps such as" not in caplog.text
 
@@ -141,6 +149,31 @@ def test_days_and_times_in_two_columns(tmp_path, times):
     assert list(named.index) == list(panel.index)
     there = Csv(path=str(tmp_path / "a.csv"), freq="5min", timezone="America/New_York")
     assert str(load_panel(there).index[1]) == "2020-01-02 09:35:00-05:00"
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        ("Date,Time,Close", ["20200131,2300", "20200131,2400", "20200201,0100"]),
+        ("Date,Time,Close", ["2020-01-31,23:00", "2020-01-31,24:00", "2020-02-01,01:00"]),
+        ("Date,Close", ["2020-01-31 23:00", "2020-01-31 24:00", "2020-02-01 01:00"]),
+        ("Date,Close", ["2020-01-31T23:00Z", "2020-01-31T24:00:00Z", "2020-02-01T01:00Z"]),
+        ("Date,Close", ["31.01.2020 23:00", "31.01.2020 24:00", "01.02.2020 01:00"]),
+        ("Date,Close", ["20200131 2300", "20200131 2400", "20200201 0100"]),
+    ],
+)
+def test_24_00_is_midnight_of_the_next_day(tmp_path, names, rows, caplog):
+    lines = [names, *(f"{row},1.5" for row in rows), ""]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    index = load_panel(Csv(path=str(tmp_path / "a.csv"), freq="1h")).index.tz_localize(None)
+    assert index[1] == pd.Timestamp("2020-02-01")
+    assert "24:00 is read as 00:00 of the next day" in caplog.text
+
+
+def test_24_30_is_no_time(tmp_path):
+    (tmp_path / "a.csv").write_text("Date,Close\n2020-01-31 23:00,1.5\n2020-01-31 24:30,1.5\n")
+    with pytest.raises(DataError, match="unparseable timestamp '2020-01-31 24:30' in data row 2"):
+        load_panel(Csv(path=str(tmp_path / "a.csv"), freq="1h"))
 
 
 def test_times_of_day_beside_days_that_do_not_repeat_are_not_read(tmp_path):

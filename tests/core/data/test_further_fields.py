@@ -85,7 +85,7 @@ def test_a_field_that_cannot_be_had_is_refused(path, fields, message):
 
 def test_closes_alone_have_no_further_fields(path):
     pd.DataFrame({"A": [1.0, 2], "B": [1.0, 2]}, index=DAYS[:2]).to_csv("w.csv", index_label="date")
-    with pytest.raises(DataError, match=r"no field 'cap', as `data.fields` says: further fields"):
+    with pytest.raises(DataError, match=r"no field 'cap', as `data.fields` or the required_fields"):
         load_panel(Csv(path="w.csv", fields=["cap"]))
     with pytest.raises(DataError, match=r"no field 'cap'.*required_fields"):
         load_panel(Synthetic(n_bars=50, n_assets=2, fields=["cap"]))

@@ -206,6 +206,85 @@ FILES = {
 }
 
 
+NEW = {
+    # exports of banks and vendors in other languages
+    "ariva.csv": (
+        "Datum;Erster;Hoch;Tief;Schlusskurs;Volumen\n2020-01-31;1;3;1;2;9\n2020-02-03;1;3;1;3;9\n",
+        {},
+        ("ariva", OHLCV, "2020-01-31", [2, 3]),
+        ["timestamps are those of 'Datum'"],
+    ),
+    "de.csv": (
+        '"Datum","Zuletzt","Er\u00f6ffn.","Hoch","Tief","Vol.","+/- %"\n'
+        '"03.02.2020","1.240,25","1.234,50","1.250,00","990,00","12,5M","0,5%"\n'
+        '"31.01.2020","1.234,50","1.230,00","1.240,00","980,00","10,5M","0,3%"\n',
+        {},
+        ("de", OHLCV, "2020-01-31", [1234.5, 1240.25]),
+        ["closes are those of 'Zuletzt'"],
+    ),
+    "fr.csv": (
+        "Date;Ouverture;Plus haut;Plus bas;Cl\u00f4ture;Volume\n31/01/2020;1;3;1;2;9\n"
+        "03/02/2020;1;3;1;3;9\n",
+        {},
+        ("fr", OHLCV, "2020-01-31", [2, 3]),
+        ["`data.timestamp_format=%d/%m/%Y`"],
+    ),
+    "es.csv": (
+        "FECHA,APERTURA,MAXIMO,MINIMO,CIERRE,VOLUMEN\n2020-01-31,1,3,1,2,9\n2020-02-03,1,3,1,3,9\n",
+        {},
+        ("es", OHLCV, "2020-01-31", [2, 3]),
+        ["timestamps are those of 'FECHA'"],
+    ),
+    "wig20_d.csv": (
+        "Data,Otwarcie,Najwyzszy,Najnizszy,Zamkniecie,Wolumen\n2020-01-31,1,3,1,2,9\n"
+        "2020-02-03,1,3,1,3,9\n",
+        {},
+        ("wig20_d", OHLCV, "2020-01-31", [2, 3]),
+        ["timestamps are those of 'Data'"],
+    ),
+    "cn.csv": (
+        "\u65e5\u671f,\u5f00\u76d8,\u6700\u9ad8,\u6700\u4f4e,\u6536\u76d8,\u6210\u4ea4\u91cf\n"
+        "2020-01-31,1,3,1,2,9\n2020-02-03,1,3,1,3,9\n",
+        {},
+        ("cn", OHLCV, "2020-01-31", [2, 3]),
+        [],
+    ),
+    "bloomberg.csv": (
+        "Dates,PX_OPEN,PX_LAST\n2020-01-31,1,2\n2020-02-03,1,3\n",
+        {},
+        ("bloomberg", ["open", "close"], "2020-01-31", [2, 3]),
+        ["timestamps are those of 'Dates'", "closes are those of 'PX_LAST'"],
+    ),
+    # R's write.table, with rows that are named or numbered
+    "xts.txt": (
+        '"Open" "Close"\n"2020-01-31" 1 2\n"2020-02-03" 1 3\n',
+        {},
+        ("xts", ["open", "close"], "2020-01-31", [2, 3]),
+        ["the separator is a space (`data.separator=space` says so)"],
+    ),
+    "numbered.txt": (
+        '"date" "A"\n"1" "2020-01-31" 2\n"2" "2020-02-03" 3\n',
+        {},
+        ("A", ["close"], "2020-01-31", [2, 3]),
+        ["the separator is a space"],
+    ),
+    "named.csv": (
+        "A,B\n2020-01-31,2,5\n2020-02-03,3,6\n",
+        {"symbols": ["A"]},
+        ("A", ["close"], "2020-01-31", [2, 3]),
+        [],
+    ),
+    # CRSP marks prices of days without a trade by a minus sign
+    "crsp.csv": (
+        "date,PRC,RET,SHROUT\n20200131,2,0.1,9\n20200203,-3,0.1,9\n20200204,4,C,9\n",
+        {"close_column": "PRC"},
+        ("crsp", ["close"], "2020-01-31", [2, 3, 4]),
+        ["negative values of 'PRC' (1) are averages of bid and ask, as CRSP marks them"],
+    ),
+}
+FILES |= NEW
+
+
 def written(tmp_path, name, content):
     file = tmp_path / name
     if isinstance(content, str):
@@ -282,6 +361,20 @@ def test_a_guess_that_is_said_in_the_configuration_is_no_guess_any_more(tmp_path
         ("Date,A\n2020-01-02,1\n2020-01-03,2\n2020-01", "Expected 2 columns, got 1"),
         ("Date  Close\n2020-01-02  1\n", "columns that are filled up with spaces are not read"),
         ("Date Close\n2020-01-02 1\n", "`data.separator=space` takes it apart"),
+        (
+            "Date,PRC,Other\n2020-01-02,1.5,2\n2020-01-03,-1.5,2\n",
+            "PRC has a close of -1.5 at 2020-01-03",
+        ),
+        (
+            "Date,Volumen,Stand\n2020-01-02,1.5,2\n2020-01-03,1.5,2\n",
+            "the column 'Volumen' is no price by its name, but stands among closes: "
+            "`'data.exclude=[Volumen]'` leaves it out, `data.close_column=null` takes each column "
+            "as an asset's closes, `data.close_column` names the closes of one asset",
+        ),
+        (
+            "Datum;Stuecke;Volumen;Schlusskurs\n2020-01-02;1;2;3\n2020-01-03;1;2;3\n",
+            "`data.volume_column=Stuecke` or `data.volume_column=Volumen` chooses one",
+        ),
         (b"\x80\x04\x95" + bytes(50), "is a Python pickle; write the table as Parquet"),
         ("v,vw,o,c,h,l,t,n\n1,1,1,1,1,1,1577836800000,1\n", "`data.close_column=c` reads the"),
     ],
@@ -385,6 +478,51 @@ def test_encodings(tmp_path, encoding, caplog):
     caplog.clear()
     assert load_panel(Csv(path=path, encoding=encoding)).symbols == ("M\u00fcnch",)
     assert "the text is read as" not in caplog.text
+
+
+JAPANESE = "\u65e5\u4ed8,\u59cb\u5024,\u7d42\u5024"
+CHINESE = "\u65e5\u671f,\u5f00\u76d8,\u6536\u76d8"
+
+
+@pytest.mark.parametrize(
+    ("names", "encoding", "said"),
+    [
+        (JAPANESE, "shift_jis", "the text is neither UTF-8 nor Windows-1252 (byte 0x"),
+        (CHINESE, "gb18030", "the text is not UTF-8, and its first names are"),
+    ],
+)
+def test_an_encoding_that_is_not_told_is_named_with_what_others_read(
+    tmp_path, names, encoding, said
+):
+    content = f"{names}\n2020-01-02,1,1.5\n2020-01-03,1,2.5\n".encode(encoding)
+    path = written(tmp_path, "a.csv", content)
+    with pytest.raises(DataError) as caught:
+        load_panel(Csv(path=path))
+    assert said in str(caught.value)
+    assert f"`data.encoding` names its encoding; {encoding} reads '{names}'" in str(caught.value)
+    assert load_panel(Csv(path=path, encoding=encoding)).close["a"].tolist() == [1.5, 2.5]
+    with pytest.raises(DataError, match=r"it is not utf-8 \(byte .*`data\.encoding` names another"):
+        load_panel(Csv(path=path, encoding="utf-8"))
+
+
+def test_an_encoding_that_is_not_told_and_shows_in_the_last_row(tmp_path):
+    days = pd.bdate_range("1980-01-01", periods=5_000)
+    rows = [f"{day.date()},A,1.5" for day in days] + [f"{day.date()},\u65e5,1.5" for day in days]
+    content = (
+        "\n".join(["date,symbol,close", *rows, ""])
+        .encode("shift_jis")
+        .replace("\u65e5".encode("shift_jis"), b"\x8d\x9d")
+    )
+    with pytest.raises(DataError, match="neither UTF-8 nor Windows-1252"):
+        load_panel(Csv(path=written(tmp_path, "a.csv", content)))
+
+
+def test_a_price_of_0_is_none_in_crsp(tmp_path, caplog):
+    rows = ["10107,20200131,0,0.1", "10107,20200203,-3,0.1", "10107,20200204,4,0.1"]
+    path = written(tmp_path, "a.csv", "\n".join(["PERMNO,date,PRC,RET", *rows, ""]))
+    panel = load_panel(Csv(path=path, symbol_column="PERMNO", close_column="PRC"))
+    assert panel.close["10107"].tolist() == [3, 4]
+    assert "values of 'PRC' that are 0 (1) are missing, as CRSP writes them" in caplog.text
 
 
 def test_an_encoding_that_shows_in_the_last_row(tmp_path):

@@ -26,7 +26,8 @@ from backtest_batch.core.data.layout import (
 from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
 from backtest_batch.core.data.parquet_file import ParquetFile
 from backtest_batch.core.data.paths import find_files
-from backtest_batch.core.data.tables import TableFile, coded_symbols
+from backtest_batch.core.data.symbol_rows import coded_symbols
+from backtest_batch.core.data.tables import TableFile
 from backtest_batch.core.data.timestamps import (
     TimestampRules,
     index_of,

@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 CLOSE_LIKE = frozenset({"close", "adj_close", "last", "price"})
@@ -33,21 +34,78 @@ _NO_PRICES = (
     "repaired?|split|splits|stock splits|split factor|split ratio|split coefficient|"
     "capital gains|trades|trade count|"
     "number of trades|no of trades|count|change|change %|% change|chg|spread|shares outstanding|"
-    "market cap|marketcap|total assets|net assets|ignore|time|open time|close time|per|period|unix"
+    "market cap|marketcap|total assets|net assets|ignore|time|open time|close time|per|period|"
+    "unix|shrout|permno|permco|cfacpr|cfacshr"
 )
+# Names that exports in German, French, Spanish, Italian, Portuguese, Dutch, Polish, Russian,
+# Turkish, Japanese, Chinese and Korean have, of banks, Yahoo, investing.com and stooq.pl among
+# others. Words that are tickers (MAX, MIN, ALTO) are not among them.
+_FOREIGN_FIELD_WORDS = {
+    "open": "eröffnung|eroeffnung|eröffn|eröffnungskurs|eroeffnungskurs|"
+    "eröffnungspreis|erster|erster kurs|offen|ouverture|ouv|cours d'ouverture|apertura|"
+    "precio de apertura|prezzo di apertura|abertura|otwarcie|откр|"
+    "открытие|açılış|始値|"
+    "开盘|开盘价|開盤|開盤價|시가",
+    "high": "hoch|höchst|hoechst|höchstkurs|hoechstkurs|tageshoch|plus haut|"
+    "cours le plus haut|élevé|máximo|máxima|precio máximo|massimo|"
+    "prezzo massimo|hoog|hoogste|najwyższy|макс|"
+    "максимум|yüksek|高値|最高|"
+    "最高价|最高價|高|고가",
+    "low": "tief|tiefst|tiefstkurs|tagestief|niedrig|plus bas|cours le plus bas|faible|"
+    "mínimo|mínima|precio mínimo|minimo|prezzo minimo|laag|laagste|najniższy|"
+    "мин|минимум|düşük|安値|"
+    "最低|最低价|最低價|低|저가",
+    "close": "schluss|schlusskurs|schlusspreis|clôture|cours de clôture|cierre|"
+    "precio de cierre|chiusura|prezzo di chiusura|fechamento|slotkoers|zamknięcie|"
+    "закр|закрытие|kapanış|"
+    "終値|收盘|收盘价|收盤|收盤價|종가",
+    "volume": "volumen|umsatz|stücke|stuecke|stück|handelsvolumen|volumi|wolumen|"
+    "объем|объём|hacim|hac|出来高|"
+    "成交量|交易量|거래량",
+}
+_FOREIGN_ADJUSTED = (
+    "clôture ajustée|cierre ajustado|chiusura aggiustata|fechamento ajustado|"
+    "bereinigter schlusskurs|調整後終値"
+)
+_FOREIGN_LAST = (
+    "zuletzt|letzter|letzter kurs|kurs|dernier|dernier cours|último|último precio|"
+    "precio|ultimo prezzo|prezzo|laatste|şimdi|цена"
+)
+_FOREIGN_NO_PRICES = (
+    "+ %|variation|variation %|% var|var %|var%|veränderung|differenz|verschil %|zmiana|"
+    "изм %|fark %|変化率 %|変化率|涨跌幅|"
+    "成交额|成交額|변동 %"
+)
+
+
+def unaccented(text: str) -> str:
+    """Return a text without accents: ``cloture`` for ``clôture``."""
+    if text.isascii():
+        return text
+    parts = unicodedata.normalize("NFKD", text)
+    return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+_WORDS = {
+    word: field
+    for table in (_FIELD_WORDS, _FOREIGN_FIELD_WORDS)
+    for field, words in table.items()
+    for word in words.split("|")
+}
 _MEANINGS = (
-    {word: field for field, words in _FIELD_WORDS.items() for word in words.split("|")}
+    _WORDS
     | {
         f"{adjusted} {word}": f"adj_{field}"
-        for field, words in _FIELD_WORDS.items()
-        for word in words.split("|")
+        for word, field in _WORDS.items()
         for adjusted in ("adj", "adjusted")
     }
     | dict.fromkeys(("adjclose", "adjusted", "close adj", "close adjusted"), "adj_close")
-    | dict.fromkeys(_LAST.split("|"), "last")
+    | dict.fromkeys(_FOREIGN_ADJUSTED.split("|"), "adj_close")
+    | dict.fromkeys(f"{_LAST}|{_FOREIGN_LAST}".split("|"), "last")
     | dict.fromkeys(_OTHER_PRICES.split("|"), "price")
-    | dict.fromkeys(_NO_PRICES.split("|"), "no price")
+    | dict.fromkeys(f"{_NO_PRICES}|{_FOREIGN_NO_PRICES}".split("|"), "no price")
 )
+_MEANINGS |= {unaccented(word): meaning for word, meaning in _MEANINGS.items()}
 # 4. close (Alpha Vantage), <CLOSE> (Stooq, MetaTrader), Adj Close** (Yahoo's pages).
 _ORNAMENT = re.compile(
     r"^#\s*|^\d+[.:]\s*|[<>*\ufeff]|\s*[(\[](?:usd|eur|gbp|chf|jpy|[$\u20ac\u00a3\u00a5])[)\]]$",
@@ -71,7 +129,7 @@ def column_meaning(name: str) -> str | None:
     ``no price`` for counts, dividends and the like.
     """
     short = plain(name)
-    found = _MEANINGS.get(short)
+    found = _MEANINGS.get(unaccented(short))
     if found is None and short.startswith("volume "):  # Volume USDT
         return "no price"
     return found

@@ -23,6 +23,9 @@ _SAMPLE_LINES = 60
 _SAMPLE_CHARACTERS = 1 << 20
 _LEVELS = ("", "ticker", "tickers", "symbol", "symbols", "price", "field", "attributes")
 _COMMENTS = ("#", "%", "//")
+_DAY = re.compile(r"\d{4}[-/]\d{2}[-/]\d{2}")
+# R's write.table puts spaces between fields, and quotes around names.
+_R_NAMES = re.compile(r'"[^"]*"(?: "[^"]*")+')
 
 # https://github.com/binance/binance-public-data: spot and futures, milliseconds, since 2025 also
 # microseconds.
@@ -124,13 +127,15 @@ def find_dialect(
     tried = [separator]
     if separator == ",":
         tried += [each for each in SEPARATORS.values() if each != ","]
+        tried += [" "] if lines and _R_NAMES.fullmatch(lines[0].strip()) else []
     tables = [_Table(lines, each, before=0) for each in tried]
     best = max(tables, key=lambda each: each.fit())
     if names is None and not any(best.fit()):
         return _dialect(table, 0, encoding, ())
     notes: list[str] = []
     if best.separator != separator:
-        name = next(name for name, each in SEPARATORS.items() if each == best.separator)
+        names_of = {each: name for name, each in SEPARATORS.items()} | {" ": "space"}
+        name = names_of[best.separator]
         notes.append(f"the separator is a {name} (`data.separator={name}` says so)")
     if names is not None:
         return _named(best, names, encoding, notes)
@@ -309,9 +314,11 @@ def _completed(columns: list[str], body: Sequence[Sequence[str]]) -> list[str]:
     if body and len(wide) == len(body):
         if all(not row[-1].strip() for row in wide):
             return [*columns, f"Unnamed: {len(columns)}"]
-        named = {column_meaning(column) for column in columns}
-        if all(is_value(row[0]) for row in wide) and named & CLOSE_LIKE:
-            return ["", *columns]  # as R writes tables
+        named = {column_meaning(column) for column in columns} & CLOSE_LIKE
+        days = all(_DAY.match(row[0].strip()) for row in wide)
+        numbered = [row[0].strip() for row in wide] == [str(n + 1) for n in range(len(wide))]
+        if days or numbered or (named and all(is_value(row[0]) for row in wide)):
+            return ["", *columns]  # as R writes tables, whose rows have names
     last = len(columns) - 1
     if last > 0 and not columns[last].strip() and not any(row[last:] != [""] for row in body):
         return [*columns[:-1], f"Unnamed: {last}"]

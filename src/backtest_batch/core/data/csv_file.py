@@ -47,6 +47,9 @@ OTHER_SUFFIXES = (
 
 _FOREIGN = "windows-1252"
 _DAMAGE: tuple[type[Exception], ...] = (*packed.ERRORS, zlib.error, csv.Error, ValueError)
+_OTHER_ENCODINGS = ("shift_jis", "gb18030", "big5", "euc_kr", "euc_jp", "windows-1251")
+_SAMPLE_BYTES = 1 << 16
+_MOST_WAYS = 4
 
 
 class CsvFile:
@@ -142,13 +145,9 @@ class CsvFile:
                 if self._encoding is not None:
                     raise
                 found = self._find(_FOREIGN)
+                self._refuse_garbled(found)
         except DataError:
             raise
-        except UnicodeDecodeError as error:
-            raise self._unreadable(
-                f"it is not {self._encoding} (byte 0x{error.object[error.start]:02x} at position "
-                f"{error.start:,}); `data.encoding` names another"
-            ) from error
         except packed.ERRORS as error:
             raise self._unreadable(error) from error
         except (zlib.error, csv.Error, ValueError, LookupError) as error:
@@ -175,6 +174,37 @@ class CsvFile:
                 raise DataError(f"{printable_name(self.path)} is {what}")
         with packed.opened(self.path) as stream:
             return encoding_of(stream.read(256))
+
+    def _refuse_garbled(self, found: Dialect) -> None:
+        """Refuse names of columns that are mostly accents: those of another script."""
+        names = ", ".join(found.columns or found.values or ())
+        others = sum(character > "\x7f" for character in names)
+        if others > sum(character.isascii() and character.isalpha() for character in names):
+            raise DataError(
+                f"{printable_name(self.path)}: the text is not UTF-8, and its first names are "
+                f"{names[:20]!r} as {_FOREIGN.title()}: `data.encoding` names its encoding"
+                f"{self._ways()}"
+            )
+
+    def _ways(self) -> str:
+        """Return how other encodings would read the first line that is not plain ASCII."""
+        with packed.opened(self.path) as stream:
+            start = stream.read(_SAMPLE_BYTES)
+        start = start[: start.rfind(b"\n") + 1] or start
+        found: dict[str, str] = {}
+        for name in _OTHER_ENCODINGS:
+            try:
+                found[name] = start.decode(name)
+            except UnicodeDecodeError:
+                continue
+        # The right one, of two bytes a character, gives the fewest characters.
+        names = sorted(found, key=lambda name: len(found[name]))[:_MOST_WAYS]
+        lines = {
+            name: next((line for line in found[name].splitlines() if not line.isascii()), "")
+            for name in names
+        }
+        ways = [f"{name} reads {line[:20]!r}" for name, line in lines.items() if line]
+        return f"; {', '.join(ways)}" if ways else ""
 
     def _no_names(self, found: Dialect) -> DataError:
         cells = found.values or []
@@ -325,6 +355,15 @@ class CsvFile:
         if isinstance(error, DataError):
             return error
         reason = str(error).strip() or type(error).__name__
+        if isinstance(error, UnicodeDecodeError):
+            byte = f"byte 0x{error.object[error.start]:02x} at position {error.start:,}"
+            if self._encoding is not None:
+                reason = f"it is not {self._encoding} ({byte}); `data.encoding` names another"
+            else:
+                reason = (
+                    f"the text is neither UTF-8 nor {_FOREIGN.title()} ({byte}): "
+                    f"`data.encoding` names its encoding{self._ways()}"
+                )
         return DataError(f"{printable_name(self.path)} cannot be read as CSV: {reason}")
 
 

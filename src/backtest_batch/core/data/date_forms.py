@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import FloatArray
+from backtest_batch.arrays import BoolArray, FloatArray
 from backtest_batch.core.data.wording import Wording
 from backtest_batch.errors import DataError
 
@@ -79,6 +79,7 @@ _TIMES: tuple[tuple[str, str], ...] = (
 )
 _ZONE = r"Z|[+-]\d{2}(?::?\d{2})?"
 _SAMPLE = 512
+DAY_NS = 86_400 * 10**9
 _LAST_YEAR = 2050
 
 _WEEKDAY = re.compile(r"^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+", re.IGNORECASE)
@@ -147,6 +148,9 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
         When two forms fit, as for 01/02/2020, or two-digit years lie in the future.
     """
     first = str(texts.iloc[0])
+    periods = _quarters(texts) or _weeks(texts)
+    if periods is not None:
+        return periods
     numbers = _numbers(texts)
     candidates = list(_candidates(first))
     few = _sample(texts)
@@ -192,6 +196,38 @@ def find_form(texts: pd.Series, file: str) -> Form | None:
         )
     note = f"timestamps such as {first!r} are read by {said}"
     return Form(format=form, note=note, parsed=parsed)
+
+
+_QUARTER = re.compile(
+    r"(?P<year>\d{4})[ /-]?Q(?P<quarter>[1-4])|(?:Q(?P<before>[1-4])|(?P<short>[1-4])Q)[ /-]?"
+    r"(?P<after>\d{4})",
+    re.IGNORECASE,
+)
+_WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
+
+
+def _quarters(texts: pd.Series) -> Form | None:
+    """Return the form of quarters, such as 2020Q1 and Q1/2020; None if not all of them are."""
+    if not _QUARTER.fullmatch(str(texts.iloc[0])) or not texts.str.fullmatch(_QUARTER).all():
+        return None
+    found = texts.str.extract(_QUARTER)
+    years = found["year"].fillna(found["after"])
+    quarters = found["quarter"].fillna(found["before"]).fillna(found["short"]).astype(int)
+    days = years + "-" + (3 * quarters - 2).astype(str) + "-01"
+    note = f"timestamps such as {texts.iloc[0]!r} are read as the first day of the quarter"
+    return Form(format="quarters", note=note, parsed=_read(days, "%Y-%m-%d"))
+
+
+def _weeks(texts: pd.Series) -> Form | None:
+    """Return the form of ISO weeks, such as 2020-W01; None if not all of them are."""
+    if not _WEEK.fullmatch(str(texts.iloc[0])) or not texts.str.fullmatch(_WEEK).all():
+        return None
+    days = texts.str.upper().str.replace(_WEEK, r"\1-W\2-1", regex=True)
+    parsed = _read(days, "%G-W%V-%u")
+    if parsed.isna().any():
+        return None
+    note = f"timestamps such as {texts.iloc[0]!r} are read as the Monday of the week"
+    return Form(format="weeks", note=note, parsed=parsed)
 
 
 def _closest(texts: pd.Series, candidates: Sequence[str]) -> Form | None:
@@ -288,8 +324,22 @@ def count_form(numbers: FloatArray, shown: str, file: str) -> Form | None:
     return Form(format="excel", note=f"{note} (`data.timestamp_format=excel` says so)")
 
 
+END_OF_DAY = re.compile(r"(?:^|(?<=[T ]))24(?=:?00(?::?00(?:\.0+)?)?(?:$|Z|[ +-]))")
+"""The hour of 24:00 or 2400, as a time of its own or after a date."""
+
+END_OF_DAY_NOTE = "24:00 is read as 00:00 of the next day"
+
+
+def begun_days(texts: pd.Series) -> tuple[pd.Series, BoolArray]:
+    """Return timestamps with 24:00 written as 00:00, and which ones are a day later than that."""
+    late = texts.str.contains(END_OF_DAY).astype(bool)
+    if late.any():
+        texts = texts.where(~late, texts.str.replace(END_OF_DAY, "00", regex=True))
+    return texts, late.to_numpy(dtype=np.bool_)
+
+
 def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return nanoseconds since midnight of times such as 09:30, 9:30 AM, 093000 and 930.
+    """Return nanoseconds since midnight of times such as 09:30, 9:30 AM, 093000, 930 and 24:00.
 
     Raises
     ------
@@ -297,6 +347,7 @@ def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np
         When a text is not a time.
     """
     text = pd.Series([str(each).strip().removesuffix(".0") for each in texts], dtype=object)
+    text, late = begun_days(text)
     digits = text.str.fullmatch(r"\d+").astype(bool)
     if digits.all():
         width = 4 if text.str.len().max() <= 4 else 6
@@ -317,4 +368,4 @@ def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np
             "`data.timestamp_column` and `data.time_column` name the columns of the timestamps"
         )
     stamps = pd.DatetimeIndex(parsed).as_unit("ns")
-    return np.asarray((stamps - stamps.normalize()).asi8, dtype=np.int64)
+    return np.asarray((stamps - stamps.normalize()).asi8, dtype=np.int64) + late * DAY_NS

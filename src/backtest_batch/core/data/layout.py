@@ -26,10 +26,15 @@ from backtest_batch.errors import DataError
 _TIMESTAMP_NAMES = ("timestamp", "date", "datetime", "time")
 _OTHER_TIMES = (
     *("unix", "epoch", "ts", "dt", "caldt", "datadate", "tradedate", "window start"),
-    *("datum", "fecha"),
+    # Bloomberg's sheets; German, Spanish, Italian, Turkish, Russian, Chinese, Japanese, Korean.
+    *("dates", "datum", "fecha", "data", "tarih", "дата", "日期"),
+    *("日付", "日付け", "日時", "날짜"),
 )
-_TIMES_OF_DAY = ("time", "time of day", "hour", "bar time")
-SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name"})
+_TIMES_OF_DAY = (
+    *("time", "time of day", "hour", "bar time", "uhrzeit", "zeit", "heure", "hora", "czas"),
+    *("время", "时间", "時刻"),
+)
+SYMBOL_LIKE = frozenset({"ticker", "asset", "instrument", "code", "name", "permno", "permco"})
 """Names, as :func:`.plain` writes them, of columns that may hold symbols."""
 
 _UNNAMED_INDEX = ("", "Unnamed: 0", "__index_level_0__")
@@ -189,7 +194,7 @@ def _layout_of(
         if found_symbol is not None:
             note = (
                 f"symbols are those of '{found_symbol}' ({wording.key('symbol_column')} names "
-                "another column, null takes the file's name)"
+                "another column, null says that none does)"
             )
     if found_symbol is None and names.symbol not in (None, ColumnNames().symbol):
         raise _no_column(names.symbol, "symbol_column", rest, wording)
@@ -257,8 +262,8 @@ def _without_symbols(
     if set(names.fields) - {ALL_FIELDS}:
         raise DataError(
             f"{wording.table} holds closes, one column a symbol, and no field "
-            f"'{names.fields[0]}', as {wording.key('fields')} says: further fields stand in tables "
-            "with one row a symbol and bar"
+            f"'{names.fields[0]}', as {wording.key('fields')}{_NEEDED} say: further fields stand "
+            "in tables with one row a symbol and bar"
         )
     return Layout(
         kind="wide",
@@ -320,7 +325,7 @@ def further_fields(
             further[name] = column
             used.add(column)
         elif column is None and name not in (ALL_FIELDS, *FIELDS):
-            raise _no_column(name, "fields", columns, wording)
+            raise _no_column(name, "fields", columns, wording, other=_NEEDED)
     if ALL_FIELDS in names.fields:
         prices = {*FIELDS, *(f"adj_{name}" for name in FIELDS)}
         further |= {
@@ -444,7 +449,8 @@ def check_assets(columns: Sequence[str], wording: Wording) -> None:
             raise DataError(
                 f"{wording.table}: the column '{column.strip()}' is no price by its name{among}: "
                 f"{wording.leave_out([column.strip()])} leaves it out, "
-                f"{wording.setting('close_column', None)} takes each column as an asset's closes"
+                f"{wording.setting('close_column', None)} takes each column as an asset's closes, "
+                f"{wording.key('close_column')} names the closes of one asset"
             )
 
 
@@ -572,9 +578,7 @@ def _refuse_hidden_symbols(
         key = f"data.symbol_column={short}"
         if and_close:
             key += f"` with `data.close_column={and_close[0]}"
-        other = (
-            "" if and_close else (", `data.symbol_column=null` takes the file's name as the symbol")
-        )
+        other = "" if and_close else ", `data.symbol_column=null` says that no column holds symbols"
         raise DataError(
             f"{file} has no column 'symbol', but one named '{column}': "
             f"`{key}` reads the symbols from it{other}"
@@ -614,11 +618,17 @@ def _no_close(columns: Sequence[str], names: ColumnNames, wording: Wording) -> D
     return DataError(f"{fault}{_advice(columns, wording) if _candidates(columns) else ''}")
 
 
-def _no_column(name: str | None, key: str, columns: Sequence[str], wording: Wording) -> DataError:
+_NEEDED = " or the required_fields of the strategy"
+
+
+def _no_column(
+    name: str | None, key: str, columns: Sequence[str], wording: Wording, *, other: str = ""
+) -> DataError:
     close = difflib.get_close_matches(str(name), columns, n=3)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+    verb = "say" if other else "says"
     return DataError(
-        f"{wording.table} has no column '{name}'{hint}, as {wording.key(key)} says; "
+        f"{wording.table} has no column '{name}'{hint}, as {wording.key(key)}{other} {verb}; "
         f"it has {some(columns)}"
     )
 

@@ -53,7 +53,7 @@ class ParquetFile:
                     yield _Feather(pa.ipc.open_file(stream))
                     return
                 # Not read_table: it would look for partitions in the names of the folders above.
-                with parquet.ParquetFile(self.path if plain else stream) as file:
+                with parquet.ParquetFile(self.path if plain else stream, pre_buffer=False) as file:
                     yield file
         except DataError:
             raise

@@ -13,6 +13,7 @@ import pandas as pd
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.bars import SymbolBars, without
 from backtest_batch.core.data.column_names import fields_by_symbol, pair_of, plain, split_names
+from backtest_batch.core.data.crsp import is_crsp_price, without_marks
 from backtest_batch.core.data.layout import (
     ColumnNames,
     Layout,
@@ -38,6 +39,7 @@ from backtest_batch.core.data.suspicions import (
     check_are_prices,
     none_adjusted,
 )
+from backtest_batch.core.data.symbol_rows import give_back, rows_by_symbol
 from backtest_batch.core.data.timestamps import TimestampRules, read_timestamps, stamps_of
 from backtest_batch.core.data.wording import Wording, printable_name
 from backtest_batch.errors import DataError
@@ -182,21 +184,26 @@ class _Selection:
 class _Rows:
     """The columns of a table that were read.
 
-    ``cells`` has the rows in the order of the file; ``order`` reverses them if the file begins with
-    the last bar.
+    ``columns`` and ``cells`` have the rows in the order of the file; ``order`` reverses them if the
+    file begins with the last bar. A column that has become numbers is dropped, so that a large
+    table is in memory once, not twice.
     """
 
-    table: Any
+    columns: dict[str, Any]
     cells: Cells
     order: slice
     notes: tuple[str, ...]
+    with_percent_signs: set[str]
 
     @cached_property
     def stamps(self) -> IntArray:
         return self.cells.stamps[self.order]
 
     def floats(self, column: str) -> FloatArray:
-        return floats(self.table[column], column, self.cells)[self.order]
+        values = floats(self.columns[column], column, self.cells)[self.order]
+        if has_percent_signs(self.columns.pop(column)):
+            self.with_percent_signs.add(column)
+        return values
 
     def bars(self, symbol: str, fields: dict[str, FloatArray], closes: str) -> SymbolBars:
         return SymbolBars(
@@ -205,16 +212,22 @@ class _Rows:
             tz=self.cells.tz,
             fields=fields,
             file=self.cells.file,
-            had_percent_signs=has_percent_signs(self.table[closes]),
+            had_percent_signs=closes in self.with_percent_signs,
         )
 
     def fields_of(
         self, choice: Choice, names: ColumnNames, places: dict[str, str] | None = None
     ) -> tuple[dict[str, FloatArray], str | None]:
-        values = {}
+        values: dict[str, FloatArray] = {}
+        read: dict[str, FloatArray] = {}
         for field, column in choice.columns.items():
+            place = (places or {}).get(column, column)
             try:
-                values[field] = self.floats((places or {}).get(column, column))
+                if place not in read:
+                    read[place] = self.floats(place)
+                    values[field] = read[place]
+                else:  # two fields of one column: each may be scaled on its own
+                    values[field] = read[place].copy()
             except DataError as error:
                 if field in ("close", QUOTED):
                     raise
@@ -250,7 +263,7 @@ def _read(file: TableFile, layout: Layout, numbers: Iterable[str], rules: Timest
     symbols = table[layout.symbol] if layout.symbol else None
     if layout.time is not None and _repeats(stamps, symbols):
         clock = table[layout.time]
-        stamps, tz = read_timestamps(table[layout.timestamp], rules, label, clock=clock)
+        stamps, tz = read_timestamps(table[layout.timestamp], rules, label, clock=clock, said=notes)
         notes.append(f"times of day are those of '{layout.time}'")
     columns = {name: table[name] for name in numbers}
     style = find_style(
@@ -267,7 +280,14 @@ def _read(file: TableFile, layout: Layout, numbers: Iterable[str], rules: Timest
         notes.append(NEWEST_FIRST)
     cells = Cells(stamps=stamps, tz=tz, file=label, style=style)
     notes += style.notes
-    return _Rows(table=table, cells=cells, order=order, notes=tuple(dict.fromkeys(notes)))
+    held = columns if symbols is None else columns | {str(layout.symbol): symbols}
+    return _Rows(
+        columns=held,
+        cells=cells,
+        order=order,
+        notes=tuple(dict.fromkeys(notes)),
+        with_percent_signs=set(),
+    )
 
 
 def _falls(stamps: IntArray) -> bool:
@@ -331,13 +351,23 @@ def _single(
     choice, further = layout.choices[""], layout.further[""]
     rows = _read(file, layout, [*choice.columns.values(), *further.values()], rules)
     fields, note = rows.fields_of(choice, names)
+    said = _without_marks(fields, choice, file)
     fields |= rows.further(further)
     return Reading(
         available=(symbol,),
         bars=[rows.bars(symbol, fields, choice.columns["close"])],
         in_order=False,
-        notes=(*rows.notes, *([note] if note else [])),
+        notes=(*rows.notes, *([note] if note else []), *said),
     )
+
+
+def _without_marks(values: dict[str, FloatArray], choice: Choice, file: TableFile) -> list[str]:
+    """Make CRSP's prices plain, in place, and return notes."""
+    column = choice.columns["close"]
+    if not is_crsp_price(column, file.columns):
+        return []
+    values["close"], notes = without_marks(values["close"], column)
+    return notes
 
 
 def _fields(
@@ -418,59 +448,39 @@ def _long(
 ) -> Reading:
     choice, further = layout.choices[""], layout.further[""]
     rows = _read(file, layout, [*choice.columns.values(), *further.values()], rules)
-    codes, known = coded_symbols(rows.table[layout.symbol], rows.cells.file)
-    by_symbol = np.argsort(codes, kind="stable")
-    edges = np.searchsorted(codes[by_symbol], np.arange(len(known) + 1))
+    by_symbol = rows_by_symbol(rows.columns.pop(str(layout.symbol)), rows.cells.file)
     values, note = rows.fields_of(choice, names)
+    said = _without_marks(values, choice, file)
     values |= rows.further(further)
-    signs = has_percent_signs(rows.table[choice.columns["close"]])
-    bars, turned = [], False
-    for code, symbol in sorted(enumerate(known), key=lambda pair: pair[1]):
-        if symbol in selection:
-            own = by_symbol[edges[code] : edges[code + 1]]
-            if _falls(rows.stamps[own]):
-                own, turned = own[::-1], True
-            bars.append(
-                SymbolBars(
-                    symbol=symbol,
-                    stamps=rows.stamps[own],
-                    tz=rows.cells.tz,
-                    fields={field: column[own] for field, column in values.items()},
-                    file=rows.cells.file,
-                    had_percent_signs=signs,
-                )
-            )
+    give_back(len(rows.stamps))
+    chosen = [symbol for symbol in sorted(by_symbol) if symbol in selection]
+    pieces = [by_symbol[symbol] for symbol in chosen]
+    available = tuple(sorted(by_symbol))
+    del by_symbol
+    order = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64).tolist()
+    spans = [slice(*span) for span in zip([0, *ends][:-1], ends, strict=True)]
+    del pieces
+    stamps, turned = rows.stamps[order], False
+    for span in spans:
+        if _falls(stamps[span]):
+            order[span], stamps[span], turned = order[span][::-1], stamps[span][::-1], True
+    bars = [
+        replace(rows.bars(symbol, {}, choice.columns["close"]), stamps=stamps[span])
+        for symbol, span in zip(chosen, spans, strict=True)
+    ]
+    # Field by field, and all symbols in one array, so that only one field is held twice.
+    for field in list(values):
+        ordered = values.pop(field)[order]
+        give_back(len(order))
+        for item, span in zip(bars, spans, strict=True):
+            item.fields[field] = ordered[span]
     return Reading(
-        available=tuple(sorted(known)),
+        available=available,
         bars=bars,
         in_order=False,
-        notes=(*rows.notes, *([note] if note else []), *([NEWEST_FIRST] if turned else [])),
+        notes=(*rows.notes, *([note] if note else []), *said, *([NEWEST_FIRST] * turned)),
     )
-
-
-def coded_symbols(column: Any, label: str) -> tuple[IntArray, list[str]]:
-    """Return the position of each row's symbol in the list of symbols, and that list.
-
-    Raises
-    ------
-    DataError
-        When a row has no symbol.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = column.cast(pa.string())
-    text = pc.utf8_trim_whitespace(pc.fill_null(text, ""))
-    coded = text.combine_chunks().dictionary_encode()
-    known = coded.dictionary.to_pylist()
-    codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    if "" in known:
-        empty = codes == known.index("")
-        raise DataError(
-            f"{label}: no symbol in data row {int(empty.argmax()) + 1} "
-            f"({int(empty.sum()):,} such rows)"
-        )
-    return codes, known
 
 
 _WORDING = Wording(table="the DataFrame", in_memory=True)

@@ -12,7 +12,10 @@ import pandas as pd
 from backtest_batch.arrays import IntArray
 from backtest_batch.core.data.date_forms import (
     COUNTS,
+    DAY_NS,
+    END_OF_DAY_NOTE,
     Form,
+    begun_days,
     count_form,
     find_form,
     tidied,
@@ -104,7 +107,6 @@ _ZONE_NAME = re.compile(r"\d\s*(?!AM|PM)[A-Z]{2,4}$")
 _MOSTLY = 0.5  # if a larger share of timestamps is not ISO 8601, they have another form
 _WORKBOOK_EPOCH = 25_569  # 1970-01-01 in days of a workbook
 _DAY_MS = 86_400_000.0
-_DAY_NS = 86_400 * 10**9
 _OUT_OF_BOUNDS = "timestamps must lie between 1677 and 2262"
 
 
@@ -164,6 +166,8 @@ def read_timestamps(
         if texts.null_count:
             row = int(np.argmax(texts.is_null().to_numpy(zero_copy_only=False)))
             raise DataError(_no_timestamp(file, row, "without a time of day", texts.null_count))
+        if (times >= DAY_NS).any():
+            said.append(END_OF_DAY_NOTE)
         codes = texts.indices.to_numpy(zero_copy_only=False)
         return _in_zone(days + times[codes], tz, rules, file)
     return _read(column, rules, file, said)
@@ -273,8 +277,14 @@ def _parsed(
 ) -> tuple[IntArray, str | None]:
     texts = texts.str.strip()
     form = rules.format
+    late = np.zeros(len(texts), dtype=np.bool_)
     try:
         parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
+        if parsed.isna().any():
+            texts, late = begun_days(texts)
+        if late.any():
+            parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
+            said.append(END_OF_DAY_NOTE)
     except ValueError as error:  # a format that strptime does not know
         raise DataError(
             f"{file}: `data.timestamp_format={rules.format}` is no format of timestamps ({error}); "
@@ -309,6 +319,7 @@ def _parsed(
         instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
     except pd.errors.OutOfBoundsDatetime as error:
         raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
+    instants = instants + late * DAY_NS
     if form is not None and "%z" not in form:
         return instants, None
     offsets = texts.str.extract(_OFFSET, expand=False)
@@ -325,7 +336,7 @@ def _parsed(
     others = names != names.iloc[0]
     if others.any() and rules.timezone is None:
         walls = instants + offsets.map(_offset_ns).to_numpy(dtype=np.int64)
-        if not (walls % _DAY_NS).any():
+        if not (walls % DAY_NS).any():
             said.append(
                 f"timestamps such as {texts.iloc[0]!r} are midnights of several offsets, and are "
                 "read as days (`data.timezone=America/New_York`, say, keeps a zone)"
