@@ -104,6 +104,42 @@ def test_cells_that_are_errors_or_empty_are_missing_values(tmp_path):
         load_panel(Excel(path=book(tmp_path, P=rows)))
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[DAYS[0], "=1+1"], [DAYS[1], "=B2+1"]], "'Close' on the sheet 'P & Q' has formulas"),
+        (
+            [[DAYS[0], 1.5], [DAYS[1], "=B2+1"]],
+            "without a value in 1 of 2 rows, the first in row 3",
+        ),
+        ([[DAYS[0], 1.5], ["=A2+1", 2.5]], "'Date' on the sheet"),
+        ([["=DATE(2020;1;2)", "=1+1"], ["=A2+1", "=B2+1"]], "4 formulas without a value"),
+    ],
+)
+def test_formulas_that_no_program_has_calculated_are_refused(tmp_path, rows, said):
+    path = book(tmp_path, **{"P & Q": [["Date", "Close"], *rows]})
+    with pytest.raises(DataError) as caught:
+        load_panel(Excel(path=path, missing="ffill"))
+    assert said in str(caught.value)
+    assert "Open the workbook in a spreadsheet program and save it once" in str(caught.value)
+
+
+def test_formulas_beside_what_is_read_do_not_matter(tmp_path):
+    made = openpyxl.Workbook()
+    for row in [
+        [],
+        ["", "", "Date", "Close", "Calc"],
+        *(["", "", day, 1.5, "=D3"] for day in DAYS),
+    ]:
+        made.active.append(row)
+    made.save(tmp_path / "KO.xlsx")
+    assert load_panel(Excel(path=str(tmp_path / "KO.xlsx"))).n_bars == 3
+    made.active.cell(4, 4, "=D3*2")
+    made.save(tmp_path / "KO.xlsx")
+    with pytest.raises(DataError, match="in 1 of 3 rows, the first in row 4"):
+        load_panel(Excel(path=str(tmp_path / "KO.xlsx")))
+
+
 def test_what_pandas_writes_with_two_levels_of_names(tmp_path):
     labels = pd.MultiIndex.from_product([["Close", "Volume"], ["AA", "BB"]], names=["Price", "T"])
     values = np.arange(12.0).reshape(3, 4) + 1

@@ -14,6 +14,7 @@ from backtest_batch.core.data.csv_dialect import is_value, two_levels
 from backtest_batch.core.data.number_text import DASHES, NULL_TOKENS
 from backtest_batch.core.data.paths import recognised_format
 from backtest_batch.core.data.wording import Wording, printable_name
+from backtest_batch.core.data.workbook_formulas import formulas_without_values
 from backtest_batch.errors import DataError, DataNotFoundError
 
 SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
@@ -21,6 +22,10 @@ SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 
 _MOST_NAMED = 8
 _ROWS_ABOVE = 60
+_SAVE = (
+    ": the program that wrote them does not calculate. Open the workbook in a spreadsheet program "
+    "and save it once"
+)
 
 
 class Sheet:
@@ -36,6 +41,8 @@ class Sheet:
         Its cells, row by row, as Python objects.
     decimal, thousands
         How numbers that are stored as text are written.
+    origin
+        Row and column of the first cell in the sheet, from 0: empty ones before it are no cells.
     """
 
     index_column: str | None = None
@@ -49,9 +56,11 @@ class Sheet:
         *,
         decimal: str = ".",
         thousands: str | None = None,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
         self.path = path
         self.name = name
+        self._origin = origin
         self.decimal = decimal
         self.thousands = thousands
         self.is_one_of_many = False
@@ -98,9 +107,11 @@ class Sheet:
                 continue
             named = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
             return named, position, position + 1
+        uncalculated = sum(map(len, formulas_without_values(self.path, self.name).values()))
+        hint = f"; it has {uncalculated:,} formulas without a value{_SAVE}" if uncalculated else ""
         raise DataError(
             f"{printable_name(self.path)}: the sheet {self.name!r} has no row that names columns "
-            "above rows of values"
+            f"above rows of values{hint}"
         )
 
     def _levels(
@@ -132,7 +143,29 @@ class Sheet:
             columns[name] = _moments([row[places[name]] for row in rows])
         for name in numbers:
             columns[name] = _numbers([row[places[name]] for row in rows])
+        places = {name: places[name] for name in (*text, *numbers)}
+        if any(not _text(row[place]) for place in places.values() for row in rows):
+            self._refuse_formulas(places, start, end)
         return pa.table(columns)
+
+    def _refuse_formulas(self, places: dict[str, int], start: int, end: int) -> None:
+        """Refuse columns with formulas whose values the workbook does not hold.
+
+        Raises
+        ------
+        DataError
+            When one of the rows from ``start`` to ``end`` holds such a formula.
+        """
+        top, left = self._origin
+        formulas = formulas_without_values(self.path, self.name)
+        for name, place in places.items():
+            rows = [row for row in formulas.get(place + left, ()) if start <= row - top < end]
+            if rows:
+                raise DataError(
+                    f"{printable_name(self.path)}: the column '{name}' on the sheet {self.name!r} "
+                    f"has formulas without a value in {len(rows):,} of {end - start:,} rows, the "
+                    f"first in row {rows[0] + 1:,}{_SAVE}"
+                )
 
 
 def _text(cell: Any) -> str:
@@ -230,16 +263,19 @@ def sheets(
             book = CalamineWorkbook.from_filelike(stream)
         names = list(book.sheet_names)
         chosen = names if sheet is None else [_chosen(names, sheet, label)]
-        found = [
-            Sheet(
-                path,
-                name,
-                book.get_sheet_by_name(name).to_python(skip_empty_area=True),
-                decimal=decimal,
-                thousands=thousands,
+        found = []
+        for name in chosen:
+            held = book.get_sheet_by_name(name)
+            found.append(
+                Sheet(
+                    path,
+                    name,
+                    held.to_python(skip_empty_area=True),
+                    decimal=decimal,
+                    thousands=thousands,
+                    origin=held.start or (0, 0),
+                )
             )
-            for name in chosen
-        ]
     except DataError:
         raise
     except Exception as error:
