@@ -32,7 +32,8 @@ _SCHEME = frozenset(string.ascii_letters + string.digits + "+.-")
 _SECRET_KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS})$", re.IGNORECASE)
 _SECRET_ARGUMENT = re.compile(
     # A number is a setting of something called token, rather than a token.
-    rf"^([^=\s]*(?:^|[._+-])(?:{_WORDS})=)(?!(?:[\d.,eE+-]+|true|false|null)$).+$",
+    # Beyond a question mark stands the query of an address, which ends where the address does.
+    rf"^([^=\s?]*(?:^|[._+-])(?:{_WORDS})=)(?!(?:[\d.,eE+-]+|true|false|null)$).+$",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -1,5 +1,9 @@
 """What a strategy says that it needs is read, or refused before anything runs."""
 
+import sqlite3
+import sys
+from contextlib import closing
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,11 +79,16 @@ def test_a_needed_column_is_a_field_without_a_key(folder, planned, name):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (arguments("NeedsVolume"), "strategy=NeedsVolume: needs the field 'volume' .* has: close"),
+        (
+            arguments("NeedsVolume"),
+            "strategy=NeedsVolume: needs the field 'volume' .* has: close.*; "
+            "`data.volume_column` names its column in long.csv",
+        ),
         (arguments("NeedsNonsense"), "strategy=NeedsNonsense: required_fields must be names"),
         (
             arguments("NeedsByArgument", "strategy.field=market_map"),
-            r"no column 'market_map' \(did you mean Market Cap",
+            r"long.csv has no column 'market_map' \(did you mean Market Cap.* required_fields of "
+            r"the strategy say; it has .*'sector'; NeedsByArgument needs market_map \(required",
         ),
         (arguments("NeedsByArgument", "strategy.field=sector"), "'sector' holds 'tech'"),
         (
@@ -91,6 +100,25 @@ def test_a_needed_column_is_a_field_without_a_key(folder, planned, name):
 def test_what_the_data_lack_is_exit_2_and_named(folder, planned, given, message):
     with pytest.raises(ConfigurationError, match=message):
         planned(*given)
+
+
+def test_a_database_is_asked_once_for_all_end_dates(folder, planned):
+    with closing(sqlite3.connect("prices.db")) as connection:
+        pd.read_csv("long.csv").to_sql("prices", connection, index=False)
+    opened = []
+
+    def count(event, arguments):
+        if event == "sqlite3.connect" and "prices.db" in str(arguments[0]):
+            opened.append(event)
+
+    sys.addaudithook(count)
+    plan = planned(
+        *("data=sql", "data.url=sqlite:///prices.db", "strategy=equal_weight"),
+        "data.query=select date, symbol, close from prices",
+        "end_date=2020-04-01,2020-05-01,null",
+    )
+    assert len(plan.panels) == 3
+    assert len(opened) == 1
 
 
 def test_one_backtest_checks_it_too(folder):

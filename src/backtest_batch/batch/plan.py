@@ -188,6 +188,7 @@ class Plan:
 class _Planner:
     """What the runs of a batch share while they are planned."""
 
+    sources: dict[str, Source] = field(default_factory=dict)
     panels: dict[str, Panel | Fault] = field(default_factory=dict)
     markets: dict[str, "_Market"] = field(default_factory=dict)
     """What the timestamps of the panels say, by the same keys."""
@@ -240,21 +241,32 @@ class _Planner:
                 return None, faults
             try:
                 with _collected_warnings(self.warnings):
-                    panel = load_panel(with_fields(source, needed), end_date=end_date)
+                    # One source for all end dates: a database is asked once a batch.
+                    known = digest([node, needed])
+                    if known not in self.sources:
+                        self.sources[known] = with_fields(source, needed)
+                    panel = load_panel(self.sources[known], end_date=end_date)
                 self.panels[key] = panel
                 self.markets[_market_key(config)] = _Market(source, panel)
             except ConfigurationError as error:
                 self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
             except DataError as error:
-                name = type(source).__name__
-                self.panels[key] = Fault(key="data", value=name, allowed=str(error))
+                name, text = type(source).__name__, str(error)
+                asked = set(needed).difference(getattr(source, "further_fields", ()))
+                if lacking := [
+                    field for field in needed if field in asked and f"'{field}'" in text
+                ]:
+                    who = str(config["strategy"].get(TARGET)).rpartition(".")[2]
+                    text += f"; {who} needs {', '.join(lacking)} (required_fields)"
+                self.panels[key] = Fault(key="data", value=name, allowed=text)
             except Exception as error:  # noqa: BLE001 - a source of the user's may raise anything
                 name, shown = type(source).__name__, f"{type(error).__name__}: {error}"
                 self.panels[key] = Fault(key="data", value=name, allowed=shown)
         found = self.panels[key]
         if isinstance(found, Fault):
             return None, [found]
-        return found, _lacking(config["strategy"], needed, found)
+        source = self.sources[digest([node, needed])]
+        return found, _lacking(config["strategy"], needed, found, source)
 
     def _required_fields(self, node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Return the fields that a strategy needs; a class that cannot be used needs none."""
@@ -598,7 +610,9 @@ def _read_required_fields(node: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
         return (), [Fault(key="strategy", value=name, allowed=str(error))]
 
 
-def _lacking(node: Mapping[str, Any], needed: Sequence[str], panel: Panel) -> list[Fault]:
+def _lacking(
+    node: Mapping[str, Any], needed: Sequence[str], panel: Panel, source: Source
+) -> list[Fault]:
     """Return what is wrong with data that lack a field of prices or volume which is needed."""
     name = str(node.get(TARGET)).rpartition(".")[2]
     return [
@@ -606,11 +620,19 @@ def _lacking(node: Mapping[str, Any], needed: Sequence[str], panel: Panel) -> li
             key="strategy",
             value=name,
             allowed=f"needs the field '{each}' (required_fields), but "
-            + not_held("field", each, panel.fields),
+            + not_held("field", each, panel.fields)
+            + _column_key(each, source),
         )
         for each in needed
         if held_name(each, panel.fields) is None
     ]
+
+
+def _column_key(field: str, source: Source) -> str:
+    """Return the key that names the column of a field of prices or volume; empty without one."""
+    key = f"{field.casefold()}_column"
+    place = f" in {source.place}" if getattr(source, "place", "") else ""
+    return f"; `data.{key}` names its column{place}" if hasattr(source, key) else ""
 
 
 def _unreachable(rebalance: str, found: Frequency, faults: Sequence[Fault]) -> list[Fault]:

@@ -157,6 +157,41 @@ def test_a_database_that_is_not_there_is_named_without_its_secrets(
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("key", ["motherduck_token", "api_key", "my.password"])
+def test_the_reason_is_kept_where_a_secret_of_the_address_is_masked(database, key):
+    with pytest.raises(DataError) as caught:
+        load_panel(Sql(url=f"{database}?{key}=geheim", query="select * from nope"))
+    assert str(caught.value) == (
+        f"sqlite:///prices.db?{key}=*** refuses the query: no such table: nope; it has prices"
+    )
+
+
+def test_a_timestamp_that_is_null_is_counted_and_shown(database, caplog):
+    with closing(sqlite3.connect("prices.db")) as connection:
+        connection.execute("update prices set date = null where symbol = 'BBB' and close < 100")
+        connection.commit()
+        count = connection.execute("select count(*) from prices where date is null").fetchone()[0]
+    assert count
+    with pytest.raises(DataError) as caught:
+        load_panel(Sql(url=database, query=QUERY))
+    said = str(caught.value)
+    assert (
+        f"the query: the timestamp 'date' is NULL in {count} of 90 rows, the first is row" in said
+    )
+    assert "(where symbol is BBB, close is 9" in said
+    assert '`where "date" is not null` in `data.query` leaves them out' in said
+
+
+def test_an_answer_is_no_file_whose_rows_are_turned(database, caplog):
+    one = "select date, close from prices where symbol = 'AAA' order by date desc"
+    panel = load_panel(Sql(url=database, query=one))
+    assert panel.index.is_monotonic_increasing
+    renamed = "select date, symbol as ticker, close from prices"
+    load_panel(Sql(url=database, query=renamed))
+    assert "symbols are those of 'ticker'" in caplog.text
+    assert "file" not in caplog.text
+
+
 def test_a_path_is_no_address_and_the_message_says_what_is(database):
     with pytest.raises(ValueError, match=r"sqlite:///prices\.db is the file"):
         Sql(url="prices.db", query=QUERY)

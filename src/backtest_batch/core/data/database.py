@@ -17,6 +17,8 @@ from backtest_batch.masking import masked
 ROWS = 50_000
 """Number of rows that are fetched from a database at a time."""
 
+_MOST_SHOWN = 4
+
 CONNECT_SECONDS = 10
 """How long connecting to PostgreSQL may take."""
 
@@ -78,8 +80,32 @@ class QueryTable:
         return int(self._table.num_rows)
 
     def read(self, text: Sequence[str], numbers: Sequence[str]) -> Any:
-        """Return a pyarrow Table of these columns."""
-        return self._table.select([*text, *numbers])
+        """Return a pyarrow Table of these columns; the first of ``text`` holds the timestamps.
+
+        Raises
+        ------
+        DataError
+            When a timestamp is NULL.
+        """
+        found = self._table.select([*text, *numbers])
+        for name in text[:1]:
+            if found[name].null_count:
+                raise self._no_timestamp(name, found)
+        return found
+
+    def _no_timestamp(self, name: str, found: Any) -> DataError:
+        import pyarrow.compute as pc
+
+        missing = found[name].is_null()
+        row = pc.index(missing, True).as_py()
+        others = [other for other in found.column_names if other != name][:_MOST_SHOWN]
+        shown = ", ".join(f"{other} is {found[other][row].as_py()}" for other in others)
+        return DataError(
+            f"{self.path}: the timestamp '{name}' is NULL in {found[name].null_count:,} of "
+            f"{self.n_rows:,} rows, the first is row {row + 1:,} (where {shown}): "
+            f'`where "{name}" is not null` in `data.query` leaves them out, '
+            "`data.timestamp_column` names another column"
+        )
 
     def digest(self) -> str:
         """Return the sha256 of the names, types, values and order of the rows."""

@@ -11,7 +11,7 @@ from backtest_batch.arrays import IntArray
 from backtest_batch.core.data.bars import SymbolBars
 from backtest_batch.core.data.database import QueryTable, check_query, check_url, run_query
 from backtest_batch.core.data.sources.tabular import Tabular
-from backtest_batch.core.data.tables import Reading
+from backtest_batch.core.data.tables import NEWEST_FIRST, Reading
 from backtest_batch.errors import DataError
 from backtest_batch.masking import masked
 
@@ -77,7 +77,8 @@ class Sql(Tabular):
         reading = self.read_tables(lambda: [(symbol, self._answer)], self.place, keep)
         orders: dict[int, IntArray | None] = {}
         in_order = [_in_order(item, orders) for item in reading.bars]
-        return self.rolled(replace(reading, bars=in_order), wanted)
+        notes = tuple(note for note in reading.notes if note != NEWEST_FIRST)
+        return self.rolled(replace(reading, bars=in_order, notes=notes), wanted)
 
 
 def _in_order(bars: SymbolBars, orders: dict[int, IntArray | None]) -> SymbolBars:
