@@ -87,6 +87,14 @@ def test_a_given_argument_replaces_the_recorded_one(best):
     assert expanded == [f"best={path}", "rebalance=W", AGAIN, "n_jobs=1"]
 
 
+def test_one_run_is_not_judged_as_its_batch_was(best):
+    path = best(command="python -m backtest_batch rebalance=W 'fail_on_verdict=[luck]'")
+
+    assert rerun([f"best={path}"]) == [f"best={path}", "rebalance=W", AGAIN]
+    given = "fail_on_verdict=[luck]"
+    assert rerun([f"best={path}", given]) == [f"best={path}", "rebalance=W", AGAIN, given]
+
+
 @pytest.mark.parametrize(
     ("recorded", "config", "name"),
     [

@@ -276,7 +276,9 @@ def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Argume
             f"{', '.join(changes)}. Leave them out, or run the changed configuration without best"
         )
     # With the name of its batch, `batch=<name>` would from now on mean the winner alone.
-    remaining = command.remaining(own, without=COMMAND_KEYS | {"batch_name"})
+    # Its batch was judged by `fail_on_verdict`; one run alone has no luck of many to be judged by.
+    left = {"batch_name", "fail_on_verdict"}
+    remaining = command.remaining(own, without=COMMAND_KEYS | left)
     again = (
         []
         if any(item.key == "batch_name" for item in own.keys)
