@@ -1,6 +1,7 @@
 """Walk-forwards at the end of real sweeps."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 
 from backtest_batch.core.backtest import compute_chunk
+from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.sources import Synthetic
 
 SHARED = ("-m", "data=synthetic", "data.n_bars=900")
 WALK = (
@@ -63,6 +66,45 @@ def test_choices_are_made_in_sample_and_stitched_out_of_sample(with_store, comma
     assert rankings["oos_sharpe"].notna().all()
     found = json.loads((folder / "walk_forward.json").read_text(encoding="utf-8"))
     assert found["scenarios"][0]["n_splits"] == n_splits
+
+
+def write_factors(folder: Path) -> None:
+    panel = load_panel(Synthetic(n_bars=900))
+    market = panel.close.pct_change().mean(axis=1)
+    noise = np.random.default_rng(0).normal(0, 0.01, 900)
+    pd.DataFrame({"MKT": market, "SMB": noise}).to_csv(folder / "ff.csv", index_label="date")
+
+
+def test_a_walk_forward_chooses_by_what_factors_leave_unexplained(with_store, command):
+    write_factors(with_store)
+    asked = (*SHARED, *WALK, "strategy.fast=5,10", "strategy.slow=40,60", "factors=ff.csv")
+    done = command(*asked, "rank_by=alpha_factors", "constraints={beta_MKT: '<= 0.9'}")
+    assert done.code == 0, done.err
+    folder = folder_of(with_store)
+    summary = pd.read_csv(folder / "walk_forward_summary.csv")
+    allowed = summary[summary["is_beta_MKT"] <= 0.9]
+    best = allowed.loc[allowed.groupby("split")["is_alpha_factors"].idxmax()]
+    chosen = summary[summary["chosen"]]
+    assert chosen["run_id"].tolist() == best["run_id"].tolist()
+    assert chosen["oos_beta_SMB"].notna().all()
+    assert pd.read_csv(folder / "rankings.csv")["oos_r2_factors"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("rank_by=alpha_factors",), "alpha_factors cannot be measured on one; the choices are"),
+        (("factors=ff.csv", "constraints={beta_MKS: '<= 1'}"), "beta_MKS .*, beta_MKT, beta_SMB"),
+    ],
+)
+def test_factors_that_a_walk_forward_does_not_have_are_refused_before_it_runs(
+    with_store, command, given, message
+):
+    write_factors(with_store)
+    done = command(*SHARED, *WALK, "strategy.fast=5,10", *given)
+    assert done.code == 2
+    assert re.search(message, done.err)
+    assert not (with_store / "mlruns" / "batches").exists()
 
 
 @pytest.mark.slow
@@ -135,6 +177,22 @@ def test_what_a_fitted_run_comes_to_does_not_depend_on_its_chunk(working_dir, pl
         # Each is compared with the benchmark of its own costs, in-sample too.
         np.testing.assert_equal(alone.in_sample, shared.in_sample)
     assert together[0].in_sample["beta"] != together[1].in_sample["beta"]
+
+
+def test_a_fitted_run_has_what_its_factors_explain_in_training(working_dir, planned):
+    (working_dir / "fitting_factors.py").write_text(FITTED, encoding="utf-8")
+    write_factors(working_dir)
+    custom = ("strategy=custom", "strategy._target_=fitting_factors.Best", "rebalance=W")
+    plan = planned(*SHARED, *WALK, *custom, "factors=null,ff.csv")
+    (panel,) = plan.panels.values()
+    without, explained = compute_chunk(plan.runs, panel).runs
+    names = ("alpha_factors", "r2_factors", "beta_MKT", "beta_SMB")
+    assert not set(names) & without.in_sample.keys()
+    for name in names:
+        values = explained.in_sample[name]
+        assert len(values) == len(explained.in_sample["sharpe"])
+        assert np.isfinite(values).all()
+    assert min(explained.in_sample["r2_factors"]) > 0.1
 
 
 @pytest.mark.slow

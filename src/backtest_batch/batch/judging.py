@@ -24,6 +24,7 @@ from backtest_batch.batch.trials import decision_labels, source_kind, source_lab
 from backtest_batch.core.backtest import compute_chunk
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.simulation import Simulation
+from backtest_batch.core.factors import factor_returns
 from backtest_batch.core.fitting import (
     common_bars,
     drifted_weights,
@@ -173,6 +174,7 @@ def _scenario_runs(
         benchmark=benchmark,
         in_sample=in_sample,
         return_bars=range(*bars),
+        factors=factor_returns(specs[0]),
         **per_bar,
     )
 

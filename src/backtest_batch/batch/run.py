@@ -8,15 +8,17 @@ from typing import TextIO
 
 from backtest_batch.analysis.conclusion import Conclusion
 from backtest_batch.analysis.ranking import Ranking
-from backtest_batch.analysis.walk_forward.walk import check_ranking
+from backtest_batch.analysis.walk_forward.walk import check_ranking, needed_metrics
 from backtest_batch.batch.dry_run import describe
 from backtest_batch.batch.files import complete_best_runs
 from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
 from backtest_batch.batch.judging import Compared, compare
 from backtest_batch.batch.log import Stopwatch, end_log
-from backtest_batch.batch.plan import make_plan
+from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.rerun import Winner, read_winner, verify
 from backtest_batch.batch.session import MakeExecutor, Session, open_session
+from backtest_batch.core.engine.metrics import FACTOR_BETA
+from backtest_batch.core.factors import factor_metric_names
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.windows import PER_BAR, metrics_with
 from backtest_batch.errors import BacktestError, ConfigurationError, StoreError
@@ -30,7 +32,7 @@ from backtest_batch.interrupt import (
     signals_deferred,
     taken,
 )
-from backtest_batch.records import BatchRequest, RunRecord
+from backtest_batch.records import BatchRequest, Factors, RunRecord
 from backtest_batch.report.html.templates import start_packing
 from backtest_batch.store.store import close_stores
 from backtest_batch.streams import say, tell
@@ -170,6 +172,7 @@ def _open(
     _refuse_too_many(request)
     with watch.stage("planning"):
         plan = make_plan(request.compositions)
+        _check_factors(ranking, request, plan)
         # Read before anything is written: the reports may replace the file.
         winner = _winner(request)
         begun()
@@ -219,8 +222,27 @@ def _ranking(request: BatchRequest) -> Ranking:
     ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
     if walks_forward(config):
         compared = config["benchmark"] not in (None, "none")
-        check_ranking(ranking, metrics_with(PER_BAR, benchmark=compared))
+        names = metrics_with(PER_BAR, benchmark=compared)
+        has_factors = config["factors"] is not None or "factors" in request.axes
+        explained = factor_metric_names(_ANY_FACTORS) if has_factors else ()
+        # The names of the factors stand in a file that has not been read yet.
+        named = [name for name in needed_metrics(ranking) if name.startswith(FACTOR_BETA)]
+        check_ranking(ranking, (*names, *explained, *(named if explained else ())))
     return ranking
+
+
+_ANY_FACTORS = Factors(names=(), content="")
+
+
+def _check_factors(ranking: Ranking, request: BatchRequest, plan: Plan) -> None:
+    """Refuse a ranking of a walk-forward by the slope on a factor that some run does not have."""
+    config = request.config
+    if not walks_forward(config):
+        return
+    compared = config["benchmark"] not in (None, "none")
+    names = metrics_with(PER_BAR, benchmark=compared)
+    for factors in dict.fromkeys(run.factors for run in plan.runs):
+        check_ranking(ranking, (*names, *factor_metric_names(factors)))
 
 
 def _refuse_too_many(request: BatchRequest) -> None:

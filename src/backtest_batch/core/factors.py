@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backtest_batch.arrays import FloatArray
+from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.benchmark import names_file, symbol_prices
 from backtest_batch.core.data.bars import moment_text
 from backtest_batch.core.data.panel import Panel
@@ -23,6 +23,7 @@ from backtest_batch.core.data.series import (
     Unit,
     keep_series,
     known_rows,
+    open_series,
     read_series,
     returns_on,
     stored_series,
@@ -30,7 +31,7 @@ from backtest_batch.core.data.series import (
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.engine.metrics import FACTOR_BETA
 from backtest_batch.errors import ConfigurationError, DataError, Fault
-from backtest_batch.records import Factors
+from backtest_batch.records import Factors, RunSpec
 
 RISK_FREE = "rf"
 """Column of a file of factors that holds the risk-free rate; it is not a factor."""
@@ -101,6 +102,39 @@ class FoundFactors:
                 f"alpha_factors, r2_factors and the slopes are undefined; leave {name} out"
             )
         return said
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FactorReturns:
+    """Factors with their returns, bar by bar.
+
+    Attributes
+    ----------
+    factors
+        The factors.
+    values
+        Their returns, shape (n_bars, n_factors), NaN where one is not known.
+    """
+
+    factors: Factors
+    values: FloatArray
+
+    def on(self, bars: IntArray) -> "FactorReturns":
+        """Return them on the bars at some positions."""
+        return FactorReturns(factors=self.factors, values=self.values[bars])
+
+
+def factor_returns(run: RunSpec) -> FactorReturns | None:
+    """Return the factors of a planned run with their returns on its panel; None without any.
+
+    Raises
+    ------
+    DataNotFoundError
+        When the cache does not hold them.
+    """
+    if run.factors is None:
+        return None
+    return FactorReturns(factors=run.factors, values=open_series(run.factors.content))
 
 
 def find_factors(given: Any, panel: Panel, source: Source | None = None) -> FoundFactors:
@@ -293,21 +327,76 @@ def factor_metrics(
     risk_free_rate
         Annual rate.
     """
-    from backtest_batch.core.engine.regression import least_squares
-
     risk_free = risk_free_rate / periods_per_year
     used = known_rows(returns) & np.isfinite(net_return)
     columns = np.array(returns[used].T, order="C")
     if not factors.are_excess:
         columns -= risk_free
-    if columns.shape[1] < len(factors.names) + 2:
-        return {}
-    excess = net_return[used] - risk_free
-    slopes = np.zeros(len(factors.names))
+    values = _regressed(columns, net_return[used] - risk_free, periods_per_year)
+    found = dict(zip(factor_metric_names(factors), values or (), strict=values is not None))
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _regressed(
+    columns: FloatArray, excess: FloatArray, periods_per_year: float
+) -> tuple[float, ...] | None:
+    """Return alpha, r2 and the slopes; None if they are undefined. Both arrays are overwritten."""
+    from backtest_batch.core.engine.regression import least_squares
+
+    n_factors, n_bars = columns.shape
+    if n_bars < n_factors + 2:
+        return None
+    slopes = np.zeros(n_factors)
     varies = bool(np.ptp(excess) > _NEGLIGIBLE)
     intercept, r2, collinear = least_squares(columns, excess, slopes)
     if collinear >= 0:
-        return {}
-    values = (intercept * periods_per_year, r2 if varies else math.nan, *slopes.tolist())
-    found = dict(zip(factor_metric_names(factors), map(float, values), strict=True))
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+        return None
+    return (
+        float(intercept * periods_per_year),
+        float(r2) if varies else math.nan,
+        *slopes.tolist(),
+    )
+
+
+def factor_metrics_within(
+    given: FactorReturns,
+    returns: FloatArray,
+    windows: Sequence[IntArray],
+    *,
+    periods_per_year: float,
+    risk_free_rate: float = 0.0,
+) -> dict[str, FloatArray]:
+    """Return the metrics of runs that factors define on windows, as :func:`factor_metrics` does.
+
+    Parameters
+    ----------
+    given
+        The factors.
+    returns
+        Net returns of the runs, NaN where there are none, shape (n_runs, n_bars).
+    windows
+        Positions of the bars of each window.
+    periods_per_year, risk_free_rate
+        As for :func:`factor_metrics`.
+
+    Returns
+    -------
+    dict
+        For each metric an array of shape (n_windows, n_runs), NaN where it is undefined.
+    """
+    names = factor_metric_names(given.factors)
+    risk_free = risk_free_rate / periods_per_year
+    values = np.full((len(names), len(windows), len(returns)), np.nan)
+    for window, bars in enumerate(windows):
+        known = bars[known_rows(given.values[bars])]
+        columns = np.array(given.values[known].T, order="C")
+        if not given.factors.are_excess:
+            columns -= risk_free
+        held = returns[:, known]
+        finite = np.isfinite(held)
+        for run, used in enumerate(finite):
+            design = columns.copy() if used.all() else np.array(columns[:, used], order="C")
+            found = _regressed(design, held[run, used] - risk_free, periods_per_year)
+            if found is not None:
+                values[:, window, run] = found
+    return dict(zip(names, values, strict=True))

@@ -16,9 +16,17 @@ from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.frequency import USUAL_FREQ, periods_per_year_of
 from backtest_batch.core.engine.simulation import Simulation, SimulationSettings, simulate_many
+from backtest_batch.core.factors import FactorReturns, factor_metrics_within, factor_returns
 from backtest_batch.core.fingerprint import chunk_key, digest
 from backtest_batch.core.split_settings import parse
-from backtest_batch.core.splits import Split, SplitPlan, WalkForwardSettings, make_splits, moved
+from backtest_batch.core.splits import (
+    Split,
+    SplitPlan,
+    WalkForwardSettings,
+    make_splits,
+    moved,
+    positions,
+)
 from backtest_batch.core.strategies.base import Strategy, target_weights
 from backtest_batch.core.windows import (
     ScenarioRuns,
@@ -296,6 +304,7 @@ def in_sample_metrics(
     periods_per_year: float,
     risk_free_rate: float = 0.0,
     benchmark: FloatArray | None = None,
+    factors: Sequence[FactorReturns | None] = (),
 ) -> list[dict[str, FloatArray]]:
     """Return the metrics of fitted runs on the training bars of each split.
 
@@ -316,6 +325,8 @@ def in_sample_metrics(
     benchmark
         Net returns of the benchmark, shape (n_bars,), or (n_bars, n_settings) when each of
         ``settings`` has its own.
+    factors
+        The factors of each of ``settings``; empty if there are none.
 
     Returns
     -------
@@ -346,6 +357,19 @@ def in_sample_metrics(
                 scale = settings[run].initial_capital if name == "total_costs" else 1.0
                 values = found[run].setdefault(name, np.full(len(splits), np.nan))
                 values[number] = value * scale
+        for run, given in enumerate(factors):
+            if given is None:
+                continue
+            explained = factor_metrics_within(
+                given,
+                np.array(arrays["returns"][:, [run]].T),
+                [positions(split.train)],
+                periods_per_year=float(periods_per_year),
+                risk_free_rate=float(risk_free_rate),
+            )
+            for name, value_of in explained.items():
+                values = found[run].setdefault(name, np.full(len(splits), np.nan))
+                values[number] = value_of[0, 0]
     return found
 
 
@@ -515,6 +539,7 @@ def fit(
         periods_per_year=periods_per_year(first.config),
         risk_free_rate=first.config["risk_free_rate"],
         benchmark=benchmark,
+        factors=[factor_returns(run) for run in runs],
     )
     return Fitted(
         route=weights.out_of_sample,

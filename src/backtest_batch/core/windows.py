@@ -11,6 +11,11 @@ import pandas as pd
 
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.engine.metrics import BENCHMARK, AccountSums, metrics_given, worked_out
+from backtest_batch.core.factors import (
+    FactorReturns,
+    factor_metric_names,
+    factor_metrics_within,
+)
 from backtest_batch.core.numbers import in_threads, kernel_input
 from backtest_batch.core.splits import Windows, positions
 
@@ -62,6 +67,8 @@ class ScenarioRuns:
         Exposures after trading.
     trades
         Number of trades.
+    factors
+        Factors that explain the returns, with theirs on all bars; None without any.
     in_sample
         In-sample metrics of runs whose strategy was fitted, by position of the run: arrays by
         metric, one value per split (see :func:`.in_sample_metrics`). The returns of such a
@@ -88,6 +95,7 @@ class ScenarioRuns:
     gross_exposure: FloatArray | None = None
     net_exposure: FloatArray | None = None
     trades: FloatArray | None = None
+    factors: FactorReturns | None = None
     in_sample: Mapping[int, Mapping[str, FloatArray]] = field(default_factory=dict)
     return_bars: range | None = None
 
@@ -222,11 +230,26 @@ class AccountBars:
         """
         path, n_periods = self._paths(windows)
         sums = self._sums(windows, n_periods, path["mean_return"])
+        explained = self._explained(windows)
         # A metric that divides by 0 is undefined: breakeven costs without trades, say.
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = worked_out(names, path, sums)
+            found = worked_out([name for name in names if name not in explained], path, sums)
+        found |= {name: explained[name] for name in names if name in explained}
         undefined = np.isnan(n_periods)
         return {name: np.where(undefined, np.nan, values) for name, values in found.items()}
+
+    def _explained(self, windows: Sequence[Windows]) -> dict[str, FloatArray]:
+        """Return the metrics that the factors define; on the bars up to a run's ruin."""
+        runs = self._runs
+        if runs.factors is None:
+            return {}
+        return factor_metrics_within(
+            runs.factors,
+            self._returns,
+            [positions(ranges) for ranges in windows],
+            periods_per_year=float(runs.periods_per_year),
+            risk_free_rate=float(runs.risk_free_rate),
+        )
 
     def _paths(self, windows: Sequence[Windows]) -> tuple[dict[str, FloatArray], FloatArray]:
         """Return the metrics of the paths of equity, and the numbers of returns; NaN where none."""
@@ -424,7 +447,8 @@ def metrics_with(arrays: Collection[str], *, benchmark: bool) -> tuple[str, ...]
 def available_metrics(runs: ScenarioRuns) -> tuple[str, ...]:
     """Return the metrics that can be measured on windows of these runs."""
     arrays = [name for name in PER_BAR if getattr(runs, name) is not None]
-    return metrics_with(arrays, benchmark=runs.benchmark is not None)
+    explained = factor_metric_names(None if runs.factors is None else runs.factors.factors)
+    return (*metrics_with(arrays, benchmark=runs.benchmark is not None), *explained)
 
 
 def measure_windows(runs: ScenarioRuns, windows: Sequence[Windows]) -> WindowMetrics:

@@ -5,7 +5,9 @@ import pytest
 from backtest_batch.analysis.walk_forward import available_metrics, measure_windows, per_bar_arrays
 from backtest_batch.core.engine.metrics import RESULT_METRICS, equity_metrics, result_metrics
 from backtest_batch.core.engine.simulation import SimulationSettings, simulate
+from backtest_batch.core.factors import FactorReturns, factor_metrics
 from backtest_batch.core.fitting import metrics_from
+from backtest_batch.records import Factors
 from tests.support.walk_forward_cases import (
     market,
     random_returns,
@@ -209,6 +211,75 @@ def test_a_run_that_is_ruined_in_a_window_ends_there():
     assert measured.of("turnover_annual")[1, 0] == pytest.approx(0.1 * 252)
     assert measured.of("avg_gross_exposure")[1, 0] == 1.0
     assert np.isnan(measured.values[:, 2:]).all()
+
+
+def explained_by(values, names=("MKT", "SMB"), *, are_excess=True):
+    factors = Factors(names=names, content="", are_excess=are_excess)
+    return FactorReturns(factors=factors, values=values)
+
+
+def drivers(n_bars, n_runs):
+    """Return two factors, unknown on the first bar and on bar 20, and runs that they explain."""
+    factors = random_returns(n_bars, 2, seed=4)
+    returns = random_returns(n_bars, n_runs) + factors @ np.random.default_rng(1).normal(
+        0, 1, (2, n_runs)
+    )
+    factors[20, 1] = np.nan
+    return factors, returns
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("are_excess", [True, False])
+def test_what_factors_explain_in_a_window_equals_statsmodels(oracle, are_excess):
+    api = oracle("statsmodels.api")
+    factors, returns = drivers(200, 3)
+    given = explained_by(factors, are_excess=are_excess)
+    runs = runs_of(returns, factors=given, risk_free_rate=0.03)
+    windows = [(range(1, 200),), (range(30, 50),), (range(10, 40), range(90, 120))]
+    measured = measure_windows(runs, windows)
+
+    assert measured.names[-4:] == ("alpha_factors", "r2_factors", "beta_MKT", "beta_SMB")
+    for row, ranges in enumerate(windows):
+        bars = np.concatenate([np.arange(each.start, each.stop) for each in ranges])
+        bars = bars[np.isfinite(factors[bars]).all(axis=1)]
+        design = factors[bars] - (0.0 if are_excess else 0.03 / 252)
+        for run in range(3):
+            excess = returns[bars, run] - 0.03 / 252
+            theirs = api.OLS(excess, api.add_constant(design)).fit()
+            expected = [theirs.params[0] * 252, theirs.rsquared, *theirs.params[1:]]
+            found = measured.values[-4:, row, run]
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_on_all_bars_what_factors_explain_is_that_of_the_run_bit_for_bit():
+    factors, returns = drivers(120, 70)
+    given = explained_by(factors)
+    measured = measure_windows(runs_of(returns, factors=given), [(range(1, 120),)])
+    for run in (0, 69):
+        whole = factor_metrics(given.factors, factors, returns[:, run], periods_per_year=252.0)
+        assert {name: measured.of(name)[0, run] for name in whole} == whole
+
+
+def test_what_factors_explain_ends_with_ruin_and_is_undefined_where_it_must_be():
+    factors, returns = drivers(60, 2)
+    returns[40, 0] = -1.0
+    returns[41:, 0] = np.nan
+    returns[:35, 1] = np.nan
+    runs = runs_of(returns, factors=explained_by(factors))
+    windows = [(range(1, 60),), (range(1, 41),), (range(41, 60),), (range(50, 53),)]
+    measured = measure_windows(runs, windows)
+    alpha = measured.of("alpha_factors")
+
+    assert alpha[0, 0] == alpha[1, 0]
+    assert np.isfinite(alpha[0, 0])
+    # After ruin, before the first return, and with fewer returns than factors and 2.
+    assert np.isnan(alpha[2:, 0]).all()
+    assert np.isnan(alpha[:2, 1]).all()
+    assert np.isfinite(alpha[2, 1])
+    assert np.isnan(alpha[3, 1])
+    twice = explained_by(factors[:, [0, 0]])
+    collinear = measure_windows(runs_of(returns, factors=twice), windows)
+    assert np.isnan(collinear.of("beta_MKT")).all()
 
 
 def test_a_run_ruined_between_two_ranges_defines_nothing():

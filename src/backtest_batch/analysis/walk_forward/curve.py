@@ -293,6 +293,7 @@ def curve_metrics(runs: ScenarioRuns, curve: StitchedCurve) -> dict[str, float]:
         risk_free_rate=runs.risk_free_rate,
         initial_capital=runs.initial_capital,
         benchmark=benchmark,
+        factors=None if runs.factors is None else runs.factors.on(bars),
         **own,
     )
     return metrics_since(n_before, stitched)
