@@ -95,6 +95,23 @@ def test_rows_of_failed_runs_count_as_tried(tmp_path):
     assert found["excluded"] == [{"run_id": "z", "reason": "failed: it has no returns"}]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "cannot be read"), ("trial\na\nb\n", "has no key"), ("a;b\n1\n", "must name the trials")],
+)
+def test_a_csv_of_decisions_with_little_in_it_is_refused(tmp_path, text, said):
+    path = tmp_path / "tried.csv"
+    path.write_text(text)
+    with pytest.raises(bb.DataError, match=said):
+        tried_values(path, ["a", "b"])
+
+
+def test_decisions_may_be_separated_by_semicolons_and_marked(tmp_path):
+    path = tmp_path / "tried.csv"
+    path.write_text("trial;fast\na;0.5\nb;null\n", encoding="utf-8-sig")
+    assert tried_values(path, ["a", "b"])["fast"].tolist() == [0.5, None]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_values_have_types_from_any_file(tmp_path, suffix):
     frame = pd.DataFrame({"trial": TRIALS, "fast": [1, 2, 3], "kind": ["ema", "null", "true"]})

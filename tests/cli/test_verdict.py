@@ -149,6 +149,8 @@ def test_what_cannot_be_judged_is_refused_in_one_line(judged, make, said):
         (["benchmark=T1"], "did you mean t1?"),
         (["benchmark=SPY"], "named by its path, such as SPY.csv"),
         (["benchmark=spy.csv"], "spy.csv: no such file"),
+        (["benchmark=[t1,t2]"], "or else the name of a column"),
+        (["benchmark={values: prices}"], "a mapping names a file"),
         (["n_trials=2"], "here alone are 3"),
         (["n_trials=0"], "n_trials=0: must be >= 1"),
         (["n_trials=many"], "n_trials=many: must be a whole number"),

@@ -68,7 +68,12 @@ def tried_values(given: Any, trials: Sequence[str]) -> pd.DataFrame:
     if params.empty and not keys:
         raise DataError(f"{place}: has no key beside the names of the trials")
     read = typed_value if isinstance(given, str | Path) else plain_value
-    return params.map(lambda value: read(value) if isinstance(value, str) else plain_value(value))
+    # As objects: pandas would make 10.0 of 10 where another trial has none.
+    columns = {
+        name: [read(value) if isinstance(value, str) else plain_value(value) for value in values]
+        for name, values in params.items()
+    }
+    return pd.DataFrame(columns, index=params.index, dtype=object)
 
 
 def column_levels(columns: pd.Index, trials: Collection[str]) -> pd.DataFrame | None:
@@ -108,9 +113,17 @@ def _read(path: Path, place: str) -> Any:
         if suffix == ".parquet":
             frame = pd.read_parquet(path)
             return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
+        with path.open(encoding="utf-8-sig") as file:
+            first_line = file.readline()
         # Text as it stands: rankings.csv has "null", and a trial may be called "NA" or "007".
-        return pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+        return pd.read_csv(
+            path,
+            sep=max(",;\t|", key=first_line.count),
+            encoding="utf-8-sig",
+            dtype=str,
+            keep_default_na=False,
+        )
+    except (OSError, ValueError) as error:  # those of parsers and encodings among them
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{place}: cannot be read ({first})") from error
 
@@ -126,7 +139,6 @@ def _of_records(records: Sequence[Any], place: str) -> pd.DataFrame:
     if not all(isinstance(record, Mapping) for record in records):
         raise DataError(f"{place}: must hold a mapping for each trial")
     names = list(dict.fromkeys(name for record in records for name in record))
-    # Not through pandas, which would make 10.0 of 10 where another trial has none.
     columns = {name: [record.get(name) for record in records] for name in names}
     return pd.DataFrame(columns, dtype=object)
 

@@ -230,10 +230,18 @@ def given_benchmark(
         )
     options: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     if options:
-        given = options.get("file", "")
+        if not isinstance(options.get("file"), str):
+            raise ConfigurationError(
+                f"benchmark: a mapping names a file, as in {{file: spy.csv, values: prices}}, but "
+                f"has {', '.join(map(str, options))}"
+            )
+        given = options["file"]
     name = own[0] if given is None else given
     if not isinstance(name, str):
-        raise DataError(f"`benchmark` must be a Series, but is a {type(given).__name__}")
+        raise DataError(
+            f"`benchmark` must be a Series, but is a {type(given).__name__}; or else the name of a "
+            "column, the path of a file, or none"
+        )
     if name == NONE and name not in trials:
         return GivenBenchmark(name=NONE)
     if not options and name in trials:
