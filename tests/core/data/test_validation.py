@@ -514,6 +514,9 @@ def test_intraday_bars_as_daily(tmp_path):
         ("5min", "1D", "most bars are 1d apart: they are taken as they are, about 365 a year"),
         ("5min", "1h", "most bars are 1h apart: they are taken as they are, about 8,760 a year"),
         ("1d", "7D", "most bars are 1w apart: they are taken as they are, about 52 a year"),
+        ("1d", "2B", "most bars are 2d apart: they are taken as they are, about 126 a year"),
+        ("1d", "SME", "most bars are 15d apart: they are taken as they are, about 24 a year"),
+        ("1mo", "QE", "most bars are 3mo apart: they are taken as they are, about 4 a year"),
     ],
 )
 def test_bars_further_apart_than_declared_are_taken_and_said(
@@ -527,6 +530,15 @@ def test_bars_further_apart_than_declared_are_taken_and_said(
     caplog.clear()
     load_panel(Csv(path=path))
     assert "data.freq" not in caplog.text
+
+
+def test_half_months_as_months(tmp_path):
+    days = pd.date_range("2020-01-01", periods=60, freq="SME")
+    path = csv(tmp_path, "date,AAA", *(f"{day.date()},1" for day in days))
+    with pytest.raises(
+        DataError, match="15d apart: those at 2020-01-15 and 2020-01-31 are 16 days"
+    ):
+        load_panel(Csv(path=path, freq="1mo"))
 
 
 def test_daily_bars_as_weekly(tmp_path):
