@@ -308,6 +308,18 @@ def test_the_walk_forward_has_a_section(grid: ReportData) -> None:
     ]
 
 
+@pytest.mark.parametrize(("name", "shown"), [("SPY", "benchmark: SPY"), ("", "benchmark")])
+def test_the_legends_name_a_benchmark_that_was_chosen(
+    grid: ReportData, name: str, shown: str
+) -> None:
+    found = payload(render_report(replace(grid, benchmark_name=name)))
+    for figure in ("curves", "walkForward"):
+        if found[figure] is not None:
+            legends = [item["name"] for item in found[figure]["curves"] if item["benchmark"]]
+            assert legends == [shown]
+    assert found["curves"] is not None
+
+
 def test_a_walk_forward_without_findings_has_none(grid: ReportData) -> None:
     page = check(render_report(replace(grid, walk_forward=WalkForwardView(findings=[]))))
     assert "walk-forward" not in page.ids

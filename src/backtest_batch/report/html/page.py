@@ -149,10 +149,12 @@ def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
             name: plain_number(float(value)) for name, value in data.benchmark_metrics.items()
         },
         "meanings": {name: metric_meaning(name) for name in table.metrics.columns},
-        "curves": None if data.curves is None else curves_payload(data.curves),
+        "curves": None
+        if data.curves is None
+        else _named(curves_payload(data.curves), data.benchmark_name),
         "walkForward": None
         if walk_forward is None or walk_forward.curves is None
-        else curves_payload(Curves.from_frame(walk_forward.curves)),
+        else _named(curves_payload(Curves.from_frame(walk_forward.curves)), data.benchmark_name),
         "sensitivity": []
         if data.sensitivity is None
         else sensitivity_payload(table, data.sensitivity, best),
@@ -160,6 +162,14 @@ def _payload(data: ReportData, best: Label | None) -> dict[str, Any]:
         "costs": cost_payload(table, data.costs, best),
         "selection": _selection(data.selection),
     }
+
+
+def _named(curves: dict[str, Any], benchmark: str) -> dict[str, Any]:
+    """Write the name of a benchmark that was chosen into the legend."""
+    for curve in curves["curves"]:
+        if curve["benchmark"] and benchmark:
+            curve["name"] = f"benchmark: {benchmark}"
+    return curves
 
 
 def _selection(samples: SelectionSamples | None) -> dict[str, Any]:
