@@ -88,11 +88,13 @@ def test_neighbours_in_the_grid_are_an_opinion_of_the_verdict():
 
 def test_rows_of_failed_runs_count_as_tried(tmp_path):
     rows = ["run_id,status,run_key,fast", "a,FINISHED,x,1", "b,FINISHED,y,2", "z,FAILED,w,3"]
+    rows += ["y,FINISHED,u,4"]  # of a large batch, whose file holds the best runs alone
     path = tmp_path / "batch_summary.csv"
     path.write_text("\n".join(rows) + "\n")
     found = bb.skill_or_luck(noise(2), "none", decisions=path)
-    assert found["n_trials"] == 3
-    assert found["excluded"] == [{"run_id": "z", "reason": "failed: it has no returns"}]
+    assert found["n_trials"] == 4
+    reasons = {item["run_id"]: item["reason"] for item in found["excluded"]}
+    assert reasons == {"y": "it has no returns", "z": "failed: it has no returns"}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_a_csv_of_decisions_with_little_in_it_is_refused(tmp_path, text, said):
 def test_decisions_may_be_separated_by_semicolons_and_marked(tmp_path):
     path = tmp_path / "tried.csv"
     path.write_text("trial;fast\na;0.5\nb;null\n", encoding="utf-8-sig")
-    assert tried_values(path, ["a", "b"])["fast"].tolist() == [0.5, None]
+    assert tried_values(path, ["a", "b"]).params["fast"].tolist() == [0.5, None]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
@@ -122,7 +124,7 @@ def test_values_have_types_from_any_file(tmp_path, suffix):
         frame.to_parquet(path)
     else:
         path.write_text(json.dumps({name: {"fast": n + 1} for n, name in enumerate(TRIALS)}))
-    found = tried_values(path, TRIALS)
+    found = tried_values(path, TRIALS).params
     assert found.index.tolist() == TRIALS
     assert found["fast"].tolist() == [1, 2, 3]
     if suffix == "csv":
@@ -152,7 +154,7 @@ def test_a_table_that_does_not_fit_is_refused_by_name(working_dir, given, said):
 
 def test_the_first_column_may_name_the_trials():
     given = pd.DataFrame({"strategy": TRIALS, "fast": [1, 2, 3]})
-    assert tried_values(given, TRIALS)["fast"].tolist() == [1, 2, 3]
+    assert tried_values(given, TRIALS).params["fast"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("n_trials", [0, -1, 2.5, True, "many"])

@@ -41,7 +41,9 @@ class GivenReturns:
         Whether there is no benchmark by choice.
     params
         The values that each trial tried, typed, indexed by trial; trials that are not among
-        ``returns`` failed. None where nothing is known: each trial is a choice then.
+        ``returns`` were tried as well. None where nothing is known: each trial is a choice then.
+    failed
+        Those of them that failed.
     kinds
         Which of these values are conditions.
     n_trials
@@ -58,6 +60,7 @@ class GivenReturns:
     benchmark: FloatArray | None = None
     is_against_cash: bool = False
     params: pd.DataFrame | None = None
+    failed: frozenset[str] = frozenset()
     kinds: AxisKinds = field(default_factory=AxisKinds)
     n_trials: int | None = None
     periods_per_year: float = 252.0
@@ -127,29 +130,30 @@ def conclude_given(
 
 
 def _table(given: GivenReturns) -> tuple[RunTable, list[str]]:
-    """Return the trials as a table, those that failed last, and a note on the ruined ones."""
+    """Return the trials as a table, those without returns last, and a note on the ruined ones."""
     names = given.returns.columns.tolist()
     params = given.params
-    failed: list[str] = []
+    others: list[str] = []
     if params is None:
         params = pd.DataFrame(index=pd.Index(names, dtype=object))
     else:
         held = set(names)
-        failed = [name for name in params.index.tolist() if name not in held]
-    index = pd.RangeIndex(len(names) + len(failed))
+        others = [name for name in params.index.tolist() if name not in held]
+    ended = ["FAILED" if name in given.failed else "FINISHED" for name in others]
+    index = pd.RangeIndex(len(names) + len(others))
     values = given.returns.to_numpy()
     ruin = _ruins(values)
     metrics = [_metrics_of(column, given, bar) for column, bar in zip(values.T, ruin, strict=True)]
     table = RunTable(
         runs=pd.DataFrame(
             {
-                "run_id": pd.Series([*names, *failed], index=index, dtype=object),
-                "status": ["FINISHED"] * len(names) + ["FAILED"] * len(failed),
-                "ruined": [bar >= 0 for bar in ruin] + [False] * len(failed),
+                "run_id": pd.Series([*names, *others], index=index, dtype=object),
+                "status": ["FINISHED"] * len(names) + ended,
+                "ruined": [bar >= 0 for bar in ruin] + [False] * len(others),
             },
             index=index,
         ),
-        params=params.reindex([*names, *failed]).astype(object).set_axis(index),
+        params=params.reindex([*names, *others]).astype(object).set_axis(index),
         metrics=pd.DataFrame(metrics, index=index[: len(names)], columns=list(EQUITY_METRICS))
         .dropna(axis=1, how="all")
         .reindex(index),

@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,24 @@ BENCHMARK_COLUMN = "benchmark"
 _LISTED = 5
 
 
-def tried_values(given: Any, trials: Sequence[str]) -> pd.DataFrame:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TriedValues:
+    """The values that each trial tried.
+
+    Attributes
+    ----------
+    params
+        Typed values, shape (n_rows, n_keys), indexed by trial; rows beyond the trials are runs of a
+        batch without returns.
+    failed
+        Those of them that failed.
+    """
+
+    params: pd.DataFrame
+    failed: frozenset[str] = frozenset()
+
+
+def tried_values(given: Any, trials: Sequence[str]) -> TriedValues:
     """Return the values that each trial tried.
 
     Parameters
@@ -35,8 +53,8 @@ def tried_values(given: Any, trials: Sequence[str]) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame of shape (n_rows, n_keys)
-        Typed values, indexed by trial; rows beyond the trials are runs of a batch that failed.
+    TriedValues
+        Of a batch, runs without returns are there, too.
 
     Raises
     ------
@@ -63,8 +81,10 @@ def tried_values(given: Any, trials: Sequence[str]) -> pd.DataFrame:
     frame = _by_trial(frame, place, trials)
     keys = swept_columns(frame.columns)
     failed = _failed(frame)
+    # A large batch keeps the returns of its best runs only.
+    is_ours = len(keys) < len(frame.columns)
     params = frame[list(keys)].rename(columns=keys)
-    _require_all(params.index.tolist(), trials, failed, place)
+    _require_all(params.index.tolist(), trials, place, also_without=is_ours)
     if params.empty and not keys:
         raise DataError(f"{place}: has no key beside the names of the trials")
     read = typed_value if isinstance(given, str | Path) else plain_value
@@ -73,7 +93,8 @@ def tried_values(given: Any, trials: Sequence[str]) -> pd.DataFrame:
         name: [read(value) if isinstance(value, str) else plain_value(value) for value in values]
         for name, values in params.items()
     }
-    return pd.DataFrame(columns, index=params.index, dtype=object)
+    read_params = pd.DataFrame(columns, index=params.index, dtype=object)
+    return TriedValues(params=read_params, failed=frozenset(failed - set(trials)))
 
 
 def column_levels(columns: pd.Index, trials: Collection[str]) -> pd.DataFrame | None:
@@ -175,10 +196,12 @@ def _failed(frame: pd.DataFrame) -> set[str]:
     return failed
 
 
-def _require_all(rows: Sequence[str], trials: Sequence[str], failed: set[str], place: str) -> None:
+def _require_all(
+    rows: Sequence[str], trials: Sequence[str], place: str, *, also_without: bool
+) -> None:
     held, known = set(rows), set(trials)
     lacking = [name for name in trials if name not in held]
-    unknown = [name for name in rows if name not in known and name not in failed]
+    unknown = [] if also_without else [name for name in rows if name not in known]
     faults = []
     if lacking:
         faults.append(f"has no row for {_listed(lacking)}")

@@ -19,7 +19,12 @@ from backtest_batch.analysis.overfitting.samples import OverfittingSettings
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, direction_of
 from backtest_batch.analysis.scenarios import AxisKinds
-from backtest_batch.api.decisions import BENCHMARK_COLUMN, column_levels, tried_values
+from backtest_batch.api.decisions import (
+    BENCHMARK_COLUMN,
+    TriedValues,
+    column_levels,
+    tried_values,
+)
 from backtest_batch.api.return_files import (
     GivenBenchmark,
     given_benchmark,
@@ -281,7 +286,8 @@ def skill_or_luck(
         returns=trials,
         benchmark=found.returns,
         is_against_cash=found.name == "none",
-        params=tried,
+        params=None if tried is None else tried.params,
+        failed=frozenset() if tried is None else tried.failed,
         kinds=kinds,
         n_trials=n_trials,
         periods_per_year=per_year,
@@ -320,7 +326,7 @@ def _only_trials(table: pd.DataFrame, benchmark: GivenBenchmark, place: str) -> 
 
 def _tried(
     decisions: Any, trials: pd.DataFrame, path: str | None
-) -> tuple[pd.DataFrame | None, list[str]]:
+) -> tuple[TriedValues | None, list[str]]:
     names = trials.columns.tolist()
     if isinstance(decisions, str) and decisions == "none":
         return None, []
