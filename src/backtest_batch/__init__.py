@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from backtest_batch.api.single import Backtest, backtest
     from backtest_batch.api.skill import Judgement, skill_or_luck
     from backtest_batch.api.sweeps import Sweep, rerun, run_sweep
+    from backtest_batch.core.account import Account, trade_weights
+    from backtest_batch.core.conditions import Conditions
     from backtest_batch.core.data.load import load_panel
     from backtest_batch.core.data.panel import Panel, panel_from_frames
     from backtest_batch.core.strategies.base import Strategy
@@ -50,9 +52,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Account",
     "Backtest",
     "BacktestBatchError",
     "BacktestError",
+    "Conditions",
     "ConfigurationError",
     "DataError",
     "DataNotFoundError",
@@ -79,6 +83,7 @@ __all__ = [
     "run_sweep",
     "sensitivity",
     "skill_or_luck",
+    "trade_weights",
 ]
 
 _MODULES = {
@@ -102,6 +107,8 @@ _MODULES = {
         "StrategyError",
         "WorkerDied",
     ),
+    "core.account": ("Account", "trade_weights"),
+    "core.conditions": ("Conditions",),
     "core.data.load": ("load_panel",),
     "core.data.panel": ("Panel", "panel_from_frames"),
     "core.strategies.base": ("Strategy",),

@@ -92,7 +92,7 @@ class DataNotFoundError(DataError, FileNotFoundError):
 
 
 class StrategyError(BacktestBatchError, RuntimeError):
-    """A strategy returned weights that cannot be traded (wrong shape, not finite)."""
+    """A strategy returned weights that cannot be traded, or an account that cannot be true."""
 
 
 class StoreError(BacktestBatchError, OSError):

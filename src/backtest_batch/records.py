@@ -23,7 +23,13 @@ RUN_FILES = (
     "config.yaml",
     "run.json",
 )
-"""Files of each run that keeps its files."""
+"""Files of each run that keeps its files; see also :meth:`RunResult.files`."""
+
+MAY_BE_UNKNOWN = ("target_weights.parquet", "trades.parquet")
+"""Those that a strategy which makes its own account need not give."""
+
+STRATEGY_KIND = "strategy_kind"
+"""The tag that says whether a strategy gives target weights or makes its own account."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +185,8 @@ class RunSpec:
         Empty without a benchmark, and in a run that an earlier version recorded.
     chunk_key
         Hash of what runs must have in common to be computed together; empty likewise.
+    strategy_kind
+        Whether the strategy gives target ``weights`` or makes its own ``account``.
     """
 
     index: int
@@ -199,6 +207,7 @@ class RunSpec:
     factors: Factors | None = None
     benchmark_key: str = ""
     chunk_key: str = ""
+    strategy_kind: Literal["weights", "account"] = "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +252,13 @@ class RunResult:
     artifacts: Path | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     in_sample: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a folder of the run must have to be whole."""
+        if self.tags.get(STRATEGY_KIND) != "account":
+            return RUN_FILES
+        return tuple(name for name in RUN_FILES if name not in MAY_BE_UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,7 +200,7 @@ def test_business_days_are_252_and_a_number_that_does_not_fit_is_said(prices, ca
 
 
 def test_what_is_no_strategy_or_no_prices_is_said(prices):
-    with pytest.raises(bb.StrategyError, match="int has no method target_weights"):
+    with pytest.raises(bb.StrategyError, match="int has neither target_weights"):
         bb.backtest(3, prices)  # type: ignore[arg-type]
     with pytest.raises(bb.DataError, match="DatetimeIndex"):
         bb.backtest(EqualWeight(), prices.reset_index(drop=True))

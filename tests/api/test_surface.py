@@ -7,9 +7,11 @@ import sys
 import backtest_batch
 
 PUBLIC = [
+    "Account",
     "Backtest",
     "BacktestBatchError",
     "BacktestError",
+    "Conditions",
     "ConfigurationError",
     "DataError",
     "DataNotFoundError",
@@ -36,6 +38,7 @@ PUBLIC = [
     "run_sweep",
     "sensitivity",
     "skill_or_luck",
+    "trade_weights",
 ]
 
 

@@ -128,7 +128,7 @@ a_function = len
     [
         (
             ["strategy._target_=faulty.NoWeights"],
-            "strategy=NoWeights: has no method target_weights",
+            "strategy=NoWeights: has neither target_weights",
         ),
         (
             ["strategy._target_=faulty.Negative"],
@@ -141,7 +141,10 @@ a_function = len
             ["strategy._target_=faulty.Refusing", "strategy.window=3.5", "strategy.kynd=b"],
             "strategy.window=3.5: .*integer.*\n.*did you mean strategy.kind",
         ),
-        (["strategy._target_=faulty.a_function"], "has no class a_function"),
+        (
+            ["strategy._target_=faulty.a_function"],
+            "strategy.obj=.missing.: must be given, len needs",
+        ),
         (["strategy._target_=faulty.Refusin"], "did you mean Refusing"),
         (["strategy._target_=faultless.X"], "there is no module faultless"),
         (["strategy._target_=broken_module.X"], "fails on import: SyntaxError"),

@@ -10,9 +10,16 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from backtest_batch.analysis.run_table import NEIGHBOURHOOD, Label, RunTable, result_metric_names
+from backtest_batch.analysis.run_table import (
+    NEIGHBOURHOOD,
+    Label,
+    RunTable,
+    engine_metric,
+    result_metric_names,
+)
 from backtest_batch.analysis.scenarios import Levels, cells_of, levels_of, value_as_typed
 from backtest_batch.arrays import BoolArray, FloatArray, IntArray
+from backtest_batch.core.engine.metrics import BENCHMARK, FACTORS
 
 STATISTICS = ("count", "mean", "std", "min", "max")
 
@@ -457,7 +464,8 @@ def effect_of_parameters(table: RunTable) -> pd.DataFrame:
 
     Runs of one batch that are equal in all other swept parameters are compared, bit for bit in
     every result metric, between consecutive values of the parameter. An incomplete grid offers
-    fewer comparisons; without any, the effect cannot be told.
+    fewer comparisons; without any, the effect cannot be told. A parameter that changes only the
+    benchmark (costs that a strategy with an account of its own was not passed on) changes nothing.
 
     Parameters
     ----------
@@ -476,7 +484,17 @@ def effect_of_parameters(table: RunTable) -> pd.DataFrame:
     measured = table.metrics[names].notna().any(axis=1).to_numpy(dtype=np.bool_)
     measured_runs = table.subset(table.finished & measured)
     results = _fingerprints(measured_runs.metrics[names])
-    rows = [_effect(measured_runs, name, results) for name in measured_runs.params.columns]
+    alone = [name for name in names if not _compares(name)]
+    own = _fingerprints(measured_runs.metrics[alone]) if alone else results
+    rows = []
+    for name in measured_runs.params.columns:
+        found = _effect(measured_runs, name, results)
+        if found["effect"] == CHANGES and name.partition(".")[0] not in _COMPARING:
+            of_run = _effect(measured_runs, name, own)
+            if of_run["effect"] == CHANGES_NOTHING:
+                also = "Only what the runs are compared with depends on it."
+                found = {**of_run, "message": f"{of_run['message']} {also}"}
+        rows.append(found)
     columns = ["parameter", "effect", "comparisons", "equal_values", "message"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -501,6 +519,16 @@ def _fingerprints(metrics: pd.DataFrame) -> IntArray:
     values = np.ascontiguousarray(np.where(np.isnan(values), np.nan, values))
     rows = values.view(np.dtype((np.void, values.itemsize * values.shape[1]))).ravel()
     return np.unique(rows, return_inverse=True)[1].astype(np.int64)
+
+
+_COMPARING = ("benchmark", "benchmark_values", "factors")
+"""Keys whose only purpose is what runs are compared with."""
+
+
+def _compares(name: str) -> bool:
+    """Return whether a metric compares a run with something else."""
+    metric = engine_metric(name)
+    return metric is not None and bool({BENCHMARK, FACTORS} & set(metric.needs))
 
 
 def _effect(table: RunTable, name: str, results: IntArray) -> dict[str, object]:

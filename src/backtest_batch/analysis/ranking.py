@@ -6,8 +6,8 @@ The Pareto front is the runs that no other run dominates in the metrics of the s
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,7 @@ from backtest_batch.analysis.run_table import (
     known_metrics,
 )
 from backtest_batch.arrays import BoolArray, FloatArray
+from backtest_batch.core.engine.metrics import may_be_own
 from backtest_batch.errors import ConfigurationError, Fault
 
 Normalise = Literal["rank", "zscore", "minmax"]
@@ -34,7 +35,9 @@ DECIMALS = 12
 """Scores are rounded so that sums of equal shares tie, whatever the order of their terms."""
 
 
-def good_values(metrics: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def good_values(
+    metrics: pd.DataFrame, names: list[str], own: Mapping[str, int] | None = None
+) -> pd.DataFrame:
     """Return metrics with signs such that more is better, for the runs that have all of them.
 
     Parameters
@@ -43,18 +46,24 @@ def good_values(metrics: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         Metrics of the runs, shape (n_runs, n_metrics).
     names
         Columns to take; each must have a direction.
+    own
+        Directions of metrics of a strategy's own.
 
     Returns
     -------
     DataFrame of shape (n_complete, n_names)
         Runs that lack one of the metrics are left out.
     """
-    directions = np.array([direction_of(name) for name in names], dtype=np.float64)
+    found = [(own or {}).get(name) or direction_of(name) for name in names]
+    directions = np.array(found, dtype=np.float64)
     return metrics.reindex(columns=names).dropna() * directions
 
 
 def weighted_score(
-    metrics: pd.DataFrame, weights: Mapping[str, float], normalise: Normalise = "rank"
+    metrics: pd.DataFrame,
+    weights: Mapping[str, float],
+    normalise: Normalise = "rank",
+    own: Mapping[str, int] | None = None,
 ) -> pd.Series:
     """Return the weighted mean of the normalised metrics; more is better.
 
@@ -74,6 +83,8 @@ def weighted_score(
         Weight of each metric, summing to 1.
     normalise
         How metrics are made comparable.
+    own
+        Directions of metrics of a strategy's own.
 
     Returns
     -------
@@ -81,7 +92,7 @@ def weighted_score(
         Rounded to 12 decimals; NaN for runs that lack one of the metrics.
     """
     names = sorted(weights)
-    values = good_values(metrics, names)
+    values = good_values(metrics, names, own)
     shares = np.array([weights[name] for name in names])
     score = (_normalised(values, normalise) * shares).sum(axis=1)
     return score.round(DECIMALS).reindex(metrics.index).rename("score")
@@ -164,7 +175,9 @@ class Constraint:
         return f"`{self}` must hold, but got {value!r}"
 
 
-def parse_constraints(given: Any) -> tuple[list[Constraint], list[Fault]]:
+def parse_constraints(
+    given: Any, own: Collection[str] = ()
+) -> tuple[list[Constraint], list[Fault]]:
     """Read constraints as written in the configuration.
 
     Parameters
@@ -172,6 +185,8 @@ def parse_constraints(given: Any) -> tuple[list[Constraint], list[Fault]]:
     given
         Mapping of metric to text, such as ``{max_drawdown: ">= -0.3", trades: ">= 50"}``; None and
         an empty mapping mean no constraints.
+    own
+        Names of metrics of a strategy's own.
 
     Returns
     -------
@@ -183,17 +198,20 @@ def parse_constraints(given: Any) -> tuple[list[Constraint], list[Fault]]:
     if not isinstance(given, Mapping):
         allowed = "must be a mapping of metrics to comparisons, such as {max_drawdown: '>= -0.3'}"
         return [], [Fault(key="constraints", value=given, allowed=allowed)]
-    read = [_parse(str(metric), text) for metric, text in given.items()]
+    read = [_parse(str(metric), text, own) for metric, text in given.items()]
     return (
         [item for item in read if isinstance(item, Constraint)],
         [item for item in read if isinstance(item, Fault)],
     )
 
 
-def _parse(metric: str, text: Any) -> Constraint | Fault:
+def _parse(metric: str, text: Any, own: Collection[str]) -> Constraint | Fault:
     key = f"constraints.{metric}"
-    if engine_metric(metric) is None:
-        allowed = f"there is no metric '{metric}'; {choices(metric, known_metrics())}"
+    if engine_metric(metric) is None and metric not in own:
+        allowed = (
+            f"there is no metric '{metric}'; {choices(metric, known_metrics())}; "
+            f"{_own_hint(metric)}"
+        )
         return Fault(key=key, value=text, allowed=allowed)
     match = _COMPARISON.fullmatch(text) if isinstance(text, str) else None
     bound = _number(match.group(2)) if match else None
@@ -294,15 +312,22 @@ class Ranking:
         What a run must meet to be ranked.
     normalise
         How metrics are made comparable in a score of several.
+    own
+        Metrics of a strategy's own: +1 where more is better, -1 where less is.
     """
 
     weights: Mapping[str, float]
     constraints: tuple[Constraint, ...] = ()
     normalise: Normalise = "rank"
+    own: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(
-        cls, rank_by: Any = "sharpe", constraints: Any = None, normalise: Any = "rank"
+        cls,
+        rank_by: Any = "sharpe",
+        constraints: Any = None,
+        normalise: Any = "rank",
+        metric_directions: Any = None,
     ) -> "Ranking":
         """Read a ranking as written in the configuration.
 
@@ -316,6 +341,8 @@ class Ranking:
             Mapping of metrics to comparisons, such as ``{max_drawdown: ">= -0.3"}``.
         normalise
             ``rank``, ``zscore`` or ``minmax``.
+        metric_directions
+            ``max`` or ``min`` by name, for metrics of a strategy's own.
 
         Raises
         ------
@@ -323,15 +350,20 @@ class Ranking:
             With every fault at once: an unknown metric, a metric without a better direction, a
             weight that is negative or not a number, weights that sum to 0, a malformed constraint.
         """
-        weights, faults = _parse_weights(rank_by)
-        read, constraint_faults = parse_constraints(constraints)
-        faults += constraint_faults
+        own, faults = _parse_directions(metric_directions)
+        weights, weight_faults = _parse_weights(rank_by, own)
+        read, constraint_faults = parse_constraints(constraints, own)
+        faults += [*weight_faults, *constraint_faults]
         if normalise not in NORMALISATIONS:
             allowed = "must be one of " + ", ".join(NORMALISATIONS)
             faults.append(Fault(key="normalise", value=normalise, allowed=allowed))
         if faults:
             raise ConfigurationError("\n".join(str(fault) for fault in faults), faults)
-        return cls(weights=weights, constraints=tuple(read), normalise=normalise)
+        return cls(weights=weights, constraints=tuple(read), normalise=normalise, own=own)
+
+    def direction_of(self, name: str) -> int:
+        """Return +1 when more of a metric is better, -1 when less is, 0 for neither."""
+        return self.own.get(name) or direction_of(name)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -351,7 +383,7 @@ class Ranking:
 
     def __str__(self) -> str:
         def described(name: str) -> str:
-            return f"{name} ({'more' if direction_of(name) > 0 else 'less'} is better)"
+            return f"{name} ({'more' if self.direction_of(name) > 0 else 'less'} is better)"
 
         if self.weighted:
             terms = (f"{share:.3g} {described(name)}" for name, share in self.weights.items())
@@ -391,8 +423,8 @@ def rank_runs(table: RunTable, ranking: Ranking) -> pd.DataFrame:
     reasons = _reasons(table, ranking)
     ranked = reasons == ""
     metrics = table.metrics[ranked]
-    good = good_values(metrics, list(ranking.metrics))
-    score = weighted_score(metrics, ranking.weights, ranking.normalise)
+    good = good_values(metrics, list(ranking.metrics), ranking.own)
+    score = weighted_score(metrics, ranking.weights, ranking.normalise, ranking.own)
     criterion = score if ranking.weighted else good[ranking.metrics[0]]
 
     by_id = table.runs.index[id_order(table)]
@@ -483,7 +515,29 @@ def _missing(table: RunTable, name: str) -> pd.Series:
     return pd.Series(texts, index=missing.index, dtype=object)
 
 
-def _parse_weights(rank_by: Any) -> tuple[dict[str, float], list[Fault]]:
+def _parse_directions(given: Any) -> tuple[dict[str, int], list[Fault]]:
+    if given is None:
+        return {}, []
+    if not isinstance(given, Mapping):
+        allowed = "must be a mapping of metrics to max or min, such as {my_metric: max}"
+        return {}, [Fault(key="metric_directions", value=given, allowed=allowed)]
+    faults = []
+    for name, text in given.items():
+        key, allowed = f"metric_directions.{name}", ""
+        if text not in ("max", "min"):
+            allowed = "must be max (more is better) or min (less is)"
+        elif not may_be_own(str(name)):
+            allowed = "is a metric of ours, which has a direction; this key is for your own"
+        if allowed:
+            faults.append(Fault(key=key, value=text, allowed=allowed))
+    return {str(name): 1 if text == "max" else -1 for name, text in given.items()}, faults
+
+
+def _own_hint(name: str) -> str:
+    return f"for one of your strategy's own say which is better: metric_directions.{name}=max"
+
+
+def _parse_weights(rank_by: Any, own: Mapping[str, int]) -> tuple[dict[str, float], list[Fault]]:
     if isinstance(rank_by, str):
         rank_by = {rank_by: 1.0}
         keys = dict.fromkeys(rank_by, "rank_by")
@@ -494,7 +548,7 @@ def _parse_weights(rank_by: Any) -> tuple[dict[str, float], list[Fault]]:
     faults = [
         Fault(key=keys[name], value=name if keys[name] == "rank_by" else weight, allowed=allowed)
         for name, weight in rank_by.items()
-        if (allowed := _weight_fault(str(name), weight))
+        if (allowed := _weight_fault(str(name), weight, own))
     ]
     if faults:
         return {}, faults
@@ -506,11 +560,12 @@ def _parse_weights(rank_by: Any) -> tuple[dict[str, float], list[Fault]]:
     return {str(name): weight / total for name, weight in rank_by.items() if weight > 0}, []
 
 
-def _weight_fault(name: str, weight: Any) -> str:
+def _weight_fault(name: str, weight: Any, own: Mapping[str, int]) -> str:
     """Say what is wrong with one metric and its weight; empty when nothing is."""
-    if engine_metric(name) is None:
-        return f"there is no metric '{name}'; {choices(name, _directed())}"
-    if direction_of(name) == 0:
+    direction = own.get(name) or direction_of(name)
+    if engine_metric(name) is None and name not in own:
+        return f"there is no metric '{name}'; {choices(name, _directed())}; {_own_hint(name)}"
+    if direction == 0:
         return (
             f"neither more nor less {name} is better, so it cannot rank runs (a constraint can "
             f"bound it); the choices are {', '.join(_directed())}"
@@ -520,7 +575,7 @@ def _weight_fault(name: str, weight: Any) -> str:
     if weight < 0:
         return (
             f"the weight must be >= 0; {name} already counts towards its good direction "
-            f"({'more' if direction_of(name) > 0 else 'less'} is better)"
+            f"({'more' if direction > 0 else 'less'} is better)"
         )
     return ""
 

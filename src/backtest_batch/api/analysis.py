@@ -82,6 +82,7 @@ def rank(
     *,
     constraints: Mapping[str, str] | None = None,
     normalise: str = default("normalise"),
+    metric_directions: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Rank runs by a metric or by a weighted score of several.
 
@@ -95,6 +96,8 @@ def rank(
         What a run must meet to be ranked, such as ``{"max_drawdown": ">= -0.3"}``.
     normalise
         How metrics become comparable in a score: ``rank``, ``zscore`` or ``minmax``.
+    metric_directions
+        ``max`` or ``min`` for metrics of a strategy's own that runs are ranked by.
 
     Returns
     -------
@@ -108,7 +111,8 @@ def rank(
         When a metric, a weight or a constraint is wrong.
     """
     table = with_neighbourhood(runs)
-    return rankings_table(table, rank_runs(table, Ranking.parse(rank_by, constraints, normalise)))
+    ranking = Ranking.parse(rank_by, constraints, normalise, metric_directions)
+    return rankings_table(table, rank_runs(table, ranking))
 
 
 def sensitivity(runs: RunTable) -> pd.DataFrame:

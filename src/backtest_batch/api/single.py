@@ -1,6 +1,7 @@
 """One backtest of a strategy on prices in memory: no configuration, no store, no processes."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,7 +11,10 @@ import pandas as pd
 from backtest_batch.analysis.scenarios import scaled_text
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.config.checks import checked, default
+from backtest_batch.core.account import measured_index, trades_frame, weights_frame
 from backtest_batch.core.benchmark import LONGEST_GAP, find_benchmark, simulated
+from backtest_batch.core.conditions import Conditions
+from backtest_batch.core.construct import FunctionStrategy
 from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
 from backtest_batch.core.data.series import store_series
 from backtest_batch.core.engine.calendar import (
@@ -30,7 +34,14 @@ from backtest_batch.core.engine.simulation import (
 from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR
 from backtest_batch.core.factors import factor_metric_names, factor_metrics, find_factors
 from backtest_batch.core.kernel_cache import use_kernel_cache
-from backtest_batch.core.strategies.base import Strategy, check_fields, target_weights
+from backtest_batch.core.own_account import OwnAccount, ask_for_account
+from backtest_batch.core.strategies.base import (
+    LACKS_BOTH,
+    Strategy,
+    check_fields,
+    strategy_kind,
+    target_weights,
+)
 from backtest_batch.errors import ConfigurationError, DataError, Fault, StrategyError
 
 LOG = logging.getLogger("backtest_batch.api")
@@ -104,12 +115,13 @@ class Backtest:
         What to know before reading the figures; also logged as warnings.
     equity
         One row per measured bar, indexed by timestamp: equity, net_return, drawdown,
-        gross_exposure, turnover, cost.
+        gross_exposure, turnover, cost; of an account that the strategy made, those that it gave.
     target_weights
         Weights of each traded decision after the caps, shape (n_decisions, n_assets), indexed by
         the timestamp of the decision bar.
     trades
-        One row per trade: timestamp, symbol, shares, price, value, cost.
+        One row per trade: timestamp, symbol, shares, price, value, cost; of an account that the
+        strategy made, the trades and weights that it gave.
     benchmark
         Net returns of the benchmark on the same bars; None without one.
     ruined
@@ -135,7 +147,7 @@ class Backtest:
 
 
 def backtest(
-    strategy: Strategy | type[Strategy],
+    strategy: Any,
     prices: pd.DataFrame | Panel,
     *,
     rebalance: str = default("rebalance"),
@@ -154,7 +166,9 @@ def backtest(
     Parameters
     ----------
     strategy
-        An object with ``target_weights(panel, decisions)``, or a class that needs no arguments.
+        An object with ``target_weights(panel, decisions)``, one with
+        ``backtest(panel, conditions)``, or a class of either that needs no arguments; or a function
+        of ``panel`` and ``conditions`` whose further parameters have defaults.
     prices
         Closes of shape (n_bars, n_assets), one column per symbol, on a DatetimeIndex; or a panel
         with further fields (:func:`panel_from_frames`). A frame with the fields of one asset, or
@@ -216,11 +230,7 @@ def backtest(
             "risk_free_rate": conditions.cash_rate if risk_free_rate is None else risk_free_rate,
         }
     )
-    chosen: Any = strategy() if isinstance(strategy, type) else strategy
-    if not callable(getattr(chosen, "target_weights", None)):
-        raise StrategyError(
-            f"{type(chosen).__name__} has no method target_weights(panel, decisions)"
-        )
+    chosen = _chosen(strategy)
     panel = prices if isinstance(prices, Panel) else panel_from_frames(prices)
     if given["end_date"] is not None:
         panel = panel.until(given["end_date"])
@@ -238,32 +248,59 @@ def backtest(
         first_bar=first_bar,
         execution_lag=conditions.execution_lag,
     )
-    simulation = _simulate(chosen, panel, decisions, conditions, first_bar)
+    annual = {"periods_per_year": per_year, "risk_free_rate": given["risk_free_rate"]}
+    account: Simulation | OwnAccount
+    if strategy_kind(chosen) == "weights":
+        account = _simulate(chosen, panel, decisions, conditions, first_bar)
+    else:
+        idle = None
+        asked = {name: given[name] for name in ("start_date", "end_date", "rebalance")}
+        account = ask_for_account(
+            chosen,
+            panel,
+            Conditions(
+                **{name: getattr(conditions, name) for name in SETTING_NAMES},
+                **{**asked, **annual, "first_bar": first_bar, "decisions": decisions},
+            ),
+        )
     reference, benchmark_notes = _benchmark(
         benchmark, given["benchmark_values"], panel, decisions, conditions, first_bar
     )
-    annual = {"periods_per_year": per_year, "risk_free_rate": given["risk_free_rate"]}
-    metrics, undefined = result_metrics(simulation, benchmark_returns=reference, **annual)
-    found, missing, factor_notes = _explained(factors, panel, simulation, **annual)
-    said = (*filter(None, [idle]), *benchmark_notes, *factor_notes)
+    compared = None if reference is None else reference[account.first_bar - first_bar :]
+    metrics, undefined = result_metrics(account, benchmark_returns=compared, **annual)
+    found, missing, factor_notes = _explained(factors, panel, account, **annual)
+    own = account if isinstance(account, OwnAccount) else None
+    said = (
+        *filter(None, [idle]),
+        *benchmark_notes,
+        *factor_notes,
+        *(() if own is None else own.notes),
+    )
     for note in said:
         LOG.warning("%s", note)
-    ruined = simulation.ruined_bar
+    ruined = account.ruined_bar
+    figures = {**metrics, **found, **({} if own is None else own.metrics)}
     return Backtest(
-        metrics=pd.Series({**metrics, **found}, name="value", dtype=np.float64),
+        metrics=pd.Series(figures, name="value", dtype=np.float64),
         undefined_metrics=(*undefined, *missing),
         periods_per_year=per_year,
-        notes=(*notes, *said, *_scaled(simulation)),
-        equity=_equity(panel, simulation),
-        target_weights=pd.DataFrame(
-            simulation.target_weights,
-            index=panel.index[simulation.decision_bars],
-            columns=list(panel.symbols),
-        ),
-        trades=_trades(panel, simulation),
+        notes=(*notes, *said, *([] if isinstance(account, OwnAccount) else _scaled(account))),
+        equity=_equity(panel, account),
+        target_weights=_table(weights_frame, panel, account),
+        trades=_table(trades_frame, panel, account),
         benchmark=_benchmark_returns(reference, panel, first_bar),
         ruined=None if ruined is None else panel.index[ruined],
     )
+
+
+def _chosen(strategy: Any) -> Any:
+    """Return a strategy that can be asked: a class is made, a function is wrapped."""
+    chosen = strategy() if isinstance(strategy, type) else strategy
+    if strategy_kind(chosen) is not None:
+        return chosen
+    if not callable(chosen):
+        raise StrategyError(f"{type(chosen).__name__} {LACKS_BOTH}")
+    return FunctionStrategy(chosen, {})
 
 
 def _conditions(settings: dict[str, Any]) -> SimulationSettings:
@@ -357,7 +394,7 @@ def _benchmark_returns(
 
 
 def _explained(
-    given: Any, panel: Panel, simulation: Simulation, **annual: float
+    given: Any, panel: Panel, account: Simulation | OwnAccount, **annual: float
 ) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
     """Return the metrics that factors define, the names of those that they do not, and notes."""
     if isinstance(given, pd.Series | pd.DataFrame):
@@ -368,12 +405,12 @@ def _explained(
         raise _wrong("factors", given, str(error)) from error
     if found.factors is None or found.returns is None:
         return {}, (), ()
-    first_bar = simulation.first_bar
+    first_bar = account.first_bar
     faults = found.faults(panel, first_bar)
     if faults:
         raise ConfigurationError(f"{faults[0]}.", faults)
-    returns = found.returns[first_bar : first_bar + simulation.n_measured]
-    metrics = factor_metrics(found.factors, returns, simulation.net_return, **annual)
+    returns = found.returns[first_bar : first_bar + account.n_measured]
+    metrics = factor_metrics(found.factors, returns, account.net_return, **annual)
     names = factor_metric_names(found.factors)
     notes = (*found.notes, *found.cover_notes(panel, first_bar))
     return metrics, tuple(name for name in names if name not in metrics), notes
@@ -392,36 +429,30 @@ def _scaled(simulation: Simulation) -> list[str]:
     return notes
 
 
-def _measured(panel: Panel, simulation: Simulation) -> pd.DatetimeIndex:
-    stop = simulation.first_bar + simulation.n_measured
-    return panel.index[simulation.first_bar : stop].rename("timestamp")
-
-
-def _equity(panel: Panel, simulation: Simulation) -> pd.DataFrame:
-    peak = np.maximum.accumulate(simulation.equity)
+def _equity(panel: Panel, account: Simulation | OwnAccount) -> pd.DataFrame:
+    peak = np.maximum.accumulate(account.equity)
     columns = {
-        "equity": simulation.equity,
-        "net_return": simulation.net_return,
-        "drawdown": simulation.equity / peak - 1.0,
-        "gross_exposure": simulation.gross_exposure,
-        "turnover": simulation.turnover,
-        "cost": simulation.cost,
+        "equity": account.equity,
+        "net_return": account.net_return,
+        "drawdown": account.equity / peak - 1.0,
+        "gross_exposure": account.gross_exposure,
+        "turnover": account.turnover,
+        "cost": account.cost,
     }
-    return pd.DataFrame(columns, index=_measured(panel, simulation))
+    known = {name: values for name, values in columns.items() if values is not None}
+    return pd.DataFrame(known, index=measured_index(panel, account))
 
 
-def _trades(panel: Panel, simulation: Simulation) -> pd.DataFrame:
-    trades = simulation.trades()
-    return pd.DataFrame(
-        {
-            "timestamp": panel.index[trades.bar],
-            "symbol": np.array(panel.symbols, dtype=object)[trades.asset],
-            "shares": trades.shares,
-            "price": trades.price,
-            "value": trades.value,
-            "cost": trades.cost,
-        }
-    )
+def _table(
+    made: Callable[[Panel, Simulation], pd.DataFrame],
+    panel: Panel,
+    account: Simulation | OwnAccount,
+) -> pd.DataFrame:
+    """Return the trades or weights of an account; those that a strategy gave, or an empty table."""
+    if isinstance(account, Simulation):
+        return made(panel, account)
+    given = account.trades_given if made is trades_frame else account.weights_given
+    return pd.DataFrame() if given is None else given
 
 
 def _wrong(key: str, value: Any, allowed: str) -> ConfigurationError:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ def compared_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
+def strategy_keys(strategy: type | Callable[..., Any] | str | None) -> dict[str, Any]:
     """Return the keys that choose a strategy."""
     if strategy is None or isinstance(strategy, str):
         return {} if strategy is None else {"strategy": strategy}
@@ -64,7 +64,7 @@ def strategy_keys(strategy: type | str | None) -> dict[str, Any]:
 
 
 def import_path(strategy: Any) -> str:
-    """Return the path of a strategy's class in the configuration.
+    """Return the path of a strategy's class or function in the configuration.
 
     Worker processes import it there. What is defined in a notebook or script, or within a function,
     is sent to them by value.
@@ -72,16 +72,19 @@ def import_path(strategy: Any) -> str:
     Raises
     ------
     ConfigurationError
-        When it is not a class, or can neither be imported nor sent.
+        When it is neither, or can neither be imported nor sent.
     """
-    if not isinstance(strategy, type):
+    named = hasattr(strategy, "__module__") and hasattr(strategy, "__qualname__")
+    if not (callable(strategy) and named):
         raise ConfigurationError(
-            f"strategy={strategy!r}: must be a class or a name; its arguments are keys such as "
+            f"strategy={strategy!r}: must be a class, a function or a name; its arguments are keys "
+            "such as "
             'strategy.window: run_sweep({"strategy.window": [10, 20]}, strategy=MyStrategy)'
         )
     path = f"{strategy.__module__}.{strategy.__qualname__}"
     try:
-        found = None if is_live(path) or "." in strategy.__qualname__ else locate(path)
+        live = is_live(path) or "." in strategy.__qualname__
+        found = None if live else locate(path, or_function=True)
     except TargetError:
         found = None
     if found is not strategy:
@@ -252,7 +255,7 @@ def run_sweep(
     *,
     runs: Sequence[Mapping[str, Any]] | None = None,
     data: pd.DataFrame | Panel | str | None = None,
-    strategy: type | str | None = None,
+    strategy: type | Callable[..., Any] | str | None = None,
     **config: Any,
 ) -> Sweep:
     """Run a sweep as the command does: validated, parallel, tracked in MLflow, ranked, reported.
@@ -268,9 +271,9 @@ def run_sweep(
         Closes of shape (n_bars, n_assets) or a panel, which are stored in the cache; or the name
         of a source (``sp500``, ``csv``), whose options are keys such as ``data.path``.
     strategy
-        A class, or the name of a shipped strategy. Worker processes import a class from its module;
-        one that is defined in a notebook, in a script or in a function is sent to them by value.
-        Its arguments are keys such as ``strategy.window``.
+        A class or function, or the name of a shipped strategy. Worker processes import it from its
+        module; one that is defined in a notebook, in a script or in a function is sent to them by
+        value. Its arguments are keys such as ``strategy.window``.
     **config
         Any further root key (``batch_name``, ``n_jobs``, ``rank_by``, ``tracking={"uri": ...}``);
         dotted ones as ``**{"strategy.slow": 90}``. ``benchmark`` may be a Series of prices or a

@@ -33,6 +33,7 @@ from backtest_batch.core.fitting import (
     walk_forward_settings,
     walks_forward,
 )
+from backtest_batch.core.own_account import OwnAccount
 from backtest_batch.core.windows import PER_BAR, ScenarioRuns
 from backtest_batch.errors import StoreError
 from backtest_batch.interrupt import heed
@@ -185,12 +186,15 @@ def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int],
     Runs on both sides of a switch are computed again: they are few, while the holdings of all runs
     on all bars would not fit into memory.
     """
-    simulations: dict[int, Simulation] = {}
+    simulations: dict[int, Simulation | OwnAccount] = {}
 
     def weights(run: int, bar: int) -> FloatArray:
         if run not in simulations:
-            simulations[run] = compute_chunk([records[run].spec], panel).runs[0].simulation
-        return drifted_weights(simulations[run], panel, bar)
+            simulations[run] = compute_chunk([records[run].spec], panel).runs[0].account
+        found = simulations[run]
+        if isinstance(found, OwnAccount):  # what it holds is not known: a switch is not charged
+            return np.zeros(panel.n_assets)
+        return drifted_weights(found, panel, bar)
 
     return weights
 
@@ -262,6 +266,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
             )
             notes = (*notes, *earlier_notes)
         notes = (*notes, *cap_notes(session.in_order, session.plan.swept))
+        notes = (*notes, *_own_account_notes(session))
         notes = (*notes, *kinds.without_effect(list(table.params.columns)))
         heed()
         conclusion = conclude(
@@ -275,6 +280,35 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
             walk_forward_t={} if walk is None else walk.t_statistics,
         )
         return Compared(conclusion=conclusion, returns=returns, walk=walk)
+
+
+def _own_account_notes(session: Session) -> list[str]:
+    """Say what was noticed in accounts that strategies made themselves, each once."""
+    found: dict[str, list[str]] = {}
+    for record in session.in_order:
+        if isinstance(record.outcome, RunResult):
+            for text in filter(None, record.outcome.tags.get("account_notes", "").split("; ")):
+                found.setdefault(text, []).append(record.spec.run_id)
+    texts = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: the account {text}"
+        for text, names in found.items()
+    ]
+    shown = texts[:_SHOWN_NOTES]
+    more = [f"{len(texts) - len(shown)} more notes on accounts: see the tags account_notes"]
+    own = any(run.strategy_kind == "account" for run in session.plan.runs)
+    unpaid = walks_forward(session.config) and own
+    return [
+        *shown,
+        *(more if len(texts) > len(shown) else []),
+        *([_UNPAID] if unpaid else []),
+    ]
+
+
+_SHOWN_NOTES = 5
+_UNPAID = (
+    "What an account of a strategy's own holds is not known: changing between such runs in the "
+    "walk-forward costs nothing."
+)
 
 
 def run_table(session: Session) -> RunTable:

@@ -46,7 +46,7 @@ from backtest_batch.core.fingerprint import (
     run_key,
 )
 from backtest_batch.core.fitting import periods_per_year, session_end, with_fits
-from backtest_batch.core.strategies.base import required_fields
+from backtest_batch.core.strategies.base import StrategyKind, required_fields, strategy_kind
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
@@ -354,7 +354,8 @@ class _Planner:
             if not faults:
                 warmup, faults = read_warmup_bars(strategy)
                 fits = callable(getattr(strategy, "fit", None))
-            self.strategies[key] = _Strategy(key, warmup, fits, tuple(faults))
+            kind = strategy_kind(strategy) or "weights"
+            self.strategies[key] = _Strategy(key, warmup, fits, tuple(faults), kind)
         return self.strategies[key]
 
     def chunk_key(
@@ -420,12 +421,15 @@ class _Strategy:
         Whether it has ``fit``.
     faults
         Why it cannot be used.
+    kind
+        Whether it gives weights or makes its own account.
     """
 
     key: str
     warmup_bars: int
     fits: bool
     faults: tuple[Fault, ...]
+    kind: StrategyKind = "weights"
 
 
 def make_plan(compositions: Iterable[Composition]) -> Plan:
@@ -573,9 +577,17 @@ def _plan_one(
             benchmark.benchmark,
             benchmark_key(config, panel.fingerprint, first_bar, periods_per_year(config)),
         ),
-        chunk_key=planner.chunk_key(config, strategy, seed, panel, first_bar),
+        chunk_key=_alone_if_account(
+            strategy.kind, key, planner.chunk_key(config, strategy, seed, panel, first_bar)
+        ),
+        strategy_kind=strategy.kind,
     )
     return spec, panel, ()
+
+
+def _alone_if_account(kind: StrategyKind, run_key: str, chunk: str) -> str:
+    """Return the chunk key of a run; a strategy that makes its own account shares no work."""
+    return chunk if kind == "weights" else digest([chunk, run_key])
 
 
 def _by_content(
@@ -596,7 +608,7 @@ def _read_required_fields(node: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
     Where they depend on the arguments, the strategy is made to be asked.
     """
     try:
-        strategy: Any = locate(str(node.get(TARGET)))
+        strategy: Any = locate(str(node.get(TARGET)), or_function=True)
     except TargetError:
         return (), []  # said where the strategy is built
     if isinstance(inspect.getattr_static(strategy, "required_fields", ()), property):

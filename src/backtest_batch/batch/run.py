@@ -219,7 +219,9 @@ def _winner(request: BatchRequest) -> Winner | None:
 
 def _ranking(request: BatchRequest) -> Ranking:
     config = request.config
-    ranking = Ranking.parse(config["rank_by"], config["constraints"], config["normalise"])
+    ranking = Ranking.parse(
+        *(config[name] for name in ("rank_by", "constraints", "normalise", "metric_directions"))
+    )
     if walks_forward(config):
         compared = config["benchmark"] not in (None, "none")
         names = metrics_with(PER_BAR, benchmark=compared)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.analysis.ranking import Ranking
-from backtest_batch.analysis.run_table import direction_of
 from backtest_batch.batch.earlier import (
     Earlier,
     claim_batch,
@@ -309,7 +308,7 @@ class Session:
                 new = self._take(ended, reply)
                 progress.counts.running = self.executor.running
                 for record in ended:
-                    _count(record, progress, metric)
+                    _count(record, progress, metric, ranking)
                 progress.show()
                 if stop and any(isinstance(item.outcome, RunFailure) for item in new):
                     break
@@ -483,7 +482,9 @@ def _slim(record: RunRecord, known: Mapping[str, RunRecord]) -> RunRecord:
     return record
 
 
-def _count(record: RunRecord, progress: ProgressDisplay, metric: str | None) -> None:
+def _count(
+    record: RunRecord, progress: ProgressDisplay, metric: str | None, ranking: Ranking
+) -> None:
     counts = progress.counts
     if not isinstance(record.outcome, RunResult):
         counts.failed += 1
@@ -492,7 +493,7 @@ def _count(record: RunRecord, progress: ProgressDisplay, metric: str | None) -> 
     value = None if metric is None else record.outcome.metrics.get(metric)
     if metric is not None and value is not None:
         best = counts.best
-        if best is None or (value - best[1]) * direction_of(metric) > 0:
+        if best is None or (value - best[1]) * ranking.direction_of(metric) > 0:
             counts.best = (metric, value)
 
 

@@ -85,7 +85,9 @@ def run_comparison(config: CompareConfig) -> Path:
     BacktestBatchError
         When the selection is empty, no run can be ranked, or the store cannot be read.
     """
-    ranking = Ranking.parse(config.rank_by, config.constraints, config.normalise)
+    ranking = Ranking.parse(
+        config.rank_by, config.constraints, config.normalise, config.metric_directions
+    )
     uri = resolve_uri(config.tracking.uri, Path.cwd())
     store = open_store(uri, resolve_experiment(config.tracking.experiment), create=False)
     selection = select_runs(

@@ -175,10 +175,10 @@ SOURCE_OPTIONS = frozenset({"--config-dir", "-cd", "--config-path", "-cp", "--co
 """Options that say where to look for configuration."""
 WHOLE_NODES = (
     *("param_grid", "runs", "tags", "filter_tags", "rank_by", "constraints"),
-    *("benchmark", "factors"),
+    *("benchmark", "factors", "metric_directions"),
 )
 """Keys whose mappings are a single value rather than paths to several."""
-GATHERED_KEYS = ("benchmark", "factors")
+GATHERED_KEYS = ("benchmark", "factors", "metric_directions")
 """Keys whose mapping may be given in parts: ``benchmark._target_=... benchmark.bonds=AGG``."""
 PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
 """Keys that say which runs a batch has."""

@@ -218,6 +218,9 @@ class BatchConfig:
     constraints: Any = key(
         None, Role.REPORT, 'mapping of metrics to bounds, such as {max_drawdown: ">= -0.3"}'
     )
+    metric_directions: Any = key(
+        None, Role.REPORT, "max or min by metric of a strategy's own: which is better"
+    )
     normalise: str = key(
         "rank",
         Role.REPORT,
@@ -276,6 +279,7 @@ class CompareConfig:
     )
     rank_by: Any = same(BatchConfig, "rank_by")
     constraints: Any = same(BatchConfig, "constraints")
+    metric_directions: Any = same(BatchConfig, "metric_directions")
     normalise: str = same(BatchConfig, "normalise", "rank, zscore or minmax")
     scenario_axes: list[str] = same(BatchConfig, "scenario_axes")
     decision_axes: list[str] = same(BatchConfig, "decision_axes")

@@ -1,8 +1,9 @@
-"""Compute the runs of one chunk: data -> weights -> simulations -> metrics.
+"""Compute the runs of one chunk: data -> weights -> accounts -> metrics.
 
 A chunk holds runs that share data, strategy, rebalance dates and first bar, and differ in costs,
 exposure and the like. The strategy is asked once; every run is then simulated from the same
-weights. The result of a run does not depend on the other runs in its chunk.
+weights. A strategy that makes its own account is asked once for each run. The result of a run does
+not depend on the other runs in its chunk.
 """
 
 import time
@@ -15,6 +16,7 @@ import numpy as np
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.benchmark import benchmark_simulations, net_returns
+from backtest_batch.core.conditions import conditions_of
 from backtest_batch.core.construct import build
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.series import open_series
@@ -35,21 +37,22 @@ from backtest_batch.core.fitting import (
     periods_per_year,
     session_end,
 )
-from backtest_batch.core.strategies.base import target_weights
+from backtest_batch.core.own_account import OwnAccount, ask_for_account
+from backtest_batch.core.strategies.base import LACKS_BOTH, strategy_kind, target_weights
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """One simulated run and its metrics.
+    """One run and its metrics.
 
     Attributes
     ----------
-    simulation
-        The account.
+    account
+        What happened to its money: simulated from weights, or made by the strategy itself.
     first_bar
-        Position in the panel of the first measured bar. It is the first bar of the simulation,
+        Position in the panel of the first measured bar. It is the first bar of the account,
         except for a fitted strategy, whose account is entered before its returns start to count.
     metrics, undefined
         The metrics from that bar on, and the names of those that are undefined.
@@ -57,7 +60,7 @@ class Computed:
         Metrics of a fitted strategy on its training bars, one value per split.
     """
 
-    simulation: Simulation
+    account: Simulation | OwnAccount
     first_bar: int
     metrics: Mapping[str, float]
     undefined: tuple[str, ...]
@@ -65,13 +68,13 @@ class Computed:
 
     @property
     def n_left_out(self) -> int:
-        """Bars of the simulation before the first measured one."""
-        return self.first_bar - self.simulation.first_bar
+        """Bars of the account before the first measured one."""
+        return self.first_bar - self.account.first_bar
 
     @property
     def net_return(self) -> FloatArray:
         """Net returns from the first measured bar on; NaN on that bar itself."""
-        returns = self.simulation.net_return
+        returns = self.account.net_return
         if self.n_left_out == 0:
             return returns
         return np.concatenate(([np.nan], returns[self.n_left_out + 1 :]))
@@ -139,10 +142,9 @@ def first_measured_bar(
 
 def read_warmup_bars(strategy: Any) -> tuple[int, list[Fault]]:
     """Return how many bars a strategy needs before its first weight, or what is wrong with it."""
-    name = type(strategy).__name__
-    if not callable(getattr(strategy, "target_weights", None)):
-        message = "has no method target_weights(panel, decisions)"
-        return 0, [Fault(key="strategy", value=name, allowed=message)]
+    name = getattr(strategy, "function_name", type(strategy).__name__)
+    if strategy_kind(strategy) is None:
+        return 0, [Fault(key="strategy", value=name, allowed=LACKS_BOTH)]
     try:
         warmup = getattr(strategy, "warmup_bars", 0)
     except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
@@ -160,27 +162,23 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     Raises
     ------
     StrategyError
-        When the strategy returns something that is not weights, or weights that are not finite.
+        When the strategy returns something that is not weights, or weights that are not finite;
+        or an account that cannot be true.
     Exception
         Whatever the strategy itself raises.
     """
     started = time.perf_counter()
     first = runs[0]
-    settings = [simulation_settings(run.config) for run in runs]
     bars = decision_bars(panel.index, first.config["rebalance"], session_end(first.config))
     decisions = bars[bars >= first.first_bar]
-    signals = _signals(runs, panel, decisions, settings)
-    route = signals.route
-    signalled = time.perf_counter()
-
-    simulations = simulate_many(panel, route.decisions, route.weights, settings, route.first_bar)
+    made = _ACCOUNTS[first.strategy_kind](runs, panel, decisions)
     examples = list({run.benchmark_key: run for run in runs}.values())
-    references = benchmark_simulations(examples, panel, decisions, route.first_bar)
+    references = benchmark_simulations(examples, panel, decisions, made.first_bar)
     simulated = time.perf_counter()
 
-    since = signals.first_return_bar
+    since = made.first_return_bar
     benchmarks = {
-        run.benchmark_key: _measure_benchmark(found, run, panel, route.first_bar, since)
+        run.benchmark_key: _measure_benchmark(found, run, panel, made.first_bar, since)
         for run, found in zip(examples, references, strict=True)
         if found is not None
     }
@@ -196,24 +194,91 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     computed = tuple(
         _explained(
             replace(
-                _measure(simulation, run.config, returns_of[run.benchmark_key], panel, since),
+                _measure(
+                    account,
+                    run.config,
+                    _from(account.first_bar - made.first_bar, returns_of[run.benchmark_key]),
+                    panel,
+                    since,
+                ),
                 in_sample=in_sample,
             ),
             run,
             explained,
         )
-        for simulation, run, in_sample in zip(simulations, runs, signals.in_sample, strict=True)
+        for account, run, in_sample in zip(made.accounts, runs, made.in_sample, strict=True)
     )
     measured = time.perf_counter()
     return ComputedChunk(
         runs=computed,
         benchmarks=benchmarks,
         timings={
-            "signals": signalled - started,
-            "simulate": simulated - signalled,
+            "signals": made.signalled - started,
+            "simulate": simulated - made.signalled,
             "metrics": measured - simulated,
         },
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The accounts of a chunk.
+
+    Attributes
+    ----------
+    accounts
+        One per run.
+    first_bar
+        First bar of the accounts; one that a strategy made may begin later.
+    in_sample
+        Metrics of each run on the training bars, one value per split.
+    first_return_bar
+        First bar whose return counts, of a fitted strategy; None for all returns.
+    signalled
+        When the strategy had answered.
+    """
+
+    accounts: Sequence[Simulation | OwnAccount]
+    first_bar: int
+    in_sample: Sequence[Mapping[str, tuple[float, ...]]]
+    first_return_bar: int | None = None
+    signalled: float
+
+
+def _from_weights(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray) -> _Made:
+    settings = [simulation_settings(run.config) for run in runs]
+    signals = _signals(runs, panel, decisions, settings)
+    route = signals.route
+    signalled = time.perf_counter()
+    return _Made(
+        accounts=simulate_many(panel, route.decisions, route.weights, settings, route.first_bar),
+        first_bar=route.first_bar,
+        in_sample=signals.in_sample,
+        first_return_bar=signals.first_return_bar,
+        signalled=signalled,
+    )
+
+
+def _from_strategies(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray) -> _Made:
+    accounts = [
+        ask_for_account(_strategy(run), panel, conditions_of(run.config, run.first_bar, decisions))
+        for run in runs
+    ]
+    return _Made(
+        accounts=accounts,
+        first_bar=runs[0].first_bar,
+        in_sample=({},) * len(runs),
+        signalled=time.perf_counter(),
+    )
+
+
+_ACCOUNTS = {"weights": _from_weights, "account": _from_strategies}
+"""How the accounts of a chunk are made, by the kind of its strategy."""
+
+
+def _from(skipped: int, returns: FloatArray | None) -> FloatArray | None:
+    """Return the returns of a benchmark from the first bar of an account that begins later."""
+    return returns if returns is None or not skipped else returns[skipped:]
 
 
 def _signals(
@@ -246,7 +311,7 @@ def _strategy(run: RunSpec) -> Any:
 
 
 def _measure(
-    simulation: Simulation,
+    account: Simulation | OwnAccount,
     config: Mapping[str, Any],
     benchmark: FloatArray | None,
     panel: Panel,
@@ -255,31 +320,32 @@ def _measure(
     """Measure a whole run, or only the part from the bar ``since`` on."""
     per_year, risk_free_rate = periods_per_year(config), float(config["risk_free_rate"])
     # A run that is ruined before its returns count is measured whole; nothing is judged by it.
-    if since is not None and (simulation.ruined_bar is None or simulation.ruined_bar >= since):
+    if since is not None and (account.ruined_bar is None or account.ruined_bar >= since):
         found = metrics_from(
             since,
-            simulation,
+            account,
             panel,
             periods_per_year=per_year,
             risk_free_rate=risk_free_rate,
             benchmark=benchmark,
         )
         return Computed(
-            simulation=simulation,
+            account=account,
             first_bar=since - 1,
             metrics=found,
             undefined=tuple(name for name in ACCOUNT_METRICS if name not in found),
         )
     metrics, undefined = result_metrics(
-        simulation,
+        account,
         periods_per_year=per_year,
         risk_free_rate=risk_free_rate,
         benchmark_returns=benchmark,
     )
+    own = account.metrics if isinstance(account, OwnAccount) else {}
     return Computed(
-        simulation=simulation,
-        first_bar=simulation.first_bar,
-        metrics=metrics,
+        account=account,
+        first_bar=account.first_bar,
+        metrics={**metrics, **own},
         undefined=tuple(undefined),
     )
 

@@ -1,7 +1,8 @@
 """Build strategies and data sources from their configuration nodes.
 
 A node is ``_target_`` (the import path of a class) plus the arguments of its constructor. The
-arguments are checked against the constructor's signature before anything runs.
+arguments are checked against the constructor's signature before anything runs. A strategy may also
+be a plain function; its parameters are then the arguments, but for those that the run fills in.
 """
 
 import difflib
@@ -12,7 +13,8 @@ import itertools
 import os
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -22,15 +24,74 @@ from backtest_batch.errors import Fault
 
 TARGET = "_target_"
 
+MAY_BE_FUNCTION = "strategy"
+"""The node whose ``_target_`` may be a function."""
+
+FILLED_IN = ("panel", "conditions")
+"""Parameters of such a function that are no arguments: the run gives them."""
+
 
 class TargetError(Exception):
-    """No class is found at an import path; the message says which part of the path fails."""
+    """Nothing fitting is at an import path; the message says which part of the path fails."""
 
 
-def locate(target: str) -> type:
+@dataclass(frozen=True, eq=False)
+class FunctionStrategy:
+    """A plain function as a strategy that makes its own account.
+
+    Its attributes ``warmup_bars`` and ``required_fields``, where it has them, are those of the
+    strategy.
+
+    Parameters
+    ----------
+    function
+        The function.
+    arguments
+        Values of its parameters, but for those that are filled in.
+    """
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+    @property
+    def function_name(self) -> str:
+        """What the function is called."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    @property
+    def warmup_bars(self) -> Any:
+        """Bars that it needs before its first return."""
+        return getattr(self.function, "warmup_bars", 0)
+
+    @property
+    def required_fields(self) -> Any:
+        """Fields of the panel that it needs."""
+        return getattr(self.function, "required_fields", ())
+
+    def backtest(self, panel: Any, conditions: Any) -> Any:
+        """Call the function with its arguments, and with what it asks for of the run."""
+        parameters, _ = _signature(self.function)
+        given = {"panel": panel, "conditions": conditions}
+        values = dict(self.arguments) | {n: given[n] for n in FILLED_IN if n in parameters}
+        by_place = [
+            values.pop(name)
+            for name, item in parameters.items()
+            if item.kind is item.POSITIONAL_ONLY and name in values
+        ]
+        return self.function(*by_place, **values)
+
+
+def locate(target: str, *, or_function: bool = False) -> Any:
     """Return the class at an import path such as ``my_module.MyStrategy``.
 
     The working directory is importable, as it is for ``python -m``.
+
+    Parameters
+    ----------
+    target
+        The import path.
+    or_function
+        Whether a function is accepted too.
 
     Raises
     ------
@@ -58,16 +119,21 @@ def locate(target: str) -> type:
             f"the module {module_name} fails on import: {type(error).__name__}: {error}"
         ) from error
     found = getattr(module, class_name, None)
-    if not isinstance(found, type):
-        names = [name for name, value in vars(module).items() if isinstance(value, type)]
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, type) or (or_function and callable(value))
+
+    if not fits(found):
+        names = [name for name, value in vars(module).items() if fits(value)]
         close = difflib.get_close_matches(class_name, names, n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise TargetError(f"the module {module_name} has no class {class_name}{hint}")
+        kind = "class or function" if or_function else "class"
+        raise TargetError(f"the module {module_name} has no {kind} {class_name}{hint}")
     return found
 
 
-def _live(target: str) -> type:
-    found: type | None = live_object(target)
+def _live(target: str) -> Any:
+    found = live_object(target)
     if found is None:
         name = target.rpartition(".")[2]
         raise TargetError(
@@ -96,15 +162,21 @@ def arguments_of(
     if not target:
         return {}, [Fault(key=f"{key}.{TARGET}", value=target, allowed="must be given")]
     try:
-        cls = locate(str(target))
+        cls = locate(str(target), or_function=key == MAY_BE_FUNCTION)
+        parameters, adapters = _signature(cls)
     except TargetError as error:
         return {}, [Fault(key=f"{key}.{TARGET}", value=target, allowed=str(error))]
-    parameters, adapters = _signature(cls)
+    filled_in = () if isinstance(cls, type) else FILLED_IN
+    adapters = {name: item for name, item in adapters.items() if name not in filled_in}
     arguments: dict[str, Any] = {}
     faults: list[Fault] = []
     open_ended = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
     for name, value in node.items():
         if name == TARGET:
+            continue
+        if name in filled_in and name in parameters:
+            allowed = f"is no key: the run gives {called(cls)} its {name}"
+            faults.append(Fault(key=f"{key}.{name}", value=value, allowed=allowed))
             continue
         if name not in adapters:
             if open_ended:
@@ -126,7 +198,7 @@ def arguments_of(
         Fault(
             key=f"{key}.{name}",
             value="(missing)",
-            allowed=f"must be given, {cls.__name__} needs it",
+            allowed=f"must be given, {called(cls)} needs it",
         )
         for name, item in parameters.items()
         if name in adapters
@@ -142,7 +214,9 @@ def build(node: Mapping[str, Any], *, key: str, seed: int | None = None) -> tupl
     arguments, faults = arguments_of(node, key=key, seed=seed)
     if faults:
         return None, faults
-    cls = locate(str(node[TARGET]))
+    cls = locate(str(node[TARGET]), or_function=key == MAY_BE_FUNCTION)
+    if not isinstance(cls, type):
+        return FunctionStrategy(cls, arguments), []
     try:
         return cls(**arguments), []
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a strategy may raise anything
@@ -168,10 +242,14 @@ def typed_node(node: Mapping[str, Any], *, key: str) -> dict[str, Any]:
 
 @functools.cache
 def _signature(cls: Any) -> tuple[dict[str, inspect.Parameter], dict[str, TypeAdapter[Any]]]:
-    """Return the constructor's parameters, and a checker for each that has a name."""
-    parameters = dict(inspect.signature(cls).parameters)
+    """Return the parameters of a constructor or function, and a checker for each with a name."""
     try:
-        hints = typing.get_type_hints(cls.__init__)
+        parameters = dict(inspect.signature(cls).parameters)
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"the parameters of {called(cls)} cannot be read: {error}") from error
+    try:
+        is_class = isinstance(cls, type)
+        hints = typing.get_type_hints(cls.__init__ if is_class else cls)
     except (NameError, TypeError):  # annotations that cannot be evaluated check nothing
         hints = {}
     return parameters, {
@@ -179,6 +257,11 @@ def _signature(cls: Any) -> tuple[dict[str, inspect.Parameter], dict[str, TypeAd
         for name, item in parameters.items()
         if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
     }
+
+
+def called(found: Any) -> str:
+    """Return what a class or a function is called."""
+    return str(getattr(found, "__name__", type(found).__name__))
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
@@ -205,7 +288,7 @@ def _reason(error: ValidationError) -> str:
     return "; ".join(reason[:1].lower() + reason[1:] for reason in reasons)
 
 
-def _unknown_argument(key: str, name: str, value: Any, known: list[str], cls: type) -> Fault:
+def _unknown_argument(key: str, name: str, value: Any, known: list[str], cls: Any) -> Fault:
     close = difflib.get_close_matches(name, known, n=3)
     if close:
         hint = "did you mean " + " or ".join(f"{key}.{item}" for item in close) + "?"
@@ -214,5 +297,5 @@ def _unknown_argument(key: str, name: str, value: Any, known: list[str], cls: ty
     else:
         hint = "it has none"
     return Fault(
-        key=f"{key}.{name}", value=value, allowed=f"is not an argument of {cls.__name__}; {hint}"
+        key=f"{key}.{name}", value=value, allowed=f"is not an argument of {called(cls)}; {hint}"
     )

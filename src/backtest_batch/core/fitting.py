@@ -6,7 +6,7 @@ trades all windows and pays for the change of weights at each boundary.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -180,12 +180,38 @@ def _weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> FloatArra
     return target_weights(strategy, seen, decisions)
 
 
-def per_bar_arrays(simulations: Sequence[Simulation], n_bars: int) -> dict[str, FloatArray]:
-    """Return the arrays that a walk-forward reads from simulations, one column per simulation.
+class BarsOfAccount(Protocol):
+    """What is asked of an account bar by bar; see :class:`.Simulation` for each.
+
+    An array of what is not known of the account is None.
+    """
+
+    @property
+    def settings(self) -> SimulationSettings: ...  # noqa: D102
+    @property
+    def first_bar(self) -> int: ...  # noqa: D102
+    @property
+    def n_measured(self) -> int: ...  # noqa: D102
+    @property
+    def net_return(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def turnover(self) -> FloatArray | None: ...  # noqa: D102
+    @property
+    def cost_ratio(self) -> FloatArray | None: ...  # noqa: D102
+    @property
+    def gross_exposure(self) -> FloatArray | None: ...  # noqa: D102
+    @property
+    def net_exposure(self) -> FloatArray | None: ...  # noqa: D102
+    @property
+    def trade_counts(self) -> FloatArray | None: ...  # noqa: D102
+
+
+def per_bar_arrays(accounts: Sequence[BarsOfAccount], n_bars: int) -> dict[str, FloatArray]:
+    """Return the arrays that a walk-forward reads from accounts, one column per account.
 
     Parameters
     ----------
-    simulations
+    accounts
         Runs on one panel.
     n_bars
         Number of bars of the panel.
@@ -195,25 +221,24 @@ def per_bar_arrays(simulations: Sequence[Simulation], n_bars: int) -> dict[str, 
     dict of str to ndarray of shape (n_bars, n_runs)
         ``returns``, ``turnover``, ``cost_ratio``, ``gross_exposure``, ``net_exposure`` and
         ``trades`` as :class:`.ScenarioRuns` takes them; NaN before the first measured bar and
-        after ruin. The return of the first measured bar is NaN, too.
+        after ruin, and everywhere where it is not known. The return of the first measured bar is
+        NaN, too.
     """
     names = ("returns", "turnover", "cost_ratio", "gross_exposure", "net_exposure", "trades")
-    arrays = {name: np.full((n_bars, len(simulations)), np.nan) for name in names}
-    for column, simulation in enumerate(simulations):
-        start = simulation.first_bar
-        bars = slice(start, start + simulation.n_measured)
-        before = np.concatenate((simulation.equity[:1], simulation.equity[:-1]))
-        trades = np.bincount(simulation.trades().bar - start, minlength=simulation.n_measured)
+    arrays = {name: np.full((n_bars, len(accounts)), np.nan) for name in names}
+    for column, account in enumerate(accounts):
+        bars = slice(account.first_bar, account.first_bar + account.n_measured)
         values = (
-            simulation.net_return,
-            simulation.turnover,
-            simulation.cost / before,
-            simulation.gross_exposure,
-            simulation.net_exposure,
-            trades.astype(np.float64),
+            account.net_return,
+            account.turnover,
+            account.cost_ratio,
+            account.gross_exposure,
+            account.net_exposure,
+            account.trade_counts,
         )
         for name, value in zip(names, values, strict=True):
-            arrays[name][bars, column] = value
+            if value is not None:
+                arrays[name][bars, column] = value
     return arrays
 
 
@@ -245,7 +270,7 @@ def drifted_weights(simulation: Simulation, panel: Panel, bar: int) -> FloatArra
 
 def metrics_from(
     bar: int,
-    simulation: Simulation,
+    account: BarsOfAccount,
     panel: Panel,
     *,
     periods_per_year: float,
@@ -257,8 +282,8 @@ def metrics_from(
     Parameters
     ----------
     bar
-        First bar whose return counts; it lies after the first bar of the simulation.
-    simulation
+        First bar whose return counts; it lies after the first bar of the account.
+    account
         A run that was not ruined before it.
     panel
         Its prices.
@@ -267,11 +292,11 @@ def metrics_from(
     risk_free_rate
         Annual rate.
     benchmark
-        Net returns of the benchmark on the bars of the simulation, or on more.
+        Net returns of the benchmark on the bars of the account, or on more.
     """
     first = bar - 1
     arrays: dict[str, Any] = {
-        name: values[first:] for name, values in per_bar_arrays([simulation], panel.n_bars).items()
+        name: values[first:] for name, values in per_bar_arrays([account], panel.n_bars).items()
     }
     for name in ("returns", "turnover", "cost_ratio", "trades"):
         # The account was entered before; of the first measured bar only the holdings count.
@@ -279,7 +304,7 @@ def metrics_from(
     reference = None
     if benchmark is not None:
         reference = np.full(panel.n_bars - first, np.nan)
-        given = benchmark[bar - simulation.first_bar :]
+        given = benchmark[bar - account.first_bar :]
         reference[1 : len(given) + 1] = given
     run = ScenarioRuns(
         scenario="",
@@ -288,7 +313,7 @@ def metrics_from(
         parameters=pd.DataFrame(index=range(1)),
         periods_per_year=periods_per_year,
         risk_free_rate=risk_free_rate,
-        initial_capital=simulation.settings.initial_capital,
+        initial_capital=account.settings.initial_capital,
         benchmark=reference,
         **arrays,
     )

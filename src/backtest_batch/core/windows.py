@@ -325,25 +325,32 @@ class AccountBars:
         before = np.array([ranges[0].start - 1 for ranges in windows])
         sums: dict[str, FloatArray] = {}
         begins = self._begins_on(before)
-        traded = {name: np.nan_to_num(values) for name, values in self._known(*TRADED)}
+        known = dict(self._known(*TRADED))
+        # An account that a strategy made itself need not say what it traded.
+        silent = {name: ~np.isfinite(values).any(axis=1) for name, values in known.items()}
+        traded = {name: np.nan_to_num(values) for name, values in known.items()}
         if "cost_ratio" in traded:
+            silent["cost"] = silent["cost_ratio"]
             traded["cost"] = (
                 traded["cost_ratio"] * self._equity[:, :-1] * self._runs.initial_capital
             )
         for name, values in traded.items():
             sums[name] = self._over(values, windows) + np.where(begins, values.T[before], 0.0)
+            sums[name][:, silent[name]] = np.nan
         if "trades" in sums:
             sums["n_trades"] = sums.pop("trades")
         for name, values in self._known(*HELD):
             held = np.nan_to_num(values)
             first = np.where(before[:, None] >= 0, values.T[before], np.nan)
             sums[name] = self._over(held, windows) + np.nan_to_num(first)
+            sums[name][:, ~np.isfinite(values).any(axis=1)] = np.nan
             # On the bar of ruin there is no equity to divide positions by.
             n_bars = n_periods + np.isfinite(first) - self._ruined_within(windows)
-            sums["n_exposure_bars"] = n_bars
+            sums["n_exposure_bars"] = np.fmax(sums.get("n_exposure_bars", n_bars), n_bars)
             if name == "gross_exposure":
                 largest = np.array([_largest(held, ranges) for ranges in windows])
                 sums["max_gross_exposure"] = np.fmax(largest, first)
+                sums["max_gross_exposure"][:, ~np.isfinite(values).any(axis=1)] = np.nan
         return AccountSums(
             periods_per_year=self._runs.periods_per_year,
             n_periods=n_periods,

@@ -25,7 +25,7 @@ from typing import Any
 
 from backtest_batch.analysis.scenarios import typed_value
 from backtest_batch.arrays import FloatArray, IntArray
-from backtest_batch.core.engine.metrics import result_names
+from backtest_batch.core.engine.metrics import may_be_own, result_names
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.store.process import ProcessIdentity, this_process
@@ -104,6 +104,7 @@ RERUN_OF = "rerun_of"
 
 RESULT_TAGS = (
     "ruined", "untradable_weights", "scaled_decisions", "strategy_inputs", "inputs_unknown",
+    "strategy_kind", "own_metrics", "account_notes",
 )  # fmt: skip
 """Tags of a run that belong to its result."""
 
@@ -303,7 +304,9 @@ def run_record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
     outcome: RunResult | RunFailure | None = None
     if row["status"] == "FINISHED":
         held = (column.removeprefix("metrics.") for column in map(str, row))
-        found = {name: metric(name) for name in result_names(held)}
+        own = own_metrics(tag("own_metrics"))
+        known = (name for name in held if not may_be_own(name) or name in own)
+        found = {name: metric(name) for name in result_names(known)}
         undefined = tag("undefined_metrics")
         outcome = RunResult(
             metrics={name: value for name, value in found.items() if value is not None},
@@ -323,6 +326,11 @@ def run_record(spec: RunSpec, row: Mapping[Any, Any]) -> RunRecord:
         started_ms=int(row["started_ms"]),
         ended_ms=int(row["ended_ms"]),
     )
+
+
+def own_metrics(text: Any) -> list[str]:
+    """Return the names in the tag ``own_metrics`` of a run."""
+    return text.split(",") if isinstance(text, str) and text else []
 
 
 def parent_tags(batch: BatchInfo) -> dict[str, str]:

@@ -25,6 +25,7 @@ from backtest_batch.store.mlflow_run import (
     PARAM_LENGTH,
     Swept,
     configuration,
+    own_metrics,
     parsed_text,
     safe_key,
     swept_of,
@@ -80,7 +81,10 @@ def table_of(
         for column in frame.columns
         if column.startswith((f"metrics.{OUT_OF_SAMPLE}", f"metrics.{FACTOR_BETA}"))
     )
-    metrics = {name: frame[f"metrics.{name}"] for name in (*known, *further)}
+    tags = frame.get("tags.own_metrics", ())
+    own = dict.fromkeys(name for text in tags for name in own_metrics(text))
+    held = (*known, *further, *(name for name in own if f"metrics.{name}" in frame))
+    metrics = {name: frame[f"metrics.{name}"] for name in held}
     return RunTable(
         runs=_runs(frame),
         params=pd.DataFrame(values, index=index, columns=pd.Index(names, dtype=object)),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from backtest_batch.errors import StoreError
 from backtest_batch.interrupt import NOTICE_SECONDS, heed
-from backtest_batch.records import RUN_FILES, RunRecord, RunResult, Status
+from backtest_batch.records import RunRecord, RunResult, Status
 from backtest_batch.store.artifacts import (
     SplitRun,
     end_run,
@@ -547,7 +547,7 @@ class BackgroundRecorder:
         outcome = record.outcome
         if outcome is None or outcome.artifacts is None:
             return record
-        expected = RUN_FILES if isinstance(outcome, RunResult) else ()
+        expected = outcome.files if isinstance(outcome, RunResult) else ()
         if outcome.artifacts.is_dir() and all((outcome.artifacts / n).exists() for n in expected):
             return record
         self.lost_files(record)

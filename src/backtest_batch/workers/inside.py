@@ -36,9 +36,10 @@ from backtest_batch.core.data.cache import open_panel
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.fitting import per_bar_arrays, walks_forward
 from backtest_batch.core.live import is_live, receive
+from backtest_batch.core.own_account import OwnAccount
 from backtest_batch.core.windows import PER_BAR
 from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
-from backtest_batch.records import RunFailure, RunResult, RunSpec
+from backtest_batch.records import STRATEGY_KIND, RunFailure, RunResult, RunSpec
 from backtest_batch.rows import row_writer
 from backtest_batch.values import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.workers import start, watch
@@ -279,16 +280,20 @@ def _result(
     folder: Path | None,
 ) -> RunResult:
     """Return the result of one run, with its share of the chunk's time."""
-    simulation = computed.simulation
-    tags = dict(whole.tags)
-    if simulation.ruined_bar is not None:
-        tags["ruined"] = panel.index[simulation.ruined_bar].isoformat()
-    if simulation.untradable_weights:
-        tags["untradable_weights"] = str(simulation.untradable_weights)
-    scaled_by: dict[str, int] = {}
-    if simulation.scaled_decisions:
-        tags["scaled_decisions"] = str(simulation.scaled_decisions)
-        scaled_by = simulation.scaled_by
+    account = computed.account
+    tags = {**whole.tags, STRATEGY_KIND: run.strategy_kind}
+    if account.ruined_bar is not None:
+        tags["ruined"] = panel.index[account.ruined_bar].isoformat()
+    n_decisions, scaled_by = 0, dict[str, int]()
+    if isinstance(account, OwnAccount):
+        tags |= account.tags
+    else:
+        n_decisions = len(account.decision_bars)
+        if account.untradable_weights:
+            tags["untradable_weights"] = str(account.untradable_weights)
+        if account.scaled_decisions:
+            tags["scaled_decisions"] = str(account.scaled_decisions)
+            scaled_by = account.scaled_by
     artifacts = None
     if folder is not None and run.index in task.with_files:
         artifacts = files_folder(folder, run)
@@ -297,7 +302,7 @@ def _result(
         metrics=computed.metrics,
         undefined_metrics=computed.undefined,
         tags=tags,
-        n_decisions=len(simulation.decision_bars),
+        n_decisions=n_decisions,
         scaled_by=scaled_by,
         artifacts=artifacts,
         in_sample=computed.in_sample,
@@ -359,7 +364,7 @@ def _write_returns(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
 
 def _write_per_bar(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
     """Write the arrays that a walk-forward needs besides the returns."""
-    arrays = per_bar_arrays([computed.simulation for computed in chunk.runs], panel.n_bars)
+    arrays = per_bar_arrays([computed.account for computed in chunk.runs], panel.n_bars)
     for name in PER_BAR:
         with row_writer(array_file(folder, name), task.scratch.row_bars) as write:
             for column, run in enumerate(task.runs):

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from backtest_batch.core.backtest import Computed
 from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.engine.simulation import Simulation
+from backtest_batch.core.own_account import OwnAccount
 from backtest_batch.masking import masked_values
 from backtest_batch.ownership import Origin, origin, sign
 from backtest_batch.records import RunSpec
@@ -35,8 +38,12 @@ def write_run_files(
     """Write the files of a run into ``folder``, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     write_equity(folder / "equity.parquet", panel, computed)
-    _write_target_weights(folder / "target_weights.parquet", panel, computed)
-    _write_trades(folder / "trades.parquet", panel, computed)
+    if isinstance(computed.account, OwnAccount):
+        _write_given(folder / "target_weights.parquet", computed.account.weights_given)
+        _write_given(folder / "trades.parquet", computed.account.trades_given)
+    else:
+        _write_target_weights(folder / "target_weights.parquet", panel, computed.account)
+        _write_trades(folder / "trades.parquet", panel, computed, computed.account)
     with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["metric", "value"])
@@ -93,14 +100,24 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
-    """Write equity.parquet: one row per measured bar."""
-    simulation, skipped = computed.simulation, computed.n_left_out
-    equity, scale = simulation.equity[skipped:], _scale(computed)
-    turnover, cost = simulation.turnover[skipped:], simulation.cost[skipped:]
+    """Write equity.parquet: one row per measured bar, without columns that are not known."""
+    account, skipped = computed.account, computed.n_left_out
+    equity, scale = account.equity[skipped:], _scale(computed)
+    beside = {
+        name: None if values is None else values[skipped:]
+        for name, values in (
+            ("gross_exposure", account.gross_exposure),
+            ("turnover", account.turnover),
+            ("cost", account.cost),
+        )
+    }
     if skipped:
-        equity, cost = equity * scale, cost * scale
+        equity = equity * scale
         # The account looks as if it had been opened at the close of the first measured bar.
-        turnover, cost = (np.concatenate(([0.0], values[1:])) for values in (turnover, cost))
+        for name, factor in (("turnover", 1.0), ("cost", scale)):
+            values = beside[name]
+            if values is not None:
+                beside[name] = np.concatenate(([0.0], values[1:] * factor))
     stamps = panel.index[computed.first_bar : computed.first_bar + len(equity)]
     peak = np.maximum.accumulate(equity)
     _write(
@@ -110,9 +127,7 @@ def write_equity(path: Path, panel: Panel, computed: Computed) -> None:
             "equity": equity,
             "net_return": pa.array(computed.net_return, from_pandas=True),
             "drawdown": equity / peak - 1.0,
-            "gross_exposure": simulation.gross_exposure[skipped:],
-            "turnover": turnover,
-            "cost": cost,
+            **{name: values for name, values in beside.items() if values is not None},
         },
     )
 
@@ -121,12 +136,11 @@ def _scale(computed: Computed) -> float:
     """Return the factor that makes equity at the first measured bar the initial capital."""
     if computed.n_left_out == 0:
         return 1.0
-    simulation = computed.simulation
-    return float(simulation.settings.initial_capital / simulation.equity[computed.n_left_out])
+    account = computed.account
+    return float(account.settings.initial_capital / account.equity[computed.n_left_out])
 
 
-def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
-    simulation = computed.simulation
+def _write_target_weights(path: Path, panel: Panel, simulation: Simulation) -> None:
     columns: dict[str, Any] = {"timestamp": pa.array(panel.index[simulation.decision_bars])}
     columns |= {
         symbol: np.ascontiguousarray(simulation.target_weights[:, position])
@@ -135,8 +149,8 @@ def _write_target_weights(path: Path, panel: Panel, computed: Computed) -> None:
     _write(path, columns)
 
 
-def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
-    trades, scale = computed.simulation.trades(), _scale(computed)
+def _write_trades(path: Path, panel: Panel, computed: Computed, simulation: Simulation) -> None:
+    trades, scale = simulation.trades(), _scale(computed)
     # Trades before the first measured bar of a fitted strategy are not in its metrics either.
     measured = trades.bar > computed.first_bar if computed.n_left_out else slice(None)
     symbols = pa.DictionaryArray.from_arrays(
@@ -153,6 +167,22 @@ def _write_trades(path: Path, panel: Panel, computed: Computed) -> None:
             "cost": trades.cost[measured] * scale,
         },
     )
+
+
+def _write_given(path: Path, table: pd.DataFrame | None) -> None:
+    """Write a table as a strategy gave it, its index first; none, if it gave none."""
+    if table is None:
+        return
+    if not isinstance(table.index, pd.RangeIndex):
+        table = table.rename_axis(index=str(table.index.name or "timestamp")).reset_index()
+    _write(path, {str(name): _as_arrow(table.iloc[:, n]) for n, name in enumerate(table.columns)})
+
+
+def _as_arrow(column: "pd.Series[Any]") -> Any:
+    try:
+        return pa.array(column, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return pa.array([None if item is None else str(item) for item in column])
 
 
 def _write(path: Path, columns: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ def test_a_slope_on_a_factor_is_a_metric_without_a_direction() -> None:
     assert metric_named("sharp") is None
     assert metric_named("beta") is METRICS["beta"]
     names = {"beta_b", "r2_factors", "sharpe", "beta_a", "runtime_s", "other"}
-    assert result_names(names) == ["sharpe", "r2_factors", "beta_a", "beta_b"]
+    assert result_names(names) == ["sharpe", "r2_factors", "beta_a", "beta_b", "other"]
 
 
 def test_every_value_takes_what_its_metric_says_it_needs() -> None:

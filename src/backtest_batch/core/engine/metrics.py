@@ -8,13 +8,13 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy.typing as npt
 
 from backtest_batch.arrays import FloatArray
 from backtest_batch.core.engine.frequency import periods_per_year_of
-from backtest_batch.core.engine.simulation import Simulation
+from backtest_batch.core.engine.simulation import Totals, Trips
 from backtest_batch.core.numbers import BASIS_POINT, kernel_input
 
 Numbers = float | FloatArray
@@ -69,6 +69,25 @@ class AccountSums(NamedTuple):
     held_bars: Numbers = UNKNOWN
     gained: Numbers = UNKNOWN
     lost: Numbers = UNKNOWN
+
+
+class MeasuredAccount(Protocol):
+    """What is asked of an account to measure it; see :class:`.Simulation` for each."""
+
+    @property
+    def equity(self) -> FloatArray: ...
+    @property
+    def n_measured(self) -> int: ...
+    @property
+    def n_trades(self) -> float: ...
+    @property
+    def ruined_bar(self) -> int | None: ...
+    @property
+    def scaled_decisions(self) -> float: ...
+    @property
+    def totals(self) -> Totals: ...
+    @property
+    def trips(self) -> Trips: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -469,11 +488,21 @@ def metric_named(name: str) -> Metric | None:
 def result_names(names: Iterable[str]) -> list[str]:
     """Return those names that are result metrics, in the order of the reports.
 
-    The slopes on factors come last, sorted by name.
+    The slopes on factors follow, sorted by name; then those of a strategy's own, likewise.
     """
     held = set(names)
     slopes = sorted(name for name in held if name not in METRICS and metric_named(name))
-    return [*(name for name in RESULT_METRICS if name in held), *slopes]
+    own = sorted(filter(may_be_own, held))
+    return [*(name for name in RESULT_METRICS if name in held), *slopes, *own]
+
+
+_NOT_OWN = ("oos_", "param.", "benchmark_", "sharpe_neighbourhood")
+"""How the names of other figures begin that stand beside the metrics of a run."""
+
+
+def may_be_own(name: str) -> bool:
+    """Return whether a metric of this name can only be one of a strategy's own."""
+    return metric_named(name) is None and not name.startswith(_NOT_OWN)
 
 
 def metrics_given(known: Collection[str]) -> tuple[str, ...]:
@@ -492,7 +521,7 @@ EQUITY_METRICS = metrics_given((BENCHMARK,))
 
 
 def result_metrics(
-    simulation: Simulation,
+    account: "MeasuredAccount",
     *,
     periods_per_year: float,
     risk_free_rate: float = 0.0,
@@ -502,8 +531,8 @@ def result_metrics(
 
     Parameters
     ----------
-    simulation
-        The run.
+    account
+        What happened to the money of the run. Sums that are not known are NaN.
     periods_per_year
         Bars per year, above 0.
     risk_free_rate
@@ -526,26 +555,26 @@ def result_metrics(
         When ``periods_per_year`` is not above 0.
     """
     path = _path_values(
-        simulation.equity,
+        account.equity,
         periods_per_year,
         risk_free_rate,
         benchmark_returns,
-        simulation.ruined_bar is not None,
+        account.ruined_bar is not None,
     )
-    totals, trips = simulation.totals, simulation.trips
+    totals, trips = account.totals, account.trips
     sums = AccountSums(
         periods_per_year=periods_per_year,
-        n_periods=simulation.n_measured - 1,
+        n_periods=account.n_measured - 1,
         mean_return=path["mean_return"],
         turnover=totals.turnover,
         cost=totals.cost,
         cost_ratio=totals.cost_ratio,
-        n_trades=simulation.n_trades,
+        n_trades=account.n_trades,
         gross_exposure=totals.gross_exposure,
         net_exposure=totals.net_exposure,
         max_gross_exposure=totals.max_gross_exposure if totals.n_exposure_bars else math.nan,
         n_exposure_bars=totals.n_exposure_bars,
-        n_scaled=simulation.scaled_decisions,
+        n_scaled=account.scaled_decisions,
         n_trips=trips.n_trips,
         n_wins=trips.n_wins,
         held_bars=trips.held_bars,

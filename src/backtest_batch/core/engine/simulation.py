@@ -86,7 +86,7 @@ class SimulationSettings:
     execution_price: Literal["close", "open"] = default("execution_price")
 
     def __post_init__(self) -> None:
-        given = vars(self)
+        given = {name: getattr(self, name) for name in SETTING_NAMES}
         for name, value in checked(given).items():
             if value is not given[name]:
                 object.__setattr__(self, name, value)
@@ -417,9 +417,9 @@ class Trips(NamedTuple):
         What they gained and lost, in currency, each at least 0.
     """
 
-    n_trips: int
-    n_wins: int
-    held_bars: int
+    n_trips: float
+    n_wins: float
+    held_bars: float
     gained: float
     lost: float
 
@@ -562,6 +562,18 @@ class Simulation:
             value=value[sequence],
             cost=(self.settings.cost_rate * np.abs(value))[sequence],
         )
+
+    @cached_property
+    def cost_ratio(self) -> FloatArray:
+        """Costs over the equity of the bar before, which is that bar's own on the first one."""
+        before = np.concatenate((self.equity[:1], self.equity[:-1]))
+        return _read_only(self.cost / before)
+
+    @cached_property
+    def trade_counts(self) -> FloatArray:
+        """Number of trades on each bar."""
+        counts = np.bincount(self.trades().bar - self.first_bar, minlength=self.n_measured)
+        return _read_only(counts.astype(np.float64))
 
     @cached_property
     def _events(self) -> FloatArray:

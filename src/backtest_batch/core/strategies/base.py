@@ -1,8 +1,8 @@
-"""The protocol of a strategy, and the checks of its arguments and of the weights it returns."""
+"""The protocols of a strategy, and the checks of its arguments and of the weights it returns."""
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,24 @@ class Strategy(Protocol):
             Fractions of equity, negative for shorts; row i may use bars ``<= decisions[i]`` only.
         """
         ...
+
+
+StrategyKind = Literal["weights", "account"]
+
+LACKS_BOTH = (
+    "has neither target_weights(panel, decisions) nor backtest(panel, conditions); a strategy has "
+    "one of these methods, or is a function"
+)
+
+
+def strategy_kind(strategy: Any) -> StrategyKind | None:
+    """Return whether a strategy gives target weights or makes its own account; None for neither.
+
+    One that could do both gives weights. It may be an instance or a class.
+    """
+    if callable(getattr(strategy, "target_weights", None)):
+        return "weights"
+    return "account" if callable(getattr(strategy, "backtest", None)) else None
 
 
 def require(*faults: str | None) -> None:
@@ -134,7 +152,9 @@ def target_weights(strategy: Strategy, panel: Panel, decisions: IntArray) -> Flo
     """
     if len(decisions) == 0:
         return np.empty((0, panel.n_assets))
-    return as_weights(strategy.target_weights(_copy(panel), decisions.copy()), panel, decisions)
+    return as_weights(
+        strategy.target_weights(panel_of_its_own(panel), decisions.copy()), panel, decisions
+    )
 
 
 def as_weights(answer: Any, panel: Panel, decisions: IntArray) -> FloatArray:
@@ -250,7 +270,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN_LABELS]) + more
 
 
-def _copy(panel: Panel) -> Panel:
+def panel_of_its_own(panel: Panel) -> Panel:
     """Return the panel with frames of its own; the arrays are read-only and shared."""
     return replace(
         panel,
