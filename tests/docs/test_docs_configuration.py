@@ -23,6 +23,7 @@ OPEN_TYPES = {
     "runs": "list of mappings",
     "rank_by": "text or mapping",
     "constraints": "mapping",
+    "metric_directions": "mapping",
     "benchmark": "text or mapping",
     "factors": "text, list or mapping",
     "batch": "text or list",
