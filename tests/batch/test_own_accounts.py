@@ -26,13 +26,13 @@ def crossover(panel, conditions, window: int = 20):
     close = panel.close
     held = (close > close.rolling(window).mean()).shift(1, fill_value=False) / panel.n_assets
     traded = held.diff().abs().sum(axis=1)
-    return (held * close.pct_change()).sum(axis=1) - traded * conditions.cost_rate
+    return (held * close.pct_change(fill_method=None)).sum(axis=1) - traded * conditions.cost_rate
 
 
 def ignoring(panel, window: int = 20):
     close = panel.close
     held = (close > close.rolling(window).mean()).shift(1, fill_value=False) / panel.n_assets
-    return (held * close.pct_change()).sum(axis=1)
+    return (held * close.pct_change(fill_method=None)).sum(axis=1)
 
 
 def trend(panel, conditions, fast: int = 5, slow: int = 20):

@@ -386,6 +386,7 @@ NEUTRAL: Mapping[str, Any] = {
     "benchmark": "equal_weight",
     "benchmark_values": "prices",
     "factors": None,
+    "metric_directions": None,
     "data.values": "prices",
     "data.returns_unit": "auto",
     "data.kind": "ratios",
