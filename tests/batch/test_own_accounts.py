@@ -53,6 +53,11 @@ class Scored:
         return Account(net_return=returns, metrics=figures)
 
 
+class Learning(Scored):
+    def fit(self, panel):
+        return self
+
+
 class Both(Scored):
     def target_weights(self, panel, decisions):
         return np.full((len(decisions), panel.n_assets), 1 / panel.n_assets)
@@ -117,6 +122,7 @@ def test_the_kind_of_a_strategy_is_told_by_what_it_has(planned):
         ([target("crossover"), "strategy.window=many"], "strategy.window=many: input should be a"),
         ([target("crossover"), "strategy.panel=3"], "strategy.panel=3: is no key"),
         ([target("crossover"), "strategy.conditions=3"], "strategy.conditions=3: is no key"),
+        ([target("Learning"), "walk_forward=rolling"], "cannot be fitted split by split"),
         ([target("np.nanmean")], "there is no module accounts.np"),
     ],
 )
