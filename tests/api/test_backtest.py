@@ -272,3 +272,22 @@ def test_a_backtest_that_never_trades_says_so(prices):
     result = bb.backtest(EqualWeight(), prices, rebalance="100M")
     assert result.metrics["trades"] == 0
     assert result.notes[-1].startswith("rebalance=100M never trades on the 120 measured bars")
+
+
+def test_a_function_or_a_class_may_make_its_own_account(prices):
+    def halves(panel, conditions, share=0.5):
+        moves = panel.close.pct_change(fill_method=None).mean(axis=1) * share
+        figures = {"decisions": float(len(conditions.decisions))}
+        return bb.Account(net_return=moves - conditions.cost_rate, metrics=figures)
+
+    result = bb.backtest(halves, prices, commission_bps=5, rebalance="W", start_date="2020-02-03")
+    expected = prices.pct_change().mean(axis=1) * 0.5 - 5e-4
+    got = result.equity["net_return"].iloc[1:]
+    assert np.allclose(got, expected.loc[got.index], rtol=0, atol=1e-15)
+    assert result.equity.index[0] == pd.Timestamp("2020-02-03")
+    assert list(result.equity) == ["equity", "net_return", "drawdown"]
+    assert result.metrics["decisions"] > 3
+    assert "trades" in result.undefined_metrics
+    assert result.trades.empty
+    with pytest.raises(bb.StrategyError, match="is a `return` missing"):
+        bb.backtest(lambda panel: None, prices)
