@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from backtest_batch.core.backtest import compute_chunk
+from backtest_batch.core.fitting import split_plan
 
 MODULE = """
 import numpy as np
@@ -53,9 +54,19 @@ class Scored:
         return Account(net_return=returns, metrics=figures)
 
 
-class Learning(Scored):
+class Learning:
+    share = 0.0
+
+    def __init__(self, scale: float = 1.0):
+        self.scale = scale
+
     def fit(self, panel):
+        self.share = self.scale * panel.n_bars / 1000
         return self
+
+    def backtest(self, panel, conditions):
+        returns = panel.close.pct_change(fill_method=None).mean(axis=1) * self.share
+        return Account(net_return=returns, turnover=returns * 0.0 + 0.1)
 
 
 class Both(Scored):
@@ -122,7 +133,6 @@ def test_the_kind_of_a_strategy_is_told_by_what_it_has(planned):
         ([target("crossover"), "strategy.window=many"], "strategy.window=many: input should be a"),
         ([target("crossover"), "strategy.panel=3"], "strategy.panel=3: is no key"),
         ([target("crossover"), "strategy.conditions=3"], "strategy.conditions=3: is no key"),
-        ([target("Learning"), "walk_forward=rolling"], "cannot be fitted split by split"),
         ([target("np.nanmean")], "there is no module accounts.np"),
     ],
 )
@@ -256,3 +266,26 @@ def test_a_windowed_walk_forward_chooses_among_accounts(invoke):
     summary = pd.read_csv("out/walk_forward_summary.csv")
     assert np.isfinite(summary.filter(like="sharpe").to_numpy(dtype=float)).any()
     assert "changing between such runs" in ended.out
+
+
+def test_a_class_with_fit_is_fitted_on_the_training_bars_of_each_split(planned):
+    plan = planned(
+        *(*DATA, target("Learning"), "walk_forward=expanding", "walk_forward.step_size=63"),
+        *("walk_forward.train_size=252", "walk_forward.test_size=63"),
+    )
+    (run,) = computed(plan)
+    spec = plan.runs[0]
+    panel = plan.panels[spec.data_fingerprint]
+    splits = split_plan(spec, panel, spec.fit_bars).splits
+    moves = panel.close.pct_change(fill_method=None).mean(axis=1).to_numpy()
+    for split, end in zip(splits, [*(s.test_start for s in splits[1:]), panel.n_bars], strict=True):
+        share = (split.train_end + 1 - split.train_start) / 1000
+        got = run.net_return[split.test_start - run.first_bar : end - run.first_bar]
+        assert np.allclose(got, moves[split.test_start : end] * share, rtol=0, atol=1e-15)
+        trained = moves[split.train_start : split.train_end + 1] * share
+        sharpe = trained.mean() / trained.std(ddof=1) * np.sqrt(252)
+        assert run.in_sample["sharpe"][split.number] == pytest.approx(sharpe, rel=1e-9)
+    assert len(splits) > 2
+    assert run.first_bar == splits[0].test_start - 1
+    assert {"sharpe", "turnover_annual", "beta"} <= run.metrics.keys()
+    assert {"trades", "total_costs"} <= set(run.undefined)

@@ -45,12 +45,7 @@ from backtest_batch.core.fingerprint import (
     result_config,
     run_key,
 )
-from backtest_batch.core.fitting import (
-    periods_per_year,
-    session_end,
-    walks_forward,
-    with_fits,
-)
+from backtest_batch.core.fitting import periods_per_year, session_end, with_fits
 from backtest_batch.core.strategies.base import StrategyKind, required_fields, strategy_kind
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
@@ -537,9 +532,6 @@ def _plan_one(
         )
     strategy = planner.strategy(config, seed)
     faults += [*data_faults, *strategy.faults]
-    if strategy.fits and strategy.kind == "account" and walks_forward(config):
-        node = config["strategy"][TARGET]
-        faults.append(Fault(key="walk_forward", value=node, allowed=_FITTED_ACCOUNT))
     if panel is not None and config["execution_price"] in ("close", "open"):
         faults += _unpriced(config["execution_price"], panel)
     first_bar = strategy.warmup_bars
@@ -591,12 +583,6 @@ def _plan_one(
         strategy_kind=strategy.kind,
     )
     return spec, panel, ()
-
-
-_FITTED_ACCOUNT = (
-    "a strategy that makes its own account cannot be fitted split by split; without its method fit "
-    "it is walked forward in windows, and one with target_weights can be fitted"
-)
 
 
 def _alone_if_account(kind: StrategyKind, run_key: str, chunk: str) -> str:

@@ -9,6 +9,7 @@ not depend on the other runs in its chunk.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -29,6 +30,7 @@ from backtest_batch.core.engine.simulation import (
     simulation_settings,
 )
 from backtest_batch.core.factors import factor_metric_names, factor_metrics
+from backtest_batch.core.fitted_account import fitted_account
 from backtest_batch.core.fitting import (
     Fitted,
     Route,
@@ -36,6 +38,7 @@ from backtest_batch.core.fitting import (
     metrics_from,
     periods_per_year,
     session_end,
+    split_plan,
 )
 from backtest_batch.core.own_account import OwnAccount, ask_for_account
 from backtest_batch.core.strategies.base import LACKS_BOTH, strategy_kind, target_weights
@@ -260,6 +263,8 @@ def _from_weights(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray) ->
 
 
 def _from_strategies(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray) -> _Made:
+    if runs[0].fit_bars is not None:
+        return _from_fitted(runs, panel, decisions)
     accounts = [
         ask_for_account(_strategy(run), panel, conditions_of(run.config, run.first_bar, decisions))
         for run in runs
@@ -268,6 +273,31 @@ def _from_strategies(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray)
         accounts=accounts,
         first_bar=runs[0].first_bar,
         in_sample=({},) * len(runs),
+        signalled=time.perf_counter(),
+    )
+
+
+def _from_fitted(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray) -> _Made:
+    """Return accounts of a strategy that is fitted split by split, on the test windows."""
+    first = runs[0]
+    assert first.fit_bars is not None
+    splits = split_plan(first, panel, first.fit_bars).splits
+    references = _benchmark_columns(runs, panel, decisions)
+    found = [
+        fitted_account(
+            partial(_strategy, run),
+            panel,
+            conditions_of(run.config, run.first_bar, decisions),
+            splits,
+            None if run.benchmark.kind == "none" else references[:, column],
+        )
+        for column, run in enumerate(runs)
+    ]
+    return _Made(
+        accounts=[item.account for item in found],
+        first_bar=first.first_bar,
+        in_sample=[item.in_sample for item in found],
+        first_return_bar=splits[0].test_start,
         signalled=time.perf_counter(),
     )
 
@@ -293,14 +323,23 @@ def _signals(
         weights = target_weights(_strategy(first), panel, decisions)
         route = Route(decisions=decisions, weights=weights, first_bar=first.first_bar)
         return Fitted(route=route, in_sample=({},) * len(runs))
-    # Each run has its own benchmark, so that its figures do not depend on the rest of the chunk.
+    benchmark = _benchmark_columns(runs, panel, decisions)
+    return fit(lambda: _strategy(first), runs, panel, decisions, settings, benchmark)
+
+
+def _benchmark_columns(runs: Sequence[RunSpec], panel: Panel, decisions: IntArray) -> FloatArray:
+    """Return the returns of each run's benchmark, shape (n_bars, n_runs), NaN where it has none.
+
+    Each run has its own, so that its figures do not depend on the rest of the chunk.
+    """
+    first_bar = runs[0].first_bar
     benchmark = np.full((panel.n_bars, len(runs)), np.nan)
-    references = benchmark_simulations(runs, panel, decisions, first.first_bar)
+    references = benchmark_simulations(runs, panel, decisions, first_bar)
     for column, reference in enumerate(references):
         returns = net_returns(reference)
         if returns is not None:
-            benchmark[first.first_bar : first.first_bar + len(returns), column] = returns
-    return fit(lambda: _strategy(first), runs, panel, decisions, settings, benchmark)
+            benchmark[first_bar : first_bar + len(returns), column] = returns
+    return benchmark
 
 
 def _strategy(run: RunSpec) -> Any:

@@ -135,7 +135,7 @@ def fitted_weights(
     rows: list[FloatArray] = []
     trained: list[Route] = []
     for split in splits:
-        strategy = _fitted(strategy_factory(), panel, split)
+        strategy = fitted_on(strategy_factory(), panel, split)
         own = decisions[tested & (owners == split.number)]
         rows.append(_weights(strategy, panel, own))
         trained.append(_in_sample(strategy, panel, decisions, split, execution_lag))
@@ -154,7 +154,8 @@ def _last_at_or_before(decisions: IntArray, bar: int) -> int:
     return int(decisions[place - 1]) if place else bar
 
 
-def _fitted(strategy: Strategy, panel: Panel, split: Split) -> Strategy:
+def fitted_on(strategy: Any, panel: Panel, split: Split) -> Any:
+    """Return a strategy after its ``fit``, where it has one, on the training bars of a split."""
     fit = getattr(strategy, "fit", None)
     if fit is None:
         return strategy
