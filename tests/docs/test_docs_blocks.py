@@ -6,6 +6,8 @@ blocks, and of indented lines, every command ``python -m backtest_batch`` runs, 
 Output that a page shows (below ``$`` in a console block, or in a ```text block that follows at
 once) must be what is printed, but for lines that hold a batch_id, a path or a time.
 
+A page that begins with ``<!-- needs: name -->`` is skipped where that package is missing.
+
 A comment above a block changes that::
 
     <!-- test: skip, why -->            the block does not run
@@ -15,6 +17,7 @@ A comment above a block changes that::
 """
 
 import contextlib
+import importlib.util
 import io
 import re
 import shlex
@@ -29,7 +32,7 @@ from backtest_batch.cli.main import main
 from backtest_batch.cli.verdict import main as verdict
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
     r"(?:<!-- test: (?P<note>[^\n]*?) -->\n)?"
     r"```(?P<kind>\w+)\n(?P<text>.*?)^```$(?P<output>\n+```text\n(?P<shown>.*?)^```$)?",
@@ -139,7 +142,11 @@ def importable(with_store, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_block_of_a_page_runs(page):
+def test_every_block_of_a_page_runs(page, require):
+    needed = re.match(r"<!-- needs: (\w+) -->\n", page.read_text("utf-8"))
+    if needed:
+        found = importlib.util.find_spec(needed[1])
+        require(found, f"{needed[1]} is not installed: pip install -e '.[oracles]'")
     namespace = {"__name__": "page"}
     for block in blocks_of(page):
         if block.note.startswith("skip"):

@@ -1,0 +1,177 @@
+"""Backtests of other libraries as strategies: their own equity, in one process and in two."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import backtest_batch as bb
+from backtest_batch.core.adapters import (
+    backtesting_account,
+    bt_account,
+    ohlcv,
+    vectorbt_account,
+)
+
+pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture
+def close(oracle):
+    """Twenty stocks of the S&P 500."""
+    oracle("skfolio")
+    from skfolio.datasets import load_sp500_dataset
+
+    return load_sp500_dataset().loc["2015":"2019"]
+
+
+@pytest.fixture
+def bars(oracle):
+    """Open, high, low, close and volume of one stock."""
+    return oracle("backtesting.test").GOOG
+
+
+def of_vectorbt(panel, conditions, stop: float = 0.1):
+    import vectorbt as vbt
+
+    above = panel.close.rolling(20).mean() > panel.close.rolling(60).mean()
+    portfolio = vbt.Portfolio.from_signals(
+        panel.close,
+        above,
+        ~above,
+        sl_stop=stop,
+        sl_trail=True,
+        size=0.05,
+        size_type="percent",
+        fees=conditions.cost_rate,
+        init_cash=conditions.initial_capital,
+        cash_sharing=True,
+        group_by=True,
+    )
+    return vectorbt_account(portfolio), portfolio.value()
+
+
+def of_bt(panel, conditions, stop: float = 0.1):
+    import bt
+
+    test = bt.Backtest(
+        bt.Strategy(
+            "inverse",
+            [
+                bt.algos.RunMonthly(),
+                bt.algos.SelectAll(),
+                bt.algos.WeighInvVol(lookback=pd.DateOffset(months=3)),
+                bt.algos.LimitWeights(stop),
+                bt.algos.Rebalance(),
+            ],
+        ),
+        panel.close,
+        initial_capital=conditions.initial_capital,
+        commissions=lambda quantity, price: abs(quantity * price) * conditions.cost_rate,
+        integer_positions=False,
+    )
+    test.run()
+    return bt_account(test), test.strategy.values.iloc[1:]
+
+
+def of_backtesting(panel, conditions, stop: float = 0.1):
+    from backtesting import Backtest, Strategy
+
+    class Cross(Strategy):
+        def init(self):
+            values = self.data.Close.s
+            above = (values.rolling(10).mean() > values.rolling(30).mean()).to_numpy()
+            self.above = self.I(lambda: above)
+
+        def next(self):
+            if self.above[-1] and not self.position:
+                self.buy(sl=self.data.Close[-1] * (1 - stop))
+            elif not self.above[-1]:
+                self.position.close()
+
+    test = Backtest(
+        ohlcv(panel),
+        Cross,
+        cash=conditions.initial_capital,
+        commission=conditions.cost_rate,
+        trade_on_close=True,
+        finalize_trades=True,
+    )
+    stats = test.run()
+    return backtesting_account(stats), stats["_equity_curve"]["Equity"]
+
+
+LIBRARIES = {"vectorbt": of_vectorbt, "bt": of_bt, "backtesting": of_backtesting}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_wrapped_backtest_has_its_own_equity_everywhere(library, oracle, request, with_store):
+    oracle(library)
+    native = LIBRARIES[library]
+    if library == "backtesting":
+        frame = request.getfixturevalue("bars").loc["2008":]
+        fields = {name: frame[[name.capitalize()]] for name in ("open", "high", "low", "volume")}
+        named = {n: f.set_axis(["GOOG"], axis=1) for n, f in fields.items()}
+        prices = bb.panel_from_frames(frame[["Close"]].set_axis(["GOOG"], axis=1), **named)
+    else:
+        prices = bb.panel_from_frames(request.getfixturevalue("close"))
+
+    def wrapped(panel, conditions, stop: float = 0.1):
+        return native(panel, conditions, stop)[0]
+
+    alone, shared = (
+        bb.run_sweep(
+            {"strategy.stop": [0.05, 0.1], "commission_bps": [0, 10]},
+            data=prices,
+            strategy=wrapped,
+            n_jobs=n_jobs,
+        )
+        for n_jobs in (1, 2)
+    )
+    pd.testing.assert_frame_equal(alone.returns, shared.returns)
+    assert alone.table["status"].tolist() == ["FINISHED"] * 4
+    assert bb.run_sweep(resume=shared.batch_id).exit_code == 0
+    assert bb.rerun(shared, verify=True).exit_code == 0
+    for stop in (0.05, 0.1):
+        for commission in (0, 10):
+            conditions = bb.Conditions(commission_bps=float(commission))
+            expected = native(prices, conditions, stop)[1]
+            run = f"run_{stop}_{float(commission)}"
+            found = alone.returns[run].dropna()
+            np.testing.assert_allclose(found, expected.pct_change().iloc[1:], rtol=1e-9, atol=1e-12)
+            equity = pd.read_parquet(equity_file(with_store, alone, run)).set_index("timestamp")
+            np.testing.assert_allclose(equity["equity"], expected, rtol=1e-12)
+
+
+def equity_file(store, sweep, run_id):
+    """Return the recorded equity of a run."""
+    recorded = bb.load_runs(sweep.batch_id).runs
+    number = recorded.set_index("run_id").loc[run_id, "mlflow_run_id"]
+    return next(store.glob(f"mlruns/artifacts/{number}/artifacts/equity.parquet"))
+
+
+def test_what_an_account_of_another_library_knows(oracle, close):
+    oracle("vectorbt")
+    oracle("bt")
+    panel, conditions = bb.panel_from_frames(close), bb.Conditions(commission_bps=10.0)
+    for made, equity in (of_vectorbt(panel, conditions), of_bt(panel, conditions)):
+        traded = made.trades.groupby("timestamp")["value"].agg(lambda value: value.abs().sum())
+        before = equity.shift(fill_value=equity.iloc[0])
+        expected = traded.reindex(equity.index, fill_value=0.0) / before
+        np.testing.assert_allclose(made.turnover, expected)
+        np.testing.assert_allclose(made.cost.sum(), traded.sum() * 1e-3, rtol=1e-9)
+        assert (made.gross_exposure <= 1.0 + 1e-9).all()
+        np.testing.assert_allclose(made.gross_exposure, made.net_exposure)
+
+
+def test_several_accounts_are_not_one(oracle, close):
+    vectorbt = oracle("vectorbt")
+    above = close > close.shift(20)
+    with pytest.raises(bb.StrategyError, match="holds 20 accounts: make it with cash_sharing"):
+        vectorbt_account(vectorbt.Portfolio.from_signals(close, above, ~above))
+
+
+def test_bars_of_one_symbol(close):
+    panel = bb.panel_from_frames(close[["AAPL", "MSFT"]])
+    assert ohlcv(panel, "MSFT")["Close"].tolist() == close["MSFT"].tolist()
+    with pytest.raises(bb.StrategyError, match="ohlcv needs one symbol of AAPL, MSFT"):
+        ohlcv(panel)
