@@ -20,10 +20,10 @@ from backtest_batch.core.data.cache import open_panel
 from backtest_batch.core.data.load import load_panel
 from backtest_batch.core.data.panel import Panel, new_panel
 from backtest_batch.core.data.series import (
-    SUFFIXES,
     OnBars,
     SeriesTable,
     Unit,
+    is_series_file,
     keep_fields,
     keep_series,
     levels_on,
@@ -192,7 +192,7 @@ def find_benchmark(
 
 def names_file(text: str) -> bool:
     """Return whether a text is the path of a file and not a symbol."""
-    return text.lower().endswith(SUFFIXES) or "/" in text
+    return "/" in text or is_series_file(text)
 
 
 def _found_mapping(

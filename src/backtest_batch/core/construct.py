@@ -124,7 +124,7 @@ def locate(target: str, *, or_function: bool = False) -> Any:
         return isinstance(value, type) or (or_function and callable(value))
 
     if not fits(found):
-        names = [name for name, value in vars(module).items() if fits(value)]
+        names = [name for name in dir(module) if fits(getattr(module, name, None))]
         close = difflib.get_close_matches(class_name, names, n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         kind = "class or function" if or_function else "class"

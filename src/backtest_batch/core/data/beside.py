@@ -12,10 +12,8 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
-from backtest_batch.core.data import csv_file, parquet_file
 from backtest_batch.core.data.clocks import instants_of
 from backtest_batch.core.data.column_names import plain
-from backtest_batch.core.data.csv_file import CsvFile
 from backtest_batch.core.data.layout import (
     SYMBOL_LIKE,
     ColumnNames,
@@ -24,7 +22,6 @@ from backtest_batch.core.data.layout import (
     some,
 )
 from backtest_batch.core.data.number_text import Cells, column_notes, find_style, floats
-from backtest_batch.core.data.parquet_file import ParquetFile
 from backtest_batch.core.data.paths import find_files
 from backtest_batch.core.data.symbol_rows import coded_symbols
 from backtest_batch.core.data.tables import TableFile
@@ -40,7 +37,6 @@ from backtest_batch.core.data.wording import is_plain, printable_name
 from backtest_batch.core.engine.sessions import session_days
 from backtest_batch.errors import DataError, DataNotFoundError
 
-SUFFIXES = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
 """Endings of the files that count in a folder."""
 
 SYMBOL_NAMES = ("symbol", "ticker", "tickers", "symbols", "sym", *sorted(SYMBOL_LIKE))
@@ -454,7 +450,11 @@ def side_files(path: str | Sequence[str], key: str) -> list[Path]:
         When there are none; the message names the key.
     """
     try:
-        return find_files(path if isinstance(path, str) else list(path), SUFFIXES)
+        # Most data have nothing beside them, and need none of this.
+        from backtest_batch.core.data import csv_file, parquet_file
+
+        endings = (*csv_file.SUFFIXES, *parquet_file.SUFFIXES)
+        return find_files(path if isinstance(path, str) else list(path), endings)
     except DataNotFoundError as error:
         raise DataNotFoundError(f"`{key}`: {error}") from error
 
@@ -468,13 +468,15 @@ def side_table(file: Path) -> Iterator[SideTable]:
     DataError
         When it cannot be read as a table, or the body of the ``with`` statement fails.
     """
+    from backtest_batch.core.data import csv_file, parquet_file
+
     label = printable_name(file.name)
     try:
         opened: TableFile
         if file.name.lower().endswith((*parquet_file.SUFFIXES, *parquet_file.OTHER_SUFFIXES)):
-            opened = ParquetFile(file)
+            opened = parquet_file.ParquetFile(file)
         else:
-            opened = CsvFile(file)
+            opened = csv_file.CsvFile(file)
         yield SideTable(file=opened, label=label)
     except DataError as error:
         if is_plain(str(error)):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,21 +26,28 @@ from backtest_batch.core.data.gains import (
     names_percent,
 )
 from backtest_batch.core.data.panel import Panel, content_fingerprint
-from backtest_batch.core.data.sources.files import Csv, Excel, Files, Parquet
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.core.data.wording import printable_name
 from backtest_batch.core.engine.frequency import periods_per_year_from
 from backtest_batch.errors import ConfigurationError, DataError, DataNotFoundError
 
-KINDS: Mapping[str, type[Files]] = {
-    suffix: kind
-    for kind in (Csv, Parquet, Excel)
-    for suffix in (*kind.suffixes, *kind.other_suffixes)
-}
-"""Which source reads a file, by the ending of its name."""
+if TYPE_CHECKING:
+    from backtest_batch.core.data.sources.files import Files
 
-SUFFIXES = tuple(KINDS)
-"""Endings of files that hold series."""
+
+@lru_cache(maxsize=1)
+def _kinds() -> "Mapping[str, type[Files]]":
+    """Return which source reads a file, by the ending of its name."""
+    # Workers read no files: importing what does would cost each of them a fiftieth of a second.
+    from backtest_batch.core.data.sources.files import Csv, Excel, Parquet
+
+    kinds = (Csv, Parquet, Excel)
+    return {end: kind for kind in kinds for end in (*kind.suffixes, *kind.other_suffixes)}
+
+
+def is_series_file(path: str) -> bool:
+    """Return whether a file may hold series, by its name."""
+    return path.lower().endswith(tuple(_kinds()))
 
 
 def known_rows(values: FloatArray) -> BoolArray:
@@ -193,10 +200,10 @@ def read_series(
     DataError
         When it cannot be understood; the message names file, column and timestamp.
     """
-    if not path.lower().endswith(SUFFIXES):
+    if not is_series_file(path):
         raise DataError(
             f"{printable_name(path)} must be a CSV, Parquet, Feather or Excel file, named "
-            f"*{', *'.join(SUFFIXES)}"
+            f"*{', *'.join(_kinds())}"
         )
     try:
         return _read(path, are_prices, options or {})
@@ -214,9 +221,9 @@ def read_series(
 
 def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTable:
     place = printable_name(path)
-    longest = max((end for end in SUFFIXES if path.lower().endswith(end)), key=len)
+    kind = _kinds()[max((end for end in _kinds() if path.lower().endswith(end)), key=len)]
     node = {
-        TARGET: f"{KINDS[longest].__module__}.{KINDS[longest].__qualname__}",
+        TARGET: f"{kind.__module__}.{kind.__qualname__}",
         "path": path,
         **({} if are_prices else {"symbol_column": None, "close_column": None}),
         **options,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest_batch.core.data.csv_file import CsvFile
 from backtest_batch.core.data.layout import ColumnNames
 from backtest_batch.core.data.paths import hash_file
 from backtest_batch.core.data.sources.base import Source
@@ -31,6 +30,9 @@ class Sp500(Source):
 
     def read(self, wanted: Sequence[str] | None) -> Reading:
         """Return the bars of the file."""
+        # Once its panel is in the cache, the file is not read again.
+        from backtest_batch.core.data.csv_file import CsvFile
+
         return read_table(
             CsvFile(sp500_file()),
             symbol="",
