@@ -188,12 +188,17 @@ class Plan:
 class _Planner:
     """What the runs of a batch share while they are planned."""
 
-    sources: dict[str, Source] = field(default_factory=dict)
-    panels: dict[str, Panel | Fault] = field(default_factory=dict)
-    markets: dict[str, "_Market"] = field(default_factory=dict)
-    """What the timestamps of the panels say, by the same keys."""
-    strategies: dict[str, "_Strategy"] = field(default_factory=dict)
-    chunk_keys: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
+    sources: dict[tuple[str, tuple[str, ...]], Source] = field(default_factory=dict)
+    panels: dict[tuple[str, str | None, tuple[str, ...]], Panel | Fault] = field(
+        default_factory=dict
+    )
+    """By data, end date and the fields that are needed."""
+    markets: dict[tuple[str, str | None], "_Market"] = field(default_factory=dict)
+    """What the timestamps of the panels say, by data and end date."""
+    strategies: dict[tuple[str, int], "_Strategy"] = field(default_factory=dict)
+    keys: dict[int, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Hashes of nodes by their identity, and the nodes, which therefore stay."""
+    chunk_keys: dict[tuple[tuple[str, int], str, str, int], str] = field(default_factory=dict)
     fitted: set[str] = field(default_factory=set)
     """Run keys of the runs whose strategy has ``fit``."""
     nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -228,13 +233,20 @@ class _Planner:
             self.nodes[key] = typed_node(node, key=name)
         return self.nodes[key]
 
+    def key_of(self, node: Mapping[str, Any]) -> str:
+        """Return the hash of a node; runs that have it in common are spared the work."""
+        found = self.keys.get(id(node))
+        if found is None:
+            found = self.keys[id(node)] = (digest(node), node)
+        return found[0]
+
     def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
         """Return the data of a run up to its end date, with the fields that its strategy needs."""
         node, end_date = config["data"], config["end_date"]
         needed, faults = self._required_fields(config["strategy"])
         if faults:
             return None, faults
-        key = digest([node, end_date, needed])
+        key = (self.key_of(node), end_date, needed)
         if key not in self.panels:
             source, faults = build(node, key="data")
             if faults:
@@ -242,12 +254,12 @@ class _Planner:
             try:
                 with _collected_warnings(self.warnings):
                     # One source for all end dates: a database is asked once a batch.
-                    known = digest([node, needed])
+                    known = (key[0], needed)
                     if known not in self.sources:
                         self.sources[known] = with_fields(source, needed)
                     panel = load_panel(self.sources[known], end_date=end_date)
                 self.panels[key] = panel
-                self.markets[_market_key(config)] = _Market(source, panel)
+                self.markets[key[:2]] = _Market(source, panel)
             except ConfigurationError as error:
                 self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
             except DataError as error:
@@ -265,19 +277,19 @@ class _Planner:
         found = self.panels[key]
         if isinstance(found, Fault):
             return None, [found]
-        source = self.sources[digest([node, needed])]
+        source = self.sources[key[0], needed]
         return found, _lacking(config["strategy"], needed, found, source)
 
     def _required_fields(self, node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Return the fields that a strategy needs; a class that cannot be used needs none."""
-        key = digest(node)
+        key = self.key_of(node)
         if key not in self.needs:
             self.needs[key] = _read_required_fields(node)
         return self.needs[key]
 
     def market(self, config: Mapping[str, Any]) -> "_Market":
         """Return what the timestamps of a run's data say; its panel has been loaded."""
-        return self.markets[_market_key(config)]
+        return self.markets[self.key_of(config["data"]), config["end_date"]]
 
     def note_bars(self, bars: MeasuredBars, given: float | None, end: str | None) -> None:
         """Keep what is to be said about the bars a year of a run, for which ``given`` was given."""
@@ -347,7 +359,7 @@ class _Planner:
 
     def strategy(self, config: Mapping[str, Any], seed: int) -> "_Strategy":
         """Return what the strategy of a run declares."""
-        key = digest([config["strategy"], seed])
+        key = (self.key_of(config["strategy"]), seed)
         if key not in self.strategies:
             strategy, faults = build(config["strategy"], key="strategy", seed=seed)
             warmup, fits = 0, False
@@ -377,10 +389,6 @@ class _Planner:
 _EQUAL_WEIGHT, _NO_FACTORS = FoundBenchmark(benchmark=Benchmark()), FoundFactors()
 
 
-def _market_key(config: Mapping[str, Any]) -> str:
-    return digest([config["data"], config["end_date"]])
-
-
 class _Market:
     """What a source, and the timestamps of its bars, say about bars and sessions."""
 
@@ -388,18 +396,21 @@ class _Market:
         self.session_end = session_end_text(source.session_end)
         self.lengths = BarLengths(panel.index, self.session_end)
         self._declared = source.freq
+        self._nodes: dict[str, dict[str, Any]] = {}
 
     def resolved(self, config: Mapping[str, Any], found: Frequency) -> dict[str, Any]:
         """Return a configuration in which what was found stands in the place of ``auto``.
 
         What is as it always was for such data is left as it was: run keys of before stay.
         """
-        node = dict(config["data"])
         freq = found.freq if self._declared == AUTO else self._declared
-        if "freq" in node or freq != USUAL_FREQ:
-            node["freq"] = freq
-        if "session_end" in node:
-            node["session_end"] = self.session_end
+        node = self._nodes.get(freq)
+        if node is None:  # one for all runs: it is hashed once
+            node = self._nodes[freq] = dict(config["data"])
+            if "freq" in node or freq != USUAL_FREQ:
+                node["freq"] = freq
+            if "session_end" in node:
+                node["session_end"] = self.session_end
         resolved = {**config, "data": node}
         number = found.per_year
         if config["periods_per_year"] is None and number is not None:
@@ -414,7 +425,7 @@ class _Strategy:
     Attributes
     ----------
     key
-        Hash of the arguments and the seed.
+        Hash of the arguments, and the seed.
     warmup_bars
         Bars that it needs before its first meaningful weight.
     fits
@@ -425,7 +436,7 @@ class _Strategy:
         Whether it gives weights or makes its own account.
     """
 
-    key: str
+    key: tuple[str, int]
     warmup_bars: int
     fits: bool
     faults: tuple[Fault, ...]

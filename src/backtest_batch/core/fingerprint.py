@@ -36,6 +36,10 @@ def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+_WITH_NEUTRAL = frozenset(key.partition(".")[0] for key in NEUTRAL if "." in key)
+"""Nodes with keys that were added later."""
+
+
 def is_neutral(key: str, value: Any) -> bool:
     """Return whether a key was added later and has the value that leaves results as they were."""
     return key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]
@@ -43,7 +47,7 @@ def is_neutral(key: str, value: Any) -> bool:
 
 def without_neutral(key: str, value: Any) -> Any:
     """Return the value of a root key; of a node without those of its keys that change nothing."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or key not in _WITH_NEUTRAL:
         return value
     kept = {name: item for name, item in value.items() if not is_neutral(f"{key}.{name}", item)}
     if key == "data" and isinstance(kept.get("url"), str):
