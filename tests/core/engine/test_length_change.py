@@ -5,12 +5,36 @@ import pandas as pd
 import pytest
 
 from backtest_batch.core.engine.length_change import BarLengths, find_length_change
-from tests.core.engine.test_spacing import bars_of, exchange
+from tests.core.engine.test_spacing import bars_of, exchange, on
 
 MONTHS = pd.date_range("2000-01-01", "2019-12-31", freq="ME")
 WEEKS = pd.date_range("2000-01-01", "2019-12-31", freq="W-FRI")
 LATER = pd.bdate_range("2020-01-01", "2022-12-31")
 DAYS = pd.bdate_range("2015-01-05", periods=400)
+DECADE = pd.bdate_range("2010-01-04", "2019-12-31")
+
+
+def with_nights(step: str, morning: float, nights: int = 250) -> pd.DatetimeIndex:
+    """Return sessions with breaks; those from the 250th on go on at night until the morning."""
+    every = pd.Timedelta(step) / pd.Timedelta("1h")
+    spans = [(9, 11.5), (13.5, 15), (21, 24), (0, morning)]
+    hours = [np.arange(first, end, every) for first, end in spans]
+    parts = [np.concatenate(hours[:2]), np.sort(np.concatenate(hours))]
+    days = pd.bdate_range("2015-01-05", periods=250 + nights)
+    parts = [
+        pd.to_timedelta(np.tile(part, n), unit="h") + days[np.repeat(at, len(part))]
+        for part, n, at in zip(
+            parts, (250, nights), (np.arange(250), np.arange(250, 250 + nights)), strict=True
+        )
+    ]
+    return parts[0].append(parts[1])
+
+
+def thinned(share: float, bars: pd.DatetimeIndex, first: int) -> pd.DatetimeIndex:
+    """Return bars of which the share of the first ones is kept, at random."""
+    kept = np.random.default_rng(3).random(len(bars)) < share
+    kept[first:] = True
+    return bars[kept]
 
 
 def after(days: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -36,6 +60,12 @@ def after(days: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> pd.DatetimeIndex:
         (after(bars_of(np.full(99, 390)), bars_of(np.full(99, 7), "1h")), ["1min", "1h"], None),
         (pd.date_range("2017", "2018", freq="D").append(
             pd.date_range("2018-01-02", "2018-06-01", freq="h")), ["1d", "1h"], "2018-01-02"),
+        # Another pattern of the week, and a few days at the end of months.
+        (on(DECADE[:1304], 1, 3).append(DECADE[1304:]), ["4d", "1d"], "2015-01-02"),
+        (on(exchange()[:1260], 0, 2, 4).append(exchange()[1260:2520]), ["2d", "1d"], None),
+        (MONTHS[180:].append(LATER[:15]), ["1mo", "1d"], "2020-01-01"),
+        (after(thinned(0.6, bars_of(np.full(250, 78), "5min"), 19_500),
+               bars_of(np.full(99, 390))), ["5min", "1min"], None),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
@@ -69,6 +99,16 @@ def test_a_change_is_found_where_it_is(
         # Longer hours, half days, more of the minutes traded.
         bars_of(np.repeat([390, 960], 200)),
         bars_of(np.tile([390, 390, 210], 100)),
+        # Sessions at night, with breaks, from some year on.
+        with_nights("1h", 3), with_nights("30min", 2.5), with_nights("30min", 0),
+        with_nights("15min", 1), with_nights("1h", 3, nights=30),
+        # Few bars are traded in the first year.
+        thinned(0.55, bars_of(np.full(500, 78), "5min"), 19_500),
+        thinned(0.52, bars_of(np.full(500, 390)), 97_500),
+        thinned(0.3, bars_of(np.full(500, 390)), 97_500),
+        # Some years in which every second day is there change the mean length by little.
+        DAYS[:200].append(DAYS[200:220:2]).append(DAYS[220:]),
+        pd.bdate_range("2010", periods=1_000).delete(range(501, 560, 2)),
         MONTHS.delete(range(50, 60)),
         pd.date_range("2000", periods=300, freq="SME"),
         pd.date_range("2000", periods=9, freq="YE"),

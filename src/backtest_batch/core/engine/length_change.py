@@ -15,20 +15,21 @@ from backtest_batch.core.engine.frequency import (
     found_text,
 )
 from backtest_batch.core.engine.sessions import SECONDS_A_DAY, session_days, ticks_per_second
-from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR, days_apart
+from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR, days_apart, weekly_pattern
 
 _ALIKE = 1.6
 """Lengths within this factor are the same; months have 28 to 31 days."""
 _FEWEST_SESSIONS = 8
 """Fewer sessions with another length are holidays, gaps or strays."""
 _SMALL = 0.05
-"""A part with less than this share of the bars and of the time hardly changes a figure."""
+"""A part with less than this share of the bars and of the time hardly changes a figure; nor does
+one that changes the mean length of a bar by less."""
 _MOST = 0.72
 """Share of the sessions of a part that must have its length: weekends and holidays are between."""
 _SHORT, _LONG = 0.9 * SECONDS_A_DAY, 6.5 * SECONDS_A_DAY
 """Days between must be equal; weeks may be moved by holidays, and months differ."""
 _FEWEST_DAYS = 20
-"""Where days are missing at random, a few equal ones follow each other."""
+"""Where days are missing at random, a few equal ones follow each other; amid months none do."""
 _EQUAL = 0.5
 """Share of the steps within sessions that must be equal, or the bars are not cut by a clock."""
 _WINDOW = 9
@@ -194,10 +195,11 @@ def find_length_change(
 ) -> LengthChange | None:
     """Return where the length of bars changes for good, None where it does not.
 
-    Looked at are the days between sessions of one bar, and the time between the bars of a session
-    of several. A part of the history counts if its length is met by most of at least 8 sessions and
-    it has 5 % of the bars or of the time. Holidays, gaps, half days, longer opening hours, missing
-    bars, and bars that are cut by volume or by events are no change.
+    Looked at are the days between sessions of one bar, and the most frequent time between the bars
+    of a session of several. A part of the history counts if its length is met by most of at least 8
+    sessions, it has 5 % of the bars or of the time, and the mean length of a bar is 5 % another for
+    it. Holidays, gaps, half days, longer opening hours, breaks and night sessions, missing bars,
+    and bars that are cut by volume or by events are no change.
 
     Parameters
     ----------
@@ -214,12 +216,8 @@ def find_length_change(
     if np.isnan(lengths).any():
         lengths = np.asarray(pd.Series(lengths).bfill().ffill(), dtype=np.float64)
     bounds = np.r_[starts, len(index)]
-    parts = [
-        part
-        for part in _parts(lengths)
-        if _is_large(part, days, bounds) and _is_regular(part, lengths, index, bounds)
-    ]
-    parts = list(_joined(parts))
+    regular = [part for part in _parts(lengths) if _is_regular(part, lengths, days, index, bounds)]
+    parts = list(_joined(_telling(regular, days, bounds)))
     if len(parts) < 2:
         return None
     edges = [_edge(lengths, *pair) for pair in pairwise(parts)]
@@ -237,17 +235,29 @@ def _stretch(bars: pd.DatetimeIndex, session_end: str | None) -> Stretch:
 
 def _session_lengths(index: pd.DatetimeIndex, days: IntArray, starts: IntArray) -> FloatArray:
     """Return the usual seconds between bars, at each session."""
-    counts = np.diff(starts, append=len(index))
-    several = counts > 1
+    several = np.diff(starts, append=len(index)) > 1
     lengths = np.full(len(starts), np.nan)
-    ends = np.r_[starts[1:], len(index)] - 1
-    ticks = index.asi8
-    spans = (ticks[ends] - ticks[starts]) / ticks_per_second(index)
-    lengths[several] = spans[several] / (counts[several] - 1)
+    lengths[several] = _usual_steps(index.asi8, starts) / ticks_per_second(index)
     single = np.flatnonzero(~several[1:] & ~several[:-1]) + 1
     if len(single):
         lengths[single] = days_apart(days[starts])[single - 1] * float(SECONDS_A_DAY)
     return lengths
+
+
+def _usual_steps(ticks: IntArray, starts: IntArray) -> IntArray:
+    """Return the most frequent step, the shortest of equals, in each session of several bars."""
+    session = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(ticks)))
+    within = session[1:] == session[:-1]
+    steps, session = np.diff(ticks)[within], session[1:][within]
+    order = np.lexsort((steps, session))
+    steps, session = steps[order], session[order]
+    runs = np.flatnonzero(
+        np.r_[True, (np.diff(steps) != 0) | (np.diff(session) != 0)][: len(steps)]
+    )
+    times = np.diff(runs, append=len(steps))
+    best = np.lexsort((steps[runs], -times, session[runs]))
+    first = np.unique(session[runs][best], return_index=True)[1]
+    return np.asarray(steps[runs][best][first])
 
 
 def _parts(lengths: FloatArray) -> list[_Part]:
@@ -263,28 +273,42 @@ def _parts(lengths: FloatArray) -> list[_Part]:
     ]
 
 
-def _is_large(part: _Part, days: IntArray, bounds: IntArray) -> bool:
-    first, end = bounds[part.first], bounds[part.end]
-    n_bars, time = (end - first) / len(days), (days[end - 1] - days[first]) / (days[-1] - days[0])
-    return bool(max(n_bars, time) >= _SMALL)
+def _telling(parts: list[_Part], days: IntArray, bounds: IntArray) -> list[_Part]:
+    """Return the parts that are large, and without which bars are longer or shorter on average."""
+    if len(parts) < 2:
+        return []
+    first = bounds[[part.first for part in parts]]
+    end = bounds[[part.end for part in parts]]
+    bars, time = (end - first) / len(days), (days[end - 1] - days[first]) / (days[-1] - days[0])
+    length = np.log([part.length for part in parts])
+    alike = np.abs(length[:, None] - length) < np.log(_ALIKE)
+    of_most = alike[bars.argmax()]
+    longer = np.abs(alike @ (time * bars[of_most].sum() / time[of_most].sum() - bars))
+    kept = (np.maximum(bars, time) >= _SMALL) & (of_most | (longer >= _SMALL))
+    return [parts[place] for place in np.flatnonzero(kept)]
 
 
 def _is_regular(
-    part: _Part, lengths: FloatArray, index: pd.DatetimeIndex, bounds: IntArray
+    part: _Part, lengths: FloatArray, days: IntArray, index: pd.DatetimeIndex, bounds: IntArray
 ) -> bool:
     """Return whether most sessions have the length of their part, cut by a clock or a calendar."""
     of_part = lengths[part.first : part.end]
+    first, end = bounds[part.first], bounds[part.end]
+    is_days = _SHORT <= part.length < _LONG
+    if is_days and len(of_part) < _FEWEST_DAYS:
+        others = np.r_[lengths[: part.first], lengths[part.end :]]
+        if not len(others) or np.median(others) < _LONG:
+            return False
+    if is_days and weekly_pattern(days[bounds[part.first : part.end]]) is not None:
+        return True
     times = of_part / part.length
     if np.mean((times < _ALIKE) & (times > 1 / _ALIKE)) < _MOST:
         return False
     if part.length >= _LONG:
         return True
-    if part.length >= _SHORT:
-        if len(of_part) < _FEWEST_DAYS:
-            return False
+    if is_days:
         _, equal = np.unique(of_part, return_counts=True)
         return bool(equal.max() >= _MOST * equal.sum())
-    first, end = bounds[part.first], bounds[part.end]
     steps = np.diff(index.asi8[first:end])
     within = np.ones(len(steps), dtype=np.bool_)
     within[bounds[part.first + 1 : part.end] - first - 1] = False

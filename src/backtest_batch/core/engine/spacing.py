@@ -64,7 +64,7 @@ def spacing_of(days: IntArray) -> tuple[str, float, str]:
         return "1d", sessions, _days_text(open_days) if open_days else COUNTED
     steps = np.diff(days)
     found = _equal_steps(days) or _months(days) or _weeks(steps)
-    found = found or _every_few_sessions(steps, open_steps) or _weekly_pattern(days)
+    found = found or _every_few_sessions(steps, open_steps) or weekly_pattern(days)
     if found is not None:
         return found
     kept = steps[steps <= _TIMES_USUAL * np.median(steps)]
@@ -162,8 +162,19 @@ def _near(per_year: float, steps: IntArray, open_steps: IntArray, usual: int) ->
     return abs(counted / per_year - 1.0) <= LARGEST_DISAGREEMENT
 
 
-def _weekly_pattern(days: IntArray) -> tuple[str, float, str] | None:
-    """Find bars on some days of each week, such as Tuesdays and Thursdays."""
+def weekly_pattern(days: IntArray) -> tuple[str, float, str] | None:
+    """Find bars on some days of each week, such as Tuesdays and Thursdays.
+
+    Parameters
+    ----------
+    days
+        Days of the sessions since 1970-01-01, increasing.
+
+    Returns
+    -------
+    tuple
+        As of :func:`spacing_of`; None where bars follow no such pattern.
+    """
     if days[-1] - days[0] > 7 * len(days):
         return None
     _, shares = _held_of_possible(days)
