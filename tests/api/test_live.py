@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import backtest_batch as bb
-from backtest_batch.core.code import code_fingerprint
+from backtest_batch.core.code import live_code_fingerprint
 
 FIRST = """
 import numpy as np
@@ -100,34 +100,166 @@ def made(scale, prices=None):
     return Scaled
 
 
-def fingerprint(strategy):
-    from backtest_batch.core.live import register
-
-    return code_fingerprint(register(strategy))
-
-
 def test_the_code_of_a_local_class_is_its_source_and_what_it_uses():
     frame = pd.DataFrame({"A": [1.0, 2.0]})
-    first = fingerprint(made(0.5, frame))
-    assert fingerprint(made(0.5, frame.copy())) == first
-    assert fingerprint(made(0.6, frame)) != first
-    assert fingerprint(made(0.5, frame * 2)) != first
+    first = live_code_fingerprint(made(0.5, frame))
+    assert live_code_fingerprint(made(0.5, frame.copy())) == first
+    assert live_code_fingerprint(made(0.6, frame)) != first
+    assert live_code_fingerprint(made(0.5, frame * 2)) != first
 
 
-def test_a_changed_function_beside_it_is_another_code(monkeypatch):
-    namespace = {"__name__": "__main__", "np": np}
-    main = sys.modules["__main__"]
+CELL = """
+import functools
+from dataclasses import dataclass
 
-    def code_with(helper):
-        exec(compile(f"LOOK_BACK = 3\n{helper}\n{STRATEGY}", "<cell>", "exec"), namespace)
-        for name in ("LOOK_BACK", "rising", "Rising"):
-            monkeypatch.setattr(main, name, namespace[name], raising=False)
-        return fingerprint(namespace["Rising"])
+LEVEL = 3
+NAMES = {"a", "b", "c"}
+returns = 1
 
-    first = code_with("def rising(close, n): return close > n")
-    assert code_with("def rising(close, n): return close > n") == first
-    assert code_with("def rising(close, n): return close < n") != first
-    assert code_with("def rising(close, n): return close > n + 1") != first
+
+@dataclass(frozen=True)
+class Settings:
+    n: int = 20
+
+
+SETTINGS = Settings()
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*values):
+        return function(*values) + 0
+    return wrapper
+
+
+@functools.lru_cache(maxsize=8)
+def cached(n):
+    return n * 2
+
+
+@logged
+def helper(x):
+    return x > LEVEL and "a" in NAMES
+
+
+class Rising:
+    factor = 2
+
+    def backtest(self, panel, conditions, scale=1.0):
+        returns = panel.close.pct_change()
+        best = max([1, 2], key=lambda value: value * 3)
+        return helper(returns) * scale * SETTINGS.n * cached(best)
+"""
+
+
+def code_of_cell(cell, after=""):
+    """Return the fingerprint of Rising, in a process that runs a cell and some more lines."""
+    lines = [
+        "import sys, linecache",
+        f"text = {cell!r}",
+        "linecache.cache['<cell>'] = (len(text), None, text.splitlines(True), '<cell>')",
+        "exec(compile(text, '<cell>', 'exec'))",
+        after,
+        "from backtest_batch.core.code import live_code_fingerprint",
+        "print(live_code_fingerprint(Rising))",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def code_of_the_cell():
+    return code_of_cell(CELL)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LEVEL = 3", "LEVEL = 4"),
+        ('"a", "b", "c"', '"a", "b"'),
+        ("n: int = 20", "n: int = 21"),
+        ("Settings()", "Settings(5)"),
+        ("function(*values) + 0", "function(*values) + 1"),
+        ("return n * 2", "return n * 3"),
+        ("x > LEVEL", "x < LEVEL"),
+        ("factor = 2", "factor = 3"),
+        ("scale=1.0", "scale=2.0"),
+        ("value * 3", "value * 4"),
+    ],
+)
+def test_another_value_or_function_beside_a_strategy_is_another_code(code_of_the_cell, old, new):
+    assert old in CELL
+    assert code_of_cell(CELL.replace(old, new)) != code_of_the_cell
+
+
+def test_what_is_set_after_a_class_was_defined_is_another_code(code_of_the_cell):
+    assert code_of_cell(CELL, "Rising.factor = 3") != code_of_the_cell
+
+
+def test_the_same_cell_is_the_same_code_in_every_process(code_of_the_cell):
+    assert code_of_cell(CELL) == code_of_the_cell
+    other = CELL.replace("class Rising:", "# another word\nclass Rising:")
+    # A variable that only has the name of a local one is not used.
+    assert code_of_cell(other.replace("returns = 1\n", "returns = 2\n")) == code_of_the_cell
+
+
+def test_modules_below_a_package_are_followed_where_they_are_used(working_dir):
+    (working_dir / "research").mkdir()
+    (working_dir / "research" / "__init__.py").write_text("")
+    found = []
+    for level in (1, 2):
+        (working_dir / "research" / "signals.py").write_text(f"def rule(): return {level}\n")
+        lines = [
+            "import research.signals",
+            "class Rising:",
+            "    def backtest(self, panel): return research.signals.rule()",
+            "from backtest_batch.core.code import code_fingerprint",
+            "print(code_fingerprint('__main__.Rising'))",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+        )
+        found.append(done.stdout)
+    assert found[0] != found[1]
+
+
+def test_two_strategies_of_one_name_are_two(with_store):
+    def make(symbol):
+        class Hold:
+            def target_weights(self, panel, decisions):
+                weights = np.zeros((len(decisions), panel.n_assets))
+                weights[:, panel.symbols.index(symbol)] = 1.0
+                return weights
+
+        return Hold
+
+    steps = np.random.default_rng(3).normal(0.0, 0.01, (300, 2))
+    index = pd.date_range("2015-01-01", periods=300, freq="B")
+    prices = pd.DataFrame(100 * np.exp(steps.cumsum(axis=0)), index=index, columns=["A", "B"])
+    sweep = bb.run_sweep(
+        {"commission_bps": [0, 5]}, data=prices, strategy=make("A"), benchmark=make("B"), n_jobs=1
+    )
+    returns = sweep.returns.dropna()
+    expected = prices.pct_change(fill_method=None).reindex(returns.index)
+    held = returns.index > returns.index[40]
+    for column, symbol in (("run_0.0", "A"), ("benchmark", "B")):
+        np.testing.assert_allclose(returns[column][held], expected[symbol][held], atol=1e-3)
+    assert bb.rerun(sweep, verify=True).exit_code == 0
+
+
+def test_a_function_with_a_cache_is_sent_too(working_dir):
+    (working_dir / "study.py").write_text(
+        FIRST
+        + "import functools\n\n@functools.lru_cache\ndef share(n):\n    return 1 / n\n"
+        + STRATEGY.replace("signal / panel.n_assets", "signal * share(panel.n_assets)")
+        + 'if __name__ == "__main__":'
+        + (SWEEP + 'print(*sweep.table["status"])').replace("\n", "\n    ")
+    )
+    done = subprocess.run([sys.executable, "study.py"], capture_output=True, text=True)
+    assert done.stdout.split() == ["FINISHED", "FINISHED"], done.stderr
 
 
 def test_what_cannot_be_sent_is_said_before_anything_runs(working_dir):

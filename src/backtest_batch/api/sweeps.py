@@ -18,6 +18,7 @@ from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.compose.messages import explain
 from backtest_batch.config.arguments import Argument, Arguments, refuse_repeats
 from backtest_batch.config.key import date_text
+from backtest_batch.core.code import live_code_fingerprint
 from backtest_batch.core.construct import TargetError, locate
 from backtest_batch.core.data.panel import Panel, panel_from_frames
 from backtest_batch.core.data.series import store_series
@@ -88,7 +89,7 @@ def import_path(strategy: Any) -> str:
     except TargetError:
         found = None
     if found is not strategy:
-        path = register(strategy)
+        path = register(strategy, live_code_fingerprint)
         packed([path])  # what cannot be sent is said before anything runs
     return path
 

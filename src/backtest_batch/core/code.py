@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.core.data.cache import own_cache_dir
-from backtest_batch.core.live import MAIN, is_live, live_sources
+from backtest_batch.core.live import MAIN, is_live, live_object
+from backtest_batch.core.live_code import live_sources
 from backtest_batch.ownership import make_own_folder, replace_text
 
 PACKAGE = Path(__file__).parents[1]
@@ -33,14 +34,19 @@ def code_fingerprint(target: str) -> str:
         return package_fingerprint()
     files = {name: code_of(path.read_bytes()) for name, path in user_modules(target)}
     if is_live(target):
-        files |= _live_code(target)
+        files |= _live_code(live_object(target))
     return _digest_of({"backtest_batch": package_fingerprint().encode(), **files})
 
 
-def _live_code(target: str) -> dict[str, bytes]:
-    live = live_sources(target)
+def _live_code(item: Any) -> dict[str, bytes]:
+    live = live_sources(item)
     files = {f"{MAIN}.{name}": code_of(source) for name, source in live.sources.items()}
-    return files | {f"{MAIN}.{name}=": digest for name, digest in live.values.items()}
+    return files | {f"{MAIN}.{name} =": text.encode() for name, text in live.values.items()}
+
+
+def live_code_fingerprint(item: Any) -> str:
+    """Return the sha256 of the code of a class or function that no file holds."""
+    return _digest_of(_live_code(item))
 
 
 @functools.cache
@@ -175,7 +181,7 @@ def user_modules(target: str) -> Iterator[tuple[str, Path]]:
     An object that no file holds has no module, and those that it refers to are yielded.
     """
     module, here = target.rpartition(".")[0], Path.cwd()
-    begin = live_sources(target).modules if is_live(target) else [module]
+    begin = live_sources(live_object(target)).modules if is_live(target) else {module}
     # Importing a.b.c runs a and a.b first.
     pending, seen = [part for name in sorted(begin) for part in _with_parents(name)], set[str]()
     while pending:

@@ -1,21 +1,16 @@
 """Strategies that no file holds: defined in a notebook, in a script, or within a function.
 
 Such a class or function is known to this process by the name that its configuration records
-(``__main__.MyStrategy``), and goes to other processes by value. Its code is that of its source and
-of all that it refers to, so that a cell that is run again with the same text is the same code.
+(``__main__.MyStrategy``), and goes to other processes by value.
 """
 
-import ast
-import contextlib
+import functools
 import hashlib
-import inspect
-import linecache
+import io
 import pickle
+import re
 import sys
-import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from types import CodeType, FunctionType, ModuleType
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from backtest_batch.errors import ConfigurationError
@@ -35,22 +30,34 @@ def is_live(target: str) -> bool:
     return target.rpartition(".")[0] == MAIN
 
 
-def register(item: Any) -> str:
+def register(item: Any, code: Callable[[Any], str]) -> str:
     """Make an object known by value, and return the path that names it from now on.
 
-    One that was registered under this name before is replaced, as in a notebook whose cell is run
-    again.
+    What a notebook or script defines under its own name is named by it, and replaced when its cell
+    is run again. Of others several may have one name, such as classes that a function has made with
+    different values; digits of their code tell them apart.
+
+    Parameters
+    ----------
+    item
+        A class or function.
+    code
+        Returns the hash of its code.
     """
-    target = f"{MAIN}.{item.__name__}"
+    name = re.sub(r"\W", "_", item.__name__)
+    if getattr(sys.modules.get(MAIN), name, None) is not item:
+        name = f"{name}_{code(item)[:8]}"
+    target = f"{MAIN}.{name}"
     _known[target] = item
     return target
 
 
 def live_object(target: str) -> Any:
     """Return the object that a path names; None where it is not known to this process."""
-    if target in _known:
-        return _known[target]
-    return getattr(sys.modules.get(MAIN), target.rpartition(".")[2], None)
+    here = None
+    if target not in _received:  # a notebook's cell may have been run again since
+        here = getattr(sys.modules.get(MAIN), target.rpartition(".")[2], None)
+    return _known.get(target) if here is None else here
 
 
 def packed(targets: Iterable[str]) -> dict[str, bytes]:
@@ -69,16 +76,16 @@ def packed(targets: Iterable[str]) -> dict[str, bytes]:
 
 
 def _by_value(target: str) -> bytes:
-    import cloudpickle
-
-    name = target.rpartition(".")[2]
+    item, buffer = live_object(target), io.BytesIO()
+    name = getattr(item, "__name__", target)
     try:
-        content: bytes = cloudpickle.dumps(live_object(target))
+        _pickler()(buffer).dump(item)
     except Exception as error:
         raise ConfigurationError(
             f"strategy={name}: refers to something that cannot be sent to worker processes "
             f"({type(error).__name__}: {error}); open it inside the strategy instead"
         ) from error
+    content = buffer.getvalue()
     if len(content) > MOST_BYTES:
         raise ConfigurationError(
             f"strategy={name}: has {len(content) / 2**20:,.0f} MiB with the data that it refers "
@@ -89,6 +96,24 @@ def _by_value(target: str) -> bytes:
     return content
 
 
+@functools.lru_cache(maxsize=1)
+def _pickler() -> Any:
+    """Return cloudpickle's pickler, which also sends functions with a cache of their results."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ == MAIN:
+                return _with_cache, (obj.__wrapped__, obj.cache_parameters())
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _with_cache(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
 def receive(objects: Mapping[str, bytes]) -> None:
     """Make objects known that another process has packed; each version is unpacked once."""
     for target, content in objects.items():
@@ -96,135 +121,3 @@ def receive(objects: Mapping[str, bytes]) -> None:
         if _received.get(target) != version:
             _known[target] = pickle.loads(content)
             _received[target] = version
-
-
-@dataclass(frozen=True, kw_only=True)
-class LiveSources:
-    """What the result of a strategy that no file holds may depend on.
-
-    Attributes
-    ----------
-    sources
-        Source of the object, and of the classes and functions beside it that it refers to, by name.
-    values
-        Digests of the variables that they use, by name: another value is another code.
-    modules
-        Names of the modules that they use.
-    """
-
-    sources: Mapping[str, bytes]
-    values: Mapping[str, bytes]
-    modules: Collection[str]
-
-
-def live_sources(target: str) -> LiveSources:
-    """Return the source of an object, and of all that it refers to."""
-    sources, values, modules = dict[str, bytes](), dict[str, bytes](), set[str]()
-    pending: list[tuple[str, Any]] = [(target.rpartition(".")[2], live_object(target))]
-    while pending:
-        name, item = pending.pop()
-        if isinstance(item, ModuleType):
-            modules.add(item.__name__)
-        elif not _has_code(item):
-            values[name] = _digest_of_value(item)
-        elif not _goes_by_value(item, target):
-            modules.add(item.__module__)
-        elif name not in sources:
-            text = _source_of(item)
-            sources[name] = _instructions_of(item) if text is None else text.encode()
-            pending += _references(item, text)
-    return LiveSources(sources=sources, values=values, modules=modules)
-
-
-def _has_code(item: Any) -> bool:
-    return isinstance(item, type | FunctionType)
-
-
-def _goes_by_value(item: Any, target: str) -> bool:
-    """Return whether a class or function goes by value, as the object at ``target`` does."""
-    return item is live_object(target) or item.__module__ == MAIN or "<locals>" in item.__qualname__
-
-
-def _source_of(item: Any) -> str | None:
-    """Return the source of a class or function; None where it was never written into a cell."""
-    try:
-        text: str | None = inspect.getsource(item)
-    except (OSError, TypeError):  # a class of a notebook belongs to no file
-        text = _class_source(item) if isinstance(item, type) else None
-    return None if text is None else textwrap.dedent(text)
-
-
-def _instructions_of(item: Any) -> bytes:
-    return repr([_instructions(code) for code in _codes(item)]).encode()
-
-
-def _class_source(item: type) -> str | None:
-    """Return the source of a class that is found in the cell of one of its methods."""
-    for code in _codes(item):
-        text = "".join(linecache.getlines(code.co_filename))
-        try:
-            tree = ast.parse(text)
-        except SyntaxError:  # the cell has commands of the notebook, such as %time
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and node.name == item.__name__:
-                return ast.get_source_segment(text, node)
-    return None
-
-
-def _codes(item: Any) -> list[CodeType]:
-    return [function.__code__ for function in _functions_of(item)]
-
-
-def _instructions(code: CodeType) -> list[Any]:
-    constants = [
-        _instructions(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts
-    ]
-    return [code.co_code.hex(), constants, code.co_names, code.co_varnames]
-
-
-def _references(item: Any, source: str | None) -> Iterator[tuple[str, Any]]:
-    """Yield what a class or function refers to by name."""
-    functions = _functions_of(item)
-    around: dict[str, Any] = {}
-    for function in functions:
-        around |= function.__globals__
-    if not functions:
-        around |= vars(sys.modules.get(item.__module__, ModuleType(item.__module__)))
-    for function in functions:
-        around |= inspect.getclosurevars(function).nonlocals
-    if isinstance(item, type):
-        yield from ((base.__name__, base) for base in item.__bases__ if base is not object)
-    yield from ((name, around[name]) for name in _names(item, source) if name in around)
-
-
-def _names(item: Any, source: str | None) -> list[str]:
-    """Return the names that occur in a class or function."""
-    found: set[str] = set()
-    pending: list[Any] = list(_codes(item))
-    while pending:
-        code = pending.pop()
-        found |= {*code.co_names, *code.co_freevars}
-        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    with contextlib.suppress(SyntaxError):  # a lambda in the middle of a line
-        nodes = ast.walk(ast.parse(source or ""))
-        found |= {node.id for node in nodes if isinstance(node, ast.Name)}
-    return sorted(found)
-
-
-def _functions_of(item: Any) -> list[FunctionType]:
-    """Return a function itself, and the methods and properties of a class."""
-    if isinstance(item, FunctionType):
-        return [item]
-    functions = (getattr(value, "__func__", value) for _, value in sorted(vars(item).items()))
-    methods = (getattr(value, "fget", value) for value in functions)
-    return [value for value in methods if isinstance(value, FunctionType)]
-
-
-def _digest_of_value(value: Any) -> bytes:
-    import cloudpickle
-
-    try:
-        return hashlib.sha256(cloudpickle.dumps(value)).digest()
-    except Exception:  # noqa: BLE001 - packing the object whole says what is wrong with it
-        return repr(type(value)).encode()
