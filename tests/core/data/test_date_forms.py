@@ -170,6 +170,114 @@ def test_24_00_is_midnight_of_the_next_day(tmp_path, names, rows, caplog):
     assert "24:00 is read as 00:00 of the next day" in caplog.text
 
 
+@pytest.mark.parametrize("form", ["%Y%m%d%H%M", "%Y%m%d%H", "%Y%m%d%H%M%S"])
+def test_24_00_is_read_in_compact_stamps_too(tmp_path, form, caplog):
+    hours = pd.date_range("2020-12-30 22:00", periods=50, freq="h")
+    ends = [
+        f"{hour - pd.Timedelta(days=1):%Y%m%d}24{form[8:].replace('%M', '00').replace('%S', '00')}"
+        if hour.hour == 0
+        else f"{hour:{form}}"
+        for hour in hours
+    ]
+    rows = [f"{each},{n + 1}" for n, each in enumerate(ends)]
+    (tmp_path / "a.csv").write_text("\n".join(["Date,Close", *rows, ""]))
+    index = load_panel(Csv(path=str(tmp_path / "a.csv"), freq="1h")).index
+    assert list(index) == list(hours)
+    assert "24:00 is read as 00:00 of the next day" in caplog.text
+    numbers = pd.DataFrame({"date": [int(each) for each in ends], "A": np.arange(1.0, 51.0)})
+    numbers.to_parquet(tmp_path / "a.parquet")
+    assert list(load_panel(Parquet(path=str(tmp_path / "a.parquet"))).index) == list(hours)
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d 24:00", "%d.%m.%Y 24:00", "%Y%m%d2400", "%Y%m%d,2400"])
+def test_daily_bars_at_24_00_are_the_bars_of_their_dates(tmp_path, form, caplog):
+    days = pd.bdate_range("2020-01-01", periods=20)
+    rows = [f"{day:{form}},{n + 1}" for n, day in enumerate(days)]
+    names = "date,time,A" if "," in form else "date,A"
+    (tmp_path / "a.csv").write_text("\n".join([names, *rows, ""]))
+    pd.DataFrame({"date": days, "y": np.arange(20.0)}).to_csv(tmp_path / "y.csv", index=False)
+    source = Csv(path=str(tmp_path / "a.csv"), features=str(tmp_path / "y.csv"))
+    panel = load_panel(source)
+    assert list(panel.index) == list(days)
+    np.testing.assert_array_equal(panel.features.y, np.arange(20.0))
+    if "," not in form:
+        assert "24:00, the time of every bar, is the end of its day" in caplog.text
+
+
+def test_a_value_of_a_date_is_known_at_the_end_of_its_day_within_days(tmp_path):
+    rows = [f"2020-01-0{day} {hour:02d}:00,5" for day in (1, 2) for hour in (12, 18, 24)]
+    (tmp_path / "a.csv").write_text("\n".join(["date,A", *rows, ""]))
+    (tmp_path / "y.csv").write_text("date,y\n2020-01-01,1\n2020-01-02,2\n")
+    panel = load_panel(Csv(path=str(tmp_path / "a.csv"), features=str(tmp_path / "y.csv")))
+    np.testing.assert_array_equal(panel.features.y, [np.nan, np.nan, 1, 1, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("hours", "first"), [(range(1, 25), "01:00"), (range(24), "00:00"), (range(7, 20), "07:00")]
+)
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_column_of_hours_holds_hours(tmp_path, hours, first, width, caplog):
+    rows = [
+        f"2020-01-{day:02d},{hour:0{width}d},{hour + 100}" for day in range(1, 9) for hour in hours
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["date,time,price", *rows, ""]))
+    index = load_panel(Csv(path=str(tmp_path / "a.csv"))).index
+    assert index[0] == pd.Timestamp(f"2020-01-01 {first}")
+    assert set(np.diff(index.asi8)[: len(hours) - 1]) == {3600 * 10**9}
+    assert "times of day are whole hours" in caplog.text
+
+
+def test_hours_to_25_are_refused_with_the_way_out(tmp_path):
+    rows = [f"2020-10-25,{hour},{hour + 100}" for hour in range(1, 26)]
+    (tmp_path / "a.csv").write_text("\n".join(["date,time,price", *rows, ""]))
+    with pytest.raises(DataError, match=r"counted from 1 to 25.*timestamps with an offset"):
+        load_panel(Csv(path=str(tmp_path / "a.csv")))
+
+
+def test_quarters_written_with_a_point_are_quarters(tmp_path, caplog):
+    rows = [
+        f"{year}.{number},{100 + year + number}" for year in (1950, 1951) for number in range(1, 5)
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["Date,P", *rows, ""]))
+    index = load_panel(Csv(path=str(tmp_path / "a.csv"))).index
+    assert list(index) == list(pd.date_range("1950-01-01", periods=8, freq="QS"))
+    assert "timestamps such as '1950.1' are read as the first day of the quarter" in caplog.text
+
+
+@pytest.mark.parametrize("rows", [[(1950, n) for n in range(1, 5)], [(y, 3) for y in (50, 51, 52)]])
+def test_a_point_that_may_separate_a_month_or_a_quarter_is_refused(tmp_path, rows):
+    lines = [f"{1900 + year % 1900}.{number},{year + number}" for year, number in rows]
+    (tmp_path / "a.csv").write_text("\n".join(["Date,P", *lines, ""]))
+    with pytest.raises(DataError, match=r"may be a quarter or a month: write 1950Q1"):
+        load_panel(Csv(path=str(tmp_path / "a.csv")))
+    months = load_panel(Csv(path=str(tmp_path / "a.csv"), timestamp_format="%Y.%m")).index
+    assert months[0].month == rows[0][1]
+
+
+def test_months_written_with_a_point_stay_months(tmp_path):
+    rows = [f"1871.{month:02d},{month}" for month in range(1, 13)]
+    (tmp_path / "a.csv").write_text("\n".join(["Date,P", *rows, ""]))
+    index = load_panel(Csv(path=str(tmp_path / "a.csv"))).index
+    assert list(index) == list(pd.date_range("1871-01-01", periods=12, freq="MS"))
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("日期", "%Y年%m月%d日"),
+        ("日付", "%Y年{0.month}月{0.day}日"),
+        ("交易日期", "%Y%m%d"),
+        ("일자", "%Y년 %m월 %d일"),
+        ("일자", "%Y-%m-%d"),
+    ],
+)
+def test_dates_are_read_in_chinese_japanese_and_korean(tmp_path, name, form):
+    days = pd.bdate_range("2020-01-02", periods=30)
+    rows = [f"{day.strftime(form).format(day)},{n + 1}" for n, day in enumerate(days)]
+    (tmp_path / "a.csv").write_text("\n".join([f"{name},종가", *rows, ""]), encoding="utf-8")
+    assert list(load_panel(Csv(path=str(tmp_path / "a.csv"))).index) == list(days)
+
+
 def test_24_30_is_no_time(tmp_path):
     (tmp_path / "a.csv").write_text("Date,Close\n2020-01-31 23:00,1.5\n2020-01-31 24:30,1.5\n")
     with pytest.raises(DataError, match="unparseable timestamp '2020-01-31 24:30' in data row 2"):

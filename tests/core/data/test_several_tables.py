@@ -182,10 +182,25 @@ def test_tables_of_other_columns_are_told_from_the_first(here, caplog):
 
 
 @pytest.mark.parametrize("gap", ["", "\n"])
-def test_a_table_that_goes_on_below_a_second_line_of_names_is_refused(here, gap):
-    (here / "x.csv").write_text(f"date,A\n2020-01-01,1\n{gap}date,A\n2020-01-02,2\n")
-    with pytest.raises(DataError, match="unparseable timestamp 'date' in data row 2"):
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%d.%m.%Y", "%d-%b-%Y"])
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_table_that_goes_on_below_a_second_line_of_names_is_refused(here, gap, form, step):
+    days = pd.bdate_range("2020-01-20", periods=40)[::step]
+    rows = [f"{day:{form}},{number + 1}" for number, day in enumerate(days)]
+    lines = ["date,A", *rows[:20], *([""] if gap else []), "date,A", *rows[20:], ""]
+    (here / "x.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"timestamp 'date' in data row 21 .*to be taken out"):
         load_panel(Csv(path="x.csv"))
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%d.%m.%Y"])
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_table_that_begins_again_is_another(here, form, step, caplog):
+    days = pd.bdate_range("2020-01-20", periods=20)[::step]
+    rows = [f"{day:{form}},{number + 1}" for number, day in enumerate(days)]
+    (here / "x.csv").write_text("\n".join(["date,A", *rows, "", "date,A", *rows, ""]))
+    assert load_panel(Csv(path="x.csv")).n_bars == 20
+    assert "of 2 tables the first is read" in caplog.text
 
 
 def test_empty_lines_within_a_table_end_nothing(here):

@@ -1,9 +1,13 @@
 """Files as vendors and programs write them: read as they are, or refused with the way out."""
 
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from backtest_batch.core.data.load import load_panel
+from backtest_batch.core.data.panel import panel_from_frames
 from backtest_batch.core.data.sources import Csv
 from backtest_batch.errors import DataError
 
@@ -554,3 +558,34 @@ def test_what_is_said_of_a_csv_file_must_be_possible(tmp_path):
             Csv(path="a.csv", **{key: value})
     with pytest.raises(ValueError, match="`thousands` and `decimal` must differ"):
         Csv(path="a.csv", separator="tab", decimal="comma", thousands="comma")
+
+
+def test_a_minus_is_no_mark_where_prices_may_be_negative(tmp_path, caplog):
+    text = "date,symbol,PRC,RET\n20200102,CL,18.2,0.1\n20200103,CL,-37.6,-3\n20200106,CL,10,0.1\n"
+    path = written(tmp_path, "a.csv", text)
+    source = Csv(path=path, close_column="PRC", kind="differences", notional=100)
+    moves = np.diff(load_panel(source).fields["close"][:, 0])
+    assert moves[0] < 0.0 < moves[1]
+    assert "averages of bid and ask" not in caplog.text
+
+
+def test_a_frame_with_the_columns_of_crsp_is_read_as_its_files_are(caplog):
+    days = pd.bdate_range("2020-01-01", periods=3)
+    frame = pd.DataFrame({"PRC": [10.0, -10.5, 0.0], "RET": [0.01, 0.05, 0.04]}, index=days)
+    panel = panel_from_frames(frame.iloc[:2], close_column="PRC")
+    np.testing.assert_array_equal(panel.fields["close"][:, 0], [10.0, 10.5])
+    assert "as CRSP marks them" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "way"),
+    [
+        ([20200101, 20200102], "format='%Y%m%d'"),
+        ([202001010930, 202001010931], "format='%Y%m%d%H%M'"),
+        ([1577836800, 1577923200], "unit='s'"),
+    ],
+)
+def test_an_index_of_whole_numbers_is_refused_with_the_call_that_reads_it(numbers, way):
+    frame = pd.DataFrame({"A": [1.0, 2.0]}, index=numbers)
+    with pytest.raises(DataError, match=re.escape(f"pd.to_datetime(frame.index, {way}) makes")):
+        panel_from_frames(frame)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import BoolArray, FloatArray
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.data.wording import Wording
 from backtest_batch.errors import DataError
 
@@ -37,6 +37,9 @@ _DATES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\d{4}-\d{1,2}-\d{1,2}", ("%Y-%m-%d",)),
     (r"\d{4}/\d{1,2}/\d{1,2}", ("%Y/%m/%d",)),
     (r"\d{4}\.\d{1,2}\.\d{1,2}", ("%Y.%m.%d",)),
+    (r"\d{4}年\d{1,2}月\d{1,2}日", ("%Y年%m月%d日",)),
+    (r"\d{4}年\d{1,2}月", ("%Y年%m月",)),
+    (r"\d{4}년 \d{1,2}월 \d{1,2}일", ("%Y년 %m월 %d일",)),
     (r"\d{1,2}/\d{1,2}/\d{4}", ("%d/%m/%Y", "%m/%d/%Y")),
     (r"\d{1,2}-\d{1,2}-\d{4}", ("%d-%m-%Y", "%m-%d-%Y")),
     # Dates with points never have the month before the day.
@@ -80,6 +83,7 @@ _TIMES: tuple[tuple[str, str], ...] = (
 _ZONE = r"Z|[+-]\d{2}(?::?\d{2})?"
 _SAMPLE = 512
 DAY_NS = 86_400 * 10**9
+_HOURS = 24
 _LAST_YEAR = 2050
 
 _WEEKDAY = re.compile(r"^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+", re.IGNORECASE)
@@ -203,6 +207,7 @@ _QUARTER = re.compile(
     r"(?P<after>\d{4})",
     re.IGNORECASE,
 )
+_POINTS = re.compile(r"(\d{4})\.([1-4])")
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
 
 
@@ -215,6 +220,39 @@ def _quarters(texts: pd.Series) -> Form | None:
     quarters = found["quarter"].fillna(found["before"]).fillna(found["short"]).astype(int)
     days = years + "-" + (3 * quarters - 2).astype(str) + "-01"
     note = f"timestamps such as {texts.iloc[0]!r} are read as the first day of the quarter"
+    return Form(format="quarters", note=note, parsed=_read(days, "%Y-%m-%d"))
+
+
+def numbered_quarters(texts: pd.Series, file: str) -> Form | None:
+    """Return the form of quarters such as 1950.1 to 1950.4; None if they are not.
+
+    Parameters
+    ----------
+    texts
+        Distinct timestamps.
+    file
+        Name of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        When they may as well be the months from January to April.
+    """
+    few = _sample(texts)
+    if not (few.str.fullmatch(_POINTS).all() and texts.str.fullmatch(_POINTS).all()):
+        return None
+    found = texts.str.extract(_POINTS).astype(np.int64)
+    if (found[1] == 1).all():  # the first of January, either way
+        return None
+    steps = np.diff(np.sort(found[0] * 4 + found[1]))
+    first = texts.iloc[0]
+    if found[0].nunique() == 1 or np.median(steps) > 1:
+        raise DataError(
+            f"{file}: the timestamp {first!r}, and all the others, may be a quarter or a month: "
+            "write 1950Q1 for a quarter, 1950-01 for a month, or say `data.timestamp_format=%Y.%m`"
+        )
+    days = found[0].astype(str) + "-" + (3 * found[1] - 2).astype(str) + "-01"
+    note = f"timestamps such as {first!r} are read as the first day of the quarter"
     return Form(format="quarters", note=note, parsed=_read(days, "%Y-%m-%d"))
 
 
@@ -274,6 +312,13 @@ def _read(texts: pd.Series, form: str) -> pd.Series:
     return pd.Series(pd.to_datetime(texts, format=form, errors="coerce", utc=True))
 
 
+def readings(*texts: str) -> list[list[pd.Timestamp]]:
+    """Return some timestamps in each form that reads them all."""
+    column = pd.Series(texts, dtype=object)
+    read = [_read(column, form) for form in _candidates(texts[0])]
+    return [list(parsed) for parsed in read if not parsed.isna().any()]
+
+
 def _numbers(texts: pd.Series) -> FloatArray | None:
     """Return texts as numbers; None if any of them is not a number."""
     pattern = r"\d+(?:\.\d*)?"
@@ -324,31 +369,76 @@ def count_form(numbers: FloatArray, shown: str, file: str) -> Form | None:
     return Form(format="excel", note=f"{note} (`data.timestamp_format=excel` says so)")
 
 
-END_OF_DAY = re.compile(r"(?:^|(?<=[T ]))24(?=:?00(?::?00(?:\.0+)?)?(?:$|Z|[ +-]))")
-"""The hour of 24:00 or 2400, as a time of its own or after a date."""
+_END_OF_DAY = re.compile(r"(?:^|(?<=[T ]))24(?=:?00(?::?00(?:\.0+)?)?(?:$|Z|[ +-]))")
+_COMPACT = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-4])\d*")
+_COMPACT_END = re.compile(r"(?<=^\d{8})24(?=(?:00){0,2}$)")
 
-END_OF_DAY_NOTE = "24:00 is read as 00:00 of the next day"
+_END_OF_DAY_NOTE = "24:00 is read as 00:00 of the next day"
+_DATES_NOTE = "24:00, the time of every bar, is the end of its day: bars are read as dates"
 
 
 def begun_days(texts: pd.Series) -> tuple[pd.Series, BoolArray]:
     """Return timestamps with 24:00 written as 00:00, and which ones are a day later than that."""
-    late = texts.str.contains(END_OF_DAY).astype(bool)
+    pattern = _END_OF_DAY
+    compact = texts.str.fullmatch(r"\d{10}|\d{12}|\d{14}").astype(bool)
+    if compact.all() and texts.str.len().nunique() == 1 and texts.str.fullmatch(_COMPACT).all():
+        pattern = _COMPACT_END
+    late = texts.str.contains(pattern).astype(bool)
     if late.any():
-        texts = texts.where(~late, texts.str.replace(END_OF_DAY, "00", regex=True))
+        texts = texts.where(~late, texts.str.replace(pattern, "00", regex=True))
     return texts, late.to_numpy(dtype=np.bool_)
 
 
-def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+def ended_days(late: BoolArray) -> tuple[IntArray, str | None]:
+    """Return what to add to the begun days of timestamps, in nanoseconds, and a note.
+
+    The end of a day is 00:00 of the next one; but if all timestamps are ends of days, they are
+    daily bars, and each means its own date.
+
+    Parameters
+    ----------
+    late
+        Which timestamps are the ends of days, shape (n_rows,).
+    """
+    if not late.any():
+        return np.zeros(len(late), dtype=np.int64), None
+    if late.all():
+        return np.zeros(len(late), dtype=np.int64), _DATES_NOTE
+    return late * DAY_NS, _END_OF_DAY_NOTE
+
+
+def times_of_day(texts: Sequence[Any], file: str) -> tuple[IntArray, list[str]]:
     """Return nanoseconds since midnight of times such as 09:30, 9:30 AM, 093000, 930 and 24:00.
+
+    Numbers that are at most 24 are hours, 24 being the end of the day.
+
+    Returns
+    -------
+    times : ndarray of int
+        Shape (n_texts,).
+    notes : list of str
+        What was guessed.
 
     Raises
     ------
     DataError
-        When a text is not a time.
+        When a text is not a time, or hours are counted to 25, as on the day that has so many.
     """
     text = pd.Series([str(each).strip().removesuffix(".0") for each in texts], dtype=object)
-    text, late = begun_days(text)
     digits = text.str.fullmatch(r"\d+").astype(bool)
+    notes = []
+    if len(text) and digits.all() and text.str.len().max() <= 2:
+        hours = text.astype(np.int64)
+        if set(hours) == set(range(1, 26)):
+            raise DataError(
+                f"{file}: the hours of a day are counted from 1 to 25, as clocks are put back, "
+                "and which of them occurs twice is not said: write timestamps with an offset, "
+                "such as 2020-11-01T01:30:00-04:00"
+            )
+        if hours.max() <= _HOURS:
+            notes.append("times of day are whole hours")
+            text = text.str.zfill(2) + "00"
+    text, late = begun_days(text)
     if digits.all():
         width = 4 if text.str.len().max() <= 4 else 6
         text = text.str.zfill(width)
@@ -368,4 +458,6 @@ def times_of_day(texts: Sequence[Any], file: str) -> np.ndarray[Any, np.dtype[np
             "`data.timestamp_column` and `data.time_column` name the columns of the timestamps"
         )
     stamps = pd.DatetimeIndex(parsed).as_unit("ns")
-    return np.asarray((stamps - stamps.normalize()).asi8, dtype=np.int64) + late * DAY_NS
+    added, note = ended_days(late)
+    notes.extend([note] if note else [])
+    return np.asarray((stamps - stamps.normalize()).asi8, dtype=np.int64) + added, notes

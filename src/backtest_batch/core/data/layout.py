@@ -28,7 +28,7 @@ _OTHER_TIMES = (
     *("unix", "epoch", "ts", "dt", "caldt", "datadate", "tradedate", "window start"),
     # Bloomberg's sheets; German, Spanish, Italian, Turkish, Russian, Chinese, Japanese, Korean.
     *("dates", "datum", "fecha", "data", "tarih", "дата", "日期"),
-    *("日付", "日付け", "日時", "날짜"),
+    *("交易日期", "交易日", "日付", "日付け", "日時", "날짜", "일자", "거래일", "거래일자"),
 )
 _TIMES_OF_DAY = (
     *("time", "time of day", "hour", "bar time", "uhrzeit", "zeit", "heure", "hora", "czas"),
@@ -62,6 +62,8 @@ class ColumnNames:
         Whether adjusted closes are used if there are quoted closes beside them.
     fields
         Further columns to read as fields; ``all`` among them means all remaining columns.
+    signed
+        Whether prices may be negative, so that a minus sign is no mark.
     """
 
     timestamp: str | None = None
@@ -74,6 +76,7 @@ class ColumnNames:
     volume: str | None = "volume"
     adjusted: Adjusted = "auto"
     fields: tuple[str, ...] = ()
+    signed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ LOG = logging.getLogger("backtest_batch.market")
 _ROUNDED = 0.005
 """Delisting returns are written to the percent: a move within half of one is that return."""
 
-_READER = 4
+_READER = 5
 """Version of reading and checking: raised whenever a source would give a different panel."""
 
 

@@ -581,7 +581,8 @@ def panel_from_frames(
         bars = bars_of_frames({**given, "close": close})
         reading = Reading(available=(), bars=bars, in_order=True)
     else:
-        names = ColumnNames(close=close_column, adjusted=adjusted)
+        signed = kind == "differences"
+        names = ColumnNames(close=close_column, adjusted=adjusted, signed=signed)
         reading = bars_of_frame(close, symbol=symbol, names=names)
     gains = Gains(values=values, returns_unit=returns_unit, kind=kind, notional=notional)
     try:

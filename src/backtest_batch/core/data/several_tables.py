@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backtest_batch.core.data.csv_dialect import is_value
+from backtest_batch.core.data.date_forms import readings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ def later_tables(
 
     A table begins after an empty line, perhaps with a title, with a line that names columns: that
     of the first table again, or one without a value above one that begins with a value. It is no
-    other table, but the first one going on, if its first row has a later date than the last row
-    above it; dates are compared as text of equal length.
+    other table, but the first one going on, if it has the names of the first, and its first row
+    comes after the last row above it, in the order that the rows above have.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def later_tables(
     """
     found: list[LaterTable] = []
     candidate: tuple[int, str, list[str]] | None = None
-    after_blank, begun, title, last = False, 0, "", ""
+    after_blank, begun, title, first, last = False, 0, "", "", ""
     wanted = [column.strip() for column in columns]
     nothing = separator + ' \t\r\n"'
     for number, line in enumerate(lines, start=1):
@@ -56,13 +57,14 @@ def later_tables(
             after_blank, begun, title, candidate = True, 0, "", None
             continue
         if not after_blank and candidate is None:
+            first = first or line
             last = line  # nearly all lines of a large file
             continue
         cells = _cells(line, separator)
         if candidate is not None:
             start, name, held = candidate
-            above = _cells(last, separator)[0] if last else ""
-            goes_on = held == wanted and len(cells[0]) == len(above) and cells[0] > above
+            above = [_cells(each, separator)[0] if each else "" for each in (first, last)]
+            goes_on = held == wanted and _goes_on(*above, cells[0])
             if is_value(cells[0]) and not goes_on:
                 found.append(LaterTable(line=start, title=name))
             after_blank = not is_value(cells[0])
@@ -73,8 +75,23 @@ def later_tables(
                 candidate = begun, title, cells
             title = title or line.strip().strip(separator).strip()
             continue
+        first = first or line
         after_blank, begun, title, last = False, 0, "", line
     return found
+
+
+def _goes_on(first: str, last: str, after: str) -> bool:
+    """Return whether a date comes after the last one in the order of rows, in any way to read it.
+
+    Other texts of equal length are compared as such.
+    """
+    dates = readings(first, last, after)
+    if not dates:
+        return len(after) == len(last) and after > last
+    return any(
+        later != latter and (former == latter or (later > latter) == (latter > former))
+        for former, latter, later in dates
+    )
 
 
 def _cells(line: str, separator: str) -> list[str]:

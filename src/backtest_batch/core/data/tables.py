@@ -351,7 +351,7 @@ def _single(
     choice, further = layout.choices[""], layout.further[""]
     rows = _read(file, layout, [*choice.columns.values(), *further.values()], rules)
     fields, note = rows.fields_of(choice, names)
-    said = _without_marks(fields, choice, file)
+    said = _without_marks(fields, choice, file.columns, names)
     fields |= rows.further(further)
     return Reading(
         available=(symbol,),
@@ -361,10 +361,12 @@ def _single(
     )
 
 
-def _without_marks(values: dict[str, FloatArray], choice: Choice, file: TableFile) -> list[str]:
+def _without_marks(
+    values: dict[str, FloatArray], choice: Choice, columns: Iterable[str], names: ColumnNames
+) -> list[str]:
     """Make CRSP's prices plain, in place, and return notes."""
     column = choice.columns["close"]
-    if not is_crsp_price(column, file.columns):
+    if names.signed or not is_crsp_price(column, columns):
         return []
     values["close"], notes = without_marks(values["close"], column)
     return notes
@@ -450,7 +452,7 @@ def _long(
     rows = _read(file, layout, [*choice.columns.values(), *further.values()], rules)
     by_symbol = rows_by_symbol(rows.columns.pop(str(layout.symbol)), rows.cells.file)
     values, note = rows.fields_of(choice, names)
-    said = _without_marks(values, choice, file)
+    said = _without_marks(values, choice, file.columns, names)
     values |= rows.further(further)
     give_back(len(rows.stamps))
     chosen = [symbol for symbol in sorted(by_symbol) if symbol in selection]
@@ -564,8 +566,9 @@ def _read_fields(
             for field, label in choice.columns.items()
         }
         fields, note = adjusted_fields(values, choice, adjusted=names.adjusted, wording=_WORDING)
+        said = _without_marks(fields, choice, columns, names) if not places else []
         bars.append(SymbolBars(symbol=symbol, stamps=stamps, tz=tz, fields=fields))
-        notes.extend([note] if note else [])
+        notes.extend([*([note] if note else []), *said])
     return Reading(
         available=tuple(choices), bars=bars, in_order=True, notes=tuple(dict.fromkeys(notes))
     )
@@ -633,13 +636,26 @@ def _check_labels(name: str, frame: pd.DataFrame) -> None:
     if not isinstance(frame.index, pd.DatetimeIndex):
         raise DataError(
             f"`{name}` must have a DatetimeIndex, but its index is {type(frame.index).__name__} "
-            f"of {frame.index.dtype}; pd.to_datetime makes one"
+            f"of {frame.index.dtype}; {_way_to_moments(frame.index)} makes one"
         )
     if frame.index.hasnans:
         raise DataError(f"`{name}` has a row without a timestamp (NaT in its index)")
     labels = pd.Index([str(label) for label in frame.columns])
     if labels.has_duplicates:
         raise DataError(f"`{name}` has the column {labels[labels.duplicated()][0]} twice")
+
+
+def _way_to_moments(index: pd.Index) -> str:
+    """Return how pandas makes timestamps of an index: whole numbers as days, as 20200131 is."""
+    if pd.api.types.is_integer_dtype(index.dtype) and len(index) and (index >= 10**7).all():
+        text = str(index[0])
+        for length, form in ((8, "%Y%m%d"), (12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S")):
+            if len(text) == length:
+                return f"pd.to_datetime(frame.index, format='{form}')"
+        unit = {10: "s", 13: "ms", 16: "us", 19: "ns"}.get(len(text))
+        if unit is not None:
+            return f"pd.to_datetime(frame.index, unit='{unit}')"
+    return "pd.to_datetime"
 
 
 def _floats(series: pd.Series, symbol: str, field: str) -> FloatArray:

@@ -13,11 +13,12 @@ from backtest_batch.arrays import IntArray
 from backtest_batch.core.data.date_forms import (
     COUNTS,
     DAY_NS,
-    END_OF_DAY_NOTE,
     Form,
     begun_days,
     count_form,
+    ended_days,
     find_form,
+    numbered_quarters,
     tidied,
     times_of_day,
 )
@@ -162,12 +163,11 @@ def read_timestamps(
     if clock is not None:
         days, tz = _read(column, replace(rules, timezone=None), file, said)
         texts = clock.cast("string").combine_chunks().dictionary_encode()
-        times = times_of_day(texts.dictionary.to_pylist(), file)
+        times, notes = times_of_day(texts.dictionary.to_pylist(), file)
         if texts.null_count:
             row = int(np.argmax(texts.is_null().to_numpy(zero_copy_only=False)))
             raise DataError(_no_timestamp(file, row, "without a time of day", texts.null_count))
-        if (times >= DAY_NS).any():
-            said.append(END_OF_DAY_NOTE)
+        said.extend(notes)
         codes = texts.indices.to_numpy(zero_copy_only=False)
         return _in_zone(days + times[codes], tz, rules, file)
     return _read(column, rules, file, said)
@@ -259,7 +259,7 @@ def _form_of_numbers(column: Any, file: str, said: list[str]) -> Form | None:
                 said.append(f"whole numbers such as {shown} are read as days")
                 return None
         if texts.str.fullmatch(r"\d{6}|\d{10}|\d{12}|\d{14}|\d{17}").all():
-            found = find_form(texts, file)
+            found = find_form(begun_days(texts)[0], file)
             if found is not None:
                 return found
     found = count_form(numbers, shown, file)
@@ -277,20 +277,25 @@ def _parsed(
 ) -> tuple[IntArray, str | None]:
     texts = texts.str.strip()
     form = rules.format
-    late = np.zeros(len(texts), dtype=np.bool_)
+    added = np.zeros(len(texts), dtype=np.int64)
+    quarters = numbered_quarters(texts, file) if form is None and len(texts) else None
     try:
         parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
         if parsed.isna().any():
             texts, late = begun_days(texts)
-        if late.any():
-            parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
-            said.append(END_OF_DAY_NOTE)
+            added, note = ended_days(late)
+            if note is not None:
+                parsed = pd.to_datetime(texts, format=form or "ISO8601", errors="coerce", utc=True)
+                said.append(note)
     except ValueError as error:  # a format that strptime does not know
         raise DataError(
             f"{file}: `data.timestamp_format={rules.format}` is no format of timestamps ({error}); "
             f"%d/%m/%Y is one, and {', '.join(COUNTS)} count"
         ) from error
-    if form is None and len(texts) and parsed.isna().mean() > _MOSTLY:
+    if quarters is not None and quarters.parsed is not None:
+        said.extend([quarters.note] if quarters.note else [])
+        form, parsed = quarters.format, quarters.parsed
+    elif form is None and len(texts) and parsed.isna().mean() > _MOSTLY:
         texts = tidied(texts)
         found = find_form(texts, file)
         if found is not None and found.format in COUNTS:
@@ -304,7 +309,7 @@ def _parsed(
     if wrong.any():
         rows = np.flatnonzero(wrong[codes])
         text = texts[codes[rows[0]]]
-        hint = _unit_hint(text)
+        hint = _unit_hint(text) or _names_hint(text)
         if not hint and form is not None and form != rules.format:
             hint = f"; others are read by `data.timestamp_format={form}`"
         elif not hint and _ZONE_NAME.search(text):
@@ -319,7 +324,7 @@ def _parsed(
         instants = pd.DatetimeIndex(parsed).as_unit("ns").asi8
     except pd.errors.OutOfBoundsDatetime as error:
         raise DataError(f"{file}: {_OUT_OF_BOUNDS}") from error
-    instants = instants + late * DAY_NS
+    instants = instants + added
     if form is not None and "%z" not in form:
         return instants, None
     offsets = texts.str.extract(_OFFSET, expand=False)
@@ -398,6 +403,13 @@ def _counted_texts(texts: pd.Series, unit: str, file: str) -> tuple[IntArray, st
     import pyarrow as pa
 
     return _counted(pa.chunked_array([pa.array(texts.tolist(), pa.string())]), unit, file)
+
+
+def _names_hint(text: str) -> str:
+    """Return a hint on a line of names or a remark that stands among the rows."""
+    if not any(map(str.isalpha, text)) or any(map(str.isdigit, text)):
+        return ""
+    return "; it holds no digit: a line of names or a remark among the rows is to be taken out"
 
 
 def _unit_hint(text: str) -> str:

@@ -187,6 +187,7 @@ class Tabular(Source):
             volume=self.volume_column,
             adjusted=self.adjusted,
             fields=self.further_fields,
+            signed=self.kind == "differences",
         )
         return read_table(
             table,
