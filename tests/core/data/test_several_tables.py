@@ -208,3 +208,26 @@ def test_empty_lines_within_a_table_end_nothing(here):
         "date,A,B\n2020-01-01,1,2\n\n2020-01-02,$1.50,2\n\n2020-01-03,1,2\n"
     )
     assert load_panel(Csv(path="x.csv")).n_bars == 3
+
+
+def test_a_table_filled_up_with_spaces_is_read_with_the_separator_space(here, caplog):
+    rows = [
+        f"{month:%Y%m}{v[0]:8.2f}{v[1]:8.2f}"
+        for month, v in zip(MONTHS, returns("5 factors"), strict=True)
+    ]
+    names = "            Mkt-RF      SMB"
+    years = ["1995   29.47   -2.46", "1996   35.39    4.20"]
+    lines = [*REMARKS, names, *rows, "", " Annual Factors: January-December", names, *years, ""]
+    (here / "x.txt").write_text("\r\n".join(lines))
+    panel = load_panel(Csv(path="x.txt", values="returns", separator="space"))
+    assert panel.symbols == ("Mkt-RF", "SMB")
+    made = panel.close.pct_change(fill_method=None).iloc[1:]
+    np.testing.assert_allclose(made.to_numpy(), returns("5 factors")[:, :2] / 100, atol=1e-12)
+    assert "of 2 tables the first" in caplog.text
+
+
+def test_one_space_between_columns_leaves_an_empty_cell_between_two(here):
+    text = "date A B\n2020-01-02 1 5\n2020-01-03  5\n2020-01-06 2 5\n"
+    (here / "x.csv").write_text(text)
+    panel = load_panel(Csv(path="x.csv", separator="space", missing="ffill"))
+    np.testing.assert_array_equal(panel.fields["close"], [[1, 5], [1, 5], [2, 5]])

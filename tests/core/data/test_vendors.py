@@ -363,7 +363,10 @@ def test_a_guess_that_is_said_in_the_configuration_is_no_guess_any_more(tmp_path
             "`data.symbol_column=KEY` reads symbols from it",
         ),
         ("Date,A\n2020-01-02,1\n2020-01-03,2\n2020-01", "Expected 2 columns, got 1"),
-        ("Date  Close\n2020-01-02  1\n", "columns that are filled up with spaces are not read"),
+        (
+            "Date  Close\n2020-01-02  1\n",
+            "`data.separator=space` takes it apart at spaces, however many",
+        ),
         ("Date Close\n2020-01-02 1\n", "`data.separator=space` takes it apart"),
         (
             "Date,PRC,Other\n2020-01-02,1.5,2\n2020-01-03,-1.5,2\n",
@@ -589,3 +592,67 @@ def test_an_index_of_whole_numbers_is_refused_with_the_call_that_reads_it(number
     frame = pd.DataFrame({"A": [1.0, 2.0]}, index=numbers)
     with pytest.raises(DataError, match=re.escape(f"pd.to_datetime(frame.index, {way}) makes")):
         panel_from_frames(frame)
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        "Source: Bloomberg, 2020",
+        '"Source: Bloomberg, 2020"',
+        "Source: Bloomberg, 2020, a, b",
+        "Downloaded from a terminal, by me",
+        "Copyright 2020, A Library, Inc., all rights",
+    ],
+)
+@pytest.mark.parametrize("gap", ["", "\n"])
+def test_a_remark_below_the_rows_may_have_any_number_of_commas(tmp_path, remark, gap, caplog):
+    text = f"date,A,B\n2020-01-02,1,2\n2020-01-03,1.5,2\n{gap}{remark}\n"
+    panel = load_panel(Csv(path=written(tmp_path, "a.csv", text)))
+    np.testing.assert_array_equal(panel.fields["close"], [[1.0, 2.0], [1.5, 2.0]])
+    assert "left out" in caplog.text
+
+
+def test_a_line_with_other_fields_is_refused_with_the_way_out(tmp_path):
+    path = written(tmp_path, "a.csv", "date,A,B\n2020-01-02,1,2\n2020-01-03,1.5\n2020-01-06,1,2\n")
+    with pytest.raises(DataError, match=r"Expected 3 columns, got 2.*completed, or taken out"):
+        load_panel(Csv(path=path))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "Data,Ostatnio,Otwarcie,Max.,Min.,Wol.,Zmiana%",
+        "Data,Ostatnio,Otwarcie,Max.,Min.,Wol.,Zmiana %",
+    ],
+)
+def test_columns_named_in_polish_are_one_asset(tmp_path, names):
+    rows = [f"0{day}.01.2020,{day + 1},2,{day + 2},1,100,0.5%" for day in range(1, 4)]
+    panel = load_panel(Csv(path=written(tmp_path, "a.csv", "\n".join([names, *rows, ""]))))
+    assert set(panel.fields) == set(OHLCV)
+    np.testing.assert_array_equal(panel.fields["close"][:, 0], [2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(panel.fields["high"][:, 0], [3.0, 4.0, 5.0])
+
+
+def test_price_and_return_of_crsp_are_one_asset(tmp_path, caplog):
+    text = "date,PRC,RET\n20200102,10,C\n20200103,-10.5,0.05\n20200106,11,0.047\n"
+    panel = load_panel(Csv(path=written(tmp_path, "a.csv", text)))
+    assert panel.symbols == ("a",)
+    np.testing.assert_array_equal(panel.fields["close"][:, 0], [10.0, 10.5, 11.0])
+    assert "closes are those of 'PRC'" in caplog.text
+
+
+def test_tickers_that_crsp_uses_as_names_stay_tickers_beside_others(tmp_path):
+    text = "date,AAPL,PRC,RET\n20200102,10,5,6\n20200103,10.5,5,6\n"
+    assert load_panel(Csv(path=written(tmp_path, "a.csv", text))).symbols == ("AAPL", "PRC", "RET")
+
+
+def test_letters_among_returns_of_crsp_are_missing(tmp_path, caplog):
+    text = (
+        "PERMNO,date,PRC,RET\n1,20200102,10,C\n1,20200103,-10.5,0.05\n1,20200106,11,B\n"
+        "1,20200107,11,0.01\n"
+    )
+    path = written(tmp_path, "a.csv", text)
+    source = Csv(path=path, symbol_column="PERMNO", values="returns", missing="ffill")
+    close = load_panel(source).fields["close"][:, 0]
+    np.testing.assert_allclose(close[-1] / close[0], 1.05 * 1.01)
+    assert "letters in 'RET' (2) are returns that are missing" in caplog.text

@@ -61,7 +61,7 @@ _FOREIGN_FIELD_WORDS = {
     "終値|收盘|收盘价|收盤|收盤價|종가",
     "volume": "volumen|umsatz|stücke|stuecke|stück|handelsvolumen|volumi|wolumen|"
     "объем|объём|hacim|hac|出来高|"
-    "成交量|交易量|거래량",
+    "成交量|交易量|거래량|wol",
 }
 _FOREIGN_ADJUSTED = (
     "clôture ajustée|cierre ajustado|chiusura aggiustata|fechamento ajustado|"
@@ -69,10 +69,11 @@ _FOREIGN_ADJUSTED = (
 )
 _FOREIGN_LAST = (
     "zuletzt|letzter|letzter kurs|kurs|dernier|dernier cours|último|último precio|"
-    "precio|ultimo prezzo|prezzo|laatste|şimdi|цена"
+    "precio|ultimo prezzo|prezzo|laatste|şimdi|цена|ostatnio"
 )
 _FOREIGN_NO_PRICES = (
-    "+ %|variation|variation %|% var|var %|var%|veränderung|differenz|verschil %|zmiana|"
+    "+ %|variation|variation %|% var|var %|var%|veränderung|differenz|verschil %|"
+    "zmiana|zmiana %|zmiana%|"
     "изм %|fark %|変化率 %|変化率|涨跌幅|"
     "成交额|成交額|변동 %"
 )
@@ -105,12 +106,14 @@ _MEANINGS = (
     | dict.fromkeys(_OTHER_PRICES.split("|"), "price")
     | dict.fromkeys(f"{_NO_PRICES}|{_FOREIGN_NO_PRICES}".split("|"), "no price")
 )
+_ABBREVIATED = {"max.": "high", "min.": "low"}  # without the point they are tickers
 _MEANINGS |= {unaccented(word): meaning for word, meaning in _MEANINGS.items()}
 # 4. close (Alpha Vantage), <CLOSE> (Stooq, MetaTrader), Adj Close** (Yahoo's pages).
 _ORNAMENT = re.compile(
     r"^#\s*|^\d+[.:]\s*|[<>*\ufeff]|\s*[(\[](?:usd|eur|gbp|chf|jpy|[$\u20ac\u00a3\u00a5])[)\]]$",
     re.I,
 )
+_CRSP = frozenset({"permno", "permco", "ret", "retx", "shrout", "bidlo", "askhi", "cfacpr"})
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GAP = re.compile(r"[\s_./-]+")
 
@@ -128,6 +131,8 @@ def column_meaning(name: str) -> str | None:
     be closes under another name (last, price, settle); ``price`` for other prices (bid, vwap); or
     ``no price`` for counts, dividends and the like.
     """
+    if name.strip().casefold() in _ABBREVIATED:
+        return _ABBREVIATED[name.strip().casefold()]
     short = plain(name)
     found = _MEANINGS.get(unaccented(short))
     if found is None and short.startswith("volume "):  # Volume USDT
@@ -208,6 +213,22 @@ def _split(column: str, *, at_front: bool) -> tuple[str, str] | None:
     return None
 
 
+def is_of_crsp(columns: Iterable[str]) -> bool:
+    """Return whether one of the columns beside a price or a return has a name that CRSP gives."""
+    return any(plain(column) in _CRSP for column in columns)
+
+
+def _are_of_crsp(columns: Sequence[str], meanings: Sequence[str | None]) -> bool:
+    """Return whether a column is CRSP's price, and all others are its or known."""
+    others = [column for column in columns if plain(column) != "prc"]
+    if len(others) == len(columns) or not is_of_crsp(others):
+        return False
+    return all(
+        meaning is not None or plain(column) in _CRSP
+        for column, meaning in zip(columns, meanings, strict=True)
+    )
+
+
 def looks_like_bars(columns: Sequence[str]) -> bool:
     """Return whether the columns are fields of one asset rather than assets.
 
@@ -217,6 +238,8 @@ def looks_like_bars(columns: Sequence[str]) -> bool:
     if {"o", "h", "l", "c"} <= {column.strip().casefold() for column in columns}:
         return True
     meanings = [column_meaning(column) for column in columns]
+    if _are_of_crsp(columns, meanings):
+        return True
     known = [each for each in meanings if each is not None]
     if {"high", "low"} <= set(known):
         return True

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +48,14 @@ OTHER_SUFFIXES = (
 _FOREIGN = "windows-1252"
 _DAMAGE: tuple[type[Exception], ...] = (*packed.ERRORS, zlib.error, csv.Error, ValueError)
 _OTHER_ENCODINGS = ("shift_jis", "gb18030", "big5", "euc_kr", "euc_jp", "windows-1251")
+_REMARK = re.compile(
+    r"(?:source|sources|note|notes|copyright|disclaimer|downloaded|data source|quelle|fuente|fonte)"
+    r"(?::|\s+(?:by|from|on|\(c\)|\d))|\u00a9",
+    re.IGNORECASE,
+)
+_RUN = re.compile(r"\S {2,}\S")
+_GAP = re.compile(r" {2,}")
+_SAMPLE_LINES = 60
 _SAMPLE_BYTES = 1 << 16
 _MOST_WAYS = 4
 
@@ -66,7 +74,7 @@ class CsvFile:
     separator, decimal, thousands
         Characters between fields, before the fraction of a number, and between its thousands. If
         the usual comma and point do not fit, the form of the file is guessed, and the guess is
-        reported.
+        reported. A space is any number of them if columns are filled up with spaces.
     encoding
         Name of the encoding; None tries UTF-8 and UTF-16, then Windows-1252.
     names
@@ -91,6 +99,7 @@ class CsvFile:
         self._names = names
         self._dropped: list[str] = []
         self._others: list[LaterTable] = []
+        self._is_aligned = False
 
     @property
     def columns(self) -> Sequence[str]:
@@ -226,8 +235,7 @@ class CsvFile:
         if re.search(r"\S\s{2,}\S", cell):
             raise DataError(
                 f"{printable_name(self.path)}: the first line is one column, {cell[:60]!r}: "
-                "columns that are filled up with spaces are not read; write one separator between "
-                "them"
+                "`data.separator=space` takes it apart at spaces, however many"
             )
         if " " in cell.strip():
             raise DataError(
@@ -311,6 +319,9 @@ class CsvFile:
             # Arrow cannot open file names that are not UTF-8.
             if packed.ending(self.path) or printable_name(self.path) != os.fspath(self.path):
                 source = stack.enter_context(packed.opened(self.path))
+            if self._is_aligned and not self._others:
+                with self._open(dialect.encoding) as lines:
+                    source, encoding = io.BytesIO(lines.read().encode()), "utf8"
             if self._others:
                 source, encoding = io.BytesIO(self._first_table()), "utf8"
             return arrow.read_csv(
@@ -342,6 +353,7 @@ class CsvFile:
         text = row.text.strip().strip('"')
         # The last line of a truncated file begins with a digit or a symbol and has no spaces.
         remark = row.actual_columns == 1 and text[:1].isalpha() and " " in text
+        remark = remark or _REMARK.match(text) is not None
         if is_comment(text) or remark or not text.strip(self._dialect.separator + " "):
             self._dropped.append(text)
             return "skip"
@@ -349,12 +361,22 @@ class CsvFile:
 
     def _open(self, encoding: str) -> IO[str]:
         name = "utf-8-sig" if encoding == "utf-8" else encoding
-        return io.TextIOWrapper(packed.opened(self.path), encoding=name, newline="")
+        text = io.TextIOWrapper(packed.opened(self.path), encoding=name, newline="")
+        if self._separator != " ":
+            return text
+        with text:
+            start = list(islice(text, _SAMPLE_LINES))
+            filled = [line for line in start if line.strip()]
+            self._is_aligned = 2 * sum(map(bool, map(_RUN.search, filled))) > len(filled)
+            lines = chain(start, text)
+            return io.StringIO("".join(map(_closed_up, lines) if self._is_aligned else lines))
 
     def _unreadable(self, error: Exception | str) -> DataError:
         if isinstance(error, DataError):
             return error
         reason = str(error).strip() or type(error).__name__
+        if re.search(r"Expected \d+ columns, got \d+", reason):
+            reason += "; a line with more or fewer fields is to be completed, or taken out"
         if isinstance(error, UnicodeDecodeError):
             byte = f"byte 0x{error.object[error.start]:02x} at position {error.start:,}"
             if self._encoding is not None:
@@ -365,6 +387,11 @@ class CsvFile:
                     f"`data.encoding` names its encoding{self._ways()}"
                 )
         return DataError(f"{printable_name(self.path)} cannot be read as CSV: {reason}")
+
+
+def _closed_up(line: str) -> str:
+    """Return a line of columns that are filled up with spaces, with one space between them."""
+    return _GAP.sub(" ", line.rstrip()) + "\n"
 
 
 def _likely_names(cells: Sequence[str]) -> list[str]:

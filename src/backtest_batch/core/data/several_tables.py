@@ -63,8 +63,8 @@ def later_tables(
         cells = _cells(line, separator)
         if candidate is not None:
             start, name, held = candidate
-            above = [_cells(each, separator)[0] if each else "" for each in (first, last)]
-            goes_on = held == wanted and _goes_on(*above, cells[0])
+            former, latter = (_cells(each, separator)[0] if each else "" for each in (first, last))
+            goes_on = held == wanted and _goes_on(former, latter, cells[0])
             if is_value(cells[0]) and not goes_on:
                 found.append(LaterTable(line=start, title=name))
             after_blank = not is_value(cells[0])

@@ -13,7 +13,12 @@ import pandas as pd
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.data.bars import SymbolBars, without
 from backtest_batch.core.data.column_names import fields_by_symbol, pair_of, plain, split_names
-from backtest_batch.core.data.crsp import is_crsp_price, without_marks
+from backtest_batch.core.data.crsp import (
+    is_crsp_price,
+    is_crsp_return,
+    without_codes,
+    without_marks,
+)
 from backtest_batch.core.data.layout import (
     ColumnNames,
     Layout,
@@ -266,6 +271,10 @@ def _read(file: TableFile, layout: Layout, numbers: Iterable[str], rules: Timest
         stamps, tz = read_timestamps(table[layout.timestamp], rules, label, clock=clock, said=notes)
         notes.append(f"times of day are those of '{layout.time}'")
     columns = {name: table[name] for name in numbers}
+    for name in numbers:
+        if is_crsp_return(name, file.columns):
+            columns[name], said = without_codes(columns[name], name)
+            notes += said
     style = find_style(
         columns,
         label,

@@ -310,6 +310,10 @@ def _parsed(
         rows = np.flatnonzero(wrong[codes])
         text = texts[codes[rows[0]]]
         hint = _unit_hint(text) or _names_hint(text)
+        if not text and rows[0] < len(codes) - len(rows):
+            hint = (
+                "; if another table stands below the first, keep it in a file or sheet of its own"
+            )
         if not hint and form is not None and form != rules.format:
             hint = f"; others are read by `data.timestamp_format={form}`"
         elif not hint and _ZONE_NAME.search(text):
