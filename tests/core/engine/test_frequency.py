@@ -131,6 +131,26 @@ def test_days_that_cross_midnight_are_whole_ones(zone: str, session_end: str | N
     assert found.how == "276 bars a session x 252 sessions"
 
 
+@pytest.mark.parametrize("step", ["15min", "1h", "4h"])
+@pytest.mark.parametrize("days", [10, 12, 15, 18])
+@pytest.mark.parametrize("first", pd.date_range("2021-03-01", periods=7))
+def test_an_outage_of_some_days_closes_no_market_that_never_closes(
+    step: str, days: int, first: pd.Timestamp
+) -> None:
+    index = pd.date_range(first, first + pd.Timedelta(days=days), freq=step, inclusive="left")
+    # From Thursday noon to the end of Saturday.
+    end = first + pd.Timedelta(days=(5 - first.day_of_week) % 7 + 1)
+    index = index[(index < end - pd.Timedelta("2D 12h")) | (index >= end)]
+    found = find_frequency(index)
+    assert found.per_year == 365 * pd.Timedelta("1D") / pd.Timedelta(step)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "Australia/Sydney", "Pacific/Auckland"])
+@pytest.mark.parametrize("days", [10, 18, 25])
+def test_a_few_hours_on_a_weekend_are_no_session(zone: str, days: int) -> None:
+    assert find_frequency(futures(zone)[: 276 * days]).per_year == 252 * 276
+
+
 def test_a_break_at_noon_is_no_missing_bar() -> None:
     index = sessions(DAYS, "5min")
     index = index[(index.hour != 12)]

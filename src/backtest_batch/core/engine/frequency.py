@@ -45,6 +45,8 @@ _RAGGED = 0.02
 """If a larger share of bars lies beyond the usual number a session, they are counted."""
 _OUTSIDE = 0.1
 """If a larger share of bars lies at times of day that most sessions lack, they are counted."""
+_AROUND = 0.95
+"""Share of the day that the longest session fills where the market is open round the clock."""
 _FEWEST_SESSIONS = 5
 """Fewer sessions have no mean."""
 _STRAY = 0.1
@@ -220,12 +222,14 @@ def _of_sessions(
     ragged = beyond > _RAGGED or mean < _ENOUGH * bars or outside > _OUTSIDE
     if ragged and len(held) >= _FEWEST_SESSIONS:
         bars, told, fill = mean, f"{mean:g} bars a session on average", is_whole * 1.0
-    open_days, sessions = sessions_a_year(held_days, fill)
+    freq = _length_within(index, starts)
+    fills_a_day = bool(counts.max() * freq_seconds(freq) >= _AROUND * SECONDS_A_DAY)
+    open_days, sessions = sessions_a_year(held_days, fill, round_the_clock=fills_a_day)
     if open_days == 7:
         how = f"{told} x {sessions:g} days: the market never closes"
     else:
         how = f"{told} x {sessions:g} sessions"
-    return _length_within(index, starts), float(f"{bars * sessions:.10g}"), how
+    return freq, float(f"{bars * sessions:.10g}"), how
 
 
 def _length_within(index: pd.DatetimeIndex, starts: IntArray) -> str:

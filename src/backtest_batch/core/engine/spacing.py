@@ -40,6 +40,8 @@ _FEWEST_WEEKS = 4
 _ENOUGH = 0.85
 """Share of the usual bars, or days, that data with gaps must have for the usual number to hold."""
 _SPARSE = 0.6
+_WHOLE = 0.75
+"""Share of a session that Friday's does not reach on Saturday, however far east the clock is."""
 _FEWEST_STEPS = 4
 """Months of one length follow each other: fewer equal steps do not tell days from months."""
 _MOST = 0.8
@@ -216,7 +218,9 @@ def _held_of_possible(days: IntArray) -> tuple[IntArray, FloatArray]:
     return possible, held / np.maximum(possible, 1)
 
 
-def sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
+def sessions_a_year(
+    days: IntArray, fill: FloatArray, *, round_the_clock: bool = False
+) -> tuple[int, float]:
     """Return on how many days of the week the market is open, and its sessions per year.
 
     Parameters
@@ -225,6 +229,9 @@ def sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
         Days of the sessions, increasing.
     fill
         How much of a usual session each of them has, as a fraction.
+    round_the_clock
+        Whether the bars of a session fill the day. If one at a weekend is whole, the market never
+        closes, and days that are missing in less than four weeks are an outage.
 
     Returns
     -------
@@ -232,6 +239,8 @@ def sessions_a_year(days: IntArray, fill: FloatArray) -> tuple[int, float]:
         The days are 0 where sessions follow no weekly pattern; sessions per year are then counted.
     """
     parts = weekday_parts(days, fill)
+    if round_the_clock and (fill[(days + 3) % 7 >= _WEEKEND] >= _WHOLE).any():
+        parts[_held_of_possible(days)[0] < _FEWEST_WEEKS] = 1.0
     open_days = round(float(parts.sum()))
     n_days = int((~_in_gaps(days)).sum())
     found = float(fill.sum()) / n_days * _DAYS_PER_YEAR
