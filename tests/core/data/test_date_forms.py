@@ -269,6 +269,9 @@ def test_months_written_with_a_point_stay_months(tmp_path):
         ("交易日期", "%Y%m%d"),
         ("일자", "%Y년 %m월 %d일"),
         ("일자", "%Y-%m-%d"),
+        ("날짜", "%Y- %m- %d"),
+        ("날짜", "{0.year}. {0.month}. {0.day}."),
+        ("날짜", "%Y. %m. %d"),
     ],
 )
 def test_dates_are_read_in_chinese_japanese_and_korean(tmp_path, name, form):

@@ -601,6 +601,7 @@ def test_an_index_of_whole_numbers_is_refused_with_the_call_that_reads_it(number
         '"Source: Bloomberg, 2020"',
         "Source: Bloomberg, 2020, a, b",
         "Downloaded from a terminal, by me",
+        "* prices adjusted, by me",
         "Copyright 2020, A Library, Inc., all rights",
     ],
 )
@@ -656,3 +657,9 @@ def test_letters_among_returns_of_crsp_are_missing(tmp_path, caplog):
     close = load_panel(source).fields["close"][:, 0]
     np.testing.assert_allclose(close[-1] / close[0], 1.05 * 1.01)
     assert "letters in 'RET' (2) are returns that are missing" in caplog.text
+
+
+def test_an_index_of_periods_is_refused_with_the_call_that_reads_it():
+    frame = pd.DataFrame({"A": [1.0, 2.0]}, index=pd.period_range("2020-01", periods=2, freq="M"))
+    with pytest.raises(DataError, match=r"frame\.index\.to_timestamp\(\) makes one"):
+        panel_from_frames(frame)

@@ -50,7 +50,7 @@ _DAMAGE: tuple[type[Exception], ...] = (*packed.ERRORS, zlib.error, csv.Error, V
 _OTHER_ENCODINGS = ("shift_jis", "gb18030", "big5", "euc_kr", "euc_jp", "windows-1251")
 _REMARK = re.compile(
     r"(?:source|sources|note|notes|copyright|disclaimer|downloaded|data source|quelle|fuente|fonte)"
-    r"(?::|\s+(?:by|from|on|\(c\)|\d))|\u00a9",
+    r"(?::|\s+(?:by|from|on|\(c\)|\d))|\u00a9|\*+\s",
     re.IGNORECASE,
 )
 _RUN = re.compile(r"\S {2,}\S")

@@ -655,7 +655,9 @@ def _check_labels(name: str, frame: pd.DataFrame) -> None:
 
 
 def _way_to_moments(index: pd.Index) -> str:
-    """Return how pandas makes timestamps of an index: whole numbers as days, as 20200131 is."""
+    """Return how pandas makes timestamps of an index: of numbers as 20200131, of periods."""
+    if isinstance(index, pd.PeriodIndex):
+        return "frame.index.to_timestamp()"
     if pd.api.types.is_integer_dtype(index.dtype) and len(index) and (index >= 10**7).all():
         text = str(index[0])
         for length, form in ((8, "%Y%m%d"), (12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S")):
