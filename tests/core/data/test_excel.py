@@ -195,3 +195,27 @@ def test_without_the_package_the_message_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(DataNotFoundError, match=r"pip install 'backtest-batch\[excel\]'"):
         load_panel(Excel(path=path))
+
+
+@pytest.mark.parametrize("title", [[], [["Annual"]]])
+@pytest.mark.parametrize("later", [[2019, 2020], [201901, 201902]])
+def test_of_two_tables_in_a_sheet_the_first_is_read_and_that_is_said(
+    tmp_path, title, later, caplog
+):
+    names = ["date", "A", "B"]
+    rows = [[201901 + n, 0.5 + n, 2.0 - n] for n in range(6)]
+    below = [[each, 5.0, -6.0] for each in later]
+    path = book(tmp_path, prices=[names, *rows, [], *title, names, *below])
+    panel = load_panel(Excel(path=path, values="returns", returns_unit="percent"))
+    assert panel.n_bars == 7
+    made = panel.close["A"].pct_change(fill_method=None).iloc[1:]
+    np.testing.assert_allclose(made, [(0.5 + n) / 100 for n in range(6)])
+    assert f"another, with names in row {9 + len(title)}, is left out" in caplog.text
+
+
+def test_a_table_in_a_sheet_that_goes_on_below_its_names_is_refused(tmp_path):
+    names = ["date", "A"]
+    rows = [[dt.datetime(2020, 1, day), 1.0 + day] for day in range(1, 9)]
+    path = book(tmp_path, prices=[names, *rows[:4], [], names, *rows[4:]])
+    with pytest.raises(DataError, match="unparseable timestamp"):
+        load_panel(Excel(path=path))

@@ -13,6 +13,7 @@ from backtest_batch.core.data import packed
 from backtest_batch.core.data.csv_dialect import is_value, two_levels
 from backtest_batch.core.data.number_text import DASHES, NULL_TOKENS
 from backtest_batch.core.data.paths import recognised_format
+from backtest_batch.core.data.several_tables import goes_on
 from backtest_batch.core.data.wording import Wording, printable_name
 from backtest_batch.core.data.workbook_formulas import formulas_without_values
 from backtest_batch.errors import DataError, DataNotFoundError
@@ -65,6 +66,7 @@ class Sheet:
         self.thousands = thousands
         self.is_one_of_many = False
         self._rows = rows
+        self._note_on_end: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -80,7 +82,8 @@ class Sheet:
     def notes(self) -> tuple[str, ...]:
         """Which rows above the names are not read, and whether other sheets are read too."""
         many = "all sheets are read (`data.sheet` names one)"
-        return (*((many,) if self.is_one_of_many else ()), *self._notes_above())
+        many_notes = (many,) if self.is_one_of_many else ()
+        return (*many_notes, *self._notes_above(), *self._note_on_end)
 
     def _notes_above(self) -> tuple[str, ...]:
         above = [row for row in self._rows[: self._header[1]] if any(map(_text, row))]
@@ -134,7 +137,7 @@ class Sheet:
         names, _, start = self._header
         places = {name: place for place, name in enumerate(names)}
         used = [places[name] for name in (*text, *numbers)]
-        end = len(self._rows)
+        end = self._end_of_first()
         while end > start and not any(_text(self._rows[end - 1][place]) for place in used):
             end -= 1
         rows = self._rows[start:end]
@@ -147,6 +150,38 @@ class Sheet:
         if any(not _text(row[place]) for place in places.values() for row in rows):
             self._refuse_formulas(places, start, end)
         return pa.table(columns)
+
+    def _end_of_first(self) -> int:
+        """Return the row after the first table: that of the empty row above the same names again.
+
+        A table that goes on below them is no other one, and ends with the sheet.
+        """
+        _, above, start = self._header
+        wanted = [_text(cell) for cell in self._rows[above]]
+        place = next(place for place, name in enumerate(wanted) if name)
+        self._note_on_end = ()
+        end = None
+        for position in range(start, len(self._rows) - 1):
+            row = self._rows[position]
+            if _is_datum(row[place]):
+                end = None
+                continue
+            if end is None and not any(map(_text, row)):
+                end = position
+            if _text(row[place]) != wanted[place] or list(map(_text, row)) != wanted:
+                continue
+            if end is None or end == start:
+                continue
+            first, last, after = (
+                _text(self._rows[each][place]) for each in (start, end - 1, position + 1)
+            )
+            if not goes_on(first, last, after):
+                line = self._origin[0] + position + 1
+                self._note_on_end = (
+                    f"the first table is read; another, with names in row {line:,}, is left out",
+                )
+                return end
+        return len(self._rows)
 
     def _refuse_formulas(self, places: dict[str, int], start: int, end: int) -> None:
         """Refuse columns with formulas whose values the workbook does not hold.

@@ -64,8 +64,8 @@ def later_tables(
         if candidate is not None:
             start, name, held = candidate
             former, latter = (_cells(each, separator)[0] if each else "" for each in (first, last))
-            goes_on = held == wanted and _goes_on(former, latter, cells[0])
-            if is_value(cells[0]) and not goes_on:
+            same = held == wanted and goes_on(former, latter, cells[0])
+            if is_value(cells[0]) and not same:
                 found.append(LaterTable(line=start, title=name))
             after_blank = not is_value(cells[0])
             candidate = None
@@ -80,7 +80,7 @@ def later_tables(
     return found
 
 
-def _goes_on(first: str, last: str, after: str) -> bool:
+def goes_on(first: str, last: str, after: str) -> bool:
     """Return whether a date comes after the last one in the order of rows, in any way to read it.
 
     Other texts of equal length are compared as such.
