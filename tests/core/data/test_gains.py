@@ -1,5 +1,7 @@
 """Returns, and prices that may be zero or negative, as prices the engine can trade."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,3 +310,13 @@ def test_names_of_which_some_say_percent_leave_small_returns_unclear(here):
     write(here, returns(n_assets=2).set_axis(["Fund (%)", "Index"], axis=1))
     with pytest.raises(DataError, match=r"`data\.returns_unit=percent` says which"):
         load_panel(Csv(path="x.csv", values="returns"))
+
+
+def test_a_code_with_a_percent_sign_is_a_missing_value(here, caplog):
+    cells = ["0.50%", "-0.25%", "-99.99%", "0.75%"] * 20
+    days = pd.bdate_range("2020-01-01", periods=80)
+    lines = [f"{day:%Y-%m-%d},{cell}" for day, cell in zip(days, cells, strict=True)]
+    Path("x.csv").write_text("date,x\n" + "\n".join(lines) + "\n")
+    panel = load_panel(Csv(path="x.csv", values="returns", missing="ffill"))
+    assert "20 returns of -99.99 or -999 are read as missing values" in caplog.text
+    assert panel.fields["close"].min() > 50

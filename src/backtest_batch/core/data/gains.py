@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.data.bars import (
     BarFault,
     SymbolBars,
@@ -151,14 +151,16 @@ class Gains:
         made = []
         for item in bars:
             values = item.fields["close"]
-            if percent and not item.had_percent_signs:
-                coded = np.isin(values, MISSING_CODES)
-                n_codes += int(coded.sum())
-                # A new array, because this one may share its memory with another.
-                values = np.where(coded, np.nan, values / 100.0)
-                made.append(replace(item, fields=item.fields | {"close": values}))
-            else:
+            if not (percent or item.had_percent_signs):
                 made.append(item)
+                continue
+            as_written = values * 100.0 if item.had_percent_signs else values
+            coded = are_missing_codes(as_written)
+            n_codes += int(coded.sum())
+            # A new array, because this one may share its memory with another.
+            fractions = values if item.had_percent_signs else values / 100.0
+            values = np.where(coded, np.nan, fractions)
+            made.append(replace(item, fields=item.fields | {"close": values}))
         _check_returns(made, percent=percent)
         if n_codes:
             notes.append(missing_codes_text(n_codes))
@@ -319,6 +321,12 @@ _PERCENT = re.compile(r"%|\b(?:pct|percent|per cent)\b", re.IGNORECASE)
 def names_percent(column: str) -> bool:
     """Return whether the name of a column says that it holds percent: ``Return (%)``."""
     return _PERCENT.search(column.replace("_", " ")) is not None
+
+
+def are_missing_codes(values: FloatArray) -> BoolArray:
+    """Return which returns, as they are written in percent, are codes for missing values."""
+    near = [np.isclose(values, code, rtol=1e-12, atol=0.0) for code in MISSING_CODES]
+    return np.asarray(np.logical_or.reduce(near), dtype=np.bool_)
 
 
 def missing_codes_text(count: int) -> str:
