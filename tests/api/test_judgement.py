@@ -185,6 +185,34 @@ def test_levels_of_columns_are_what_was_tried():
     assert bb.skill_or_luck(unnamed, "none")["n_trials"] == 4
 
 
+@pytest.mark.parametrize("values", ["returns", "prices"])
+@pytest.mark.parametrize("end", ["ME", "MS"])
+def test_a_verdict_does_not_hang_on_how_the_months_of_a_benchmark_are_dated(tmp_path, end, values):
+    months = pd.date_range("2004-12-31", periods=145, freq="BME")
+    labels = pd.date_range("2004-12-01", periods=145, freq=end)
+    noise = np.random.default_rng(4)
+    index = pd.Series(noise.normal(0.01, 0.04, 145), months)
+    trials = pd.DataFrame({f"t{n}": index + noise.normal(0, 0.005, 145) for n in range(5)})
+    path = tmp_path / "index.csv"
+    held = index if values == "returns" else 100 * (1 + index).cumprod()
+    held.set_axis(labels).rename("F").to_csv(path, index_label="date")
+    found = bb.skill_or_luck(trials.iloc[1:], str(path), benchmark_values=values)
+    right = bb.skill_or_luck(trials.iloc[1:], index.iloc[1:])
+    assert found["benchmark_spa_pvalue"] == pytest.approx(right["benchmark_spa_pvalue"])
+    assert found.label == right.label
+    assert any("matched by month" in note for note in found.notes) == (end == "ME")
+
+
+def test_a_code_for_a_missing_return_of_a_benchmark_is_bridged(tmp_path):
+    path = tmp_path / "index.csv"
+    held = noise(1)["a"].mul(100).round(4)
+    held.iloc[7] = -99.99
+    held.to_csv(path, index_label="date")
+    given = {"file": str(path), "values": "returns", "unit": "percent"}
+    notes = bb.skill_or_luck(noise(3), given).notes
+    assert any("1 of 400 bars have no value of their own" in note for note in notes)
+
+
 def test_the_column_of_the_benchmark_may_have_a_capital():
     returns = noise(4).rename(columns={"d": "Benchmark"})
     assert bb.skill_or_luck(returns) == bb.skill_or_luck(noise(4), "d")

@@ -100,7 +100,7 @@ def test_a_file_must_cover_the_measured_bars(prices):
     found = find_benchmark("late.csv", panel)
     (fault,) = found.faults(panel, 20, 5)
     assert "has no return at 2020-01-30 (30 bars)" in fault.allowed
-    assert "it covers 2020-03-11 to" in fault.allowed
+    assert "it has them on 2020-03-12 to" in fault.allowed
     assert found.faults(panel, 50, 5) == []
 
 
@@ -217,3 +217,55 @@ def test_returns_of_months_are_no_factors_of_days(prices):
     prices["SPY"].resample("ME").last().pct_change().to_frame().to_csv("months.csv")
     with pytest.raises(DataError, match="its bars are longer than those of the data"):
         find_factors("months.csv", panel_from_frames(prices))
+
+
+@pytest.mark.parametrize(("bars", "rows"), [("W-FRI", "2W-FRI"), ("BQE", "2BQE")])
+def test_returns_of_bars_twice_as_long_are_no_factors(bars, rows):
+    index = pd.date_range("2000-01-07", periods=81, freq=bars)
+    price = pd.DataFrame({"A": 100 * 1.01 ** np.arange(81.0)}, index=index)
+    longer = price["A"].iloc[::2].pct_change().dropna().to_frame("long")
+    longer["long"] += np.random.default_rng(1).normal(0, 0.01, len(longer))
+    longer.to_csv("long.csv", index_label="date")
+    with pytest.raises(DataError, match="its bars are longer than those of the data"):
+        find_factors({"file": "long.csv", "unit": "fraction"}, panel_from_frames(price))
+
+
+def test_the_risk_free_rate_is_known_as_the_q_factors_write_it(prices):
+    noise = np.random.default_rng(3).normal(0, 1, (300, 2))
+    table = pd.DataFrame(noise, index=DAYS, columns=["R_MKT", "R_ME"]).assign(R_F=0.01)
+    table.to_csv("q.csv", index_label="date")
+    found = find_factors("q.csv", panel_from_frames(prices))
+    assert found.factors.names == ("R_MKT", "R_ME")
+    assert "R_F is the risk-free rate and no factor" in found.notes[0]
+
+
+def test_a_code_for_a_missing_value_is_one_with_a_percent_sign_too(prices):
+    cells = ["0.50 %", "-0,25 %".replace(",", "."), "-99.99 %", "0.75 %"] * 75
+    lines = [f"{day:%Y-%m-%d},{cell}" for day, cell in zip(DAYS, cells, strict=True)]
+    Path("signed.csv").write_text("date,F\n" + "\n".join(lines) + "\n")
+    found = find_factors("signed.csv", panel_from_frames(prices))
+    assert np.isnan(found.returns[2::4]).all()
+    assert found.returns[1:4:2, 0] == pytest.approx([-0.0025, 0.0075])
+    assert any("75 returns of -99.99 or -999 are read as missing" in note for note in found.notes)
+
+
+def test_months_dated_on_the_last_day_of_all_are_those_of_the_last_session(prices):
+    index = pd.date_range("2005-01-31", periods=60, freq="BME")
+    values = np.random.default_rng(2).normal(0.01, 0.04, 60)
+    panel = panel_from_frames(pd.DataFrame({"A": 100 * np.cumprod(1 + values)}, index=index))
+    labels = pd.date_range("2005-01-31", periods=60, freq="ME")
+    pd.Series(values, labels, name="F").to_csv("returns.csv", index_label="date")
+    pd.Series(100 * np.cumprod(1 + values), labels, name="F").to_csv(
+        "level.csv", index_label="date"
+    )
+    for found in (
+        find_benchmark("returns.csv", panel, values="returns"),
+        find_benchmark("level.csv", panel),
+    ):
+        assert found.returns[1:] == pytest.approx(values[1:])
+        assert found.faults(panel, 0, 5) == []
+        assert found.gap_note(panel, 0) == ""
+        assert "the row of 2005-04-30 belongs to the bar of 2005-04-29" in found.notes[-1]
+    factors = find_factors("returns.csv", panel)
+    assert factors.returns[1:, 0] == pytest.approx(values[1:])
+    assert "matched by month" in factors.notes[-1]

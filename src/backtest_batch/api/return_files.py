@@ -296,57 +296,31 @@ def _of_file(
             f"{table.place} must hold timestamps and one column, but has {len(table.names):,}: "
             f"{', '.join(table.names[:8])}"
         )
+    if not are_prices:
+        unit = options.get("unit")
+        way_out = f"benchmark='{{file: {path}, values: returns, unit: percent}}', or fraction, does"
+        table = _as_fractions(table, unit, way_out)
     table = table.without_gaps()
+    if not are_prices:
+        _refuse_ruin(table.values[:, 0], table.index, table.place)
     if are_prices and (table.values <= 0.0).any():
         when = moment_text(table.index[int((table.values <= 0.0).any(axis=1).argmax())])
         raise DataError(
             f"{table.place} holds a price of 0 or less at {when}; benchmark_values=returns reads "
             "returns"
         )
-    if not are_prices:
-        unit = options.get("unit")
-        way_out = f"benchmark='{{file: {path}, values: returns, unit: percent}}', or fraction, does"
-        table = _as_fractions(table, unit, way_out)
-        _refuse_ruin(table.values[:, 0], table.index, table.place)
     index = pd.DatetimeIndex(trials.index)
-    found = _on_bars(table, index, are_prices)
+    # Like the trials', whose first row is a return, too.
+    if are_prices:
+        found = prices_on(table, index, opens=True)
+    else:
+        found = returns_on(table, index, empty=0.0, opens=True)
     notes = _check_covers(found, trials, table)
     return GivenBenchmark(
-        name=Path(path).name, returns=found.returns[:, 0], notes=(*table.notes, *notes)
+        name=Path(path).name,
+        returns=found.returns[:, 0],
+        notes=(*table.notes, *found.notes, *notes),
     )
-
-
-def _on_bars(table: SeriesTable, index: pd.DatetimeIndex, are_prices: bool) -> OnBars:
-    """Return the benchmark on the bars, the first of which may have a return, too."""
-    earlier = _bar_before(table.index, index)
-    if earlier is None:
-        if are_prices:
-            return prices_on(table, index)
-        found = returns_on(table, index, empty=0.0)
-        if found.rows[0] == 1:
-            # Like the trials', whose first row is a return, too.
-            found.returns[0] = table.values[0]
-        return found
-    bars = pd.DatetimeIndex(pd.DatetimeIndex([earlier]).append(index))
-    found = prices_on(table, bars) if are_prices else returns_on(table, bars, empty=0.0)
-    return OnBars(returns=found.returns[1:], rows=found.rows[1:])
-
-
-def _bar_before(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> pd.Timestamp | None:
-    """Return the last row before the bars, as their first bar ends where the first of theirs does.
-
-    A benchmark whose returns begin with the trials' needs none: its rows are returns already.
-    """
-    if rows.tz is not None and bars.tz is not None:
-        rows = rows.tz_convert(bars.tz)
-    daily = bars.normalize().is_unique and rows.normalize().is_unique
-    first = bars[0].tz_localize(None)
-    plain = rows.tz_localize(None)
-    before = plain < (first.normalize() if daily else first)
-    if not before.any():
-        return None
-    found = plain[before][-1]
-    return found if bars.tz is None else found.tz_localize(bars.tz)
 
 
 def _check_covers(found: OnBars, trials: pd.DataFrame, table: SeriesTable) -> list[str]:

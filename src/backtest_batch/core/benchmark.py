@@ -119,14 +119,14 @@ class FoundBenchmark:
         if len(missing):
             covered = "none of them"
             if len(held):
-                ends = (moment_text(panel.index[max(held[0] - 1, 0)]), panel.index[held[-1]])
-                covered = f"{ends[0]} to {moment_text(ends[1])}"
+                ends = (moment_text(panel.index[held[0]]), moment_text(panel.index[held[-1]]))
+                covered = f"{ends[0]} to {ends[1]}"
             count = "1 bar" if len(missing) == 1 else f"{len(missing):,} bars"
             return (
                 f"must cover the measured bars, {moment_text(panel.index[first_bar])} to "
                 f"{moment_text(panel.index[-1])}, but has no return at "
-                f"{moment_text(panel.index[missing[0]])} ({count}); it covers "
-                f"{covered}: start_date and end_date say what is measured"
+                f"{moment_text(panel.index[missing[0]])} ({count}); it has "
+                f"them on {covered}: start_date and end_date say what is measured"
             )
         return ""
 
@@ -279,7 +279,7 @@ def _found_series(
         ),
         returns=on_bars.returns[:, 0],
         rows=on_bars,
-        notes=table.notes,
+        notes=(*table.notes, *on_bars.notes),
     )
 
 

@@ -33,8 +33,9 @@ from backtest_batch.core.engine.metrics import FACTOR_BETA
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import Factors, RunSpec
 
-RISK_FREE = "rf"
-"""Column of a file of factors that holds the risk-free rate; it is not a factor."""
+RISK_FREE = ("rf", "riskfree", "riskfreerate")
+"""Columns of a file of factors that hold the risk-free rate, by their letters alone (``R_F``); they
+are no factors."""
 
 _NEGLIGIBLE = 1e-12
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -185,7 +186,7 @@ def _found_mapping(given: Mapping[str, Any], panel: Panel) -> FoundFactors:
 
 def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFactors:
     notes = list(table.notes)
-    rates = [name for name in table.names if name.strip().casefold() == RISK_FREE]
+    rates = [name for name in table.names if _letters(name) in RISK_FREE]
     if rates:
         notes.append(
             f"factors {table.place}: {rates[0]} is the risk-free rate and no factor; what is "
@@ -200,8 +201,8 @@ def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFa
     ]
     if empty:
         raise DataError(f"{table.place}: the factor {empty[0]} has no value")
-    notes += table.notes
     on_bars = returns_on(table, panel.index, empty=math.nan)
+    notes += [*table.notes, *on_bars.notes]
     _refuse_sparse(table, on_bars)
     return FoundFactors(
         factors=Factors(
@@ -214,6 +215,10 @@ def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFa
     )
 
 
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalpha, name.casefold()))
+
+
 def _refuse_sparse(table: SeriesTable, on_bars: OnBars) -> None:
     """Refuse returns of longer bars than the data has: a month's return is not a day's."""
     within = np.flatnonzero(np.isfinite(on_bars.returns).any(axis=1))
@@ -223,7 +228,8 @@ def _refuse_sparse(table: SeriesTable, on_bars: OnBars) -> None:
             f"{moment_text(table.index[-1])}, and none of the bars of the data"
         )
     own = on_bars.rows[within[0] : within[-1] + 1] > 0
-    if own.mean() < 0.5:
+    between = np.diff(np.flatnonzero(own))
+    if own.mean() < 0.5 or (len(between) and np.median(between) > 1):
         raise DataError(
             f"{table.place} has a return on {int(own.sum()):,} of {len(own):,} bars between its "
             "first and its last: its bars are longer than those of the data, and a return of a "

@@ -111,6 +111,11 @@ def test_a_file_of_rows_by_symbol_may_hold_one(tmp_path):
     ("name", "text", "said"),
     [
         ("x.csv", "date,x\n2020-01-02,1\n2020-01-02,2\n", "2020-01-02 stands twice"),
+        (
+            "x.csv",
+            "date,x\n2020-10-25 02:00,1\n2020-10-25 02:00,2\n",
+            "02:00:00 stands twice: .* write timestamps with an offset",
+        ),
         ("x.csv", "date,x\n2020-01-02,one\n", "which is no number"),
         ("x.dat", "", "must be a CSV, Parquet, Feather or Excel file"),
     ],

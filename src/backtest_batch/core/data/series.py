@@ -20,11 +20,12 @@ from backtest_batch.core.data import cache
 from backtest_batch.core.data.bars import moment_text
 from backtest_batch.core.data.gains import (
     CALM,
-    MISSING_CODES,
     WILD,
+    are_missing_codes,
     missing_codes_text,
     names_percent,
 )
+from backtest_batch.core.data.matching import Matching, matched
 from backtest_batch.core.data.panel import Panel, content_fingerprint
 from backtest_batch.core.data.timestamps import index_of
 from backtest_batch.core.data.wording import printable_name
@@ -137,8 +138,10 @@ class SeriesTable:
         return replace(table, values=values, notes=(*table.notes, *said))
 
     def _without_codes(self) -> "SeriesTable":
-        plain = np.array([name not in self.signed for name in self.names])
-        coded = np.isin(self.values, MISSING_CODES) & plain
+        had_signs = np.array([name in self.signed for name in self.names])
+        coded = np.where(
+            had_signs, are_missing_codes(self.values * 100.0), are_missing_codes(self.values)
+        )
         if not coded.any():
             return self
         said = f"{self.place}: {missing_codes_text(int(coded.sum()))}"
@@ -242,7 +245,9 @@ def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTabl
     index = index_of(first.stamps[order], first.tz)
     if not index.is_unique:
         twice = index[index.duplicated()][0]
-        raise DataError(f"{place}: the timestamp {moment_text(twice)} stands twice")
+        raise DataError(
+            f"{place}: the timestamp {moment_text(twice)} stands twice{_offset_hint(index, twice)}"
+        )
     values = np.column_stack([bars.fields["close"][order] for bars in columns.values()])
     return SeriesTable(
         place=place,
@@ -251,6 +256,16 @@ def _read(path: str, are_prices: bool, options: Mapping[str, Any]) -> SeriesTabl
         values=values,
         notes=reading.notes,
         signed=frozenset(name for name, bars in columns.items() if bars.had_percent_signs),
+    )
+
+
+def _offset_hint(index: pd.DatetimeIndex, twice: pd.Timestamp) -> str:
+    """Return the way out where it may be the clock that gave an hour twice."""
+    if index.tz is not None or twice == twice.normalize():
+        return ""
+    return (
+        ": where a clock that is put back repeats an hour, write timestamps with an offset, such "
+        "as 2020-11-01T01:30:00-04:00"
     )
 
 
@@ -339,10 +354,13 @@ class OnBars:
         Shape (n_bars, n_series); NaN where they are not known.
     rows
         How many rows of the series lie after the previous bar and up to this one, shape (n_bars,).
+    notes
+        What is to be said about which rows belong to which bars.
     """
 
     returns: FloatArray
     rows: IntArray
+    notes: tuple[str, ...] = ()
 
     def longest_gap(self, bars: range) -> tuple[int, int]:
         """Return the first bar of the longest run of bars without a row, and its length."""
@@ -355,20 +373,33 @@ class OnBars:
         return bars.start + int(starts[longest]), int((stops - starts)[longest])
 
 
-def prices_on(table: SeriesTable, index: pd.DatetimeIndex) -> OnBars:
+def prices_on(table: SeriesTable, index: pd.DatetimeIndex, *, opens: bool = False) -> OnBars:
     """Return the bar-to-bar returns of prices, where each bar has the last price up to it.
 
     Bars after the last price have no return.
+
+    Parameters
+    ----------
+    table
+        Prices.
+    index
+        Timestamps of the bars.
+    opens
+        Whether the first bar has a return, too: that since the last price before it.
     """
-    last, beyond = _last_rows(table.index, index)
-    levels = np.where((last >= 0)[:, None], table.values[np.maximum(last, 0)], np.nan)
-    levels[beyond] = np.nan
+    found = matched(table.index, index, table.place)
+    levels = np.where((found.last >= 0)[:, None], table.values[np.maximum(found.last, 0)], np.nan)
+    levels[found.is_beyond] = np.nan
     returns = np.full(levels.shape, np.nan)
     returns[1:] = levels[1:] / levels[:-1] - 1.0
-    return OnBars(returns=returns, rows=np.diff(last, prepend=-1))
+    if opens and found.before >= 0:
+        returns[0] = levels[0] / table.values[found.before] - 1.0
+    return OnBars(returns=returns, rows=found.counts(opens=opens), notes=_notes_of(found))
 
 
-def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> OnBars:
+def returns_on(
+    table: SeriesTable, index: pd.DatetimeIndex, *, empty: float, opens: bool = False
+) -> OnBars:
     """Return the returns on the bars: on each, those since the previous bar, compounded.
 
     Parameters
@@ -379,9 +410,11 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
         Timestamps of the bars.
     empty
         Return of a bar without a row, between the first and the last row.
+    opens
+        Whether the first bar has a return, too: that of the rows that are dated on it.
     """
-    last, beyond = _last_rows(table.index, index)
-    rows = np.diff(last, prepend=-1)
+    found = matched(table.index, index, table.place)
+    last, rows = found.last, found.counts(opens=opens)
     returns = np.full((len(index), len(table.names)), np.nan)
     returns[rows == 0] = empty
     returns[rows == 1] = table.values[last[rows == 1]]
@@ -394,36 +427,15 @@ def returns_on(table: SeriesTable, index: pd.DatetimeIndex, *, empty: float) -> 
     returns[last < 0] = np.nan
     # For the first bar that has rows, it is not known whether they begin where the bar does.
     first = int((last < 0).sum())
-    if first < len(index) and (first == 0 or rows[first] > 1):
+    is_open = opens and first == 0 and (found.before >= 0 or rows[0] == 1)
+    if first < len(index) and not is_open and (first == 0 or rows[first] > 1):
         returns[first] = np.nan
-    if _are_months(table.index) and _are_months(index, days=31):
-        # Its return counts up to the end of the last month.
-        beyond = np.asarray(_months(index) > _months(table.index)[-1])
-    returns[beyond] = np.nan
-    return OnBars(returns=returns, rows=rows)
+    returns[found.is_beyond] = np.nan
+    return OnBars(returns=returns, rows=rows, notes=_notes_of(found))
 
 
-def _months(index: pd.DatetimeIndex) -> IntArray:
-    return np.asarray(index.year * 12 + index.month, dtype=np.int64)
-
-
-def _are_months(index: pd.DatetimeIndex, *, days: int = 1) -> bool:
-    """Return whether an index has one timestamp a month, within the first days of it."""
-    return bool((np.diff(_months(index)) == 1).all() and (index.day <= days).all())
-
-
-def _last_rows(rows: pd.DatetimeIndex, bars: pd.DatetimeIndex) -> tuple[IntArray, BoolArray]:
-    """Return the last row at or before each bar, -1 for none, and which bars lie after all rows.
-
-    If both have at most one per day, days are compared: a close at 16:00 belongs to its date.
-    """
-    if rows.tz is not None and bars.tz is not None:
-        rows = rows.tz_convert(bars.tz)
-    bars, rows = bars.tz_localize(None).as_unit("ns"), rows.tz_localize(None).as_unit("ns")
-    if bars.normalize().is_unique and rows.normalize().is_unique:
-        bars, rows = bars.normalize(), rows.normalize()
-    last = np.searchsorted(rows.asi8, bars.asi8, side="right").astype(np.int64) - 1
-    return last, np.asarray(bars > rows[-1])
+def _notes_of(found: Matching) -> tuple[str, ...]:
+    return (found.note,) if found.note else ()
 
 
 def levels_on(source: Panel, index: pd.DatetimeIndex) -> tuple[dict[str, FloatArray], IntArray]:
@@ -432,9 +444,10 @@ def levels_on(source: Panel, index: pd.DatetimeIndex) -> tuple[dict[str, FloatAr
     Each bar has the values of the panel's last bar up to it. After the panel's last bar nothing is
     known.
     """
-    last, beyond = _last_rows(source.index, index)
+    found = matched(source.index, index, ", ".join(source.symbols[:1]))
     fields = {}
     for name, values in source.fields.items():
-        fields[name] = np.where((last >= 0)[:, None], values[np.maximum(last, 0)], np.nan)
-        fields[name][beyond] = np.nan
-    return fields, np.diff(last, prepend=-1)
+        known = (found.last >= 0)[:, None]
+        fields[name] = np.where(known, values[np.maximum(found.last, 0)], np.nan)
+        fields[name][found.is_beyond] = np.nan
+    return fields, found.counts()
