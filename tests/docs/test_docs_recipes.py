@@ -101,8 +101,9 @@ def add_source(tree: Tree) -> None:
     lines = (*head, f"from {Source.__module__} import Source", code, "")
     tree.write(f"{rooms}/sqlite.py", "\n".join(lines))
     init = f"{rooms}/__init__.py"
-    line = "from backtest_batch.core.data.sources.sp500 import Sp500\n"
-    tree.insert(init, line, "from backtest_batch.core.data.sources.sqlite import Sqlite\n")
+    line = "    from backtest_batch.core.data.sources.sp500 import Sp500\n"
+    tree.insert(init, line, "    from backtest_batch.core.data.sources.sqlite import Sqlite\n")
+    tree.insert(init, '    "Sql": "sql",\n', '    "Sqlite": "sqlite",\n')
     tree.insert(init, '"Sp500", ', '"Sqlite", ')
     defaults = {key: value.default for key, value in inspect.signature(Source).parameters.items()}
     node = {"_target_": "backtest_batch.market.sources.Sqlite", "path": "???", **defaults}
