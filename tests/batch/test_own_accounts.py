@@ -69,6 +69,33 @@ class Learning:
         return Account(net_return=returns, turnover=returns * 0.0 + 0.1)
 
 
+class Trading:
+    warmup_bars = 20
+
+    def fit(self, panel):
+        return self
+
+    def backtest(self, panel, conditions):
+        weights = TrendBaseline(fast=5, slow=20).target_weights(panel, conditions.decisions)
+        return trade_weights(panel, weights, conditions)
+
+
+class Weighing(Trading):
+    def target_weights(self, panel, decisions):
+        return TrendBaseline(fast=5, slow=20).target_weights(panel, decisions)
+
+
+class FromTheStart:
+    def fit(self, panel):
+        return self
+
+    def backtest(self, panel, conditions):
+        turnover = pd.Series(np.arange(panel.n_bars) % 7 / 10.0, index=panel.index)
+        trades = pd.DataFrame({"pnl": 1.0}, index=panel.index[turnover > 0])
+        returns = ignoring(panel)
+        return Account(net_return=returns, turnover=turnover, cost=turnover * 3.0, trades=trades)
+
+
 class Both(Scored):
     def target_weights(self, panel, decisions):
         return np.full((len(decisions), panel.n_assets), 1 / panel.n_assets)
@@ -289,3 +316,52 @@ def test_a_class_with_fit_is_fitted_on_the_training_bars_of_each_split(planned):
     assert run.first_bar == splits[0].test_start - 1
     assert {"sharpe", "turnover_annual", "beta"} <= run.metrics.keys()
     assert {"trades", "total_costs"} <= set(run.undefined)
+
+
+WALK = ("walk_forward=rolling", "walk_forward.train_size=252", "walk_forward.test_size=63")
+
+
+@pytest.mark.parametrize(
+    ("rebalance", "lag", "commission", "tolerance"),
+    # What an entry costs moves the holdings that it leads to a little.
+    [("M", 0, 0, 1e-12), ("M", 1, 0, 1e-12), ("M", 1, 20, 1e-4), ("D", 0, 20, 1e-4)],
+)
+def test_no_test_window_begins_in_cash(planned, rebalance, lag, commission, tolerance):
+    conditions = (f"rebalance={rebalance}", f"execution_lag={lag}", f"commission_bps={commission}")
+    found = {}
+    for name in ("Weighing", "Trading"):
+        plan = planned(*DATA, target(name), *WALK, *conditions)
+        (found[name],) = computed(plan)
+    spec = plan.runs[0]
+    splits = split_plan(spec, plan.panels[spec.data_fingerprint], spec.fit_bars).splits
+    ours, theirs = found["Weighing"], found["Trading"]
+    assert theirs.first_bar == ours.first_bar == splits[0].test_start - 1
+    # Weights are traded up to the last test window; an account of a strategy's own goes on.
+    bars = slice(1, splits[-1].test_end - lag - ours.first_bar)
+    assert np.allclose(theirs.net_return[bars], ours.net_return[bars], rtol=0, atol=tolerance)
+    inner = slice(1 + ours.n_left_out, bars.stop + ours.n_left_out)
+    for name in ("turnover", "gross_exposure", "cost_ratio", "trade_counts"):
+        own, engine = getattr(theirs.account, name)[bars], getattr(ours.account, name)[inner]
+        assert np.allclose(own, engine, rtol=0, atol=50 * tolerance), name
+    assert theirs.in_sample["sharpe"] == pytest.approx(ours.in_sample["sharpe"], rel=1e-3)
+
+
+def test_bars_at_which_two_windows_meet_count_once(planned):
+    plan = planned(*DATA, target("FromTheStart"), *WALK)
+    (run,) = computed(plan)
+    bars = np.arange(run.first_bar + 1, 600)
+    turnover = bars % 7 / 10.0
+    assert np.allclose(run.account.turnover[1:], turnover)
+    assert run.metrics["turnover_annual"] == pytest.approx(turnover.sum() / len(bars) * 252)
+    assert run.metrics["trades"] == np.count_nonzero(turnover)
+    assert len(run.account.trades_given) == np.count_nonzero(turnover)
+
+
+def test_trades_of_all_windows_are_written_once_and_in_order(invoke, recorded_runs):
+    ended = invoke(*DATA, target("Trading"), *WALK, "rebalance=M", "n_jobs=1", "output_dir=out")
+    assert ended.code == 0, ended.err
+    (path,) = Path("mlruns").rglob("trades.parquet")
+    trades = pd.read_parquet(path)
+    assert trades["timestamp"].is_monotonic_increasing
+    assert not trades.duplicated(["timestamp", "symbol"]).any()
+    assert list(trades) == ["timestamp", "symbol", "shares", "price", "value", "cost"]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import FloatArray
+from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.conditions import Conditions
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.metrics import ACCOUNT_METRICS, result_metrics
 from backtest_batch.core.fitting import fitted_on
-from backtest_batch.core.own_account import OwnAccount, ask_for_account
+from backtest_batch.core.own_account import OwnAccount, ask_for_account, bars_at, times_of
 from backtest_batch.core.splits import Split
 from backtest_batch.errors import StrategyError
 
@@ -44,7 +44,9 @@ def fitted_account(
     """Fit a strategy on the training bars of each split, and put its test accounts end to end.
 
     A test account sees no bar after its window. It goes on to the bar before the next window, the
-    last one to the end of the data.
+    last one to the end of the data. It is entered with the last decision before its window, so that
+    no window begins in cash. What it costs to enter, or to change from the positions of one split
+    to those of the next, is in no account.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ def fitted_account(
             )
         tested.append(account)
     return FittedAccount(
-        account=_joined(tested, panel.n_bars),
+        account=_joined(tested, panel),
         in_sample={
             name: tuple(found.get(name, math.nan) for found in trained)
             for name in ACCOUNT_METRICS
@@ -92,10 +94,22 @@ def fitted_account(
 def _account(
     strategy: Any, panel: Panel, conditions: Conditions, first_bar: int, stop: int
 ) -> OwnAccount:
+    """Ask for an account that is measured from a bar on, and has its positions by then."""
     decisions = conditions.decisions
-    own = decisions[(decisions >= first_bar) & (decisions < stop)]
+    entered = _entered(decisions, first_bar, conditions.execution_lag)
+    own = decisions[(decisions >= entered) & (decisions < stop)]
     seen = panel if stop == panel.n_bars else panel.window(0, stop)
-    return ask_for_account(strategy, seen, replace(conditions, first_bar=first_bar, decisions=own))
+    asked = replace(conditions, first_bar=entered, decisions=own)
+    return ask_for_account(strategy, seen, asked, first_bar)
+
+
+def _entered(decisions: IntArray, first_bar: int, execution_lag: int) -> int:
+    """Return where an account begins that has its positions at a bar: just before their decision.
+
+    Without a decision that is executed by then it begins at the bar itself.
+    """
+    place = int(np.searchsorted(decisions, first_bar - execution_lag, side="right"))
+    return max(0, int(decisions[place - 1]) - 1) if place else first_bar
 
 
 def _metrics(
@@ -111,7 +125,7 @@ def _metrics(
     return metrics
 
 
-def _joined(accounts: Sequence[OwnAccount], n_bars: int) -> OwnAccount:
+def _joined(accounts: Sequence[OwnAccount], panel: Panel) -> OwnAccount:
     """Return accounts end to end as one; what one of them does not know, the whole does not."""
     first, last = accounts[0], accounts[-1]
     bars = slice(first.first_bar, last.first_bar + last.n_measured)
@@ -119,21 +133,28 @@ def _joined(accounts: Sequence[OwnAccount], n_bars: int) -> OwnAccount:
     equity = first.equity[0] * np.concatenate(([1.0], np.cumprod(1.0 + returns[1:])))
 
     def along(name: str) -> FloatArray | None:
-        whole = np.zeros(n_bars)
+        whole = np.zeros(panel.n_bars)
         for item in accounts:
             values = getattr(item, name)
             if values is None:
                 return None
             start = item.first_bar
             # The trades that open a window belong to its first measured bar, as the exposure does.
-            traded = name in ("turnover", "cost_ratio")
-            whole[start] = values[0] + (whole[start] if traded else 0.0)
+            # Those of an account that goes on from before are in the window before.
+            if name not in ("turnover", "cost_ratio"):
+                whole[start] = values[0]
+            elif not item.held_before:
+                whole[start] += values[0]
             whole[start + 1 : start + len(values)] = values[1:]
         return whole[bars]
 
     ratio = along("cost_ratio")
     before = np.concatenate((equity[:1], equity[:-1]))
-    trades = [item.trade_bars for item in accounts if item.trade_bars is not None]
+    trades = [
+        item.trade_bars[item.trade_bars >= _traded_from(item)]
+        for item in accounts
+        if item.trade_bars is not None
+    ]
     return replace(
         first,
         equity=equity,
@@ -143,14 +164,31 @@ def _joined(accounts: Sequence[OwnAccount], n_bars: int) -> OwnAccount:
         turnover=along("turnover"),
         cost=None if ratio is None else ratio * before,
         ruined_bar=last.ruined_bar,
-        trades_given=_stacked([item.trades_given for item in accounts]),
-        weights_given=_stacked([item.weights_given for item in accounts]),
+        trades_given=_stacked([_within(item.trades_given, item, panel) for item in accounts]),
+        weights_given=_stacked([_within(item.weights_given, item, panel) for item in accounts]),
         trade_bars=np.concatenate(trades) if len(trades) == len(accounts) else None,
         metrics={},
         notes=tuple(dict.fromkeys(note for item in accounts for note in item.notes)),
     )
 
 
+def _traded_from(account: OwnAccount) -> int:
+    """Return the first bar whose trades are those of a window."""
+    return account.first_bar + account.held_before
+
+
+def _within(frame: pd.DataFrame | None, account: OwnAccount, panel: Panel) -> pd.DataFrame | None:
+    """Return the rows of a table that belong to a window."""
+    times = None if frame is None or not len(frame) else times_of(frame)
+    if frame is None or times is None:
+        return frame
+    bars = bars_at(times, panel)
+    end = account.first_bar + account.n_measured
+    return frame[(bars >= _traded_from(account)) & (bars < end)]
+
+
 def _stacked(frames: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
     given = [frame for frame in frames if frame is not None]
-    return pd.concat(given) if len(given) == len(frames) else None
+    if len(given) < len(frames):
+        return None
+    return pd.concat(given, ignore_index=all("timestamp" in frame for frame in given))

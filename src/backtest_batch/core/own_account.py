@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -66,6 +66,8 @@ class OwnAccount:
         Figures of the strategy's own.
     notes
         What a reader of the results should know.
+    held_before
+        Whether it had begun before its first measured bar; trades of that bar do not open it then.
     """
 
     settings: SimulationSettings
@@ -82,6 +84,7 @@ class OwnAccount:
     trade_bars: IntArray | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    held_before: bool = False
 
     @property
     def n_measured(self) -> int:
@@ -146,10 +149,13 @@ def _sum(values: FloatArray | None) -> float:
     return math.nan if values is None else float(values.sum())
 
 
-def ask_for_account(strategy: Any, panel: Panel, conditions: Conditions) -> OwnAccount:
+def ask_for_account(
+    strategy: Any, panel: Panel, conditions: Conditions, first_bar: int | None = None
+) -> OwnAccount:
     """Ask a strategy for its account; see :func:`read_account` for what it may return.
 
-    Changes that it makes to its prices affect nothing else.
+    Changes that it makes to its prices affect nothing else. It is measured from ``first_bar`` on,
+    which is that of its conditions unless the account is to be entered before.
 
     Raises
     ------
@@ -159,6 +165,8 @@ def ask_for_account(strategy: Any, panel: Panel, conditions: Conditions) -> OwnA
         Whatever the strategy raises.
     """
     answer = strategy.backtest(panel_of_its_own(panel), conditions)
+    if first_bar is not None:
+        conditions = replace(conditions, first_bar=first_bar)
     return read_account(answer, panel, conditions, who=name_of(strategy))
 
 
@@ -243,6 +251,7 @@ class _Reader:
         else:
             assert equity is not None
             returns = _OnBars(equity.bars[1:], equity.values[1:] / equity.values[:-1] - 1.0)
+        began = int(returns.bars[0] if equity is None else equity.bars[0])
         returns = self._measured(returns, ruined)
         if equity is not None and given.net_return is not None:
             self._require_match(returns, equity)
@@ -272,6 +281,7 @@ class _Reader:
             weights_given=self._weights(given.weights),
             metrics=self._metrics(given.metrics),
             notes=tuple(self._notes),
+            held_before=began < first,
             **beside,
         )
 
@@ -480,19 +490,28 @@ class _Reader:
         """Return the bar of each trade: the one that its timestamp lies on, or the one before."""
         if not len(trades):
             return np.empty(0, dtype=np.int64)
-        given: Any = trades.get("timestamp", trades.index)
-        if pd.api.types.is_datetime64_any_dtype(given.dtype):
-            given = pd.DatetimeIndex(given)
-        if not isinstance(given, pd.DatetimeIndex):
+        stamps = self._stamps(self._trade_times(trades), "trades")
+        found = bars_at(stamps, self._panel)
+        if (found < 0).any():
+            raise StrategyError(f"{self._who}: trades begin before the data")
+        index = self._panel.index
+        # A trade within the last bar bears a time after it.
+        length = pd.Timedelta(np.median(np.diff(index.as_unit("ns").asi8)), "ns")
+        beyond = stamps > index[-1] + max(pd.Timedelta(days=1), length)
+        if beyond.any():
+            raise StrategyError(
+                f"{self._who}: {np.count_nonzero(beyond):,} trades lie after the end of the data, "
+                f"{self._when(-1)}, the first at {moment_text(stamps[int(beyond.argmax())])}"
+            )
+        return found[(found >= bars.start) & (found < bars.stop)]
+
+    def _trade_times(self, trades: pd.DataFrame) -> pd.DatetimeIndex:
+        times = times_of(trades)
+        if times is None:
             raise StrategyError(
                 f"{self._who}: trades must have a column timestamp, or be indexed by timestamps"
             )
-        stamps = self._stamps(given, "trades")
-        places = self._panel.index.as_unit("ns").searchsorted(stamps, side="right") - 1
-        if (places < 0).any():
-            raise StrategyError(f"{self._who}: trades begin before the data")
-        found = np.asarray(places, dtype=np.int64)
-        return found[(found >= bars.start) & (found < bars.stop)]
+        return times
 
     def _weights(self, frame: Any) -> pd.DataFrame | None:
         weights = self._table(frame, "weights")
@@ -531,6 +550,20 @@ class _Reader:
 
     def _when(self, bar: Any) -> str:
         return moment_text(self._panel.index[int(bar)])
+
+
+def times_of(table: pd.DataFrame) -> pd.DatetimeIndex | None:
+    """Return the column ``timestamp`` of a table, or its index; None where neither is one."""
+    given: Any = table.get("timestamp", table.index)
+    if pd.api.types.is_datetime64_any_dtype(given.dtype):
+        given = pd.DatetimeIndex(given)
+    return given if isinstance(given, pd.DatetimeIndex) else None
+
+
+def bars_at(times: pd.DatetimeIndex, panel: Panel) -> IntArray:
+    """Return the bar that each time lies on, or the one before; -1 before the first."""
+    places = panel.index.as_unit("ns").searchsorted(times.as_unit("ns"), side="right") - 1
+    return np.asarray(places, dtype=np.int64)
 
 
 def metric_name_fault(name: Any) -> str:

@@ -170,11 +170,15 @@ def _write_trades(path: Path, panel: Panel, computed: Computed, simulation: Simu
 
 
 def _write_given(path: Path, table: pd.DataFrame | None) -> None:
-    """Write a table as a strategy gave it, its index first; none, if it gave none."""
+    """Write a table as a strategy gave it, its index first; none, if it gave none.
+
+    An index beside a column ``timestamp`` numbers the rows, and is left out unless it has a name.
+    """
     if table is None:
         return
-    if not isinstance(table.index, pd.RangeIndex):
-        table = table.rename_axis(index=str(table.index.name or "timestamp")).reset_index()
+    name = str(table.index.name or "timestamp")
+    if not isinstance(table.index, pd.RangeIndex) and name not in table:
+        table = table.rename_axis(index=name).reset_index()
     _write(path, {str(name): _as_arrow(table.iloc[:, n]) for n, name in enumerate(table.columns)})
 
 
