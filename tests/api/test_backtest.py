@@ -291,3 +291,15 @@ def test_a_function_or_a_class_may_make_its_own_account(prices):
     assert result.trades.empty
     with pytest.raises(bb.StrategyError, match="is a `return` missing"):
         bb.backtest(lambda panel: None, prices)
+
+
+def test_a_backtest_that_cannot_be_called_is_refused_before(prices):
+    class Short:
+        def backtest(self, panel):
+            return None
+
+    with pytest.raises(bb.StrategyError, match=r"called with panel and conditions, but takes"):
+        bb.backtest(Short, prices)
+    seeds = []
+    bb.backtest(lambda panel, seed: seeds.append(seed) or panel.close["A"].pct_change(), prices)
+    assert seeds == [42]

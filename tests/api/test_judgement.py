@@ -164,7 +164,7 @@ def test_a_number_of_trials_is_a_whole_number(n_trials):
 
 
 def test_one_trial_of_many_is_not_judged_alone():
-    found = bb.skill_or_luck(noise(1), "none", n_trials=50)
+    found = bb.skill_or_luck(noise(1), "none", n_trials=np.int64(50))
     assert "only 1 of 50 strategies can be tested" in found.sentence
 
 

@@ -96,6 +96,11 @@ class FromTheStart:
         return Account(net_return=returns, turnover=turnover, cost=turnover * 3.0, trades=trades)
 
 
+class Short:
+    def backtest(self, panel):
+        return ignoring(panel)
+
+
 class Both(Scored):
     def target_weights(self, panel, decisions):
         return np.full((len(decisions), panel.n_assets), 1 / panel.n_assets)
@@ -160,6 +165,7 @@ def test_the_kind_of_a_strategy_is_told_by_what_it_has(planned):
         ([target("crossover"), "strategy.window=many"], "strategy.window=many: input should be a"),
         ([target("crossover"), "strategy.panel=3"], "strategy.panel=3: is no key"),
         ([target("crossover"), "strategy.conditions=3"], "strategy.conditions=3: is no key"),
+        ([target("Short")], "backtest is called with panel and conditions, but takes (panel)"),
         ([target("np.nanmean")], "there is no module accounts.np"),
     ],
 )

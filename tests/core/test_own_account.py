@@ -96,6 +96,49 @@ def test_equity_that_ends_at_nothing_is_ruin(panel):
     assert "cagr" not in metrics
 
 
+@pytest.mark.parametrize("after", [0.0, -5.0, 30.0])
+def test_what_follows_ruin_is_left_out(panel, returns, after):
+    equity = pd.Series(1000.0, index=INDEX)
+    equity.iloc[60:] = after
+    equity.iloc[60] = -1.0
+    held = pd.Series(1.0, index=INDEX)
+    held.iloc[60:] = np.inf
+    turnover = pd.Series(0.1, index=INDEX)
+    turnover.iloc[61:] = np.nan
+    moves = equity.pct_change()
+    found = read(
+        bb.Account(equity=equity, net_return=moves, gross_exposure=held, turnover=turnover), panel
+    )
+    assert (found.ruined_bar, found.n_measured) == (60, 61)
+    assert found.equity[-1] == -1.0
+    assert result_metrics(found, periods_per_year=252)[0]["avg_gross_exposure"] == 1.0
+    assert bool(found.notes) == (after > 0)
+    assert read(bb.Account(equity=equity), panel).ruined_bar == 60
+
+
+@pytest.mark.parametrize("bps", [0, 10, 100])
+def test_costs_of_the_first_bar_are_in_the_return_of_the_second(panel, bps):
+    conditions = bb.Conditions(commission_bps=bps, initial_capital=1000.0)
+    close = panel.close["A"]
+    equity = 1000.0 * (1 - conditions.cost_rate) * close / close.iloc[0]
+    found = read_account(bb.Account(equity=equity), panel, conditions, who="held")
+    assert found.equity[0] == 1000.0
+    assert (1 + found.net_return[1:]).prod() == pytest.approx(equity.iloc[-1] / 1000.0, rel=1e-12)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("begins", "said"), [(990.0, True), (100.0, False), (1e6, False)])
+def test_an_equity_that_begins_elsewhere_has_the_returns_it_shows(panel, begins, said):
+    conditions = bb.Conditions(commission_bps=10.0, initial_capital=1000.0)
+    close = panel.close["A"]
+    equity = begins * close / close.iloc[0]
+    found = read_account(bb.Account(equity=equity), panel, conditions, who="held")
+    assert found.net_return[1] == pytest.approx(close.iloc[1] / close.iloc[0] - 1, rel=1e-9)
+    assert bool(found.notes) == said
+    if said:
+        assert "begins with 990, 1.00% below initial_capital (1000)" in found.notes[0]
+
+
 def replaced(series, position, value):
     changed = series.copy()
     changed.iloc[position] = value
@@ -147,9 +190,9 @@ FAULTS = {
         lambda r: bb.Account(net_return=r, equity=(1 + r).cumprod() * 1.0001 ** np.arange(len(r))),
         "equity does not match net_return at 2020-01-03",
     ),
-    "equity of 0": (
-        lambda r: bb.Account(equity=replaced((1 + r).cumprod(), 5, 0.0)),
-        "equity is 0 or less before its last bar at 2020-01-09",
+    "nothing from the start": (
+        lambda r: bb.Account(equity=replaced((1 + r).cumprod(), 0, 0.0)),
+        "equity is 0 or less at 2020-01-02, before there is a return to measure",
     ),
     "turnover with a hole": (
         lambda r: bb.Account(net_return=r, turnover=replaced(r.abs(), 5, np.nan)),
@@ -171,6 +214,21 @@ FAULTS = {
     "a key as a metric": (
         lambda r: bb.Account(net_return=r, metrics={"commission_bps": 1.0}),
         "has a name that is ours",
+    ),
+    "a swept argument as a metric": (
+        lambda r: bb.Account(net_return=r, metrics={"strategy.window": -10}),
+        "must be named by a letter",
+    ),
+    "a metric beyond float64": (
+        lambda r: bb.Account(net_return=r, metrics={"big": 10**400}),
+        "must be a number that float64 holds, but has 401 digits",
+    ),
+    "trades after the data": (
+        lambda r: bb.Account(
+            net_return=r,
+            trades=pd.DataFrame({"timestamp": pd.to_datetime(["2020-03-02", "2031-01-01"])}),
+        ),
+        "1 trades lie after the end of the data, 2020-06-16, the first at 2031-01-01",
     ),
     "an odd name": (
         lambda r: bb.Account(net_return=r, metrics={"win %": 1.0}),

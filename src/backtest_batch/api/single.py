@@ -14,7 +14,7 @@ from backtest_batch.config.checks import checked, default
 from backtest_batch.core.account import measured_index, trades_frame, weights_frame
 from backtest_batch.core.benchmark import LONGEST_GAP, find_benchmark, simulated
 from backtest_batch.core.conditions import Conditions
-from backtest_batch.core.construct import FunctionStrategy
+from backtest_batch.core.construct import function_strategy
 from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
 from backtest_batch.core.data.series import store_series
 from backtest_batch.core.engine.calendar import (
@@ -38,6 +38,7 @@ from backtest_batch.core.own_account import OwnAccount, ask_for_account
 from backtest_batch.core.strategies.base import (
     LACKS_BOTH,
     Strategy,
+    call_fault,
     check_fields,
     strategy_kind,
     target_weights,
@@ -168,7 +169,8 @@ def backtest(
     strategy
         An object with ``target_weights(panel, decisions)``, one with
         ``backtest(panel, conditions)``, or a class of either that needs no arguments; or a function
-        of ``panel`` and ``conditions`` whose further parameters have defaults.
+        of ``panel`` and ``conditions`` whose further parameters have defaults; a ``seed`` without
+        one is 42, the default of the key.
     prices
         Closes of shape (n_bars, n_assets), one column per symbol, on a DatetimeIndex; or a panel
         with further fields (:func:`panel_from_frames`). A frame with the fields of one asset, or
@@ -297,10 +299,12 @@ def _chosen(strategy: Any) -> Any:
     """Return a strategy that can be asked: a class is made, a function is wrapped."""
     chosen = strategy() if isinstance(strategy, type) else strategy
     if strategy_kind(chosen) is not None:
+        if wrong := call_fault(chosen):
+            raise StrategyError(f"{type(chosen).__name__}: {wrong}")
         return chosen
     if not callable(chosen):
         raise StrategyError(f"{type(chosen).__name__} {LACKS_BOTH}")
-    return FunctionStrategy(chosen, {})
+    return function_strategy(chosen, default("seed"))
 
 
 def _conditions(settings: dict[str, Any]) -> SimulationSettings:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +290,7 @@ def skill_or_luck(
         params=None if tried is None else tried.params,
         failed=frozenset() if tried is None else tried.failed,
         kinds=kinds,
-        n_trials=n_trials,
+        n_trials=None if n_trials is None else int(n_trials),
         periods_per_year=per_year,
         session_end=end,
         risk_free_rate=rate,
@@ -364,6 +365,6 @@ def _check_metrics(ranking: Ranking) -> None:
 
 
 def _check_count(n_trials: Any) -> None:
-    whole = isinstance(n_trials, int) and not isinstance(n_trials, bool)
+    whole = isinstance(n_trials, Integral) and not isinstance(n_trials, bool)
     if n_trials is not None and not (whole and n_trials >= 1):
         raise ConfigurationError(f"n_trials={n_trials}: must be a whole number >= 1")

@@ -28,7 +28,10 @@ class Account:
         Simple net returns by bar, as fractions (0.01 is 1 %). The first return belongs to the
         second measured bar; NaN before it are left out. ``net_return`` or ``equity`` is required.
     equity
-        Value of the account at each close, after trading.
+        Value of the account at each close, after trading. The first measured bar has
+        ``initial_capital``, and what its trades cost is in the return of the bar after it; an
+        equity that begins lower by no more than ``cost_rate`` lets those trades cost is read so.
+        One on another scale (100, say) has the returns that it shows. At 0 or below it ends.
     gross_exposure, net_exposure
         Sums of absolute and of signed market values over equity, after trading.
     turnover

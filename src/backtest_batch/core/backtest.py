@@ -41,7 +41,12 @@ from backtest_batch.core.fitting import (
     split_plan,
 )
 from backtest_batch.core.own_account import OwnAccount, ask_for_account
-from backtest_batch.core.strategies.base import LACKS_BOTH, strategy_kind, target_weights
+from backtest_batch.core.strategies.base import (
+    LACKS_BOTH,
+    call_fault,
+    strategy_kind,
+    target_weights,
+)
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.records import RunSpec
 
@@ -148,6 +153,9 @@ def read_warmup_bars(strategy: Any) -> tuple[int, list[Fault]]:
     name = getattr(strategy, "function_name", type(strategy).__name__)
     if strategy_kind(strategy) is None:
         return 0, [Fault(key="strategy", value=name, allowed=LACKS_BOTH)]
+    wrong = call_fault(strategy)
+    if wrong:
+        return 0, [Fault(key="strategy", value=name, allowed=wrong)]
     try:
         warmup = getattr(strategy, "warmup_bars", 0)
     except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything

@@ -5,6 +5,7 @@ arguments are checked against the constructor's signature before anything runs. 
 be a plain function; its parameters are then the arguments, but for those that the run fills in.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -20,7 +21,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from backtest_batch.core.live import is_live, live_object
-from backtest_batch.errors import Fault
+from backtest_batch.errors import Fault, StrategyError
 
 TARGET = "_target_"
 
@@ -56,7 +57,7 @@ class FunctionStrategy:
     @property
     def function_name(self) -> str:
         """What the function is called."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        return called(self.function)
 
     @property
     def warmup_bars(self) -> Any:
@@ -240,27 +241,100 @@ def typed_node(node: Mapping[str, Any], *, key: str) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def _signature(cls: Any) -> tuple[dict[str, inspect.Parameter], dict[str, TypeAdapter[Any]]]:
+_Signature = tuple[dict[str, inspect.Parameter], dict[str, TypeAdapter[Any]]]
+
+
+def _signature(cls: Any) -> _Signature:
     """Return the parameters of a constructor or function, and a checker for each with a name."""
+    try:
+        hash(cls)
+    except TypeError:  # an object that can be called need not have a hash
+        return _read_signature(cls)
+    return _signature_of(cls)
+
+
+def _read_signature(cls: Any) -> _Signature:
     try:
         parameters = dict(inspect.signature(cls).parameters)
     except (TypeError, ValueError) as error:
         raise TargetError(f"the parameters of {called(cls)} cannot be read: {error}") from error
-    try:
-        is_class = isinstance(cls, type)
-        hints = typing.get_type_hints(cls.__init__ if is_class else cls)
-    except (NameError, TypeError):  # annotations that cannot be evaluated check nothing
-        hints = {}
-    return parameters, {
-        name: _adapter(hints.get(name, Any))
+    named = [
+        name
         for name, item in parameters.items()
         if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
-    }
+    ]
+    hints = _hints(cls)
+    return parameters, {name: _adapter(hints.get(name, Any)) for name in named}
+
+
+_signature_of = functools.cache(_read_signature)
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    """Return the annotations that can be evaluated; a parameter with another is not checked."""
+    holder = _annotated(cls)
+    try:
+        return typing.get_type_hints(holder)
+    except Exception:  # noqa: BLE001 - an annotation may be any expression
+        pass
+    space = getattr(inspect.unwrap(holder), "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(holder, "__annotations__", {}).items():
+        alone = type("Alone", (), {"__annotations__": {name: annotation}})
+        with contextlib.suppress(Exception):
+            hints |= typing.get_type_hints(alone, space)
+    return hints
+
+
+def _annotated(found: Any) -> Any:
+    """Return the function that has the annotations of what is called."""
+    if isinstance(found, type):
+        return found.__init__  # type: ignore[misc]
+    if isinstance(found, functools.partial):
+        return _annotated(found.func)
+    if inspect.isroutine(found) or hasattr(found, "__wrapped__"):
+        return found
+    return type(found).__call__
+
+
+def function_strategy(function: Callable[..., Any], seed: int) -> FunctionStrategy:
+    """Return a function as a strategy whose further parameters have their defaults.
+
+    Parameters
+    ----------
+    function
+        The function.
+    seed
+        Value of a parameter ``seed`` without a default.
+
+    Raises
+    ------
+    StrategyError
+        When another parameter has no default.
+    """
+    try:
+        parameters, _ = _signature(function)
+    except TargetError as error:
+        raise StrategyError(str(error)) from error
+    open_ended = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    needed = [
+        name
+        for name, item in parameters.items()
+        if item.default is item.empty and item.kind not in open_ended and name not in FILLED_IN
+    ]
+    lacking = [name for name in needed if name != "seed"]
+    if lacking:
+        raise StrategyError(
+            f"{called(function)} needs {', '.join(lacking)}: give a default, or pass "
+            f"functools.partial({called(function)}, {lacking[0]}=...)"
+        )
+    return FunctionStrategy(function, {"seed": seed} if needed else {})
 
 
 def called(found: Any) -> str:
     """Return what a class or a function is called."""
+    if isinstance(found, functools.partial):
+        return called(found.func)
     return str(getattr(found, "__name__", type(found).__name__))
 
 

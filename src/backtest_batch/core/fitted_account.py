@@ -68,12 +68,13 @@ def fitted_account(
     trained: list[dict[str, float]] = []
     ends = [*(split.test_start for split in splits[1:]), panel.n_bars]
     for split, end in zip(splits, ends, strict=True):
+        if tested and tested[-1].ruined_bar is not None:
+            trained.append({})  # an account that is told from the first bar on has ended, too
+            continue
         strategy = fitted_on(make_strategy(), panel, split)
         first = max(split.train_start - 1, conditions.first_bar)
         seen = _account(strategy, panel, conditions, first, split.train_end + 1)
         trained.append(_metrics(seen, conditions, benchmark))
-        if tested and tested[-1].ruined_bar is not None:
-            continue
         account = _account(strategy, panel, conditions, split.test_start - 1, end)
         if account.first_bar != split.test_start - 1:
             raise StrategyError(

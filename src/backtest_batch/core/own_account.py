@@ -26,9 +26,12 @@ from backtest_batch.errors import StrategyError
 TOLERANCE = 1e-9
 """Largest difference between a return and the one that the equity shows."""
 
+MOST_OPENING_COST = 0.2
+"""By which share of the capital an equity may begin lower, and not be on another scale."""
+
 UNKNOWN_TRIPS = Trips(math.nan, math.nan, math.nan, math.nan, math.nan)
 
-_METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+_METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 _RESERVED = frozenset((
     "run", "run_id", "run_key", "batch_id", "batch_name", "mlflow_run_id", "status", "scenario",
     "rank", "rank_in_scenario", "score", "pareto", "unranked", "ruined", "equity", "drawdown",
@@ -246,10 +249,12 @@ class _Reader:
     def read(self, given: Account) -> OwnAccount:
         equity = None if given.equity is None else self._equity(given.equity)
         ruined = equity is not None and bool(equity.values[-1] <= 0.0)
+        ruin = int(equity.bars[-1]) if equity is not None and ruined else None
         if given.net_return is not None:
-            returns = self._returns(given.net_return, ruined)
+            returns = self._returns(given.net_return, ruin)
         else:
             assert equity is not None
+            equity = self._with_opening_costs(equity)
             returns = _OnBars(equity.bars[1:], equity.values[1:] / equity.values[:-1] - 1.0)
         began = int(returns.bars[0] if equity is None else equity.bars[0])
         returns = self._measured(returns, ruined)
@@ -285,8 +290,9 @@ class _Reader:
             **beside,
         )
 
-    def _returns(self, series: Any, ruined: bool) -> _OnBars:
-        returns = self._on_bars(series, "net_return")
+    def _returns(self, series: Any, ruin: int | None) -> _OnBars:
+        ruined = ruin is not None
+        returns = self._on_bars(series, "net_return", until=ruin)
         values = returns.values[:-1] if ruined else returns.values
         self._refuse(
             values <= -1.0,
@@ -307,14 +313,47 @@ class _Reader:
         equity = self._on_bars(series, "equity")
         if not len(equity.bars):
             return equity
-        # The last one may be ruin.
-        self._refuse(
-            equity.values[:-1] <= 0.0, equity.bars, "equity is 0 or less before its last bar"
-        )
+        equity = self._until_ruin(equity)
         self._require_no_gap(equity, "equity")
-        if len(equity.values) == 1 and equity.values[0] <= 0.0:
-            raise StrategyError(f"{self._who}: equity is 0 or less on its only bar")
         return equity
+
+    def _until_ruin(self, equity: _OnBars) -> _OnBars:
+        """Return an equity up to the first bar on which nothing is left."""
+        lost = np.flatnonzero(equity.values <= 0.0)
+        if not len(lost):
+            return equity
+        ruin, place = int(equity.bars[lost[0]]), int(lost[0]) + 1
+        if place == 1 or ruin <= self._conditions.first_bar:
+            raise StrategyError(
+                f"{self._who}: equity is 0 or less at {self._when(ruin)}, before there is a return "
+                f"to measure (after {self._when(self._conditions.first_bar)})"
+            )
+        if (equity.values[place:] > 0.0).any():
+            self._notes.append(
+                f"falls to 0 or below at {self._when(ruin)} and ends there; later values, which "
+                "are above 0 again, do not count"
+            )
+        return _OnBars(equity.bars[:place], equity.values[:place])
+
+    def _with_opening_costs(self, equity: _OnBars) -> _OnBars:
+        """Return an equity that begins with the capital where costs of the first bar explain it.
+
+        An equity on a scale of its own stays as it is.
+        """
+        capital = self._conditions.initial_capital
+        lacking = capital - float(equity.values[0])
+        opens = int(equity.bars[0]) == self._conditions.first_bar
+        if not opens or not 1e-12 < lacking / capital <= MOST_OPENING_COST:
+            return equity
+        traded = max(1.0, self._conditions.max_gross_exposure)
+        if lacking / capital > self._conditions.cost_rate * traded + TOLERANCE:
+            self._notes.append(
+                f"begins with {equity.values[0]:g}, {lacking / capital:.2%} below initial_capital "
+                f"({capital:g}), which is more than its conditions let trades of that bar cost, "
+                "and is in no return: begin with initial_capital"
+            )
+            return equity
+        return _OnBars(equity.bars, np.concatenate(([capital], equity.values[1:])))
 
     def _measured(self, returns: _OnBars, ruined: bool) -> _OnBars:
         """Return the part after the first measured bar; refuse what leaves bars uncovered."""
@@ -383,7 +422,9 @@ class _Reader:
         """Return an array beside the returns; on the first measured bar it may be missing."""
         if series is None:
             return None
-        given = self._on_bars(series, name, holes=True)
+        # What is held over an equity of nothing is no number.
+        until = bars.stop - 1 - (ruined and "exposure" in name)
+        given = self._on_bars(series, name, holes=True, until=until)
         values = np.full(self._panel.n_bars, np.nan)
         values[given.bars] = given.values
         values = values[bars.start : bars.stop]
@@ -396,8 +437,13 @@ class _Reader:
             self._refuse(checked < 0.0, places, f"{name} is negative")
         return _read_only(values)
 
-    def _on_bars(self, series: Any, name: str, *, holes: bool = False) -> _OnBars:
-        """Return a series by position of its bars; it must increase, and hold numbers."""
+    def _on_bars(
+        self, series: Any, name: str, *, holes: bool = False, until: int | None = None
+    ) -> _OnBars:
+        """Return a series by position of its bars; it must increase, and hold numbers.
+
+        What it holds after the bar ``until`` is left out.
+        """
         if not isinstance(series, pd.Series):
             raise StrategyError(
                 f"{self._who}: {name} must be a pandas Series by timestamp, but got "
@@ -408,6 +454,8 @@ class _Reader:
             values = _numbers_of(series)
         except (TypeError, ValueError) as error:
             raise StrategyError(f"{self._who}: {name} must hold numbers, but {error}") from error
+        if until is not None:
+            bars, values = bars[bars <= until], values[bars <= until]
         known = np.flatnonzero(~np.isnan(values))
         first = int(known[0]) if len(known) else len(values)
         found = _OnBars(bars[first:], values[first:])
@@ -569,9 +617,7 @@ def bars_at(times: pd.DatetimeIndex, panel: Panel) -> IntArray:
 def metric_name_fault(name: Any) -> str:
     """Return why a metric of a strategy's own cannot have this name; empty if it can."""
     if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):
-        return (
-            "must be named by a letter and letters, digits, '_', '.' and '-' after it, at most 100"
-        )
+        return "must be named by a letter and letters, digits, '_' and '-' after it, at most 100"
     if not may_be_own(name) or name in _RESERVED or name in roles():
         return "has a name that is ours; give it another one"
     return ""
@@ -581,7 +627,11 @@ def _value_fault(value: Any) -> str:
     number = isinstance(value, int | float | np.integer | np.floating)
     if not number or isinstance(value, bool):
         return f"must be a number, but is {value!r} ({type(value).__name__})"
-    return "" if math.isfinite(value) else f"must be a finite number, but is {value!r}"
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        return f"must be a number that float64 holds, but has {len(str(abs(value))):,} digits"
+    return "" if finite else f"must be a finite number, but is {value!r}"
 
 
 def _numbers_of(series: "pd.Series[Any]") -> FloatArray:

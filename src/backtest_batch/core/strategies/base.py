@@ -1,5 +1,6 @@
 """The protocols of a strategy, and the checks of its arguments and of the weights it returns."""
 
+import inspect
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -61,6 +62,21 @@ def strategy_kind(strategy: Any) -> StrategyKind | None:
     if callable(getattr(strategy, "target_weights", None)):
         return "weights"
     return "account" if callable(getattr(strategy, "backtest", None)) else None
+
+
+def call_fault(strategy: Any) -> str:
+    """Return why a strategy's ``backtest`` cannot be called as it will be; empty if it can."""
+    if strategy_kind(strategy) != "account":
+        return ""
+    try:
+        signature = inspect.signature(strategy.backtest)
+    except (TypeError, ValueError):  # what is compiled need not tell
+        return ""
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        return f"backtest is called with panel and conditions, but takes {signature} ({error})"
+    return ""
 
 
 def require(*faults: str | None) -> None:
