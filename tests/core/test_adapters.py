@@ -175,3 +175,38 @@ def test_bars_of_one_symbol(close):
     assert ohlcv(panel, "MSFT")["Close"].tolist() == close["MSFT"].tolist()
     with pytest.raises(bb.StrategyError, match="ohlcv needs one symbol of AAPL, MSFT"):
         ohlcv(panel)
+
+
+def test_ruin_in_another_library_is_ruin_here(oracle):
+    vbt, library = oracle("vectorbt"), oracle("backtesting")
+    index = pd.bdate_range("2020-01-01", periods=60)
+    close = pd.Series(np.where(np.arange(60) < 30, 100.0, 300.0), index, name="A")
+    close += np.arange(60) % 3
+    panel = bb.panel_from_frames(
+        close.to_frame(), **{n: close.to_frame() for n in ("open", "high", "low")}
+    )
+
+    class Short(library.Strategy):
+        def init(self):
+            pass
+
+        def next(self):
+            if not self.position and not self.closed_trades:
+                self.sell(size=0.99)
+
+    def of_vbt(panel, conditions):
+        size = pd.Series(np.nan, panel.close.index)
+        size.iloc[0] = -1.0
+        return vectorbt_account(
+            vbt.Portfolio.from_orders(
+                panel.close["A"], size=size, size_type="targetpercent", direction="both"
+            )
+        )
+
+    def of_library(panel, conditions):
+        return backtesting_account(library.Backtest(ohlcv(panel), Short, margin=0.5).run())
+
+    for made in (of_vbt, of_library):
+        result = bb.backtest(made, panel)
+        assert result.ruined == index[30], made
+        assert result.equity["equity"].iloc[-1] <= 0

@@ -125,6 +125,11 @@ def test_costs_of_the_first_bar_are_in_the_return_of_the_second(panel, bps):
     assert found.equity[0] == 1000.0
     assert (1 + found.net_return[1:]).prod() == pytest.approx(equity.iloc[-1] / 1000.0, rel=1e-12)
     assert found.notes == ()
+    # What the account says of its costs counts too.
+    cost = pd.Series([1000.0 * conditions.cost_rate], index=INDEX[:1]).reindex(INDEX, fill_value=0)
+    same = read(bb.Account(equity=equity, cost=cost), panel, initial_capital=1000.0)
+    assert (same.equity == found.equity).all()
+    assert same.notes == ()
 
 
 @pytest.mark.parametrize(("begins", "said"), [(990.0, True), (100.0, False), (1e6, False)])

@@ -30,7 +30,8 @@ class Account:
     equity
         Value of the account at each close, after trading. The first measured bar has
         ``initial_capital``, and what its trades cost is in the return of the bar after it; an
-        equity that begins lower by no more than ``cost_rate`` lets those trades cost is read so.
+        equity that begins lower by no more than ``cost_rate`` lets those trades cost, or than
+        ``cost`` says, is read so.
         One on another scale (100, say) has the returns that it shows. At 0 or below it ends.
     gross_exposure, net_exposure
         Sums of absolute and of signed market values over equity, after trading.

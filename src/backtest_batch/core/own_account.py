@@ -254,7 +254,7 @@ class _Reader:
             returns = self._returns(given.net_return, ruin)
         else:
             assert equity is not None
-            equity = self._with_opening_costs(equity)
+            equity = self._with_opening_costs(equity, given.cost)
             returns = _OnBars(equity.bars[1:], equity.values[1:] / equity.values[:-1] - 1.0)
         began = int(returns.bars[0] if equity is None else equity.bars[0])
         returns = self._measured(returns, ruined)
@@ -335,7 +335,7 @@ class _Reader:
             )
         return _OnBars(equity.bars[:place], equity.values[:place])
 
-    def _with_opening_costs(self, equity: _OnBars) -> _OnBars:
+    def _with_opening_costs(self, equity: _OnBars, cost: Any) -> _OnBars:
         """Return an equity that begins with the capital where costs of the first bar explain it.
 
         An equity on a scale of its own stays as it is.
@@ -345,12 +345,15 @@ class _Reader:
         opens = int(equity.bars[0]) == self._conditions.first_bar
         if not opens or not 1e-12 < lacking / capital <= MOST_OPENING_COST:
             return equity
-        traded = max(1.0, self._conditions.max_gross_exposure)
-        if lacking / capital > self._conditions.cost_rate * traded + TOLERANCE:
+        payable = self._conditions.cost_rate * max(1.0, self._conditions.max_gross_exposure)
+        if cost is not None:
+            stated = self._on_bars(cost, "cost", holes=True)
+            payable = max(payable, *stated.values[stated.bars == equity.bars[0]] / capital, 0.0)
+        if lacking / capital > payable + TOLERANCE:
             self._notes.append(
                 f"begins with {equity.values[0]:g}, {lacking / capital:.2%} below initial_capital "
-                f"({capital:g}), which is more than its conditions let trades of that bar cost, "
-                "and is in no return: begin with initial_capital"
+                f"({capital:g}), more than trades of that bar cost by its conditions or its "
+                "cost, and in no return: begin with initial_capital"
             )
             return equity
         return _OnBars(equity.bars, np.concatenate(([capital], equity.values[1:])))
