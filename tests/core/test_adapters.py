@@ -21,7 +21,7 @@ def close(oracle):
     oracle("skfolio")
     from skfolio.datasets import load_sp500_dataset
 
-    return load_sp500_dataset().loc["2015":"2019"]
+    return load_sp500_dataset().loc["2017":"2019"]
 
 
 @pytest.fixture
@@ -161,6 +161,88 @@ def test_what_an_account_of_another_library_knows(oracle, close):
         np.testing.assert_allclose(made.cost.sum(), traded.sum() * 1e-3, rtol=1e-9)
         assert (made.gross_exposure <= 1.0 + 1e-9).all()
         np.testing.assert_allclose(made.gross_exposure, made.net_exposure)
+
+
+def test_exposures_of_shorts_are_market_values_over_equity(oracle, close):
+    vectorbt = oracle("vectorbt")
+    size = pd.DataFrame(np.nan, close.index, close.columns[:2])
+    size.iloc[::21] = [0.5, -0.5]
+    portfolio = vectorbt.Portfolio.from_orders(
+        close.iloc[:, :2],
+        size=size,
+        size_type="targetpercent",
+        direction="both",
+        init_cash=1e6,
+        cash_sharing=True,
+        group_by=True,
+    )
+    made = vectorbt_account(portfolio)
+    values = portfolio.assets() * close.iloc[:, :2]
+    np.testing.assert_allclose(made.gross_exposure, values.abs().sum(axis=1) / portfolio.value())
+    np.testing.assert_allclose(made.net_exposure, values.sum(axis=1) / portfolio.value())
+    assert abs(made.net_exposure.mean()) < 0.1
+
+
+def run_bt(bt, close, algos, children=None, **settings):
+    test = bt.Backtest(
+        bt.Strategy("top", algos, children=children),
+        close,
+        integer_positions=False,
+        **settings,
+    )
+    test.run()
+    return test
+
+
+def test_deposits_into_a_bt_strategy_are_no_returns(oracle, close):
+    bt = oracle("bt")
+    test = run_bt(
+        bt,
+        close,
+        [
+            bt.algos.RunMonthly(),
+            bt.algos.CapitalFlow(50_000),
+            bt.algos.SelectAll(),
+            bt.algos.WeighEqually(),
+            bt.algos.Rebalance(),
+        ],
+    )
+    made = bt_account(test)
+    assert made.equity is None
+    growth = (1.0 + made.net_return.dropna()).prod()
+    assert growth == pytest.approx(test.strategy.prices.iloc[-1] / test.strategy.prices.iloc[1])
+
+
+def test_costs_and_trades_of_nested_bt_strategies(oracle, close):
+    bt = oracle("bt")
+
+    def algos(*symbols):
+        chosen = bt.algos.SelectThese(list(symbols)) if symbols else bt.algos.SelectAll()
+        return [
+            bt.algos.RunMonthly(),
+            chosen,
+            bt.algos.WeighEqually(),
+            bt.algos.Rebalance(),
+        ]
+
+    children = [
+        bt.Strategy("first", algos("AAPL", "AMD")),
+        bt.Strategy("second", algos("BAC", "XOM")),
+    ]
+    test = run_bt(
+        bt,
+        close,
+        algos(),
+        children=children,
+        commissions=lambda quantity, price: abs(quantity * price) * 0.01,
+    )
+    made = bt_account(test)
+    paid = sum(child.fees.sum() for child in test.strategy.children.values())
+    assert made.cost.sum() == pytest.approx(paid)
+    # A child that the one above gives money on the same bar trades twice there, and is seen once.
+    assert 0.0 < made.trades["value"].abs().sum() * 0.01 <= paid
+    assert made.trades.notna().all(axis=None)
+    assert made.turnover.sum() > 1.0
 
 
 def test_several_accounts_are_not_one(oracle, close):

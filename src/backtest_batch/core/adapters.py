@@ -3,6 +3,8 @@
 Each function takes the object that the library returns, and none of the libraries is imported here.
 """
 
+import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -46,8 +48,10 @@ def ohlcv(panel: Panel, symbol: str | None = None) -> pd.DataFrame:
 def vectorbt_account(portfolio: Any) -> Account:
     """Return the account of a ``vectorbt.Portfolio`` with one column, or one that shares its cash.
 
-    Equity and exposures are the portfolio's; turnover is the traded value over the equity of the
-    bar before, costs are the fees of its orders. Slippage is in the prices of the trades.
+    Equity is the portfolio's; exposures are market values over equity (vectorbt's own are over what
+    is left of the cash, which is another figure for shorts); turnover is the traded value over the
+    equity of the bar before, costs are the fees of its orders. Slippage is in the prices of the
+    trades.
 
     Raises
     ------
@@ -62,6 +66,7 @@ def vectorbt_account(portfolio: Any) -> Account:
                 "and group_by=True, or return one column of it"
             )
         equity = equity.iloc[:, 0]
+    values = pd.DataFrame(portfolio.asset_value(group_by=False))
     orders = portfolio.orders.records_readable
     shares = orders["Size"].where(orders["Side"] == "Buy", -orders["Size"])
     trades = pd.DataFrame(
@@ -76,8 +81,8 @@ def vectorbt_account(portfolio: Any) -> Account:
     )
     return Account(
         equity=equity,
-        gross_exposure=_one(portfolio.gross_exposure()),
-        net_exposure=_one(portfolio.net_exposure()),
+        gross_exposure=values.abs().sum(axis=1) / equity,
+        net_exposure=values.sum(axis=1) / equity,
         trades=trades,
         turnover=_turnover(trades, equity),
         cost=trades.groupby("timestamp")["cost"].sum().reindex(equity.index, fill_value=0.0),
@@ -86,6 +91,9 @@ def vectorbt_account(portfolio: Any) -> Account:
 
 def bt_account(result: Any, name: str | None = None) -> Account:
     """Return the account of a strategy in what ``bt.run`` returns, or of a ``bt.Backtest``.
+
+    Trades and costs include those of the strategies below it. One with flows of capital has returns
+    alone and no equity: deposits are no gain.
 
     Parameters
     ----------
@@ -103,31 +111,44 @@ def bt_account(result: Any, name: str | None = None) -> Account:
         result = tests[name]
     strategy = result.strategy
     index = result.data.index[1:]  # bt puts a row of its own before the first bar
-    held = result.security_weights.reindex(index)
-    prices, positions = strategy.universe.reindex(index), strategy.positions.reindex(index)
-    shares = positions.diff()
-    shares.iloc[:1] = positions.iloc[:1]
-    rows = shares.stack()
-    rows = rows[rows != 0]
-    price = prices.stack().reindex(rows.index)
+    equity, deposits = strategy.values.reindex(index), strategy.flows.reindex(index)
+    orders = strategy.get_transactions().reset_index()
     trades = pd.DataFrame(
         {
-            "timestamp": rows.index.get_level_values(0),
-            "symbol": rows.index.get_level_values(1).astype(str),
-            "shares": rows.to_numpy(),
-            "price": price.to_numpy(),
-            "value": (rows * price).to_numpy(),
+            "timestamp": orders["Date"],
+            "symbol": orders["Security"].map(str),
+            "shares": orders["quantity"],
+            "price": orders["price"],
+            "value": orders["quantity"] * orders["price"],
         }
     )
-    equity = strategy.values.reindex(index)
-    return Account(
+    held = result.security_weights.reindex(index)
+    known = Account(
         equity=equity,
         gross_exposure=held.abs().sum(axis=1),
         net_exposure=held.sum(axis=1),
         trades=trades,
         turnover=_turnover(trades, equity),
-        cost=strategy.fees.reindex(index).fillna(0.0),
+        cost=_bt_costs(strategy).reindex(index, fill_value=0.0),
     )
+    if not deposits.any():
+        return known
+    # Money that comes and goes is no return: bt's index of prices is without it.
+    returns = strategy.prices.reindex(index).pct_change(fill_method=None)
+    return replace(known, equity=None, cost=None, net_return=returns)
+
+
+def _bt_costs(strategy: Any) -> "pd.Series[Any]":
+    """Return fees and half spreads of a strategy and of those below it, by bar."""
+    costs: pd.Series[Any] = 0.0 * strategy.values
+    for member in strategy.members:
+        for name in ("fees", "bidoffers_paid"):
+            # A security has no fees, and spreads are known only where they were given.
+            with contextlib.suppress(Exception):
+                paid = getattr(member, name)
+                if isinstance(paid, pd.Series) and hasattr(member, "fees"):
+                    costs = costs.add(paid, fill_value=0.0)
+    return costs.fillna(0.0)
 
 
 def backtesting_account(stats: Any) -> Account:
@@ -138,10 +159,6 @@ def backtesting_account(stats: Any) -> Account:
     """
     trades = stats["_trades"].rename(columns={"EntryTime": "timestamp"})
     return Account(equity=stats["_equity_curve"]["Equity"], trades=trades)
-
-
-def _one(values: "pd.Series[Any] | pd.DataFrame") -> "pd.Series[Any]":
-    return values.iloc[:, 0] if isinstance(values, pd.DataFrame) else values
 
 
 def _turnover(trades: pd.DataFrame, equity: "pd.Series[Any]") -> "pd.Series[Any]":
