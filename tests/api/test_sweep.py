@@ -201,7 +201,7 @@ def test_a_dry_run_compares_nothing(prices, working_dir):
         ({"param_grid": {"seed": [1]}, "runs": [{"seed": 1}], "rebalance": "W"}, None),
         ({"param_grid": {"seed": [1, 2]}, "runs": [{"seed": 1}]}, "runs cannot be combined"),
         ({"strategy": "nope"}, "strategy=nope: there is no such choice"),
-        ({"strategy": MeanReversion()}, "must be a class or a name"),
+        ({"strategy": MeanReversion()}, "must be a class, a function or a name"),
         ({"data": "nope"}, "data=nope: there is no such choice"),
         ({"seed": object()}, "seed=<object.*must be a number"),
     ],

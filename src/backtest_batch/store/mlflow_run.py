@@ -89,12 +89,12 @@ def is_number(value: Any) -> bool:
 
 RESERVED_TAGS = frozenset(
     {
-        "attempts", "batch_id", "batch_name", "batch_role", "chosen", "chunk_runs", "claim",
-        "code_fingerprint", "config_hash", "data_fingerprint", "error_message", "error_type",
-        "git_commit", "git_dirty", "host", "inputs_unknown", "n_failed", "n_finished", "n_runs",
-        "n_skipped", "pid", "process_started", "rerun_of", "ruined", "run_id", "run_key",
-        "scaled_decisions", "split", "strategy_inputs", "swept", "tracking_id",
-        "undefined_metrics", "untradable_weights",
+        "account_notes", "attempts", "batch_id", "batch_name", "batch_role", "chosen",
+        "chunk_runs", "claim", "code_fingerprint", "config_hash", "data_fingerprint",
+        "error_message", "error_type", "git_commit", "git_dirty", "host", "inputs_unknown",
+        "n_failed", "n_finished", "n_runs", "n_skipped", "own_metrics", "pid", "process_started",
+        "rerun_of", "ruined", "run_id", "run_key", "scaled_decisions", "split", "strategy_inputs",
+        "strategy_kind", "swept", "tracking_id", "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip
 """Names of our tags, which a user's tag must not have; nor may it begin with ``mlflow.``."""
