@@ -413,7 +413,10 @@ def _names_hint(text: str) -> str:
     """Return a hint on a line of names or a remark that stands among the rows."""
     if not any(map(str.isalpha, text)) or any(map(str.isdigit, text)):
         return ""
-    return "; it holds no digit: a line of names or a remark among the rows is to be taken out"
+    return (
+        "; it holds no digit: a line of names or a remark among the rows is to be taken out; "
+        "data.timestamp_format says how other texts are read"
+    )
 
 
 def _unit_hint(text: str) -> str:
