@@ -16,6 +16,7 @@ from backtest_batch.config.rebalance import seconds_text
 from backtest_batch.core.engine.sessions import (
     SECONDS_A_DAY,
     session_days,
+    session_starts,
     ticks_per_day,
     ticks_per_second,
 )
@@ -168,7 +169,7 @@ def find_frequency(index: pd.DatetimeIndex, session_end: str | None = None) -> F
         When sessions end, ``HH:MM``; None is midnight.
     """
     days = session_days(index, session_end)
-    starts = np.flatnonzero(np.r_[True, days[1:] != days[:-1]][: len(days)])
+    starts = session_starts(days)
     counts = np.diff(starts, append=len(days))
     crowded = np.flatnonzero(counts > 1)
     freq, per_year, how = USUAL_FREQ, None, ""

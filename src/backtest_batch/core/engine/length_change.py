@@ -14,7 +14,12 @@ from backtest_batch.core.engine.frequency import (
     find_frequency,
     found_text,
 )
-from backtest_batch.core.engine.sessions import SECONDS_A_DAY, session_days, ticks_per_second
+from backtest_batch.core.engine.sessions import (
+    SECONDS_A_DAY,
+    session_days,
+    session_starts,
+    ticks_per_second,
+)
 from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR, days_apart, weekly_pattern
 
 _ALIKE = 1.6
@@ -209,7 +214,7 @@ def find_length_change(
         When sessions end, ``HH:MM``; None is midnight.
     """
     days = session_days(index, session_end)
-    starts = np.flatnonzero(np.r_[True, days[1:] != days[:-1]][: len(days)])
+    starts = session_starts(days)
     if len(starts) < 2 * _FEWEST_SESSIONS:
         return None
     lengths = _session_lengths(index, days, starts)

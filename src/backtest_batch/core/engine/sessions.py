@@ -83,5 +83,13 @@ def session_days(index: pd.DatetimeIndex, session_end: str | None = None) -> Int
 
 def begins_session(index: pd.DatetimeIndex, session_end: str | None = None) -> BoolArray:
     """Return whether each bar is the first one of its session in the data, shape (n_bars,)."""
-    days = session_days(index, session_end)
+    return _begins(session_days(index, session_end))
+
+
+def session_starts(days: IntArray) -> IntArray:
+    """Return the position of the first bar of each session, given what :func:`session_days` did."""
+    return np.flatnonzero(_begins(days))
+
+
+def _begins(days: IntArray) -> BoolArray:
     return np.asarray(np.r_[True, days[1:] != days[:-1]][: len(days)], dtype=np.bool_)
