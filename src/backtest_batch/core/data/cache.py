@@ -167,14 +167,20 @@ def open_panel(fingerprint: str) -> Panel:
     DataNotFoundError
         When the cache has no such panel, or it is damaged.
     """
+    faults: list[str] = []
     for place in _places():
-        panel = _open(place, fingerprint)
-        if panel is not None and _is_believed(place, panel):
-            return panel
+        try:
+            panel = _read(place, fingerprint)
+            if _is_believed(place, panel):
+                return panel
+            faults.append(f"{place}: its bytes are not those of the fingerprint")
+        except FileNotFoundError as error:
+            faults.append(f"{place}: no {Path(error.filename or 'file').name}")
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of it
+            faults.append(f"{place}: {type(error).__name__}: {error}")
     raise DataNotFoundError(
-        f"the cache has no panel {fingerprint} (looked in "
-        f"{', '.join(str(place) for place in _places())}): it was deleted or is damaged; "
-        "loading the data again builds it"
+        f"the cache has no panel {fingerprint} ({'; '.join(faults)}): it was deleted or is "
+        "damaged; loading the data again builds it"
     )
 
 
@@ -271,45 +277,51 @@ def _genuine(panel: Panel) -> bool:
     return found == panel.fingerprint
 
 
-def _open(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel | None:
-    if not _HASH.fullmatch(fingerprint):
-        return None
-    folder = place / "panels" / fingerprint
+def _open(place: Path, fingerprint: str) -> Panel | None:
+    """Return a panel of which only the sizes are checked; None if it is not there or is damaged."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["format"] != _FORMAT:
-            return None
-        if "view_of" in meta:
-            # A view is a view of a whole panel, never of another view or of itself.
-            return _open_view(place, fingerprint, meta) if may_be_view else None
-        symbols = tuple(map(str, meta["symbols"]))
-        stamps = np.load(folder / "index.npy", allow_pickle=False)
-        shape = (len(stamps), len(symbols))
-        names = _file_names(list(map(str, meta["fields"])))
-        fields = {name: _mapped(folder / file, shape) for name, file in names.items()}
-        index = index_of(stamps, meta["tz"])
-        if "close" not in fields:
-            return None
-        return Panel(
-            index=index,
-            symbols=symbols,
-            fields=fields,
-            members=_mapped_members(folder, shape) if meta.get("members") else None,
-            feature_arrays={
-                str(name): _mapped(folder / f"feature-{number}.npy", shape[: int(n_axes)])
-                for number, (name, n_axes) in enumerate(meta.get("features", ()))
-            },
-            fingerprint=fingerprint,
-        )
+        return _read(place, fingerprint)
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of it: it is built again
         return None
 
 
-def _open_view(place: Path, fingerprint: str, meta: dict[str, Any]) -> Panel | None:
+def _read(place: Path, fingerprint: str, *, may_be_view: bool = True) -> Panel:
+    if not _HASH.fullmatch(fingerprint):
+        raise ValueError("no fingerprint of a panel")
+    folder = place / "panels" / fingerprint
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    if meta["format"] != _FORMAT:
+        raise ValueError(f"written in format {meta['format']}, and not in {_FORMAT}")
+    if "view_of" in meta:
+        # A view is a view of a whole panel, never of another view or of itself.
+        if not may_be_view:
+            raise ValueError("a view of a view")
+        return _view(place, fingerprint, meta)
+    symbols = tuple(map(str, meta["symbols"]))
+    stamps = np.load(folder / "index.npy", allow_pickle=False)
+    shape = (len(stamps), len(symbols))
+    names = _file_names(list(map(str, meta["fields"])))
+    fields = {name: _mapped(folder / file, shape) for name, file in names.items()}
+    if "close" not in fields:
+        raise ValueError("it has no close")
+    return Panel(
+        index=index_of(stamps, meta["tz"]),
+        symbols=symbols,
+        fields=fields,
+        members=_mapped_members(folder, shape) if meta.get("members") else None,
+        feature_arrays={
+            str(name): _mapped(folder / f"feature-{number}.npy", shape[: int(n_axes)])
+            for number, (name, n_axes) in enumerate(meta.get("features", ()))
+        },
+        fingerprint=fingerprint,
+    )
+
+
+def _view(place: Path, fingerprint: str, meta: dict[str, Any]) -> Panel:
     base, n_bars = str(meta["view_of"]), int(meta["n_bars"])
-    whole = _open(place, base, may_be_view=False)
-    if whole is None or not 0 < n_bars <= whole.n_bars:
-        return None
+    whole = _read(place, base, may_be_view=False)
+    if not 0 < n_bars <= whole.n_bars:
+        raise ValueError(f"a view of {n_bars} of {whole.n_bars} bars")
     return Panel(
         index=whole.index[:n_bars],
         symbols=whole.symbols,
