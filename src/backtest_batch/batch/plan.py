@@ -443,6 +443,59 @@ class _Strategy:
     kind: StrategyKind = "weights"
 
 
+class Planning:
+    """The runs of a batch while they are planned: combinations are added one by one."""
+
+    def __init__(self) -> None:
+        self._planner = _Planner()
+        self._runs: dict[str, RunSpec] = {}
+        self._panels: dict[str, Panel] = {}
+        self._duplicates: list[tuple[str, str]] = []
+        self._taken = set(OTHER_COLUMNS)
+        self._labels: dict[str, str] = {}
+        self._keys: list[str] = []
+
+    def add(self, composed: Composition) -> tuple[RunSpec | None, Sequence[Fault]]:
+        """Plan a combination: return its run, which an equal one may have made, or its faults."""
+        composition = self._planner.typed(composed)
+        spec, panel, wrong = _plan_one(
+            composition, self._planner, index=len(self._runs), taken=self._taken
+        )
+        if spec is None or panel is None:
+            named = (replace(fault, run=composition.name) for fault in wrong)
+            return None, tuple(named)
+        key = spec.run_key
+        self._keys.append(key)
+        if key in self._runs:
+            self._duplicates.append((_label(composition), self._labels[key]))
+            return self._runs[key], ()
+        self._runs[key] = spec
+        self._labels[key] = _label(composition)
+        self._panels[spec.data_fingerprint] = panel
+        self._taken.add(spec.run_id.lower())
+        return spec, ()
+
+    def plan(self) -> Plan:
+        """Return the plan of what was added.
+
+        Raises
+        ------
+        ConfigurationError
+            When the settings of the walk-forward are wrong, or the data too short for one split.
+        """
+        planner, runs = self._planner, self._runs
+        planned = with_fits(list(runs.values()), self._panels, planner.fitted)
+        renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
+        notes = plan_notes(planned, self._panels, self._duplicates)
+        return Plan(
+            runs=planned,
+            panels=dict(self._panels),
+            keys=tuple(renamed[key] for key in self._keys),
+            duplicates=tuple(self._duplicates),
+            notes=(*planner.warnings, *planner.found, *notes),
+        )
+
+
 def make_plan(compositions: Iterable[Composition]) -> Plan:
     """Check every combination, load its data once, and key the runs.
 
@@ -451,46 +504,18 @@ def make_plan(compositions: Iterable[Composition]) -> Plan:
     ConfigurationError
         When any combination is invalid; its message and ``faults`` list all that is wrong.
     """
-    planner = _Planner()
-    runs: dict[str, RunSpec] = {}
-    panels: dict[str, Panel] = {}
-    duplicates: list[tuple[str, str]] = []
+    planning = Planning()
     faults: list[Fault] = []
-    taken = set(OTHER_COLUMNS)
-    labels: dict[str, str] = {}
-    keys: list[str] = []
     n_combinations = n_invalid = 0
     for composed in compositions:
         heed()
-        composition = planner.typed(composed)
         n_combinations += 1
-        spec, panel, wrong = _plan_one(composition, planner, index=len(runs), taken=taken)
-        if spec is None or panel is None:
-            n_invalid += 1
-            faults += [
-                Fault(key=f.key, value=f.value, allowed=f.allowed, run=composition.name)
-                for f in wrong
-            ]
-            continue
-        keys.append(spec.run_key)
-        if spec.run_key in runs:
-            duplicates.append((_label(composition), labels[spec.run_key]))
-        else:
-            runs[spec.run_key] = spec
-            labels[spec.run_key] = _label(composition)
-            panels[spec.data_fingerprint] = panel
-            taken.add(spec.run_id.lower())
+        spec, wrong = planning.add(composed)
+        n_invalid += spec is None
+        faults += wrong
     if faults:
         raise ConfigurationError(faults_text(faults, n_invalid, n_combinations), faults)
-    planned = with_fits(list(runs.values()), panels, planner.fitted)
-    renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
-    return Plan(
-        runs=planned,
-        panels=panels,
-        keys=tuple(renamed[key] for key in keys),
-        duplicates=tuple(duplicates),
-        notes=(*planner.warnings, *planner.found, *plan_notes(planned, panels, duplicates)),
-    )
+    return planning.plan()
 
 
 def _label(composition: Composition) -> str:
