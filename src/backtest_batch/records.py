@@ -6,12 +6,18 @@ A plan is a list of :class:`RunSpec`; a worker answers each with a :class:`RunRe
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from backtest_batch.errors import Fault
 from backtest_batch.masking import masked_values
 from backtest_batch.values import value_text
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
 
 Scalar = str | int | float | bool | None
 
@@ -317,3 +323,30 @@ class RunRecord:
         if isinstance(self.outcome, RunResult):
             return "FINISHED"
         return "KILLED" if self.outcome is None else "FAILED"
+
+
+@lru_cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def fields_of(item: Any) -> dict[str, Any]:  # Any: a record of any kind
+    """Return the fields of a record, and of the records in it, as plain values."""
+    kind: Any = type(item)
+    values: dict[str, Any] = _adapter(kind).dump_python(item, warnings=False)
+    return values
+
+
+def record_of(kind: type[T], values: Any) -> T:
+    """Return the record whose fields are ``values``.
+
+    Raises
+    ------
+    ValueError
+        When they do not fit such a record.
+    """
+    wanted: Any = kind  # mypy considers a type unhashable
+    record: T = _adapter(wanted).validate_python(values)
+    return record

@@ -90,3 +90,11 @@ def cut_in_the_middle(text: str, length: int) -> str:
         return text
     half = length // 2
     return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters left out) ...\n{text[-half:]}"
+
+
+def json_value(value: Any) -> Any:
+    """Return a value that JSON cannot express in a form that it can."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    item = getattr(value, "item", None)  # a number of NumPy
+    return item() if callable(item) else str(value)

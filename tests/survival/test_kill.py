@@ -1,4 +1,4 @@
-"""kill -9 of the command, at any moment: at most what was not recorded yet is lost."""
+"""kill -9 of the command, at any moment: at most the runs that were being computed are lost."""
 
 import subprocess
 import sys
@@ -129,3 +129,67 @@ def test_no_worker_outlives_the_command_not_even_one_that_holds_the_interpreter(
     for file in files:
         child = int(file.read_text())
         wait_for(lambda pid=child: not is_alive(pid), seconds=GONE_SECONDS)
+
+
+FUNCTION = """
+import time
+import numpy as np
+import pandas as pd
+
+
+def idea(panel, conditions, number=0):
+    with open("calls.txt", "a") as file:
+        file.write(f"good {number}\\n")
+    time.sleep(0.02)
+    returns = np.sin(np.arange(panel.n_bars) + number) / 100
+    return pd.Series(returns[1:], panel.index[1:])
+"""
+
+
+def of_a_function(command: Command, *arguments: str) -> list[str]:
+    (command.folder / "mine.py").write_text(FUNCTION)
+    return [
+        *command.hostile("strategy._target_=mine.idea", *arguments),
+        "tracking.artifacts=full",
+    ]
+
+
+def function_runs(command: Command, n_runs: int, moments: tuple[float, ...]) -> None:
+    """Kill a sweep over a function after some shares of its calls, and see what is asked again."""
+    grid = f"strategy.number=range(0,{n_runs})"
+    process = command.start(*of_a_function(command, grid))
+    lost = 0
+    for share in moments:
+        wanted = max(round(share * n_runs), len(command.calls) + 2)
+        wait_for(partial(_has_calls, command, wanted), of=process)
+        kill(process)
+        lost += 2  # one for each worker
+        process = command.start("resume=latest")
+    ended = command.end(process)
+    assert ended.returncode == 0, ended.stderr
+    asked = [calls_of(command, str(number)) for number in range(n_runs)]
+    assert all(asked)
+    assert sum(asked) <= n_runs + lost, ended.stderr
+
+
+def check_functions(command: Command, n_runs: int) -> None:
+    recorded = command.recorded()
+    assert recorded.handle.status == "FINISHED"
+    assert sorted(recorded.statuses.values()) == ["FINISHED"] * n_runs
+    assert all("equity.parquet" in files for files in recorded.artifacts.values())
+    assert not list(command.report(".").glob(".scratch-*"))
+
+
+def test_of_a_function_only_what_is_being_computed_is_lost(command: Command) -> None:
+    function_runs(command, 40, (0.2, 0.6))
+    check_functions(command, 40)
+
+
+@pytest.mark.slow
+def test_five_hundred_runs_of_a_function_that_are_killed_five_times(command: Command) -> None:
+    function_runs(command, 500, (0.02, 0.25, 0.5, 0.75, 0.98))
+    check_functions(command, 500)
+    killed = command.report("rankings.csv").read_bytes()
+    again = command.run(*of_a_function(command, "strategy.number=range(0,500)"))
+    assert again.returncode == 0, again.stderr
+    assert command.report("rankings.csv").read_bytes() == killed

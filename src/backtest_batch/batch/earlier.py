@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.report.tables import one_line
 from backtest_batch.rows import are_written, is_whole, row_writer
 from backtest_batch.store.address import without_secrets
-from backtest_batch.store.artifacts import local_folder, missing
+from backtest_batch.store.artifacts import MovedFiles, local_folder, missing
 from backtest_batch.store.claim import CLAIM, mark_dead_runs, take
 from backtest_batch.store.folders import Workspace
 from backtest_batch.store.mlflow_run import run_record
@@ -35,6 +35,7 @@ from backtest_batch.store.search import (
 from backtest_batch.store.sql import store_to_read
 from backtest_batch.store.store import Store
 from backtest_batch.workers.chunks import RETURNS, array_file
+from backtest_batch.workers.ended import Ended, read_ended
 from backtest_batch.workers.watch import Checked
 
 REQUIRED_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
@@ -55,6 +56,8 @@ class Earlier:
         MLflow's ids of these, by run key.
     retired
         MLflow's ids of the runs that run again, or that belong to other data or code.
+    begun
+        MLflow's ids of those of them that were begun and have not ended, by run key.
     n_stale
         How many finished ones belong to other data or code.
     n_unsure
@@ -67,6 +70,7 @@ class Earlier:
     records: tuple[RunRecord, ...]
     run_ids: Mapping[str, str]
     retired: tuple[str, ...]
+    begun: Mapping[str, str] = field(default_factory=dict)
     n_stale: int
     n_unsure: int = 0
     unsure: str = ""
@@ -123,6 +127,7 @@ def earlier_runs(
     specs = {run.run_key: run for run in plan.runs}
     records: dict[str, RunRecord] = {}
     run_ids: dict[str, str] = {}
+    begun: dict[str, str] = {}
     retired, n_stale, unsure = [], 0, list[str]()
     checked = Checked()
     for row in frame.to_dict("records"):
@@ -131,6 +136,8 @@ def earlier_runs(
         if spec is None or not keeps or spec.run_key in records:
             retired.append(str(row["mlflow_run_id"]))
             n_stale += spec is None and row["status"] == "FINISHED"
+            if spec is not None and row["status"] in ("RUNNING", "KILLED"):
+                begun[spec.run_key] = str(row["mlflow_run_id"])
             continue
         record = run_record(spec, row)
         fault = _fault(record, checked)
@@ -145,10 +152,54 @@ def earlier_runs(
         records=tuple(records.values()),
         run_ids=run_ids,
         retired=tuple(retired),
+        begun=begun,
         n_stale=n_stale,
         n_unsure=len(unsure),
         unsure=unsure[0] if unsure else "",
     )
+
+
+def unrecorded_runs(
+    workspace: Workspace, plan: Plan, earlier: Earlier | None, store: Store | None
+) -> Ended:
+    """Return the runs that an earlier attempt finished, and that the store does not have.
+
+    Their files may have been on the way into the store; they are brought back.
+
+    Parameters
+    ----------
+    workspace, plan
+        The batch.
+    earlier, store
+        What the store has of it; None when it does not know the batch.
+    """
+    known = set() if earlier is None else {record.spec.run_key for record in earlier.records}
+    runs = {run.run_key: run for run in plan.runs if run.run_key not in known}
+    ended = read_ended(workspace.scratch.folders, runs)
+    begun = {} if earlier is None else {key: earlier.begun.get(key) for key in ended.records}
+    wanted = [run_id for run_id in begun.values() if run_id is not None]
+    uris: Mapping[str, str] = {}
+    if store is not None and wanted and local_folder(store.artifact_location) is not None:
+        with store.calling("look for artifacts"):
+            uris = store_to_read(store).artifact_uris(wanted)
+    checked = Checked()
+    whole = {}
+    for key, record in ended.records.items():
+        folder = local_folder(uris.get(begun.get(key) or "", "?:"))
+        if _fault(record, checked) is None and _has_its_files(record, folder):
+            whole[key] = record
+    return replace(ended, records=whole)
+
+
+def _has_its_files(record: RunRecord, sent_to: Path | None) -> bool:
+    """Return whether the files of a run are all there, after those that were sent came back."""
+    outcome = record.outcome
+    if not isinstance(outcome, RunResult) or outcome.artifacts is None:
+        return True
+    if sent_to is not None and sent_to.is_dir():
+        with contextlib.suppress(OSError):
+            MovedFiles().move(sent_to, outcome.artifacts)
+    return all((outcome.artifacts / name).is_file() for name in outcome.files)
 
 
 def _fault(record: RunRecord, checked: Checked) -> str | None:

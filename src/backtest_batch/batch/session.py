@@ -19,6 +19,7 @@ from backtest_batch.batch.earlier import (
     refuse_running,
     restore_reports,
     restore_returns,
+    unrecorded_runs,
     with_in_sample,
     without_files,
 )
@@ -64,6 +65,7 @@ from backtest_batch.store.search import find_batch
 from backtest_batch.store.store import Store, StoreNotFoundError, open_store
 from backtest_batch.values import LOGGED_MESSAGE, cut
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask, benchmark_rows, targets_of
+from backtest_batch.workers.ended import Ended
 from backtest_batch.workers.executor import ComputesChunks, group_runs
 from backtest_batch.workers.run_files import signature_of
 from backtest_batch.workers.settings import ExecutorSettings
@@ -236,6 +238,11 @@ class Session:
     def add_benchmarks(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """Add metrics of benchmarks by key."""
         self.benchmarks.update(metrics)
+
+    def record_now(self, ended: Ended) -> None:
+        """Take over, and record, what an earlier attempt has finished but not recorded."""
+        self.add_benchmarks(ended.benchmarks)
+        self._take(list(ended.records.values()), None)
 
     def compute_again(self, runs: Sequence[RunSpec]) -> None:
         """Compute finished runs once more, because their returns or files are missing."""
@@ -593,8 +600,8 @@ def open_session(
         notes=[*plan.notes],
     )
     try:
-        if earlier is not None and continued is not None and continued.store is not None:
-            _take_up(session, earlier, continued.store)
+        if continued is not None:
+            _take_up(session, continued)
         if not session.complete:
             session.start()
     except BaseException:
@@ -630,19 +637,26 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
     return _Continued(batch_id=batch_id, document=document, earlier=earlier, store=store)
 
 
-def _take_up(session: Session, earlier: Earlier, store: Store) -> None:
+def _take_up(session: Session, continued: _Continued) -> None:
     """Take over what an earlier attempt has finished."""
     workspace, plan, notes = session.workspace, session.plan, session.resume_notes
-    done = with_in_sample(earlier.records, notes)
-    session.take_over(earlier, done)
-    bare = without_files(done, session.with_files, earlier, store)
-    if session.complete and not bare:
-        restore_reports(workspace, earlier, store)
-        return
+    earlier, store = continued.earlier, continued.store
+    done: list[RunRecord] = []
+    bare: list[RunSpec] = []
+    if earlier is not None and store is not None:
+        done = with_in_sample(earlier.records, notes)
+        session.take_over(earlier, done)
+        bare = without_files(done, session.with_files, earlier, store)
+        if session.complete and not bare:
+            restore_reports(workspace, earlier, store)
+            return
+    ended = unrecorded_runs(workspace, plan, earlier, store)
     session.add_benchmarks(notes.read("benchmark"))
+    session.record_now(ended)
+    done += ended.records.values()
     workspace.gather()
     missing = incomplete(workspace, plan, done, session.benchmarks)
-    if missing and not walks_forward(plan.runs[0].config):
+    if missing and not walks_forward(plan.runs[0].config) and earlier is not None and store:
         restore_returns(workspace, plan, missing, earlier, store)
         missing = incomplete(workspace, plan, done, session.benchmarks)
     unwritten = notes.read("unwritten").keys() - {spec.run_key for spec in missing}

@@ -20,16 +20,24 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.masking import masked_values
 from backtest_batch.ownership import Origin, is_own_file, make_own_folder, origin, sign
-from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
+from backtest_batch.records import (
+    RunFailure,
+    RunRecord,
+    RunResult,
+    RunSpec,
+    Status,
+    fields_of,
+    record_of,
+)
 from backtest_batch.store.address import has_secret, resolve_uri, without_secrets
 from backtest_batch.store.artifacts import MovedFiles, names_below, thinned_curve
 from backtest_batch.store.claim import follow
@@ -37,9 +45,7 @@ from backtest_batch.store.mlflow_run import BatchInfo, DatasetInfo, EquityCurve,
 from backtest_batch.store.recorder import Recorder
 from backtest_batch.store.search import find_batch, run_states
 from backtest_batch.store.store import Store, open_store
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from backtest_batch.values import json_value
 
 T = TypeVar("T")
 
@@ -109,45 +115,9 @@ def read_as(path: Path, convert: Callable[[Any], T]) -> T:
 def write_whole(path: Path, values: Any) -> None:
     """Write JSON without secrets; the file is there completely or not at all."""
     temporary = path.with_suffix(".tmp")
-    text = json.dumps(masked_values(values), default=_plain, ensure_ascii=True)
+    text = json.dumps(masked_values(values), default=json_value, ensure_ascii=True)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON cannot express in a form that it can."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value)
-
-
-@lru_cache
-def _adapter(kind: Any) -> "TypeAdapter[Any]":
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
-
-
-def fields_of(item: Any) -> dict[str, Any]:  # Any: a record of any kind
-    """Return the fields of a record, and of the records in it, as plain values."""
-    kind: Any = type(item)
-    values: dict[str, Any] = _adapter(kind).dump_python(item, warnings=False)
-    return values
-
-
-def record_of(kind: type[T], values: Any) -> T:
-    """Return the record whose fields are ``values``.
-
-    Raises
-    ------
-    ValueError
-        When they do not fit such a record.
-    """
-    wanted: Any = kind  # mypy considers a type unhashable
-    record: T = _adapter(wanted).validate_python(values)
-    return record
 
 
 def record_to_json(record: RunRecord) -> dict[str, Any]:

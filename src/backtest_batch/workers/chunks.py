@@ -101,6 +101,8 @@ class ChunkTask:
         The user's signatures for run.json, by run_id: workers elsewhere do not have the user's key.
     objects
         Strategies that no file holds, by value; see :mod:`.live`.
+    attempt
+        Which attempt this is, counted from 1.
     """
 
     runs: tuple[RunSpec, ...]
@@ -112,6 +114,7 @@ class ChunkTask:
     sizes: tuple[int, ...] = ()
     signatures: Mapping[str, str] = field(default_factory=dict)
     objects: Mapping[str, bytes] = field(default_factory=dict)
+    attempt: int = 1
 
     @property
     def parts(self) -> "Iterator[ChunkTask]":

@@ -403,7 +403,7 @@ class Executor:
             seat.replace_lost()
             if seat.idle and self._prepare(seat):
                 work = self._next_work()
-                task = make_task(work.runs)
+                task = replace(make_task(work.runs), attempt=work.attempts + 1)
                 if work.parts:
                     task = replace(task, sizes=tuple(len(part.runs) for part in work.parts))
                 seat.give(work, task)

@@ -44,6 +44,7 @@ from backtest_batch.rows import row_writer
 from backtest_batch.values import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.workers import start, watch
 from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
+from backtest_batch.workers.ended import write_ended
 from backtest_batch.workers.run_files import profiled, write_run_files, write_timings
 from backtest_batch.workers.warm_up import warm_up
 
@@ -250,13 +251,16 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
         _result(task, run, computed, panel, whole, folder)
         for run, computed in zip(task.runs, chunk.runs, strict=True)
     )
-    return ChunkReply(
+    reply = ChunkReply(
         results=results,
         write_error=write_error,
         benchmarks={key: dict(item.metrics) for key, item in chunk.benchmarks.items()},
         started_ms=started_ms,
         ended_ms=_now_ms(),
     )
+    if folder is not None and task.with_rows:
+        write_ended(folder, task, reply)
+    return reply
 
 
 @contextmanager
