@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from backtest_batch.errors import Fault
 from backtest_batch.masking import masked_values
@@ -16,6 +16,8 @@ from backtest_batch.values import value_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from backtest_batch.search.space import Point, SearchSpace
 
 T = TypeVar("T")
 
@@ -74,6 +76,21 @@ class Composition:
         return " ".join(f"{key}={value_text(value)}" for key, value in self.labels.items())
 
 
+class ComposesPoints(Protocol):
+    """What a search may propose, composed when it is proposed."""
+
+    @property
+    def space(self) -> "SearchSpace":
+        """What is chosen."""
+
+    @property
+    def n_scenarios(self) -> int:
+        """How many runs a proposal has."""
+
+    def compose(self, point: "Point") -> Iterable[Composition]:
+        """Return the combinations of a point, one for each scenario, in order."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
     """A batch as requested.
@@ -85,13 +102,15 @@ class BatchRequest:
     compositions
         The combinations. Each iteration composes them anew, one by one: there may be many.
     size
-        Number of combinations.
+        Number of combinations; with a search, the most that there may be.
     axes
         Number of values of each swept key, in axis order; empty for a list of runs.
     overrides
         The command's arguments, with files and flags expanded.
     arguments
         The same, including those for Hydra itself (``--config-dir``, ``hydra/launcher=...``).
+    proposals
+        What a search may propose; None where every combination is computed.
     """
 
     config: Mapping[str, Any]
@@ -100,6 +119,7 @@ class BatchRequest:
     axes: Mapping[str, int]
     overrides: tuple[str, ...]
     arguments: tuple[str, ...]
+    proposals: ComposesPoints | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +213,9 @@ class RunSpec:
         Hash of what runs must have in common to be computed together; empty likewise.
     strategy_kind
         Whether the strategy gives target ``weights`` or makes its own ``account``.
+    trial, search_round
+        Of a run that a search has chosen: when its decision was asked for, and in which round, both
+        from 1; else 0.
     """
 
     index: int
@@ -214,6 +237,8 @@ class RunSpec:
     benchmark_key: str = ""
     chunk_key: str = ""
     strategy_kind: Literal["weights", "account"] = "weights"
+    trial: int = 0
+    search_round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

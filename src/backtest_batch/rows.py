@@ -91,11 +91,28 @@ def are_written(rows: FloatArray, wanted: Sequence[int]) -> bool:
 
 def copy_rows(source: Path, target: Path, rows: Iterable[tuple[int, str]], row_bars: int) -> None:
     """Copy the given rows (number and key) from one file to another, except incomplete ones."""
-    wanted = list(rows)
-    if not wanted or not source.exists():
+    copy_rows_to(source, target, [(row, row, key) for row, key in rows], (row_bars, row_bars))
+
+
+def copy_rows_to(
+    source: Path, target: Path, rows: Sequence[tuple[int, int, str]], row_bars: tuple[int, int]
+) -> None:
+    """Copy rows from one file to another, except incomplete ones.
+
+    Parameters
+    ----------
+    source, target
+        The files.
+    rows
+        Number in the source, number in the target, and key.
+    row_bars
+        Values in a row of the source, and in one of the target.
+    """
+    if not rows or not source.exists():
         return
-    source_rows = open_rows(source, max(row for row, _ in wanted) + 1, row_bars)
-    with row_writer(target, row_bars) as write:
-        for row, key in wanted:
+    source_bars, target_bars = row_bars
+    source_rows = open_rows(source, max(row for row, _, _ in rows) + 1, source_bars)
+    with row_writer(target, target_bars) as write:
+        for row, place, key in rows:
             if is_whole(source_rows[row], key):
-                write(row, key, 0, source_rows[row][:-1])
+                write(place, key, 0, source_rows[row][: min(row_bars)])

@@ -19,7 +19,8 @@ FOLDER = config_folder()
 OPTIONS = sorted(
     f"{file.parent.relative_to(FOLDER).as_posix()}={file.stem}"
     for file in FOLDER.rglob("*.yaml")
-    if file.parent != FOLDER
+    # Which runs a batch has is no part of a run.
+    if file.parent not in (FOLDER, FOLDER / "search")
 )
 GIVEN = {
     "data=csv": ["data.path=prices.csv"],

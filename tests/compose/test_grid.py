@@ -109,7 +109,7 @@ def test_runs_keep_their_ids_and_order(read):
         (("n_jobs=1,2",), None, None, "n_jobs cannot be swept"),
         (("tags.x=a,b",), None, None, "cannot be swept"),
         ((), None, [{"n_jobs": 2}], "n_jobs cannot be swept"),
-        (("commission_bps=interval(0,1)",), None, None, "interval"),
+        (("commission_bps=interval(1,0)",), None, None, "low < high"),
         (("seed=range(3,3)",), None, None, "no value"),
         (("seed=range(1,3,0)",), None, None, "step"),
         (("seed=range(0,inf)",), None, None, "must be finite"),

@@ -23,7 +23,7 @@ from backtest_batch.store.address import without_secrets
 from backtest_batch.store.artifacts import MovedFiles, local_folder, missing
 from backtest_batch.store.claim import CLAIM, mark_dead_runs, take
 from backtest_batch.store.folders import Workspace
-from backtest_batch.store.mlflow_run import run_record
+from backtest_batch.store.mlflow_run import RESULT_TAGS, run_record
 from backtest_batch.store.process import host_name, lives, this_process
 from backtest_batch.store.search import (
     BatchHandle,
@@ -64,6 +64,9 @@ class Earlier:
         How many finished ones read files besides the prices that have changed or cannot be checked.
     unsure
         The reason for the first of these.
+    unclaimed
+        Ended runs that the plan does not have, by run key, as they are recorded: a search that is
+        repeated comes to them in later rounds.
     """
 
     handle: BatchHandle
@@ -74,6 +77,17 @@ class Earlier:
     n_stale: int
     n_unsure: int = 0
     unsure: str = ""
+    unclaimed: dict[str, Mapping[Any, Any]] = field(default_factory=dict)
+
+    def claim(self, runs: Sequence[RunSpec]) -> "Earlier":
+        """Return the same with what there is of further runs, which is no longer unclaimed."""
+        records, run_ids = [*self.records], {**self.run_ids}
+        for run in runs:
+            row = self.unclaimed.pop(run.run_key, None)
+            if row is not None:
+                records.append(run_record(run, row))
+                run_ids[run.run_key] = str(row["mlflow_run_id"])
+        return replace(self, records=tuple(records), run_ids=run_ids)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -94,7 +108,13 @@ class Earlier:
 
 
 def earlier_runs(
-    store: Store, batch_id: str, plan: Plan, *, rerun_failed: bool, mark: bool = True
+    store: Store,
+    batch_id: str,
+    plan: Plan,
+    *,
+    rerun_failed: bool,
+    mark: bool = True,
+    more_follow: bool = False,
 ) -> Earlier:
     """Read what a batch has in the store.
 
@@ -110,6 +130,8 @@ def earlier_runs(
         Whether failed runs run again.
     mark
         Whether runs that dead processes of this host left RUNNING are marked as killed.
+    more_follow
+        Whether the plan will have further runs, which may have been recorded too.
 
     Raises
     ------
@@ -129,15 +151,25 @@ def earlier_runs(
     run_ids: dict[str, str] = {}
     begun: dict[str, str] = {}
     retired, n_stale, unsure = [], 0, list[str]()
+    unclaimed: dict[str, Mapping[Any, Any]] = {}
     checked = Checked()
     for row in frame.to_dict("records"):
-        spec = specs.get(str(row.get("tags.run_key")))
+        key = str(row.get("tags.run_key"))
+        spec = specs.get(key)
         keeps = row["status"] == "FINISHED" or (row["status"] == "FAILED" and not rerun_failed)
+        if spec is None and keeps and more_follow and key not in unclaimed:
+            fault = _recorded_fault(row, checked)
+            if fault is None:
+                unclaimed[key] = row
+            else:
+                retired.append(str(row["mlflow_run_id"]))
+                unsure.append(fault)
+            continue
         if spec is None or not keeps or spec.run_key in records:
             retired.append(str(row["mlflow_run_id"]))
             n_stale += spec is None and row["status"] == "FINISHED"
-            if spec is not None and row["status"] in ("RUNNING", "KILLED"):
-                begun[spec.run_key] = str(row["mlflow_run_id"])
+            if (spec is not None or more_follow) and row["status"] in ("RUNNING", "KILLED"):
+                begun[key] = str(row["mlflow_run_id"])
             continue
         record = run_record(spec, row)
         fault = _fault(record, checked)
@@ -156,6 +188,7 @@ def earlier_runs(
         n_stale=n_stale,
         n_unsure=len(unsure),
         unsure=unsure[0] if unsure else "",
+        unclaimed=unclaimed,
     )
 
 
@@ -207,6 +240,15 @@ def _fault(record: RunRecord, checked: Checked) -> str | None:
     if not isinstance(record.outcome, RunResult):
         return None
     fault = checked.fault(record.outcome.tags)
+    return None if fault is None else one_line(fault)
+
+
+def _recorded_fault(row: Mapping[Any, Any], checked: Checked) -> str | None:
+    """Return why a recorded run does not count; its specification is not known yet."""
+    if row["status"] != "FINISHED":
+        return None
+    tags = {name: row.get(f"tags.{name}") for name in RESULT_TAGS}
+    fault = checked.fault({name: text for name, text in tags.items() if isinstance(text, str)})
     return None if fault is None else one_line(fault)
 
 

@@ -239,7 +239,7 @@ def finish(session: Session, compared: Compared, watch: Stopwatch) -> int:
     lost = _lost(session)
     with watch.stage("recording"):
         unwalked = record_walk(session, compared)
-    stopped = bool(session.pending)
+    stopped = session.is_cut_short
     status: Status = "FAILED" if stopped else "KILLED" if lost or problem else "FINISHED"
     summary = folder / "batch_summary.md"
     # From here on the batch is as complete as it can be, and a signal would only spoil it.
@@ -322,8 +322,13 @@ def _move(file: Path, target: Path) -> None:
 def _stopped(session: Session) -> str:
     """Return the message about runs that were not computed because one failed."""
     left, total = len(session.pending), len(session.plan.runs)
-    if not left:
+    if not session.is_cut_short:
         return ""
+    if session.searches:
+        return (
+            "on_failure=stop: the search ended early. "
+            f"To go on: python -m backtest_batch resume={session.batch_id} on_failure=continue\n"
+        )
     return (
         f"on_failure=stop: {left} of {total} runs were not computed. "
         f"To compute them: python -m backtest_batch resume={session.batch_id} on_failure=continue\n"

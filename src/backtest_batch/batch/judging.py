@@ -255,7 +255,7 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
         if walk is not None:
             table = _with_out_of_sample(table, walk)
         kinds = AxisKinds.of(session.config)
-        notes: Sequence[str] = session.notes
+        notes: Sequence[str] = (*session.plan.notes, *session.rounds.notes, *session.notes)
         if lost:
             notes = (*notes, f"The returns of {len(lost)} runs are missing: there is no verdict.")
         recorder = session.recording.recorder

@@ -170,6 +170,8 @@ class Plan:
         What the user should know before reading the results.
     keys
         The run key of every combination, duplicates included, in the order of the grid.
+    most_runs
+        How many runs there may be in the end, where they are not all known yet.
     """
 
     runs: tuple[RunSpec, ...]
@@ -177,6 +179,12 @@ class Plan:
     keys: tuple[str, ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    most_runs: int = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of an array of bars that are kept for runs."""
+        return max(self.most_runs, len(self.runs))
 
     @property
     def swept(self) -> tuple[str, ...]:
@@ -475,8 +483,36 @@ class Planning:
         self._taken.add(spec.run_id.lower())
         return spec, ()
 
-    def plan(self) -> Plan:
-        """Return the plan of what was added.
+    def add_together(
+        self, compositions: Iterable[Composition], *, trial: int, search_round: int
+    ) -> tuple[list[RunSpec], Sequence[Fault]]:
+        """Plan the combinations of a decision: all of them, or none where one is invalid.
+
+        Parameters
+        ----------
+        compositions
+            The combinations.
+        trial, search_round
+            Those of the runs that are new.
+        """
+        known = len(self._runs), len(self._keys), len(self._duplicates)
+        found: list[RunSpec] = []
+        for composition in compositions:
+            spec, faults = self.add(composition)
+            if spec is None:
+                for run in list(self._runs.values())[known[0] :]:
+                    del self._runs[run.run_key], self._labels[run.run_key]
+                    self._taken.discard(run.run_id.lower())
+                del self._keys[known[1] :], self._duplicates[known[2] :]
+                return [], faults
+            if spec.index >= known[0]:
+                spec = replace(spec, trial=trial, search_round=search_round)
+                self._runs[spec.run_key] = spec
+            found.append(spec)
+        return found, ()
+
+    def plan(self, most_runs: int = 0) -> Plan:
+        """Return the plan of what was added; ``most_runs`` is part of it.
 
         Raises
         ------
@@ -493,6 +529,7 @@ class Planning:
             keys=tuple(renamed[key] for key in self._keys),
             duplicates=tuple(self._duplicates),
             notes=(*planner.warnings, *planner.found, *notes),
+            most_runs=most_runs,
         )
 
 
@@ -600,7 +637,7 @@ def _plan_one(
         run_key=key,
         config_hash=config_hash,
         swept=composition.labels,
-        config=config,
+        config=_of_a_run(config),
         overrides=tuple(masked(item) for item in composition.overrides),
         data_fingerprint=panel.fingerprint,
         code_fingerprint=code,
@@ -619,6 +656,11 @@ def _plan_one(
         strategy_kind=strategy.kind,
     )
     return spec, panel, ()
+
+
+def _of_a_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the keys that say which runs a batch has."""
+    return {key: value for key, value in config.items() if key != "search"}
 
 
 def _alone_if_account(kind: StrategyKind, run_key: str, chunk: str) -> str:

@@ -151,14 +151,14 @@ def write_start_files(
         "arguments": list(request.arguments),
         "overrides": list(request.overrides),
         "axes": dict(request.axes),
-        "n_runs": len(plan.runs),
+        "n_runs": plan.n_rows,
         "config": request.config,
     }
     now = {"output_dir": str(workspace.output_dir), "process": this_process().tags}
     # Readers of the store need not know its password.
     text = signed_document({**(begun or masked_values(asked)), **now})
     folder = workspace.start_files
-    replace_text(folder / TRIALS, json.dumps(tried(request, plan)) + "\n")
+    write_trials(workspace, request, plan)
     if facts["git_dirty"]:
         replace_text(folder / GIT_DIFF, masked(git_diff(Path.cwd())))
     if workspace.pointer is not None:
@@ -168,6 +168,18 @@ def write_start_files(
             replace_text(workspace.pointer / BATCH_CONFIG, text)
     for target in (folder, workspace.output_dir):
         replace_text(target / BATCH_CONFIG, text)
+
+
+def write_trials(workspace: Workspace, request: BatchRequest, plan: Plan) -> None:
+    """Write what a batch has tried.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    path = workspace.start_files / TRIALS
+    replace_text(path, json.dumps(tried(request, plan)) + "\n")
 
 
 def local_document(batch_id: str) -> BatchDocument | None:

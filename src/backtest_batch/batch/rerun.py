@@ -22,6 +22,7 @@ from backtest_batch.masking import is_masked, masked, masked_values
 from backtest_batch.ownership import Origin, origin
 from backtest_batch.records import RunFailure, RunRecord, RunResult
 from backtest_batch.report.best_params import COMMAND_KEYS, ENVIRONMENT, SIGNED_COMMAND
+from backtest_batch.search.samplers import GRID
 from backtest_batch.store.batch_document import is_in_own_mlruns, names_destination
 from backtest_batch.values import flattened, value_at
 
@@ -58,7 +59,7 @@ class RecordedCommand:
             f"recorded {self._recorded_text(item.key, recorded)})"
             for item in given.keys
             # The keys of a batch file stand beside it.
-            if determines_results(item.key)
+            if determines_results(item.key, searches=self._searches)
             and item.key != "batch_file"
             and not all(self._is_same(leaf, recorded | leaves) for leaf in _parts(item, recorded))
         )
@@ -120,6 +121,10 @@ class RecordedCommand:
             and not given.is_sweep
             and _are_equal(given.value, configured)
         )
+
+    @property
+    def _searches(self) -> bool:
+        return bool(value_at(self.config, ("search", "method"), GRID) != GRID)
 
     @property
     def _is_one_run(self) -> bool:

@@ -14,8 +14,9 @@ from backtest_batch.batch.files import complete_best_runs
 from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
 from backtest_batch.batch.judging import Compared, compare
 from backtest_batch.batch.log import Stopwatch, end_log
-from backtest_batch.batch.plan import Plan, make_plan
+from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.rerun import Winner, read_winner, verify
+from backtest_batch.batch.rounds import make_rounds
 from backtest_batch.batch.session import MakeExecutor, Session, open_session
 from backtest_batch.core.engine.metrics import FACTOR_BETA
 from backtest_batch.core.factors import factor_metric_names
@@ -171,14 +172,14 @@ def _open(
         return None
     _refuse_too_many(request)
     with watch.stage("planning"):
-        plan = make_plan(request.compositions)
-        _check_factors(ranking, request, plan)
+        rounds = make_rounds(request, ranking)
+        _check_factors(ranking, request, rounds.plan)
         # Read before anything is written: the reports may replace the file.
         winner = _winner(request)
         begun()
         session = open_session(
             request,
-            plan,
+            rounds,
             make_executor,
             started_ms,
             rerun_of="" if winner is None else winner.batch_id,
@@ -194,6 +195,7 @@ def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -
         session.end_workers()
     with watch.stage("recording"):
         session.recording.close()
+        session.retire_unclaimed()
     start_packing()
     heed()
     compared = _compare(session, ranking, watch)
@@ -249,6 +251,12 @@ def _check_factors(ranking: Ranking, request: BatchRequest, plan: Plan) -> None:
 
 def _refuse_too_many(request: BatchRequest) -> None:
     limit = request.config["max_runs"]
+    if request.size > limit and request.proposals is not None:
+        raise ConfigurationError(
+            f"the search may have {request.size:,} runs, more than max_runs={limit:,}; nothing was "
+            f"run. Raise max_runs, or lower search.n_trials: each of them has "
+            f"{request.proposals.n_scenarios:,} runs"
+        )
     if request.size > limit:
         raise ConfigurationError(
             f"the batch has {request.size:,} runs, more than max_runs={limit:,}; nothing was run. "
@@ -284,13 +292,15 @@ def _end_early(session: Session) -> str:
         # The store could not even be opened: nothing counts as run.
         session.workspace.discard()
         return f"{session.recording.error} Nothing was recorded.\n"
-    unrecorded = end_parent(session, "KILLED")
+    session.note_trials()
+    tried = session.workspace.start_files if session.searches else None
+    unrecorded = end_parent(session, "KILLED", artifacts=tried)
     recorded = session.recording.recorded
     done = sum(
         record.status == "FINISHED" and record.spec.run_key in recorded
         for record in session.in_order
     )
-    return f"{done} of {len(session.plan.runs)} runs are recorded.\n{unrecorded}"
+    return f"{done} of {session.plan.n_rows} runs are recorded.\n{unrecorded}"
 
 
 def _abandon(session: Session) -> None:

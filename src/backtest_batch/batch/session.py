@@ -32,8 +32,10 @@ from backtest_batch.batch.provenance import (
     provenance,
     user_tags,
     write_start_files,
+    write_trials,
 )
 from backtest_batch.batch.returns import ResumeNotes
+from backtest_batch.batch.rounds import Rounds
 from backtest_batch.config.checks import as_text
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.live import packed
@@ -43,6 +45,7 @@ from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.tables import one_line
 from backtest_batch.report.terminal import ProgressDisplay
+from backtest_batch.search.samplers import GRID
 from backtest_batch.store.address import resolve_experiment, resolve_uri
 from backtest_batch.store.batch_document import (
     BatchDocument,
@@ -92,8 +95,10 @@ class Session:
 
     Attributes
     ----------
-    request, plan
-        What was requested, and the planned runs.
+    request, rounds
+        What was requested, and what is computed next.
+    plan
+        The planned runs, as far as they are known.
     batch_id
         Unique name of the batch.
     workspace
@@ -126,7 +131,7 @@ class Session:
     """
 
     request: BatchRequest
-    plan: Plan
+    rounds: Rounds
     batch_id: str
     workspace: Workspace
     executor: ComputesChunks
@@ -143,7 +148,15 @@ class Session:
     extras: dict[str, Extra] = field(default_factory=dict)
     recorded_extras: dict[str, Extra] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    plan: Plan = field(init=False)
+    _most_runs: int = field(init=False)
+    _is_over: bool = field(default=False, init=False)
+    _again_left: list[RunSpec] = field(default_factory=list, init=False)
     _warned_of_unknown: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.plan = self.rounds.plan
+        self._most_runs = self.plan.n_rows
 
     def __enter__(self) -> "Session":
         return self
@@ -172,8 +185,10 @@ class Session:
         """Whether an earlier attempt has done everything."""
         return (
             self.earlier is not None
+            and self._is_over
             and not self.pending
             and not self.earlier.retired
+            and not self.earlier.unclaimed
             and not self.again
             and self.earlier.handle.status == "FINISHED"
         )
@@ -201,7 +216,7 @@ class Session:
     def keeps_top_files(self) -> bool:
         """Whether the best runs keep their files and the others do not."""
         policy = self.config["tracking"]["artifacts"]
-        return policy != "none" and not keeps_all_files(policy, len(self.plan.runs))
+        return policy != "none" and not keeps_all_files(policy, self._most_runs)
 
     @property
     def computes_best_again(self) -> bool:
@@ -211,29 +226,91 @@ class Session:
     @cached_property
     def with_files(self) -> frozenset[int]:
         """Indices of the runs whose files are written while they are computed."""
-        if keeps_all_files(self.config["tracking"]["artifacts"], len(self.plan.runs)):
+        if keeps_all_files(self.config["tracking"]["artifacts"], self._most_runs):
             return frozenset(run.index for run in self.plan.runs)
         return self.profiled
 
     @cached_property
     def chunks(self) -> list[list[RunSpec]]:
         """The runs to compute, as the workers get them; fixed at the first access."""
-        todo = [*self.pending, *self.again]
+        todo = [*self.pending, *self._again_left]
         return group_runs(todo, self.config["n_jobs"], self.profiled)
 
-    def take_over(self, earlier: Earlier, records: Sequence[RunRecord]) -> None:
-        """Count what an earlier attempt has finished as done.
-
-        Parameters
-        ----------
-        earlier
-            What it left in the store.
-        records
-            The runs that it finished.
-        """
-        self._add(records)
-        self.recording.add_recorded(earlier.run_ids)
+    def take_over(self, earlier: Earlier) -> None:
+        """Count what an earlier attempt has finished as done."""
+        self._claim(earlier)
         self.notes.extend(earlier.notes)
+
+    def take_over_rounds(self, store: Store | None) -> None:
+        """Go on until runs are left to compute, with what an earlier attempt has finished.
+
+        What it has finished and not recorded is recorded.
+        """
+        while True:
+            if pending := self.pending:
+                plan = replace(self.plan, runs=tuple(pending))
+                self.record_now(unrecorded_runs(self.workspace, plan, self.earlier, store))
+            if self.pending or not self.advance():
+                return
+
+    def _claim(self, earlier: Earlier) -> None:
+        self._add(with_in_sample(earlier.records, self.resume_notes))
+        self.recording.add_recorded(earlier.run_ids)
+
+    def advance(self) -> bool:
+        """Plan the next round, now that all runs have ended; return whether there is one.
+
+        What an earlier attempt has finished of it is done.
+        """
+        if self._is_over:
+            return False
+        self._is_over = not self.rounds.advance(self.records)
+        if self.rounds.plan is not self.plan:
+            self._use(self.rounds.plan)
+        if self.earlier is not None and not self._is_over:
+            self.earlier = self.earlier.claim(self.plan.runs)
+            self._claim(self.earlier)
+        return not self._is_over
+
+    def _use(self, plan: Plan) -> None:
+        """Go on with a plan that has more runs, or in which no room is left for more.
+
+        Nothing is being computed meanwhile: what is written can be moved.
+        """
+        self.plan = plan
+        self._again_left = []
+        rows = benchmark_rows(plan.runs, plan.n_rows)
+        workspace = self.workspace.extended(plan.runs, rows, plan.n_rows)
+        self.workspace.move_rows(workspace)
+        self.workspace = workspace
+        for name in ("in_order", "profiled", "with_files", "chunks"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether runs are left that were not computed, or not even chosen."""
+        return bool(self.pending) or (self.searches and not self._is_over)
+
+    @property
+    def searches(self) -> bool:
+        """Whether its runs are chosen while it runs."""
+        return self.request.proposals is not None
+
+    def retire_unclaimed(self) -> None:
+        """Retire what an earlier attempt has recorded and the search has not come to again."""
+        earlier, recorder = self.earlier, self.recording.recorder
+        if earlier is None or not earlier.unclaimed or not self._is_over or recorder is None:
+            return
+        rows = list(earlier.unclaimed.values())
+        self.notes.append(
+            f"{len(rows)} runs of an earlier attempt belong to another course of the search, or to "
+            "other data or code: they are retired."
+        )
+        try:
+            recorder.retire([str(row["mlflow_run_id"]) for row in rows])
+        except StoreError as error:
+            self.recording.stop(error)
+        earlier.unclaimed.clear()
 
     def add_benchmarks(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """Add metrics of benchmarks by key."""
@@ -247,6 +324,7 @@ class Session:
     def compute_again(self, runs: Sequence[RunSpec]) -> None:
         """Compute finished runs once more, because their returns or files are missing."""
         self.again.extend(runs)
+        self._again_left.extend(runs)
         if runs:
             self.notes.append(
                 f"{len(runs)} runs that had finished are computed again, because their returns or "
@@ -256,7 +334,7 @@ class Session:
     def start(self) -> None:
         """Start the workers, and open the store beside them."""
         self.recording.lost_files = self.files_were_deleted
-        self.executor.start(len(self.chunks))
+        self.executor.start(None if self.searches else len(self.chunks))
         self.recording.start()
 
     def end_workers(self) -> None:
@@ -305,21 +383,37 @@ class Session:
         StoreError
             When the store cannot be opened; nothing is recorded then.
         """
-        total = sum(len(chunk) for chunk in self.chunks)
+        known = self.plan.n_rows - len(self.plan.runs)
+        total = sum(len(chunk) for chunk in self.chunks) + known
+        with ProgressDisplay(total=total) as progress:
+            while self._compute_round(progress, ranking) and self.advance():
+                progress.show()
+            self.recording.require_open()
+        if self.plan.most_runs:
+            self._use(replace(self.plan, most_runs=0))
+        self.note_trials()
+
+    def note_trials(self) -> None:
+        """Write down all that a search has tried: it was not known when the batch began."""
+        if self.searches:
+            with contextlib.suppress(OSError):
+                write_trials(self.workspace, self.request, self.plan)
+
+    def _compute_round(self, progress: ProgressDisplay, ranking: Ranking) -> bool:
+        """Compute the runs that are known; return whether nothing ends the batch."""
         stop = self.config["on_failure"] == "stop"
         metric = None if ranking.weighted else ranking.metrics[0]
-        with ProgressDisplay(total=total) as progress:
-            for ended, reply in self.executor.execute(self.chunks, self._task):
-                if self.recording.opened:
-                    self.recording.require_open()
-                new = self._take(ended, reply)
-                progress.counts.running = self.executor.running
-                for record in ended:
-                    _count(record, progress, metric, ranking)
-                progress.show()
-                if stop and any(isinstance(item.outcome, RunFailure) for item in new):
-                    break
-            self.recording.require_open()
+        for ended, reply in self.executor.execute(self.chunks, self._task) if self.chunks else ():
+            if self.recording.opened:
+                self.recording.require_open()
+            new = self._take(ended, reply)
+            progress.counts.running = self.executor.running
+            for record in ended:
+                _count(record, progress, metric, ranking)
+            progress.show()
+            if stop and any(isinstance(item.outcome, RunFailure) for item in new):
+                return False
+        return True
 
     def recompute(self, runs: Sequence[RunSpec]) -> dict[str, RunResult | RunFailure | None]:
         """Compute runs again just for their files; the workers do nothing after that.
@@ -358,6 +452,7 @@ class Session:
         """Return the parent's tags that count its runs."""
         failed = len(self.failed)
         return {
+            **({"n_runs": str(len(self.plan.runs))} if self.searches else {}),
             "n_finished": str(len(self.in_order) - failed),
             "n_failed": str(failed),
             "n_skipped": str(0 if self.earlier is None else len(self.earlier.records)),
@@ -523,7 +618,7 @@ class _Continued:
 
 def open_session(
     request: BatchRequest,
-    plan: Plan,
+    rounds: Rounds,
     make_executor: MakeExecutor,
     started_ms: int,
     *,
@@ -533,8 +628,8 @@ def open_session(
 
     Parameters
     ----------
-    request, plan
-        The batch.
+    request, rounds
+        The batch, and what it computes.
     make_executor
         Makes the workers.
     started_ms
@@ -550,7 +645,7 @@ def open_session(
     SelectionError, StoreError
         When the batch to be continued cannot be read.
     """
-    config = request.config
+    config, plan = request.config, rounds.plan
     tags = user_tags(config)
     continued = None if config["resume"] is None else _continued(config, plan)
     heed()
@@ -560,7 +655,8 @@ def open_session(
     else:
         output_dir = default_output_dir(batch_id) if continued is None else continued.output_dir
     remove_abandoned(output_dir)
-    workspace = open_workspace(batch_id, output_dir, plan.runs, benchmark_rows(plan.runs))
+    rows = benchmark_rows(plan.runs, plan.n_rows)
+    workspace = open_workspace(batch_id, output_dir, plan.runs, rows, plan.n_rows)
     log_to(workspace.logs / "batch.log")
     facts = provenance(masked_values(list(request.arguments)), config["seed"])
     try:
@@ -573,7 +669,7 @@ def open_session(
     info = BatchInfo(
         batch_id=batch_id,
         batch_name=config["batch_name"],
-        n_runs=len(plan.runs),
+        n_runs=plan.n_rows,
         started_ms=started_ms,
         tags=tags,
         git_commit=facts["git_commit"],
@@ -584,7 +680,7 @@ def open_session(
     earlier = None if continued is None else continued.earlier
     session = Session(
         request=request,
-        plan=plan,
+        rounds=rounds,
         batch_id=batch_id,
         workspace=workspace,
         executor=make_executor(
@@ -597,7 +693,6 @@ def open_session(
         started_ms=started_ms,
         resume_notes=ResumeNotes(workspace.scratch.folders),
         earlier=earlier,
-        notes=[*plan.notes],
     )
     try:
         if continued is not None:
@@ -621,7 +716,13 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
         handle = find_batch(store, batch_id)
         if not holds(batch_id, handle.mlflow_run_id):  # its command names the store differently
             claim_batch(store, handle)
-        earlier = earlier_runs(store, batch_id, plan, rerun_failed=config["rerun_failed"])
+        earlier = earlier_runs(
+            store,
+            batch_id,
+            plan,
+            rerun_failed=config["rerun_failed"],
+            more_follow=plan.most_runs > 0,
+        )
     except (SelectionError, StoreNotFoundError):
         # Its process may have died before the store knew of it.
         if document is None:
@@ -639,21 +740,19 @@ def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
 
 def _take_up(session: Session, continued: _Continued) -> None:
     """Take over what an earlier attempt has finished."""
-    workspace, plan, notes = session.workspace, session.plan, session.resume_notes
-    earlier, store = continued.earlier, continued.store
-    done: list[RunRecord] = []
+    notes, store = session.resume_notes, continued.store
+    if continued.earlier is not None:
+        session.take_over(continued.earlier)
+    session.add_benchmarks(notes.read("benchmark"))
+    session.take_over_rounds(store)
+    workspace, plan, earlier = session.workspace, session.plan, session.earlier
+    done = session.in_order
     bare: list[RunSpec] = []
     if earlier is not None and store is not None:
-        done = with_in_sample(earlier.records, notes)
-        session.take_over(earlier, done)
-        bare = without_files(done, session.with_files, earlier, store)
+        bare = without_files(earlier.records, session.with_files, earlier, store)
         if session.complete and not bare:
             restore_reports(workspace, earlier, store)
             return
-    ended = unrecorded_runs(workspace, plan, earlier, store)
-    session.add_benchmarks(notes.read("benchmark"))
-    session.record_now(ended)
-    done += ended.records.values()
     workspace.gather()
     missing = incomplete(workspace, plan, done, session.benchmarks)
     if missing and not walks_forward(plan.runs[0].config) and earlier is not None and store:
@@ -693,6 +792,7 @@ def _open_recorder(
     mark_dead_runs(recorder.store)
     recorder.start_parent(
         tags={"description": config["description"]} if config["description"] else {},
+        params={"search": config["search"]} if config["search"]["method"] != GRID else {},
         dataset=dataset_info(plan),
         artifacts=workspace.start_files,
     )

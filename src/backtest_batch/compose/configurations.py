@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +32,7 @@ from omegaconf.errors import (
 from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.compose.grid import Grid, axis_of, group_options, read_grid
 from backtest_batch.compose.messages import choice_fault, expected_type, explain, resembling
+from backtest_batch.compose.proposals import make_proposals, refuse_intervals
 from backtest_batch.config.arguments import (
     Argument,
     Arguments,
@@ -46,6 +47,7 @@ from backtest_batch.config.schema import ALL, processors, roles
 from backtest_batch.errors import ConfigurationError, Fault
 from backtest_batch.masking import masked_values
 from backtest_batch.records import BatchRequest, Composition, Scalar
+from backtest_batch.search.samplers import GRID
 from backtest_batch.store.address import resolve_experiment
 from backtest_batch.values import value_at
 
@@ -99,11 +101,12 @@ class Composer:
         for run_id, assignments in grid.combinations():
             replaced = {item.key for item in assignments}
             constants = tuple(item for item in grid.constants if item.key not in replaced)
-            yield self._compose_one(run_id, constants, assignments)
+            yield self.compose_one(run_id, constants, assignments)
 
-    def _compose_one(
+    def compose_one(
         self, run_id: str | None, constants: Assignments, assignments: Assignments
     ) -> Composition:
+        """Return one combination; errors are in its ``faults``."""
         overrides = tuple(item.override for item in (*constants, *assignments))
         swept = {item.key: _scalar(item.value) for item in assignments}
         try:
@@ -148,6 +151,8 @@ class Composer:
         for name, role in roles().items():
             if role.determines_results or role is Role.LABEL or name not in plain:
                 continue
+            if name == "search" and plain[name]["method"] == GRID:
+                continue  # a run has no search of its own
             if plain[name] != self._batch.get(name) and plain[name] is not None:
                 yield Fault(
                     key=name,
@@ -497,6 +502,11 @@ def sweep_arguments(
     loader, batch = context.config_loader, batch_config(config)
     keys = [item for item in asked.keys if not item.is_hydra]
     grid = read_grid(keys, batch["param_grid"], batch["runs"], loader)
+    if batch["search"]["method"] == GRID:
+        refuse_intervals(grid, [item.key for item in keys])
+    elif not any(item.key == "search" for item in keys):
+        # It comes from a file, and would come back with that file.
+        grid = replace(grid, constants=(*grid.constants, Assignment("search.method", GRID)))
     request = make_request(grid, make_composer(loader, config, batch, asked), batch, asked)
     launcher = config.hydra.launcher
     if launcher._target_ == BATCH_LAUNCHER:
@@ -524,10 +534,16 @@ def make_request(
     n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
     # Labels do not affect results, so that a secret in one need not go any further.
     labels = {name: masked_values(batch[name], name) for name in LABELS}
+    proposals = make_proposals(grid, composer, batch)
+    size = grid.size
+    if proposals is not None:
+        n_trials = batch["search"]["n_trials"]
+        size = min(n_trials, proposals.space.size or n_trials) * proposals.n_scenarios
     return BatchRequest(
         config={**batch, **labels, "n_jobs": n_jobs},
         compositions=Compositions(composer, grid),
-        size=grid.size,
+        proposals=proposals,
+        size=size,
         axes={axis.key: len(axis) for axis in grid.axes},
         overrides=tuple(item.text for item in asked.keys if not item.is_hydra),
         arguments=asked.texts,

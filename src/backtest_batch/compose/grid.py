@@ -10,8 +10,10 @@ from typing import Any, overload
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import IntervalSweep
 
 from backtest_batch.compose.arguments import RangeValues, Swept, typed_text
+from backtest_batch.compose.intervals import interval_of, written_interval
 from backtest_batch.config.arguments import (
     WHOLE_NODES,
     Argument,
@@ -21,8 +23,9 @@ from backtest_batch.config.arguments import (
 )
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
+from backtest_batch.search.space import Interval
 
-COMMAND_KEYS = frozenset({"param_grid", "runs", "batch_file", "resume", "trust"})
+COMMAND_KEYS = frozenset({"param_grid", "runs", "search", "batch_file", "resume", "trust"})
 """Root keys that say which runs a command has; its runs do not repeat them."""
 
 GroupOptions = Callable[[str], Sequence[str]]
@@ -56,10 +59,24 @@ class LateAssignments(Sequence[Assignment]):
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One swept key and its values; a group's values are names of choices."""
+    """One swept key and its values; a group's values are names of choices.
+
+    Attributes
+    ----------
+    key
+        The swept key.
+    assignments
+        Its values; empty for an interval.
+    interval
+        What a search draws its values from; None for listed values.
+    prefix
+        What is written before the key of an interval.
+    """
 
     key: str
     assignments: Sequence[Assignment]
+    interval: Interval | None = None
+    prefix: str = ""
 
     def __len__(self) -> int:
         return len(self.assignments)
@@ -149,7 +166,7 @@ def read_grid(
         if argument.is_sweep:
             axes[key] = axis_of(argument, options, loader)
             texts[key] = argument.value_text
-        elif key not in COMMAND_KEYS:
+        elif key.partition(".")[0] not in COMMAND_KEYS:
             constants[key] = _assignment(key, argument.value, options, argument.prefix)
     for key in [key for key, axis in axes.items() if len(axis) == 1]:
         constants[key] = axes.pop(key).assignments[0]
@@ -188,6 +205,9 @@ def axis_of(argument: Argument, options: GroupOptions, loader: ConfigLoader) -> 
         When there is no value, or a group gets something other than a choice.
     """
     value = argument.value
+    if isinstance(value, Swept) and isinstance(sweep := value.override.value(), IntervalSweep):
+        interval = interval_of(argument.key, sweep, value.text)
+        return Axis(key=argument.key, assignments=(), interval=interval, prefix=argument.prefix)
     values = value.values(loader) if isinstance(value, Swept) else [value]
     return _axis(argument.key, values, options, argument.prefix)
 
@@ -229,6 +249,10 @@ def _grid_axes(param_grid: Any, options: GroupOptions) -> Iterator[Axis]:
                 f"param_grid.{key}={values}: its keys are not names, so none can be an axis; "
                 f"give a list of mappings: {key}: [{values}]"
             )
+        interval = written_interval(key, values)
+        if interval is not None:
+            yield Axis(key=key, assignments=(), interval=interval)
+            continue
         listed = list(values) if isinstance(values, list | tuple) else [values]
         if not listed:
             raise ConfigurationError(f"param_grid.{key}=[]: holds no value; nothing to run")

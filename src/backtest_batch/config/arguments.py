@@ -180,8 +180,12 @@ WHOLE_NODES = (
 """Keys whose mappings are a single value rather than paths to several."""
 GATHERED_KEYS = ("benchmark", "factors", "metric_directions")
 """Keys whose mapping may be given in parts: ``benchmark._target_=... benchmark.bonds=AGG``."""
-PLAN_KEYS = frozenset({"param_grid", "runs", "batch_file", "experiment"})
+PLAN_KEYS = frozenset({"param_grid", "runs", "search", "batch_file", "experiment"})
 """Keys that say which runs a batch has."""
+SEARCHED_BY = frozenset(
+    {"rank_by", "constraints", "metric_directions", "scenario_axes", "decision_axes"}
+)
+"""Keys that say which runs a batch has if it searches: what it proposes depends on them."""
 SHORT_OPTIONS = {"-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name"}
 
 
@@ -399,9 +403,18 @@ def argument_text(argument: str) -> str:
     return argument.partition("=")[2]
 
 
-def determines_results(key: str) -> bool:
-    """Return whether a key says what is computed, rather than how, or under which name."""
-    return key.split(".", maxsplit=1)[0] in SWEEPABLE or key in PLAN_KEYS
+def determines_results(key: str, *, searches: bool = False) -> bool:
+    """Return whether a key says what is computed, rather than how, or under which name.
+
+    Parameters
+    ----------
+    key
+        The key.
+    searches
+        Whether the batch searches, rather than computing every combination.
+    """
+    root = key.split(".", maxsplit=1)[0]
+    return root in SWEEPABLE or root in PLAN_KEYS or (searches and root in SEARCHED_BY)
 
 
 def argument_value(arguments: Sequence[str], key: str) -> str | None:

@@ -22,6 +22,7 @@ from backtest_batch.config.schema import (
     NESTED,
     BatchConfig,
     CompareConfig,
+    SearchConfig,
     VerdictConfig,
     VerdictTracking,
 )
@@ -173,6 +174,11 @@ def check_keys(config: Mapping[str, Any]) -> Iterator[Fault]:
     for name, node in NESTED.items():
         if isinstance(config.get(name), Mapping):
             yield from _check_names(node, config[name], prefix=f"{name}.")
+
+
+def search_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the keys of the search of a batch."""
+    yield from _check_bounds(SearchConfig, config["search"], prefix="search.")
 
 
 def check_axes(scenario_axes: Collection[str], decision_axes: Collection[str]) -> Iterator[Fault]:

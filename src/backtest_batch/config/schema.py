@@ -68,6 +68,33 @@ class TrackingConfig:
 
 
 @dataclass
+class SearchConfig:
+    """Which combinations of the decision axes are tried."""
+
+    method: str = key(
+        "grid",
+        Role.EXECUTION,
+        "all combinations, or those that a sampler proposes",
+        choices=("grid", "random", "sobol", "tpe", "gp", "cmaes", "nsga2"),
+    )
+    n_trials: int = key(100, Role.EXECUTION, "how many decisions are evaluated", at_least=1)
+    batch_size: int = key(8, Role.EXECUTION, "how many decisions a round has", at_least=1)
+    seed: int = key("${seed}", Role.EXECUTION, "seed of the sampler", at_least=0)
+    patience: int | None = key(
+        None, Role.EXECUTION, "ends the search after so many decisions without gain", at_least=1
+    )
+    across: str = key(
+        "first",
+        Role.EXECUTION,
+        "in which scenarios a decision is judged",
+        choices=("first", "mean", "worst"),
+    )
+    sampler: dict[str, Any] = key(
+        None, Role.EXECUTION, "further options of Optuna's sampler", factory=dict
+    )
+
+
+@dataclass
 class BatchConfig:
     """Every root key. One instance describes one run and the batch it belongs to."""
 
@@ -202,6 +229,12 @@ class BatchConfig:
     param_grid: Any = key(None, Role.EXECUTION, "grid: a mapping of keys to lists of values")
     runs: Any = key(
         None, Role.EXECUTION, "list of runs, each a mapping of keys with an optional id"
+    )
+    search: SearchConfig = key(
+        None,
+        Role.EXECUTION,
+        "which combinations are tried (group search)",
+        factory=SearchConfig,
     )
     batch_file: str | None = key(None, Role.EXECUTION, "YAML or JSON file with any of these keys")
     best: str | None = key(
@@ -373,7 +406,11 @@ def roles() -> Mapping[str, Role]:
     return {item.name: item.metadata["role"] for item in fields(BatchConfig)}
 
 
-NESTED: Mapping[str, type] = {"profiling": ProfilingConfig, "tracking": TrackingConfig}
+NESTED: Mapping[str, type] = {
+    "profiling": ProfilingConfig,
+    "tracking": TrackingConfig,
+    "search": SearchConfig,
+}
 """Root keys that are typed mappings."""
 
 SWEEPABLE = frozenset(name for name, role in roles().items() if role.determines_results)

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from backtest_batch.ownership import (
     temporary_folder_name,
 )
 from backtest_batch.records import RunSpec
-from backtest_batch.rows import copy_rows, open_rows
+from backtest_batch.rows import copy_rows, copy_rows_to, open_rows
 from backtest_batch.store.process import host_name, lives, this_process
 from backtest_batch.workers.chunks import RETURNS, Scratch, array_file
 
@@ -63,7 +63,8 @@ class Workspace:
         The folder in which the batch is found from the working directory when its output folder is
         elsewhere; removed with the scratch folder. None if it is the output folder itself.
     keys
-        The key of each row of an array of bars: the run keys, then the benchmark keys.
+        The key of each row of an array of bars: the run keys, then the benchmark keys. Empty for
+        rows that are kept for runs which are not known yet.
     made
         Folders that did not exist before, the deepest first.
     is_new
@@ -92,6 +93,44 @@ class Workspace:
         """Folder in which the reports are made, before they are recorded and moved."""
         spares = (spare / "reports" for spare in self.scratch.spares)
         return next((spare for spare in spares if spare.is_dir()), self.scratch.folder / "reports")
+
+    def extended(
+        self, runs: Sequence[RunSpec], benchmark_rows: Mapping[str, int], n_rows: int
+    ) -> "Workspace":
+        """Return the same folders for more runs.
+
+        Parameters
+        ----------
+        runs
+            All runs that are known.
+        benchmark_rows
+            Row of each benchmark.
+        n_rows
+            Rows that are kept for runs.
+        """
+        row_bars = max(run.n_bars for run in runs)
+        scratch = replace(self.scratch, row_bars=row_bars, benchmark_rows=benchmark_rows)
+        return replace(self, scratch=scratch, keys=row_keys(runs, benchmark_rows, n_rows))
+
+    def move_rows(self, to: "Workspace") -> None:
+        """Move what is written to where another workspace, of the same folders, looks for it.
+
+        Rows are lost where the disk is full; :func:`.rows.is_whole` tells which.
+        """
+        places = {key: row for row, key in enumerate(to.keys) if key}
+        stay = all(not key or places.get(key) == row for row, key in enumerate(self.keys))
+        if stay and self.scratch.row_bars == to.scratch.row_bars:
+            return
+        self.gather()
+        names = {file.name for folder in self.scratch.folders for file in folder.glob("*.dat")}
+        for name in names:
+            source = self._array_file(name.removesuffix(".dat"))
+            moved = source.with_suffix(".moved")
+            rows = [(row, places[key], key) for row, key in enumerate(self.keys) if key in places]
+            with contextlib.suppress(OSError):
+                bars = (self.scratch.row_bars, to.scratch.row_bars)
+                copy_rows_to(source, moved, rows, bars)
+                moved.replace(source)
 
     def array(self, name: str, n_rows: int) -> FloatArray:
         """Map an array of bars read-only, shape (n_rows, row_bars)."""
@@ -231,8 +270,18 @@ def open_workspace(
     output_dir: Path,
     runs: Sequence[RunSpec],
     benchmark_rows: Mapping[str, int],
+    n_rows: int | None = None,
 ) -> Workspace:
     """Make the folders of a batch.
+
+    Parameters
+    ----------
+    batch_id, output_dir
+        The batch, and where its reports go.
+    runs, benchmark_rows
+        Its runs, and the row of each benchmark in an array of bars.
+    n_rows
+        Rows that are kept for runs, where more may follow.
 
     Raises
     ------
@@ -246,7 +295,7 @@ def open_workspace(
         benchmark_rows=benchmark_rows,
         spares=spare_folders(batch_id),
     )
-    keys = (*(run.run_key for run in runs), *benchmark_rows)
+    keys = row_keys(runs, benchmark_rows, len(runs) if n_rows is None else n_rows)
     workspace = Workspace(
         output_dir=output_dir,
         scratch=scratch,
@@ -274,6 +323,14 @@ def open_workspace(
         workspace.discard()
         raise unwritable(output_dir, error) from error
     return workspace
+
+
+def row_keys(
+    runs: Sequence[RunSpec], benchmark_rows: Mapping[str, int], n_rows: int
+) -> tuple[str, ...]:
+    """Return the key of each row of an array of bars; empty for a row that is kept for a run."""
+    kept = ("",) * (n_rows - len(runs))
+    return (*(run.run_key for run in runs), *kept, *benchmark_rows)
 
 
 def unwritable(output_dir: Path, error: OSError) -> ConfigurationError:

@@ -93,8 +93,9 @@ RESERVED_TAGS = frozenset(
         "chunk_runs", "claim", "code_fingerprint", "config_hash", "data_fingerprint",
         "error_message", "error_type", "git_commit", "git_dirty", "host", "inputs_unknown",
         "n_failed", "n_finished", "n_runs", "n_skipped", "own_metrics", "pid", "process_started",
-        "rerun_of", "ruined", "run_id", "run_key", "scaled_decisions", "split", "strategy_inputs",
-        "strategy_kind", "swept", "tracking_id", "undefined_metrics", "untradable_weights",
+        "rerun_of", "ruined", "run_id", "run_key", "scaled_decisions", "search_round", "split",
+        "strategy_inputs", "strategy_kind", "swept", "tracking_id", "trial", "undefined_metrics",
+        "untradable_weights",
     }
 )  # fmt: skip
 """Names of our tags, which a user's tag must not have; nor may it begin with ``mlflow.``."""
@@ -246,6 +247,8 @@ def run_entry(record: RunRecord, batch: BatchInfo, parent_run_id: str) -> RunEnt
         "swept": _swept_text(spec.swept),
         "tracking_id": _tracking_id(batch, spec.run_id, record.started_ms),
     }
+    if spec.trial:
+        tags |= {"trial": str(spec.trial), "search_round": str(spec.search_round)}
     metrics: dict[str, Any] = {"attempts": record.attempts}
     folder, texts = None, {}
     if isinstance(outcome, RunResult):

@@ -166,7 +166,16 @@ def targets_of(runs: Sequence[RunSpec]) -> list[str]:
     return list(dict.fromkeys(str(node[TARGET]) for node in nodes if node is not None))
 
 
-def benchmark_rows(runs: Sequence[RunSpec]) -> dict[str, int]:
-    """Return the row of each distinct benchmark in returns.dat, after the rows of the runs."""
+def benchmark_rows(runs: Sequence[RunSpec], n_rows: int | None = None) -> dict[str, int]:
+    """Return the row of each distinct benchmark in returns.dat, after the rows of the runs.
+
+    Parameters
+    ----------
+    runs
+        The runs.
+    n_rows
+        Rows that are kept for runs, where more may follow; by default as many as there are.
+    """
     keys = dict.fromkeys(run.benchmark_key for run in runs if run.benchmark_key)
-    return {key: len(runs) + position for position, key in enumerate(keys)}
+    first = len(runs) if n_rows is None else n_rows
+    return {key: first + position for position, key in enumerate(keys)}

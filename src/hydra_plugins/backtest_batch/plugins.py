@@ -52,6 +52,7 @@ def _register() -> None:
     # These hold keys that the schema cannot know; what they accept is checked later.
     for name in ("tags", *NODES):
         OmegaConf.set_struct(schema[name], False)
+    OmegaConf.set_struct(schema.search.sampler, False)
     store.store(name=SCHEMA, node=schema, provider=PROVIDER)
 
 

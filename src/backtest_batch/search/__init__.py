@@ -1,0 +1,1 @@
+"""What is tried: which combinations hold, and what a search proposes; without mlflow or hydra."""

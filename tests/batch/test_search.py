@@ -1,0 +1,197 @@
+"""A search in one batch: rounds that depend on the seed and the results, and on nothing else."""
+
+import json
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+import backtest_batch as bb
+from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.batch.rounds import SearchRounds
+from backtest_batch.errors import ConfigurationError
+from backtest_batch.records import RunRecord, RunResult
+
+SPACE = {
+    "strategy.fast": "interval(5,400)",
+    "strategy.slow": "interval(401,900)",
+    "rebalance": ["W", "M"],
+}
+COSTS = {"commission_bps": [5.0, 0.0]}
+
+
+@pytest.fixture
+def prices():
+    index = pd.date_range("2010-01-01", periods=1_500, freq="B")
+    steps = np.random.default_rng(8).normal(0.0004, 0.012, (1_500, 3))
+    return pd.DataFrame(80 * np.exp(steps.cumsum(axis=0)), index=index, columns=list("XYZ"))
+
+
+def searched(prices, grid=SPACE, *, search="tpe", **config):
+    keys = {"search.n_trials": 20, "tracking.artifacts": "none", "n_jobs": 1, **config}
+    return bb.run_sweep(grid, data=prices, strategy="trend_baseline", search=search, **keys)
+
+
+def by_hand(sharpe, n_trials=20, batch_size=8, seed=42):
+    """Ask and tell plain Optuna, which hears what the batch has found."""
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), direction="maximize")
+    axes = {
+        "strategy.fast": optuna.distributions.IntDistribution(5, 400),
+        "strategy.slow": optuna.distributions.IntDistribution(401, 900),
+        "rebalance": optuna.distributions.CategoricalDistribution(["W", "M"]),
+    }
+    asked = []
+    while len(asked) < n_trials:
+        trials = [study.ask(axes) for _ in range(min(batch_size, n_trials - len(asked)))]
+        for trial in trials:
+            study.tell(trial, sharpe[tuple(trial.params.values())])
+        asked += [tuple(trial.params.values()) for trial in trials]
+    return asked
+
+
+def test_a_search_asks_what_plain_optuna_asks_whatever_number_of_workers_answers(
+    prices, with_store, recorded_runs
+):
+    outcome = searched(prices, SPACE | COSTS)
+    runs = recorded_runs(with_store, outcome.batch_id)
+    assert len(runs) == 40
+    swept = ["strategy.fast", "strategy.slow", "rebalance"]
+    table = outcome.runs.params.assign(
+        sharpe=outcome.runs.metrics["sharpe"], run_id=outcome.runs.runs["run_id"]
+    )
+    first = table[table["commission_bps"] == 5.0]
+    sharpe = {tuple(row[swept]): row["sharpe"] for _, row in first.iterrows()}
+    asked = by_hand(sharpe)
+    assert [tuple(row) for row in first[swept].itertuples(index=False)] == asked
+    for number, (_, row) in enumerate(table.iterrows()):
+        tags = runs[row["run_id"]].tags
+        assert (int(tags["trial"]), int(tags["search_round"])) == (
+            1 + number // 2,
+            1 + number // 16,
+        )
+    assert outcome.overfitting["n_trials"] == 20
+    assert "search=tpe evaluated 20 decisions" in outcome.summary
+    assert "396 x" not in outcome.summary
+    assert f"{396 * 500 * 2:,}" in outcome.summary  # the grid of the same resolution
+    tried = json.loads((outcome.output_dir / "trials.json").read_text())
+    assert [len(found) for found in tried["decisions"].values()] == [20]
+
+    again = searched(prices, SPACE | COSTS, n_jobs=2, batch_name="again")
+    names = ["rankings.csv", "sensitivity_analysis.csv", "batch_summary.csv"]
+    results = [(outcome.output_dir / name, again.output_dir / name) for name in names[:2]]
+    assert all(one.read_bytes() == other.read_bytes() for one, other in results)
+    assert (again.returns.to_numpy() == outcome.returns.to_numpy()).sum() > 1_000
+
+    done = bb.run_sweep(resume=outcome.batch_id)
+    assert "complete" in done.summary
+    with pytest.raises(ConfigurationError, match="rank_by"):
+        bb.run_sweep(resume=outcome.batch_id, rank_by="calmar")
+
+
+def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
+    prices, with_store, recorded_runs, tmp_path, monkeypatch
+):
+    (tmp_path / "fragile.py").write_text(
+        "import numpy as np\n"
+        "class Fragile:\n"
+        "    def __init__(self, size: int = 1, part: float = 0.5):\n"
+        "        if size % 3 == 0:\n"
+        "            raise ValueError(f'size must not be {size}')\n"
+        "        self.size, self.part = size, part\n"
+        "    def target_weights(self, panel, decisions):\n"
+        "        if self.size % 4 == 0:\n"
+        "            raise RuntimeError('no such size')\n"
+        "        return np.full((len(decisions), panel.n_assets), self.part / panel.n_assets)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    outcome = bb.run_sweep(
+        {"strategy.size": "interval(1,12)", "rebalance": ["W", "M"]},
+        data=prices,
+        strategy="custom",
+        n_jobs=1,
+        search="tpe",
+        **{"strategy._target_": "fragile.Fragile", "search.n_trials": 100},
+    )
+    sizes = {size for size in range(1, 13) if size % 3}
+    assert {*outcome.runs.params["strategy.size"]} == sizes
+    assert len(outcome.table) == 2 * len(sizes)
+    assert outcome.exit_code == 1
+    failed = outcome.table[outcome.table["status"] == "FAILED"]
+    assert {*failed["strategy.size"]} == {"4", "8"}
+    assert "every point of the space was tried" in outcome.summary
+    assert "8 proposals cannot be run and were passed over" in outcome.summary
+    assert "size must not be" in outcome.summary
+
+
+@pytest.mark.parametrize(
+    ("grid", "config", "message"),
+    [
+        ({"strategy.fast": "interval(5,60)"}, {"search": "grid"}, "search=random"),
+        ({"strategy.fast": [5, 9]}, {"search": "grid"}, "search.n_trials: search=grid computes"),
+        ({"commission_bps": [0, 5]}, {}, "nothing to choose from; commission_bps are scenarios"),
+        ({}, {}, "nothing to choose from. Sweep a decision"),
+        (SPACE, {"search.n_trials": 0}, r"search.n_trials=0: must be >= 1"),
+        (SPACE, {"search.batch_size": 0}, r"search.batch_size=0: must be >= 1"),
+        (SPACE, {"search.across": "best"}, "one of first, mean, worst"),
+        (SPACE, {"search.sampler": {"n_startup": 3}}, "did you mean n_startup_trials"),
+        (SPACE, {"search.trials": 3}, "search.trials"),
+        (SPACE, {"search": "bayes"}, "search"),
+        (SPACE, {"rank_by": {"sharpe": 1, "calmar": 1}}, "search=nsga2"),
+        (SPACE, {"walk_forward": "rolling"}, "walk_forward"),
+        (SPACE, {"max_runs": 10}, "max_runs=10"),
+        ({"commission_bps": "interval(0,5)", **SPACE}, {}, r"decision_axes=\[commission_bps\]"),
+        ({"strategy.fast": "interval(100,200)"}, {"strategy.slow": 60}, "fast < slow"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_with_the_way_out(
+    prices, working_dir, grid, config, message
+):
+    with pytest.raises(ConfigurationError, match=message):
+        searched(prices, grid or None, **({"search": "tpe"} | config))
+    assert not (working_dir / "mlruns").exists()
+
+
+def test_a_sampler_that_is_not_installed_is_refused(prices, working_dir, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'backtest-batch\[search\]'"):
+        searched(prices, search="random")
+
+
+def test_several_metrics_are_several_objectives_of_nsga2(prices, with_store):
+    outcome = searched(
+        prices, search="nsga2", rank_by={"sharpe": 1, "turnover_annual": 1}, **{"search.seed": 3}
+    )
+    assert len(outcome.table) == 20
+    assert outcome.rankings["pareto"].any()
+
+
+@pytest.mark.parametrize(("across", "best"), [("first", 5.0), ("mean", 2.5), ("worst", 5.0)])
+def test_a_decision_is_judged_in_the_first_scenario_or_across_all(requested, across, best):
+    request = requested(
+        "-m",
+        "data=synthetic",
+        "data.n_bars=400",
+        "search=random",
+        "search.n_trials=1",
+        "strategy.fast=interval(5,20)",
+        "commission_bps=5,0",
+        f"search.across={across}",
+    )
+    rounds = SearchRounds(request, Ranking.parse("volatility", {"sharpe": ">= 1"}))
+    result = {"undefined_metrics": (), "runtime_s": 0.0, "cpu_s": 0.0, "peak_rss_mb": 0.0}
+    metrics = iter([{"volatility": 5.0, "sharpe": 3.0}, {"volatility": 0.0, "sharpe": 0.5}])
+    records = {
+        spec.run_key: RunRecord(
+            spec=spec,
+            outcome=RunResult(metrics=next(metrics), **result),
+            attempts=1,
+            started_ms=0,
+            ended_ms=0,
+        )
+        for spec in rounds.plan.runs
+    }
+    judged = rounds._judge(1, records)
+    assert judged.values == (best,)
+    over = {"first": -2.0, "mean": -0.75, "worst": 0.5}[across]
+    assert judged.constraints == {"sharpe >= 1.0": over}
