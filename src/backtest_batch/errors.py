@@ -41,12 +41,15 @@ class Fault:
         What would have been accepted, in words.
     run
         The combination it belongs to (``commission_bps=-1 rebalance=M``); empty for all.
+    refused
+        Whether a strategy itself refuses the combination of its arguments.
     """
 
     key: str
     value: Any
     allowed: str
     run: str = ""
+    refused: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}={self.shown}: {self.allowed}"

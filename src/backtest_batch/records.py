@@ -4,7 +4,7 @@ A plan is a list of :class:`RunSpec`; a worker answers each with a :class:`RunRe
 :class:`RunFailure`; tracking stores the :class:`RunRecord` that pairs them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -111,6 +111,13 @@ class BatchRequest:
         The same, including those for Hydra itself (``--config-dir``, ``hydra/launcher=...``).
     proposals
         What a search may propose; None where every combination is computed.
+    size_text
+        Of which sizes the grid is the product, for people; empty for a list of runs.
+    count_values
+        Returns how many different values some of the swept keys have together, those for whose
+        names a function returns True.
+    n_left_out
+        Number of combinations that do not satisfy ``constraint``; they are no runs.
     """
 
     config: Mapping[str, Any]
@@ -120,6 +127,9 @@ class BatchRequest:
     overrides: tuple[str, ...]
     arguments: tuple[str, ...]
     proposals: ComposesPoints | None = None
+    size_text: str = ""
+    count_values: Callable[[Callable[[str], bool]], int] = lambda _: 0
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

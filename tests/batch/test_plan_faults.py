@@ -41,6 +41,9 @@ def test_all_faulty_combinations_are_listed_with_key_value_and_what_is_allowed(f
         "  commission_bps=abc: must be a number "
         "(in commission_bps=abc max_gross_exposure=0 strategy.fast=20 and 3 more)",
         WAY_OUT,
+        "What a strategy itself refuses can be left out: say what must hold, as in "
+        "'constraint=\"strategy.fast < strategy.slow\"', "
+        "or skip whatever it refuses: invalid=skip.",
     ]
     keys = {(fault.key, fault.value) for fault in error.faults}
     assert ("commission_bps", -1.0) in keys

@@ -142,7 +142,7 @@ def test_any_grid_is_what_hydra_composes_run_by_run(loader, axes, constants):
     arguments = [f"{key}={','.join(map(str, values))}" for key, values in axes] + constants
     try:
         grid = read_grid(read_arguments(arguments).keys, None, None, loader)
-        combinations = [items for _, items in grid.combinations()]
+        combinations = [items for _, _, items in grid.combinations()]
     except Exception:  # noqa: BLE001 - what cannot be swept is tested elsewhere
         return
     for fast in (True, False):

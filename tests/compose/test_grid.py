@@ -16,7 +16,7 @@ def read(loader):
 
 
 def values(grid: Grid) -> list[dict[str, object]]:
-    return [{item.key: item.value for item in items} for _, items in grid.combinations()]
+    return [{item.key: item.value for item in items} for _, _, items in grid.combinations()]
 
 
 def test_axes_multiply_with_the_last_one_fastest(read):
@@ -43,7 +43,7 @@ def test_a_glob_takes_the_choices_of_a_group(read):
     grid = read("strategy=glob(*,exclude=custom)")
     assert "trend_baseline" in [item["strategy"] for item in values(grid)]
     assert "custom" not in [item["strategy"] for item in values(grid)]
-    assert all(item.is_group for _, items in grid.combinations() for item in items)
+    assert all(item.is_group for _, _, items in grid.combinations() for item in items)
 
 
 def test_param_grid_is_the_equal_sweep(read):
@@ -88,7 +88,7 @@ def test_runs_keep_their_ids_and_order(read):
         {"strategy": {"fast": 30}, "rebalance": "W"},
     ]
     grid = read("commission_bps=1", runs=listed)
-    assert [run_id for run_id, _ in grid.combinations()] == ["core", None]
+    assert [run_id for run_id, _, _ in grid.combinations()] == ["core", None]
     assert values(grid) == [
         {"strategy": "trend_baseline", "strategy.fast": 10},
         {"strategy.fast": 30, "rebalance": "W"},
@@ -135,7 +135,7 @@ def test_the_values_of_a_huge_range_are_made_one_by_one(read):
     assert grid.size == 2 * 10**22
     first = [
         {item.key: item.value for item in items}
-        for _, items in itertools.islice(grid.combinations(), 3)
+        for _, _, items in itertools.islice(grid.combinations(), 3)
     ]
     assert first == [
         {"commission_bps": 0.0, "seed": 0, "rebalance": "M"},

@@ -21,6 +21,8 @@ OPEN_TYPES = {
     "filter_tags": "mapping or list",
     "param_grid": "mapping of lists",
     "runs": "list of mappings",
+    "constraint": "text or list",
+    "zip": "list of lists",
     "rank_by": "text or mapping",
     "constraints": "mapping",
     "metric_directions": "mapping",

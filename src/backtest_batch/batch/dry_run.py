@@ -1,7 +1,6 @@
 """Describe a batch without running it: its size, its runs, and what it would take."""
 
 import contextlib
-import itertools
 import math
 import tempfile
 from collections.abc import Sequence
@@ -58,17 +57,25 @@ def describe(request: BatchRequest, output: TextIO) -> None:
     combinations = "1 combination" if request.size == 1 else f"{request.size:,} combinations"
     lines = [f"Dry run of '{config['batch_name']}': {combinations}."]
     lines += [f"  {key}: {count:,} values" for key, count in request.axes.items()]
+    if _is_no_product(request):
+        lines.append(f"  {request.size_text}")
+    if request.n_left_out:
+        lines.append(
+            f"{request.n_left_out:,} more do not satisfy the constraint: they are no runs."
+        )
     too_many = request.size > config["max_runs"]
     if too_many:
         # Enough to show names and to time a run; the rest is never composed.
-        plan = make_plan(itertools.islice(request.compositions, PILOT_RUNS))
-        n_runs, trials = request.size, _trials_of_axes(request)
+        plan = make_plan(request.compositions, invalid=config["invalid"], at_most=PILOT_RUNS)
+        kinds = AxisKinds.of(config)
+        trials = request.count_values(lambda key: not kinds.is_scenario(key))
+        n_runs = request.size
         lines.append(
             f"That is more than max_runs={config['max_runs']:,}: it would refuse to start. "
             "Raise max_runs, or take fewer values."
         )
     else:
-        plan = make_plan(request.compositions)
+        plan = make_plan(request.compositions, invalid=config["invalid"])
         n_runs = len(plan.runs)
         kinds = AxisKinds.of(config)
         trials = len(set(decision_labels(plan.runs, kinds)))
@@ -93,10 +100,11 @@ def describe(request: BatchRequest, output: TextIO) -> None:
         tell("\n".join(_estimate(request, plan, left, size)) + "\n", output)
 
 
-def _trials_of_axes(request: BatchRequest) -> int:
-    """Return the number of decisions of a grid: the product of its non-scenario axes."""
-    kinds = AxisKinds.of(request.config)
-    return math.prod(count for key, count in request.axes.items() if not kinds.is_scenario(key))
+def _is_no_product(request: BatchRequest) -> bool:
+    """Return whether some values never meet: axes move together, or stand below a choice."""
+    n_cells = request.size + request.n_left_out
+    is_grid = bool(request.axes) and request.proposals is None
+    return is_grid and math.prod(request.axes.values()) != n_cells
 
 
 def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:

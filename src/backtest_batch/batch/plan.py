@@ -25,7 +25,14 @@ from backtest_batch.core.benchmark import (
     find_benchmark,
 )
 from backtest_batch.core.code import code_fingerprint
-from backtest_batch.core.construct import TARGET, TargetError, build, locate, typed_node
+from backtest_batch.core.construct import (
+    TARGET,
+    TargetError,
+    arguments_of,
+    build,
+    locate,
+    typed_node,
+)
 from backtest_batch.core.data.load import load_panel, with_fields
 from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
 from backtest_batch.core.data.sources.base import Source
@@ -54,6 +61,11 @@ from backtest_batch.records import Benchmark, Composition, RunSpec, Scalar
 
 SHOWN_FAULTS = 20
 
+WAYS_OUT = (
+    "What a strategy itself refuses can be left out: say what must hold, as in "
+    "'constraint=\"strategy.fast < strategy.slow\"', or skip whatever it refuses: invalid=skip."
+)
+
 
 def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> str:
     """Return one message that lists each distinct fault once."""
@@ -80,6 +92,8 @@ def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) ->
             "Take out the values that fit in no combination, or list the combinations that are "
             "valid: `runs` in a batch file."
         )
+        if any(fault.refused for fault in faults):
+            lines.append(WAYS_OUT)
     return "\n".join([head, *lines])
 
 
@@ -172,6 +186,9 @@ class Plan:
         The run key of every combination, duplicates included, in the order of the grid.
     most_runs
         How many runs there may be in the end, where they are not all known yet.
+    n_skipped_cells
+        Number of combinations that are no runs: they do not satisfy the constraint, or a strategy
+        refuses them and ``invalid=skip`` says that they are to be left out.
     """
 
     runs: tuple[RunSpec, ...]
@@ -179,6 +196,7 @@ class Plan:
     keys: tuple[str, ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    n_skipped_cells: int = 0
     most_runs: int = 0
 
     @property
@@ -374,6 +392,8 @@ class _Planner:
             if not faults:
                 warmup, faults = read_warmup_bars(strategy)
                 fits = callable(getattr(strategy, "fit", None))
+            elif _refuses(config["strategy"], seed):
+                faults = [replace(fault, refused=True) for fault in faults]
             kind = strategy_kind(strategy) or "weights"
             self.strategies[key] = _Strategy(key, warmup, fits, tuple(faults), kind)
         return self.strategies[key]
@@ -392,6 +412,24 @@ class _Planner:
         if target not in self.codes:
             self.codes[target] = code_fingerprint(target)
         return self.codes[target]
+
+
+def _refuses(node: Mapping[str, Any], seed: int) -> bool:
+    """Return whether a strategy that cannot be built says that its arguments do not go together.
+
+    That is a ValueError, as ConfigurationError is one, or an assertion. What else it raises is a
+    mistake in it.
+    """
+    arguments, faults = arguments_of(node, key="strategy", seed=seed)
+    if faults:
+        return False
+    try:
+        locate(str(node[TARGET]), or_function=True)(**arguments)
+    except (ValueError, AssertionError):
+        return True
+    except (Exception, SystemExit):  # noqa: BLE001 - a strategy may raise anything
+        return False
+    return False
 
 
 _EQUAL_WEIGHT, _NO_FACTORS = FoundBenchmark(benchmark=Benchmark()), FoundFactors()
@@ -463,6 +501,11 @@ class Planning:
         self._labels: dict[str, str] = {}
         self._keys: list[str] = []
 
+    @property
+    def n_runs(self) -> int:
+        """Number of distinct runs so far."""
+        return len(self._runs)
+
     def add(self, composed: Composition) -> tuple[RunSpec | None, Sequence[Fault]]:
         """Plan a combination: return its run, which an equal one may have made, or its faults."""
         composition = self._planner.typed(composed)
@@ -533,26 +576,85 @@ class Planning:
         )
 
 
-def make_plan(compositions: Iterable[Composition]) -> Plan:
+def make_plan(
+    compositions: Iterable[Composition],
+    *,
+    invalid: str = "error",
+    n_left_out: int = 0,
+    at_most: int | None = None,
+) -> Plan:
     """Check every combination, load its data once, and key the runs.
+
+    Parameters
+    ----------
+    compositions
+        The combinations.
+    invalid
+        ``skip`` leaves out the combinations that a strategy itself refuses.
+    n_left_out
+        Number of combinations that a constraint has left out.
+    at_most
+        Number of runs after which no further combination is looked at; None looks at all.
 
     Raises
     ------
     ConfigurationError
-        When any combination is invalid; its message and ``faults`` list all that is wrong.
+        When any combination is invalid, or all are refused; its message and ``faults`` list all
+        that is wrong.
     """
     planning = Planning()
     faults: list[Fault] = []
+    refused: list[Fault] = []
     n_combinations = n_invalid = 0
     for composed in compositions:
+        if at_most is not None and planning.n_runs >= at_most:
+            break
         heed()
         n_combinations += 1
         spec, wrong = planning.add(composed)
+        if invalid == "skip" and wrong and all(fault.refused for fault in wrong):
+            refused.append(wrong[0])
+            continue
         n_invalid += spec is None
         faults += wrong
     if faults:
         raise ConfigurationError(faults_text(faults, n_invalid, n_combinations), faults)
-    return planning.plan()
+    if not planning.n_runs and refused:
+        raise ConfigurationError(
+            faults_text(refused, len(refused), n_combinations).replace(
+                "are invalid", "are refused by their strategy and skipped (invalid=skip)", 1
+            ),
+            refused,
+        )
+    plan = planning.plan()
+    notes = (*skip_notes(n_left_out, refused, n_combinations), *plan.notes)
+    return replace(plan, notes=notes, n_skipped_cells=n_left_out + len(refused))
+
+
+def skip_notes(n_left_out: int, refused: Sequence[Fault], n_combinations: int) -> Iterable[str]:
+    """Say how many combinations of a grid are no runs, and why.
+
+    Parameters
+    ----------
+    n_left_out
+        Number of combinations that do not satisfy the constraint.
+    refused
+        Why a strategy refused combinations, one each.
+    n_combinations
+        Number of combinations that satisfy the constraint.
+    """
+    if n_left_out:
+        total = n_left_out + n_combinations
+        yield (
+            f"{n_left_out:,} of {total:,} combinations do not satisfy the constraint: they are no "
+            "runs."
+        )
+    if refused:
+        first = refused[0]
+        yield (
+            f"{len(refused):,} of {n_combinations:,} combinations are refused by their strategy "
+            f"(invalid=skip): they are no runs. The first is {first.run}: {first.allowed}"
+        )
 
 
 def _label(composition: Composition) -> str:
@@ -658,9 +760,13 @@ def _plan_one(
     return spec, panel, ()
 
 
+_OF_BATCHES = frozenset({"search", "constraint", "zip", "invalid"})
+"""Keys that say which runs a batch has, and nothing about any of them."""
+
+
 def _of_a_run(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration without the keys that say which runs a batch has."""
-    return {key: value for key, value in config.items() if key != "search"}
+    return {key: value for key, value in config.items() if key not in _OF_BATCHES}
 
 
 def _alone_if_account(kind: StrategyKind, run_key: str, chunk: str) -> str:

@@ -227,5 +227,10 @@ def make_rounds(request: BatchRequest, ranking: Ranking) -> Rounds:
         When any combination is invalid, or the search cannot begin.
     """
     if request.proposals is None:
-        return OneRound(make_plan(request.compositions))
+        plan = make_plan(
+            request.compositions,
+            invalid=request.config["invalid"],
+            n_left_out=request.n_left_out,
+        )
+        return OneRound(plan)
     return SearchRounds(request, ranking)

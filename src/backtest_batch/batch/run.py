@@ -260,12 +260,8 @@ def _refuse_too_many(request: BatchRequest) -> None:
     if request.size > limit:
         raise ConfigurationError(
             f"the batch has {request.size:,} runs, more than max_runs={limit:,}; nothing was run. "
-            f"Raise max_runs, or take fewer values: {_axes_text(request)}"
+            f"Raise max_runs, or take fewer values: {request.size_text}"
         )
-
-
-def _axes_text(request: BatchRequest) -> str:
-    return " x ".join(f"{count:,} {key}" for key, count in request.axes.items())
 
 
 def _interrupted(session: Session, interruption: Interrupted) -> BatchOutcome:

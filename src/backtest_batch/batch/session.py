@@ -670,6 +670,7 @@ def open_session(
         batch_id=batch_id,
         batch_name=config["batch_name"],
         n_runs=plan.n_rows,
+        n_skipped_cells=plan.n_skipped_cells,
         started_ms=started_ms,
         tags=tags,
         git_commit=facts["git_commit"],

@@ -58,6 +58,9 @@ TYPED_KEY = re.compile(r"(~|\+{0,2})[A-Za-z_$][\w$-]*([./][\w$-]+)*(@[\w.$:/-]*)
 QUERY_KEYS = ("data.query",)
 """Keys that take a query of a database."""
 
+RULE_KEY = "constraint"
+"""The key that takes a comparison, which may be typed without quotes."""
+
 QUERY = re.compile(r"\s*(select|with|from|values|table)\b", re.IGNORECASE)
 """How a query begins that is typed without quotes."""
 
@@ -130,6 +133,8 @@ def _readable(argument: str) -> str:
         return f"{key}={text}"
     if key.lstrip("+") in QUERY_KEYS and QUERY.match(text):
         return f"{key}={quote_text(text)}"  # its commas separate columns, not values of a sweep
+    if key == RULE_KEY and text.lstrip()[:1] not in ("[", '"', "'"):
+        return f"{key}={quote_text(text)}"  # its commas separate values of a list or a function
     try:
         return f"{key}={_value(key, text)}"
     except _UnreadableError as why:

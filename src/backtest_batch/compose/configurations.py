@@ -30,6 +30,7 @@ from omegaconf.errors import (
 )
 
 from backtest_batch.compose.arguments import read_arguments
+from backtest_batch.compose.constraint import satisfying
 from backtest_batch.compose.grid import Grid, axis_of, group_options, read_grid
 from backtest_batch.compose.messages import choice_fault, expected_type, explain, resembling
 from backtest_batch.compose.proposals import make_proposals, refuse_intervals
@@ -98,9 +99,9 @@ class Composer:
 
     def compose(self, grid: Grid) -> Iterator[Composition]:
         """Yield every combination of the grid; errors are in its ``faults``."""
-        for run_id, assignments in grid.combinations():
+        for run_id, shared, assignments in grid.combinations():
             replaced = {item.key for item in assignments}
-            constants = tuple(item for item in grid.constants if item.key not in replaced)
+            constants = tuple(item for item in shared if item.key not in replaced)
             yield self.compose_one(run_id, constants, assignments)
 
     def compose_one(
@@ -142,6 +143,16 @@ class Composer:
         if refused is not None and plain is not None:
             raise refused
         return plain, faults
+
+    def base(self, constants: Assignments) -> "Base":
+        """Return the configuration to which the values of runs with these constants are applied.
+
+        Raises
+        ------
+        HydraException, OmegaConfBaseException
+            When the files of the chosen groups do not compose.
+        """
+        return self._base(constants)
 
     def _set_for_the_batch(
         self, plain: Mapping[str, Any], assignments: Assignments
@@ -199,6 +210,25 @@ class Base:
         self._plain, self._missing = resolve(config) if not self._faults else (None, [])
         self._simple = self._plain is not None and _interpolations_are_plain(config)
         self._changes: dict[tuple[str, str], Changes | Fault | None] = {}
+
+    @property
+    def plain(self) -> Mapping[str, Any]:
+        """Its values; those that cannot be resolved, or must be given, are missing."""
+        if self._plain is not None:
+            return self._plain
+        config = copy.deepcopy(self._config)
+        OmegaConf.set_struct(config, False)
+        for key in OmegaConf.missing_keys(config):
+            parent, _, last = key.rpartition(".")
+            del (OmegaConf.select(config, parent) if parent else config)[last]
+        return resolve(config)[0] or {}
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """Its values as they are written: interpolations stand in the place of values."""
+        plain = OmegaConf.to_container(self._config, resolve=False)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
 
     def with_values(self, values: Assignments) -> tuple[dict[str, Any] | None, list[Fault]]:
         """Return the resolved configuration with the values applied, or what is wrong."""
@@ -501,13 +531,16 @@ def sweep_arguments(
     """
     loader, batch = context.config_loader, batch_config(config)
     keys = [item for item in asked.keys if not item.is_hydra]
-    grid = read_grid(keys, batch["param_grid"], batch["runs"], loader)
+    spanning = {"zipped": batch["zip"], "constraint": batch["constraint"]}
+    grid = read_grid(keys, batch["param_grid"], batch["runs"], loader, **spanning)
+    composer = make_composer(loader, config, batch, asked)
     if batch["search"]["method"] == GRID:
         refuse_intervals(grid, [item.key for item in keys])
+        grid = satisfying(grid, batch["constraint"], composer, config.hydra.runtime.choices)
     elif not any(item.key == "search" for item in keys):
         # It comes from a file, and would come back with that file.
         grid = replace(grid, constants=(*grid.constants, Assignment("search.method", GRID)))
-    request = make_request(grid, make_composer(loader, config, batch, asked), batch, asked)
+    request = make_request(grid, composer, batch, asked)
     launcher = config.hydra.launcher
     if launcher._target_ == BATCH_LAUNCHER:
         from backtest_batch.workers.settings import executor_factory
@@ -544,7 +577,10 @@ def make_request(
         compositions=Compositions(composer, grid),
         proposals=proposals,
         size=size,
-        axes={axis.key: len(axis) for axis in grid.axes},
+        axes=grid.n_values,
+        size_text=grid.size_text,
+        count_values=grid.count,
+        n_left_out=grid.n_left_out,
         overrides=tuple(item.text for item in asked.keys if not item.is_hydra),
         arguments=asked.texts,
     )

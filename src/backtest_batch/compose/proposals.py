@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.analysis.scenarios import AxisKinds
-from backtest_batch.compose.grid import LISTED_VALUES, Axis, Grid
+from backtest_batch.compose.grid import LISTED_VALUES, Axis, Grid, ZippedAxes
 from backtest_batch.config.arguments import Assignment
 from backtest_batch.config.checks import search_faults
 from backtest_batch.errors import ConfigurationError
@@ -118,6 +118,16 @@ def make_proposals(grid: Grid, composer: "Composer", config: Mapping[str, Any]) 
             f"{named}: chooses values of swept keys, but runs lists whole runs. Sweep keys instead "
             "(strategy.fast=10,20, or param_grid), or leave search out"
         )
+    if len(grid.blocks) > 1 or any(isinstance(item, ZippedAxes) for item in grid.dimensions):
+        raise ConfigurationError(
+            f"{named}: draws each key by itself, so that none can stand below a choice of "
+            "param_grid or move with another (zip). Leave these out, or leave search out"
+        )
+    if config["constraint"] is not None or config["invalid"] != "error":
+        raise ConfigurationError(
+            f"{named}: constraint and invalid=skip leave combinations of a grid out; a search does "
+            "not know them. Leave them out, or leave search out"
+        )
     kinds = AxisKinds.of(config)
     conditions = [axis for axis in grid.axes if kinds.is_scenario(axis.key)]
     searched = {axis.key: _drawn_from(axis) for axis in grid.axes if axis not in conditions}
@@ -138,7 +148,7 @@ def make_proposals(grid: Grid, composer: "Composer", config: Mapping[str, Any]) 
     require_sampler(method)
     return Proposals(
         composer=composer,
-        constants=grid.constants,
+        constants=grid.constants + grid.blocks[0].constants,
         axes=grid.axes,
         space=SearchSpace(searched),
         scenarios=tuple(itertools.product(*(axis.assignments for axis in conditions))),

@@ -180,7 +180,9 @@ WHOLE_NODES = (
 """Keys whose mappings are a single value rather than paths to several."""
 GATHERED_KEYS = ("benchmark", "factors", "metric_directions")
 """Keys whose mapping may be given in parts: ``benchmark._target_=... benchmark.bonds=AGG``."""
-PLAN_KEYS = frozenset({"param_grid", "runs", "search", "batch_file", "experiment"})
+PLAN_KEYS = frozenset(
+    {"param_grid", "runs", "search", "constraint", "zip", "invalid", "batch_file", "experiment"}
+)
 """Keys that say which runs a batch has."""
 SEARCHED_BY = frozenset(
     {"rank_by", "constraints", "metric_directions", "scenario_axes", "decision_axes"}

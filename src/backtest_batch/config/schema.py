@@ -236,6 +236,16 @@ class BatchConfig:
         "which combinations are tried (group search)",
         factory=SearchConfig,
     )
+    constraint: Any = key(
+        None, Role.EXECUTION, 'what combinations satisfy, such as "strategy.fast < strategy.slow"'
+    )
+    zip: Any = key(None, Role.EXECUTION, "lists of swept keys whose values move together")
+    invalid: str = key(
+        "error",
+        Role.EXECUTION,
+        "what becomes of combinations that a strategy itself refuses",
+        choices=("error", "skip"),
+    )
     batch_file: str | None = key(None, Role.EXECUTION, "YAML or JSON file with any of these keys")
     best: str | None = key(
         None, Role.EXECUTION, "best_params.json whose first run is computed again"

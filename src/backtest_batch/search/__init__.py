@@ -1,1 +1,1 @@
-"""What is tried: which combinations hold, and what a search proposes; without mlflow or hydra."""
+"""What is tried: which combinations of a grid count, and what a search proposes."""

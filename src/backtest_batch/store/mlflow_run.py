@@ -92,10 +92,10 @@ RESERVED_TAGS = frozenset(
         "account_notes", "attempts", "batch_id", "batch_name", "batch_role", "chosen",
         "chunk_runs", "claim", "code_fingerprint", "config_hash", "data_fingerprint",
         "error_message", "error_type", "git_commit", "git_dirty", "host", "inputs_unknown",
-        "n_failed", "n_finished", "n_runs", "n_skipped", "own_metrics", "pid", "process_started",
-        "rerun_of", "ruined", "run_id", "run_key", "scaled_decisions", "search_round", "split",
-        "strategy_inputs", "strategy_kind", "swept", "tracking_id", "trial", "undefined_metrics",
-        "untradable_weights",
+        "n_failed", "n_finished", "n_runs", "n_skipped", "n_skipped_cells", "own_metrics", "pid",
+        "process_started", "rerun_of", "ruined", "run_id", "run_key", "scaled_decisions",
+        "search_round", "split", "strategy_inputs", "strategy_kind", "swept", "tracking_id",
+        "trial", "undefined_metrics", "untradable_weights",
     }
 )  # fmt: skip
 """Names of our tags, which a user's tag must not have; nor may it begin with ``mlflow.``."""
@@ -137,6 +137,8 @@ class BatchInfo:
         The process that records.
     rerun_of
         batch_id of the batch whose winner is run again; empty for any other batch.
+    n_skipped_cells
+        Number of combinations of its grid that are no runs.
     """
 
     batch_id: str
@@ -148,6 +150,7 @@ class BatchInfo:
     git_dirty: bool = False
     process: ProcessIdentity = field(default_factory=this_process)
     rerun_of: str = ""
+    n_skipped_cells: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +350,7 @@ def parent_tags(batch: BatchInfo) -> dict[str, str]:
             "n_finished": "0",
             "n_failed": "0",
             "n_skipped": "0",
+            "n_skipped_cells": str(batch.n_skipped_cells),
             "git_commit": batch.git_commit or NO_COMMIT,
             "git_dirty": value_text(batch.git_dirty),
         }
