@@ -10,6 +10,7 @@ import pytest
 
 import backtest_batch as bb
 from backtest_batch.api.decisions import tried_values
+from backtest_batch.errors import DataError
 
 INDEX = pd.bdate_range("2015-01-01", periods=400)
 TRIALS = ["a", "b", "c"]
@@ -216,3 +217,47 @@ def test_a_code_for_a_missing_return_of_a_benchmark_is_bridged(tmp_path):
 def test_the_column_of_the_benchmark_may_have_a_capital():
     returns = noise(4).rename(columns={"d": "Benchmark"})
     assert bb.skill_or_luck(returns) == bb.skill_or_luck(noise(4), "d")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda returns: (1 + returns).cumprod() - 1,
+        lambda returns: returns.cumsum(),
+        lambda returns: returns.rolling(60).sum().dropna(),
+    ],
+    ids=["compounded", "summed", "overlapping"],
+)
+def test_cumulative_returns_are_refused_with_the_way_out(make):
+    returns = noise(3)
+    levels = make(returns)
+    with pytest.raises(DataError, match=r"holds cumulative returns.*cumulative\)\.pct_change"):
+        bb.skill_or_luck(levels, "none")
+    assert bb.skill_or_luck(levels, "none", returns_unit="fraction").label
+    assert bb.skill_or_luck(returns, "none").label
+
+
+def test_smooth_returns_and_those_of_cash_are_no_levels():
+    returns = noise(2)
+    smooth = returns.ewm(alpha=0.3).mean()
+    cash = pd.Series(np.linspace(1e-4, 2e-4, len(INDEX)), index=INDEX)
+    bb.skill_or_luck(smooth.assign(benchmark=cash, flat=0.06), "none")
+
+
+def test_a_trial_that_begins_late_is_named_with_the_bars_that_it_costs():
+    returns = noise(4)
+    returns.iloc[:10, 1] = np.nan
+    returns.iloc[:250, 2] = np.nan
+    found = bb.skill_or_luck(returns, "none")
+    assert found["n_bars"] == 150
+    assert (
+        "c begins last, at 2015-12-17: the verdict uses the 150 bars that all trials share; "
+        "without it it would use 390."
+    ) in found.notes
+    holed = noise(4)
+    holed.iloc[:250, 2] = np.nan
+    holed.iloc[300, 2] = np.nan  # it is not tested, and shortens nothing
+    found = bb.skill_or_luck(holed, "none")
+    assert found["n_bars"] == 400
+    assert not any("begins last" in note for note in found.notes)
+    assert any("c: 1 of its returns are missing" in note for note in found.notes)

@@ -118,6 +118,62 @@ def _refuse_levels(place: str, names: Sequence[str], values: FloatArray) -> None
             )
 
 
+def refuse_cumulative(trials: pd.DataFrame, place: str) -> None:
+    """Refuse columns in which each value is nearly the one before, as in cumulative returns.
+
+    Of n values x, ``sum((x[t] - x[t-1])^2) / sum((x - mean(x))^2)`` is about 2 for returns without
+    autocorrelation, and 2 (1 - rho) with it. Values that differ little, such as those of cash, are
+    not questioned.
+
+    Raises
+    ------
+    DataError
+        When a column of at least 30 values has less than 0.2, over a range of 5 % or more.
+    """
+    for name in trials.columns:
+        column = trials[name].to_numpy()
+        own = column[np.isfinite(column)]
+        if len(own) < _FEWEST_LEVELS or float(np.ptp(own)) < _LARGEST_RANGE:
+            continue
+        spread = float(((own - own.mean()) ** 2).sum())
+        ratio = float((np.diff(own) ** 2).sum()) / spread
+        if ratio < _MOST_ALIKE:
+            raise DataError(
+                f"{place}: {name} holds cumulative returns, or those of overlapping windows, it "
+                f"seems: each value is nearly the one before (autocorrelation about "
+                f"{1.0 - ratio / 2.0:.3f}), {own[0]:g} first and {own[-1]:g} last; the return of "
+                "each bar is wanted, as `(1 + cumulative).pct_change()` gives it "
+                "(returns_unit=fraction, or percent, says that it is)"
+            )
+
+
+_FEWEST_LEVELS, _LARGEST_RANGE, _MOST_ALIKE = 30, 0.05, 0.2
+
+
+def late_note(trials: pd.DataFrame) -> list[str]:
+    """Say which trial begins last, and how many bars the others would share without it.
+
+    Trials without returns, or that end before others, shorten nothing: they are not tested.
+    """
+    known = np.isfinite(trials.to_numpy())
+    n_bars, some = len(known), known.any(axis=0)
+    starts = np.where(some, known.argmax(axis=0), n_bars)
+    ends = np.where(some, n_bars - known[::-1].argmax(axis=0), 0)
+    tested = some & (ends == ends.max()) & (known.sum(axis=0) == ends - starts)
+    order = sorted(set(starts[tested].tolist()))
+    if len(order) < 2:
+        return []
+    last = np.flatnonzero(tested & (starts == order[-1]))
+    stop = int(ends.max())
+    name = str(trials.columns[int(last[0])])
+    who = f"{name} begins" if len(last) == 1 else f"{name} and {len(last) - 1:,} more begin"
+    return [
+        f"{who} last, at {moment_text(trials.index[order[-1]])}: the verdict uses the "
+        f"{stop - order[-1]:,} bars that all trials share; without "
+        f"{'it' if len(last) == 1 else 'them'} it would use {stop - order[-2]:,}."
+    ]
+
+
 _SMOOTH = 0.05
 _ABOUT_ONE = (0.5, 2.0)
 

@@ -29,6 +29,8 @@ from backtest_batch.api.decisions import (
 from backtest_batch.api.return_files import (
     GivenBenchmark,
     given_benchmark,
+    late_note,
+    refuse_cumulative,
     returns_of_file,
     returns_of_trials,
     rows_beside,
@@ -231,7 +233,8 @@ def skill_or_luck(
         When the market's day ends, ``HH:MM`` on the clock of the index; by default at midnight.
         Returns within days are compounded to days.
     returns_unit
-        Whether a file holds ``percent`` or ``fraction``; by default told from its size.
+        Whether a file holds ``percent`` or ``fraction``; by default told from its size. Given, the
+        values are taken for returns of each bar even where they look cumulative.
     options
         How a file is read, with keys of the data's sources: ``{"timestamp_column": "day"}``.
     benchmark_values
@@ -272,6 +275,8 @@ def skill_or_luck(
         title = title or place
     else:
         table = returns_of_trials(returns)
+    if returns_unit in (None, "auto"):
+        refuse_cumulative(table, place)
     found = given_benchmark(benchmark, table, values=benchmark_values, place=place)
     trials = _only_trials(table, found, place)
     if decisions is None and isinstance(returns, pd.DataFrame):
@@ -296,7 +301,7 @@ def skill_or_luck(
         risk_free_rate=rate,
     )
     lacking = [] if found.name else [_NO_BENCHMARK]
-    said = [*notes, *about, *counted, *found.notes, *lacking]
+    said = [*notes, *about, *counted, *found.notes, *late_note(trials), *lacking]
     conclusion = conclude_given(given, ranking, settings or OverfittingSettings(), said)
     conclusion = _with_notes(conclusion, _late_notes(conclusion, found))
     return Judgement(conclusion, given, found, title or "returns")
