@@ -327,6 +327,13 @@ def _read(path: Path) -> Any:
 _MACHINE = "machine and packages"
 
 
+_SOMETHING_ELSE = (
+    "Code, data, configuration, machine and packages are those of then. So the result depends on "
+    "something else: on the clock, on data that are read elsewhere, or on what a run leaves in its "
+    "process for the next one (a cache, a counter, a global list)."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verification:
     """Whether a repeated run has the recorded result.
@@ -378,6 +385,8 @@ class Verification:
                 f"{self.run_id} are not equal to those recorded, compared {how}:"
             )
         lines = [first, *(f"  {text}" for text in self.metrics)]
+        if self.metrics and self.exact:
+            lines.append(_SOMETHING_ELSE)
         if self.environment:
             lines += ["Differences since then:", *(f"  {text}" for text in self.environment)]
         return "\n".join(lines) + "\n"
