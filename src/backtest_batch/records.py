@@ -39,6 +39,9 @@ MAY_BE_UNKNOWN = ("target_weights.parquet", "trades.parquet")
 STRATEGY_KIND = "strategy_kind"
 """The tag that says whether a strategy gives target weights or makes its own account."""
 
+BARS_OF_RUN = ("bars_first", "bars_last", "bars_count", "bars_a_year")
+"""Tags of a run that has read its own data: its measured bars, and how many make a year."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
@@ -226,6 +229,9 @@ class RunSpec:
     trial, search_round
         Of a run that a search has chosen: when its decision was asked for, and in which round, both
         from 1; else 0.
+    own_data
+        Whether it reads its own data (``data=none``). Its bars are then known when it has ended,
+        and ``n_bars`` is 0 until then.
     """
 
     index: int
@@ -249,6 +255,7 @@ class RunSpec:
     strategy_kind: Literal["weights", "account"] = "weights"
     trial: int = 0
     search_round: int = 0
+    own_data: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

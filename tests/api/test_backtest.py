@@ -1,6 +1,7 @@
 """One backtest on prices in memory."""
 
 from datetime import date, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -303,3 +304,38 @@ def test_a_backtest_that_cannot_be_called_is_refused_before(prices):
     seeds = []
     bb.backtest(lambda panel, seed: seeds.append(seed) or panel.close["A"].pct_change(), prices)
     assert seeds == [42]
+
+
+def reading(conditions, window: int = 20):
+    """Stand for a function that reads its own data."""
+    index = pd.bdate_range("2015-01-05", periods=400)
+    close = pd.Series(np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, 400))), index)
+    held = (close > close.rolling(window).mean()).shift(1, fill_value=False).astype(float)
+    return held * close.pct_change() - held.diff().abs().fillna(0.0) * conditions.cost_rate
+
+
+def test_a_function_that_reads_its_own_data_needs_no_prices():
+    found = bb.backtest(reading, commission_bps=10)
+    asked = SimpleNamespace(cost_rate=1e-3)
+    returns = reading(asked).iloc[1:]
+    pd.testing.assert_series_equal(
+        found.equity["net_return"].iloc[1:],
+        returns,
+        check_names=False,
+        check_freq=False,
+        check_index_type=False,
+    )
+    assert found.metrics["sharpe"] == pytest.approx(returns.mean() / returns.std() * 252**0.5)
+    spy = (1.0 + reading(asked, 5).fillna(0.0)).cumprod()
+    compared = bb.backtest(reading, benchmark=spy, factors=spy.pct_change().rename("mkt"))
+    assert {"beta", "beta_mkt", "alpha_factors"} <= set(compared.metrics.index)
+    assert compared.metrics["beta"] == pytest.approx(compared.metrics["beta_mkt"])
+
+
+def test_what_needs_prices_says_so_without_any():
+    with pytest.raises(bb.StrategyError, match="has target_weights, which needs prices"):
+        bb.backtest(TrendBaseline())
+    with pytest.raises(bb.ConfigurationError, match="is no symbol of the data"):
+        bb.backtest(reading, benchmark="SPY")
+    with pytest.raises(bb.ConfigurationError, match="a strategy needs prices"):
+        bb.backtest(reading, benchmark=TrendBaseline)

@@ -277,6 +277,60 @@ def test_conditions_that_a_function_ignores_are_reported_as_not_connected(invoke
     assert json.loads(Path("out/overfitting.json").read_text())["n_trials"] == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "trials", "said"),
+    [
+        ("ignoring", 3, "3 runs have the returns of another run of the same scenario, bit for bit"),
+        ("crossover", 3, "3 runs have the returns of another run of the same scenario"),
+    ],
+)
+def test_runs_with_equal_returns_under_equal_conditions_are_one_trial(invoke, name, trials, said):
+    """One value has no effect; what the configuration says are six choices."""
+    Path("accounts.py").write_text(
+        MODULE
+        + """
+
+def idle(panel, conditions, window: int = 20, unused: int = 0):
+    return FUNCTION(panel, WITH window=window)
+""".replace("FUNCTION", name).replace("WITH", "conditions," if name == "crossover" else "")
+    )
+    grid = ("strategy.window=10,20,30", "strategy.unused=1,2")
+    batch = (*DATA, "-m", target("idle"), *grid, "n_jobs=1", "output_dir=out")
+    ended = invoke(*batch, "tracking.experiment=once")
+    assert ended.code == 0, ended.err
+    assert said in ended.out
+    assert "run_10_2 = run_10_1, run_20_2 = run_20_1, run_30_2 = run_30_1" in ended.out
+    document = json.loads(Path("out/overfitting.json").read_text())
+    assert document["n_trials"] == trials
+    # A later batch of the experiment counts them once, too.
+    grid = ("strategy.window=15,25", "strategy.unused=1")
+    batch = (*DATA, "-m", target("idle"), *grid, "n_jobs=1", "output_dir=next")
+    assert invoke(*batch, "tracking.experiment=once").code == 0
+    document = json.loads(Path("next/overfitting.json").read_text())
+    assert document["n_trials_experiment"] == trials + 2
+
+
+def test_equal_weights_remain_as_many_choices_as_they_were(invoke):
+    """Weights are what was chosen, whatever came of them."""
+    weighing = "strategy._target_=accounts.Weighing"
+    Path("accounts.py").write_text(
+        MODULE.replace(
+            "class Weighing(Trading):",
+            """class Weighing(Trading):
+    def __init__(self, unused: int = 0):
+        self.unused = unused
+""",
+        )
+    )
+    ended = invoke(
+        *(*DATA, "-m", weighing, "strategy.unused=1,2", "n_jobs=1"),
+        *("output_dir=out", "trials=batch"),
+    )
+    assert ended.code == 0, ended.err
+    assert json.loads(Path("out/overfitting.json").read_text())["n_trials"] == 2
+    assert "bit for bit, and count" not in ended.out
+
+
 def test_a_batch_that_was_resumed_computes_nothing_again(invoke, recorded_runs):
     batch = (*DATA, "-m", target("crossover"), "strategy.window=10,20", "n_jobs=1")
     assert invoke(*batch).code == 0
@@ -371,3 +425,62 @@ def test_trades_of_all_windows_are_written_once_and_in_order(invoke, recorded_ru
     assert trades["timestamp"].is_monotonic_increasing
     assert not trades.duplicated(["timestamp", "symbol"]).any()
     assert list(trades) == ["timestamp", "symbol", "shares", "price", "value", "cost"]
+
+
+def test_what_a_run_leaves_in_its_module_is_found_by_verify(invoke, recorded_runs):
+    """Nothing looks for it while the batch runs, which the documentation says."""
+    Path("accounts.py").write_text(
+        MODULE
+        + """
+
+seen = []
+
+
+def remembering(panel, window: int = 20):
+    seen.append(window)
+    return ignoring(panel, window) + len(seen) * 1e-3
+"""
+    )
+    batch = (*DATA, "-m", target("remembering"), "strategy.window=10,20,30", "n_jobs=1")
+    assert invoke(*batch, "output_dir=out").code == 0
+    best = json.loads(Path("out/best_params.json").read_text())["top"][0]
+    assert best["run_id"] != "run_10"  # the last ones have gained most
+    ended = invoke("best=out/best_params.json", "verify=true")
+    assert ended.code == 1
+    assert "are not equal to those recorded, compared bit for bit" in ended.out
+    assert "on what a run leaves in its process for the next one" in ended.out
+
+
+def test_random_numbers_begin_anew_with_each_run(invoke):
+    Path("accounts.py").write_text(
+        MODULE
+        + """
+
+def drawing(panel, window: int = 20):
+    return ignoring(panel, 20) + np.random.normal(0.0, 1e-3, panel.n_bars)
+"""
+    )
+    batch = (*DATA, "-m", target("drawing"), "n_jobs=1")
+    assert invoke(*batch, "strategy.window=10,20", "output_dir=one").code == 0
+    assert invoke(*batch, "strategy.window=20,10", "output_dir=two").code == 0
+    one, two = (pd.read_parquet(f"{name}/returns.parquet") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two[one.columns], check_exact=True)
+
+
+def test_figures_of_a_fitted_strategy_s_own_are_undefined_and_named(invoke, recorded_runs):
+    Path("accounts.py").write_text(
+        MODULE
+        + """
+
+class Telling(Learning):
+    def backtest(self, panel, conditions):
+        account = super().backtest(panel, conditions)
+        return Account(net_return=account.net_return, metrics={"share": self.share})
+"""
+    )
+    ended = invoke(*DATA, target("Telling"), *WALK, "n_jobs=1")
+    assert ended.code == 0, ended.err
+    (run,) = recorded_runs(Path.cwd()).values()
+    assert "share" not in run.metrics
+    assert "share" in run.tags["undefined_metrics"].split(",")
+    assert "the account has figures of its own (share): each test window has one" in ended.out

@@ -12,7 +12,13 @@ from backtest_batch.analysis.scenarios import scaled_text
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.config.checks import checked, default
 from backtest_batch.core.account import measured_index, trades_frame, weights_frame
-from backtest_batch.core.benchmark import LONGEST_GAP, find_benchmark, simulated
+from backtest_batch.core.benchmark import (
+    EQUAL_WEIGHT,
+    LONGEST_GAP,
+    NONE,
+    find_benchmark,
+    simulated,
+)
 from backtest_batch.core.conditions import Conditions
 from backtest_batch.core.construct import function_strategy
 from backtest_batch.core.data.panel import Date, Panel, panel_from_frames
@@ -35,6 +41,7 @@ from backtest_batch.core.engine.spacing import SESSIONS_PER_YEAR
 from backtest_batch.core.factors import factor_metric_names, factor_metrics, find_factors
 from backtest_batch.core.kernel_cache import use_kernel_cache
 from backtest_batch.core.own_account import OwnAccount, ask_for_account
+from backtest_batch.core.own_bars import account_without_prices
 from backtest_batch.core.strategies.base import (
     LACKS_BOTH,
     Strategy,
@@ -149,7 +156,7 @@ class Backtest:
 
 def backtest(
     strategy: Any,
-    prices: pd.DataFrame | Panel,
+    prices: pd.DataFrame | Panel | None = None,
     *,
     rebalance: str = default("rebalance"),
     start_date: Date | None = None,
@@ -174,7 +181,9 @@ def backtest(
     prices
         Closes of shape (n_bars, n_assets), one column per symbol, on a DatetimeIndex; or a panel
         with further fields (:func:`panel_from_frames`). A frame with the fields of one asset, or
-        with fields by symbol as yfinance returns it, is recognised.
+        with fields by symbol as yfinance returns it, is recognised. None for a strategy that makes
+        its own account and reads its own data: its ``panel`` is None then, and its bars are those
+        that it hands back.
     rebalance
         Decide at each ``bar``, or at the end of each day, week, month, quarter or year: D, W, M, Q,
         Y, or a multiple (``15min``, ``4h``, ``2W``); ``M:start`` is the first bar of a month,
@@ -233,6 +242,9 @@ def backtest(
         }
     )
     chosen = _chosen(strategy)
+    if prices is None:
+        against = (benchmark, given["benchmark_values"], factors)
+        return _without_prices(chosen, conditions, given, periods_per_year, against)
     panel = prices if isinstance(prices, Panel) else panel_from_frames(prices)
     if given["end_date"] is not None:
         panel = panel.until(given["end_date"])
@@ -287,6 +299,58 @@ def backtest(
         undefined_metrics=(*undefined, *missing),
         periods_per_year=per_year,
         notes=(*notes, *said, *([] if isinstance(account, OwnAccount) else _scaled(account))),
+        equity=_equity(panel, account),
+        target_weights=_table(weights_frame, panel, account),
+        trades=_table(trades_frame, panel, account),
+        benchmark=_benchmark_returns(reference, panel, first_bar),
+        ruined=None if ruined is None else panel.index[ruined],
+    )
+
+
+def _without_prices(
+    strategy: Any,
+    conditions: SimulationSettings,
+    given: dict[str, Any],
+    periods_per_year: float | None,
+    against: tuple[Any, str, Any],
+) -> Backtest:
+    """Backtest a strategy that reads its own data."""
+    if strategy_kind(strategy) == "weights":
+        raise StrategyError(
+            f"{type(strategy).__name__} has target_weights, which needs prices: give them, or a "
+            "function that returns its net returns"
+        )
+    benchmark, values, factors = against
+    if callable(getattr(benchmark, "target_weights", None)) or isinstance(benchmark, type):
+        raise _wrong("benchmark", benchmark, "a strategy needs prices")
+    per_year = checked({"periods_per_year": periods_per_year})["periods_per_year"]
+    panel, account = account_without_prices(
+        strategy,
+        Conditions(
+            **{name: getattr(conditions, name) for name in SETTING_NAMES},
+            **{name: given[name] for name in ("start_date", "end_date", "rebalance")},
+            risk_free_rate=given["risk_free_rate"],
+            periods_per_year=np.nan if per_year is None else per_year,
+        ),
+    )
+    first_bar, no_bars = account.first_bar, np.empty(0, dtype=np.int64)
+    measured = BarLengths(panel.index[first_bar:]).measured()
+    per_year, notes = bars_a_year(per_year, measured)
+    annual = {"periods_per_year": per_year, "risk_free_rate": given["risk_free_rate"]}
+    if isinstance(benchmark, str) and benchmark == EQUAL_WEIGHT:
+        benchmark = NONE
+    reference, said = _benchmark(benchmark, values, panel, no_bars, conditions, first_bar)
+    metrics, undefined = result_metrics(account, benchmark_returns=reference, **annual)
+    found, missing, about = _explained(factors, panel, account, **annual)
+    said = (*said, *about, *account.notes)
+    for note in said:
+        LOG.warning("%s", note)
+    ruined = account.ruined_bar
+    return Backtest(
+        metrics=pd.Series({**metrics, **found, **account.metrics}, name="value", dtype=np.float64),
+        undefined_metrics=(*undefined, *missing),
+        periods_per_year=per_year,
+        notes=(*notes, *said),
         equity=_equity(panel, account),
         target_weights=_table(weights_frame, panel, account),
         trades=_table(trades_frame, panel, account),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.batch.own_returns import without_own_returns
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.core.fitting import walks_forward
@@ -36,6 +37,7 @@ from backtest_batch.store.sql import store_to_read
 from backtest_batch.store.store import Store
 from backtest_batch.workers.chunks import RETURNS, array_file
 from backtest_batch.workers.ended import Ended, read_ended
+from backtest_batch.workers.own_files import OwnReturns, write_own_returns
 from backtest_batch.workers.watch import Checked
 
 REQUIRED_FILES = ("run.json", "config.yaml", "metrics.csv", "equity.parquet")
@@ -335,6 +337,8 @@ def incomplete(
     finished = [record for record in done if record.status == "FINISHED"]
     if not finished:
         return []
+    if plan.own_data:
+        return without_own_returns(workspace, finished)
     walks = walks_forward(plan.runs[0].config)
     n_rows = len(workspace.keys)
     arrays = [workspace.whole_rows(name, n_rows) for name in (RETURNS, *(PER_BAR if walks else ()))]
@@ -438,14 +442,43 @@ def restore_returns(
                 write(spec.index, spec.run_key, first, values)
 
 
+def restore_own_returns(
+    workspace: Workspace, done: Sequence[RunRecord], earlier: Earlier, store: Store
+) -> None:
+    """Restore returns of runs that read their own data from their recorded files.
+
+    Nothing is restored for a walk-forward, which needs more than these files hold.
+    """
+    for spec in without_own_returns(workspace, done):
+        heed()
+        frame = None if walks_forward(spec.config) else _recorded_equity(spec, earlier, store)
+        if frame is None or not len(frame):
+            continue
+        returns = frame["net_return"].to_numpy(dtype=np.float64, na_value=np.nan)
+        found = OwnReturns(index=_stamps_in(frame), net_return=returns, beside={})
+        with contextlib.suppress(OSError):
+            write_own_returns(workspace.scratch.folder, spec.run_key, found)
+
+
+def _stamps_in(frame: pd.DataFrame) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(frame["timestamp"]).as_unit("ns")
+
+
+def _recorded_equity(spec: RunSpec, earlier: Earlier, store: Store) -> pd.DataFrame | None:
+    """Return the recorded returns of a run, if there are any."""
+    try:
+        content = read_artifact(store, earlier.run_ids[spec.run_key], "equity.parquet")
+        return pd.read_parquet(io.BytesIO(content), columns=["timestamp", "net_return"])
+    except (StoreError, OSError, ValueError, KeyError):
+        return None
+
+
 def _recorded_returns(
     spec: RunSpec, plan: Plan, earlier: Earlier, store: Store
 ) -> Iterator[tuple[int, Any]]:
     """Yield the first bar and the returns of a run, if its file exists and fits its data."""
-    try:
-        content = read_artifact(store, earlier.run_ids[spec.run_key], "equity.parquet")
-        frame = pd.read_parquet(io.BytesIO(content), columns=["timestamp", "net_return"])
-    except (StoreError, OSError, ValueError, KeyError):
+    frame = _recorded_equity(spec, earlier, store)
+    if frame is None:
         return
     index = plan.panels[spec.data_fingerprint].index
     positions = index.get_indexer(pd.DatetimeIndex(frame["timestamp"]))

@@ -79,12 +79,14 @@ def _facts(session: Session) -> dict[str, str]:
     counts = session.counts()
     names = dict.fromkeys(run.benchmark.name for run in session.plan.runs)
     shown = {"Benchmark": ", ".join(names)} if list(names) != [Benchmark().name] else {}
+    own = "read by the strategy (data=none)"
+    ends = {"From": _moment(panel.index[0]), "To": _moment(panel.index[-1])} if panel.n_bars else {}
+    data = own if session.plan.own_data else f"{panel.n_assets} symbols"
     return {
         "Batch": session.batch_id,
         "Runs": f"{counts['n_finished']} finished, {counts['n_failed']} failed",
-        "Data": f"{panel.n_assets} symbols, {panel.n_bars:,} bars",
-        "From": _moment(panel.index[0]),
-        "To": _moment(panel.index[-1]),
+        "Data": f"{data}, {panel.n_bars:,} bars",
+        **ends,
         **shown,
     }
 
@@ -212,7 +214,7 @@ def write_reports(session: Session, compared: Compared, watch: Stopwatch) -> Non
 def _write_returns(session: Session, compared: Compared) -> None:
     returns = compared.returns
     finished = best_first(session, compared.conclusion)
-    most = max(1, session.config["tracking"]["returns_max_cells"] // len(returns.index))
+    most = max(1, session.config["tracking"]["returns_max_cells"] // max(1, len(returns.index)))
     written = sorted(finished[:most], key=lambda spec: spec.index)
     columns = {spec.run_id: spec.index for spec in written}
     benchmark = returns.benchmark_row[finished[0].index] if finished else None

@@ -1,5 +1,6 @@
 """Judge a batch from memory: its comparison, its walk-forward, its decisions."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,17 @@ from backtest_batch.analysis.walk_forward.tables import run_metrics, sentences, 
 from backtest_batch.analysis.walk_forward.walk import ScenarioWalk, walk_forward
 from backtest_batch.arrays import FloatArray
 from backtest_batch.batch.log import Stopwatch
+from backtest_batch.batch.own_returns import OwnBatch, OwnTogether
+from backtest_batch.batch.provenance import write_trials
 from backtest_batch.batch.returns import BatchReturns, batch_returns
 from backtest_batch.batch.session import Session
-from backtest_batch.batch.trials import decision_labels, source_kind, source_label
+from backtest_batch.batch.trials import (
+    OneTrial,
+    decision_labels,
+    one_trial_each,
+    source_kind,
+    source_label,
+)
 from backtest_batch.core.backtest import compute_chunk
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.simulation import Simulation
@@ -34,10 +43,12 @@ from backtest_batch.core.fitting import (
     walks_forward,
 )
 from backtest_batch.core.own_account import OwnAccount
+from backtest_batch.core.own_bars import bars_alone
 from backtest_batch.core.windows import PER_BAR, ScenarioRuns
-from backtest_batch.errors import StoreError
+from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.interrupt import heed
-from backtest_batch.records import RunRecord, RunResult
+from backtest_batch.records import RunRecord, RunResult, RunSpec
+from backtest_batch.report.tables import one_line
 from backtest_batch.store.artifacts import SplitRun
 from backtest_batch.store.search import earlier_decisions, read_runs
 from backtest_batch.store.selection import with_earlier_runs
@@ -83,7 +94,11 @@ class BatchWalk:
 
 
 def walk_batch(
-    session: Session, table: RunTable, returns: BatchReturns, ranking: Ranking
+    session: Session,
+    table: RunTable,
+    returns: BatchReturns,
+    ranking: Ranking,
+    own: OwnBatch | None = None,
 ) -> BatchWalk | None:
     """Return the walk-forward of a batch's finished runs; None when none was requested.
 
@@ -97,11 +112,14 @@ def walk_batch(
         Their returns.
     ranking
         Which run is better in-sample.
+    own
+        The runs on common bars, where they read their own data.
 
     Raises
     ------
     ConfigurationError
-        When the ranking needs a metric that windows do not have.
+        When the ranking needs a metric that windows do not have; where runs read their own data,
+        also when the bars that they share are too few.
     """
     records = session.in_order
     if not walks_forward(session.config) or not any(table.finished):
@@ -114,9 +132,14 @@ def walk_batch(
     for scenario, rows in groups.items():
         heed()
         chosen = [records[row] for row in rows]
-        panel = session.plan.panels[chosen[0].spec.data_fingerprint]
-        bars = common[chosen[0].spec.index]
-        runs = _scenario_runs(session, table, returns, scenario, rows, panel, bars)
+        if own is None:
+            panel = session.plan.panels[chosen[0].spec.data_fingerprint]
+            bars = common[chosen[0].spec.index]
+            runs = _scenario_runs(session, table, returns, scenario, rows, panel, bars)
+        else:
+            found = own.together([record.spec for record in chosen])
+            panel, bars = bars_alone(found.index), (1, len(found.index))
+            runs = _own_runs(table, scenario, rows, [item.spec for item in chosen], found)
         settings = walk_forward_settings(chosen[0].spec, panel, bars)
         walks.append(walk_forward(runs, settings, ranking, _drifted(chosen, panel)))
     bootstrap = Bootstrap(seed=session.config["seed"])
@@ -180,6 +203,38 @@ def _scenario_runs(
     )
 
 
+def _own_runs(
+    table: RunTable,
+    scenario: str,
+    rows: Sequence[int],
+    specs: Sequence[RunSpec],
+    found: OwnTogether,
+) -> ScenarioRuns:
+    """Return runs that read their own data, on the bars that they share."""
+    config = specs[0].config
+    names = [name for name in table.decision_axes if not is_market(name)]
+    costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
+    return ScenarioRuns(
+        scenario=scenario,
+        run_ids=tuple(spec.run_id for spec in specs),
+        index=found.index,
+        returns=found.returns,
+        parameters=table.params.iloc[list(rows)][names].reset_index(drop=True),
+        periods_per_year=periods_per_year(config),
+        session_end=None,
+        risk_free_rate=config["risk_free_rate"],
+        cash_rate=config["cash_rate"],
+        cost_rate=costs * 1e-4,
+        execution_lag=config["execution_lag"],
+        initial_capital=config["initial_capital"],
+        benchmark=found.benchmark,
+        in_sample={},
+        return_bars=range(1, len(found.index)),
+        factors=found.factors,
+        **found.per_bar,
+    )
+
+
 def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int], FloatArray]:
     """Return a function that gives the weights of a run after its trades at a bar's close.
 
@@ -189,11 +244,12 @@ def _drifted(records: Sequence[RunRecord], panel: Panel) -> Callable[[int, int],
     simulations: dict[int, Simulation | OwnAccount] = {}
 
     def weights(run: int, bar: int) -> FloatArray:
+        if records[run].spec.strategy_kind == "account":
+            return np.zeros(panel.n_assets)  # what it holds is not known: a switch is not charged
         if run not in simulations:
             simulations[run] = compute_chunk([records[run].spec], panel).runs[0].account
         found = simulations[run]
-        if isinstance(found, OwnAccount):  # what it holds is not known: a switch is not charged
-            return np.zeros(panel.n_assets)
+        assert isinstance(found, Simulation)
         return drifted_weights(found, panel, bar)
 
     return weights
@@ -243,19 +299,31 @@ class Compared:
 def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
     """Compare the runs of a batch."""
     with watch.stage("comparison"):
+        own = session.bring_together()
         table = run_table(session)
         lost = session.lost_returns()
-        returns = batch_returns(
-            session.workspace,
-            session.plan.runs,
-            session.plan.panels,
-            lost=[spec.index for spec in lost],
-        )
-        walk = None if lost else walk_batch(session, table, returns, ranking)
+        if own is None:
+            returns = batch_returns(
+                session.workspace,
+                session.plan.runs,
+                session.plan.panels,
+                lost=[spec.index for spec in lost],
+            )
+        else:
+            returns = own.returns
+        walk, unwalked = None, ""
+        try:
+            walk = None if lost else walk_batch(session, table, returns, ranking, own)
+        except ConfigurationError as error:
+            if own is None:
+                raise
+            unwalked = f"There is no walk-forward on the bars of these runs: {one_line(str(error))}"
         if walk is not None:
             table = _with_out_of_sample(table, walk)
         kinds = AxisKinds.of(session.config)
         notes: Sequence[str] = (*session.plan.notes, *session.rounds.notes, *session.notes)
+        if own is not None:
+            notes = (*notes, *own.notes, *([unwalked] if unwalked else []))
         if lost:
             notes = (*notes, f"The returns of {len(lost)} runs are missing: there is no verdict.")
         recorder = session.recording.recorder
@@ -267,12 +335,15 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
             notes = (*notes, *earlier_notes)
         notes = (*notes, *cap_notes(session.in_order, session.plan.swept))
         notes = (*notes, *_own_account_notes(session))
+        once = _one_trial_each(session, table, returns)
+        if not lost:
+            notes = (*notes, *once.notes([item.spec.run_id for item in session.in_order]))
         notes = (*notes, *kinds.without_effect(list(table.params.columns)))
         heed()
         conclusion = conclude(
             table,
             ranking,
-            returns=None if lost else returns_of_runs(session, returns),
+            returns=None if lost else returns_of_runs(session, returns, once.labels),
             settings=OverfittingSettings(
                 seed=session.config["seed"], trials=session.config["trials"]
             ),
@@ -345,8 +416,42 @@ def _with_out_of_sample(table: RunTable, walk: BatchWalk) -> RunTable:
     )
 
 
-def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
-    """Return the returns of the runs that have ended, in the order of their table."""
+def _one_trial_each(session: Session, table: RunTable, returns: BatchReturns) -> OneTrial:
+    """Return what was chosen in each run; accounts of strategies that are equal are one choice.
+
+    Weights are left alone: they are what was chosen, whatever came of them. Of an account nothing
+    is known but what it returned.
+    """
+    records = session.in_order
+    labels = decision_labels([item.spec for item in records], AxisKinds.of(session.config))
+    if not any(item.spec.strategy_kind == "account" for item in records):
+        return OneTrial(labels=labels, same_as={})
+    own = [
+        returns.rows[item.spec.index]
+        if item.spec.strategy_kind == "account" and item.status == "FINISHED"
+        else None
+        for item in records
+    ]
+    once = one_trial_each(labels, table.scenario.tolist()[: len(records)], own)
+    if once.same_as and len(records) == len(session.plan.runs):
+        # Later batches count the trials of this one.
+        with contextlib.suppress(OSError):
+            write_trials(session.workspace, session.request, session.plan, once.labels)
+    return once
+
+
+def returns_of_runs(
+    session: Session, returns: BatchReturns, decisions: Sequence[str]
+) -> ReturnsOfRuns:
+    """Return the returns of the runs that have ended, in the order of their table.
+
+    Parameters
+    ----------
+    session, returns
+        The batch, and the returns of its runs.
+    decisions
+        What was chosen in each run.
+    """
     records = session.in_order
     rows = np.array([record.spec.index for record in records], dtype=np.int64)
     n_runs = len(session.plan.runs)
@@ -359,7 +464,7 @@ def returns_of_runs(session: Session, returns: BatchReturns) -> ReturnsOfRuns:
         returns=matrix.T,
         benchmarks=returns.rows[n_runs:].T,
         benchmark_of=[_benchmark_column(returns, row, n_runs) for row in rows.tolist()],
-        decisions=decision_labels([record.spec for record in records], kinds),
+        decisions=decisions,
         risk_free=[config["risk_free_rate"] / periods_per_year(config) for config in configs],
         bars_a_year=[periods_per_year(config) for config in configs],
         periods_per_year=periods_per_year(session.plan.runs[0].config),

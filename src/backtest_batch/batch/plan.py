@@ -13,6 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backtest_batch.arrays import IntArray
+from backtest_batch.batch.own_data import (
+    OwnDataPlanner,
+    needs_prices,
+    own_data_notes,
+    refuse_mixed,
+)
 from backtest_batch.config.checks import config_faults
 from backtest_batch.config.rebalance import parse_rebalance
 from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
@@ -36,6 +42,7 @@ from backtest_batch.core.construct import (
 from backtest_batch.core.data.load import load_panel, with_fields
 from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
 from backtest_batch.core.data.sources.base import Source
+from backtest_batch.core.data.sources.no_prices import has_no_prices
 from backtest_batch.core.engine.calendar import decision_bars, idle_text, unreachable_period
 from backtest_batch.core.engine.frequency import ASSUMED, AUTO, USUAL_FREQ, Frequency
 from backtest_batch.core.engine.length_change import BarLengths, MeasuredBars
@@ -119,6 +126,9 @@ def plan_notes(
             f"{len(duplicates)} of {len(runs) + len(duplicates)} combinations are the same run as "
             f"an earlier one and run once: {named}{more}"
         )
+    if any(run.own_data for run in runs):
+        yield from own_data_notes(runs)
+        return
     yield from _warmup_notes(runs, panels)
     yield from _idle_notes(runs, panels)
 
@@ -205,6 +215,11 @@ class Plan:
         return max(self.most_runs, len(self.runs))
 
     @property
+    def own_data(self) -> bool:
+        """Whether its runs read their own data, so that their bars are known at their end."""
+        return any(run.own_data for run in self.runs)
+
+    @property
     def swept(self) -> tuple[str, ...]:
         """Names of the swept keys, in axis order."""
         return tuple(dict.fromkeys(key for run in self.runs for key in run.swept))
@@ -231,6 +246,8 @@ class _Planner:
     codes: dict[str, str] = field(default_factory=dict)
     benchmarks: dict[str, FoundBenchmark | Fault] = field(default_factory=dict)
     factors: dict[str, FoundFactors | Fault] = field(default_factory=dict)
+    alone: OwnDataPlanner = field(default_factory=OwnDataPlanner)
+    """What runs without prices share."""
     covers: dict[tuple[int, int, str, int], list[Fault]] = field(default_factory=dict)
     """What is wrong with a benchmark and factors on the bars of runs; both are kept above."""
     needs: dict[str, tuple[tuple[str, ...], list[Fault]]] = field(default_factory=dict)
@@ -269,7 +286,7 @@ class _Planner:
     def panel(self, config: Mapping[str, Any]) -> tuple[Panel | None, list[Fault]]:
         """Return the data of a run up to its end date, with the fields that its strategy needs."""
         node, end_date = config["data"], config["end_date"]
-        needed, faults = self._required_fields(config["strategy"])
+        needed, faults = self.required_fields(config["strategy"])
         if faults:
             return None, faults
         key = (self.key_of(node), end_date, needed)
@@ -306,7 +323,7 @@ class _Planner:
         source = self.sources[key[0], needed]
         return found, _lacking(config["strategy"], needed, found, source)
 
-    def _required_fields(self, node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
+    def required_fields(self, node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Return the fields that a strategy needs; a class that cannot be used needs none."""
         key = self.key_of(node)
         if key not in self.needs:
@@ -563,6 +580,7 @@ class Planning:
             When the settings of the walk-forward are wrong, or the data too short for one split.
         """
         planner, runs = self._planner, self._runs
+        refuse_mixed(list(runs.values()))
         planned = with_fits(list(runs.values()), self._panels, planner.fitted)
         renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
         notes = plan_notes(planned, self._panels, self._duplicates)
@@ -695,6 +713,8 @@ def _plan_one(
     if config is None:
         return None, None, composition.faults
     faults = list(config_faults(config))
+    if has_no_prices(config["data"]):
+        return _plan_without_prices(composition, config, planner, faults, index=index, taken=taken)
     panel: Panel | None = None
     data_faults: list[Fault] = []
     if not any(fault.key in ("start_date", "end_date") for fault in faults):
@@ -767,6 +787,54 @@ _OF_BATCHES = frozenset({"search", "constraint", "zip", "invalid"})
 def _of_a_run(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration without the keys that say which runs a batch has."""
     return {key: value for key, value in config.items() if key not in _OF_BATCHES}
+
+
+def _plan_without_prices(
+    composition: Composition,
+    config: Mapping[str, Any],
+    planner: _Planner,
+    faults: list[Fault],
+    *,
+    index: int,
+    taken: Collection[str],
+) -> tuple[RunSpec | None, Panel | None, Sequence[Fault]]:
+    """Plan a run whose strategy reads its own data."""
+    panel, wrong = planner.alone.panel(config)
+    seed = derived_seed(config["seed"], panel.fingerprint, config["strategy"], config["rebalance"])
+    strategy = planner.strategy(config, seed)
+    fields, unusable = planner.required_fields(config["strategy"])
+    faults = [*faults, *wrong, *strategy.faults, *unusable]
+    if not strategy.faults:
+        faults += needs_prices(config, strategy.kind, fits=strategy.fits, fields=fields)
+    benchmark, factors, uncompared = planner.alone.compared(config)
+    faults += uncompared
+    if faults:
+        return None, None, faults
+    planner.warnings |= dict.fromkeys((*benchmark.notes, *factors.notes))
+    config_hash = digest(result_config(_by_content(config, benchmark, factors)))
+    code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
+    key = run_key(config_hash, panel.fingerprint, code)
+    spec = RunSpec(
+        index=index,
+        run_id=new_run_id(composition, key, taken),
+        run_name=masked(composition.name or composition.run_id or "base"),
+        run_key=key,
+        config_hash=config_hash,
+        swept=composition.labels,
+        config=_of_a_run(config),
+        overrides=tuple(masked(item) for item in composition.overrides),
+        data_fingerprint=panel.fingerprint,
+        code_fingerprint=code,
+        strategy_seed=seed,
+        first_bar=0,
+        n_bars=0,
+        benchmark=benchmark.benchmark,
+        factors=factors.factors,
+        chunk_key=key,
+        strategy_kind=strategy.kind,
+        own_data=True,
+    )
+    return spec, panel, ()
 
 
 def _alone_if_account(kind: StrategyKind, run_key: str, chunk: str) -> str:

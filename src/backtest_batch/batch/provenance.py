@@ -170,8 +170,17 @@ def write_start_files(
         replace_text(target / BATCH_CONFIG, text)
 
 
-def write_trials(workspace: Workspace, request: BatchRequest, plan: Plan) -> None:
+def write_trials(
+    workspace: Workspace, request: BatchRequest, plan: Plan, labels: Sequence[str] = ()
+) -> None:
     """Write what a batch has tried.
+
+    Parameters
+    ----------
+    workspace, request, plan
+        The batch.
+    labels
+        What was chosen in each run; without them what the configurations say.
 
     Raises
     ------
@@ -179,7 +188,7 @@ def write_trials(workspace: Workspace, request: BatchRequest, plan: Plan) -> Non
         When it cannot be written.
     """
     path = workspace.start_files / TRIALS
-    replace_text(path, json.dumps(tried(request, plan)) + "\n")
+    replace_text(path, json.dumps(tried(request, plan, labels)) + "\n")
 
 
 def local_document(batch_id: str) -> BatchDocument | None:
@@ -237,6 +246,6 @@ def dataset_info(plan: Plan) -> DatasetInfo:
         n_bars=panel.n_bars,
         symbols=panel.symbols,
         fields=tuple(panel.fields),
-        first=panel.index[0].isoformat(),
-        last=panel.index[-1].isoformat(),
+        first=panel.index[0].isoformat() if panel.n_bars else "",
+        last=panel.index[-1].isoformat() if panel.n_bars else "",
     )

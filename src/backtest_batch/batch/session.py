@@ -17,6 +17,7 @@ from backtest_batch.batch.earlier import (
     have_gaps,
     incomplete,
     refuse_running,
+    restore_own_returns,
     restore_reports,
     restore_returns,
     unrecorded_runs,
@@ -25,6 +26,12 @@ from backtest_batch.batch.earlier import (
 )
 from backtest_batch.batch.extras import Extra, record_extras
 from backtest_batch.batch.log import log_to
+from backtest_batch.batch.own_returns import (
+    OwnBatch,
+    known_now,
+    own_batch,
+    without_own_returns,
+)
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import (
     dataset_info,
@@ -37,6 +44,7 @@ from backtest_batch.batch.provenance import (
 from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.batch.rounds import Rounds
 from backtest_batch.config.checks import as_text
+from backtest_batch.core.data.sources.no_prices import UNNAMED
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.live import packed
 from backtest_batch.errors import SelectionError, StoreError
@@ -152,6 +160,8 @@ class Session:
     _most_runs: int = field(init=False)
     _is_over: bool = field(default=False, init=False)
     _again_left: list[RunSpec] = field(default_factory=list, init=False)
+    as_planned: dict[str, RunSpec] = field(default_factory=dict, init=False)
+    """Runs that read their own data as they were planned, by run key."""
     _warned_of_unknown: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -254,7 +264,8 @@ class Session:
                 return
 
     def _claim(self, earlier: Earlier) -> None:
-        self._add(with_in_sample(earlier.records, self.resume_notes))
+        done = with_in_sample(earlier.records, self.resume_notes)
+        self._add([known_now(record) for record in done])
         self.recording.add_recorded(earlier.run_ids)
 
     def advance(self) -> bool:
@@ -435,8 +446,30 @@ class Session:
         self.end_workers()
         return outcomes
 
+    def bring_together(self) -> OwnBatch | None:
+        """Bring runs that read their own data onto the bars of all; None for any others.
+
+        From then on the plan has these bars.
+        """
+        if not self.plan.own_data:
+            return None
+        lost = {spec.index for spec in self.lost_returns()}
+        self.as_planned = self.as_planned or {run.run_key: run for run in self.plan.runs}
+        found = own_batch(self.workspace, self.plan, self.in_order, lost)
+        self.plan = found.plan
+        specs = {run.run_key: run for run in found.plan.runs}
+        self._add([replace(item, spec=specs[item.spec.run_key]) for item in self.in_order])
+        self.add_benchmarks(found.benchmark_metrics)
+        return found
+
     def lost_returns(self) -> list[RunSpec]:
         """Return the finished runs, and one for each benchmark, whose returns are missing."""
+        if self.plan.own_data:
+            lost = without_own_returns(self.workspace, self.in_order)
+            self._note_missing_files(
+                [spec.run_key for spec in lost if spec.run_key not in self.unwritten], DELETED
+            )
+            return lost
         spread = self.workspace.is_spread
         self.workspace.gather()
         deleted = have_gaps(self.workspace, self.plan, self.in_order)
@@ -477,7 +510,7 @@ class Session:
 
     def _take(self, ended: Sequence[RunRecord], reply: ChunkReply | None) -> list[RunRecord]:
         """Note and record runs that have ended; return those that had not ended before."""
-        ended = [_masked(record) for record in ended]
+        ended = [known_now(_masked(record)) for record in ended]
         if reply is not None:
             fresh = {
                 key: item for key, item in reply.benchmarks.items() if key not in self.benchmarks
@@ -520,7 +553,7 @@ class Session:
     def _warn_of_unknown(self, result: RunResult) -> None:
         """Warn once that a strategy reads what cannot be recorded."""
         reason = result.tags.get(UNKNOWN)
-        if reason is None or self._warned_of_unknown:
+        if reason is None or reason == UNNAMED or self._warned_of_unknown:
             return
         self._warned_of_unknown = True
         log.warning(
@@ -538,9 +571,11 @@ class Session:
     def _task(self, runs: Sequence[RunSpec]) -> ChunkTask:
         with_files = self.with_files.intersection(run.index for run in runs)
         return ChunkTask(
-            runs=tuple(runs),
+            runs=tuple(self.as_planned.get(run.run_key, run) for run in runs),
             objects=packed(targets_of(runs)),
-            scratch=self.workspace.scratch.of(runs),
+            scratch=self.workspace.scratch.of(
+                [self.as_planned.get(run.run_key, run) for run in runs]
+            ),
             with_files=with_files,
             profile=runs[0].index in self.profiled,
             provenance=self.facts,
@@ -755,8 +790,11 @@ def _take_up(session: Session, continued: _Continued) -> None:
             restore_reports(workspace, earlier, store)
             return
     workspace.gather()
+    if plan.own_data and earlier is not None and store is not None:
+        restore_own_returns(workspace, done, earlier, store)
     missing = incomplete(workspace, plan, done, session.benchmarks)
-    if missing and not walks_forward(plan.runs[0].config) and earlier is not None and store:
+    from_files = not plan.own_data and not walks_forward(plan.runs[0].config)
+    if missing and from_files and earlier is not None and store:
         restore_returns(workspace, plan, missing, earlier, store)
         missing = incomplete(workspace, plan, done, session.benchmarks)
     unwritten = notes.read("unwritten").keys() - {spec.run_key for spec in missing}

@@ -1,11 +1,17 @@
 """What a batch tries: its trials, and the source of the prices that they are tried on."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.arrays import FloatArray
 from backtest_batch.batch.plan import Plan
 from backtest_batch.config.schema import SWEEPABLE
+from backtest_batch.core.data.sources.no_prices import has_no_prices
 from backtest_batch.core.fingerprint import digest, is_neutral, without_neutral
 from backtest_batch.records import BatchRequest, RunSpec
 
@@ -64,7 +70,10 @@ def _chosen(name: str, node: Mapping[str, Any], kinds: AxisKinds) -> dict[str, A
 def source_label(config: Mapping[str, Any]) -> str:
     """Return a hash of where the prices come from, whatever part of them is used."""
     node = config["data"]
-    return digest({key: node.get(key) for key in ("_target_", "path", "seed")})
+    label = {key: node.get(key) for key in ("_target_", "path", "seed")}
+    if has_no_prices(node):
+        label["path"] = node.get("files")
+    return digest(label)
 
 
 def source_kind(config: Mapping[str, Any]) -> str:
@@ -72,9 +81,74 @@ def source_kind(config: Mapping[str, Any]) -> str:
     return str(config["data"]["_target_"]).rpartition(".")[2]
 
 
-def tried(request: BatchRequest, plan: Plan) -> dict[str, Any]:
-    """Return what a batch tries by price source, and the kind of each source."""
-    labels = decision_labels(plan.runs, AxisKinds.of(request.config))
+@dataclass(frozen=True, kw_only=True)
+class OneTrial:
+    """Which runs are the same trial, because their returns are.
+
+    Attributes
+    ----------
+    labels
+        What was chosen in each run, as :func:`decision_labels` has it, and the label of the first
+        run with the same returns in its scenario.
+    same_as
+        Position of that first run, by position of each further one.
+    """
+
+    labels: list[str]
+    same_as: dict[int, int]
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        """Return one sentence that names such runs; none without any."""
+        if not self.same_as:
+            return []
+        pairs = [f"{names[run]} = {names[first]}" for run, first in self.same_as.items()]
+        more = f" and {len(pairs) - _SHOWN:,} more" if len(pairs) > _SHOWN else ""
+        what = "1 run has" if len(pairs) == 1 else f"{len(pairs):,} runs have"
+        return [
+            f"{what} the returns of another run of the same scenario, bit for bit, and count as "
+            f"one trial with it: {', '.join(pairs[:_SHOWN])}{more}"
+        ]
+
+
+_SHOWN = 3
+
+
+def one_trial_each(
+    labels: Sequence[str], scenarios: Sequence[str], returns: Sequence[FloatArray | None]
+) -> OneTrial:
+    """Give runs with the same returns in one scenario the same label.
+
+    Parameters
+    ----------
+    labels, scenarios
+        What was chosen in each run, and the conditions of the run, shape (n_runs,).
+    returns
+        Returns of each run, shape (n_bars,); None for runs that are not compared.
+    """
+    first: dict[tuple[str, bytes], int] = {}
+    found, same_as = list(labels), {}
+    for run, values in enumerate(returns):
+        if values is None:
+            continue
+        plain = np.where(np.isnan(values), np.nan, values) + 0.0  # one zero, one NaN
+        key = (scenarios[run], hashlib.sha256(plain.tobytes()).digest())
+        earlier = first.setdefault(key, run)
+        if labels[earlier] != labels[run]:
+            found[run], same_as[run] = labels[earlier], earlier
+    return OneTrial(labels=found, same_as=same_as)
+
+
+def tried(request: BatchRequest, plan: Plan, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a batch tries by price source, and the kind of each source.
+
+    Parameters
+    ----------
+    request, plan
+        The batch.
+    labels
+        What is chosen in each run; without them what the configurations say.
+    """
+    labels = labels or decision_labels(plan.runs, AxisKinds.of(request.config))
     tried: dict[str, set[str]] = {}
     sources: dict[str, str] = {}
     for run, label in zip(plan.runs, labels, strict=True):

@@ -87,6 +87,11 @@ def trade_weights(
         When the weights cannot be traded.
     """
     bars = conditions.decisions if decisions is None else np.asarray(decisions, dtype=np.int64)
+    if not len(bars) and np.size(weights):
+        raise StrategyError(
+            "trade_weights got weights but no decision bars: with data=none the conditions have "
+            "none, and decisions=[...] gives their positions in the panel"
+        )
     rows = as_weights(weights, panel, bars) if len(bars) else np.empty((0, panel.n_assets))
     made = simulate(panel, bars, rows, conditions, conditions.first_bar)
     index = measured_index(panel, made)

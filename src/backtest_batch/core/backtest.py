@@ -41,6 +41,7 @@ from backtest_batch.core.fitting import (
     split_plan,
 )
 from backtest_batch.core.own_account import OwnAccount, ask_for_account
+from backtest_batch.core.own_bars import ask_without_prices
 from backtest_batch.core.strategies.base import (
     LACKS_BOTH,
     call_fault,
@@ -119,11 +120,17 @@ class ComputedChunk:
         The benchmarks of the runs by ``benchmark_key``; runs without a benchmark have no entry.
     timings
         Seconds per step: signals, simulate, metrics.
+    panel
+        The data; of a run that reads its own, the bars that it handed back.
+    specs
+        The runs that were asked for, with what was only known when they had ended.
     """
 
     runs: tuple[Computed, ...]
     benchmarks: Mapping[str, Computed | ComputedSeries]
     timings: Mapping[str, float]
+    panel: Panel
+    specs: tuple[RunSpec, ...]
 
 
 def first_measured_bar(
@@ -167,8 +174,10 @@ def read_warmup_bars(strategy: Any) -> tuple[int, list[Fault]]:
     return int(warmup), []
 
 
-def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
+def compute_chunk(runs: Sequence[RunSpec], panel: Panel | None) -> ComputedChunk:
     """Backtest runs that share data, strategy, rebalance dates and first bar.
+
+    Without a panel it is one run, whose strategy reads its own data.
 
     Raises
     ------
@@ -178,6 +187,8 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
     Exception
         Whatever the strategy itself raises.
     """
+    if panel is None:
+        return _without_prices(*runs)
     started = time.perf_counter()
     first = runs[0]
     bars = decision_bars(panel.index, first.config["rebalance"], session_end(first.config))
@@ -228,7 +239,34 @@ def compute_chunk(runs: Sequence[RunSpec], panel: Panel) -> ComputedChunk:
             "simulate": simulated - made.signalled,
             "metrics": measured - simulated,
         },
+        panel=panel,
+        specs=tuple(runs),
     )
+
+
+def _without_prices(run: RunSpec) -> ComputedChunk:
+    """Backtest a run that reads its own data."""
+    started = time.perf_counter()
+    found = ask_without_prices(_strategy(run), run)
+    signalled = time.perf_counter()
+    computed = _measure(found.account, found.spec.config, found.benchmark, found.panel, None)
+    factors = {} if found.factors is None else {_content_of(run): found.factors}
+    computed = _explained(computed, found.spec, factors)
+    return ComputedChunk(
+        runs=(computed,),
+        benchmarks={},
+        timings={
+            "signals": signalled - started,
+            "simulate": 0.0,
+            "metrics": time.perf_counter() - signalled,
+        },
+        panel=found.panel,
+        specs=(found.spec,),
+    )
+
+
+def _content_of(run: RunSpec) -> str:
+    return "" if run.factors is None else run.factors.content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,11 +414,12 @@ def _measure(
             risk_free_rate=risk_free_rate,
             benchmark=benchmark,
         )
+        lacking = [name for name in ACCOUNT_METRICS if name not in found]
         return Computed(
             account=account,
             first_bar=since - 1,
             metrics=found,
-            undefined=tuple(name for name in ACCOUNT_METRICS if name not in found),
+            undefined=(*lacking, *_undefined_of_its_own(account)),
         )
     metrics, undefined = result_metrics(
         account,
@@ -393,8 +432,12 @@ def _measure(
         account=account,
         first_bar=account.first_bar,
         metrics={**metrics, **own},
-        undefined=tuple(undefined),
+        undefined=(*undefined, *_undefined_of_its_own(account)),
     )
+
+
+def _undefined_of_its_own(account: Simulation | OwnAccount) -> tuple[str, ...]:
+    return account.undefined if isinstance(account, OwnAccount) else ()
 
 
 def _measure_benchmark(

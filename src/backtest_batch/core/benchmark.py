@@ -11,6 +11,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.code import code_fingerprint
@@ -73,6 +74,8 @@ class FoundBenchmark:
         Bars that a strategy needs before its first weight.
     notes
         What a reader of the results should know.
+    way_out
+        What a message says that can be done about bars which it does not cover.
     """
 
     benchmark: Benchmark
@@ -80,6 +83,7 @@ class FoundBenchmark:
     rows: OnBars | None = None
     warmup_bars: int = 0
     notes: tuple[str, ...] = ()
+    way_out: str = ": start_date and end_date say what is measured"
 
     def faults(self, panel: Panel, first_bar: int, longest_gap: int) -> list[Fault]:
         """Return why a run that is measured from ``first_bar`` on cannot be compared with it.
@@ -126,7 +130,7 @@ class FoundBenchmark:
                 f"must cover the measured bars, {moment_text(panel.index[first_bar])} to "
                 f"{moment_text(panel.index[-1])}, but has no return at "
                 f"{moment_text(panel.index[missing[0]])} ({count}); it has "
-                f"them on {covered}: start_date and end_date say what is measured"
+                f"them on {covered}{self.way_out}"
             )
         return ""
 
@@ -206,6 +210,35 @@ def _found_mapping(
         return _found_strategy(given, panel, *seeded_by)
     if set(given) == {"symbol"}:
         return _found_symbol(str(given["symbol"]), panel, source)
+    found = series_of_mapping(given, values)
+    assert found is not None
+    table, values, unit = found
+    return _found_series(table, panel, values, unit)
+
+
+def series_of_mapping(
+    given: Mapping[str, Any], values: str
+) -> tuple[SeriesTable, str, Unit | None] | None:
+    """Return the series that a mapping names, what it holds, and the unit of its returns.
+
+    None for a mapping that names a strategy or a symbol.
+
+    Parameters
+    ----------
+    given
+        ``file`` with its options, ``values`` and ``unit``; or ``stored``.
+    values
+        What it holds unless the mapping says so: ``prices`` or ``returns``.
+
+    Raises
+    ------
+    ConfigurationError
+        When it names nothing.
+    DataError
+        When the file cannot be used.
+    """
+    if TARGET in given or set(given) == {"symbol"}:
+        return None
     if "file" in given:
         ours = ("file", "values", "unit")
         options = {name: value for name, value in given.items() if name not in ours}
@@ -213,9 +246,9 @@ def _found_mapping(
         if values not in ("prices", "returns"):
             raise ConfigurationError(f"`values` must be prices or returns, but got {values}")
         table = read_series(str(given["file"]), are_prices=values == "prices", options=options)
-        return _found_series(table, panel, values, given.get("unit"))
+        return table, values, given.get("unit")
     if set(given) == {"stored"}:
-        return _found_series(stored_series(str(given["stored"])), panel, values)
+        return stored_series(str(given["stored"])), values, None
     raise ConfigurationError(
         f"must be {FORMS}; a mapping has _target_, or `symbol`, or `file`, but got "
         f"{', '.join(map(str, given)) or 'nothing'}"
@@ -250,6 +283,37 @@ def _found_strategy(
 def _found_series(
     table: SeriesTable, panel: Panel, values: str, unit: Unit | None = None
 ) -> FoundBenchmark:
+    table = benchmark_table(table, values, unit)
+    on_bars = table_on(table, panel.index, are_prices=values == "prices")
+    return FoundBenchmark(
+        benchmark=Benchmark(
+            kind="series",
+            name=benchmark_name(table),
+            content=keep_series(panel.index, ("benchmark",), on_bars.returns),
+        ),
+        returns=on_bars.returns[:, 0],
+        rows=on_bars,
+        notes=(*table.notes, *on_bars.notes),
+    )
+
+
+def benchmark_table(table: SeriesTable, values: str, unit: Unit | None = None) -> SeriesTable:
+    """Return the one series of a table, checked: prices, or returns as fractions.
+
+    Parameters
+    ----------
+    table
+        What a file or the cache holds.
+    values
+        ``prices`` or ``returns``.
+    unit
+        Unit of returns; None tells it by their size.
+
+    Raises
+    ------
+    DataError
+        When it has several columns, or values that no benchmark can have.
+    """
     if len(table.names) != 1:
         raise DataError(
             f"{table.place} must hold timestamps and one column, but has {len(table.names)}: "
@@ -261,26 +325,23 @@ def _found_series(
     if values == "returns":
         if (table.values <= -1.0).any():
             raise DataError(f"{table.place} holds a return of -100 % or less")
-        on_bars = returns_on(table, panel.index, empty=0.0)
-    else:
-        if (table.values <= 0.0).any():
-            when = moment_text(table.index[int((table.values <= 0.0).any(axis=1).argmax())])
-            raise DataError(
-                f"{table.place} holds a price of 0 or less at {when}; benchmark_values=returns "
-                "reads returns"
-            )
-        on_bars = prices_on(table, panel.index)
-    name = table.names[0] if table.place == "the given series" else table.place
-    return FoundBenchmark(
-        benchmark=Benchmark(
-            kind="series",
-            name=name,
-            content=keep_series(panel.index, ("benchmark",), on_bars.returns),
-        ),
-        returns=on_bars.returns[:, 0],
-        rows=on_bars,
-        notes=(*table.notes, *on_bars.notes),
-    )
+    elif (table.values <= 0.0).any():
+        when = moment_text(table.index[int((table.values <= 0.0).any(axis=1).argmax())])
+        raise DataError(
+            f"{table.place} holds a price of 0 or less at {when}; benchmark_values=returns "
+            "reads returns"
+        )
+    return table
+
+
+def table_on(table: SeriesTable, index: pd.DatetimeIndex, *, are_prices: bool) -> OnBars:
+    """Return the returns of a checked series on bars."""
+    return prices_on(table, index) if are_prices else returns_on(table, index, empty=0.0)
+
+
+def benchmark_name(table: SeriesTable) -> str:
+    """Return what people read: the file, or the name of a series from memory."""
+    return table.names[0] if table.place == "the given series" else table.place
 
 
 def _found_symbol(symbol: str, panel: Panel, source: Source | None) -> FoundBenchmark:

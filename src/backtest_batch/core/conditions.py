@@ -1,5 +1,6 @@
 """The conditions of a run, as a strategy that makes its own account is given them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from backtest_batch.arrays import IntArray
 from backtest_batch.config.checks import default
+from backtest_batch.core.data.sources.no_prices import has_no_prices
 from backtest_batch.core.engine.simulation import SETTING_NAMES, SimulationSettings
 from backtest_batch.core.fitting import periods_per_year
 
@@ -27,13 +29,14 @@ class Conditions(SimulationSettings):
     start_date, end_date, rebalance
         As the configuration has them; None for a date that is not given.
     periods_per_year
-        Bars a year that the metrics are annualised with.
+        Bars a year that the metrics are annualised with; NaN with ``data=none``, unless the key
+        is given.
     first_bar
         Position in the panel of the first measured bar. Earlier bars are history. The return of
         the bar after it is the first that counts.
     decisions
         Positions in the panel of the decision bars by ``rebalance``, from the first measured bar
-        on, shape (n_decisions,).
+        on, shape (n_decisions,). Empty with ``data=none``, whose bars are not known before the run.
     """
 
     risk_free_rate: float = 0.0
@@ -56,6 +59,7 @@ def conditions_of(config: Mapping[str, Any], first_bar: int, decisions: IntArray
         As :class:`Conditions` has them.
     """
     own = decisions[decisions >= first_bar].copy()
+    unknown = config["periods_per_year"] is None and has_no_prices(config["data"])
     own.flags.writeable = False
     return Conditions(
         **{name: config[name] for name in SETTING_NAMES},
@@ -63,7 +67,7 @@ def conditions_of(config: Mapping[str, Any], first_bar: int, decisions: IntArray
         start_date=config["start_date"],
         end_date=config["end_date"],
         rebalance=config["rebalance"],
-        periods_per_year=periods_per_year(config),
+        periods_per_year=math.nan if unknown else periods_per_year(config),
         first_bar=int(first_bar),
         decisions=own,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.benchmark import names_file, symbol_prices
@@ -159,32 +160,59 @@ def find_factors(given: Any, panel: Panel, source: Source | None = None) -> Foun
     """
     if given is None or given == "none":
         return FoundFactors()
-    if isinstance(given, Mapping):
-        return _found_mapping(given, panel)
     if isinstance(given, list | tuple):
         return _found_symbols([str(item) for item in given], panel, source)
     if isinstance(given, bool):
         raise ConfigurationError(f"must be {FORMS}")
     name = str(given)
-    if name not in panel.symbols and names_file(name):
-        return _found_table(read_series(name, are_prices=False), panel, None)
-    return _found_symbols([name], panel, source)
+    if isinstance(given, str) and name in panel.symbols:
+        return _found_symbols([name], panel, source)
+    found = factors_of_file(given)
+    return _found_symbols([name], panel, source) if found is None else _found_table(*found, panel)
 
 
-def _found_mapping(given: Mapping[str, Any], panel: Panel) -> FoundFactors:
-    unit = given.get("unit")
-    places = [name for name in ("file", "stored") if name in given]
-    if len(places) != 1:
-        raise ConfigurationError(f"must be {FORMS}; but got {', '.join(map(str, given))}")
-    where = str(given[places[0]])
-    if places == ["file"]:
+def factors_of_file(given: Any) -> tuple[SeriesTable, Unit | None] | None:
+    """Return the table that a configuration names, and the unit of its returns; None for symbols.
+
+    Raises
+    ------
+    ConfigurationError
+        When it names nothing.
+    DataError
+        When the file cannot be used.
+    """
+    if isinstance(given, Mapping):
+        unit = given.get("unit")
+        places = [name for name in ("file", "stored") if name in given]
+        if len(places) != 1:
+            raise ConfigurationError(f"must be {FORMS}; but got {', '.join(map(str, given))}")
+        where = str(given[places[0]])
+        if places == ["stored"]:
+            return stored_series(where), unit
         options = {name: value for name, value in given.items() if name not in ("file", "unit")}
-        table = read_series(where, are_prices=False, options=options)
-        return _found_table(table, panel, unit)
-    return _found_table(stored_series(where), panel, unit)
+        return read_series(where, are_prices=False, options=options), unit
+    if isinstance(given, str) and names_file(given):
+        return read_series(given, are_prices=False), None
+    return None
 
 
-def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFactors:
+def _found_table(table: SeriesTable, unit: Unit | None, panel: Panel) -> FoundFactors:
+    table, said = factor_table(table, unit)
+    factors = Factors(names=factor_names(table.names, table.place), content="")
+    found = factors_on(table, panel.index, factors)
+    assert found.returns is not None
+    content = keep_series(panel.index, table.names, found.returns)
+    return replace(found, factors=replace(factors, content=content), notes=(*said, *found.notes))
+
+
+def factor_table(table: SeriesTable, unit: Unit | None) -> tuple[SeriesTable, tuple[str, ...]]:
+    """Return the factors of a table as fractions, without the risk-free rate; and notes.
+
+    Raises
+    ------
+    DataError
+        When it holds no factor, or one without values.
+    """
     notes = list(table.notes)
     rates = [name for name in table.names if _letters(name) in RISK_FREE]
     if rates:
@@ -201,17 +229,21 @@ def _found_table(table: SeriesTable, panel: Panel, unit: Unit | None) -> FoundFa
     ]
     if empty:
         raise DataError(f"{table.place}: the factor {empty[0]} has no value")
-    on_bars = returns_on(table, panel.index, empty=math.nan)
-    notes += [*table.notes, *on_bars.notes]
+    return replace(table, notes=()), (*notes, *table.notes)
+
+
+def factors_on(table: SeriesTable, index: pd.DatetimeIndex, factors: Factors) -> FoundFactors:
+    """Return the factors of a checked table on bars.
+
+    Raises
+    ------
+    DataError
+        When they cover none of the bars, or are those of longer bars.
+    """
+    on_bars = returns_on(table, index, empty=math.nan)
     _refuse_sparse(table, on_bars)
     return FoundFactors(
-        factors=Factors(
-            names=_metric_names(table.names, table.place),
-            content=keep_series(panel.index, table.names, on_bars.returns),
-        ),
-        returns=on_bars.returns,
-        place=table.place,
-        notes=tuple(notes),
+        factors=factors, returns=on_bars.returns, place=table.place, notes=on_bars.notes
     )
 
 
@@ -251,7 +283,7 @@ def _found_symbols(symbols: Sequence[str], panel: Panel, source: Source | None) 
             returns[rows == 0, column] = np.nan
     return FoundFactors(
         factors=Factors(
-            names=_metric_names(symbols, "factors"),
+            names=factor_names(symbols, "factors"),
             content=keep_series(panel.index, tuple(symbols), returns),
             are_excess=False,
         ),
@@ -260,8 +292,14 @@ def _found_symbols(symbols: Sequence[str], panel: Panel, source: Source | None) 
     )
 
 
-def _metric_names(names: Sequence[str], place: str) -> tuple[str, ...]:
-    """Return names that MLflow accepts as parts of a metric's name."""
+def factor_names(names: Sequence[str], place: str) -> tuple[str, ...]:
+    """Return names of factors that MLflow accepts as parts of a metric's name.
+
+    Raises
+    ------
+    DataError
+        When two would be the same, or one is empty.
+    """
     safe = [_UNSAFE.sub("_", name.strip()) for name in names]
     for position, name in enumerate(safe):
         if name in safe[:position] or not name.strip("_"):

@@ -149,6 +149,13 @@ def _joined(accounts: Sequence[OwnAccount], panel: Panel) -> OwnAccount:
             whole[start + 1 : start + len(values)] = values[1:]
         return whole[bars]
 
+    figures = tuple(dict.fromkeys(name for item in accounts for name in item.metrics))
+    notes = [note for item in accounts for note in item.notes]
+    if figures:
+        notes.append(
+            f"has figures of its own ({', '.join(figures)}): each test window has one, and the "
+            "whole has none"
+        )
     ratio = along("cost_ratio")
     before = np.concatenate((equity[:1], equity[:-1]))
     trades = [
@@ -169,7 +176,8 @@ def _joined(accounts: Sequence[OwnAccount], panel: Panel) -> OwnAccount:
         weights_given=_stacked([_within(item.weights_given, item, panel) for item in accounts]),
         trade_bars=np.concatenate(trades) if len(trades) == len(accounts) else None,
         metrics={},
-        notes=tuple(dict.fromkeys(note for item in accounts for note in item.notes)),
+        undefined=figures,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

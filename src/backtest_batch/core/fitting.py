@@ -477,7 +477,7 @@ def with_fits(
     ConfigurationError
         When the settings are wrong, or the data too short for one split.
     """
-    if not runs or not walks_forward(runs[0].config):
+    if not runs or not walks_forward(runs[0].config) or runs[0].own_data:
         return tuple(runs)
     checked = set()
     planned = []

@@ -67,6 +67,8 @@ class OwnAccount:
         Position in the panel of each trade from the first measured bar on; None without trades.
     metrics
         Figures of the strategy's own.
+    undefined
+        Names of such figures that the whole account does not have.
     notes
         What a reader of the results should know.
     held_before
@@ -86,6 +88,7 @@ class OwnAccount:
     weights_given: pd.DataFrame | None = None
     trade_bars: IntArray | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    undefined: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     held_before: bool = False
 
@@ -205,10 +208,17 @@ def read_account(answer: Any, panel: Panel, conditions: Conditions, *, who: str)
         When it is something else, or something in it cannot be true; the message says what, where
         first, and how often.
     """
-    return _Reader(panel, conditions, who).read(_as_account(answer, who))
+    return _Reader(panel, conditions, who).read(as_account(answer, who))
 
 
-def _as_account(answer: Any, who: str) -> Account:
+def as_account(answer: Any, who: str) -> Account:
+    """Return what a strategy answered as an account that has not been checked yet.
+
+    Raises
+    ------
+    StrategyError
+        When it is neither an account nor a Series; the message says what to return instead.
+    """
     if isinstance(answer, Account):
         return answer
     if isinstance(answer, pd.Series):
@@ -285,6 +295,7 @@ class _Reader:
             trade_bars=None if trades is None else self._trade_bars(trades, bars),
             weights_given=self._weights(given.weights),
             metrics=self._metrics(given.metrics),
+            undefined=(),
             notes=tuple(self._notes),
             held_before=began < first,
             **beside,
@@ -480,18 +491,7 @@ class _Reader:
         if not len(index):
             raise StrategyError(f"{who} holds no bars")
         stamps = self._stamps(index, name)
-        if stamps.has_duplicates:
-            twice = np.asarray(stamps.duplicated())
-            raise StrategyError(
-                f"{who} has {np.count_nonzero(twice):,} timestamps that occur twice, the first "
-                f"{moment_text(stamps[int(twice.argmax())])}"
-            )
-        if not stamps.is_monotonic_increasing:
-            place = int(np.argmax(np.diff(stamps.asi8) < 0)) + 1
-            raise StrategyError(
-                f"{who} must be in order of time, but {moment_text(stamps[place])} follows "
-                f"{moment_text(stamps[place - 1])}; sort_index() orders it"
-            )
+        require_order(stamps, who)
         bars = panel.index.as_unit("ns").get_indexer(stamps)
         outside = np.flatnonzero(bars < 0)
         if len(outside):
@@ -504,21 +504,13 @@ class _Reader:
 
     def _stamps(self, index: Any, name: str) -> pd.DatetimeIndex:
         panel, who = self._panel, f"{self._who}: {name}"
-        if not isinstance(index, pd.DatetimeIndex):
+        stamps = timestamps_of(index, who)
+        if str(stamps.tz) != str(panel.index.tz):
             raise StrategyError(
-                f"{who} must be indexed by timestamps, such as panel.index, but its index is a "
-                f"{type(index).__name__}"
-            )
-        if str(index.tz) != str(panel.index.tz):
-            raise StrategyError(
-                f"{who} is in the time zone {index.tz or 'none'}, the data in "
+                f"{who} is in the time zone {stamps.tz or 'none'}, the data in "
                 f"{panel.index.tz or 'none'}; tz_convert or tz_localize makes them one"
             )
-        if index.hasnans:
-            raise StrategyError(
-                f"{who} has {np.count_nonzero(index.isna()):,} missing timestamps (NaT)"
-            )
-        return index.as_unit("ns")
+        return stamps
 
     def _require_no_gap(self, found: _OnBars, name: str) -> None:
         gaps = np.flatnonzero(np.diff(found.bars) != 1)
@@ -601,6 +593,48 @@ class _Reader:
 
     def _when(self, bar: Any) -> str:
         return moment_text(self._panel.index[int(bar)])
+
+
+def timestamps_of(index: Any, who: str) -> pd.DatetimeIndex:
+    """Return an index of timestamps in nanoseconds.
+
+    Raises
+    ------
+    StrategyError
+        When it holds something else, or a timestamp is missing.
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        raise StrategyError(
+            f"{who} must be indexed by timestamps, such as panel.index, but its index is a "
+            f"{type(index).__name__}"
+        )
+    if index.hasnans:
+        raise StrategyError(
+            f"{who} has {np.count_nonzero(index.isna()):,} missing timestamps (NaT)"
+        )
+    return index.as_unit("ns")
+
+
+def require_order(stamps: pd.DatetimeIndex, who: str) -> None:
+    """Refuse timestamps that occur twice or are not in order.
+
+    Raises
+    ------
+    StrategyError
+        With the first of them.
+    """
+    if stamps.has_duplicates:
+        twice = np.asarray(stamps.duplicated())
+        raise StrategyError(
+            f"{who} has {np.count_nonzero(twice):,} timestamps that occur twice, the first "
+            f"{moment_text(stamps[int(twice.argmax())])}"
+        )
+    if not stamps.is_monotonic_increasing:
+        place = int(np.argmax(np.diff(stamps.asi8) < 0)) + 1
+        raise StrategyError(
+            f"{who} must be in order of time, but {moment_text(stamps[place])} follows "
+            f"{moment_text(stamps[place - 1])}; sort_index() orders it"
+        )
 
 
 def times_of(table: pd.DataFrame) -> pd.DatetimeIndex | None:

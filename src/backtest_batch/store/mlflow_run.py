@@ -27,7 +27,7 @@ from backtest_batch.analysis.scenarios import typed_value
 from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.engine.metrics import may_be_own, result_names
 from backtest_batch.masking import masked, masked_values
-from backtest_batch.records import RunFailure, RunRecord, RunResult, RunSpec, Status
+from backtest_batch.records import BARS_OF_RUN, RunFailure, RunRecord, RunResult, RunSpec, Status
 from backtest_batch.store.process import ProcessIdentity, this_process
 from backtest_batch.values import SCALARS, flattened, value_text
 
@@ -89,7 +89,8 @@ def is_number(value: Any) -> bool:
 
 RESERVED_TAGS = frozenset(
     {
-        "account_notes", "attempts", "batch_id", "batch_name", "batch_role", "chosen",
+        "account_notes", "attempts", "bars_a_year", "bars_count", "bars_first", "bars_last",
+        "batch_id", "batch_name", "batch_role", "chosen",
         "chunk_runs", "claim", "code_fingerprint", "config_hash", "data_fingerprint",
         "error_message", "error_type", "git_commit", "git_dirty", "host", "inputs_unknown",
         "n_failed", "n_finished", "n_runs", "n_skipped", "n_skipped_cells", "own_metrics", "pid",
@@ -105,7 +106,7 @@ RERUN_OF = "rerun_of"
 
 RESULT_TAGS = (
     "ruined", "untradable_weights", "scaled_decisions", "strategy_inputs", "inputs_unknown",
-    "strategy_kind", "own_metrics", "account_notes",
+    "strategy_kind", "own_metrics", "account_notes", *BARS_OF_RUN,
 )  # fmt: skip
 """Tags of a run that belong to its result."""
 

@@ -34,9 +34,11 @@ from backtest_batch.core.code import code_fingerprint
 from backtest_batch.core.construct import TARGET
 from backtest_batch.core.data.cache import open_panel
 from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.data.sources.no_prices import UNNAMED, names_its_data
 from backtest_batch.core.fitting import per_bar_arrays, walks_forward
 from backtest_batch.core.live import is_live, receive
 from backtest_batch.core.own_account import OwnAccount
+from backtest_batch.core.own_bars import own_bars_tags
 from backtest_batch.core.windows import PER_BAR
 from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
 from backtest_batch.records import STRATEGY_KIND, RunFailure, RunResult, RunSpec
@@ -45,6 +47,7 @@ from backtest_batch.values import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_t
 from backtest_batch.workers import start, watch
 from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
 from backtest_batch.workers.ended import write_ended
+from backtest_batch.workers.own_files import OwnReturns, write_own_returns
 from backtest_batch.workers.run_files import profiled, write_run_files, write_timings
 from backtest_batch.workers.warm_up import warm_up
 
@@ -223,20 +226,21 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     target = str(task.runs[0].config["strategy"][TARGET])
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
-        panel = _open(task.runs[0].data_fingerprint)
+        first = task.runs[0]
+        data = None if first.own_data else _open(first.data_fingerprint)
         loaded = time.perf_counter()
         with (
             profiled(profile / "profile") if profile else nullcontext(),
             watch.strategy_at_work(target),
         ):
-            chunk = compute_chunk(task.runs, panel)
+            chunk = compute_chunk(task.runs, data)
     count = len(task.runs)
     steps = {
         step: seconds / count for step, seconds in {"load": loaded - wall, **chunk.timings}.items()
     }
-    inputs = watch.input_tags(target)
+    inputs = _inputs(target, first)
     task = replace(task, provenance={**task.provenance, **inputs})
-    folder, write_error = _write(task, panel, chunk, steps)
+    folder, write_error = _write(task, chunk, steps)
     whole = RunResult(
         metrics={},
         undefined_metrics=(),
@@ -248,8 +252,8 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
         tags=inputs,
     )
     results = tuple(
-        _result(task, run, computed, panel, whole, folder)
-        for run, computed in zip(task.runs, chunk.runs, strict=True)
+        _result(task, run, computed, chunk.panel, whole, folder)
+        for run, computed in zip(chunk.specs, chunk.runs, strict=True)
     )
     reply = ChunkReply(
         results=results,
@@ -261,6 +265,20 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     if folder is not None and task.with_rows:
         write_ended(folder, task, reply)
     return reply
+
+
+def _inputs(target: str, run: RunSpec) -> dict[str, str]:
+    """Return the tags of what a strategy has read besides the prices.
+
+    With ``data=none`` that is all of it: what is named in the configuration is known, and whatever
+    else it reads is not.
+    """
+    inputs = watch.input_tags(target)
+    if run.own_data:
+        inputs.pop(watch.UNKNOWN, None)
+        if not names_its_data(run.config["data"]):
+            inputs[watch.UNKNOWN] = UNNAMED
+    return inputs
 
 
 @contextmanager
@@ -298,6 +316,8 @@ def _result(
         if account.scaled_decisions:
             tags["scaled_decisions"] = str(account.scaled_decisions)
             scaled_by = account.scaled_by
+    if run.own_data:
+        tags |= own_bars_tags(run, panel.index[account.first_bar :])
     artifacts = None
     if folder is not None and run.index in task.with_files:
         artifacts = files_folder(folder, run)
@@ -314,7 +334,7 @@ def _result(
 
 
 def _write(
-    task: ChunkTask, panel: Panel, chunk: ComputedChunk, steps: dict[str, float]
+    task: ChunkTask, chunk: ComputedChunk, steps: dict[str, float]
 ) -> tuple[Path | None, str | None]:
     """Write returns and files into the first folder that has room for all.
 
@@ -330,7 +350,7 @@ def _write(
     with_files = [run for run in task.runs if run.index in task.with_files]
     for folder in task.scratch.folders:
         try:
-            _write_into(folder, task, panel, chunk)
+            _write_into(folder, task, chunk)
             steps["write"] = (time.perf_counter() - started) / len(task.runs)
             for run in with_files:
                 write_timings(files_folder(folder, run), steps)
@@ -343,18 +363,34 @@ def _write(
     return None, error
 
 
-def _write_into(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+def _write_into(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
     task.scratch.make(folder)
-    if task.with_rows:
+    if task.with_rows and task.runs[0].own_data:
+        _write_own(folder, task.runs[0], chunk)
+    elif task.with_rows:
         _write_returns(folder, task, chunk)
         if walks_forward(task.runs[0].config):
-            _write_per_bar(folder, task, panel, chunk)
-    for run, computed in zip(task.runs, chunk.runs, strict=True):
+            _write_per_bar(folder, task, chunk)
+    for run, computed in zip(chunk.specs, chunk.runs, strict=True):
         if run.index in task.with_files:
             signature = task.signatures.get(run.run_id, "")
             write_run_files(
-                files_folder(folder, run), run, panel, computed, task.provenance, signature
+                files_folder(folder, run), run, chunk.panel, computed, task.provenance, signature
             )
+
+
+def _write_own(folder: Path, run: RunSpec, chunk: ComputedChunk) -> None:
+    """Write the returns of a run that reads its own data, on its bars."""
+    computed, n_bars = chunk.runs[0], chunk.panel.n_bars
+    first, stop = computed.first_bar, computed.first_bar + computed.account.n_measured
+    beside = {}
+    if walks_forward(run.config):
+        arrays = per_bar_arrays([computed.account], n_bars)
+        beside = {name: arrays[name][first:stop, 0] for name in PER_BAR}
+    found = OwnReturns(
+        index=chunk.panel.index[first:stop], net_return=computed.net_return, beside=beside
+    )
+    write_own_returns(folder, run.run_key, found)
 
 
 def _write_returns(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
@@ -366,9 +402,9 @@ def _write_returns(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
             write(run.index, run.run_key, computed.first_bar, computed.net_return)
 
 
-def _write_per_bar(folder: Path, task: ChunkTask, panel: Panel, chunk: ComputedChunk) -> None:
+def _write_per_bar(folder: Path, task: ChunkTask, chunk: ComputedChunk) -> None:
     """Write the arrays that a walk-forward needs besides the returns."""
-    arrays = per_bar_arrays([computed.account for computed in chunk.runs], panel.n_bars)
+    arrays = per_bar_arrays([computed.account for computed in chunk.runs], chunk.panel.n_bars)
     for name in PER_BAR:
         with row_writer(array_file(folder, name), task.scratch.row_bars) as write:
             for column, run in enumerate(task.runs):

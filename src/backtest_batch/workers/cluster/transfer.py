@@ -30,6 +30,7 @@ from backtest_batch.rows import is_whole, open_rows, row_writer
 from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
 from backtest_batch.workers.executor import StartError
 from backtest_batch.workers.monitor import Limits
+from backtest_batch.workers.own_files import FOLDER as OWN_FILES
 from backtest_batch.workers.process import hash_seed
 
 
@@ -192,7 +193,8 @@ class Request:
         runs = self.task.runs
         beside = [run.benchmark.content for run in runs]
         beside += [run.factors.content for run in runs if run.factors is not None]
-        return tuple(dict.fromkeys([runs[0].data_fingerprint, *filter(None, beside)]))
+        prices = [] if runs[0].own_data else [runs[0].data_fingerprint]
+        return tuple(dict.fromkeys([*prices, *filter(None, beside)]))
 
 
 Row = tuple[str, int, str, FloatArray]
@@ -333,7 +335,8 @@ def collect(task: ChunkTask) -> tuple[tuple[Row, ...], dict[str, bytes]]:
             ]
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted((folder / "runs").rglob("*"))
+        for name in ("runs", OWN_FILES)
+        for path in sorted((folder / name).rglob("*"))
         if path.is_file()
     }
     return tuple(rows), files

@@ -9,17 +9,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backtest_batch.core.data.sources.base import Source
     from backtest_batch.core.data.sources.files import Csv, Excel, Parquet
+    from backtest_batch.core.data.sources.no_prices import NoPrices
     from backtest_batch.core.data.sources.sp500 import Sp500
     from backtest_batch.core.data.sources.sql import Sql
     from backtest_batch.core.data.sources.stored import Stored
     from backtest_batch.core.data.sources.synthetic import Synthetic
     from backtest_batch.core.data.sources.yahoo import Yahoo
 
-__all__ = ["Csv", "Excel", "Parquet", "Source", "Sp500", "Sql", "Stored", "Synthetic", "Yahoo"]
+__all__ = [
+    "Csv",
+    "Excel",
+    "NoPrices",
+    "Parquet",
+    "Source",
+    "Sp500",
+    "Sql",
+    "Stored",
+    "Synthetic",
+    "Yahoo",
+]
 
 _MODULES = {
     "Csv": "files",
     "Excel": "files",
+    "NoPrices": "no_prices",
     "Parquet": "files",
     "Source": "base",
     "Sp500": "sp500",
