@@ -77,6 +77,15 @@ def test_a_search_asks_what_plain_optuna_asks_whatever_number_of_workers_answers
     tried = json.loads((outcome.output_dir / "trials.json").read_text())
     assert [len(found) for found in tried["decisions"].values()] == [20]
 
+    summary = pd.read_csv(outcome.output_dir / "batch_summary.csv")
+    assert summary["trial"].tolist() == [1 + number // 2 for number in range(40)]
+    # As many values as trials would explain everything: they are grouped.
+    share = outcome.importance.query("metric == 'sharpe' and term == 'strategy.fast'")
+    assert 0 < share["eta_squared"].item() < 1
+    page = (outcome.output_dir / "report.html").read_text("utf-8")
+    assert 'id="progress"' in page
+    assert 'id="slices"' in page
+
     again = searched(prices, SPACE | COSTS, n_jobs=2, batch_name="again")
     names = ["rankings.csv", "sensitivity_analysis.csv", "batch_summary.csv"]
     results = [(outcome.output_dir / name, again.output_dir / name) for name in names[:2]]

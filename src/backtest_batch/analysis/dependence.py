@@ -317,6 +317,10 @@ IMPORTANCE_COLUMNS = (
     "note",
 )
 
+MOST_LEVELS, N_GROUPS = 10, 5
+"""A search draws numbers that hardly repeat: more of them than the first become so many groups, or
+each run would have a value of its own that explains it."""
+
 DECIMALS = 10
 """Shares are rounded: their last digits depend on the linear algebra library."""
 
@@ -331,6 +335,7 @@ def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) 
     interactions of three and more parameters. Elsewhere (failed runs, missing metrics, lists of
     runs) they are of Type II (Yates 1934): what a term explains beyond all terms that do not
     contain it, among the main effects and the pairwise interactions; these shares do not sum to 1.
+    Numbers that a search has drawn are put into groups of about equally many runs.
 
     Parameters
     ----------
@@ -430,7 +435,17 @@ def _row(
 def _factor(table: RunTable, name: str, mask: BoolArray) -> Factor:
     levels = table.levels[name]
     used, codes = np.unique(levels.codes[mask], return_inverse=True)
+    if table.is_searched and levels.numeric and len(used) > MOST_LEVELS:
+        used, codes = np.unique(_equal_groups(codes), return_inverse=True)
     return Factor(name=name, codes=codes.astype(np.int64), n_levels=len(used))
+
+
+def _equal_groups(codes: IntArray) -> IntArray:
+    """Return the group of each run; equal values stay together, groups have about as many runs."""
+    counts = np.bincount(codes)
+    middle = (np.cumsum(counts) - counts / 2) / counts.sum()
+    groups: IntArray = np.minimum((middle * N_GROUPS).astype(np.int64), N_GROUPS - 1)[codes]
+    return groups
 
 
 def _centred(values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -121,6 +121,9 @@ RUN_COLUMNS = (
 )
 """Columns of ``RunTable.runs`` that the reports know; the first and the third are required."""
 
+SEARCH_COLUMNS = ("trial", "search_round")
+"""Further columns where a search chose the runs; see :class:`.RunSpec`."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunTable:
@@ -256,7 +259,10 @@ class RunTable:
             runs=pd.DataFrame(
                 [{**_facts(record), "batch_id": batch_id} for record in listed],
                 index=index,
-                columns=[name for name in RUN_COLUMNS if name != "mlflow_run_id"],
+                columns=[
+                    *(name for name in RUN_COLUMNS if name != "mlflow_run_id"),
+                    *(SEARCH_COLUMNS if any(record.spec.trial for record in listed) else ()),
+                ],
             ),
             params=pd.DataFrame(params, index=index, columns=pd.Index(names, dtype=object)),
             metrics=metrics[order],
@@ -272,6 +278,11 @@ class RunTable:
     def finished(self) -> BoolArray:
         """Which runs are FINISHED, shape (n_runs,)."""
         return np.asarray(self.runs["status"].to_numpy() == "FINISHED", dtype=np.bool_)
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a search chose its runs, or some of them."""
+        return SEARCH_COLUMNS[0] in self.runs
 
     @cached_property
     def result_values(self) -> FloatArray:
@@ -415,4 +426,6 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "ended_ms": record.ended_ms,
         "data_fingerprint": spec.data_fingerprint,
         "code_fingerprint": spec.code_fingerprint,
+        "trial": spec.trial,
+        "search_round": spec.search_round,
     }

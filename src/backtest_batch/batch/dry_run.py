@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.batch.earlier import earlier_runs
 from backtest_batch.batch.plan import Plan, make_plan
+from backtest_batch.batch.rounds import make_rounds
 from backtest_batch.batch.session import keeps_all_files, open_configured
 from backtest_batch.batch.trials import decision_labels
 from backtest_batch.config.schema import processors
@@ -38,13 +40,15 @@ LARGEST_SHARE = 0.8
 """Share of the available memory that workers may take."""
 
 
-def describe(request: BatchRequest, output: TextIO) -> None:
+def describe(request: BatchRequest, ranking: Ranking, output: TextIO) -> None:
     """Say what a batch would run and, from one pilot run, what it would take; leave no file.
 
     Parameters
     ----------
     request
         The batch.
+    ranking
+        What is better, by which a search goes on.
     output
         Where the text is written; the plan is written before the pilot run begins.
 
@@ -53,6 +57,9 @@ def describe(request: BatchRequest, output: TextIO) -> None:
     BacktestBatchError
         When the batch could not be run.
     """
+    if request.proposals is not None:
+        _describe_search(request, ranking, output)
+        return
     config = request.config
     combinations = "1 combination" if request.size == 1 else f"{request.size:,} combinations"
     lines = [f"Dry run of '{config['batch_name']}': {combinations}."]
@@ -105,6 +112,42 @@ def _is_no_product(request: BatchRequest) -> bool:
     n_cells = request.size + request.n_left_out
     is_grid = bool(request.axes) and request.proposals is None
     return is_grid and math.prod(request.axes.values()) != n_cells
+
+
+def _describe_search(request: BatchRequest, ranking: Ranking, output: TextIO) -> None:
+    """Say what a search may try, and what it would take; its first round is planned."""
+    proposals, config = request.proposals, request.config
+    assert proposals is not None
+    rounds = make_rounds(request, ranking)
+    space, asked = proposals.space, config["search"]
+    n_trials = request.size // proposals.n_scenarios
+    size = "infinitely many points" if space.size is None else f"{space.size:,} points"
+    lines = [f"Dry run of '{config['batch_name']}': search={asked['method']} in {size}."]
+    lines += [f"  {key}: {axis}" for key, axis in space.axes.items()]
+    lines += [
+        f"Trials for the statistics (evaluated decisions): at most {n_trials:,}, in rounds of "
+        f"{asked['batch_size']:,}.",
+        f"Runs: at most {request.size:,}; each decision in {proposals.n_scenarios:,} "
+        f"scenario{'s' if proposals.n_scenarios != 1 else ''}.",
+        "The first round:",
+    ]
+    plan = rounds.plan
+    lines += [f"  {run.run_id}: {run.run_name}" for run in plan.runs[:SHOWN_NAMES]]
+    if len(plan.runs) > SHOWN_NAMES:
+        lines.append(f"  ... and {len(plan.runs) - SHOWN_NAMES:,} more")
+    done = _done(request, plan)
+    if done:
+        lines.append(f"Done already: {len(done):,} runs of the first round; others may be done.")
+    if request.size > config["max_runs"]:
+        lines.append(
+            f"That may be more than max_runs={config['max_runs']:,}: it would refuse to start."
+        )
+    lines += list(plan.notes)
+    tell("\n".join(lines) + "\n", output)
+    output.flush()
+    left = [run for run in plan.runs if run.run_key not in done] or list(plan.runs)
+    size_of_all = (request.size, n_trials)
+    tell("\n".join(_estimate(request, plan, left, size_of_all)) + "\n", output)
 
 
 def _done(request: BatchRequest, plan: Plan) -> frozenset[str]:

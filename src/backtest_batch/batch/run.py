@@ -168,7 +168,7 @@ def _open(
     ranking = _ranking(request)
     if request.config["dry_run"]:
         with signals_deferred():
-            describe(request, output)
+            describe(request, ranking, output)
         return None
     _refuse_too_many(request)
     with watch.stage("planning"):

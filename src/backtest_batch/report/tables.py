@@ -15,6 +15,7 @@ import pandas as pd
 from backtest_batch.analysis.dependence import SENSITIVITY_COLUMNS
 from backtest_batch.analysis.run_table import (
     RUN_COLUMNS,
+    SEARCH_COLUMNS,
     RunTable,
     engine_metric,
     result_metric_names,
@@ -26,6 +27,7 @@ _RESERVED = frozenset(
     (
         *METRICS,
         *RUN_COLUMNS,
+        *SEARCH_COLUMNS,
         *SENSITIVITY_COLUMNS,
         *(
             "rank",
@@ -127,8 +129,9 @@ def batch_summary_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame of shape (n_runs, any)
         In the order of the table: run_id, batch_id (only where there are several batches), status,
-        rank, runtime_s, cpu_s, peak_rss_mb, attempts, swept parameters (as text), result metrics,
-        error_type, error_message, undefined_metrics, run_key, mlflow_run_id, started, ended (UTC).
+        rank, trial and search_round (only of a search), runtime_s, cpu_s, peak_rss_mb, attempts,
+        swept parameters (as text), result metrics, error_type, error_message, undefined_metrics,
+        run_key, mlflow_run_id, started, ended (UTC).
         Columns that the table has no values for are left out.
     """
     rows, runs = table.runs.index, table.runs
@@ -136,6 +139,7 @@ def batch_summary_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
     if table.several_batches:
         columns["batch_id"] = runs["batch_id"]
     columns |= {"status": runs["status"], "rank": ranked["rank"].reindex(rows)}
+    columns |= {name: runs[name].astype("Int64") for name in SEARCH_COLUMNS if name in runs}
     columns |= {name: table.metrics[name] for name in _RESOURCES if name in table.metrics}
     if "attempts" in table.metrics:
         columns["attempts"] = table.metrics["attempts"].round().astype("Int64")

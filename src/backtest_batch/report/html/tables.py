@@ -293,8 +293,8 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
     Returns
     -------
     dict
-        ``ids``, ``ranks``, ``scenarios`` (labels and codes), ``params`` (see :func:`_parameter`)
-        and ``metrics`` (see :func:`metric_payload`).
+        ``ids``, ``ranks``, ``trials`` (of a search), ``scenarios`` (labels and codes), ``params``
+        (see :func:`_parameter`) and ``metrics`` (see :func:`metric_payload`).
     """
     positions = table.runs.index.get_indexer(rows)
     scenarios = pd.Categorical(table.scenario.reindex(rows))
@@ -303,6 +303,7 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
     return {
         "ids": table.runs["run_id"].reindex(rows).astype(str).tolist(),
         "ranks": [None if pd.isna(rank) else int(rank) for rank in ranked["rank"].reindex(rows)],
+        "trials": _trials(table, rows),
         "scenarios": {
             "labels": [cut_text(str(label)) for label in scenarios.categories],
             "codes": scenarios.codes.tolist(),
@@ -322,6 +323,13 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
             if values[name].notna().any()
         ],
     }
+
+
+def _trials(table: RunTable, rows: pd.Index) -> list[int | None]:
+    """Return when the search asked for each run; empty without a search."""
+    if not table.is_searched:
+        return []
+    return [None if pd.isna(n) or n < 1 else int(n) for n in table.runs["trial"].reindex(rows)]
 
 
 def shown_metrics(table: RunTable) -> list[str]:

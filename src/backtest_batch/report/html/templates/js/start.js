@@ -44,6 +44,7 @@ async function start() {
   registerSelection();
   registerCurves("equity", data.curves);
   registerCurves("stitched", data.walkForward);
+  registerSearch();
   registerHeatmap();
   const listenToBoxes = registerParallel();
   registerSensitivity();
