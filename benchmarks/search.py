@@ -7,6 +7,7 @@ The grid is computed first, every cell of it; a search then looks values up.
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def whole_grid(n_values: int, data: str) -> tuple[SearchSpace, Sharpe]:
         strategy="trend_baseline",
         start_date="2001-06-01" if data == "synthetic" else "1992-01-01",
         batch_name="whole grid",
-        **{"tracking.artifacts": "none"},
+        tracking={"artifacts": "none"},
     )
     params, sharpe = sweep.runs.params, sweep.runs.metrics["sharpe"]
     cells = zip(params["strategy.fast"], params["strategy.slow"], strict=True)
@@ -98,7 +99,7 @@ def overhead(n_trials: int) -> None:
     )
 
     def value(point: dict[str, float]) -> float:
-        return -((point["fast"] - 60) ** 2) / 1e4 - np.log(point["rate"]) ** 2
+        return -((point["fast"] - 60) ** 2) / 1e4 - math.log(point["rate"]) ** 2
 
     print(f"\n{n_trials:,} trials, 4 axes, rounds of 8.\n")
     print("| search | processor ms a trial | of the last 100 trials |")

@@ -90,6 +90,13 @@ class ComposesPoints(Protocol):
     def n_scenarios(self) -> int:
         """How many runs a proposal has."""
 
+    @property
+    def constraint(self) -> str:
+        """What must hold, for people; empty for nothing."""
+
+    def holds(self, point: "Point") -> bool:
+        """Return whether a point satisfies the constraint."""
+
     def compose(self, point: "Point") -> Iterable[Composition]:
         """Return the combinations of a point, one for each scenario, in order."""
 

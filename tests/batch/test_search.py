@@ -120,9 +120,10 @@ def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
         strategy="custom",
         n_jobs=1,
         search="tpe",
+        constraint="strategy.size != 7",
         **{"strategy._target_": "fragile.Fragile", "search.n_trials": 100},
     )
-    sizes = {size for size in range(1, 13) if size % 3}
+    sizes = {1, 2, 4, 5, 8, 10, 11}
     assert {*outcome.runs.params["strategy.size"]} == sizes
     assert len(outcome.table) == 2 * len(sizes)
     assert outcome.exit_code == 1
@@ -130,6 +131,7 @@ def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
     assert {*failed["strategy.size"]} == {"4", "8"}
     assert "every point of the space was tried" in outcome.summary
     assert "8 proposals cannot be run and were passed over" in outcome.summary
+    assert "2 proposals do not satisfy the constraint" in outcome.summary
     assert "size must not be" in outcome.summary
 
 
@@ -151,6 +153,10 @@ def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
         (SPACE, {"max_runs": 10}, "max_runs=10"),
         ({"commission_bps": "interval(0,5)", **SPACE}, {}, r"decision_axes=\[commission_bps\]"),
         ({"strategy.fast": "interval(100,200)"}, {"strategy.slow": 60}, "fast < slow"),
+        (SPACE, {"constraint": "strategy.fast > strategy.slow"}, "none of .* satisfies"),
+        (SPACE, {"constraint": "strategy.fats > 5"}, "did you mean strategy.fast"),
+        (SPACE, {"constraint": "strategy.fast < 'a'"}, "have no order"),
+        (SPACE, {"zip": [["strategy.fast", "strategy.slow"]]}, "zip"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_with_the_way_out(

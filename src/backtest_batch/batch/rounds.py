@@ -1,6 +1,7 @@
 """What a batch computes next: everything at once, or one round of a search after another."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -79,6 +80,7 @@ class SearchRounds:
         self._planning = Planning()
         self._faults: list[Fault] = []
         self._n_invalid = 0
+        self._n_left_out = 0
         self._specs: dict[int, list[RunSpec]] = {}
         self._most_runs = request.size
         self.points: dict[int, Point] = {}
@@ -107,10 +109,14 @@ class SearchRounds:
             said.append(
                 f"The search ended before search.n_trials={settings.n_trials:,}: {study.ending}."
             )
-        if study.n_impossible:
+        if self._n_left_out:
+            said.append(
+                f"{self._n_left_out:,} proposals do not satisfy the constraint: they are no runs."
+            )
+        if self._n_invalid:
             first = self._faults[0]
             said.append(
-                f"{study.n_impossible:,} proposals cannot be run and were passed over; the first: "
+                f"{self._n_invalid:,} proposals cannot be run and were passed over; the first: "
                 f"{first} ({first.run})."
             )
         return said
@@ -125,11 +131,15 @@ class SearchRounds:
         self._round = self.study.ask()
         self.points |= {item.number: item.point for item in self._round}
         most = 0 if self.is_over else self._most_runs
-        self.plan = self._planning.plan(most)
+        plan = self._planning.plan(most)
+        self.plan = replace(plan, n_skipped_cells=self.study.n_impossible)
 
     def _identify(self, point: Point) -> Hashable | None:
         """Plan the runs of a point; return their run keys, or None if one is invalid."""
         heed()
+        if not self._holds(point):
+            self._n_left_out += 1
+            return None
         number = self.study.n_asked + 1
         specs, faults = self._planning.add_together(
             self.proposals.compose(point), trial=number, search_round=self.study.round_number
@@ -144,7 +154,20 @@ class SearchRounds:
         self._specs[number] = specs  # of a point that is known, the next one takes its place
         return keys
 
+    def _holds(self, point: Point) -> bool:
+        try:
+            return self.proposals.holds(point)
+        except ConfigurationError:
+            if self.study.round_number == 1:  # nothing has been run
+                raise
+            return False
+
     def _refusal(self) -> ConfigurationError:
+        if not self._faults:
+            return ConfigurationError(
+                f"constraint: none of {self._n_left_out:,} points that were drawn satisfies "
+                f"{self.proposals.constraint}; nothing was run. Change the constraint, or the axes"
+            )
         return ConfigurationError(
             faults_text(self._faults, self._n_invalid, max(self._n_invalid, 2)), self._faults
         )

@@ -485,11 +485,18 @@ class Session:
         """Return the parent's tags that count its runs."""
         failed = len(self.failed)
         return {
-            **({"n_runs": str(len(self.plan.runs))} if self.searches else {}),
+            **(self._found_counts() if self.searches else {}),
             "n_finished": str(len(self.in_order) - failed),
             "n_failed": str(failed),
             "n_skipped": str(0 if self.earlier is None else len(self.earlier.records)),
         }
+
+    def _found_counts(self) -> dict[str, str]:
+        """Return the tags that are known only when a search is over."""
+        skipped = self.plan.n_skipped_cells
+        return {"n_runs": str(len(self.plan.runs))} | (
+            {"n_skipped_cells": str(skipped)} if skipped else {}
+        )
 
     def interrupt(self) -> None:
         """Hand the runs that were being computed to the recorder as killed."""

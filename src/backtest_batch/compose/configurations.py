@@ -540,7 +540,7 @@ def sweep_arguments(
     elif not any(item.key == "search" for item in keys):
         # It comes from a file, and would come back with that file.
         grid = replace(grid, constants=(*grid.constants, Assignment("search.method", GRID)))
-    request = make_request(grid, composer, batch, asked)
+    request = make_request(grid, composer, batch, asked, config.hydra.runtime.choices)
     launcher = config.hydra.launcher
     if launcher._target_ == BATCH_LAUNCHER:
         from backtest_batch.workers.settings import executor_factory
@@ -554,9 +554,22 @@ def sweep_arguments(
 
 
 def make_request(
-    grid: Grid, composer: Composer, batch: dict[str, Any], asked: Arguments
+    grid: Grid,
+    composer: Composer,
+    batch: dict[str, Any],
+    asked: Arguments,
+    choices: Mapping[str, Any],
 ) -> BatchRequest:
     """Return the request of a grid.
+
+    Parameters
+    ----------
+    grid, composer
+        What is swept, and what composes it.
+    batch, asked
+        The configuration of the batch, and its command.
+    choices
+        The choice of each group that is not given, as Hydra composed it.
 
     Raises
     ------
@@ -567,7 +580,7 @@ def make_request(
     n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
     # Labels do not affect results, so that a secret in one need not go any further.
     labels = {name: masked_values(batch[name], name) for name in LABELS}
-    proposals = make_proposals(grid, composer, batch)
+    proposals = make_proposals(grid, composer, batch, choices)
     size = grid.size
     if proposals is not None:
         n_trials = batch["search"]["n_trials"]
@@ -612,7 +625,7 @@ def launch_jobs(
     listed = tuple((None, tuple(item for item in job if item not in shared)) for job in jobs)
     grid = Grid(constants=shared, listed=listed)
     composer = make_composer(loader, config, batch, asked)
-    outcome = run(make_request(grid, composer, batch, asked))
+    outcome = run(make_request(grid, composer, batch, asked, config.hydra.runtime.choices))
     # A dry run has none.
     return outcome, outcome.values or [None] * len(job_overrides)
 

@@ -15,8 +15,8 @@ from backtest_batch.compose.messages import expected_type, resembling
 from backtest_batch.config.arguments import Assignment
 from backtest_batch.core.construct import TARGET, TargetError, locate
 from backtest_batch.errors import ConfigurationError
-from backtest_batch.search.constraint import ABSENT, Rule, parse_rules
-from backtest_batch.search.grid import Kept, Variable, kept_cells
+from backtest_batch.search.constraint import ABSENT, Rule, RuleError, parse_rules
+from backtest_batch.search.grid import Kept, Variable, kept_cells, no_outcome
 from backtest_batch.values import cut, flattened, value_at, value_text
 
 if TYPE_CHECKING:
@@ -69,6 +69,78 @@ def satisfying(
     if not n_kept:
         raise ConfigurationError(_nothing(rules, spaces, variables, n_cells))
     return _kept(grid, found, n_cells - n_kept)
+
+
+class PointRules:
+    """The constraint of a search: which of the combinations that it proposes satisfy it.
+
+    Parameters
+    ----------
+    constraint
+        The root key: a text, a list of texts, or None.
+    axes
+        What is swept.
+    constants
+        Assignments that every run shares.
+    composer, choices
+        As in :func:`satisfying`.
+
+    Raises
+    ------
+    ConfigurationError
+        When it cannot be read, or names a key that no run has.
+    """
+
+    def __init__(
+        self,
+        constraint: Any,
+        axes: Sequence[Axis],
+        constants: tuple[Assignment, ...],
+        composer: "Composer",
+        choices: Mapping[str, Any],
+    ) -> None:
+        self._rules = parse_rules(constraint)
+        self._names = sorted({name for rule in self._rules for name in rule.names})
+        some = [axis if axis.interval is None else _lowest(axis) for axis in axes]
+        self._space = _Space(some, constants, composer, choices)
+        for name in self._names:
+            if _is_absent(self._space.variable(name)):
+                raise ConfigurationError(
+                    f"constraint: {name} {_unknown(name, [self._space])}; nothing was run"
+                )
+
+    @property
+    def text(self) -> str:
+        """The constraint, for people."""
+        return " and ".join(f'"{cut(rule.text, 200)}"' for rule in self._rules)
+
+    def hold(self, cell: Sequence[Assignment]) -> bool:
+        """Return whether a combination satisfies all of them.
+
+        Raises
+        ------
+        ConfigurationError
+            When one has no outcome; the message names the combination.
+        """
+        if not self._rules:
+            return True
+        one = [Axis(key=item.key, assignments=(item,)) for item in cell]
+        space = self._space.with_dimensions(one)
+        values = {name: space.variable(name).values[0] for name in self._names}
+        for rule in self._rules:
+            try:
+                if not rule.holds(values):
+                    return False
+            except RuleError as why:
+                raise no_outcome(rule, values, why) from None
+        return True
+
+
+def _lowest(axis: Axis) -> Axis:
+    """Return an axis with the first value of an interval alone."""
+    assert axis.interval is not None
+    item = Assignment(axis.key, axis.interval.low, prefix=axis.prefix)
+    return Axis(key=axis.key, assignments=(item,))
 
 
 def _kept(grid: Grid, found: Sequence[Kept], n_left_out: int) -> Grid:
@@ -167,6 +239,12 @@ class _Space:
         self._composer = composer
         self._choices = choices
         self._configs: dict[tuple[str, ...], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+
+    def with_dimensions(self, dimensions: Sequence[Axis]) -> "_Space":
+        """Return the same with other values of the same keys."""
+        space = _Space(dimensions, self._constants, self._composer, self._choices)
+        space._configs = self._configs
+        return space
 
     def variable(self, name: str, depth: int = 0) -> Variable:
         """Return the values of a key; ``ABSENT`` where a run has none."""

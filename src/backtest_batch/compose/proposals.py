@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backtest_batch.analysis.scenarios import AxisKinds
+from backtest_batch.compose.constraint import PointRules
 from backtest_batch.compose.grid import LISTED_VALUES, Axis, Grid, ZippedAxes
 from backtest_batch.config.arguments import Assignment
 from backtest_batch.config.checks import search_faults
@@ -34,6 +35,8 @@ class Proposals:
         Those that the search chooses.
     scenarios
         The values of the others together: every proposal is computed with each.
+    rules
+        What must hold.
     """
 
     composer: "Composer"
@@ -41,19 +44,38 @@ class Proposals:
     axes: tuple[Axis, ...]
     space: SearchSpace
     scenarios: tuple[tuple[Assignment, ...], ...]
+    rules: PointRules
 
     @property
     def n_scenarios(self) -> int:
         """How many runs a proposal has."""
         return len(self.scenarios)
 
+    def holds(self, point: Point) -> bool:
+        """Return whether a point satisfies the constraint in every scenario.
+
+        Raises
+        ------
+        ConfigurationError
+            When the constraint has no outcome for it.
+        """
+        return all(self.rules.hold(cell) for cell in self._cells(point))
+
     def compose(self, point: Point) -> Iterator[Composition]:
         """Yield the combinations of a point, one for each scenario, in order."""
+        for cell in self._cells(point):
+            yield self.composer.compose_one(None, self.constants, cell)
+
+    @property
+    def constraint(self) -> str:
+        """The constraint, for people; empty without one."""
+        return self.rules.text
+
+    def _cells(self, point: Point) -> Iterator[tuple[Assignment, ...]]:
         chosen = {axis.key: _assigned(axis, point[axis.key]) for axis in self._searched}
         for scenario in self.scenarios:
             given = chosen | {item.key: item for item in scenario}
-            assignments = tuple(given[axis.key] for axis in self.axes)
-            yield self.composer.compose_one(None, self.constants, assignments)
+            yield tuple(given[axis.key] for axis in self.axes)
 
     @property
     def _searched(self) -> list[Axis]:
@@ -98,8 +120,21 @@ def refuse_intervals(grid: Grid, given: Sequence[str]) -> None:
         )
 
 
-def make_proposals(grid: Grid, composer: "Composer", config: Mapping[str, Any]) -> Proposals | None:
+def make_proposals(
+    grid: Grid, composer: "Composer", config: Mapping[str, Any], choices: Mapping[str, Any]
+) -> Proposals | None:
     """Return what a search may propose; None where all combinations are computed.
+
+    Parameters
+    ----------
+    grid
+        What is swept.
+    composer
+        Composes it.
+    config
+        The configuration of the batch.
+    choices
+        The choice of each group that is not given, as Hydra composed it.
 
     Raises
     ------
@@ -123,11 +158,6 @@ def make_proposals(grid: Grid, composer: "Composer", config: Mapping[str, Any]) 
             f"{named}: draws each key by itself, so that none can stand below a choice of "
             "param_grid or move with another (zip). Leave these out, or leave search out"
         )
-    if config["constraint"] is not None or config["invalid"] != "error":
-        raise ConfigurationError(
-            f"{named}: constraint and invalid=skip leave combinations of a grid out; a search does "
-            "not know them. Leave them out, or leave search out"
-        )
     kinds = AxisKinds.of(config)
     conditions = [axis for axis in grid.axes if kinds.is_scenario(axis.key)]
     searched = {axis.key: _drawn_from(axis) for axis in grid.axes if axis not in conditions}
@@ -146,9 +176,11 @@ def make_proposals(grid: Grid, composer: "Composer", config: Mapping[str, Any]) 
             "'strategy.fast=interval(5,60)' or strategy.fast=10,20,40"
         )
     require_sampler(method)
+    constants = grid.constants + grid.blocks[0].constants
     return Proposals(
         composer=composer,
-        constants=grid.constants + grid.blocks[0].constants,
+        constants=constants,
+        rules=PointRules(config["constraint"], grid.axes, constants, composer, choices),
         axes=grid.axes,
         space=SearchSpace(searched),
         scenarios=tuple(itertools.product(*(axis.assignments for axis in conditions))),

@@ -296,7 +296,7 @@ class _Space:
                 try:
                     flat[cell] = rule.holds(given)
                 except RuleError as why:
-                    raise _fault(rule, given, why) from None
+                    raise no_outcome(rule, given, why) from None
         holds &= np.expand_dims(found, others) if others else found
 
     def _given(
@@ -327,7 +327,8 @@ class _Space:
         return steps
 
 
-def _fault(rule: Rule, given: Mapping[str, Any], why: RuleError) -> ConfigurationError:
+def no_outcome(rule: Rule, given: Mapping[str, Any], why: RuleError) -> ConfigurationError:
+    """Return the error about a rule that has no outcome for a combination."""
     named = " ".join(
         f"{name}={value_text(value)}"
         for name, value in sorted(given.items())
