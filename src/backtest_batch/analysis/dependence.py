@@ -46,7 +46,8 @@ def parameter_sensitivity(
     DataFrame of shape (n_values * n_metrics, 9)
         Long form: parameter (in axis order), value (typed, ascending), metric, count (runs that
         have the metric), mean, std (ddof 1; NaN below two runs), min, max, best (whether the best
-        run has this value). Equal bit for bit, whatever the order of the runs.
+        run has this value). Runs that do not have a parameter, because their strategy does not,
+        do not count for it. Equal bit for bit, whatever the order of the runs.
     """
     finished = table.sorted_finished()
     if metrics is None:
@@ -70,10 +71,14 @@ def parameter_sensitivity(
 def _of_parameter(
     name: str, levels: Levels, metrics: pd.DataFrame, best_row: int | None
 ) -> pd.DataFrame:
-    """Return the rows of one parameter: by level, then by metric."""
+    """Return the rows of one parameter: by level, then by metric; of the runs that have it."""
+    has, every = levels.has, levels
+    levels, metrics = levels.of_those, metrics[has]
     groups = metrics.groupby(levels.codes)
     n_levels, n_metrics = len(levels.values), metrics.shape[1]
-    best_code = None if best_row is None else levels.codes[best_row]
+    best_code = None
+    if best_row is not None and has[best_row]:
+        best_code = every.codes[best_row] - (len(every.values) - n_levels)
     value: pd.Series = pd.Series(levels.values, dtype=object)
     columns = {
         "parameter": np.repeat(np.array([name], dtype=object), n_levels * n_metrics),
@@ -111,11 +116,15 @@ class Factor:
         Level of each run, shape (n_runs,); every level from 0 to n_levels - 1 occurs.
     n_levels
         Number of levels.
+    below
+        Name of the factor with some levels of which there is no such parameter; the first level
+        stands for these runs. None if all runs have it.
     """
 
     name: str
     codes: IntArray
     n_levels: int
+    below: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,8 +134,13 @@ class Term:
     factors: tuple[Factor, ...]
 
     def contains(self, other: "Term") -> bool:
-        """Whether every factor of another term is also a factor of this one."""
-        return set(other.factors) <= set(self.factors)
+        """Whether every factor of another term is a factor of this one, or decides if one exists.
+
+        What a strategy explains does not hold what its parameters explain beyond it.
+        """
+        names = {factor.name for factor in self.factors}
+        names |= {factor.below for factor in self.factors if factor.below is not None}
+        return {factor.name for factor in other.factors} <= names
 
     @property
     def n_columns(self) -> int:
@@ -380,7 +394,7 @@ def _of_design(
     factors = [_factor(table, name, mask) for name in table.params.columns]
     varying = [factor for factor in factors if factor.n_levels > 1]
     terms = [Term(factors=(factor,)) for factor in varying]
-    terms += [Term(factors=pair) for pair in combinations(varying, 2)]
+    terms += [Term(factors=pair) for pair in combinations(varying, 2) if _meet(*pair)]
     centred, totals = _centred(values)
     if is_balanced(varying, len(values)):
         design, solved = "balanced", balanced_sums_of_squares(terms, centred)
@@ -435,9 +449,18 @@ def _row(
 def _factor(table: RunTable, name: str, mask: BoolArray) -> Factor:
     levels = table.levels[name]
     used, codes = np.unique(levels.codes[mask], return_inverse=True)
-    if table.is_searched and levels.numeric and len(used) > MOST_LEVELS:
+    below = levels.below if levels.below is not None and 0 in used and len(used) > 1 else None
+    if table.is_searched and levels.numeric and below is None and len(used) > MOST_LEVELS:
         used, codes = np.unique(_equal_groups(codes), return_inverse=True)
-    return Factor(name=name, codes=codes.astype(np.int64), n_levels=len(used))
+    return Factor(name=name, codes=codes.astype(np.int64), n_levels=len(used), below=below)
+
+
+def _meet(one: Factor, other: Factor) -> bool:
+    """Return whether some runs have both parameters, neither of which decides about the other."""
+    if one.name == other.below or other.name == one.below:
+        return False
+    has = [factor.codes > 0 for factor in (one, other) if factor.below is not None]
+    return len(has) < 2 or bool((has[0] & has[1]).any())
 
 
 def _equal_groups(codes: IntArray) -> IntArray:

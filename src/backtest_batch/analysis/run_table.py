@@ -14,7 +14,7 @@ from backtest_batch.analysis.scenarios import (
     Levels,
     choice_name,
     is_market,
-    levels_of,
+    levels_by_name,
     plain_value,
     scenario_label,
 )
@@ -293,7 +293,7 @@ class RunTable:
     @cached_property
     def levels(self) -> Mapping[str, Levels]:
         """Levels of each swept parameter over all runs."""
-        return {name: levels_of(self.params[name]) for name in self.params.columns}
+        return levels_by_name(self.params)
 
     @cached_property
     def scenario(self) -> pd.Series:

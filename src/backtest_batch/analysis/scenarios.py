@@ -7,15 +7,15 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from backtest_batch.arrays import IntArray
+from backtest_batch.arrays import BoolArray, IntArray
 from backtest_batch.config.checks import check_axes
-from backtest_batch.config.schema import MARKET_KEYS, SCENARIO_KEYS
+from backtest_batch.config.schema import MARKET_KEYS, NODES, SCENARIO_KEYS
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunRecord, RunResult, Scalar
 from backtest_batch.values import value_text
@@ -223,16 +223,76 @@ class Levels:
     values
         Distinct values: None first, then booleans, numbers and texts, each in ascending order.
         ``1`` and ``1.0`` are one level; ``1``, ``true`` and ``"1"`` are three.
+    below
+        The parameter, such as ``strategy``, with some values of which runs do not have this one.
+        Their value is None. None where all runs have it.
     """
 
     codes: IntArray
     values: tuple[Scalar, ...]
+    below: str | None = None
 
     @property
     def numeric(self) -> bool:
         """Whether the values are all numbers (None aside), and there is at least one."""
         given = [value for value in self.values if value is not None]
         return bool(given) and all(_is_number(value) for value in given)
+
+    @property
+    def has(self) -> BoolArray:
+        """Which runs have the parameter, shape (n_runs,)."""
+        if self.below is None:
+            return np.ones(len(self.codes), dtype=np.bool_)
+        return np.asarray(self.codes > 0, dtype=np.bool_)
+
+    @property
+    def of_those(self) -> "Levels":
+        """The levels of the runs that have the parameter."""
+        if self.below is None:
+            return self
+        return Levels(codes=self.codes[self.codes > 0] - 1, values=self.values[1:])
+
+    def texts(self, absent: str = "") -> list[str]:
+        """Return the values as they are typed on the command line.
+
+        Parameters
+        ----------
+        absent
+            What stands for runs that do not have the parameter.
+        """
+        texts = [value_as_typed(value) for value in self.values]
+        return texts if self.below is None else [absent, *texts[1:]]
+
+
+def levels_by_name(params: pd.DataFrame) -> dict[str, Levels]:
+    """Return the levels of each parameter, where each is known to depend on a choice above it.
+
+    ``strategy.window`` does not exist for a strategy without a window. That is told from a value
+    that is null by the choices: with each of them all runs have a value, or none has.
+
+    Parameters
+    ----------
+    params
+        Values by parameter, one row a run.
+    """
+    found = {str(name): levels_of(params[name]) for name in params.columns}
+    return {
+        name: replace(levels, below=_choice_above(name, levels, found))
+        for name, levels in found.items()
+    }
+
+
+def _choice_above(name: str, levels: Levels, found: Mapping[str, Levels]) -> str | None:
+    root = name.partition(".")[0]
+    if root == name or root not in NODES or len(levels.values) < 2 or levels.values[0] is not None:
+        return None
+    lacking = levels.codes == 0
+    for above in (root, f"{root}._target_"):
+        if above in found and above != name:
+            choices = found[above].codes
+            if not np.isin(choices[lacking], choices[~lacking]).any():
+                return above
+    return None
 
 
 def levels_of(values: Iterable[Any]) -> Levels:

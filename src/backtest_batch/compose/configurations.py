@@ -616,6 +616,7 @@ def launch_jobs(
         The ranking metric of each job, or why there is none.
     """
     loader, batch = context.config_loader, batch_config(config)
+    _refuse_with_other_sweepers(batch)
     jobs = [
         read_grid(read_arguments(overrides).keys, None, None, loader).constants
         for overrides in job_overrides
@@ -628,6 +629,17 @@ def launch_jobs(
     outcome = run(make_request(grid, composer, batch, asked, config.hydra.runtime.choices))
     # A dry run has none.
     return outcome, outcome.values or [None] * len(job_overrides)
+
+
+def _refuse_with_other_sweepers(batch: Mapping[str, Any]) -> None:
+    """Refuse keys that leave combinations out: another sweeper waits for every job of its own."""
+    given = [key for key in ("constraint", "zip") if batch[key] is not None]
+    given += ["invalid=skip"] if batch["invalid"] == "skip" else []
+    if given:
+        raise ConfigurationError(
+            f"{', '.join(given)}: another sweeper chooses the jobs, and each of them is run; leave "
+            "hydra/sweeper out, or these keys"
+        )
 
 
 def make_composer(

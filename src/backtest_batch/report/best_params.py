@@ -122,6 +122,7 @@ def best_params(
     ranks, runs = _rows(ranked, rows), _rows(table.runs, rows)
     params, values = _rows(table.params, rows), _rows(table.metrics, rows)
     on_edge = _rows(edges(table), rows)
+    positions = dict(zip(rows, table.runs.index.get_indexer(pd.Index(rows)).tolist(), strict=True))
 
     def entry(row: Label) -> dict[str, Any]:
         ranking, facts, about = ranks[row], runs[row], details[row]
@@ -134,7 +135,11 @@ def best_params(
             "batch_id": plain_value(facts.get("batch_id")),
             "run_key": plain_value(facts.get("run_key")),
             "mlflow_run_id": about.mlflow_run_id,
-            "params": {name: plain_value(value) for name, value in params[row].items()},
+            "params": {
+                name: plain_value(value)
+                for name, value in params[row].items()
+                if table.levels[name].has[positions[row]]
+            },
             "score": float(ranking["score"]),
             "pareto": bool(ranking["pareto"]),
             "metrics": {

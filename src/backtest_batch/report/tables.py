@@ -205,7 +205,7 @@ def _parameters(table: RunTable) -> dict[str, pd.Series]:
 
 
 def parameter_text(table: RunTable, name: str) -> pd.Series:
-    """Return one swept parameter as it is typed on the command line.
+    """Return one swept parameter as it is typed; empty for runs that do not have it.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def parameter_text(table: RunTable, name: str) -> pd.Series:
         The parameter.
     """
     levels = table.levels[name]
-    texts = np.array([value_as_typed(value) for value in levels.values], dtype=object)
+    texts = np.array(levels.texts(), dtype=object)
     return pd.Series(texts[levels.codes], index=table.params.index, dtype=object)
 
 

@@ -426,20 +426,21 @@ def sensitivity_payload(
     labels = parameter_labels(table.params.columns)
     entries = []
     for name in table.params.columns:
-        levels = finished.levels[name]
+        has, levels = finished.levels[name].has, finished.levels[name].of_those
         if len(levels.values) < 2:
             continue
+        shown = finished if has.all() else finished.subset(has)
         texts, cell_of_level = cells(levels)
         codes: IntArray = cell_of_level[levels.codes]
         grouped = len(texts) < len(levels.values)
         rows = (
-            _grouped(finished, codes, metrics)
+            _grouped(shown, codes, metrics)
             if grouped
             else _given(sensitivity[sensitivity["parameter"] == name], metrics)
         )
         marked = None
-        if best is not None:
-            marked = int(codes[finished.runs.index.tolist().index(best)])
+        if best is not None and best in shown.runs.index:
+            marked = int(codes[shown.runs.index.tolist().index(best)])
         entries.append(
             {
                 "name": labels[name],

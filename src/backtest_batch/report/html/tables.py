@@ -104,6 +104,9 @@ MAX_FAILURES = 200
 
 _VALUES_SHOWN = 24
 
+NO_VALUE = "\N{EN DASH}"
+"""In the place of a parameter that a run does not have."""
+
 _RESOURCES = (
     ("runtime_s", "Wall time", "s"),
     ("cpu_s", "Processor time", "s"),
@@ -119,7 +122,7 @@ def swept_table(table: RunTable, best: Label | None) -> TextTable | None:
     labels = parameter_labels(table.params.columns)
     rows = []
     for name, levels in table.levels.items():
-        texts = [cut_text(value_as_typed(value), 60) for value in levels.values]
+        texts = [cut_text(text, 60) for text in levels.of_those.texts()]
         shown = ", ".join(texts[:_VALUES_SHOWN])
         more = len(texts) - _VALUES_SHOWN
         kind = "scenario" if name in table.scenario_axes else "decision"
@@ -358,7 +361,7 @@ def _parameter(name: str, levels: Levels, positions: IntArray, *, scenario: bool
         "name": name,
         "scenario": scenario,
         "numeric": levels.numeric,
-        "levels": [cut_text(value_as_typed(value)) for value in levels.values],
+        "levels": [cut_text(text) for text in levels.texts(NO_VALUE)],
         "numbers": [
             plain_number(float(value))
             if levels.numeric and isinstance(value, int | float)
@@ -389,7 +392,7 @@ def cells(levels: Levels, limit: int = MAX_CELLS) -> tuple[list[str], IntArray]:
     tuple
         Labels of the cells, and the cell of each value, shape (n_levels,).
     """
-    texts = [cut_text(value_as_typed(value)) for value in levels.values]
+    texts = [cut_text(text) for text in levels.texts(NO_VALUE)]
     n_levels = len(texts)
     if n_levels <= limit:
         return texts, np.arange(n_levels, dtype=np.int64)
