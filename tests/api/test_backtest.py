@@ -339,3 +339,20 @@ def test_what_needs_prices_says_so_without_any():
         bb.backtest(reading, benchmark="SPY")
     with pytest.raises(bb.ConfigurationError, match="a strategy needs prices"):
         bb.backtest(reading, benchmark=TrendBaseline)
+
+
+def trading(conditions, named: bool = True):
+    """Trade weights on prices of its own."""
+    index = pd.bdate_range("2015-01-05", periods=100)
+    panel = bb.panel_from_frames(pd.DataFrame({"A": np.linspace(100.0, 120.0, 100)}, index=index))
+    decisions = np.array([0, 50]) if named else None
+    return bb.trade_weights(panel, np.array([[1.0], [0.5]]), conditions, decisions)
+
+
+def test_weights_may_be_traded_on_prices_of_ones_own():
+    found = bb.backtest(trading, commission_bps=0, execution_lag=1)
+    assert found.equity["equity"].iloc[50] == pytest.approx(
+        1e6 * np.linspace(100, 120, 100)[50] / np.linspace(100, 120, 100)[1]
+    )
+    with pytest.raises(bb.StrategyError, match=r"decisions=\[\.\.\.\] gives their positions"):
+        bb.backtest(lambda conditions: trading(conditions, named=False))

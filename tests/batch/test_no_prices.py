@@ -58,6 +58,10 @@ def told(panel, conditions, window: int = 20):
     return Account(net_return=prices().pct_change(), metrics=dates)
 
 
+def rarely(every: int = 1):
+    return prices().iloc[::every].pct_change()
+
+
 def months(window: int = 2):
     return prices().resample("ME").last().pct_change(window) / window
 
@@ -239,6 +243,18 @@ def test_a_walk_forward_on_too_few_bars_is_said_and_costs_no_result(invoke):
     assert ended.code == 0, ended.err
     assert "There is no walk-forward on the bars of these runs: " in ended.out
     assert len(pd.read_csv("out/rankings.csv")) == 1
+
+
+def test_windows_are_not_laid_over_bars_that_some_runs_lack(invoke):
+    walk = ("walk_forward=rolling", "walk_forward.train_size=252", "walk_forward.test_size=63")
+    grid = ("-m", "strategy.every=1,2", "periods_per_year=252")
+    ended = invoke(*NONE, FILES, target("rarely"), *grid, *walk, "output_dir=out")
+    assert ended.code == 0, ended.err
+    assert "some have a bar at 2015-01-06 and others have none (349 such bars)" in ended.out
+    # The verdict compounds what lies between common bars.
+    frame = pd.read_parquet("out/returns.parquet")
+    assert json.loads(Path("out/overfitting.json").read_text())["n_bars"] == 349
+    assert frame["run_2"].notna().sum() == 349
 
 
 def test_named_data_are_done_until_their_content_changes(invoke, recorded_runs):

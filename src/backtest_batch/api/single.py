@@ -331,6 +331,7 @@ def _without_prices(
             **{name: given[name] for name in ("start_date", "end_date", "rebalance")},
             risk_free_rate=given["risk_free_rate"],
             periods_per_year=np.nan if per_year is None else per_year,
+            has_prices=False,
         ),
     )
     first_bar, no_bars = account.first_bar, np.empty(0, dtype=np.int64)

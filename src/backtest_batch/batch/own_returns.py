@@ -28,10 +28,13 @@ from backtest_batch.core.own_bars import (
     explaining_on,
     with_recorded_bars,
 )
+from backtest_batch.errors import ConfigurationError
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.store.folders import Workspace
 from backtest_batch.workers.own_files import OwnReturns, read_own_returns
+
+_FEWEST_BARS = 2
 
 
 def known_now(record: RunRecord) -> RunRecord:
@@ -117,13 +120,28 @@ class OwnBatch:
         )
 
     def together(self, runs: Sequence[RunSpec]) -> "OwnTogether":
-        """Return some runs on the bars that all of them have."""
-        shared = np.ones(len(self.index), dtype=np.bool_)
-        for number in {self.calendar_of[run.run_key] for run in runs}:
-            has = np.zeros(len(self.index), dtype=np.bool_)
-            has[self.positions[number]] = True
-            shared &= has
-        bars = np.flatnonzero(shared)
+        """Return some runs on the bars that all of them have.
+
+        Raises
+        ------
+        ConfigurationError
+            When they share no bars, or some lack bars that others have between these.
+        """
+        numbers = sorted({self.calendar_of[run.run_key] for run in runs})
+        has_bar = np.zeros((len(numbers), len(self.index)), dtype=np.bool_)
+        for mask, number in zip(has_bar, numbers, strict=True):
+            mask[self.positions[number]] = True
+        bars = np.flatnonzero(has_bar.all(axis=0))
+        if len(bars) < _FEWEST_BARS:
+            raise ConfigurationError("they share no bars")
+        span = slice(bars[0], bars[-1] + 1)
+        apart = np.flatnonzero(has_bar[:, span].any(axis=0) != has_bar[:, span].all(axis=0))
+        if len(apart):
+            when = moment_text(self.index[span][int(apart[0])])
+            raise ConfigurationError(
+                f"some have a bar at {when} and others have none ({len(apart):,} such bars): "
+                "windows need the same bars in all runs"
+            )
         index = self.index[bars]
 
         def column(run: RunSpec, values: FloatArray) -> FloatArray:
@@ -131,13 +149,12 @@ class OwnBatch:
             whole[self.bars_of(run)] = values
             return whole[bars]
 
-        names = self.held[runs[0].run_key].beside if runs else {}
         first = runs[0]
-        found = benchmark_on(first, index).returns if len(bars) else None
-        factors = explaining_on(first, index).returns if first.factors and len(bars) else None
+        names = self.held[first.run_key].beside
+        found = benchmark_on(first, index).returns
+        factors = explaining_on(first, index).returns
         return OwnTogether(
             index=index,
-            n_left_out=max(len(self.bars_of(run)) for run in runs) - len(bars),
             returns=np.column_stack(
                 [column(run, self.held[run.run_key].net_return) for run in runs]
             ),
@@ -162,8 +179,6 @@ class OwnTogether:
     ----------
     index
         These bars.
-    n_left_out
-        How many bars of the longest run are not among them.
     returns, per_bar
         Arrays of shape (n_bars, n_runs).
     benchmark
@@ -173,7 +188,6 @@ class OwnTogether:
     """
 
     index: pd.DatetimeIndex
-    n_left_out: int
     returns: FloatArray
     per_bar: Mapping[str, FloatArray]
     benchmark: FloatArray | None
@@ -296,8 +310,8 @@ def _notes(plan: Plan, calendars: Sequence[pd.DatetimeIndex]) -> list[str]:
         end = _between([bars[-1] for bars in calendars])
         notes.append(
             f"the runs have returned {len(calendars)} sets of bars, which begin {begin} and end "
-            f"{end}: their metrics are of different times; the verdict uses the bars that they "
-            "share"
+            f"{end}: their metrics are of different times; the verdict and a walk-forward use the "
+            "bars that they share"
         )
     return notes
 

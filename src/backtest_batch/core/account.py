@@ -87,10 +87,10 @@ def trade_weights(
         When the weights cannot be traded.
     """
     bars = conditions.decisions if decisions is None else np.asarray(decisions, dtype=np.int64)
-    if not len(bars) and np.size(weights):
+    if decisions is None and not conditions.has_prices:
         raise StrategyError(
-            "trade_weights got weights but no decision bars: with data=none the conditions have "
-            "none, and decisions=[...] gives their positions in the panel"
+            "trade_weights: with data=none the conditions have no decision bars; decisions=[...] "
+            "gives their positions in the panel"
         )
     rows = as_weights(weights, panel, bars) if len(bars) else np.empty((0, panel.n_assets))
     made = simulate(panel, bars, rows, conditions, conditions.first_bar)

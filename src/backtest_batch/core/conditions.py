@@ -37,6 +37,8 @@ class Conditions(SimulationSettings):
     decisions
         Positions in the panel of the decision bars by ``rebalance``, from the first measured bar
         on, shape (n_decisions,). Empty with ``data=none``, whose bars are not known before the run.
+    has_prices
+        Whether there is a panel: not with ``data=none``.
     """
 
     risk_free_rate: float = 0.0
@@ -46,6 +48,7 @@ class Conditions(SimulationSettings):
     periods_per_year: float = 252.0
     first_bar: int = 0
     decisions: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    has_prices: bool = True
 
 
 def conditions_of(config: Mapping[str, Any], first_bar: int, decisions: IntArray) -> Conditions:
@@ -59,7 +62,8 @@ def conditions_of(config: Mapping[str, Any], first_bar: int, decisions: IntArray
         As :class:`Conditions` has them.
     """
     own = decisions[decisions >= first_bar].copy()
-    unknown = config["periods_per_year"] is None and has_no_prices(config["data"])
+    has_prices = not has_no_prices(config["data"])
+    unknown = config["periods_per_year"] is None and not has_prices
     own.flags.writeable = False
     return Conditions(
         **{name: config[name] for name in SETTING_NAMES},
@@ -70,4 +74,5 @@ def conditions_of(config: Mapping[str, Any], first_bar: int, decisions: IntArray
         periods_per_year=math.nan if unknown else periods_per_year(config),
         first_bar=int(first_bar),
         decisions=own,
+        has_prices=has_prices,
     )
