@@ -120,7 +120,7 @@ def test_killed_at_its_beginning_and_at_its_end_a_search_asks_the_same(
     bare_command: Command, reference, moment: Callable[[Path], bool]
 ) -> None:
     process = begin(bare_command)
-    wait_for(lambda: moment(bare_command.folder))
+    wait_for(lambda: moment(bare_command.folder), of=process)
     kill(process)
     ended = bare_command.run("resume=latest")
     assert ended.returncode == 0, ended.stderr

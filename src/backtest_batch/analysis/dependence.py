@@ -602,6 +602,10 @@ def _effect(table: RunTable, name: str, results: IntArray) -> dict[str, object]:
     }
 
 
+SHOWN_PAIRS = 6
+"""Pairs of values that a note lists."""
+
+
 def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -> str:
     if effect == CHANGES_NOTHING:
         # With several batches, not all values need to have been compared with each other.
@@ -615,8 +619,10 @@ def _message(name: str, effect: str, equal: tuple[tuple[object, object], ...]) -
         )
     if effect == CHANGES and equal:
         listed = ", ".join(
-            f"{value_as_typed(low)} and {value_as_typed(high)}" for low, high in equal
+            f"{value_as_typed(low)} and {value_as_typed(high)}" for low, high in equal[:SHOWN_PAIRS]
         )
+        if len(equal) > SHOWN_PAIRS:
+            listed += f", and {len(equal) - SHOWN_PAIRS:,} more pairs"
         return f"{name} changes no result between {listed}: a cap that does not bind, perhaps."
     return ""
 

@@ -99,10 +99,12 @@ class SearchRounds:
     def notes(self) -> Sequence[str]:
         """What the user should know at the end."""
         study, settings = self.study, self.study.settings
-        n_points = study.n_asked
+        before = " before the constraint" if self.proposals.constraint else ""
+        n_cells = self.proposals.space.grid_size(list(self.points.values()))
+        n_points, did = study.n_asked, "evaluated" if self.is_over else "proposed"
         said = [
-            f"search={settings.method} evaluated {n_points:,} decisions; a grid of the same "
-            f"resolution has {self.proposals.space.grid_size(list(self.points.values())):,}. "
+            f"search={settings.method} {did} {n_points:,} decisions; a grid of the same "
+            f"resolution has {n_cells:,}{before}. "
             "Every one that was evaluated counts as a trial."
         ]
         if study.ending:
