@@ -583,7 +583,8 @@ class Planning:
         refuse_mixed(list(runs.values()))
         planned = with_fits(list(runs.values()), self._panels, planner.fitted)
         renamed = dict(zip(runs, (run.run_key for run in planned), strict=True))
-        notes = plan_notes(planned, self._panels, self._duplicates)
+        # They look at all runs: while more follow, they are not made.
+        notes = () if most_runs else plan_notes(planned, self._panels, self._duplicates)
         return Plan(
             runs=planned,
             panels=dict(self._panels),

@@ -102,10 +102,12 @@ class SearchRounds:
         before = " before the constraint" if self.proposals.constraint else ""
         n_cells = self.proposals.space.grid_size(list(self.points.values()))
         n_points, did = study.n_asked, "evaluated" if self.is_over else "proposed"
+        grid = (
+            f"; a grid of the same resolution has {n_cells:,}{before}" if n_cells > n_points else ""
+        )
         said = [
-            f"search={settings.method} {did} {n_points:,} decisions; a grid of the same "
-            f"resolution has {n_cells:,}{before}. "
-            "Every one that was evaluated counts as a trial."
+            f"search={settings.method} {did} {n_points:,} decisions{grid}. Every one that was "
+            "evaluated counts as a trial."
         ]
         if study.ending:
             said.append(

@@ -605,6 +605,10 @@ def read_arguments(texts: Sequence[str]) -> Arguments:
     return Arguments(options=tuple(options), keys=tuple(found))
 
 
+MOST_LISTED = 100_000
+"""Values of a list that are looked at; a range, which may be longer, holds numbers only."""
+
+
 def _sweep_values(override: Override) -> Sequence[Any]:
     if not override.is_discrete_sweep():
         raise ConfigurationError(
@@ -619,6 +623,11 @@ def _sweep_values(override: Override) -> Sequence[Any]:
         values = [_plain(value) for value in override.sweep_iterator()]
     if not values:
         raise ConfigurationError(f"{override.input_line}: holds no value; nothing to run")
+    if any(isinstance(value, Sweep) for value in values[:MOST_LISTED]):
+        raise ConfigurationError(
+            f"{override.input_line}: a sweep is among other values; write one interval or range "
+            "alone, or list values"
+        )
     return values
 
 

@@ -139,7 +139,11 @@ def batch_summary_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
     if table.several_batches:
         columns["batch_id"] = runs["batch_id"]
     columns |= {"status": runs["status"], "rank": ranked["rank"].reindex(rows)}
-    columns |= {name: runs[name].astype("Int64") for name in SEARCH_COLUMNS if name in runs}
+    columns |= {
+        name: runs[name].where(runs[name] > 0).astype("Int64")
+        for name in SEARCH_COLUMNS
+        if name in runs
+    }
     columns |= {name: table.metrics[name] for name in _RESOURCES if name in table.metrics}
     if "attempts" in table.metrics:
         columns["attempts"] = table.metrics["attempts"].round().astype("Int64")

@@ -10,7 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backtest_batch.analysis.run_table import OUT_OF_SAMPLE, Label, RunTable, known_metrics
+from backtest_batch.analysis.run_table import (
+    OUT_OF_SAMPLE,
+    SEARCH_COLUMNS,
+    Label,
+    RunTable,
+    known_metrics,
+)
 from backtest_batch.analysis.scenarios import AxisKinds, choice_name, plain_value, typed_value
 from backtest_batch.config.arguments import Assignment
 from backtest_batch.config.schema import NODES, SWEEPABLE
@@ -216,9 +222,21 @@ def _runs(frame: pd.DataFrame) -> pd.DataFrame:
             **{
                 name: [text or "" for text in text_values(frame, f"tags.{name}")] for name in _FACTS
             },
+            **_asked(frame),
         },
         index=frame.index,
     )
+
+
+def _asked(frame: pd.DataFrame) -> dict[str, list[int]]:
+    """Return when a search asked for each run, and in which round; nothing without a search."""
+    texts = {name: text_values(frame, f"tags.{name}") for name in SEARCH_COLUMNS}
+    if not any(texts[SEARCH_COLUMNS[0]]):
+        return {}
+    return {
+        name: [int(text) if text and text.isdecimal() else 0 for text in found]
+        for name, found in texts.items()
+    }
 
 
 def text_values(frame: pd.DataFrame, column: str) -> list[str | None]:

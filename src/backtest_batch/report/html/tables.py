@@ -329,8 +329,8 @@ def runs_payload(table: RunTable, ranked: pd.DataFrame, rows: pd.Index) -> dict[
 
 
 def _trials(table: RunTable, rows: pd.Index) -> list[int | None]:
-    """Return when the search asked for each run; empty without a search."""
-    if not table.is_searched:
+    """Return when the search asked for each run; empty without one search alone."""
+    if not table.is_searched or table.several_batches:
         return []
     return [None if pd.isna(n) or n < 1 else int(n) for n in table.runs["trial"].reindex(rows)]
 
