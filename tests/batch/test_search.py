@@ -149,7 +149,7 @@ def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
         (SPACE, {"search.trials": 3}, "search.trials"),
         (SPACE, {"search": "bayes"}, "search"),
         (SPACE, {"rank_by": {"sharpe": 1, "calmar": 1}}, "search=nsga2"),
-        (SPACE, {"walk_forward": "rolling"}, "walk_forward"),
+        (SPACE, {"walk_forward": "rolling"}, "search=random or search=sobol"),
         (SPACE, {"max_runs": 10}, "max_runs=10"),
         ({"commission_bps": "interval(0,5)", **SPACE}, {}, r"decision_axes=\[commission_bps\]"),
         ({"strategy.fast": "interval(100,200)"}, {"strategy.slow": 60}, "fast < slow"),
@@ -171,6 +171,27 @@ def test_a_sampler_that_is_not_installed_is_refused(prices, working_dir, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'backtest-batch\[search\]'"):
         searched(prices, search="random")
+
+
+@pytest.mark.parametrize("method", ["random", "sobol"])
+def test_a_search_that_looks_at_no_result_may_be_walked_forward(prices, with_store, method):
+    split = {"walk_forward": "rolling", "strategy.slow": 500, "search.n_trials": 12}
+    space = {"strategy.fast": "interval(5,400)", "rebalance": ["W", "M"]}
+    walked = searched(prices, space, search=method, **split)
+    assert [tuple(row) for row in walked.runs.params.itertuples(index=False)] == [
+        tuple(row)
+        for row in searched(
+            prices, space, search=method, **(split | {"walk_forward": "none"})
+        ).runs.params.itertuples(index=False)
+    ]
+    del split["search.n_trials"]
+    listed = walked.runs.params.to_dict("records")
+    same = bb.run_sweep(runs=listed, data=prices, strategy="trend_baseline", n_jobs=1, **split)
+    name = "walk_forward_summary.csv"
+    found, expected = (pd.read_csv(one.output_dir / name) for one in (walked, same))
+    assert found.pop("searched").all()
+    pd.testing.assert_frame_equal(found, expected)
+    assert "evaluated 12 decisions" in walked.summary
 
 
 def test_several_metrics_are_several_objectives_of_nsga2(prices, with_store):

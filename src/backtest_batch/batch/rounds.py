@@ -12,7 +12,7 @@ from backtest_batch.core.fitting import walks_forward
 from backtest_batch.errors import ConfigurationError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.records import BatchRequest, RunRecord, RunResult, RunSpec
-from backtest_batch.search.samplers import SEVERAL_METRICS
+from backtest_batch.search.samplers import IGNORES_RESULTS, SEVERAL_METRICS
 from backtest_batch.search.space import Point
 from backtest_batch.search.study import FAILED, Judged, Proposal, SearchSettings, Study
 
@@ -86,8 +86,11 @@ class SearchRounds:
         self.points: dict[int, Point] = {}
         """The points that were proposed, by number."""
         self._round: list[Proposal] = []
-        self._ask()
-        if not self._round:
+        if walks_forward(config):
+            self._ask_all()
+        else:
+            self._ask()
+        if not self.points:
             raise self._refusal()
 
     @property
@@ -127,9 +130,23 @@ class SearchRounds:
 
     def advance(self, records: Records) -> bool:
         """Tell the search how the runs of its round ended, and plan the next round."""
+        if self.is_over:
+            return False
         self.study.tell({item.number: self._judge(item.number, records) for item in self._round})
         self._ask()
         return bool(self._round)
+
+    def _ask_all(self) -> None:
+        """Plan all rounds at once: what is proposed depends on no result.
+
+        A walk-forward must know all runs before it divides their bars. Since no study of a split
+        would look at results, each would ask for the same: every split may choose among all runs.
+        """
+        unseen = Judged(values=(0.0,) * len(self._ranking.metrics))
+        while proposals := self.study.ask():
+            self.points |= {item.number: item.point for item in proposals}
+            self.study.tell({item.number: unseen for item in proposals})
+        self.plan = replace(self._planning.plan(), n_skipped_cells=self.study.n_impossible)
 
     def _ask(self) -> None:
         self._round = self.study.ask()
@@ -219,11 +236,13 @@ def search_settings(request: BatchRequest, ranking: Ranking) -> SearchSettings:
     """
     chosen = request.config["search"]
     method = chosen["method"]
-    if walks_forward(request.config):
+    if walks_forward(request.config) and (
+        method not in IGNORES_RESULTS or chosen["patience"] is not None
+    ):
         raise ConfigurationError(
-            f"search={method}: cannot be combined with walk_forward, since a search over all bars "
-            "would have seen the test windows. Use search=grid with walk_forward, or leave "
-            "walk_forward out"
+            f"search={method}: looks at results of all bars, and would have seen those that "
+            "walk_forward tests on. Use search=random or search=sobol without search.patience, "
+            "whose proposals depend on no result, search=grid, or leave walk_forward out"
         )
     if ranking.weighted and (method not in SEVERAL_METRICS or chosen["patience"] is not None):
         of_what = "search.patience needs" if method in SEVERAL_METRICS else "it seeks"
