@@ -207,3 +207,27 @@ def test_what_a_batch_leaves_behind_says_how_to_repeat_it(command: Command) -> N
     assert timings["total_s"] == pytest.approx(sum(timings["stages_s"].values()))
     assert 0 < timings["parallel_efficiency"] <= 1
     assert timings["run_runtime_s"]["min"] <= timings["run_runtime_s"]["max"]
+
+
+@pytest.mark.slow
+def test_a_batch_with_a_constraint_goes_on_after_a_kill(command: Command) -> None:
+    constraint = 'constraint="strategy.number % 4 != 1 and strategy.number < 8"'
+    grid = ("strategy.number=range(0,20)", "strategy.seconds=0.4", constraint)
+    process = command.start(*command.hostile(*grid))
+    wait_for(lambda: len(command.calls) >= 3, of=process)
+    process.kill()
+    command.end(process)
+    refused = command.run("resume=latest", "constraint=strategy.number < 8")
+    assert refused.returncode == 2, refused.stderr
+    assert "constraint (given" in refused.stderr
+    done = command.run("resume=latest")
+    assert done.returncode == 0, done.stderr
+    recorded = command.recorded()
+    wanted = {f"run_{number}" for number in (0, 2, 3, 4, 6, 7)}
+    finished = recorded.runs[recorded.runs["status"] == "FINISHED"]
+    assert set(finished["run_id"]) == wanted
+    assert len(finished) == len(wanted)
+    assert recorded.handle.tags["n_skipped_cells"] == "14"
+    assert "14 of 20 combinations do not satisfy the constraint" in done.stdout
+    # What had been written when it was killed was not computed again.
+    assert len(command.calls) <= len(wanted) + 2

@@ -639,12 +639,14 @@ def make_plan(
     if faults:
         raise ConfigurationError(faults_text(faults, n_invalid, n_combinations), faults)
     if not planning.n_runs and refused:
-        raise ConfigurationError(
-            faults_text(refused, len(refused), n_combinations).replace(
-                "are invalid", "are refused by their strategy and skipped (invalid=skip)", 1
-            ),
-            refused,
+        _, *lines = faults_text(refused, len(refused), n_combinations).splitlines()
+        head = "The strategy refuses" + (
+            " the only combination"
+            if n_combinations == 1
+            else f" all {n_combinations:,} combinations"
         )
+        said = f"{head}, and invalid=skip leaves it out: nothing was run, there is nothing to run."
+        raise ConfigurationError("\n".join([said, *lines]), refused)
     plan = planning.plan()
     notes = (*skip_notes(n_left_out, refused, n_combinations), *plan.notes)
     return replace(plan, notes=notes, n_skipped_cells=n_left_out + len(refused))

@@ -42,7 +42,7 @@ from backtest_batch.config.arguments import (
     flatten,
     quote,
 )
-from backtest_batch.config.checks import check_keys, require_texts
+from backtest_batch.config.checks import check_keys, grid_faults, require_texts
 from backtest_batch.config.key import Role
 from backtest_batch.config.schema import ALL, processors, roles
 from backtest_batch.errors import ConfigurationError, Fault
@@ -576,6 +576,9 @@ def make_request(
     ConfigurationError
         When a text in it cannot be recorded.
     """
+    faults = list(grid_faults(batch))
+    if faults:
+        raise ConfigurationError("\n".join(f"{fault}." for fault in faults), faults)
     require_texts([*grid.texts, *batch.items()])
     n_jobs = processors() if batch["n_jobs"] == ALL else batch["n_jobs"]
     # Labels do not affect results, so that a secret in one need not go any further.

@@ -181,6 +181,13 @@ def search_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _check_bounds(SearchConfig, config["search"], prefix="search.")
 
 
+def grid_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the keys of a batch that its runs do not have."""
+    bounds = _rules()["invalid"].bounds
+    if bounds is not None and not bounds.admits(config["invalid"]):
+        yield Fault(key="invalid", value=config["invalid"], allowed=str(bounds))
+
+
 def check_axes(scenario_axes: Collection[str], decision_axes: Collection[str]) -> Iterator[Fault]:
     """Yield keys that are named both as conditions and as choices."""
     for name in dict.fromkeys(decision_axes):
