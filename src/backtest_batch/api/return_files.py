@@ -130,8 +130,8 @@ def refuse_cumulative(trials: pd.DataFrame, place: str) -> None:
     DataError
         When a column of at least 30 values has less than 0.2, over a range of 5 % or more.
     """
-    for name in trials.columns:
-        column = trials[name].to_numpy()
+    columns = np.ascontiguousarray(trials.to_numpy().T)
+    for name, column in zip(trials.columns, columns, strict=True):
         own = column[np.isfinite(column)]
         if len(own) < _FEWEST_LEVELS or float(np.ptp(own)) < _LARGEST_RANGE:
             continue

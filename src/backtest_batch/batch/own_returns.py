@@ -32,7 +32,7 @@ from backtest_batch.errors import ConfigurationError
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.store.folders import Workspace
-from backtest_batch.workers.own_files import OwnReturns, read_own_returns
+from backtest_batch.workers.own_files import OwnReturns, own_file, read_own_returns
 
 _FEWEST_BARS = 2
 
@@ -50,7 +50,8 @@ def without_own_returns(workspace: Workspace, records: Sequence[RunRecord]) -> l
     return [
         record.spec
         for record in records
-        if record.status == "FINISHED" and read_own_returns(folders, record.spec.run_key) is None
+        if record.status == "FINISHED"
+        and not any(own_file(folder, record.spec.run_key).is_file() for folder in folders)
     ]
 
 
