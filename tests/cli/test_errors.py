@@ -148,7 +148,7 @@ def test_all_keys_that_do_not_compose_are_listed(invoke, working_dir):
     assert ended.err.splitlines() == [
         "The configuration is invalid; nothing was run:",
         "  data=nope: there is no such choice; "
-        "choose one of: csv, excel, parquet, sp500, sql, stored, synthetic, yahoo",
+        "choose one of: csv, excel, none, parquet, sp500, sql, stored, synthetic, yahoo",
         "  comission_bps=1: is not a known key; did you mean commission_bps?",
         "  max_gross_exposure=abc: must be a number",
         "  top_n=x: must be a whole number",
