@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backtest_batch.errors import Fault
-from backtest_batch.values import flattened, value_at, value_text
+from backtest_batch.values import flattened, merged_order, value_at, value_text
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,19 @@ def test_a_value_is_found_by_the_keys_that_lead_to_it():
 def test_nested_keys_are_dotted_and_empty_mappings_stay():
     nested = {"a": 1, "b": {"c": {"d": 2}, "e": {}}, "f": []}
     assert dict(flattened(nested)) == {"a": 1, "b.c.d": 2, "b.e": {}, "f": []}
+
+
+@pytest.mark.parametrize(
+    ("lists", "merged"),
+    [
+        ([], []),
+        (["ab", "ab"], "ab"),
+        (["a", "b"], "ab"),
+        (["sfl", "sw"], "sflw"),
+        (["sflc", "swc", "sc"], "sflwc"),
+        (["a", "ba"], "ba"),
+        (["ab", "ba"], "ab"),
+    ],
+)
+def test_names_of_several_lists_keep_the_order_of_each(lists, merged):
+    assert merged_order(lists) == list(merged)

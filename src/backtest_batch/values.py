@@ -98,3 +98,24 @@ def json_value(value: Any) -> Any:
         return dict(value)
     item = getattr(value, "item", None)  # a number of NumPy
     return item() if callable(item) else str(value)
+
+
+def merged_order(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Return the distinct names of several lists, those of each in its order, where that can be.
+
+    What a list has before a name that an earlier one has too, comes before it.
+
+    Parameters
+    ----------
+    lists
+        Lists of names; equal ones are looked at once.
+    """
+    order: list[str] = []
+    for names in dict.fromkeys(map(tuple, lists)):
+        at = len(order)
+        for name in reversed(names):
+            if name in order:
+                at = order.index(name)
+            else:
+                order.insert(at, name)
+    return order

@@ -9,6 +9,7 @@ import pytest
 from backtest_batch.analysis.dependence import parameter_importance, parameter_sensitivity
 from backtest_batch.analysis.run_table import RunTable
 from backtest_batch.analysis.stability import edges, stability
+from backtest_batch.analysis.walk_forward.walk import parameter_drift
 from backtest_batch.report.html.figures import sensitivity_payload
 from backtest_batch.report.tables import parameter_text
 
@@ -88,6 +89,15 @@ def test_neighbours_and_edges_are_those_of_the_own_strategy(table):
     assert sides["strategy.window"].tolist() == [""] * 8 + [
         "lowest", "lowest", "", "", "highest", "highest",
     ]  # fmt: skip
+
+
+def test_from_a_strategy_without_a_parameter_to_one_with_it_is_no_step(table):
+    drift = parameter_drift([0, 8, 10, 12, 2], table.params)
+    assert drift["strategy.window"]["values"] == [None, 5, 10, 15, None]
+    assert drift["strategy.window"]["mean_steps"] == 1
+    assert drift["strategy.fast"]["values"] == [10, None, None, None, 10]
+    assert drift["strategy.fast"]["changed"] is None
+    assert drift["strategy"]["changed"] == 0.5
 
 
 def test_a_value_that_is_null_is_a_value():

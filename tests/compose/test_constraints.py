@@ -223,8 +223,8 @@ def test_axes_below_a_choice_multiply_there_alone(read):
         "strategy": 3,
         "strategy.fast": 2,
         "strategy.slow": 2,
-        "commission_bps": 2,
         "strategy.window": 2,
+        "commission_bps": 2,
     }
     (constants,) = {
         items for _, items, cell in grid.combinations() if cell[0].value == "mean_reversion"

@@ -28,7 +28,7 @@ from backtest_batch.core.engine.metrics import (
 )
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.records import RunFailure, RunRecord, RunResult, Scalar
-from backtest_batch.values import value_at
+from backtest_batch.values import merged_order, value_at
 
 NEIGHBOURHOOD = "sharpe_neighbourhood"
 """Metric of a run, computed from its neighbours in the grid; see :mod:`.stability`."""
@@ -247,7 +247,7 @@ class RunTable:
         """
         kinds = kinds or AxisKinds()
         listed = list(records)
-        names = list(dict.fromkeys(name for record in listed for name in record.spec.swept))
+        names = merged_order(record.spec.swept for record in listed)
         index = pd.RangeIndex(len(listed))
         params = {
             name: pd.Series([_value(record, name) for record in listed], index=index, dtype=object)

@@ -65,6 +65,7 @@ from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
 from backtest_batch.records import Benchmark, Composition, RunSpec, Scalar
+from backtest_batch.values import merged_order
 
 SHOWN_FAULTS = 20
 
@@ -222,7 +223,7 @@ class Plan:
     @property
     def swept(self) -> tuple[str, ...]:
         """Names of the swept keys, in axis order."""
-        return tuple(dict.fromkeys(key for run in self.runs for key in run.swept))
+        return tuple(merged_order(run.swept for run in self.runs))
 
 
 @dataclass

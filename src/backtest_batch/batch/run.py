@@ -258,9 +258,11 @@ def _refuse_too_many(request: BatchRequest) -> None:
             f"{request.proposals.n_scenarios:,} runs"
         )
     if request.size > limit:
+        left_out = f", of which {request.n_left_out:,} do not satisfy the constraint"
+        left_out = left_out if request.n_left_out else ""
         raise ConfigurationError(
             f"the batch has {request.size:,} runs, more than max_runs={limit:,}; nothing was run. "
-            f"Raise max_runs, or take fewer values: {request.size_text}"
+            f"Raise max_runs, or take fewer values: {request.size_text}{left_out}"
         )
 
 

@@ -26,7 +26,7 @@ from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 from backtest_batch.search.grid import Kept
 from backtest_batch.search.space import Interval
-from backtest_batch.values import value_text
+from backtest_batch.values import merged_order, value_text
 
 GRID_KEYS = ("param_grid", "runs", "constraint", "zip", "invalid")
 """Root keys that span the combinations of a batch, or leave some of them out."""
@@ -241,7 +241,11 @@ class Grid:
             elif before != axis:
                 both = (*before.assignments, *axis.assignments)
                 counts[axis.key] = len({item.override for item in both})
-        return counts
+        order = merged_order(
+            [*(item.key for item in block.chosen), *(k for d in block.dimensions for k in d.keys)]
+            for block in self.blocks
+        )
+        return {key: counts[key] for key in order}
 
     @property
     def texts(self) -> Iterator[tuple[str, Any]]:

@@ -38,6 +38,7 @@ from backtest_batch.store.mlflow_run import (
 )
 from backtest_batch.store.search import find_batch, read_artifact
 from backtest_batch.store.store import Store
+from backtest_batch.values import merged_order
 from backtest_batch.workers.run_files import are_own
 
 _FACTS = (
@@ -109,7 +110,7 @@ def swept_keys(frame: pd.DataFrame) -> list[str]:
         differ within its batch count as swept.
     """
     swept = [swept_of(text) for text in text_values(frame, "tags.swept")]
-    names = dict.fromkeys(name for keys in swept for name in keys or ())
+    names = dict.fromkeys(merged_order(keys or () for keys in swept))
     silent = frame.loc[[keys is None for keys in swept], "batch_id"].unique()
     for batch_id in silent:
         runs = frame[frame["batch_id"] == batch_id]

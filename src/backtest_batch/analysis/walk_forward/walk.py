@@ -12,7 +12,7 @@ import pandas as pd
 
 from backtest_batch.analysis.ranking import OPERATORS, Ranking, weighted_score
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, OUT_OF_SAMPLE, RunTable, direction_of
-from backtest_batch.analysis.scenarios import levels_of
+from backtest_batch.analysis.scenarios import levels_by_name
 from backtest_batch.analysis.stability import stability
 from backtest_batch.analysis.walk_forward.curve import (
     DriftedWeights,
@@ -188,11 +188,14 @@ def parameter_drift(
         stayed), ``mean``, ``min`` and ``max``.
     """
     found = {}
-    for name in parameters.columns:
-        levels = levels_of(parameters[name])
-        if len(levels.values) < 2:
+    for name, levels in levels_by_name(parameters).items():
+        if len(levels.of_those.values) < 2:
             continue
-        codes = [None if choice is None else int(levels.codes[choice]) for choice in choices]
+        # From a strategy without the parameter to one with it is no step.
+        codes = [
+            None if choice is None or not levels.has[choice] else int(levels.codes[choice])
+            for choice in choices
+        ]
         moves = [
             abs(after - before)
             for before, after in pairwise(codes)
@@ -211,7 +214,7 @@ def parameter_drift(
                 "min": min(numbers),
                 "max": max(numbers),
             }
-        found[str(name)] = drift
+        found[name] = drift
     return found
 
 
