@@ -299,6 +299,7 @@ def test_keys_below_an_ordinary_key_are_axes_as_ever(read):
             {"strategy": {"trend_baseline": {"fast": [1]}, "slow": [2]}},
             "slow is not: keys of a cho",
         ),
+        ({"strategy": {"equal_weigt": {}, "custom": {}}}, r"did you mean equal_weight\?"),
         ({"strategy": {"trend_baseline": [1, 2]}}, "below which stands a mapping"),
         (
             {"strategy": {"trend_baseline": {"fast": []}}},

@@ -349,6 +349,8 @@ def parameter_importance(table: RunTable, metrics: Sequence[str] | None = None) 
     interactions of three and more parameters. Elsewhere (failed runs, missing metrics, lists of
     runs) they are of Type II (Yates 1934): what a term explains beyond all terms that do not
     contain it, among the main effects and the pairwise interactions; these shares do not sum to 1.
+    A parameter that only some strategies have is nested: it contains the choice of the strategy,
+    and its share is what it explains among the runs of the strategies that have it.
     Numbers that a search has drawn are put into groups of about equally many runs.
 
     Parameters

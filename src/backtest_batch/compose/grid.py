@@ -22,6 +22,7 @@ from backtest_batch.config.arguments import (
     flatten,
     refuse_repeats,
 )
+from backtest_batch.config.checks import close_names
 from backtest_batch.config.schema import SWEEPABLE, roles
 from backtest_batch.errors import ConfigurationError, Fault
 from backtest_batch.search.grid import Kept
@@ -597,9 +598,11 @@ def _choices_below(key: str, value: Any, options: GroupOptions) -> list[_Choice]
         return None
     others = [str(name) for name in value if name not in names]
     if others:
+        close = close_names(others[0], options(key))
+        meant = f" (did you mean {' or '.join(close)}?)" if close else ""
         raise ConfigurationError(
             f"param_grid.{key}: {', '.join(names)} is a choice of {key}, and {', '.join(others)} "
-            f"is not: keys of a choice stand below it; keys of every choice are written "
+            f"is not{meant}: keys of a choice stand below it; keys of every choice are written "
             f"{key}.{others[0]}"
         )
     return [
