@@ -18,6 +18,7 @@ SPACE = {
     "strategy.slow": "interval(401,900)",
     "rebalance": ["W", "M"],
 }
+NESTED = {"walk_forward": "rolling", "start_date": "2011-01-03"}
 COSTS = {"commission_bps": [5.0, 0.0]}
 
 
@@ -149,7 +150,11 @@ def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
         (SPACE, {"search.trials": 3}, "search.trials"),
         (SPACE, {"search": "bayes"}, "search"),
         (SPACE, {"rank_by": {"sharpe": 1, "calmar": 1}}, "search=nsga2"),
-        (SPACE, {"walk_forward": "rolling"}, "search=random or search=sobol"),
+        (SPACE, {"walk_forward": "rolling"}, "needs start_date"),
+        (SPACE, NESTED | {"walk_forward": "combinatorial"}, "use rolling"),
+        (SPACE, NESTED | {"search.across": "worst"}, "leave search.across out"),
+        (SPACE | {"end_date": ["2014", "2015"]}, NESTED, "end_date is searched"),
+        (SPACE, {"rank_by": "sharpe_neighbourhood"}, "known only when all runs have ended"),
         (SPACE, {"max_runs": 10}, "max_runs=10"),
         ({"commission_bps": "interval(0,5)", **SPACE}, {}, r"decision_axes=\[commission_bps\]"),
         ({"strategy.fast": "interval(100,200)"}, {"strategy.slow": 60}, "fast < slow"),
@@ -194,6 +199,47 @@ def test_a_search_that_looks_at_no_result_may_be_walked_forward(prices, with_sto
     assert "evaluated 12 decisions" in walked.summary
 
 
+def test_in_a_walk_forward_each_split_searches_its_own_training_bars(prices, with_store):
+    space = {
+        "strategy.fast": "interval(5,100)",
+        "strategy.slow": "interval(101,250)",
+        "rebalance": ["W", "M"],
+    } | COSTS
+    config = NESTED | {"search.n_trials": 20, "walk_forward.train_size": 400}
+    walked = searched(prices, space, **config)
+    summary = pd.read_csv(walked.output_dir / "walk_forward_summary.csv")
+    first = summary[summary["scenario"] == "commission_bps=5.0"]
+    splits = dict(list(first.groupby("split")))
+    assert len(splits) > 3
+    for rows in splits.values():
+        own = rows[rows["searched"]]
+        assert len(own) == 20
+        best = own.sort_values(["is_sharpe", "run_id"], ascending=[False, True]).iloc[0]
+        assert rows[rows["chosen"]]["run_id"].item() == best["run_id"]
+    n_trials = first["run_id"].nunique()
+    assert n_trials > 20  # splits ask for different runs
+    assert walked.overfitting["n_trials"] == n_trials
+    assert f"asked {20 * len(splits)} times for {n_trials} decisions" in walked.summary
+
+    # Other prices after the training bars of the second split.
+    end = prices.index.get_loc(pd.Timestamp(splits[1]["train_end"].iloc[0]))
+    other = prices.copy()
+    steps = np.random.default_rng(9).normal(0, 0.03, (len(prices) - end - 1, 3))
+    other.iloc[end + 1 :] = prices.iloc[end].to_numpy() * np.exp(steps.cumsum(axis=0))
+    again = searched(other, space, **config)
+    changed = pd.read_csv(again.output_dir / "walk_forward_summary.csv")
+    changed = changed[changed["scenario"] == "commission_bps=5.0"]
+    asked = [
+        [set(rows[rows["searched"]]["run_id"]) for _, rows in found.groupby("split")]
+        for found in (first, changed)
+    ]
+    assert asked[0][:2] == asked[1][:2]
+    assert asked[0][2:] != asked[1][2:]
+
+    done = bb.run_sweep(resume=walked.batch_id)
+    assert f"complete: {2 * n_trials} runs are recorded" in done.summary
+
+
 def test_several_metrics_are_several_objectives_of_nsga2(prices, with_store):
     outcome = searched(
         prices, search="nsga2", rank_by={"sharpe": 1, "turnover_annual": 1}, **{"search.seed": 3}
@@ -227,7 +273,7 @@ def test_a_decision_is_judged_in_the_first_scenario_or_across_all(requested, acr
         )
         for spec in rounds.plan.runs
     }
-    judged = rounds._judge(1, records)
+    judged = rounds.judge(rounds._drawn.points[0], records)
     assert judged.values == (best,)
     over = {"first": -2.0, "mean": -0.75, "worst": 0.5}[across]
     assert judged.constraints == {"sharpe >= 1.0": over}

@@ -95,6 +95,27 @@ def test_killed_in_the_middle_a_search_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+def test_killed_in_the_middle_a_nested_search_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    nested = ("walk_forward=rolling", "start_date=2000-02-01", "data.n_bars=1500")
+    ended = []
+    for name, n_calls in (("whole", None), ("killed", 25)):
+        command = Command(tmp_path / name, environment)
+        command.folder.mkdir()
+        process = begin(command, *SEARCH, *nested)
+        if n_calls is not None:
+            wait_for(partial(has_calls, command, n_calls), of=process)
+            kill(process)
+            process = command.start("resume=latest", "n_jobs=1")
+        done = command.end(process)
+        assert done.returncode == 0, done.stderr
+        names = ("rankings.csv", "walk_forward_summary.csv")
+        ended.append(([command.report(file).read_bytes() for file in names], trials_of(command)))
+    assert ended[0] == ended[1]
+
+
+@pytest.mark.slow
 def test_killed_ten_times_in_a_row_a_search_asks_the_same(command: Command, reference) -> None:
     process = begin(command)
     for number in range(10):

@@ -11,8 +11,8 @@ from typing import TextIO
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.scenarios import AxisKinds
 from backtest_batch.batch.earlier import earlier_runs
+from backtest_batch.batch.nested import make_rounds
 from backtest_batch.batch.plan import Plan, make_plan
-from backtest_batch.batch.rounds import make_rounds
 from backtest_batch.batch.session import keeps_all_files, open_configured
 from backtest_batch.batch.trials import decision_labels
 from backtest_batch.config.schema import processors

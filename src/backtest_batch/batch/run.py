@@ -14,10 +14,11 @@ from backtest_batch.batch.files import complete_best_runs
 from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
 from backtest_batch.batch.judging import Compared, compare
 from backtest_batch.batch.log import Stopwatch, end_log
+from backtest_batch.batch.nested import make_rounds
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.rerun import Winner, read_winner, verify
-from backtest_batch.batch.rounds import make_rounds
 from backtest_batch.batch.session import MakeExecutor, Session, open_session
+from backtest_batch.batch.training import measure_runs
 from backtest_batch.core.engine.metrics import FACTOR_BETA
 from backtest_batch.core.factors import factor_metric_names
 from backtest_batch.core.fitting import walks_forward
@@ -183,6 +184,7 @@ def _open(
             make_executor,
             started_ms,
             rerun_of="" if winner is None else winner.batch_id,
+            measure=measure_runs,
         )
     return _Opened(session, ranking, winner)
 
@@ -326,8 +328,10 @@ def _already_complete(session: Session, output: TextIO) -> BatchOutcome:
     if not session.failed:  # if failed runs run again, they need the returns of the others
         session.workspace.close()
     finished(0)
+    later = () if session.earlier is None else session.earlier.unclaimed
     tell(
-        f"The batch {session.batch_id} is complete: {len(session.records)} runs are recorded, "
+        f"The batch {session.batch_id} is complete: {len(session.records) + len(later)} runs are "
+        "recorded, "
         f"nothing is left to run.\nReports: {session.workspace.output_dir}\n",
         output,
     )

@@ -47,6 +47,7 @@ from backtest_batch.config.checks import as_text
 from backtest_batch.core.data.sources.no_prices import UNNAMED
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.live import packed
+from backtest_batch.core.splits import Windows
 from backtest_batch.errors import SelectionError, StoreError
 from backtest_batch.interrupt import heed, signals_deferred
 from backtest_batch.masking import masked, masked_values
@@ -86,6 +87,15 @@ log = logging.getLogger("backtest_batch")
 
 MakeExecutor = Callable[[ExecutorSettings], ComputesChunks]
 
+MeasureRuns = Callable[
+    ["Session", Sequence[RunSpec], Sequence[Windows]], Sequence[Sequence[Mapping[str, float]]]
+]
+
+
+def _cannot_measure(*_: object) -> Sequence[Sequence[Mapping[str, float]]]:
+    raise RuntimeError("this batch does not measure runs while it computes them")
+
+
 FULL_ARTIFACTS_RUNS = 500
 """Up to this number of runs, tracking.artifacts=auto keeps the files of all."""
 TOP_ARTIFACTS = 50
@@ -119,6 +129,8 @@ class Session:
         Provenance: machine, packages, version control.
     resume_notes
         What resume needs and the store does not hold.
+    measure
+        Measures finished runs on windows of their bars.
     earlier
         What an earlier attempt left; None for a new batch.
     again
@@ -147,6 +159,7 @@ class Session:
     facts: Mapping[str, Any]
     started_ms: int
     resume_notes: ResumeNotes
+    measure: MeasureRuns = _cannot_measure
     earlier: Earlier | None = None
     again: list[RunSpec] = field(default_factory=list)
     records: dict[str, RunRecord] = field(default_factory=dict)
@@ -160,6 +173,7 @@ class Session:
     _most_runs: int = field(init=False)
     _is_over: bool = field(default=False, init=False)
     _again_left: list[RunSpec] = field(default_factory=list, init=False)
+    _begun: bool = field(default=False, init=False)
     as_planned: dict[str, RunSpec] = field(default_factory=dict, init=False)
     """Runs that read their own data as they were planned, by run key."""
     _warned_of_unknown: bool = field(default=False, init=False)
@@ -193,12 +207,13 @@ class Session:
     @property
     def complete(self) -> bool:
         """Whether an earlier attempt has done everything."""
+        # The runs of a nested search are known only from their returns, which are gone at its end.
+        whole = self._is_over and self.earlier is not None and not self.earlier.unclaimed
         return (
             self.earlier is not None
-            and self._is_over
+            and (whole or self.is_nested)
             and not self.pending
             and not self.earlier.retired
-            and not self.earlier.unclaimed
             and not self.again
             and self.earlier.handle.status == "FINISHED"
         )
@@ -257,11 +272,24 @@ class Session:
         What it has finished and not recorded is recorded.
         """
         while True:
+            self._want_rows(() if self.earlier is None or self._begun else self.earlier.records)
+            self._begun = True
             if pending := self.pending:
                 plan = replace(self.plan, runs=tuple(pending))
                 self.record_now(unrecorded_runs(self.workspace, plan, self.earlier, store))
-            if self.pending or not self.advance():
+            if self.pending or self._again_left or not self.advance():
                 return
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether it searches in each split of a walk-forward, which needs the returns of runs."""
+        return self.searches and walks_forward(self.config) and self._most_runs > 0
+
+    def _want_rows(self, claimed: Sequence[RunRecord]) -> None:
+        """Have runs computed again that a nested search needs and whose returns are not here."""
+        if self.is_nested and claimed:
+            self.workspace.gather()
+            self.compute_again(incomplete(self.workspace, self.plan, claimed, self.benchmarks))
 
     def _claim(self, earlier: Earlier) -> None:
         done = with_in_sample(earlier.records, self.resume_notes)
@@ -275,12 +303,14 @@ class Session:
         """
         if self._is_over:
             return False
-        self._is_over = not self.rounds.advance(self.records)
+        self._is_over = not self.rounds.advance(self.records, self._measured)
         if self.rounds.plan is not self.plan:
             self._use(self.rounds.plan)
         if self.earlier is not None and not self._is_over:
+            known = len(self.earlier.records)
             self.earlier = self.earlier.claim(self.plan.runs)
             self._claim(self.earlier)
+            self._want_rows(self.earlier.records[known:])
         return not self._is_over
 
     def _use(self, plan: Plan) -> None:
@@ -296,6 +326,11 @@ class Session:
         self.workspace = workspace
         for name in ("in_order", "profiled", "with_files", "chunks"):
             self.__dict__.pop(name, None)
+
+    def _measured(
+        self, runs: Sequence[RunSpec], windows: Sequence[Windows]
+    ) -> Sequence[Sequence[Mapping[str, float]]]:
+        return self.measure(self, runs, windows)
 
     @property
     def is_cut_short(self) -> bool:
@@ -334,6 +369,8 @@ class Session:
 
     def compute_again(self, runs: Sequence[RunSpec]) -> None:
         """Compute finished runs once more, because their returns or files are missing."""
+        known = {run.run_key for run in self.again}
+        runs = [run for run in runs if run.run_key not in known]
         self.again.extend(runs)
         self._again_left.extend(runs)
         if runs:
@@ -665,6 +702,7 @@ def open_session(
     started_ms: int,
     *,
     rerun_of: str = "",
+    measure: MeasureRuns = _cannot_measure,
 ) -> Session:
     """Make the folders, start the workers, and open the store in the background.
 
@@ -678,6 +716,8 @@ def open_session(
         When it began, milliseconds since the epoch.
     rerun_of
         batch_id of the batch whose winner it runs again; empty for any other batch.
+    measure
+        Measures finished runs on windows of their bars.
 
     Raises
     ------
@@ -736,6 +776,7 @@ def open_session(
         started_ms=started_ms,
         resume_notes=ResumeNotes(workspace.scratch.folders),
         earlier=earlier,
+        measure=measure,
     )
     try:
         if continued is not None:
@@ -787,6 +828,9 @@ def _take_up(session: Session, continued: _Continued) -> None:
     if continued.earlier is not None:
         session.take_over(continued.earlier)
     session.add_benchmarks(notes.read("benchmark"))
+    if session.is_nested and session.complete and continued.earlier and store:
+        restore_reports(session.workspace, continued.earlier, store)
+        return
     session.take_over_rounds(store)
     workspace, plan, earlier = session.workspace, session.plan, session.earlier
     done = session.in_order

@@ -56,7 +56,8 @@ def summary_table(walks: Sequence[ScenarioWalk]) -> pd.DataFrame:
     -------
     DataFrame of shape (n_splits * n_runs, any)
         split, run_id, train_start, train_end, test_start, test_end (first and last bar,
-        inclusive), is_<metric> and oos_<metric> (NaN where undefined), chosen, scenario.
+        inclusive), is_<metric> and oos_<metric> (NaN where undefined), searched (whether the
+        split's own search evaluated the run; only with a search), chosen, scenario.
     """
     return pd.concat([_summary(walk) for walk in walks], ignore_index=True)
 
@@ -79,6 +80,8 @@ def _summary(walk: ScenarioWalk) -> pd.DataFrame:
     for number, choice in enumerate(walk.choices):
         if choice is not None:
             chosen[number, choice] = True
+    if walk.searched is not None:
+        columns["searched"] = walk.searched.reshape(-1)
     columns["chosen"] = chosen.reshape(-1)
     columns["scenario"] = walk.runs.scenario
     return pd.DataFrame(columns)

@@ -21,7 +21,7 @@ from backtest_batch.analysis.walk_forward.curve import (
     stitch,
     t_statistic,
 )
-from backtest_batch.arrays import FloatArray, IntArray
+from backtest_batch.arrays import BoolArray, FloatArray, IntArray
 from backtest_batch.core.splits import SplitPlan, WalkForwardSettings, Windows, make_splits, moved
 from backtest_batch.core.windows import (
     ScenarioRuns,
@@ -243,6 +243,8 @@ class ScenarioWalk:
         qualifies.
     notes
         Remarks on the splits and the curves.
+    searched
+        Which runs each split could choose among, shape (n_splits, n_runs); None for all.
     """
 
     runs: ScenarioRuns
@@ -255,6 +257,7 @@ class ScenarioWalk:
     curves: tuple[StitchedCurve, ...]
     best_overall: int | None
     notes: tuple[str, ...]
+    searched: BoolArray | None = None
 
     @cached_property
     def curve(self) -> StitchedCurve:
@@ -270,6 +273,7 @@ def walk_forward(
     settings: WalkForwardSettings,
     ranking: Ranking,
     drifted_weights: DriftedWeights,
+    searched: BoolArray | None = None,
 ) -> ScenarioWalk:
     """Choose on the training bars of every split and judge on its test bars.
 
@@ -283,6 +287,8 @@ def walk_forward(
         How runs are ranked; ``oos_`` metrics are read as the in-sample ones.
     drifted_weights
         Weights of a run after its trades at the close of a bar; asked for only at switches.
+    searched
+        Which runs each split may choose among, shape (n_splits, n_runs); None for all.
 
     Raises
     ------
@@ -302,7 +308,12 @@ def walk_forward(
     measured = measure_windows(runs, [*windows, tests, everything])
     in_sample = _without_lost_runs(runs, plan, _part(measured, 0, n_splits))
     chooser = Chooser(ranking, runs.run_ids, runs.parameters)
-    choices = tuple(chooser(in_sample.at(number)) for number in range(n_splits))
+    if searched is not None:
+        searched = np.broadcast_to(searched, (n_splits, len(runs.run_ids)))
+    choices = tuple(
+        chooser(_only(in_sample.at(number), None if searched is None else searched[number]))
+        for number in range(n_splits)
+    )
     curves = tuple(stitch(runs, path, choices, drifted_weights) for path in plan.paths)
     return ScenarioWalk(
         runs=runs,
@@ -315,7 +326,15 @@ def walk_forward(
         curves=curves,
         best_overall=chooser(measured.at(2 * n_splits + 1)),
         notes=(*plan.notes, *_notes(runs, settings, choices, curves)),
+        searched=searched,
     )
+
+
+def _only(metrics: dict[str, FloatArray], searched: BoolArray | None) -> dict[str, FloatArray]:
+    """Return metrics that only the runs have which a split may choose."""
+    if searched is None:
+        return metrics
+    return {name: np.where(searched, values, np.nan) for name, values in metrics.items()}
 
 
 def joined(windows: Sequence[range]) -> Windows:
