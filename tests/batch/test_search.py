@@ -154,6 +154,7 @@ def test_what_cannot_be_run_is_passed_over_and_what_fails_is_told_as_failed(
         (SPACE, NESTED | {"walk_forward": "combinatorial"}, "use rolling"),
         (SPACE, NESTED | {"search.across": "worst"}, "leave search.across out"),
         (SPACE | {"end_date": ["2014", "2015"]}, NESTED, "end_date is searched"),
+        (SPACE, NESTED | {"max_runs": 30}, r"splits may have \d+ runs, more than max_runs=30"),
         (SPACE, {"rank_by": "sharpe_neighbourhood"}, "known only when all runs have ended"),
         (SPACE, {"max_runs": 10}, "max_runs=10"),
         ({"commission_bps": "interval(0,5)", **SPACE}, {}, r"decision_axes=\[commission_bps\]"),

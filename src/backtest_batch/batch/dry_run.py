@@ -120,14 +120,15 @@ def _describe_search(request: BatchRequest, ranking: Ranking, output: TextIO) ->
     assert proposals is not None
     rounds = make_rounds(request, ranking)
     space, asked = proposals.space, config["search"]
-    n_trials = request.size // proposals.n_scenarios
+    most_runs = rounds.plan.n_rows
+    n_trials = most_runs // proposals.n_scenarios
     size = "infinitely many points" if space.size is None else f"{space.size:,} points"
     lines = [f"Dry run of '{config['batch_name']}': search={asked['method']} in {size}."]
     lines += [f"  {key}: {axis}" for key, axis in space.axes.items()]
     lines += [
         f"Trials for the statistics (evaluated decisions): at most {n_trials:,}, in rounds of "
         f"{asked['batch_size']:,}.",
-        f"Runs: at most {request.size:,}; each decision in {proposals.n_scenarios:,} "
+        f"Runs: at most {most_runs:,}; each decision in {proposals.n_scenarios:,} "
         f"scenario{'s' if proposals.n_scenarios != 1 else ''}.",
         "The first round:",
     ]
@@ -146,7 +147,7 @@ def _describe_search(request: BatchRequest, ranking: Ranking, output: TextIO) ->
     tell("\n".join(lines) + "\n", output)
     output.flush()
     left = [run for run in plan.runs if run.run_key not in done] or list(plan.runs)
-    size_of_all = (request.size, n_trials)
+    size_of_all = (most_runs, n_trials)
     tell("\n".join(_estimate(request, plan, left, size_of_all)) + "\n", output)
 
 

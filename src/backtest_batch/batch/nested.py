@@ -77,6 +77,12 @@ class NestedRounds:
         self._searched: list[set[str]] = [set() for _ in self._splits]
         most = settings.n_trials * len(self._splits)
         self._most_runs = min(most, space.size or most) * request.proposals.n_scenarios
+        if self._most_runs > config["max_runs"]:
+            raise ConfigurationError(
+                f"the searches of {len(self._splits)} splits may have {self._most_runs:,} runs, "
+                f"more than max_runs={config['max_runs']:,}; nothing was run. Raise max_runs, or "
+                "lower search.n_trials"
+            )
         self._note_round()
 
     @property
