@@ -20,6 +20,13 @@ def group_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return [psutil.Process(process.pid), *descendants(process.pid)]
 
 
+def is_a_worker(process: psutil.Process) -> bool:
+    try:
+        return "popen_loky" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
+
+
 def ends_in_order(command: Command, process: "subprocess.Popen[str]", *numbers: int) -> None:
     """Send signals to the whole group, and see that the batch ends as if there had been one."""
     processes = group_of(process)
@@ -71,10 +78,7 @@ def test_a_command_that_has_just_been_started_ends_at_once(bare_command: Command
 def test_workers_that_are_starting_see_nothing_of_signals(command: Command, numbers) -> None:
     process = command.start(*command.hostile(*GRID), start_new_session=True)
 
-    def starting() -> bool:
-        return any("popen_loky" in " ".join(item.cmdline()) for item in group_of(process)[1:])
-
-    wait_for(starting, of=process)
+    wait_for(lambda: any(map(is_a_worker, group_of(process)[1:])), of=process)
     time.sleep(random.Random(len(numbers)).uniform(0, 0.5))
     ends_in_order(command, process, *numbers)
 
