@@ -10,10 +10,10 @@ from typing import TextIO
 
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.scenarios import AxisKinds
-from backtest_batch.batch.earlier import earlier_runs
-from backtest_batch.batch.nested import make_rounds
+from backtest_batch.batch.earlier import earlier_runs, open_configured
+from backtest_batch.batch.nested import search_rounds
 from backtest_batch.batch.plan import Plan, make_plan
-from backtest_batch.batch.session import keeps_all_files, open_configured
+from backtest_batch.batch.session import keeps_all_files
 from backtest_batch.batch.trials import decision_labels
 from backtest_batch.config.schema import processors
 from backtest_batch.core.live import packed
@@ -118,7 +118,7 @@ def _describe_search(request: BatchRequest, ranking: Ranking, output: TextIO) ->
     """Say what a search may try, and what it would take; its first round is planned."""
     proposals, config = request.proposals, request.config
     assert proposals is not None
-    rounds = make_rounds(request, ranking)
+    rounds = search_rounds(request, ranking)
     space, asked = proposals.space, config["search"]
     most_runs = rounds.plan.n_rows
     n_trials = most_runs // proposals.n_scenarios

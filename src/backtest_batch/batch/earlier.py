@@ -12,18 +12,20 @@ import pandas as pd
 
 from backtest_batch.batch.own_returns import without_own_returns
 from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.provenance import local_document
 from backtest_batch.batch.returns import ResumeNotes
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.windows import PER_BAR
-from backtest_batch.errors import ConfigurationError, StoreError
+from backtest_batch.errors import ConfigurationError, SelectionError, StoreError
 from backtest_batch.interrupt import heed
 from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.report.tables import one_line
 from backtest_batch.rows import are_written, is_whole, row_writer
-from backtest_batch.store.address import without_secrets
+from backtest_batch.store.address import resolve_experiment, resolve_uri, without_secrets
 from backtest_batch.store.artifacts import MovedFiles, local_folder, missing
-from backtest_batch.store.claim import CLAIM, mark_dead_runs, take
-from backtest_batch.store.folders import Workspace
+from backtest_batch.store.batch_document import BatchDocument, stored_document
+from backtest_batch.store.claim import CLAIM, holds, mark_dead_runs, take
+from backtest_batch.store.folders import Workspace, default_output_dir, is_batch_id
 from backtest_batch.store.mlflow_run import RESULT_TAGS, run_record
 from backtest_batch.store.process import host_name, lives, this_process
 from backtest_batch.store.search import (
@@ -34,7 +36,7 @@ from backtest_batch.store.search import (
     read_runs,
 )
 from backtest_batch.store.sql import store_to_read
-from backtest_batch.store.store import Store
+from backtest_batch.store.store import Store, StoreNotFoundError, open_store
 from backtest_batch.workers.chunks import RETURNS, array_file
 from backtest_batch.workers.ended import Ended, read_ended
 from backtest_batch.workers.own_files import OwnReturns, write_own_returns
@@ -488,3 +490,59 @@ def _recorded_returns(
         and np.array_equal(positions, positions[0] + np.arange(len(positions)))
     ):
         yield int(positions[0]), frame["net_return"].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continued:
+    """The batch that is resumed: what the store has of it, and where its files are."""
+
+    batch_id: str
+    document: BatchDocument | None
+    earlier: Earlier | None
+    store: Store | None
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder of the batch, if it is on this machine."""
+        if self.document is None:
+            return default_output_dir(self.batch_id)
+        return self.document.output_dir
+
+
+def continued_batch(config: Mapping[str, Any], plan: Plan) -> Continued:
+    """Find the batch that ``resume`` names, in the store or, if that is lost, in its folder."""
+    batch_id = str(config["resume"])
+    document = local_document(batch_id)
+    store, earlier = None, None
+    try:
+        store = open_configured(config, create=False)
+        handle = find_batch(store, batch_id)
+        if not holds(batch_id, handle.mlflow_run_id):  # its command names the store differently
+            claim_batch(store, handle)
+        earlier = earlier_runs(
+            store,
+            batch_id,
+            plan,
+            rerun_failed=config["rerun_failed"],
+            more_follow=plan.most_runs > 0,
+        )
+    except (SelectionError, StoreNotFoundError):
+        # Its process may have died before the store knew of it.
+        if document is None:
+            raise
+        refuse_running(batch_id, document.process)
+    if earlier is not None and store is not None:
+        batch_id = earlier.handle.batch_id
+        if not is_batch_id(batch_id):
+            raise SelectionError(f"resume={batch_id!r}: is not a batch_id of this package")
+        if document is None:
+            with contextlib.suppress(StoreError):
+                document = stored_document(store, earlier.handle)
+    return Continued(batch_id=batch_id, document=document, earlier=earlier, store=store)
+
+
+def open_configured(config: Mapping[str, Any], *, create: bool) -> Store:
+    """Open the store that a configuration names."""
+    tracking = config["tracking"]
+    uri = resolve_uri(tracking["uri"], Path.cwd())
+    return open_store(uri, resolve_experiment(tracking["experiment"]), create=create)

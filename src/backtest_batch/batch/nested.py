@@ -14,11 +14,9 @@ from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.scenarios import is_market
 from backtest_batch.analysis.walk_forward.walk import in_sample_ranking
 from backtest_batch.arrays import BoolArray
-from backtest_batch.batch.plan import make_plan
 from backtest_batch.batch.rounds import (
     DrawnRuns,
     Measure,
-    OneRound,
     Records,
     Rounds,
     SearchRounds,
@@ -152,21 +150,14 @@ def _refuse_moving_splits(config: Mapping[str, Any], axes: Sequence[str]) -> Non
         raise ConfigurationError(f"walk_forward={method} with {named}: {why}")
 
 
-def make_rounds(request: BatchRequest, ranking: Ranking) -> Rounds:
-    """Plan a batch: all of its runs, or the first round of its search.
+def search_rounds(request: BatchRequest, ranking: Ranking) -> Rounds:
+    """Plan the first round of a search.
 
     Raises
     ------
     ConfigurationError
-        When any combination is invalid, or the search cannot begin.
+        When the search cannot begin.
     """
-    if request.proposals is None:
-        plan = make_plan(
-            request.compositions,
-            invalid=request.config["invalid"],
-            n_left_out=request.n_left_out,
-        )
-        return OneRound(plan)
     search = request.config["search"]
     looks = search["method"] not in IGNORES_RESULTS or search["patience"] is not None
     if looks and walks_forward(request.config):

@@ -4,24 +4,25 @@ Nothing is computed or written here: a plan holds every run of the batch, or is 
 of all that is wrong.
 """
 
-import inspect
-import logging
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backtest_batch.arrays import IntArray
-from backtest_batch.batch.own_data import (
-    OwnDataPlanner,
-    needs_prices,
-    own_data_notes,
-    refuse_mixed,
+from backtest_batch.batch.declared import (
+    DeclaredStrategy,
+    Market,
+    collected_warnings,
+    lacking_fields,
+    read_required_fields,
+    refuses_arguments,
+    spelt_alike,
+    swept_as_typed,
 )
+from backtest_batch.batch.own_data import OwnDataPlanner, needs_prices, refuse_mixed
+from backtest_batch.batch.plan_notes import faults_text, plan_notes, skip_notes
 from backtest_batch.config.checks import config_faults
-from backtest_batch.config.rebalance import parse_rebalance
-from backtest_batch.config.schema import NEUTRAL, SWEEPABLE
+from backtest_batch.config.schema import NEUTRAL
 from backtest_batch.core.backtest import first_measured_bar, read_warmup_bars
 from backtest_batch.core.benchmark import (
     LONGEST_GAP,
@@ -31,22 +32,14 @@ from backtest_batch.core.benchmark import (
     find_benchmark,
 )
 from backtest_batch.core.code import code_fingerprint
-from backtest_batch.core.construct import (
-    TARGET,
-    TargetError,
-    arguments_of,
-    build,
-    locate,
-    typed_node,
-)
+from backtest_batch.core.construct import TARGET, build, typed_node
 from backtest_batch.core.data.load import load_panel, with_fields
-from backtest_batch.core.data.panel import Panel, held_name, not_held, one_spelling
+from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.sources.base import Source
 from backtest_batch.core.data.sources.no_prices import has_no_prices
-from backtest_batch.core.engine.calendar import decision_bars, idle_text, unreachable_period
-from backtest_batch.core.engine.frequency import ASSUMED, AUTO, USUAL_FREQ, Frequency
-from backtest_batch.core.engine.length_change import BarLengths, MeasuredBars
-from backtest_batch.core.engine.sessions import session_end_text
+from backtest_batch.core.engine.calendar import unreachable_period
+from backtest_batch.core.engine.frequency import Frequency
+from backtest_batch.core.engine.length_change import MeasuredBars
 from backtest_batch.core.factors import FoundFactors, factors_identity, find_factors
 from backtest_batch.core.fingerprint import (
     OTHER_COLUMNS,
@@ -60,123 +53,12 @@ from backtest_batch.core.fingerprint import (
     run_key,
 )
 from backtest_batch.core.fitting import periods_per_year, session_end, with_fits
-from backtest_batch.core.strategies.base import StrategyKind, required_fields, strategy_kind
+from backtest_batch.core.strategies.base import StrategyKind, strategy_kind
 from backtest_batch.errors import ConfigurationError, DataError, Fault
 from backtest_batch.interrupt import heed
 from backtest_batch.masking import masked
-from backtest_batch.records import Benchmark, Composition, RunSpec, Scalar
+from backtest_batch.records import Benchmark, Composition, RunSpec
 from backtest_batch.values import merged_order
-
-SHOWN_FAULTS = 20
-
-WAYS_OUT = (
-    "What a strategy itself refuses can be left out: say what must hold, as in "
-    "'constraint=\"strategy.fast < strategy.slow\"', or skip whatever it refuses: invalid=skip."
-)
-
-
-def faults_text(faults: Sequence[Fault], n_invalid: int, n_combinations: int) -> str:
-    """Return one message that lists each distinct fault once."""
-    if n_combinations == 1:
-        head = "The configuration is invalid; nothing was run:"
-    else:
-        head = f"{n_invalid} of {n_combinations} combinations are invalid; nothing was run:"
-    counted = Counter((fault.key, fault.shown, fault.allowed) for fault in faults)
-    first_run: dict[tuple[str, str, str], str] = {}
-    for fault in faults:
-        first_run.setdefault((fault.key, fault.shown, fault.allowed), fault.run)
-    lines = []
-    for (key, value, allowed), count in list(counted.items())[:SHOWN_FAULTS]:
-        where = ""
-        if n_combinations > 1 and count < n_combinations:
-            others = f" and {count - 1} more" if count > 1 else ""
-            where = f" (in {first_run[key, value, allowed]}{others})"
-        lines.append(f"  {key}={value}: {allowed}{where}")
-    hidden = len(counted) - SHOWN_FAULTS
-    if hidden > 0:
-        lines.append(f"  ... and {hidden} more")
-    if n_invalid < n_combinations:
-        lines.append(
-            "Take out the values that fit in no combination, or list the combinations that are "
-            "valid: `runs` in a batch file."
-        )
-        if any(fault.refused for fault in faults):
-            lines.append(WAYS_OUT)
-    return "\n".join([head, *lines])
-
-
-def plan_notes(
-    runs: Sequence[RunSpec], panels: Mapping[str, Panel], duplicates: Sequence[tuple[str, str]]
-) -> Iterable[str]:
-    """Yield notes for the user about the runs of a plan.
-
-    Parameters
-    ----------
-    runs
-        The runs.
-    panels
-        Their data by fingerprint.
-    duplicates
-        Names of combinations that are the same run as an earlier one, with that run's name.
-    """
-    if duplicates:
-        counted = Counter(duplicates)
-        named = ", ".join(_repeated(*pair, count) for pair, count in list(counted.items())[:5])
-        more = f" and {len(counted) - 5} more" if len(counted) > 5 else ""
-        yield (
-            f"{len(duplicates)} of {len(runs) + len(duplicates)} combinations are the same run as "
-            f"an earlier one and run once: {named}{more}"
-        )
-    if any(run.own_data for run in runs):
-        yield from own_data_notes(runs)
-        return
-    yield from _warmup_notes(runs, panels)
-    yield from _idle_notes(runs, panels)
-
-
-def _repeated(name: str, first: str, count: int) -> str:
-    return f"{name} = {first}" if name != first else f"{name} ({count + 1} times)"
-
-
-def _warmup_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
-    """Say which start_date makes runs comparable that begin on different bars of the same data."""
-    starts: dict[str, set[int]] = {}
-    for run in runs:
-        if run.config["start_date"] is None:
-            starts.setdefault(run.data_fingerprint, set()).add(run.first_bar)
-    for fingerprint, bars in starts.items():
-        if len(bars) > 1:
-            latest = panels[fingerprint].index[max(bars)]
-            text = latest.date() if latest == latest.normalize() else latest
-            yield (
-                f"the warm-ups of the runs differ ({min(bars)} to {max(bars)} bars): "
-                f"start_date={text} makes their metrics comparable"
-            )
-
-
-def _idle_notes(runs: Sequence[RunSpec], panels: Mapping[str, Panel]) -> Iterable[str]:
-    """Say which runs decide nothing on the bars that are measured."""
-    decisions: dict[tuple[str, str, str | None], IntArray] = {}
-    notes: dict[str, None] = {}
-    cases = dict.fromkeys(
-        (
-            (run.data_fingerprint, run.config["rebalance"], session_end(run.config)),
-            run.first_bar,
-            run.config["execution_lag"],
-        )
-        for run in runs
-    )
-    for calendar, first_bar, lag in cases:
-        data, rebalance, end = calendar
-        index = panels[data].index
-        if calendar not in decisions:
-            decisions[calendar] = decision_bars(index, rebalance, end)
-        said = idle_text(
-            index, decisions[calendar], rebalance, first_bar=first_bar, execution_lag=lag
-        )
-        if said is not None:
-            notes[said] = None
-    yield from notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,9 +117,9 @@ class _Planner:
         default_factory=dict
     )
     """By data, end date and the fields that are needed."""
-    markets: dict[tuple[str, str | None], "_Market"] = field(default_factory=dict)
+    markets: dict[tuple[str, str | None], Market] = field(default_factory=dict)
     """What the timestamps of the panels say, by data and end date."""
-    strategies: dict[tuple[str, int], "_Strategy"] = field(default_factory=dict)
+    strategies: dict[tuple[str, int], DeclaredStrategy] = field(default_factory=dict)
     keys: dict[int, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Hashes of nodes by their identity, and the nodes, which therefore stay."""
     chunk_keys: dict[tuple[tuple[str, int], str, str, int], str] = field(default_factory=dict)
@@ -264,11 +146,11 @@ class _Planner:
         config = composition.config
         if config is None:
             return composition
-        typed = {name: _one_spelling(name, value) for name, value in config.items()}
+        typed = {name: spelt_alike(name, value) for name, value in config.items()}
         for name in ("data", "strategy", "benchmark"):
             if isinstance(config.get(name), Mapping) and TARGET in config[name]:
                 typed[name] = self._typed_node(config[name], name)
-        swept = {key: _typed_value(typed, key, value) for key, value in composition.swept.items()}
+        swept = {key: swept_as_typed(typed, key, value) for key, value in composition.swept.items()}
         return replace(composition, config=typed, swept=swept)
 
     def _typed_node(self, node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -296,14 +178,14 @@ class _Planner:
             if faults:
                 return None, faults
             try:
-                with _collected_warnings(self.warnings):
+                with collected_warnings(self.warnings):
                     # One source for all end dates: a database is asked once a batch.
                     known = (key[0], needed)
                     if known not in self.sources:
                         self.sources[known] = with_fields(source, needed)
                     panel = load_panel(self.sources[known], end_date=end_date)
                 self.panels[key] = panel
-                self.markets[key[:2]] = _Market(source, panel)
+                self.markets[key[:2]] = Market(source, panel)
             except ConfigurationError as error:
                 self.panels[key] = Fault(key="end_date", value=end_date, allowed=str(error))
             except DataError as error:
@@ -322,16 +204,16 @@ class _Planner:
         if isinstance(found, Fault):
             return None, [found]
         source = self.sources[key[0], needed]
-        return found, _lacking(config["strategy"], needed, found, source)
+        return found, lacking_fields(config["strategy"], needed, found, source)
 
     def required_fields(self, node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Return the fields that a strategy needs; a class that cannot be used needs none."""
         key = self.key_of(node)
         if key not in self.needs:
-            self.needs[key] = _read_required_fields(node)
+            self.needs[key] = read_required_fields(node)
         return self.needs[key]
 
-    def market(self, config: Mapping[str, Any]) -> "_Market":
+    def market(self, config: Mapping[str, Any]) -> Market:
         """Return what the timestamps of a run's data say; its panel has been loaded."""
         return self.markets[self.key_of(config["data"]), config["end_date"]]
 
@@ -350,7 +232,7 @@ class _Planner:
         key = digest([given, values, seeded_by, config["data"], panel.fingerprint])
         if key not in self.benchmarks:
             try:
-                with _collected_warnings(self.warnings):
+                with collected_warnings(self.warnings):
                     self.benchmarks[key] = find_benchmark(
                         given,
                         panel,
@@ -373,7 +255,7 @@ class _Planner:
         key = digest([given, config["data"], panel.fingerprint])
         if key not in self.factors:
             try:
-                with _collected_warnings(self.warnings):
+                with collected_warnings(self.warnings):
                     source = build(config["data"], key="data")[0]
                     self.factors[key] = find_factors(given, panel, source)
             except (ConfigurationError, DataError) as error:
@@ -401,7 +283,7 @@ class _Planner:
             self.warnings |= dict.fromkeys(filter(None, said))
         return self.covers[case]
 
-    def strategy(self, config: Mapping[str, Any], seed: int) -> "_Strategy":
+    def strategy(self, config: Mapping[str, Any], seed: int) -> DeclaredStrategy:
         """Return what the strategy of a run declares."""
         key = (self.key_of(config["strategy"]), seed)
         if key not in self.strategies:
@@ -410,14 +292,19 @@ class _Planner:
             if not faults:
                 warmup, faults = read_warmup_bars(strategy)
                 fits = callable(getattr(strategy, "fit", None))
-            elif _refuses(config["strategy"], seed):
+            elif refuses_arguments(config["strategy"], seed):
                 faults = [replace(fault, refused=True) for fault in faults]
             kind = strategy_kind(strategy) or "weights"
-            self.strategies[key] = _Strategy(key, warmup, fits, tuple(faults), kind)
+            self.strategies[key] = DeclaredStrategy(key, warmup, fits, tuple(faults), kind)
         return self.strategies[key]
 
     def chunk_key(
-        self, config: Mapping[str, Any], strategy: "_Strategy", seed: int, panel: Panel, first: int
+        self,
+        config: Mapping[str, Any],
+        strategy: DeclaredStrategy,
+        seed: int,
+        panel: Panel,
+        first: int,
     ) -> str:
         """Return the hash of what runs must have in common to be computed together."""
         shared = strategy.key, calendar_text(config), panel.fingerprint, first
@@ -432,79 +319,7 @@ class _Planner:
         return self.codes[target]
 
 
-def _refuses(node: Mapping[str, Any], seed: int) -> bool:
-    """Return whether a strategy that cannot be built says that its arguments do not go together.
-
-    That is a ValueError, as ConfigurationError is one, or an assertion. What else it raises is a
-    mistake in it.
-    """
-    arguments, faults = arguments_of(node, key="strategy", seed=seed)
-    if faults:
-        return False
-    try:
-        locate(str(node[TARGET]), or_function=True)(**arguments)
-    except (ValueError, AssertionError):
-        return True
-    except (Exception, SystemExit):  # noqa: BLE001 - a strategy may raise anything
-        return False
-    return False
-
-
 _EQUAL_WEIGHT, _NO_FACTORS = FoundBenchmark(benchmark=Benchmark()), FoundFactors()
-
-
-class _Market:
-    """What a source, and the timestamps of its bars, say about bars and sessions."""
-
-    def __init__(self, source: Source, panel: Panel) -> None:
-        self.session_end = session_end_text(source.session_end)
-        self.lengths = BarLengths(panel.index, self.session_end)
-        self._declared = source.freq
-        self._nodes: dict[str, dict[str, Any]] = {}
-
-    def resolved(self, config: Mapping[str, Any], found: Frequency) -> dict[str, Any]:
-        """Return a configuration in which what was found stands in the place of ``auto``.
-
-        What is as it always was for such data is left as it was: run keys of before stay.
-        """
-        freq = found.freq if self._declared == AUTO else self._declared
-        node = self._nodes.get(freq)
-        if node is None:  # one for all runs: it is hashed once
-            node = self._nodes[freq] = dict(config["data"])
-            if "freq" in node or freq != USUAL_FREQ:
-                node["freq"] = freq
-            if "session_end" in node:
-                node["session_end"] = self.session_end
-        resolved = {**config, "data": node}
-        number = found.per_year
-        if config["periods_per_year"] is None and number is not None:
-            resolved["periods_per_year"] = None if number == ASSUMED.get(freq) else number
-        return resolved
-
-
-@dataclass(frozen=True)
-class _Strategy:
-    """What a strategy declares, with its arguments and its seed.
-
-    Attributes
-    ----------
-    key
-        Hash of the arguments, and the seed.
-    warmup_bars
-        Bars that it needs before its first meaningful weight.
-    fits
-        Whether it has ``fit``.
-    faults
-        Why it cannot be used.
-    kind
-        Whether it gives weights or makes its own account.
-    """
-
-    key: tuple[str, int]
-    warmup_bars: int
-    fits: bool
-    faults: tuple[Fault, ...]
-    kind: StrategyKind = "weights"
 
 
 class Planning:
@@ -653,61 +468,9 @@ def make_plan(
     return replace(plan, notes=notes, n_skipped_cells=n_left_out + len(refused))
 
 
-def skip_notes(n_left_out: int, refused: Sequence[Fault], n_combinations: int) -> Iterable[str]:
-    """Say how many combinations of a grid are no runs, and why.
-
-    Parameters
-    ----------
-    n_left_out
-        Number of combinations that do not satisfy the constraint.
-    refused
-        Why a strategy refused combinations, one each.
-    n_combinations
-        Number of combinations that satisfy the constraint.
-    """
-    if n_left_out:
-        total = n_left_out + n_combinations
-        yield (
-            f"{n_left_out:,} of {total:,} combinations do not satisfy the constraint: they are no "
-            "runs."
-        )
-    if refused:
-        first = refused[0]
-        yield (
-            f"{len(refused):,} of {n_combinations:,} combinations are refused by their strategy "
-            f"(invalid=skip): they are no runs. The first is {first.run}: {first.allowed}"
-        )
-
-
 def _label(composition: Composition) -> str:
     """Return what tells a combination from the others: the id it was given, or its values."""
     return composition.run_id or composition.name or "base"
-
-
-def _one_spelling(key: str, value: Any) -> Any:
-    """Return the value of a root key in the form that equal values share.
-
-    -0.0 is 0.0, and 2005-1-31 and 20050131 are 2005-01-31; a year or a month is another date. 60min
-    is 1h, and 3M is Q.
-    """
-    if isinstance(value, float):
-        return value + 0.0
-    if key in ("start_date", "end_date") and isinstance(value, str):
-        return one_spelling(value)
-    if key == "rebalance" and isinstance(value, str):
-        with suppress(ValueError):  # what it is not, is said with all other faults
-            return str(parse_rebalance(value))
-    return value
-
-
-def _typed_value(config: Mapping[str, Any], key: str, value: Scalar) -> Scalar:
-    root, _, rest = key.partition(".")
-    if not rest and key in SWEEPABLE and isinstance(value, float | str):
-        spelt: Scalar = _one_spelling(key, value)
-        return spelt
-    node = config[root] if rest and root in ("data", "strategy") else None
-    typed = node.get(rest) if isinstance(node, Mapping) else None
-    return typed if isinstance(typed, bool | int | float) else value
 
 
 def _plan_one(
@@ -858,51 +621,6 @@ def _by_content(
     }
 
 
-def _read_required_fields(node: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Fault]]:
-    """Return the fields that the class of a strategy needs, or what is wrong with its list.
-
-    Where they depend on the arguments, the strategy is made to be asked.
-    """
-    try:
-        strategy: Any = locate(str(node.get(TARGET)), or_function=True)
-    except TargetError:
-        return (), []  # said where the strategy is built
-    if isinstance(inspect.getattr_static(strategy, "required_fields", ()), property):
-        strategy, faults = build(node, key="strategy", seed=0)
-        if faults:
-            return (), []
-    try:
-        return required_fields(strategy), []
-    except Exception as error:  # noqa: BLE001 - a property of a strategy may raise anything
-        name = str(node.get(TARGET)).rpartition(".")[2]
-        return (), [Fault(key="strategy", value=name, allowed=str(error))]
-
-
-def _lacking(
-    node: Mapping[str, Any], needed: Sequence[str], panel: Panel, source: Source
-) -> list[Fault]:
-    """Return what is wrong with data that lack a field of prices or volume which is needed."""
-    name = str(node.get(TARGET)).rpartition(".")[2]
-    return [
-        Fault(
-            key="strategy",
-            value=name,
-            allowed=f"needs the field '{each}' (required_fields), but "
-            + not_held("field", each, panel.fields)
-            + _column_key(each, source),
-        )
-        for each in needed
-        if held_name(each, panel.fields) is None
-    ]
-
-
-def _column_key(field: str, source: Source) -> str:
-    """Return the key that names the column of a field of prices or volume; empty without one."""
-    key = f"{field.casefold()}_column"
-    place = f" in {source.place}" if getattr(source, "place", "") else ""
-    return f"; `data.{key}` names its column{place}" if hasattr(source, key) else ""
-
-
 def _unreachable(rebalance: str, found: Frequency, faults: Sequence[Fault]) -> list[Fault]:
     """Return what is wrong with periods that the bars of the data cannot keep."""
     allowed = None
@@ -925,26 +643,3 @@ def _unpriced(execution_price: str, panel: Panel) -> list[Fault]:
         return []
     allowed = f"needs {execution_price} prices, but the data has only: {', '.join(panel.fields)}"
     return [Fault(key="execution_price", value=execution_price, allowed=allowed)]
-
-
-@contextmanager
-def _collected_warnings(warnings: dict[str, None]) -> Iterator[None]:
-    """Collect warnings about the data, to show them at the end of the batch, where users look."""
-    log = logging.getLogger("backtest_batch.market")
-    collector = _Collector(warnings)
-    propagates, log.propagate = log.propagate, False
-    log.addHandler(collector)
-    try:
-        yield
-    finally:
-        log.removeHandler(collector)
-        log.propagate = propagates
-
-
-class _Collector(logging.Handler):
-    def __init__(self, warnings: dict[str, None]) -> None:
-        super().__init__(level=logging.WARNING)
-        self._warnings = warnings
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._warnings[record.getMessage()] = None

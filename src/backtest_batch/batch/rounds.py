@@ -9,7 +9,8 @@ import numpy as np
 from backtest_batch.analysis.ranking import OPERATORS, Constraint, Ranking
 from backtest_batch.analysis.run_table import NEIGHBOURHOOD, OUT_OF_SAMPLE
 from backtest_batch.arrays import BoolArray
-from backtest_batch.batch.plan import Plan, Planning, faults_text
+from backtest_batch.batch.plan import Plan, Planning
+from backtest_batch.batch.plan_notes import faults_text
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.splits import Windows
 from backtest_batch.errors import ConfigurationError, Fault

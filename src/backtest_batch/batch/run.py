@@ -14,9 +14,10 @@ from backtest_batch.batch.files import complete_best_runs
 from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
 from backtest_batch.batch.judging import Compared, compare
 from backtest_batch.batch.log import Stopwatch, end_log
-from backtest_batch.batch.nested import make_rounds
-from backtest_batch.batch.plan import Plan
+from backtest_batch.batch.nested import search_rounds
+from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.rerun import Winner, read_winner, verify
+from backtest_batch.batch.rounds import OneRound, Rounds
 from backtest_batch.batch.session import MakeExecutor, Session, open_session
 from backtest_batch.batch.training import measure_runs
 from backtest_batch.core.engine.metrics import FACTOR_BETA
@@ -173,7 +174,7 @@ def _open(
         return None
     _refuse_too_many(request)
     with watch.stage("planning"):
-        rounds = make_rounds(request, ranking)
+        rounds = _rounds(request, ranking)
         _check_factors(ranking, request, rounds.plan)
         # Read before anything is written: the reports may replace the file.
         winner = _winner(request)
@@ -187,6 +188,19 @@ def _open(
             measure=measure_runs,
         )
     return _Opened(session, ranking, winner)
+
+
+def _rounds(request: BatchRequest, ranking: Ranking) -> Rounds:
+    """Plan all runs of a grid or a list, or the first round of a search."""
+    if request.proposals is not None:
+        return search_rounds(request, ranking)
+    return OneRound(
+        make_plan(
+            request.compositions,
+            invalid=request.config["invalid"],
+            n_left_out=request.n_left_out,
+        )
+    )
 
 
 def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:

@@ -11,12 +11,12 @@ from typing import Any
 
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.batch.earlier import (
+    Continued,
     Earlier,
-    claim_batch,
-    earlier_runs,
+    continued_batch,
     have_gaps,
     incomplete,
-    refuse_running,
+    open_configured,
     restore_own_returns,
     restore_reports,
     restore_returns,
@@ -35,7 +35,6 @@ from backtest_batch.batch.own_returns import (
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.provenance import (
     dataset_info,
-    local_document,
     provenance,
     user_tags,
     write_start_files,
@@ -48,23 +47,17 @@ from backtest_batch.core.data.sources.no_prices import UNNAMED
 from backtest_batch.core.fitting import walks_forward
 from backtest_batch.core.live import packed
 from backtest_batch.core.splits import Windows
-from backtest_batch.errors import SelectionError, StoreError
+from backtest_batch.errors import StoreError
 from backtest_batch.interrupt import heed, signals_deferred
 from backtest_batch.masking import masked, masked_values
 from backtest_batch.records import BatchRequest, RunFailure, RunRecord, RunResult, RunSpec
 from backtest_batch.report.tables import one_line
 from backtest_batch.report.terminal import ProgressDisplay
 from backtest_batch.search.samplers import GRID
-from backtest_batch.store.address import resolve_experiment, resolve_uri
-from backtest_batch.store.batch_document import (
-    BatchDocument,
-    stored_document,
-)
-from backtest_batch.store.claim import holds, mark_dead_runs, release
+from backtest_batch.store.claim import mark_dead_runs, release
 from backtest_batch.store.folders import (
     Workspace,
     default_output_dir,
-    is_batch_id,
     new_batch_id,
     open_workspace,
     remove_abandoned,
@@ -73,8 +66,7 @@ from backtest_batch.store.folders import (
 from backtest_batch.store.mlflow_run import BatchInfo
 from backtest_batch.store.process import this_process
 from backtest_batch.store.recorder import BackgroundRecorder, Recorder
-from backtest_batch.store.search import find_batch
-from backtest_batch.store.store import Store, StoreNotFoundError, open_store
+from backtest_batch.store.store import Store
 from backtest_batch.values import LOGGED_MESSAGE, cut
 from backtest_batch.workers.chunks import ChunkReply, ChunkTask, benchmark_rows, targets_of
 from backtest_batch.workers.ended import Ended
@@ -678,23 +670,6 @@ def _count(
             counts.best = (metric, value)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Continued:
-    """The batch that is resumed: what the store has of it, and where its files are."""
-
-    batch_id: str
-    document: BatchDocument | None
-    earlier: Earlier | None
-    store: Store | None
-
-    @property
-    def output_dir(self) -> Path:
-        """The folder of the batch, if it is on this machine."""
-        if self.document is None:
-            return default_output_dir(self.batch_id)
-        return self.document.output_dir
-
-
 def open_session(
     request: BatchRequest,
     rounds: Rounds,
@@ -729,7 +704,7 @@ def open_session(
     """
     config, plan = request.config, rounds.plan
     tags = user_tags(config)
-    continued = None if config["resume"] is None else _continued(config, plan)
+    continued = None if config["resume"] is None else continued_batch(config, plan)
     heed()
     batch_id = new_batch_id() if continued is None else continued.batch_id
     if config["output_dir"]:
@@ -790,39 +765,7 @@ def open_session(
     return session
 
 
-def _continued(config: Mapping[str, Any], plan: Plan) -> _Continued:
-    """Find the batch that ``resume`` names, in the store or, if that is lost, in its folder."""
-    batch_id = str(config["resume"])
-    document = local_document(batch_id)
-    store, earlier = None, None
-    try:
-        store = open_configured(config, create=False)
-        handle = find_batch(store, batch_id)
-        if not holds(batch_id, handle.mlflow_run_id):  # its command names the store differently
-            claim_batch(store, handle)
-        earlier = earlier_runs(
-            store,
-            batch_id,
-            plan,
-            rerun_failed=config["rerun_failed"],
-            more_follow=plan.most_runs > 0,
-        )
-    except (SelectionError, StoreNotFoundError):
-        # Its process may have died before the store knew of it.
-        if document is None:
-            raise
-        refuse_running(batch_id, document.process)
-    if earlier is not None and store is not None:
-        batch_id = earlier.handle.batch_id
-        if not is_batch_id(batch_id):
-            raise SelectionError(f"resume={batch_id!r}: is not a batch_id of this package")
-        if document is None:
-            with contextlib.suppress(StoreError):
-                document = stored_document(store, earlier.handle)
-    return _Continued(batch_id=batch_id, document=document, earlier=earlier, store=store)
-
-
-def _take_up(session: Session, continued: _Continued) -> None:
+def _take_up(session: Session, continued: Continued) -> None:
     """Take over what an earlier attempt has finished."""
     notes, store = session.resume_notes, continued.store
     if continued.earlier is not None:
@@ -857,13 +800,6 @@ def _take_up(session: Session, continued: _Continued) -> None:
     known = {spec.run_key for spec in missing}
     missing += [spec for spec in bare if spec.run_key not in known]
     session.compute_again(missing)
-
-
-def open_configured(config: Mapping[str, Any], *, create: bool) -> Store:
-    """Open the store that a configuration names."""
-    tracking = config["tracking"]
-    uri = resolve_uri(tracking["uri"], Path.cwd())
-    return open_store(uri, resolve_experiment(tracking["experiment"]), create=create)
 
 
 def _open_recorder(
