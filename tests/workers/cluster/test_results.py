@@ -106,3 +106,25 @@ def test_workers_have_one_order_of_sets_and_it_is_recorded(
     (run,) = recorded_runs(tmp_path).values()
     document = json.loads((run.files / "run.json").read_text())
     assert document["provenance"]["hash_seed"] == used
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_search_takes_the_same_course_on_a_cluster(tmp_path, recorded_runs, needs, backend):
+    needs(backend)
+    asked = (
+        *("-m", *SMALL_MARKET, "n_jobs=2", "search=tpe", "search.n_trials=16"),
+        *("strategy.fast=interval(2,30)", "strategy.slow=interval(31,90)", "commission_bps=0,5"),
+    )
+    command = Command(tmp_path, dict(os.environ))
+    courses, rankings = [], []
+    for chosen in ("loky", backend):
+        done = command.run(*asked, f"hydra.launcher.backend={chosen}")
+        assert done.returncode == 0, done.stderr
+        runs = recorded_runs(tmp_path, command.batches[-1].name)
+        courses.append(
+            {name: (run.tags["trial"], run.tags["search_round"]) for name, run in runs.items()}
+        )
+        rankings.append(command.report("rankings.csv").read_bytes())
+    assert len(courses[0]) == 32
+    assert courses[0] == courses[1]
+    assert rankings[0] == rankings[1]
