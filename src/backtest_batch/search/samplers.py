@@ -85,7 +85,7 @@ def make_sampler(method: str, seed: int, options: Mapping[str, Any]) -> "BaseSam
                 raise ConfigurationError(f"search.sampler.seed={value}: is set by search.seed")
             if name not in known:
                 close = close_names(str(name), known)
-                hint = f"; did you mean {' or '.join(close)}?" if close else ""
+                hint = f"; did you mean {' or '.join(close)}?" if close else "."
                 listed = ", ".join(known) or "none"
                 raise ConfigurationError(
                     f"search.sampler.{name}={value}: is no option of Optuna's {kind.__name__}"
