@@ -44,7 +44,8 @@ def test_nothing_but_a_key_is_written_outside_mlruns_output_dir_and_the_cache(
     key = ".local/state/backtest_batch/signing_key"
     assert [name for name in tree(folders["home"]) if not key.startswith(name)] == []
     assert (folders["home"] / key).stat().st_mode & 0o777 == 0o600
-    assert names(folders["cache"]) == ["code", "numba", "panels", "sources"]
+    kept = ["code", "numba", "panels", "plotly", "sources", "templates"]
+    assert names(folders["cache"]) == kept
     assert any(name.endswith(".nbc") for name in tree(folders["cache"] / "numba"))
 
 

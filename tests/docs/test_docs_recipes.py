@@ -104,7 +104,7 @@ def add_source(tree: Tree) -> None:
     line = "    from backtest_batch.core.data.sources.sp500 import Sp500\n"
     tree.insert(init, line, "    from backtest_batch.core.data.sources.sqlite import Sqlite\n")
     tree.insert(init, '    "Sql": "sql",\n', '    "Sqlite": "sqlite",\n')
-    tree.insert(init, '"Sp500", ', '"Sqlite", ')
+    tree.insert(init, '    "Sp500",\n', '    "Sqlite",\n')
     defaults = {key: value.default for key, value in inspect.signature(Source).parameters.items()}
     node = {"_target_": "backtest_batch.market.sources.Sqlite", "path": "???", **defaults}
     lines = (f"# what it is\n{line}\n" for line in yaml.safe_dump(node).splitlines())
