@@ -514,35 +514,25 @@ def _plan_one(
     if faults:
         return None, None, faults
     planner.note_bars(bars, given, session_end(config))
-    config_hash = digest(result_config(_by_content(config, benchmark, factors)))
-    code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
-    key = run_key(config_hash, panel.fingerprint, code)
+    spec = _described(
+        composition, config, planner, panel, strategy, benchmark, factors, index=index, taken=taken
+    )
     if strategy.fits:
-        planner.fitted.add(key)
-    spec = RunSpec(
-        index=index,
-        run_id=new_run_id(composition, key, taken),
-        run_name=masked(composition.name or composition.run_id or "base"),
-        run_key=key,
-        config_hash=config_hash,
-        swept=composition.labels,
-        config=_of_a_run(config),
-        overrides=tuple(masked(item) for item in composition.overrides),
-        data_fingerprint=panel.fingerprint,
-        code_fingerprint=code,
+        planner.fitted.add(spec.run_key)
+    spec = replace(
+        spec,
         strategy_seed=seed,
         first_bar=first_bar,
         n_bars=panel.n_bars,
-        benchmark=benchmark.benchmark,
-        factors=factors.factors,
         benchmark_key=benchmark_key_of(
             benchmark.benchmark,
             benchmark_key(config, panel.fingerprint, first_bar, periods_per_year(config)),
         ),
         chunk_key=_alone_if_account(
-            strategy.kind, key, planner.chunk_key(config, strategy, seed, panel, first_bar)
+            strategy.kind,
+            spec.run_key,
+            planner.chunk_key(config, strategy, seed, panel, first_bar),
         ),
-        strategy_kind=strategy.kind,
     )
     return spec, panel, ()
 
@@ -578,10 +568,30 @@ def _plan_without_prices(
     if faults:
         return None, None, faults
     planner.warnings |= dict.fromkeys((*benchmark.notes, *factors.notes))
+    spec = _described(
+        composition, config, planner, panel, strategy, benchmark, factors, index=index, taken=taken
+    )
+    spec = replace(spec, strategy_seed=seed, own_data=True)
+    return spec, panel, ()
+
+
+def _described(
+    composition: Composition,
+    config: Mapping[str, Any],
+    planner: _Planner,
+    panel: Panel,
+    strategy: DeclaredStrategy,
+    benchmark: FoundBenchmark,
+    factors: FoundFactors,
+    *,
+    index: int,
+    taken: Collection[str],
+) -> RunSpec:
+    """Return the keys and names of a valid run; which bars it has is not in it yet."""
     config_hash = digest(result_config(_by_content(config, benchmark, factors)))
     code = planner.code_fingerprint(str(config["strategy"]["_target_"]))
     key = run_key(config_hash, panel.fingerprint, code)
-    spec = RunSpec(
+    return RunSpec(
         index=index,
         run_id=new_run_id(composition, key, taken),
         run_name=masked(composition.name or composition.run_id or "base"),
@@ -592,16 +602,14 @@ def _plan_without_prices(
         overrides=tuple(masked(item) for item in composition.overrides),
         data_fingerprint=panel.fingerprint,
         code_fingerprint=code,
-        strategy_seed=seed,
+        strategy_seed=0,
         first_bar=0,
         n_bars=0,
         benchmark=benchmark.benchmark,
         factors=factors.factors,
         chunk_key=key,
         strategy_kind=strategy.kind,
-        own_data=True,
     )
-    return spec, panel, ()
 
 
 def _alone_if_account(kind: StrategyKind, run_key: str, chunk: str) -> str:

@@ -37,8 +37,6 @@ from backtest_batch.core.data.wording import is_plain, printable_name
 from backtest_batch.core.engine.sessions import session_days
 from backtest_batch.errors import DataError, DataNotFoundError
 
-"""Endings of the files that count in a folder."""
-
 SYMBOL_NAMES = ("symbol", "ticker", "tickers", "symbols", "sym", *sorted(SYMBOL_LIKE))
 """Names of the column of symbols, as :func:`.plain` writes them."""
 
