@@ -1,7 +1,7 @@
 """How long the verdict on 1,000 trials takes, from the start of Python to its end.
 
-    python -m benchmarks.verdict
-    python -m benchmarks.verdict --small     for CI
+    python -m benchmarks.verdict_time
+    python -m benchmarks.verdict_time --small     for CI
 
 Seconds of whole processes, wall and processor; medians. The kernels are compiled, as from the
 second command on. Beside the file itself there is nothing: no store, no configuration.

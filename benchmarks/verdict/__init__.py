@@ -1,0 +1,1 @@
+"""Operating characteristics of the whole verdict: how often it is wrong, and what it finds."""

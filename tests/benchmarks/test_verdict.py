@@ -1,0 +1,156 @@
+"""The operating characteristics of the verdict: sweeps that can be repeated, resumed and read."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.verdict.cells import Cell, all_cells, chosen_cells, sweep_once
+from benchmarks.verdict.markets import DAYS, MARKETS
+from benchmarks.verdict.strategies import blindfolded, moving_betas, rules, tilted
+from benchmarks.verdict.sweep import Sweep, annual_sharpe
+from benchmarks.verdict.tables import calibration_plot, read_results, tables
+
+ROOT = Path(__file__).parents[2]
+SMALL = Cell(market="random walk", tried="blindfolded", years=3, trials=10)
+
+
+@pytest.mark.parametrize("name", MARKETS)
+def test_a_market_is_the_same_for_the_same_seed_and_has_prices_on_every_bar(name):
+    one, other = (MARKETS[name](np.random.default_rng(5), 300).panel for _ in range(2))
+    assert one == other
+    assert one.n_bars == 300
+    assert (one.fields["close"] > 0).all()
+
+
+@pytest.mark.parametrize("tried", ["blindfolded", "loaded", "moving"])
+def test_what_does_not_look_gives_the_same_weights_whatever_the_prices_are(tried):
+    loadings = np.linspace(-1, 1, 20)
+    trials = {
+        "blindfolded": lambda: blindfolded(9, 1),
+        "loaded": lambda: tilted(9, 1, loadings),
+        "moving": lambda: moving_betas(9, 1, loadings),
+    }[tried]()
+    panels = [MARKETS["random walk"](np.random.default_rng(seed), 200).panel for seed in (1, 2)]
+    decisions = np.arange(10, 190, 20)
+    for item in trials:
+        one, other = (item.strategy.target_weights(panel, decisions) for panel in panels)
+        assert np.array_equal(one, other)
+        assert np.abs(one).sum(axis=1).max() <= 3.0
+
+
+def test_a_grid_has_as_many_different_rules_as_are_wanted():
+    grid = rules(1_000)
+    assert len({(item.strategy.__class__, str(item.params)) for item in grid}) == 1_000
+
+
+def test_a_survivor_has_ended_higher_than_what_is_left_out_would_have():
+    market = MARKETS["survivors"](np.random.default_rng(3), 10 * DAYS)
+    walks = MARKETS["random walk"](np.random.default_rng(3), 10 * DAYS)
+    last, other = (item.panel.fields["close"][-1] for item in (market, walks))
+    assert np.median(last) > 1.5 * np.median(other)
+
+
+def test_planted_skill_is_an_information_ratio_of_what_is_left_beyond_the_benchmark():
+    sweep = Sweep(market=MARKETS["random walk"](np.random.default_rng(1), 3 * DAYS))
+    sweep.grid(blindfolded(10, 1))
+    before = sweep.judge().document
+    planted = sweep.planted(4, 50.0)
+    found = planted.judge()
+    assert before["verdict"]["label"] != "skill"
+    assert found.document["verdict"]["label"] == "skill"
+    assert found.document["run_id"] == "run_4"
+    assert found.columns["skilled"].sum() == 1
+    ratio = found.document["benchmark_adjusted"]["sharpe_per_period"] * np.sqrt(DAYS)
+    assert ratio == pytest.approx(50.0, abs=2.0)
+
+
+def test_a_search_tries_as_many_and_is_judged_with_their_best():
+    sweep = Sweep(market=MARKETS["random walk"](np.random.default_rng(1), 2 * DAYS))
+    sweep.search(10, 7)
+    document = sweep.judge().document
+    together = np.column_stack(sweep.returns)
+    shared = together[np.isfinite(together).all(axis=1)]
+    best = max(annual_sharpe(returns) for returns in shared.T)
+    assert document["n_trials"] == 10
+    assert document["sharpe_per_period"] * np.sqrt(DAYS) == pytest.approx(best)
+
+
+def test_a_sweep_gives_the_same_whenever_it_is_made():
+    one, other = (sweep_once(SMALL, 3) for _ in range(2))
+    assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert sweep_once(SMALL, 4)["spa"] != one["spa"]
+
+
+def test_cells_have_names_of_their_own_and_are_chosen_by_all_words_of_a_pattern():
+    names = [cell.name for cell in all_cells()]
+    assert len(set(names)) == len(names) > 80
+    chosen = chosen_cells(["garch 10y", "survivors 3y 10"])
+    assert {(cell.market, cell.years) for cell in chosen} == {("GARCH", 10), ("survivors", 3)}
+    assert len(chosen) == 4
+
+
+def _line(number, label, pvalue):
+    return json.dumps(
+        {
+            "sweep": number,
+            "label": label,
+            "spa": pvalue,
+            "benchmark_spa": pvalue,
+            "factors_spa": None,
+            "found": None,
+            "seconds": 1.0,
+            "version": "abc",
+        }
+    )
+
+
+def test_tables_count_each_sweep_once_and_leave_out_a_line_that_a_kill_cut_off(tmp_path):
+    lines = [_line(n, "skill" if n < 5 else "luck", 0.01 if n < 5 else 0.5) for n in range(20)]
+    (tmp_path / f"{SMALL.name}.jsonl").write_text("\n".join([*lines, lines[0], lines[1][:30]]))
+    ar1 = Cell(market="AR(1) returns", tried="blindfolded", years=3, trials=10)
+    (tmp_path / f"{ar1.name}.jsonl").write_text("\n".join([lines[4], *lines[5:]]))
+    results = read_results(tmp_path)
+    assert len(results[SMALL.name]) == 20
+    text = tables(results)
+    assert "| AR(1) returns | blindfolded | 6.2% (16) |" in text
+    assert "abc (36)" in text
+    ET.fromstring(calibration_plot(results))
+
+
+@pytest.mark.benchmark
+def test_the_benchmark_goes_on_where_it_was_killed(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.verdict", str(tmp_path), "--small"]
+    cells = ["--cells", "random blindfolded"]
+    done = subprocess.run([*command, *cells], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    file = next(tmp_path.glob("*ir2.jsonl"))
+    whole = file.read_text()
+    file.write_text(whole[:-20])
+    plot = tmp_path / "plot.svg"
+    done = subprocess.run(
+        [*command, *cells, "--jobs", "2", "--plot", str(plot)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read_results(tmp_path)[file.stem]) == 2
+    assert plot.read_text().startswith("<svg")
+    assert "information ratio" in done.stdout
+
+
+@pytest.mark.benchmark
+def test_the_time_of_the_command_is_measured():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.verdict_time", "--small"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n|") == 4
