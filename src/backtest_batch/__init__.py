@@ -2,7 +2,7 @@
 
 Everything that the two commands do is a function here, on plain objects and DataFrames: see
 ``backtest``, ``run_sweep``, ``load_runs``, ``rank``, ``sensitivity``, ``importance``,
-``skill_or_luck`` and ``rerun``. Names are imported when they are first used.
+``skill_or_luck``, ``rerun`` and ``holds_or_broken``. Names are imported when they are first used.
 """
 
 import sys
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backtest_batch.analysis.overfitting.samples import OverfittingSettings
     from backtest_batch.analysis.run_table import RunTable
     from backtest_batch.api.analysis import importance, load_runs, rank, sensitivity
+    from backtest_batch.api.monitoring import Monitored, holds_or_broken
     from backtest_batch.api.single import Backtest, backtest
     from backtest_batch.api.skill import Judgement, skill_or_luck
     from backtest_batch.api.sweeps import Sweep, rerun, run_sweep
@@ -63,6 +64,7 @@ __all__ = [
     "Fault",
     "Judgement",
     "MemoryLimitExceeded",
+    "Monitored",
     "OverfittingSettings",
     "Panel",
     "RunTable",
@@ -74,6 +76,7 @@ __all__ = [
     "Sweep",
     "WorkerDied",
     "backtest",
+    "holds_or_broken",
     "importance",
     "load_panel",
     "load_runs",
@@ -88,6 +91,7 @@ __all__ = [
 
 _MODULES = {
     "api.analysis": ("importance", "load_runs", "rank", "sensitivity"),
+    "api.monitoring": ("Monitored", "holds_or_broken"),
     "api.single": ("Backtest", "backtest"),
     "api.skill": ("Judgement", "skill_or_luck"),
     "api.sweeps": ("Sweep", "rerun", "run_sweep"),

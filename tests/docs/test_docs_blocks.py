@@ -29,6 +29,7 @@ import pytest
 
 from backtest_batch.cli.compare import main as compare
 from backtest_batch.cli.main import main
+from backtest_batch.cli.monitor import main as monitor
 from backtest_batch.cli.verdict import main as verdict
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +40,13 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 INDENTED = re.compile(r"^ {4}(?P<line>python -m backtest_batch.*)$", re.MULTILINE)
-VARYING = re.compile(r"\d{8}T\d{6}Z|mlruns/(?:batches|comparisons|verdicts)|^Reports?: |^Tables: ")
+VARYING = re.compile(
+    r"\d{8}T\d{6}Z|mlruns/(?:batches|comparisons|monitors|verdicts)|^Reports?: |^Tables: "
+)
 PROGRAMS = {
     "backtest_batch": main,
     "backtest_batch.compare": compare,
+    "backtest_batch.monitor": monitor,
     "backtest_batch.verdict": verdict,
 }
 

@@ -11,7 +11,12 @@ import pytest
 import yaml
 
 from backtest_batch.config.key import Role
-from backtest_batch.config.schema import BatchConfig, CompareConfig, VerdictConfig
+from backtest_batch.config.schema import (
+    BatchConfig,
+    CompareConfig,
+    MonitorConfig,
+    VerdictConfig,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -114,6 +119,12 @@ def test_the_keys_of_the_verdict_are_there():
     assert sorted(found) == sorted(expected)
 
 
+def test_the_keys_of_the_monitor_are_there():
+    expected = [row for _, _, row in rows(MonitorConfig)]
+    found = [line for line in section("Keys of the monitor").splitlines() if line.startswith("| `")]
+    assert sorted(found) == sorted(expected)
+
+
 def test_the_arguments_of_every_shipped_strategy_are_there():
     table = section("Strategies")
     for file in sorted((ROOT / "conf" / "strategy").glob("*.yaml")):
@@ -147,6 +158,8 @@ def write() -> str:
     parts.append("\n".join(["## Keys of the comparison", "", head, *lines]))
     lines = [row for _, _, row in rows(VerdictConfig)]
     parts.append("\n".join(["## Keys of the verdict", "", head, *lines]))
+    lines = [row for _, _, row in rows(MonitorConfig)]
+    parts.append("\n".join(["## Keys of the monitor", "", head, *lines]))
     return "\n\n".join(parts)
 
 

@@ -52,6 +52,14 @@ def typed_config(arguments: Sequence[str], schema: type) -> Any:
     return OmegaConf.to_object(composed)
 
 
+def tracking_in_full(argument: str) -> str:
+    """Write ``tracking=true`` as what it is short for."""
+    key, _, value = argument.partition("=")
+    if key != "tracking" or value.lstrip().startswith("{"):
+        return argument
+    return f"tracking.enabled={value.strip()}"
+
+
 def made_folder(output_dir: str | None, parent: Path, name: str) -> Path:
     """Make the folder of a command's files; two that begin in the same second get one each.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from backtest_batch.analysis.overfitting.samples import OverfittingSettings
 from backtest_batch.api.skill import Judgement, skill_or_luck
 from backtest_batch.cli.main import exit_code_of
-from backtest_batch.cli.typed import help_text, made_folder, typed_config
+from backtest_batch.cli.typed import help_text, made_folder, tracking_in_full, typed_config
 from backtest_batch.config.checks import check_verdict, require_written_arguments
 from backtest_batch.config.schema import VerdictConfig
 from backtest_batch.errors import ConfigurationError, StoreError
@@ -60,7 +60,7 @@ def read_verdict_config(arguments: Sequence[str]) -> VerdictConfig:
         When a key is unknown or a value has the wrong type.
     """
     files = [item for item in arguments if _is_file(item)]
-    typed = [_in_full(item) for item in arguments if not _is_file(item)]
+    typed = [tracking_in_full(item) for item in arguments if not _is_file(item)]
     config = typed_config(typed, VerdictConfig)
     assert isinstance(config, VerdictConfig)
     files += [] if config.file is None else [config.file]
@@ -82,14 +82,6 @@ def _is_file(argument: str) -> bool:
     if argument.startswith("-") or (equals and key.lstrip("+~").partition(".")[0] in _KEYS):
         return False
     return not equals or Path(argument).is_file()
-
-
-def _in_full(argument: str) -> str:
-    """Write ``tracking=true`` as what it is short for."""
-    key, _, value = argument.partition("=")
-    if key != "tracking" or value.lstrip().startswith("{"):
-        return argument
-    return f"tracking.enabled={value.strip()}"
 
 
 def run_verdict(config: VerdictConfig) -> int:

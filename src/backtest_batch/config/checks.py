@@ -22,6 +22,8 @@ from backtest_batch.config.schema import (
     NESTED,
     BatchConfig,
     CompareConfig,
+    MonitorConfig,
+    MonitorTracking,
     SearchConfig,
     VerdictConfig,
     VerdictTracking,
@@ -215,6 +217,12 @@ def check_verdict(config: VerdictConfig) -> Iterator[Fault]:
     if config.options is not None and not isinstance(config.options, Mapping):
         allowed = "must be a mapping, such as {timestamp_column: day}"
         yield Fault(key="options", value=config.options, allowed=allowed)
+
+
+def check_monitor(config: MonitorConfig) -> Iterator[Fault]:
+    """Yield what is wrong with the values of the monitor command."""
+    yield from _check_bounds(MonitorConfig, vars(config), prefix="")
+    yield from _check_bounds(MonitorTracking, vars(config.tracking), prefix="tracking.")
 
 
 def require_selection(

@@ -406,6 +406,48 @@ class VerdictConfig:
     )
 
 
+@dataclass
+class MonitorTracking:
+    """Whether and where it is recorded what became of a winner."""
+
+    enabled: bool = key(True, Role.TRACKING, "record it in MLflow")
+    uri: str | None = key(
+        None, Role.TRACKING, "MLflow store; else that of the batch, as its command named it"
+    )
+    experiment: str | None = key(
+        None, Role.TRACKING, "MLflow experiment; else that of the batch", named=True
+    )
+
+
+@dataclass
+class MonitorConfig:
+    """Every key of the monitor command but ``data`` and those below it, which are a sweep's."""
+
+    best: str | None = key(None, Role.REPORT, "best_params.json whose first run is followed")
+    benchmark: Any = key(
+        None, Role.REPORT, "what it is compared with, as newer data; else that of the batch"
+    )
+    benchmark_values: str | None = key(
+        None, Role.REPORT, "what a file of a benchmark holds", choices=("prices", "returns")
+    )
+    end_date: str | None = key(
+        None, Role.REPORT, "last bar; else all that the data hold", date=True
+    )
+    since: str | None = key(
+        None, Role.REPORT, "last bar of the batch, where that is not recorded", date=True
+    )
+    trust: bool = same(BatchConfig, "trust")
+    batch_name: str | None = key(
+        None, Role.LABEL, "name in the report and in MLflow; else that of the run", named=True
+    )
+    tracking: MonitorTracking = key(
+        None, Role.TRACKING, "whether and where it is recorded", factory=MonitorTracking
+    )
+    output_dir: str | None = key(
+        None, Role.TRACKING, "folder of the files; else mlruns/monitors/<run>-<UTC time>"
+    )
+
+
 NODES = ("data", "strategy", "walk_forward")
 """Root keys that are open nodes: their constructors define what they accept."""
 

@@ -1,7 +1,9 @@
 """Recorded runs: as a table to compare, and their files."""
 
+import contextlib
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -407,6 +409,24 @@ def recorded_returns(
     if len({str(part.index.tz) for part in parts}) > 1:  # type: ignore[attr-defined]
         parts = [_in_utc(part) for part in parts]
     return pd.concat(parts, axis=1).sort_index()
+
+
+def returns_of_run(
+    store: Store, batch_id: str, run_id: str, mlflow_run_id: str | None
+) -> Iterator[pd.Series]:
+    """Yield the recorded returns of one run by timestamp: its batch's, then its own.
+
+    What is not recorded, or cannot be read, is left out.
+    """
+    read = _read_returns(store, batch_id, [run_id])
+    if read is not None and run_id in read:
+        yield read[run_id]
+    if mlflow_run_id is None:
+        return
+    with contextlib.suppress(StoreError, OSError, ValueError, KeyError):
+        content = read_artifact(store, mlflow_run_id, "equity.parquet")
+        frame = pd.read_parquet(io.BytesIO(content), columns=["timestamp", "net_return"])
+        yield frame.set_index("timestamp")["net_return"]
 
 
 def _in_utc(part: pd.DataFrame) -> pd.DataFrame:

@@ -142,14 +142,14 @@ def _block(values: FloatArray, rows: IntArray, columns: IntArray | None) -> Floa
     return block if columns is None else np.ascontiguousarray(block[:, columns])
 
 
-def describe_renewal(found: Renewal) -> str | None:
+def describe_renewal(found: Renewal, since: str = "it was last read") -> str | None:
     """Return sentences on how a source's data have changed since they were last read."""
     if (found.gone == len(found.before.index)) or len(found.lost_symbols) == found.before.n_assets:
-        return "these are other data than when it was last read: nothing is common to both"
+        return f"these are other data than when {since}: nothing is common to both"
     said = []
     if found.added:
         last = moment_text(found.after.index[-1])
-        said.append(f"{_bars(found.added)} added since it was last read, up to {last}")
+        said.append(f"{_bars(found.added)} added since {since}, up to {last}")
     if found.inserted:
         said.append(f"{_bars(found.inserted)} added before the last one that there was")
     if found.gone:

@@ -39,10 +39,10 @@ def verdict_picture(assessment: Assessment) -> str:
     colour = _COLOURS.get(label, _COLOURS["cannot_tell"])
     sentence = one_line(str(verdict["sentence"]))
     drawn = "".join(_histogram(assessment, colour))
-    lines = _wrapped(sentence, 105, 2 if drawn else 8)
+    lines = wrapped_lines(sentence, 105, 2 if drawn else 8)
     texts = [
-        _text(_LEFT, 28, _WORDS.get(label, label), 20, colour, bold=True),
-        *(_text(_LEFT, 48 + 15 * row, line, 12, "#1c2126") for row, line in enumerate(lines)),
+        svg_text(_LEFT, 28, _WORDS.get(label, label), 20, colour, bold=True),
+        *(svg_text(_LEFT, 48 + 15 * row, line, 12, "#1c2126") for row, line in enumerate(lines)),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
@@ -76,8 +76,8 @@ def _histogram(assessment: Assessment, colour: str) -> Iterable[str]:
         )
     yield f'<path d="M{_LEFT} {floor}H{WIDTH - _RIGHT}" stroke="#8b949e"/>'
     for value in ticks(scale, 8):
-        yield _text(_across(scale, value), floor + 15, f"{value:.4g}", 11, "#56606b", "middle")
-    yield _text(
+        yield svg_text(_across(scale, value), floor + 15, f"{value:.4g}", 11, "#56606b", "middle")
+    yield svg_text(
         WIDTH / 2, HEIGHT - 10,
         "Sharpe ratio a year. Grey: the best of these trials if none had skill; line: the best",
         11, "#56606b", "middle",
@@ -85,7 +85,9 @@ def _histogram(assessment: Assessment, colour: str) -> Iterable[str]:
     x = _across(scale, best)
     yield f'<path d="M{x:.1f} {_TOP + 12}V{floor}" stroke="{colour}" stroke-width="2.5"/>'
     anchor = "end" if x > WIDTH / 2 else "start"
-    yield _text(x - 5 if anchor == "end" else x + 5, _TOP + 20, f"{best:.2f}", 12, colour, anchor)
+    yield svg_text(
+        x - 5 if anchor == "end" else x + 5, _TOP + 20, f"{best:.2f}", 12, colour, anchor
+    )
 
 
 def _across(scale: Scale, value: float) -> float:
@@ -93,10 +95,11 @@ def _across(scale: Scale, value: float) -> float:
     return _LEFT + (WIDTH - _LEFT - _RIGHT) * share
 
 
-def _text(
+def svg_text(
     x: float, y: float, text: str, size: int, colour: str, anchor: str = "start", *,
     bold: bool = False,
 ) -> str:  # fmt: skip
+    """Return a line of text in an SVG."""
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}"'
@@ -104,7 +107,7 @@ def _text(
     )
 
 
-def _wrapped(text: str, width: int, most: int) -> list[str]:
+def wrapped_lines(text: str, width: int, most: int) -> list[str]:
     """Return text in lines of about ``width`` characters; what is left out is marked."""
     lines = [""]
     for word in text.split(" "):
