@@ -19,6 +19,7 @@ import pandas as pd
 import psutil
 
 from backtest_batch.analysis.overfitting import OverfittingSettings, Trial, Trials, evaluate
+from backtest_batch.analysis.overfitting.block_length import SHORTEST_BLOCK, mean_block_of
 from backtest_batch.analysis.overfitting.cscv import cross_validate_blocks
 from backtest_batch.analysis.overfitting.multiple_tests import (
     LEVEL,
@@ -72,10 +73,10 @@ PANELS: dict[str, Panel] = {
 def size_and_power(n_panels: int) -> None:
     """Print how often the tests reject on noise, and on noise with one skilled run."""
     settings = OverfittingSettings()
-    counts = stationary_counts(N_BARS, settings.draws, settings.mean_block, settings.seed)
+    counts = stationary_counts(N_BARS, settings.draws, SHORTEST_BLOCK, settings.seed)
     print(
         f"{n_panels} panels of {N_RUNS} runs x {N_BARS} bars, level {LEVEL:.0%}, "
-        f"{settings.draws:,} draws, mean block {settings.mean_block:g}, seed {settings.seed}\n"
+        f"{settings.draws:,} draws, mean block {SHORTEST_BLOCK:g}, seed {settings.seed}\n"
     )
     print("| panel | noise: SPA | noise: reality check | one skilled run: SPA | StepM names it |")
     print("|---|---|---|---|---|")
@@ -112,7 +113,8 @@ def scale(n_runs: int, n_bars: int) -> None:
         print("|---|---|---|---|")
         with _measured("bootstrap: resamples, moments, resampled means of r and a"):
             daily = DailyReturns(trials, samples(trials))
-            counts = stationary_counts(n_bars, settings.draws, settings.mean_block, settings.seed)
+            block = mean_block_of(daily, settings)
+            counts = stationary_counts(n_bars, settings.draws, block, settings.seed)
             both = measure_moments(daily, counts, settings.blocks)
         with _measured("reality check, SPA and StepM, on r and on a"):
             for kind in (both.raw, both.adjusted):
@@ -166,10 +168,12 @@ def _measured(step: str) -> Iterator[None]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     begun, used = time.perf_counter(), time.process_time()
-    yield
-    seconds, processor = time.perf_counter() - begun, time.process_time() - used
-    done.set()
-    watcher.join()
+    try:
+        yield
+    finally:
+        seconds, processor = time.perf_counter() - begun, time.process_time() - used
+        done.set()
+        watcher.join()
     print(f"| {step} | {seconds:.1f} | {processor:.1f} | {peak[0] / 1e6:,.0f} |", flush=True)
 
 

@@ -35,6 +35,7 @@ OPEN_TYPES = {
     "factors": "text, list or mapping",
     "batch": "text or list",
     "options": "mapping",
+    "statistics.mean_block": "number or auto",
 }
 DEFAULTS = {"n_jobs": "processors, at most 4", "data": "sp500", "strategy": "trend_baseline"}
 DEFAULTS |= {"walk_forward": "none", "tracking": "local", "batch": "latest"}

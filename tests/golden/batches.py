@@ -77,7 +77,8 @@ class Batch:
         """Return the arguments of each command."""
         # An experiment of its own: how many trials were made before depends on no other batch.
         own = (f"tracking.experiment={self.name}", f"output_dir=reports/{self.name}")
-        shared = ("n_jobs=1", f"batch_name={self.name}")
+        # Blocks of this length are those of every earlier version.
+        shared = ("n_jobs=1", f"batch_name={self.name}", "statistics.mean_block=10")
         return [
             [*own, *command] if command[0].startswith("resume=") else [*own, *shared, *command]
             for command in self.commands

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from backtest_batch.config.schema import NEUTRAL
+from backtest_batch.report.best_params import json_text
 
 VARYING: Mapping[str, str] = MappingProxyType(
     {
@@ -37,6 +39,23 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
     }
 )
 """Files that are not compared, and why; nor are texts and pages that are made of the others."""
+
+ADDED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "overfitting.json": frozenset(
+            {
+                *("audit", "inference", "trials_band", "mean_block", "permutation", "factors"),
+                "sharpe_lower_bound",
+            }
+        ),
+        "rankings.csv": frozenset({"sharpe_lower_bound"}),
+    }
+)
+"""Keys and columns that files have gained since: what stood there before is compared without them.
+
+Of overfitting.json they are figures of a scenario; the mean block that its ``settings`` have always
+named is compared.
+"""
 
 OF_THE_BEST_RUN = ("equity.parquet", "trades.parquet", "target_weights.parquet", "metrics.csv")
 
@@ -94,14 +113,38 @@ def read_table(path: Path) -> Table:
     path
         The file.
     """
+    content = _without_what_was_added(path)
     columns = {
         ".csv": _csv_columns,
         ".json": _json_columns,
         ".parquet": _parquet_columns,
-    }[path.suffix](path)
+    }[path.suffix](content)
     kept = without_what_varies(columns)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if kept == columns else None
+    digest = hashlib.sha256(content).hexdigest() if kept == columns else None
     return Table(kept, digest)
+
+
+def _without_what_was_added(path: Path) -> bytes:
+    """Return a file as it was written before it gained keys or columns, to the byte."""
+    content, added = path.read_bytes(), ADDED.get(path.name)
+    if added is None:
+        return content
+    if path.suffix == ".json":
+        document = json.loads(content)
+        for figures in (document, *document.get("scenarios", ())):
+            for name in added:
+                figures.pop(name, None)
+            figures["undefined"] = {
+                key: reason
+                for key, reason in figures["undefined"].items()
+                if key.partition(".")[0] not in added
+            }
+        return json_text(document).encode()
+    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    places = [place for place, name in enumerate(rows[0]) if name not in added]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[row[at] for at in places] for row in rows])
+    return text.getvalue().encode()
 
 
 def without_what_varies(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -141,9 +184,8 @@ def _without_module(target: str) -> str:
     return target
 
 
-def _csv_columns(path: Path) -> dict[str, tuple[str, ...]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        names, *rows = csv.reader(file)
+def _csv_columns(content: bytes) -> dict[str, tuple[str, ...]]:
+    names, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
     assert len(set(names)) == len(names)
     if "metric" in names:
         return _by_metric(names, rows)
@@ -159,17 +201,17 @@ def _by_metric(names: list[str], rows: list[list[str]]) -> dict[str, tuple[str, 
     return {name: tuple(values) for name, values in columns.items()}
 
 
-def _parquet_columns(path: Path) -> dict[str, tuple[str, ...]]:
-    frame = pd.read_parquet(path)
+def _parquet_columns(content: bytes) -> dict[str, tuple[str, ...]]:
+    frame = pd.read_parquet(io.BytesIO(content))
     return {
         str(name): tuple("" if pd.isna(value) else str(value) for value in column.tolist())
         for name, column in frame.items()
     }
 
 
-def _json_columns(path: Path) -> dict[str, tuple[str, ...]]:
+def _json_columns(content: bytes) -> dict[str, tuple[str, ...]]:
     columns: dict[str, list[str]] = {}
-    for name, value in _leaves("", json.loads(path.read_text(encoding="utf-8"))):
+    for name, value in _leaves("", json.loads(content)):
         columns.setdefault(name, []).append(value)
     return {name: tuple(values) for name, values in columns.items()}
 

@@ -1,9 +1,11 @@
 """The comparison with what was kept: what it sees, and what it lets pass."""
 
+import hashlib
 import math
 
 import pytest
 
+from backtest_batch.report.best_params import json_text
 from tests.golden.expected import Difference, KeptTable, compare, keep, metric_of, summary
 from tests.golden.outputs import Table, read_table, without_what_varies
 
@@ -91,3 +93,28 @@ def test_the_metric_of_a_column() -> None:
     assert metric_of("oos_avg_gross_exposure") == "avg_gross_exposure"
     assert metric_of("top[].metrics.sharpe") == "sharpe"
     assert metric_of("verdict.sentence") is None
+
+
+def test_what_a_file_has_gained_since_is_left_out_to_the_byte(tmp_path) -> None:
+    before = {"psr": 0.5, "scenarios": [{"psr": None, "undefined": {"psr": "none"}}]}
+    before |= {"settings": {"mean_block": 10}, "undefined": {}}
+    now = before | {"mean_block": 10, "trials_band": {"onc": 3}}
+    now["scenarios"] = [
+        {
+            "psr": None,
+            "inference": None,
+            "undefined": {"psr": "none", "inference.power": "no", "inference": "no"},
+        }
+    ]
+    tables = []
+    for number, document in enumerate((before, now)):
+        path = tmp_path / str(number) / "overfitting.json"
+        path.parent.mkdir()
+        path.write_text(json_text(document))
+        tables.append(read_table(path))
+    assert tables[0] == tables[1]
+    path = tmp_path / "rankings.csv"
+    path.write_text('run_id,sharpe,sharpe_lower_bound\n"a,b",1.0,\n')
+    assert read_table(path).columns == {"run_id": ("a,b",), "sharpe": ("1.0",)}
+    shorter = 'run_id,sharpe\n"a,b",1.0\n'
+    assert read_table(path).file_digest == hashlib.sha256(shorter.encode()).hexdigest()

@@ -30,6 +30,7 @@ from backtest_batch.batch.trials import (
     source_kind,
     source_label,
 )
+from backtest_batch.config.schema import AUTO
 from backtest_batch.core.backtest import compute_chunk
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.simulation import Simulation
@@ -346,7 +347,9 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
             ranking,
             returns=None if lost else returns_of_runs(session, returns, once.labels),
             settings=OverfittingSettings(
-                seed=session.config["seed"], trials=session.config["trials"]
+                seed=session.config["seed"],
+                trials=session.config["trials"],
+                mean_block=session.config["statistics"]["mean_block"] or AUTO,
             ),
             notes=notes,
             walk_forward_t={} if walk is None else walk.t_statistics,

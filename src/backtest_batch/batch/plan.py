@@ -537,12 +537,12 @@ def _plan_one(
     return spec, panel, ()
 
 
-_OF_BATCHES = frozenset({"search", "constraint", "zip", "invalid"})
-"""Keys that say which runs a batch has, and nothing about any of them."""
+_OF_BATCHES = frozenset({"search", "constraint", "zip", "invalid", "statistics"})
+"""Keys that say which runs a batch has and how all are judged, and nothing about any of them."""
 
 
 def _of_a_run(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the keys that say which runs a batch has."""
+    """Return a configuration without the keys that are the batch's alone."""
     return {key: value for key, value in config.items() if key not in _OF_BATCHES}
 
 

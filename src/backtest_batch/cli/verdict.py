@@ -18,7 +18,7 @@ from backtest_batch.api.skill import Judgement, skill_or_luck
 from backtest_batch.cli.main import exit_code_of
 from backtest_batch.cli.typed import help_text, made_folder, tracking_in_full, typed_config
 from backtest_batch.config.checks import check_verdict, require_written_arguments
-from backtest_batch.config.schema import VerdictConfig
+from backtest_batch.config.schema import AUTO, VerdictConfig
 from backtest_batch.errors import ConfigurationError, StoreError
 from backtest_batch.interrupt import begun, finished
 from backtest_batch.report.markdown import skill_columns
@@ -108,7 +108,9 @@ def run_verdict(config: VerdictConfig) -> int:
         returns_unit=config.returns_unit,
         options=config.options,
         benchmark_values=config.benchmark_values,
-        settings=OverfittingSettings(seed=config.seed),
+        settings=OverfittingSettings(
+            seed=config.seed, mean_block=config.statistics.mean_block or AUTO
+        ),
         title=config.batch_name or Path(config.file).name,
     )
     documents = judgement.documents()

@@ -25,6 +25,7 @@ from backtest_batch.config.schema import (
     MonitorConfig,
     MonitorTracking,
     SearchConfig,
+    StatisticsConfig,
     VerdictConfig,
     VerdictTracking,
 )
@@ -185,6 +186,7 @@ def search_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def grid_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield what is wrong with the keys of a batch that its runs do not have."""
+    yield from _check_bounds(StatisticsConfig, config["statistics"], prefix="statistics.")
     bounds = _rules()["invalid"].bounds
     if bounds is not None and not bounds.admits(config["invalid"]):
         yield Fault(key="invalid", value=config["invalid"], allowed=str(bounds))
@@ -213,6 +215,7 @@ def check_verdict(config: VerdictConfig) -> Iterator[Fault]:
     """Yield what is wrong with the values of the verdict command."""
     yield from _check_bounds(VerdictConfig, vars(config), prefix="")
     yield from _check_bounds(VerdictTracking, vars(config.tracking), prefix="tracking.")
+    yield from _check_bounds(StatisticsConfig, vars(config.statistics), prefix="statistics.")
     yield from check_axes(config.scenario_axes, config.decision_axes)
     if config.options is not None and not isinstance(config.options, Mapping):
         allowed = "must be a mapping, such as {timestamp_column: day}"

@@ -44,7 +44,7 @@ class Bounds:
     above: float | None = None
     at_most: float | None = None
     choices: tuple[str, ...] = ()
-    special: tuple[float, str] | None = None
+    special: tuple[float | str, str] | None = None
     """A value beyond the bounds, and its meaning."""
     date: bool = False
     named: bool = False
@@ -65,6 +65,8 @@ class Bounds:
             return _period_fault(value) is None
         if self.special is not None and value == self.special[0]:
             return True
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            return False
         if isinstance(value, float) and not math.isfinite(value):
             return False
         return not (
@@ -100,7 +102,8 @@ class Bounds:
         ]
         text = "must be " + (" and ".join(words) or "finite")
         if self.special is not None:
-            text += f", or {self.special[0]:g} ({self.special[1]})"
+            beyond, meaning = self.special
+            text += f", or {beyond if isinstance(beyond, str) else f'{beyond:g}'} ({meaning})"
         return text
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from backtest_batch.config.key import Role, key, same
 
+AUTO = "auto"
+"""A number that is found out."""
+
 ALL = -1
 """``n_jobs`` for one worker per processor, as in joblib and scikit-learn."""
 
@@ -91,6 +94,19 @@ class SearchConfig:
     )
     sampler: dict[str, Any] = key(
         None, Role.EXECUTION, "further options of Optuna's sampler", factory=dict
+    )
+
+
+@dataclass
+class StatisticsConfig:
+    """How the statistics of the verdict are computed."""
+
+    mean_block: Any = key(
+        "auto",
+        Role.REPORT,
+        "mean block of the bootstrap, in bars (days, of intraday data)",
+        at_least=1,
+        special=(AUTO, "as the returns' own dependence asks for"),
     )
 
 
@@ -282,6 +298,12 @@ class BatchConfig:
         "whose trials the statistics count",
         choices=("experiment", "batch"),
     )
+    statistics: StatisticsConfig = key(
+        None,
+        Role.REPORT,
+        "how the statistics of the verdict are computed",
+        factory=StatisticsConfig,
+    )
     fail_on_verdict: list[str] = key(
         None,
         Role.REPORT,
@@ -394,6 +416,7 @@ class VerdictConfig:
     seed: int = same(BatchConfig, "seed")
     rank_by: Any = same(BatchConfig, "rank_by")
     top_n: int = same(BatchConfig, "top_n")
+    statistics: StatisticsConfig = same(BatchConfig, "statistics")
     fail_on_verdict: list[str] = same(BatchConfig, "fail_on_verdict")
     batch_name: str | None = key(
         None, Role.LABEL, "name in the report and in MLflow; else that of the file", named=True
@@ -462,6 +485,7 @@ NESTED: Mapping[str, type] = {
     "profiling": ProfilingConfig,
     "tracking": TrackingConfig,
     "search": SearchConfig,
+    "statistics": StatisticsConfig,
 }
 """Root keys that are typed mappings."""
 

@@ -26,7 +26,7 @@ QUICK = OverfittingSettings(blocks=6, draws=200)
 
 KEYS = {
     "scenario", "n_trials", "n_trials_experiment", "n_bars", "run_id", "sharpe_per_period", "skew",
-    "kurtosis", "beta", "psr", "sr0", "dsr", "min_track_record_length_bars",
+    "mean_block", "kurtosis", "beta", "psr", "sr0", "dsr", "min_track_record_length_bars",
     "min_backtest_length_years", "pbo", "pbo_blocks", "p_oos_loss", "reality_check_pvalue",
     "spa_pvalue", "benchmark_spa_pvalue", "stepm_survivors", "sharpe_ci", "adjusted_pvalues",
     "haircut_sharpe", "effective_trials", "settings", "excluded", "verdict", "scenarios",
@@ -34,7 +34,8 @@ KEYS = {
 }  # fmt: skip
 
 FIGURES = KEYS - {"scenario", "n_trials", "n_trials_experiment", "n_bars", "pbo_blocks",
-                  "settings", "excluded", "verdict", "scenarios", "undefined"}  # fmt: skip
+                  "mean_block", "settings", "excluded", "verdict", "scenarios",
+                  "undefined"}  # fmt: skip
 
 
 def make(n_bars=600, n_runs=20, seed=1, skill=(), **changes):

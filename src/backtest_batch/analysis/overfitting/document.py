@@ -62,6 +62,7 @@ def scenario_figures(result: ScenarioResult, settings: OverfittingSettings) -> F
     reason = "" if winner else raw.nothing
     figures.put("scenario", result.scenario, reason)
     figures.put("n_bars", result.n_bars)
+    figures.put("mean_block", result.mean_block, reason)
     figures.put("run_id", winner, reason)
     _put_single(figures, result, winner or "", reason)
     _put_length(figures, result)
@@ -123,7 +124,7 @@ def document(
         "settings": {
             "blocks": settings.blocks,
             "draws": settings.draws,
-            "mean_block": settings.mean_block,
+            "mean_block": values["mean_block"] or settings.mean_block,
             "seed": settings.seed,
         },
         "verdict": {

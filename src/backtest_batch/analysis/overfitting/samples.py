@@ -31,7 +31,8 @@ class OverfittingSettings:
     draws
         Resamples of the bootstrap, at least 100.
     mean_block
-        Mean length of the bootstrap's blocks, in (daily) bars; at least 1.
+        Mean length of the bootstrap's blocks, in (daily) bars; at least 1. ``auto`` takes it from
+        the returns' own dependence.
     seed
         Seed of every random number here.
     trials
@@ -45,7 +46,7 @@ class OverfittingSettings:
 
     blocks: int = 16
     draws: int = 1_000
-    mean_block: float = 10
+    mean_block: float | Literal["auto"] = "auto"
     seed: int = 42
     trials: Literal["experiment", "batch"] = "experiment"
 
@@ -56,14 +57,23 @@ class OverfittingSettings:
             )
         if self.draws < 100:
             raise ValueError(f"`draws >= 100` must hold, but got draws={self.draws}.")
-        if not 1 <= self.mean_block < np.inf:
-            raise ValueError(f"`mean_block >= 1` must hold, but got mean_block={self.mean_block}.")
+        if not _is_block(self.mean_block):
+            raise ValueError(
+                "`mean_block >= 1` or `mean_block == 'auto'` must hold, but got "
+                f"mean_block={self.mean_block}."
+            )
         if self.seed < 0:
             raise ValueError(f"`seed >= 0` must hold, but got seed={self.seed}.")
         if self.trials not in ("experiment", "batch"):
             raise ValueError(
                 f"`trials` must be one of experiment, batch, but got trials={self.trials}."
             )
+
+
+def _is_block(value: float | str) -> bool:
+    if isinstance(value, str):
+        return value == "auto"
+    return 1 <= value < np.inf
 
 
 CASH = "cash"

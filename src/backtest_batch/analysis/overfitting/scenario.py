@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.analysis.overfitting.block_length import mean_block_of
 from backtest_batch.analysis.overfitting.cscv import CrossValidation, cross_validate_blocks
 from backtest_batch.analysis.overfitting.multiple_tests import (
     SuperiorAbility,
@@ -268,6 +269,8 @@ class ScenarioResult:
         Its text; None when there are no runs at all.
     n_bars
         T, the number of common (daily) bars; 0 when no run can be tested.
+    mean_block
+        Mean block of the bootstrap in (daily) bars; None when no run can be tested.
     bars_per_year
         (Daily) bars per year.
     excluded
@@ -293,6 +296,7 @@ class ScenarioResult:
 
     scenario: str | None
     n_bars: int
+    mean_block: float | None
     bars_per_year: float
     excluded: tuple[Exclusion, ...]
     longest_warmup: str | None
@@ -345,11 +349,13 @@ def scenario_results(
             found.update((s.scenario, _untested(s, settings)) for s in group)
             continue
         daily = DailyReturns(trials, group)
-        counts = stationary_counts(daily.n_bars, settings.draws, settings.mean_block, settings.seed)
+        block = mean_block_of(daily, settings)
+        counts = stationary_counts(daily.n_bars, settings.draws, block, settings.seed)
         measured = measure_moments(daily, counts, settings.blocks)
         heed()
+        days_per_year = _DaysPerYear(trials)
         context = _Context(
-            trials, settings, daily, counts, measured, n_tried, n_counted, _DaysPerYear(trials)
+            trials, settings, daily, block, counts, measured, n_tried, n_counted, days_per_year
         )
         found.update((result.scenario, result) for result in context.results(group))
     return [found[sample.scenario] for sample in ordered]
@@ -380,6 +386,7 @@ def nothing_to_test(
     return ScenarioResult(
         scenario=scenario,
         n_bars=0,
+        mean_block=None,
         bars_per_year=1.0,
         excluded=excluded,
         longest_warmup=None,
@@ -401,6 +408,7 @@ class _Context:
     trials: Trials
     settings: OverfittingSettings
     daily: DailyReturns
+    mean_block: float
     counts: FloatArray
     measured: Measured
     n_tried: int
@@ -463,6 +471,7 @@ class _Context:
         return ScenarioResult(
             scenario=sample.scenario,
             n_bars=self.daily.n_bars,
+            mean_block=self.mean_block,
             bars_per_year=self._bars_per_year(sample),
             excluded=(*sample.excluded, *still),
             longest_warmup=self._name(sample.longest_warmup),

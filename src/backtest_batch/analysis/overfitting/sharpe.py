@@ -206,7 +206,7 @@ def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Mea
         # A single column broadcasts against all runs.
         own = slice(None) if len(bases) == 1 else where
         b = benchmark[:, own]
-        beta[part] = slopes = _slopes(r, b)
+        beta[part] = slopes = beta_slopes(r, b)
         _fill(raw, part, r, shift)
         # The resampled means of a follow from those of r and b: no second matrix product.
         _fill(adjusted, part, r - slopes * b, shift - slopes * shift_b[:, own])
@@ -216,7 +216,7 @@ def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Mea
     return Measured(raw=raw, adjusted=adjusted, beta=beta)
 
 
-def _slopes(returns: FloatArray, benchmark: FloatArray) -> FloatArray:
+def beta_slopes(returns: FloatArray, benchmark: FloatArray) -> FloatArray:
     """Return the least-squares slopes; NaN where the benchmark is missing or does not vary."""
     centred = benchmark - benchmark.mean(axis=0)
     variance = np.mean(centred**2, axis=0)
