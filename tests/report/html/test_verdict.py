@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from backtest_batch.analysis.overfitting.document import EXPLANATIONS
+from backtest_batch.analysis.overfitting.explanations import EXPLANATIONS
 from backtest_batch.report.html import ReportData
 from backtest_batch.report.html.verdict import figure_text, verdict_view
 

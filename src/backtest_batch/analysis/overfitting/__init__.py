@@ -3,13 +3,8 @@
 ``evaluate`` is the entry point; docs/statistics.md has formulas, rules and a worked example.
 """
 
-from backtest_batch.analysis.overfitting.document import (
-    EXPLANATIONS,
-    Assessment,
-    Explanation,
-    assess,
-    evaluate,
-)
+from backtest_batch.analysis.overfitting.document import Assessment, assess, evaluate
+from backtest_batch.analysis.overfitting.explanations import EXPLANATIONS, Explanation
 from backtest_batch.analysis.overfitting.samples import OverfittingSettings, Trial, Trials
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from backtest_batch.analysis.overfitting.document import EXPLANATIONS
+from backtest_batch.analysis.overfitting.explanations import EXPLANATIONS
 from backtest_batch.analysis.run_table import result_metric_names
 from backtest_batch.analysis.walk_forward.tables import sentences
 from backtest_batch.report.html.data import WalkForwardView
