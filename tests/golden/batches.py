@@ -50,6 +50,9 @@ class Best:
         return weights
 '''
 
+AS_BEFORE = "statistics.mean_block=10"
+"""Blocks of the length that they had in every earlier version."""
+
 WALK = ("walk_forward.train_size=252", "walk_forward.test_size=63")
 SHIPPED = "equal_weight,inverse_volatility,mean_reversion,multifactor_long_short,trend_baseline"
 
@@ -77,8 +80,7 @@ class Batch:
         """Return the arguments of each command."""
         # An experiment of its own: how many trials were made before depends on no other batch.
         own = (f"tracking.experiment={self.name}", f"output_dir=reports/{self.name}")
-        # Blocks of this length are those of every earlier version.
-        shared = ("n_jobs=1", f"batch_name={self.name}", "statistics.mean_block=10")
+        shared = ("n_jobs=1", f"batch_name={self.name}", AS_BEFORE)
         return [
             [*own, *command] if command[0].startswith("resume=") else [*own, *shared, *command]
             for command in self.commands

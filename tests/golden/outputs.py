@@ -14,6 +14,7 @@ import pandas as pd
 
 from backtest_batch.config.schema import NEUTRAL
 from backtest_batch.report.best_params import json_text
+from tests.golden.batches import AS_BEFORE
 
 VARYING: Mapping[str, str] = MappingProxyType(
     {
@@ -160,8 +161,8 @@ def without_what_varies(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tup
     dict of str to tuple of str
         The same columns. Those of `VARYING` are empty: that they are there is compared, what they
         say is not. A class of the product is named without its module, since which one it lies in
-        is no result. Keys of a configuration that were added later are left out at the value that
-        changes nothing.
+        is no result. A command is compared without what every batch here is given. Keys of a
+        configuration that were added later are left out at the value that changes nothing.
     """
     kept = {}
     for name, values in columns.items():
@@ -172,6 +173,8 @@ def without_what_varies(columns: Mapping[str, tuple[str, ...]]) -> dict[str, tup
             kept[name] = ()
         elif name.rpartition(".")[2] == "_target_":
             kept[name] = tuple(_without_module(value) for value in values)
+        elif name.rpartition(".")[2] == "command":
+            kept[name] = tuple(value.replace(f" {AS_BEFORE}", "") for value in values)
         else:
             kept[name] = values
     return kept

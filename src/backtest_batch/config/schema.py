@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from backtest_batch.config.key import Role, key, same
 
-AUTO = "auto"
+AUTO: Final = "auto"
 """A number that is found out."""
 
 ALL = -1

@@ -115,7 +115,7 @@ def mean_block_of(daily: DailyReturns, settings: OverfittingSettings) -> float:
     bases, where = np.unique(daily.bases[positions], return_inverse=True)
     r, benchmarks = daily.runs(positions), daily.benchmarks(bases)
     kinds = [r]
-    known = np.isfinite(benchmarks).all(axis=0)
+    known = np.asarray(np.isfinite(benchmarks).all(axis=0))
     if known.any():
         of_known = known[where]
         b = benchmarks[:, where[of_known]]
