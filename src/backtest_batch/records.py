@@ -192,6 +192,25 @@ class Factors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PermutedMarket:
+    """A market whose bars have changed places.
+
+    Attributes
+    ----------
+    number
+        Which one, from 1.
+    seed
+        Seed of all of them.
+    mean_block
+        Mean number of bars, or of days where a day has several, that stay together.
+    """
+
+    number: int
+    seed: int
+    mean_block: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One configuration to backtest once.
 
@@ -239,6 +258,8 @@ class RunSpec:
     own_data
         Whether it reads its own data (``data=none``). Its bars are then known when it has ended,
         and ``n_bars`` is 0 until then.
+    market
+        The permuted market that it is computed on; None for the real one.
     """
 
     index: int
@@ -263,6 +284,7 @@ class RunSpec:
     trial: int = 0
     search_round: int = 0
     own_data: bool = False
+    market: PermutedMarket | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

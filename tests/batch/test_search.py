@@ -30,7 +30,8 @@ def prices():
 
 
 def searched(prices, grid=SPACE, *, search="tpe", **config):
-    keys = {"search.n_trials": 20, "tracking.artifacts": "none", "n_jobs": 1, **config}
+    quick = {"permutation_test.n": 0, "tracking.artifacts": "none", "n_jobs": 1}
+    keys = {"search.n_trials": 20, **quick, **config}
     return bb.run_sweep(grid, data=prices, strategy="trend_baseline", search=search, **keys)
 
 

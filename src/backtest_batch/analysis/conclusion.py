@@ -5,7 +5,7 @@ sweep that just ended and for runs read back from the store.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from backtest_batch.analysis.dependence import (
     warnings_about_parameters,
 )
 from backtest_batch.analysis.overfitting.document import Assessment, evaluate
+from backtest_batch.analysis.overfitting.permutation import PermutationTest
 from backtest_batch.analysis.overfitting.samples import (
     CASH,
     OverfittingSettings,
@@ -152,6 +153,7 @@ def conclude(
     notes: Sequence[str] = (),
     facts: pd.DataFrame | None = None,
     walk_forward_t: Mapping[str, float] | None = None,
+    permutation: PermutationTest | str = "",
 ) -> Conclusion:
     """Compare the runs of a table.
 
@@ -173,6 +175,8 @@ def conclude(
     walk_forward_t
         By run_id of the batch: t-statistic of the mean of the stitched out-of-sample returns of
         the walk-forward in which the run took part.
+    permutation
+        The permutation test of the whole search, or why there is none.
     """
     table = with_neighbourhood(table)
     ranked = rank_runs(table, ranking)
@@ -192,6 +196,7 @@ def conclude(
     if returns is not None and len(table):
         judged = table.subset(np.arange(len(table)) < len(returns.decisions))
         trials = _trials(judged, ranked, returns, walk_forward_t or {})
+        trials = replace(trials, permutation=permutation)
         assessment = evaluate(trials, settings)
         skill = assessment.columns.reindex(_distinct_ids(judged))
         skill = skill.set_axis(judged.runs.index).reindex(table.runs.index)

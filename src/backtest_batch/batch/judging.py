@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.analysis.conclusion import Conclusion, ReturnsOfRuns, conclude
+from backtest_batch.analysis.overfitting.permutation import PermutationTest
 from backtest_batch.analysis.overfitting.samples import OverfittingSettings
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.run_table import RunTable
@@ -270,11 +271,14 @@ class Compared:
         Net returns of the batch.
     walk
         The walk-forward; None without one.
+    permutation
+        The permutation test, or why there is none.
     """
 
     conclusion: Conclusion
     returns: BatchReturns
     walk: BatchWalk | None
+    permutation: PermutationTest | str
 
     @property
     def walk_order(self) -> list[int]:
@@ -298,8 +302,10 @@ class Compared:
         return sentences(self.walk.findings[self.walk_order[0]])
 
 
-def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
-    """Compare the runs of a batch."""
+def compare(
+    session: Session, ranking: Ranking, watch: Stopwatch, permutation: PermutationTest | str
+) -> Compared:
+    """Compare the runs of a batch, given its permutation test or why there is none."""
     with watch.stage("comparison"):
         own = session.bring_together()
         table = run_table(session)
@@ -353,8 +359,9 @@ def compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
             ),
             notes=notes,
             walk_forward_t={} if walk is None else walk.t_statistics,
+            permutation=permutation,
         )
-        return Compared(conclusion=conclusion, returns=returns, walk=walk)
+        return Compared(conclusion=conclusion, returns=returns, walk=walk, permutation=permutation)
 
 
 def _own_account_notes(session: Session) -> list[str]:

@@ -537,7 +537,9 @@ def _plan_one(
     return spec, panel, ()
 
 
-_OF_BATCHES = frozenset({"search", "constraint", "zip", "invalid", "statistics"})
+_OF_BATCHES = frozenset(
+    {"search", "constraint", "zip", "invalid", "statistics", "permutation_test"}
+)
 """Keys that say which runs a batch has and how all are judged, and nothing about any of them."""
 
 

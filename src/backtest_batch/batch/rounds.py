@@ -1,5 +1,6 @@
 """What a batch computes next: everything at once, or one round of a search after another."""
 
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -204,6 +205,7 @@ class SearchRounds:
         self._ranking = ranking
         self.study = Study(self._drawn.proposals.space, settings, self._drawn.identify)
         self._round: list[Proposal] = []
+        self._asking: list[float] = []
         if walks_forward(request.config):
             self._ask_all()
         else:
@@ -228,12 +230,30 @@ class SearchRounds:
             else "",
         )
 
+    @property
+    def points(self) -> Sequence[Point]:
+        """The points that were proposed."""
+        return self._drawn.points
+
+    @property
+    def n_scenarios(self) -> int:
+        """How many runs a point has."""
+        return self._drawn.proposals.n_scenarios
+
+    @property
+    def asking_seconds(self) -> float:
+        """About how long it takes to choose and plan all points, the data being known."""
+        # The first rounds read and import what later ones find there.
+        return self._asking[-1] * self.study.round_number if self._asking else 0.0
+
     def advance(self, records: Records, measure: Measure) -> bool:  # noqa: ARG002 - all bars count
         """Tell the search how the runs of its round ended, and plan the next round."""
         if self.is_over:
             return False
+        begun = time.perf_counter()
         self.study.tell({item.number: self.judge(item.point, records) for item in self._round})
         self._ask()
+        self._asking.append(time.perf_counter() - begun)
         return bool(self._round)
 
     def _ask_all(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from backtest_batch.analysis.conclusion import Conclusion
+from backtest_batch.analysis.overfitting.permutation import PermutationTest
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.walk_forward.walk import check_ranking, needed_metrics
 from backtest_batch.batch.dry_run import describe
@@ -15,6 +16,7 @@ from backtest_batch.batch.finish import end_parent, finish, print_summary, publi
 from backtest_batch.batch.judging import Compared, compare
 from backtest_batch.batch.log import Stopwatch, end_log
 from backtest_batch.batch.nested import search_rounds
+from backtest_batch.batch.permutation import permutation_test
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.rerun import Winner, read_winner, verify
 from backtest_batch.batch.rounds import OneRound, Rounds
@@ -207,6 +209,8 @@ def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -
     with watch.stage("execution"):
         heed()
         session.compute(ranking)
+    with watch.stage("comparison"):
+        permutation = permutation_test(session, ranking)
     if not session.computes_best_again:
         session.end_workers()
     with watch.stage("recording"):
@@ -214,18 +218,20 @@ def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -
         session.retire_unclaimed()
     start_packing()
     heed()
-    compared = _compare(session, ranking, watch)
+    compared = _compare(session, ranking, watch, permutation)
     with watch.stage("recording"):
         return complete_best_runs(session, compared)
 
 
-def _compare(session: Session, ranking: Ranking, watch: Stopwatch) -> Compared:
+def _compare(
+    session: Session, ranking: Ranking, watch: Stopwatch, permutation: PermutationTest | str
+) -> Compared:
     try:
-        return compare(session, ranking, watch)
+        return compare(session, ranking, watch, permutation)
     except StoreError as error:
         # Earlier batches cannot be read any more, but are not needed for this one.
         session.recording.stop(error)
-        return compare(session, ranking, watch)
+        return compare(session, ranking, watch, permutation)
 
 
 def _winner(request: BatchRequest) -> Winner | None:

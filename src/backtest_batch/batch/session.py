@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -475,6 +475,29 @@ class Session:
         self.end_workers()
         return outcomes
 
+    def compute_apart(self, runs: Sequence[RunSpec]) -> Iterator[Sequence[RunRecord]]:
+        """Compute runs that do not belong to the batch; yield their records as they end.
+
+        Nothing of them is written or recorded. Sometimes nothing is yielded although time passes,
+        so that the caller can show progress.
+        """
+        scratch = replace(self.workspace.scratch, benchmark_rows={})
+
+        def task(chunk: Sequence[RunSpec]) -> ChunkTask:
+            return ChunkTask(
+                runs=tuple(chunk),
+                scratch=scratch,
+                with_files=frozenset(),
+                profile=False,
+                provenance=self.facts,
+                with_rows=False,
+                objects=packed(targets_of(chunk)),
+            )
+
+        chunks = group_runs(runs, self.config["n_jobs"], frozenset())
+        for ended, _ in self.executor.execute(chunks, task) if chunks else ():
+            yield ended
+
     def bring_together(self) -> OwnBatch | None:
         """Bring runs that read their own data onto the bars of all; None for any others.
 
@@ -533,7 +556,7 @@ class Session:
         killed = [
             RunRecord(spec=run, outcome=None, attempts=1, started_ms=started, ended_ms=now)
             for run, started in self.executor.in_flight()
-            if run.run_key not in self.records
+            if run.run_key not in self.records and run.market is None
         ]
         if killed:
             self.recording.put(killed)

@@ -202,6 +202,9 @@ class Base:
     once, alone, and what it changes is kept; a run is the union of what its values change. That
     is the same where the changes do not overlap and where no interpolation depends on two keys;
     elsewhere the values are applied together.
+
+    A search proposes thousands of values of a key. Where one of them changed nothing but the key,
+    and no interpolation refers to it, others of the same type do not either.
     """
 
     def __init__(self, config: DictConfig, constants: Assignments) -> None:
@@ -210,6 +213,8 @@ class Base:
         self._plain, self._missing = resolve(config) if not self._faults else (None, [])
         self._simple = self._plain is not None and _interpolations_are_plain(config)
         self._changes: dict[tuple[str, str], Changes | Fault | None] = {}
+        self._referred = _referred_keys(config) if self._simple else frozenset()
+        self._alone: set[tuple[str, type]] = set()
 
     @property
     def plain(self) -> Mapping[str, Any]:
@@ -259,6 +264,9 @@ class Base:
     def _find_change(self, item: Assignment) -> "Changes | Fault | None":
         if item.prefix or "${" in item.override or "[" in item.key:
             return None
+        path = _path(item.key)
+        if (item.key, type(item.value)) in self._alone and item.value != _MISSING:
+            return {path: item.value}
         config = copy.deepcopy(self._config)
         fault = apply(config, item)
         if fault is not None:
@@ -270,7 +278,21 @@ class Base:
         if changes is None:
             return None
         # Setting a key to its present value matters: an interpolation no longer follows.
-        return changes | _set_leaves(item, plain)
+        changes |= _set_leaves(item, plain)
+        is_plain = type(item.value) in _PLAIN and type(changes.get(path)) is type(item.value)
+        if is_plain and changes == {path: item.value} and not self._is_referred(path):
+            self._alone.add((item.key, type(item.value)))
+        return changes
+
+    def _is_referred(self, path: KeyPath) -> bool:
+        """Return whether an interpolation refers to a key, to one above it, or below."""
+        return any(
+            path[: len(other)] == other or other[: len(path)] == path for other in self._referred
+        )
+
+
+_PLAIN = (int, float, bool, str)
+_MISSING = "???"
 
 
 PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
@@ -278,13 +300,24 @@ PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 
 def _interpolations_are_plain(config: DictConfig) -> bool:
     """Return whether each interpolation is just the value of one other key."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
     return all(
         isinstance(value, str) and PLAIN_INTERPOLATION.fullmatch(value)
-        for _, value in flatten({str(key): value for key, value in plain.items()})
-        if isinstance(value, str | list) and "${" in str(value)
+        for value in _interpolations(config)
     )
+
+
+def _interpolations(config: DictConfig) -> list[Any]:
+    """Return the values that hold interpolations."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    values = flatten({str(key): value for key, value in plain.items()})
+    return [value for _, value in values if isinstance(value, str | list) and "${" in str(value)]
+
+
+def _referred_keys(config: DictConfig) -> frozenset[KeyPath]:
+    """Return the keys that plain interpolations refer to; a relative one could mean any."""
+    names = [str(value)[2:-1] for value in _interpolations(config)]
+    return frozenset(() if name.startswith(".") else _path(name) for name in names)
 
 
 def _difference(before: dict[str, Any], after: dict[str, Any]) -> Changes | None:

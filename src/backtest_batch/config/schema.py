@@ -111,6 +111,25 @@ class StatisticsConfig:
 
 
 @dataclass
+class PermutationConfig:
+    """The search again on markets whose bars have changed places."""
+
+    n: int | None = key(
+        None,
+        Role.REPORT,
+        "number of permuted markets; by default 200 for a search that adapts, if that is quick",
+        at_least=0,
+        at_most=100_000,
+    )
+    mean_block: float = key(
+        5.0,
+        Role.REPORT,
+        "mean number of bars that stay together, or of days where a day has several",
+        at_least=1,
+    )
+
+
+@dataclass
 class BatchConfig:
     """Every root key. One instance describes one run and the batch it belongs to."""
 
@@ -304,6 +323,12 @@ class BatchConfig:
         "how the statistics of the verdict are computed",
         factory=StatisticsConfig,
     )
+    permutation_test: PermutationConfig = key(
+        None,
+        Role.REPORT,
+        "whether the search finds as much on permuted markets",
+        factory=PermutationConfig,
+    )
     fail_on_verdict: list[str] = key(
         None,
         Role.REPORT,
@@ -486,6 +511,7 @@ NESTED: Mapping[str, type] = {
     "tracking": TrackingConfig,
     "search": SearchConfig,
     "statistics": StatisticsConfig,
+    "permutation_test": PermutationConfig,
 }
 """Root keys that are typed mappings."""
 

@@ -406,13 +406,16 @@ class ProgressDisplay:
     Parameters
     ----------
     total
-        Number of runs.
+        Number of all of them.
     stream
         Where to show them; a terminal gets a live bar, a notebook one line that is rewritten.
+    what
+        What is counted.
     """
 
     total: int
     stream: TextIO = field(default_factory=lambda: sys.stderr)
+    what: str = "backtests"
     counts: Counts = field(init=False)
     _bar: Progress | None = field(default=None, init=False)
     _task: TaskID | None = field(default=None, init=False)
@@ -435,7 +438,7 @@ class ProgressDisplay:
                 console=Console(file=self.stream),
                 transient=True,
             )
-            self._task = self._bar.add_task("backtests", total=self.total, words="", rate="")
+            self._task = self._bar.add_task(self.what, total=self.total, words="", rate="")
             self._bar.start()
         return self
 
@@ -474,7 +477,8 @@ class ProgressDisplay:
                 words.append(_rate_text(rate))
                 if left:
                     words.append(f"about {duration(math.ceil(left / rate))} left")
-            self._write(f"{self.counts.ended}/{self.total}: {', '.join(words)}")
+            of = "" if self.what == "backtests" else f" {self.what}"
+            self._write(f"{self.counts.ended}/{self.total}{of}: {', '.join(words)}")
 
     @property
     def _in_notebook(self) -> bool:

@@ -34,14 +34,21 @@ from backtest_batch.core.code import code_fingerprint
 from backtest_batch.core.construct import TARGET
 from backtest_batch.core.data.cache import open_panel
 from backtest_batch.core.data.panel import Panel
+from backtest_batch.core.data.permutation import permuted_panel
 from backtest_batch.core.data.sources.no_prices import UNNAMED, names_its_data
-from backtest_batch.core.fitting import per_bar_arrays, walks_forward
+from backtest_batch.core.fitting import per_bar_arrays, session_end, walks_forward
 from backtest_batch.core.live import is_live, receive
 from backtest_batch.core.own_account import OwnAccount
 from backtest_batch.core.own_bars import own_bars_tags
 from backtest_batch.core.windows import PER_BAR
 from backtest_batch.errors import ConfigurationError, DataError, WorkerDied
-from backtest_batch.records import STRATEGY_KIND, RunFailure, RunResult, RunSpec
+from backtest_batch.records import (
+    STRATEGY_KIND,
+    PermutedMarket,
+    RunFailure,
+    RunResult,
+    RunSpec,
+)
 from backtest_batch.rows import row_writer
 from backtest_batch.values import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.workers import start, watch
@@ -227,7 +234,7 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     wall, cpu = time.perf_counter(), time.process_time()
     with _own_state(task.runs[0].strategy_seed):
         first = task.runs[0]
-        data = None if first.own_data else _open(first.data_fingerprint)
+        data = None if first.own_data else _market(first)
         loaded = time.perf_counter()
         with (
             profiled(profile / "profile") if profile else nullcontext(),
@@ -457,9 +464,21 @@ def _code_here(target: str) -> str | None:
     return code_fingerprint(target)
 
 
+def _market(run: RunSpec) -> Panel:
+    """Return the prices of a run: the real ones, or those in another order."""
+    if run.market is None:
+        return _open(run.data_fingerprint)
+    return _permuted(run.data_fingerprint, run.market, session_end(run.config))
+
+
 @functools.lru_cache(maxsize=4)
 def _open(fingerprint: str) -> Panel:
     return open_panel(fingerprint)
+
+
+@functools.lru_cache(maxsize=1)
+def _permuted(fingerprint: str, market: PermutedMarket, end: str | None) -> Panel:
+    return permuted_panel(_open(fingerprint), market, end)
 
 
 def _failure(error: BaseException, log_start: int, artifacts: Path | None) -> RunFailure:

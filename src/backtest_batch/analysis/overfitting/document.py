@@ -17,6 +17,10 @@ from backtest_batch.analysis.overfitting.multiple_tests import (
     holm,
     sharpe_pvalues,
 )
+from backtest_batch.analysis.overfitting.permutation import (
+    PermutationTest,
+    permutation_figures,
+)
 from backtest_batch.analysis.overfitting.samples import (
     FloatArray,
     OverfittingSettings,
@@ -108,12 +112,14 @@ def document(
     n_trials: int,
     n_trials_experiment: int,
     settings: OverfittingSettings,
+    permutation: PermutationTest | str = "",
 ) -> dict[str, Any]:
     """Return overfitting.json: the scenario of the first of the ranking, then the others."""
     if ranked_first is None:
         main.put("ranked_first", None, "the ranking's first is the winner, or nothing is ranked")
     else:
         main.nest("ranked_first", ranked_first)
+    main.put("permutation", *permutation_figures(permutation))
     values = main.values
     return {
         "scenario": values.pop("scenario"),
@@ -328,6 +334,7 @@ def evaluate(trials: Trials, settings: OverfittingSettings | None = None) -> Ass
         n_trials=n_tried,
         n_trials_experiment=everything.get(main.scenario, 0),
         settings=settings,
+        permutation=trials.permutation,
     )
     validation, ability = main.raw.validation, main.raw.ability
     return Assessment(
@@ -408,6 +415,7 @@ def _evidence(
         else neighbours * math.sqrt(result.n_bars / result.bars_per_year),
         walk_forward_t=trials.walk_forward_t.get(winner) if winner else None,
         min_track_record_bars=values["min_track_record_length_bars"],
+        permutation=trials.permutation,
     )
 
 

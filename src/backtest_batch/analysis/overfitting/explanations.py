@@ -137,6 +137,14 @@ EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
             what_not="An estimate of the true Sharpe ratio.",
             source="Harvey and Liu (2015)",
         ),
+        "permutation": Explanation(
+            title="Permutation test of the whole search",
+            what="How often the same search finds as much on markets whose bars have changed "
+            "places.",
+            what_not="A test of what does not depend on the order of the bars: assets that rise in "
+            "the long run rise in any order.",
+            source="Ramdas, Barber, Candes and Tibshirani (2023)",
+        ),
         "effective_trials": Explanation(
             title="Effective number of trials",
             what="How many uncorrelated runs are as diverse as these (participation ratio of "

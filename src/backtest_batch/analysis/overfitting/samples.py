@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from backtest_batch.analysis.overfitting.permutation import PermutationTest
 from backtest_batch.core.data.panel import release_pages
 from backtest_batch.core.engine.sessions import begins_session
 
@@ -160,6 +161,9 @@ class Trials:
     ------
     ValueError
         When shapes disagree, a run_id occurs twice, or ``periods_per_year`` is not positive.
+    permutation
+        The permutation test of the whole search, or why there is none; empty where nothing is
+        known of it.
     """
 
     returns: FloatArray
@@ -175,6 +179,7 @@ class Trials:
     walk_forward_t: Mapping[str, float] = field(default_factory=dict)
     judged_apart: Sequence[str] = ()
     unkept: int = 0
+    permutation: PermutationTest | str = ""
 
     def __post_init__(self) -> None:
         expected = (len(self.index), len(self.runs))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from backtest_batch.analysis.overfitting.multiple_tests import LEVEL
+from backtest_batch.analysis.overfitting.permutation import NOT_ASKED, PermutationTest
 from backtest_batch.analysis.overfitting.samples import NOTHING_TO_TEST
 from backtest_batch.core.engine.frequency import name_of_bars
 
@@ -104,6 +105,8 @@ class Evidence:
         t-statistic of the stitched out-of-sample returns.
     min_track_record_bars
         Minimum track record length of the winner.
+    permutation
+        The permutation test of the whole search, or why there is none.
     """
 
     n_trials: int
@@ -134,6 +137,7 @@ class Evidence:
     neighbour_t: float | None
     walk_forward_t: float | None
     min_track_record_bars: float | None
+    permutation: PermutationTest | str = ""
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -327,6 +331,12 @@ def _against(evidence: Evidence) -> Iterator[str]:
         yield f"its neighbours in the grid lose (t = {evidence.neighbour_t:.1f})"
     if evidence.walk_forward_t is not None and evidence.walk_forward_t < 0:
         yield f"the walk-forward loses out of sample (t = {evidence.walk_forward_t:.1f})"
+    test = evidence.permutation
+    if isinstance(test, PermutationTest) and test.is_adaptive and not _passes(test.pvalue):
+        yield (
+            f"the same search finds as much on {test.n:,} permuted markets, which hold nothing to "
+            f"be found (p = {test.pvalue:.3f})"
+        )
 
 
 def _excuse(opinions: Opinions) -> str:
@@ -336,6 +346,20 @@ def _excuse(opinions: Opinions) -> str:
     if opinions.noise_sharpe is None or opinions.sharpe < opinions.noise_sharpe:
         return ""
     return " (not held against it: the trials differ by more than sampling noise)"
+
+
+def _permuted(test: PermutationTest | str) -> Iterator[str]:
+    """Yield what the permutation test says, or why there is none although one is due."""
+    if isinstance(test, PermutationTest):
+        line = (
+            f"permutation test of the whole search, {test.n:,} permuted markets, by {test.metric}: "
+            f"p = {test.pvalue:.3f}"
+        )
+        if not test.is_adaptive and not _passes(test.pvalue):
+            line += " (as much is found where the order of the bars holds nothing)"
+        yield line
+    elif test not in ("", NOT_ASKED):
+        yield f"no permutation test of the whole search: {test}"
 
 
 def _figures(evidence: Evidence) -> Iterator[str]:
@@ -357,6 +381,7 @@ def _figures(evidence: Evidence) -> Iterator[str]:
         yield f"deflated Sharpe ratio: {evidence.raw.dsr:.3f}{_excuse(evidence.raw)}"
     if evidence.raw.pbo is not None:
         yield f"probability of backtest overfitting: {evidence.raw.pbo:.3f}"
+    yield from _permuted(evidence.permutation)
     length = evidence.min_track_record_bars
     if length is not None and math.isfinite(length):
         yield f"minimum track record: {length:,.0f} bars, there are {evidence.n_bars:,}"

@@ -182,6 +182,8 @@ def figure_text(key: str, value: Any) -> str:
         return ", ".join(f"{name} {pvalue_text(value[key])}" for key, name in names)
     if key == "stepm_survivors":
         return _survivors(value)
+    if key == "permutation":
+        return f"p = {pvalue_text(value['pvalue'])}, {value['n']:,} markets"
     if key.endswith("pvalue"):
         return pvalue_text(value)
     if key in ("psr", "dsr", "pbo", "p_oos_loss"):
