@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
         ("report", "runs"),
         ("backends", "ms a run alone"),
         ("verdict", "| returns.csv |"),
+        ("monitor", "best of 100, no skill"),
         ("recording", "server of 2 processes, 8 connections"),
     ],
 )

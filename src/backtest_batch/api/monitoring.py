@@ -20,7 +20,7 @@ from backtest_batch.batch.session import MakeExecutor
 from backtest_batch.compose.arguments import read_arguments
 from backtest_batch.compose.messages import explain
 from backtest_batch.config.arguments import Arguments
-from backtest_batch.config.checks import checked
+from backtest_batch.config.key import date_text
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.interrupt import interruptible
@@ -155,8 +155,13 @@ class Frozen:
             )
         self._make: MakeExecutor = make_executor
         self.config: Mapping[str, Any] = {}
-        plan: Plan = run_batch(asked, Task(io.StringIO(), self._plan))
-        self._plan_of_one = plan
+        try:
+            self._plan_of_one: Plan = run_batch(asked, Task(io.StringIO(), self._plan))
+        except ConfigurationError as error:
+            if not any(fault.key == "benchmark" for fault in error.faults):
+                raise
+            text = f"{error}\nA newer benchmark is named beside the data: benchmark=FILE."
+            raise ConfigurationError(text, error.faults) from error
 
     def _plan(
         self,
@@ -247,11 +252,14 @@ def holds_or_broken(
     >>> found.answer, found["evalue"]
     """
     path = best.output_dir / "best_params.json" if isinstance(best, Sweep) else Path(best)
-    since = checked({"start_date": since})["start_date"]
+    if since is not None and date_text(since) is None:
+        raise ConfigurationError(f"since={since}: must be a date such as 2023-12-29")
     given = {**data_keys(data), **config, **compared_keys(config)}
     asked = Arguments(keys=tuple(plain_keys(given.items())))
     with forgiving_output():
         try:
-            return Frozen(path, asked, trust=trust).follow(since=since, title=None)
+            return Frozen(path, asked, trust=trust).follow(
+                since=None if since is None else date_text(since), title=None
+            )
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise ConfigurationError(explain(error)) from error

@@ -87,6 +87,13 @@ def frozen_arguments(winner: Winner, recorded: Arguments, given: Arguments) -> A
             f"{', '.join(others)}. Newer data are all that a monitor takes: data, data.*, "
             "benchmark, end_date"
         )
+    if recorded.value("data") == "stored" and given.value("data") is None and given.keys:
+        lacking = [item.key for item in given.keys if item.key.startswith("data.")]
+        if lacking and lacking != ["data.fingerprint"]:
+            raise ConfigurationError(
+                f"{named}: its batch had prices in memory; name the source of {lacking[0]}, too, "
+                "as in data=csv data.path=newer.csv"
+            )
     leaves = [leaf for item in recorded.keys for leaf in item.leaves]
     usable = [item for item in leaves if winner.is_own or not names_destination(item.text)]
     config = winner.entry.get("config")
@@ -152,13 +159,10 @@ def replay(plan: Plan, winner: Winner, make: MakeExecutor = make_executor) -> Re
 
     Raises
     ------
-    ConfigurationError
-        When its splits would not be those of its batch.
     StrategyError
         When it fails on these data.
     """
     spec = replace(plan.runs[0], index=0)
-    _refuse_other_splits(spec)
     then = winner.entry.get("data_fingerprint")
     if isinstance(then, str):
         # A strategy draws the numbers of its batch, although the data have other content now.
@@ -170,7 +174,7 @@ def replay(plan: Plan, winner: Winner, make: MakeExecutor = make_executor) -> Re
         folder = Path(temporary)
         rows = benchmark_rows([spec])
         scratch = Scratch(folder=folder, row_bars=spec.n_bars, benchmark_rows=rows)
-        result = _result(spec, scratch, make)
+        result = _result(spec, winner.run_id, scratch, make)
         if spec.own_data:
             return _own_replay(spec, panel, scratch, result, plan.notes)
         values = np.array(open_rows(array_file(folder, RETURNS), 1 + len(rows), spec.n_bars))
@@ -187,17 +191,7 @@ def replay(plan: Plan, winner: Winner, make: MakeExecutor = make_executor) -> Re
     )
 
 
-def _refuse_other_splits(spec: RunSpec) -> None:
-    method = spec.config["walk_forward"].get("method", "none")
-    if spec.fit_bars is not None and method == "combinatorial":
-        raise ConfigurationError(
-            "the winner was fitted in a combinatorial walk-forward, whose folds divide all bars: "
-            "on more bars it is another strategy, and nothing is frozen. Choose it with "
-            "walk_forward=expanding or rolling"
-        )
-
-
-def _result(spec: RunSpec, scratch: Scratch, make: MakeExecutor) -> RunResult:
+def _result(spec: RunSpec, name: str, scratch: Scratch, make: MakeExecutor) -> RunResult:
     executor = make(
         ExecutorSettings(config=spec.config, folder=scratch.folder, logs=scratch.folder / "logs")
     )
@@ -227,7 +221,7 @@ def _result(spec: RunSpec, scratch: Scratch, make: MakeExecutor) -> RunResult:
     what = "it did not end"
     if isinstance(outcome, RunFailure):
         what = f"{outcome.error_type}: {outcome.error_message}"
-    raise StrategyError(f"{spec.run_id} failed on these data: {what}")
+    raise StrategyError(f"{name} failed on these data: {what}")
 
 
 def _own_replay(
@@ -483,8 +477,8 @@ def _differences(found: Replay, record: Record, earlier: BoolArray) -> tuple[int
         notes.append(
             f"{n_apart:,} of {len(both):,} returns on bars of the batch are not those recorded "
             f"(first at {moment_text(both.index[apart][0])}: {row['then']:.6g} then, "
-            f"{row['now']:.6g} now): the data were restated, or the code has changed. The promise "
-            "is that of then"
+            f"{row['now']:.6g} now): the data have other symbols or were restated, or the code has "
+            "changed. The promise is that of then"
         )
     return n_apart, notes
 
