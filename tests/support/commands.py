@@ -206,7 +206,9 @@ class Command:
         """Return the arguments of a sweep over the strategies above."""
         (self.folder / "hostile.py").write_text(HOSTILE)
         target = ("strategy=custom", "strategy._target_=hostile.Hostile")
-        return ("-m", *SMALL_MARKET, "n_jobs=2", "adaptive_workers=false", *target, *arguments)
+        # An audit would call them again.
+        usual = ("n_jobs=2", "adaptive_workers=false", "audit.enabled=false")
+        return ("-m", *SMALL_MARKET, *usual, *target, *arguments)
 
     @property
     def calls(self) -> list[str]:

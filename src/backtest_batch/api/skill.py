@@ -89,7 +89,7 @@ class Judgement(dict[str, Any]):
 
     @property
     def label(self) -> str:
-        """``skill``, ``luck`` or ``cannot_tell``."""
+        """``skill``, ``luck``, ``cannot_tell`` or, of a batch, ``invalid``."""
         return str(self["verdict"]["label"])
 
     @property

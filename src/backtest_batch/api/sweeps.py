@@ -226,7 +226,7 @@ class Sweep:
 
     @property
     def verdict(self) -> Mapping[str, Any] | None:
-        """Label (skill, luck or cannot_tell), sentence and reasons."""
+        """Label (skill, luck, cannot_tell or invalid), sentence and reasons."""
         return self._conclusion.verdict
 
     @property

@@ -110,12 +110,12 @@ def agrees(recorded: Mapping[str, float], found: Mapping[str, float]) -> bool:
 
 
 Question = Literal["whole", "cut off", "another future", "its mirror image"]
-"""What is asked in a process of its own, of the bar in the middle."""
+"""What a strategy is asked that was imported for this question alone, of the bar in the middle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alone:
-    """What came of one question that a process was asked before any other.
+    """What came of one question that a strategy was asked before any other.
 
     Attributes
     ----------
@@ -136,11 +136,11 @@ class Alone:
 
 
 AskAlone = Callable[[Question, StrategyAnswer | None], Alone]
-"""Asks a question in a new process, and compares the answer with that to the whole panel."""
+"""Asks a question of a strategy that has kept nothing, and compares it with the whole answer."""
 
 
 def audit_apart(ask: AskAlone) -> AuditFindings:
-    """Audit a strategy that remembers what it was asked before: each question in a new process."""
+    """Audit a strategy that remembers what it was asked before: each question by itself."""
     whole = ask("whole", None)
     if whole.failure:
         return untested(f"asked again, it failed: {whole.failure}")
@@ -149,8 +149,8 @@ def audit_apart(ask: AskAlone) -> AuditFindings:
         return AuditFindings(deterministic=False, reasons={"lookahead": reason, "warmup": reason})
     remembers = {
         "warmup": "it remembers earlier questions",
-        "deterministic": "it remembers earlier questions: asked of other bars in the same process, "
-        "it answers something else",
+        "deterministic": "it remembers earlier questions: asked of other bars in the same process "
+        "before, it answers something else",
     }
     cut = ask("cut off", whole.answer)
     if cut.example is None and not cut.failure:
@@ -188,7 +188,7 @@ def audit_apart(ask: AskAlone) -> AuditFindings:
 def asked_alone(
     case: Case, settings: AuditSettings, question: Question, whole: StrategyAnswer | None
 ) -> Alone:
-    """Ask one question of a case, in a process that has been asked nothing before."""
+    """Ask one question of a strategy that has been asked nothing before."""
     cut = middle_cut(case)
     try:
         if question == "whole":

@@ -133,7 +133,7 @@ class AuditFindings:
         ``warmup_bars``, where weights move.
     remembers
         Whether answers depend on what was asked before in the same process, so that nothing can be
-        said until each question is asked in a process of its own.
+        said until each question is asked by itself.
     """
 
     lookahead: Lookahead = "untested"

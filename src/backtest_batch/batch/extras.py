@@ -25,12 +25,15 @@ class Extra:
         Text files by name.
     folder
         Folder with further files, or None.
+    tags
+        Further tags.
     """
 
     spec: RunSpec
     curve: EquityCurve | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def record_extras(
@@ -47,6 +50,7 @@ def record_extras(
     curves = {run_id: extra.curve for run_id, extra in found if extra.curve is not None}
     if curves:
         recorder.log_curves(curves)
+    recorder.add_tags({run_id: extra.tags for run_id, extra in found if extra.tags})
     recorder.add_files([(run_id, extra.texts, extra.folder) for run_id, extra in found])
 
 
@@ -62,6 +66,8 @@ def spool_extras(spool: Spool, extras: Mapping[str, Extra]) -> None:
         if extra.curve is not None:
             spool.add_curve(extra.spec, extra.curve)
         spool.add_texts(extra.spec, extra.texts)
+        if extra.tags:
+            spool.add_tags(extra.spec, extra.tags)
         if extra.folder is not None:
             later = spool.folder / "runs" / extra.spec.run_id / "later"
             shutil.copytree(extra.folder, later, dirs_exist_ok=True)

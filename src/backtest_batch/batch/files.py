@@ -273,8 +273,9 @@ def complete_best_runs(session: Session, compared: Compared) -> Compared:
     """
     best = best_first(session, compared.conclusion)
     folders, notes = _files(session, best)
+    tags = {key: extra.tags for key, extra in session.extras.items()}
     extras = {
-        spec.run_key: Extra(spec=spec, folder=folder)
+        spec.run_key: Extra(spec=spec, folder=folder, tags=tags.get(spec.run_key, {}))
         for spec in session.plan.runs
         if (folder := folders.get(spec.run_key)) is not None
     }
@@ -282,6 +283,7 @@ def complete_best_runs(session: Session, compared: Compared) -> Compared:
         heed()
         extras[spec.run_key] = Extra(
             spec=spec,
+            tags=tags.get(spec.run_key, {}),
             curve=curve_of(compared.returns, spec),
             texts={"equity.html": equity_page(compared, spec)},
             folder=folders.get(spec.run_key),

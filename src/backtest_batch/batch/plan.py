@@ -538,7 +538,7 @@ def _plan_one(
 
 
 _OF_BATCHES = frozenset(
-    {"search", "constraint", "zip", "invalid", "statistics", "permutation_test"}
+    {"search", "constraint", "zip", "invalid", "statistics", "permutation_test", "audit"}
 )
 """Keys that say which runs a batch has and how all are judged, and nothing about any of them."""
 

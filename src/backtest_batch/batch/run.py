@@ -10,6 +10,7 @@ from backtest_batch.analysis.conclusion import Conclusion
 from backtest_batch.analysis.overfitting.permutation import PermutationTest
 from backtest_batch.analysis.ranking import Ranking
 from backtest_batch.analysis.walk_forward.walk import check_ranking, needed_metrics
+from backtest_batch.batch.audits import audit_best
 from backtest_batch.batch.dry_run import describe
 from backtest_batch.batch.files import complete_best_runs
 from backtest_batch.batch.finish import end_parent, finish, print_summary, publish
@@ -211,7 +212,7 @@ def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -
         session.compute(ranking)
     with watch.stage("comparison"):
         permutation = permutation_test(session, ranking)
-    if not session.computes_best_again:
+    if not (session.computes_best_again or session.config["audit"]["enabled"]):
         session.end_workers()
     with watch.stage("recording"):
         session.recording.close()
@@ -219,6 +220,11 @@ def _compute_and_compare(session: Session, ranking: Ranking, watch: Stopwatch) -
     start_packing()
     heed()
     compared = _compare(session, ranking, watch, permutation)
+    heed()
+    with watch.stage("audit"):
+        compared = audit_best(session, compared)
+    if not session.computes_best_again:
+        session.end_workers()
     with watch.stage("recording"):
         return complete_best_runs(session, compared)
 

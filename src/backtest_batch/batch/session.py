@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_batch.analysis.ranking import Ranking
+from backtest_batch.auditing.findings import AuditFindings, AuditSettings
 from backtest_batch.batch.earlier import (
     Continued,
     Earlier,
@@ -497,6 +498,39 @@ class Session:
         chunks = group_runs(runs, self.config["n_jobs"], frozenset())
         for ended, _ in self.executor.execute(chunks, task) if chunks else ():
             yield ended
+
+    def audit(self, run: RunSpec, settings: AuditSettings, seconds: float) -> AuditFindings | str:
+        """Have the strategy of a finished run audited by a worker.
+
+        Parameters
+        ----------
+        run, settings
+            The run, and how it is audited.
+        seconds
+            After this time the workers are ended.
+
+        Returns
+        -------
+        AuditFindings or str
+            What was found, or why nothing was.
+        """
+        until = time.monotonic() + seconds
+
+        def task(chunk: Sequence[RunSpec]) -> ChunkTask:
+            asked = replace(self._task(chunk), with_files=frozenset(), with_rows=False)
+            return replace(asked, profile=False, audit=settings)
+
+        for ended, reply in self.executor.execute([[run]], task):
+            for record in ended:
+                if reply is not None and reply.audit is not None:
+                    return reply.audit
+                if isinstance(record.outcome, RunFailure):
+                    failure = record.outcome
+                    return f"{failure.error_type}: {masked(as_text(failure.error_message))}"
+            if time.monotonic() > until:
+                self.end_workers()
+                return f"it did not answer within {seconds:.0f} s"
+        return "it gave no answer"
 
     def bring_together(self) -> OwnBatch | None:
         """Bring runs that read their own data onto the bars of all; None for any others.

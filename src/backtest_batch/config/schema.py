@@ -130,6 +130,31 @@ class PermutationConfig:
 
 
 @dataclass
+class AuditConfig:
+    """Whether the best strategies are asked again, of fewer bars."""
+
+    enabled: bool = key(
+        True, Role.REPORT, "ask the best strategies again: do they know the future?"
+    )
+    budget_seconds: float | None = key(
+        None,
+        Role.REPORT,
+        "most seconds of it; else 5, or a tenth of the time of the runs if that is more",
+        above=0,
+    )
+    decisions: int = key(
+        12, Role.REPORT, "after how many decisions the future is cut off", at_least=1
+    )
+    tolerance: float = key(
+        0.02,
+        Role.REPORT,
+        "share of equity by which weights may move with no more history than warmup_bars",
+        at_least=0,
+        at_most=10,
+    )
+
+
+@dataclass
 class BatchConfig:
     """Every root key. One instance describes one run and the batch it belongs to."""
 
@@ -334,9 +359,12 @@ class BatchConfig:
         Role.REPORT,
         "verdicts that make the command exit 1",
         factory=list,
-        choices=("skill", "luck", "cannot_tell"),
+        choices=("skill", "luck", "cannot_tell", "invalid"),
     )
     top_n: int = key(10, Role.REPORT, "rows of the leaderboard", at_least=1)
+    audit: AuditConfig = key(
+        None, Role.REPORT, "whether and how the best strategies are audited", factory=AuditConfig
+    )
 
     walk_forward: dict[str, Any] = key(
         None,
@@ -512,6 +540,7 @@ NESTED: Mapping[str, type] = {
     "search": SearchConfig,
     "statistics": StatisticsConfig,
     "permutation_test": PermutationConfig,
+    "audit": AuditConfig,
 }
 """Root keys that are typed mappings."""
 

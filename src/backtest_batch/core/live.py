@@ -4,13 +4,14 @@ Such a class or function is known to this process by the name that its configura
 (``__main__.MyStrategy``), and goes to other processes by value.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
 import pickle
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from backtest_batch.errors import ConfigurationError
@@ -121,3 +122,32 @@ def receive(objects: Mapping[str, bytes]) -> None:
         if _received.get(target) != version:
             _known[target] = pickle.loads(content)
             _received[target] = version
+
+
+@contextlib.contextmanager
+def unpacked_anew(objects: Mapping[str, bytes]) -> Iterator[None]:
+    """Let packed objects be known as they were sent, whatever has become of them since.
+
+    What a class or a function has kept in this process is there again afterwards.
+    """
+    kept = {target: _known[target] for target in objects if target in _known}
+    try:
+        for target, content in objects.items():
+            _known[target] = _unpacked(content)
+        yield
+    finally:
+        _known.update(kept)
+
+
+def _unpacked(content: bytes) -> Any:
+    """Return an object by value, its classes made anew."""
+    from cloudpickle import cloudpickle
+
+    # It hands out the class that it has made of the same one before.
+    tracker: Any = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+    tracked = dict(tracker)
+    tracker.clear()
+    try:
+        return pickle.loads(content)
+    finally:
+        tracker.update(tracked)

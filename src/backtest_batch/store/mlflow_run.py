@@ -93,10 +93,12 @@ RESERVED_TAGS = frozenset(
         "batch_id", "batch_name", "batch_role", "chosen",
         "chunk_runs", "claim", "code_fingerprint", "config_hash", "data_fingerprint",
         "error_message", "error_type", "git_commit", "git_dirty", "host", "inputs_unknown",
-        "n_failed", "n_finished", "n_runs", "n_skipped", "n_skipped_cells", "own_metrics", "pid",
-        "process_started", "rerun_of", "ruined", "run_id", "run_key", "scaled_decisions",
+        "lookahead", "n_failed", "n_finished", "n_runs", "n_skipped", "n_skipped_cells",
+        "own_metrics", "pid", "process_started", "rerun_of", "ruined", "run_id", "run_key",
+        "scaled_decisions",
         "search_round", "split", "strategy_inputs", "strategy_kind", "swept", "tracking_id",
         "trial", "undefined_metrics", "untradable_weights",
+        "warmup",
     }
 )  # fmt: skip
 """Names of our tags, which a user's tag must not have; nor may it begin with ``mlflow.``."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,6 +212,12 @@ class Recorder:
             self._runs.write_metrics(
                 {run_id: metrics_of(values) for run_id, values in metrics.items()}, now_ms()
             )
+
+    def add_tags(self, tags: Mapping[str, Mapping[str, str]]) -> None:
+        """Add tags to runs that are recorded, given by MLflow run id."""
+        with self.store.calling("add tags", patient=True):
+            for run_id, values in tags.items():
+                again_after_collisions(partial(self._log, run_id, tags=tags_of(values)))
 
     def record_splits(self, splits: Sequence[SplitRun]) -> None:
         """Write a run for each split of a walk-forward, below the run that was split."""

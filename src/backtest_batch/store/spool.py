@@ -12,6 +12,7 @@ A spool is a folder::
     runs/<run_id>/record.json     how it ended
     runs/<run_id>/artifacts/      its files
     runs/<run_id>/curve.json      its equity curve
+    runs/<run_id>/tags.json       tags that were added to it after its end
     runs/<run_id>/later/          files that were added to it later
 """
 
@@ -241,6 +242,10 @@ class Spool:
         """Keep text files that become artifacts of a run."""
         MovedFiles().write(texts, self._folder_of(spec) / "later")
 
+    def add_tags(self, spec: RunSpec, tags: Mapping[str, str]) -> None:
+        """Keep further tags of a run."""
+        write_whole(self._folder_of(spec) / "tags.json", dict(tags))
+
     def _folder_of(self, spec: RunSpec) -> Path:
         folder = self.folder / "runs" / spec.run_id
         if not folder.exists():
@@ -455,8 +460,8 @@ def _parent(store: Store, parent_run_id: str | None, batch_id: str) -> str | Non
 
 
 def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:
-    """Record the curves and files that were added to runs after their end."""
-    curves = {}
+    """Record the curves, files and tags that were added to runs after their end."""
+    curves, tags = {}, {}
     files: list[tuple[str, Mapping[str, str], Path | None]] = []
     for file in sorted(folder.glob("runs/*/key.json")):
         run_id = ids.get(read_as(file, str))
@@ -464,10 +469,13 @@ def _add_later(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None
             continue
         if (file.parent / "curve.json").exists():
             curves[run_id] = read_as(file.parent / "curve.json", curve_from_json)
+        if (file.parent / "tags.json").exists():
+            tags[run_id] = read_as(file.parent / "tags.json", dict[str, str])
         if (file.parent / "later").exists():
             files.append((run_id, {}, file.parent / "later"))
     recorder.add_files(files)
     recorder.log_curves(curves)
+    recorder.add_tags(tags)
 
 
 def _complete_files(recorder: Recorder, folder: Path, ids: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backtest_batch.auditing.findings import AuditFindings, AuditSettings
 from backtest_batch.core.construct import TARGET
 from backtest_batch.ownership import make_own_folder
 from backtest_batch.records import RunFailure, RunResult, RunSpec
@@ -103,6 +104,8 @@ class ChunkTask:
         Strategies that no file holds, by value; see :mod:`.live`.
     attempt
         Which attempt this is, counted from 1.
+    audit
+        How the strategy of the one run is audited, which is then not computed; None to compute.
     """
 
     runs: tuple[RunSpec, ...]
@@ -115,6 +118,7 @@ class ChunkTask:
     signatures: Mapping[str, str] = field(default_factory=dict)
     objects: Mapping[str, bytes] = field(default_factory=dict)
     attempt: int = 1
+    audit: AuditSettings | None = None
 
     @property
     def parts(self) -> "Iterator[ChunkTask]":
@@ -147,6 +151,8 @@ class ChunkReply:
     parts
         The replies to chunks that were sent together; the other fields are then empty. Fewer than
         the chunks if one of them left the process spent.
+    audit
+        What the audit found, if one was asked for; the result of the run is then empty.
     """
 
     results: tuple[RunResult, ...] = ()
@@ -158,6 +164,7 @@ class ChunkReply:
     started_ms: int
     ended_ms: int
     parts: "tuple[ChunkReply, ...]" = ()
+    audit: AuditFindings | None = None
 
 
 def targets_of(runs: Sequence[RunSpec]) -> list[str]:

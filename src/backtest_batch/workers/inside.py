@@ -52,6 +52,7 @@ from backtest_batch.records import (
 from backtest_batch.rows import row_writer
 from backtest_batch.values import RECORDED_MESSAGE, RECORDED_TRACEBACK, cut_in_the_middle
 from backtest_batch.workers import start, watch
+from backtest_batch.workers.auditing import audit_run
 from backtest_batch.workers.chunks import RETURNS, ChunkReply, ChunkTask, array_file, files_folder
 from backtest_batch.workers.ended import write_ended
 from backtest_batch.workers.own_files import OwnReturns, write_own_returns
@@ -214,7 +215,7 @@ def _run_one(task: ChunkTask) -> ChunkReply:
             for run in task.runs:
                 _require_code(run)
         before = ProcessState.of_this_process() if _is_own_process else None
-        reply = _run(task, started_ms, profile)
+        reply = _run(task, started_ms, profile) if task.audit is None else _audit(task, started_ms)
     except BaseException as error:  # noqa: BLE001 - SystemExit must not end the batch either
         reply = ChunkReply(
             failure=_failure(error, log_start, profile),
@@ -272,6 +273,34 @@ def _run(task: ChunkTask, started_ms: int, profile: Path | None) -> ChunkReply:
     if folder is not None and task.with_rows:
         write_ended(folder, task, reply)
     return reply
+
+
+def _audit(task: ChunkTask, started_ms: int) -> ChunkReply:
+    _reset_peak_rss()
+    wall, cpu = time.perf_counter(), time.process_time()
+    run = task.runs[0]
+    assert task.audit is not None
+    found = audit_run(
+        run,
+        _open(run.data_fingerprint),
+        task.audit,
+        task.objects,
+        functools.partial(_own_state, run.strategy_seed),
+    )
+    result = RunResult(
+        metrics={},
+        undefined_metrics=(),
+        runtime_s=time.perf_counter() - wall,
+        cpu_s=time.process_time() - cpu,
+        peak_rss_mb=_peak_rss_mb(),
+    )
+    return ChunkReply(
+        results=(result,),
+        benchmarks={},
+        started_ms=started_ms,
+        ended_ms=_now_ms(),
+        audit=found,
+    )
 
 
 def _inputs(target: str, run: RunSpec) -> dict[str, str]:

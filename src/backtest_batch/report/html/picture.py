@@ -14,8 +14,8 @@ from backtest_batch.values import cut_text
 WIDTH, HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30, 30, 74, 44
 
-_COLOURS = {"skill": "#14703f", "luck": "#a3341f", "cannot_tell": "#4d5763"}
-_WORDS = {"skill": "Skill", "luck": "Luck", "cannot_tell": "Cannot tell"}
+_COLOURS = {"skill": "#14703f", "luck": "#a3341f", "cannot_tell": "#4d5763", "invalid": "#a3341f"}
+_WORDS = {"skill": "Skill", "luck": "Luck", "cannot_tell": "Cannot tell", "invalid": "Invalid"}
 
 _BINS = 40
 

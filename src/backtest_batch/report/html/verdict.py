@@ -19,6 +19,7 @@ _WORDS = {
     "skill": ("Skill", "✓"),
     "luck": ("Luck", "✗"),
     "cannot_tell": ("Cannot tell", "?"),
+    "invalid": ("Invalid", "!"),
 }
 
 _TILES = ("n_trials", "spa_pvalue", "benchmark_spa_pvalue", "dsr", "pbo")
@@ -80,7 +81,7 @@ class VerdictView:
     Attributes
     ----------
     label
-        ``skill``, ``luck`` or ``cannot_tell``.
+        ``skill``, ``luck``, ``cannot_tell`` or ``invalid``.
     word, mark
         The label for people, and a mark that shows it without colour.
     sentence
@@ -95,6 +96,8 @@ class VerdictView:
         The winner among the trials, and the data that it was judged on.
     scenarios, excluded
         The same figures in other scenarios, and runs left out; None without any.
+    audit
+        What the audit of the best strategies found; None where none was audited.
     """
 
     label: str
@@ -107,6 +110,7 @@ class VerdictView:
     basis: str
     scenarios: TextTable | None
     excluded: TextTable | None
+    audit: TextTable | None = None
 
 
 def verdict_view(document: Mapping[str, Any]) -> VerdictView:
@@ -141,6 +145,7 @@ def verdict_view(document: Mapping[str, Any]) -> VerdictView:
         basis=_basis(document),
         scenarios=_scenarios(document),
         excluded=_excluded(document),
+        audit=_audited(document.get("audit") or {}),
     )
 
 
@@ -239,6 +244,38 @@ def _scenarios(document: Mapping[str, Any]) -> TextTable | None:
             for item in (document, *others)
         ],
         numbers=frozenset(range(2, len(_PER_SCENARIO))),
+    )
+
+
+_LOOKAHEAD = {"found": "yes", "clean": "no", "untested": "not tested"}
+_WARMUP = {"short": "too short", "ok": "enough", "untested": "not tested"}
+_REPEATS = {True: "yes", False: "no", None: "not known"}
+
+
+def _audited(audit: Mapping[str, Any]) -> TextTable | None:
+    runs = audit.get("runs") or ()
+    if not runs:
+        return None
+    return TextTable(
+        caption="The audit of the best strategies: each was asked again, of fewer bars",
+        head=["run_id", "knows the future", "warm-up", "repeats itself", "cuts", "what was seen"],
+        rows=[
+            (
+                str(run["run_id"]),
+                _LOOKAHEAD.get(run["lookahead"], str(run["lookahead"])),
+                _WARMUP.get(run["warmup"], str(run["warmup"])),
+                _REPEATS.get(run["deterministic"], ""),
+                str(run["n_decisions"]),
+                "; ".join(
+                    [
+                        *(str(example["sentence"]) for example in run["examples"]),
+                        *dict.fromkeys(str(text) for text in run["reasons"].values()),
+                    ]
+                ),
+            )
+            for run in runs
+        ],
+        numbers=frozenset({4}),
     )
 
 
