@@ -225,7 +225,8 @@ def _warnings(item: AuditedRun, *, told: bool) -> list[str]:
         lines.append(f"{item.run_id}: {findings.reasons['lookahead']}.")
     if findings.deterministic and "deterministic" in findings.reasons:
         lines.append(f"{item.run_id}: {findings.reasons['deterministic']}.")
-    if findings.warmup == "short":
+    # Of what knows the future, the rest does not matter.
+    if findings.warmup == "short" and findings.lookahead != "found":
         lines.append(_short_warmup(item))
     return lines
 

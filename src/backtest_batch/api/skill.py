@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from backtest_batch.analysis.audited import not_audited
 from backtest_batch.analysis.conclusion import Conclusion
 from backtest_batch.analysis.given_returns import (
     GivenReturns,
@@ -304,6 +305,7 @@ def skill_or_luck(
     said = [*notes, *about, *counted, *found.notes, *late_note(trials), *lacking]
     conclusion = conclude_given(given, ranking, settings or OverfittingSettings(), said)
     conclusion = _with_notes(conclusion, _late_notes(conclusion, found))
+    conclusion = not_audited(conclusion, "only returns were given: there is no strategy to ask")
     return Judgement(conclusion, given, found, title or "returns")
 
 

@@ -467,10 +467,10 @@ class _Audit:
     ) -> AuditExample:
         everywhere = np.broadcast_to(far[:, None], gaps.shape)
         found = _example("warmup", self._case, two, rows, everywhere, gaps, one)
-        given = "with twice as many" if history else "with those before"
+        given = "with twice as many" if history else "with the bars before it"
         known = f"with the {history} bars of history that warmup_bars={history} promises are enough"
         if not history:
-            known = "without the bars before, which warmup_bars=0 promises are not needed"
+            known = "without them, which warmup_bars=0 promises are not needed"
         return replace(found, given=given, known=known)
 
     def _shorter_history(self) -> tuple[int, int, int] | str:

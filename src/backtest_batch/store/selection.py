@@ -195,6 +195,7 @@ def select_runs(
         counts = "counts" if len(repeats) == 1 else "count"
         notes.append(f"{runs} more than once (same run key) and {counts} once.")
     differing = differing_results(table)
+    notes += _audit_notes(frame)
     notes += [*differing, *kinds.without_effect(list(table.params.columns))]
     return RunSelection(
         table=table,
@@ -202,6 +203,19 @@ def select_runs(
         notes=tuple(notes),
         contradictions=tuple(differing),
     )
+
+
+def _audit_notes(frame: pd.DataFrame) -> list[str]:
+    """Say which of the runs their batch's audit has found to know the future."""
+    cheats = frame.loc[_column(frame, "tags.lookahead") == "found", "run_id"].astype(str).tolist()
+    if not cheats:
+        return []
+    more = f" and {len(cheats) - _LISTED:,} more" if len(cheats) > _LISTED else ""
+    know = "knows" if len(cheats) == 1 else "know"
+    return [
+        f"{', '.join(cheats[:_LISTED])}{more} {know} the future, as the audit of the batch has found "
+        "(tag lookahead): such results are worth nothing."
+    ]
 
 
 def tag_filter(given: Any) -> dict[str, str]:
