@@ -69,6 +69,8 @@ def test_a_spool_is_recorded_as_if_nothing_had_happened(
         make_record(0).spec, EquityCurve(steps=steps, equity=steps + 2.0, drawdown=steps * 0.0)
     )
     spool.add_texts(records[0].spec, {"equity.html": "<p>"})
+    spool.add_tags(records[0].spec, {"lookahead": "clean"})
+    spool.add_tags(make_record(0).spec, {"lookahead": "found"})
     (files / "batch_summary.md").write_text("#")
     spool.finish("FINISHED", tags={"n_finished": 2}, artifacts=files, note="# Summary")
     assert not (files / "run.json").exists()
@@ -81,6 +83,7 @@ def test_a_spool_is_recorded_as_if_nothing_had_happened(
     assert list(frame["run_id"]) == ["run_0.0", "run_0.5", "run_1.0"]
     assert list(frame["status"]) == ["FINISHED", "FINISHED", "FAILED"]
     assert list(frame["metrics.equity"][:2]) == [501.0, 500.0]
+    assert list(frame["tags.lookahead"][:2]) == ["found", "clean"]
     assert artifacts_of(store, frame["mlflow_run_id"][1]) == {
         "run.json",
         "profile/timings.json",

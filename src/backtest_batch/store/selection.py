@@ -213,8 +213,8 @@ def _audit_notes(frame: pd.DataFrame) -> list[str]:
     more = f" and {len(cheats) - _LISTED:,} more" if len(cheats) > _LISTED else ""
     know = "knows" if len(cheats) == 1 else "know"
     return [
-        f"{', '.join(cheats[:_LISTED])}{more} {know} the future, as the audit of the batch has found "
-        "(tag lookahead): such results are worth nothing."
+        f"{', '.join(cheats[:_LISTED])}{more} {know} the future, as the audit of the batch has "
+        "found (tag lookahead): such results are worth nothing."
     ]
 
 
