@@ -1,17 +1,22 @@
 """A strategy as a new process has it: its modules imported again, and nothing kept in them."""
 
 import contextlib
+import functools
 import importlib
+import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 
 from backtest_batch.core.live import is_live, unpacked_anew
 
 _PACKAGES = ("backtest_batch", "hydra_plugins")
 """What keeps nothing of any strategy, and is never imported again."""
+
+_FOLDERS = re.compile(r"[/\\\\](?:site|dist)-packages[/\\\\]")
+"""Folders of installed packages, wherever they lie."""
 
 _MAINS = frozenset({"__main__", "__mp_main__"})
 
@@ -67,21 +72,25 @@ def _put_back(target: str, kept: Mapping[str, ModuleType]) -> None:
 
 def _users_modules(target: str) -> dict[str, ModuleType]:
     """Return the loaded modules that are neither Python's nor those of installed packages."""
-    installed = [
-        Path(path).resolve()
-        for name in ("stdlib", "platstdlib", "purelib", "platlib")
-        if (path := sysconfig.get_path(name))
-    ]
-    own = target.split(".", maxsplit=1)[0]
+    own, installed = target.split(".", maxsplit=1)[0], _installed()
     found = {}
     for name, module in list(sys.modules.items()):
-        top = name.split(".")[0]
+        top = name.split(".", maxsplit=1)[0]
         if name in _MAINS or top in _PACKAGES:
             continue
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or not file.endswith(".py"):
             continue
-        if top != own and any(folder in Path(file).resolve().parents for folder in installed):
-            continue
-        found[name] = module
+        if top == own or not (file.startswith(installed) or _FOLDERS.search(file)):
+            found[name] = module
     return found
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """Return how the paths of Python's own and of installed modules begin."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = {path for name in names if (path := sysconfig.get_path(name))}
+    folders |= {os.path.realpath(path) for path in folders}
+    # Without a separator at its end, a folder would stand for others that begin with its name.
+    return tuple(sorted(folder + os.sep for folder in folders))

@@ -25,6 +25,8 @@ MOST_RUNS = 8
 """Most runs that are audited."""
 
 _PATIENCE_SECONDS = 30.0
+_OF_LIMIT = 0.5
+"""Share of ``timeout_seconds`` that an audit takes: at its end a worker would be ended."""
 
 
 def audit_best(session: Session, compared: Compared) -> Compared:
@@ -109,13 +111,15 @@ def _audited(session: Session, record: RunRecord, seconds: float) -> AuditedRun:
     assert isinstance(result, RunResult)
     if run.own_data:
         return _untested(record, "it reads its own data (data=none), which cannot be cut off")
-    asked = session.config["audit"]
+    asked, limit = session.config["audit"], session.config["timeout_seconds"]
+    if limit is not None:
+        seconds = min(seconds, _OF_LIMIT * limit)
     settings = AuditSettings(
         budget_seconds=seconds,
         decisions=asked["decisions"],
         tolerance=asked["tolerance"],
         seed=session.config["seed"],
-        expected_seconds=_seconds_of_an_answer(record, result),
+        expected_seconds=_seconds_of_an_answer(session, record),
         recorded=dict(result.metrics),
     )
     found = session.audit(run, settings, 4 * seconds + _PATIENCE_SECONDS)
@@ -130,13 +134,19 @@ def _audited(session: Session, record: RunRecord, seconds: float) -> AuditedRun:
     return AuditedRun(run_id=run.run_id, strategy=_target(record), findings=found)
 
 
-def _seconds_of_an_answer(record: RunRecord, result: RunResult) -> float:
-    """Return how long the strategy took to answer once."""
-    if "signals" not in result.timings:
-        return result.runtime_s
-    # Runs that trade the same weights have shared the time.
-    shared = result.chunk_runs if record.spec.strategy_kind == "weights" else 1
-    return result.timings["signals"] * shared
+def _seconds_of_an_answer(session: Session, audited: RunRecord) -> float:
+    """Return how long the strategy took to answer in its fastest run.
+
+    The first run of a worker may have imported a library, or compiled.
+    """
+    found = []
+    for record in session.in_order:
+        result = record.outcome
+        if isinstance(result, RunResult) and _target(record) == _target(audited):
+            # Runs that trade the same weights have shared the time.
+            shared = result.chunk_runs if record.spec.strategy_kind == "weights" else 1
+            found.append(result.timings.get("signals", result.runtime_s) * shared)
+    return min(found, default=0.0)
 
 
 def _untested(record: RunRecord, reason: str) -> AuditedRun:
