@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from backtest_batch.analysis.monitoring import DRAWS, LOW, MEAN_BLOCK
+from backtest_batch.analysis.monitoring import DRAWS, LOW, dependence_of
+from backtest_batch.analysis.overfitting.block_length import (
+    SHORTEST_BLOCK,
+    automatic_block_lengths,
+)
 from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts
 from backtest_batch.analysis.sequential import ENOUGH, EXPECTED_SHARPE, N_STAKES, money_of_bets
 from backtest_batch.arrays import FloatArray
@@ -91,33 +95,41 @@ class Paths:
         How many.
     sharpe
         True annual Sharpe ratio of the backtests.
-    seed
-        Seed of the paths.
+    bars_a_year
+        How many bars make a year.
+    years
+        Of the backtest, and after it.
     """
 
-    def __init__(self, noise: Noise, n_paths: int, sharpe: float, seed: int = 1) -> None:
-        before, after = DAYS * YEARS_BEFORE, DAYS * YEARS_AFTER
-        generator = np.random.default_rng(seed)
+    def __init__(
+        self,
+        noise: Noise,
+        n_paths: int,
+        sharpe: float = PROMISED_SHARPE,
+        bars_a_year: int = DAYS,
+        years: tuple[int, int] = (YEARS_BEFORE, YEARS_AFTER),
+    ) -> None:
+        self.a_year = bars_a_year
+        before, after = bars_a_year * years[0], bars_a_year * years[1]
+        generator = np.random.default_rng(1)
         drawn = noise(generator, before + after, n_paths)
-        self.mean = sharpe / math.sqrt(DAYS)
-        self.before, self.noise = self.mean + drawn[:before], drawn[before:]
+        self.mean = sharpe / math.sqrt(bars_a_year)
+        self.noise = drawn[before:]
         # The benchmark that a run has besides its own returns, at a slope of 1.
         self.benchmark = noise(generator, before + after, n_paths)
-        self.choose(self.before)
+        self.choose(self.mean + drawn[:before])
 
     def choose(self, before: FloatArray) -> None:
         """Take these returns for the backtests."""
         self.before = before
-        counts = stationary_counts(len(before), DRAWS, MEAN_BLOCK, 42)
+        counts = stationary_counts(len(before), DRAWS, SHORTEST_BLOCK, 42)
         self.lowest = np.quantile(counts @ before / len(before), LOW, axis=0)
         self.scale = before.std(axis=0, ddof=1)
+        self._dependence = dependences(before)
 
     def broken(self, later: FloatArray) -> FloatArray:
         """Return the money against "the mean is at least what was promised" by bar and path."""
-        # In units of each path: its bound is then 0 and its scale 1.
-        return money_of_bets(
-            (self.lowest - later) / self.scale, 0.0, scale=1.0, bars_a_year=float(DAYS)
-        )
+        return self._money((self.lowest - later) / self.scale, self._dependence)
 
     def holds(self, later: FloatArray) -> FloatArray:
         """Return the money against "nothing beyond the benchmark", at the slope of the backtest."""
@@ -126,12 +138,37 @@ class Paths:
         centred = then - then.mean(axis=0)
         own = self.before + then
         slope = (centred * own).sum(axis=0) / (centred**2).sum(axis=0)
-        scale = (own - slope * then).std(axis=0, ddof=1)
+        residual = own - slope * then
         beyond = later + (1.0 - slope) * now
-        return money_of_bets(beyond / scale, 0.0, scale=1.0, bars_a_year=float(DAYS))
+        return self._money(beyond / residual.std(axis=0, ddof=1), dependences(residual))
+
+    def _money(self, returns: FloatArray, dependence: FloatArray) -> FloatArray:
+        """Return the money against a mean of 0, of returns in units of their deviation."""
+        found = np.empty_like(returns)
+        for bars in np.unique(dependence).tolist():
+            chosen = dependence == bars
+            found[:, chosen] = money_of_bets(
+                returns[:, chosen],
+                0.0,
+                scale=1.0,
+                bars_a_year=float(self.a_year),
+                dependence=bars,
+            )
+        return found
 
 
-def t_test(returns: FloatArray) -> FloatArray:
+def dependences(returns: FloatArray) -> FloatArray:
+    """Return for how many bars the returns of each path depend on each other, rounded up.
+
+    The same as :func:`.dependence_of` for each, which the first path is compared with.
+    """
+    blocks = np.nan_to_num(automatic_block_lengths(returns))
+    found = np.ceil(np.minimum(2.0 * blocks, len(returns) / 10))
+    assert found[0] == math.ceil(dependence_of(returns[:, 0]))
+    return np.asarray(found)
+
+
+def t_test(returns: FloatArray, bars_a_year: int) -> FloatArray:
     """Return the e-value of the sequential t-test, one-sided, from the tenth return on.
 
     The likelihood ratio of Student's statistic between a mean of delta standard deviations and 0
@@ -146,7 +183,7 @@ def t_test(returns: FloatArray) -> FloatArray:
     found = np.zeros_like(returns)
     free = np.maximum(n - 1.0, 1e-9)
     least = free * np.log(free) / 2 - free / 2
-    for delta in halfnorm.ppf(shares) * EXPECTED_SHARPE / math.sqrt(DAYS):
+    for delta in halfnorm.ppf(shares) * EXPECTED_SHARPE / math.sqrt(bars_a_year):
         pull = delta * ratio
         top = (pull + np.sqrt(pull**2 + 4 * free)) / 2
         height = free * np.log(top) - top**2 / 2 + pull * top
@@ -162,9 +199,9 @@ def reached(money: FloatArray) -> FloatArray:
     return np.where(enough.any(axis=0), enough.argmax(axis=0) + 1.0, np.inf)
 
 
-def share(days: FloatArray, years: float = YEARS_AFTER) -> str:
-    """Return how many paths were decided within so many years."""
-    return f"{100 * float(np.mean(days <= years * DAYS)):.1f} %"
+def share(money: FloatArray) -> str:
+    """Return how many paths were decided in the end."""
+    return f"{100 * float(np.mean(np.isfinite(reached(money)))):.1f} %"
 
 
 def print_sizes(n_paths: int) -> None:
@@ -172,24 +209,32 @@ def print_sizes(n_paths: int) -> None:
     print(f"Wrong answers in {YEARS_AFTER} years of daily looks, {n_paths:,} paths")
     print(f"{'returns':24}  false holds  false broken  nothing changed  t-test instead")
     for name, noise in KINDS.items():
-        paths = Paths(noise, n_paths, PROMISED_SHARPE)
-        none = paths.noise
-        cells = (
-            share(reached(paths.holds(none))),
-            share(reached(paths.broken(paths.lowest + none))),
-            share(reached(paths.broken(paths.mean + none))),
-            share(reached(t_test(none))),
-        )
-        widths = (11, 12, 15, 14)
-        row = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        print(f"{name:24}  {row}", flush=True)
+        _print_sizes(name, Paths(noise, n_paths))
+    print(f"\n{YEARS_AFTER * 2} years of monthly looks at monthly returns")
+    for rho in (0.0, 0.3, 0.5):
+        years = (YEARS_BEFORE, 2 * YEARS_AFTER)
+        paths = Paths(autocorrelated(rho), n_paths, bars_a_year=12, years=years)
+        _print_sizes(f"AR(1), {rho:g}", paths)
+
+
+def _print_sizes(name: str, paths: Paths) -> None:
+    none = paths.noise
+    cells = (
+        share(paths.holds(none)),
+        share(paths.broken(paths.lowest + none)),
+        share(paths.broken(paths.mean + none)),
+        share(t_test(none, paths.a_year)),
+    )
+    widths = (11, 12, 15, 14)
+    row = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    print(f"{name:24}  {row}", flush=True)
 
 
 def print_power(n_paths: int) -> None:
     """Print how long it takes until a change is found."""
     print(f"\nBacktests with a Sharpe ratio of {PROMISED_SHARPE:g}: broken within")
     print("Sharpe ratio after it  1 year  2 years  5 years  median")
-    paths = Paths(normal, n_paths, PROMISED_SHARPE)
+    paths = Paths(normal, n_paths)
     for sharpe in (1.0, 0.5, 0.0, -1.0, -2.0, -4.0):
         days = reached(paths.broken(sharpe / math.sqrt(DAYS) + paths.noise))
         print(f"{sharpe:21.1f}  {_row(days)}")
@@ -200,7 +245,7 @@ def print_power(n_paths: int) -> None:
     print(f"{'best of 100, no skill':21}  {_row(reached(paths.broken(paths.noise)))}")
     print("\nBeyond the benchmark: holds within")
     print("Sharpe ratio beyond it  1 year  2 years  5 years  median")
-    paths = Paths(normal, n_paths, PROMISED_SHARPE)
+    paths = Paths(normal, n_paths)
     for sharpe in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0):
         days = reached(paths.holds(sharpe / math.sqrt(DAYS) + paths.noise))
         print(f"{sharpe:22.1f}  {_row(days)}")
@@ -209,7 +254,8 @@ def print_power(n_paths: int) -> None:
 def _row(days: FloatArray) -> str:
     middle = float(np.quantile(days, 0.5, method="lower"))
     median = "beyond" if math.isinf(middle) else f"{middle / DAYS:.1f} y"
-    return f"{share(days, 1):>6}  {share(days, 2):>7}  {share(days):>7}  {median:>6}"
+    shares = [f"{100 * float(np.mean(days <= n * DAYS)):.1f} %" for n in (1, 2, YEARS_AFTER)]
+    return f"{shares[0]:>6}  {shares[1]:>7}  {shares[2]:>7}  {median:>6}"
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from backtest_batch.analysis.monitoring import (
-    MEAN_BLOCK,
     Followed,
+    dependence_of,
     follow_winner,
     stationary_bars,
 )
@@ -62,12 +62,12 @@ def test_the_bands_are_those_of_independent_normal_returns():
 
 
 def test_the_drawn_bars_are_blocks_of_the_mean_length():
-    drawn = stationary_bars(50, 2_000, 40, np.random.default_rng(3))
+    drawn = stationary_bars(50, 2_000, 40, 10.0, np.random.default_rng(3))
     assert drawn.shape == (40, 2_000)
     assert (drawn.min(), drawn.max()) == (0, 49)
     # A block that begins anew goes on by chance one time in fifty.
     breaks = np.mean(np.diff(drawn, axis=1) % 50 != 1)
-    assert breaks == pytest.approx(0.98 / MEAN_BLOCK, rel=0.05)
+    assert breaks == pytest.approx(0.98 / 10.0, rel=0.05)
     assert np.bincount(drawn.ravel()).std() / np.bincount(drawn.ravel()).mean() < 0.1
 
 
@@ -83,7 +83,11 @@ def test_beyond_the_benchmark_is_at_the_slope_of_the_batch():
     assert found.document["evalue_now"]["holds"] == pytest.approx(money[-1])
     lowest = found.document["promised"]["mean_return"]["low"]
     money = money_of_bets(
-        -returns[N_OLD:], -lowest, scale=returns[:N_OLD].std(ddof=1), bars_a_year=252.0
+        -returns[N_OLD:],
+        -lowest,
+        scale=returns[:N_OLD].std(ddof=1),
+        bars_a_year=252.0,
+        dependence=dependence_of(returns[:N_OLD]),
     )
     assert found.document["evalue"]["broken"] == pytest.approx(money.max())
 
@@ -154,3 +158,10 @@ def test_a_long_stretch_takes_the_memory_of_a_short_one():
     found = follow_winner(followed(returns, index=index, periods_per_year=365.0))
     assert found.curve["promised_low"].notna().sum() == 400
     assert np.isfinite(found.document["evalue"]["holds"])
+
+
+def test_returns_that_are_alike_have_their_stakes_held_for_longer():
+    alike = np.repeat(noise(16, 400), 20)
+    assert dependence_of(noise(17, 2_000)) < 10
+    assert 40 < dependence_of(alike) <= len(alike) / 10
+    assert dependence_of(np.zeros(50)) == 0

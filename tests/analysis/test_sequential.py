@@ -18,9 +18,9 @@ from backtest_batch.analysis.sequential import (
 DAYS = 252.0
 
 
-def money_of_one(returns, ratio, scale, bars_a_year):
+def money_of_one(returns, ratio, scale, bars_a_year, dependence=1):
     """One bettor, bar by bar, as a person would keep the book."""
-    held, book, since, squares, seen = held_bars(bars_a_year), 1.0, 0.0, 0.0, 0
+    held, book, since, squares, seen = held_bars(bars_a_year, dependence), 1.0, 0.0, 0.0, 0
     money, stake = [], ratio / scale
     for bar, value in enumerate(returns):
         if bar % held == 0:
@@ -34,12 +34,18 @@ def money_of_one(returns, ratio, scale, bars_a_year):
     return money
 
 
-def test_the_money_is_the_mean_of_sixteen_books():
+@pytest.mark.parametrize(("dependence", "held"), [(1, 10), (22.5, 23)])
+def test_the_money_is_the_mean_of_sixteen_books(dependence, held):
     returns = np.random.default_rng(3).standard_t(4, 137) * 0.01 + 0.001
+    assert held_bars(DAYS, dependence) == held
     expected = np.mean(
-        [money_of_one(returns - 0.0005, ratio, 0.009, DAYS) for ratio in stakes(DAYS)], axis=0
+        [
+            money_of_one(returns - 0.0005, ratio, 0.009, DAYS, dependence)
+            for ratio in stakes(DAYS, held)
+        ],
+        axis=0,
     )
-    found = money_of_bets(returns, 0.0005, scale=0.009, bars_a_year=DAYS)
+    found = money_of_bets(returns, 0.0005, scale=0.009, bars_a_year=DAYS, dependence=dependence)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -101,8 +107,8 @@ def test_the_money_of_a_certain_gain_can_be_written_down():
 
 def test_the_stakes_are_half_normal_quantiles_and_bounded():
     # Phi^-1((1 + 1/32) / 2) = 0.039176
-    assert stakes(DAYS)[0] == pytest.approx(0.0391761 * 1.5 / math.sqrt(252), rel=1e-5)
-    assert stakes(DAYS)[-1] == pytest.approx(0.5 / math.sqrt(10))
+    assert stakes(DAYS, 10)[0] == pytest.approx(0.0391761 * 1.5 / math.sqrt(252), rel=1e-5)
+    assert stakes(DAYS, 10)[-1] == pytest.approx(0.5 / math.sqrt(10))
     assert [held_bars(n) for n in (1, 12, 52, 252, 365)] == [1, 1, 2, 10, 15]
 
 

@@ -7,6 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from backtest_batch.analysis.overfitting.block_length import (
+    SHORTEST_BLOCK,
+    automatic_block_lengths,
+)
 from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts
 from backtest_batch.analysis.overfitting.samples import day_starts
 from backtest_batch.analysis.sequential import ENOUGH, money_of_bets
@@ -22,8 +26,6 @@ LOW, HIGH = 0.05, 0.95
 """Ends of the promised bands."""
 
 DRAWS = 1_000
-MEAN_BLOCK = 10.0
-"""Mean length of the bootstrap's blocks, in (daily) returns."""
 
 FIGURES = ("return", "max_drawdown", "sharpe", "mean_return")
 
@@ -133,7 +135,8 @@ def follow_winner(run: Followed) -> Followup:
     past, now = promised.compounded(run.promised), later.compounded(run.returns)
     a_year = promised.a_year
     risk_free = promised.risk_free
-    bands, low, high = _bands(past, len(now), a_year, risk_free, run.seed)
+    block = promised_block(past)
+    bands, low, high = _bands(past, len(now), a_year, risk_free, block, run.seed)
     lowest = bands["mean_return"]["low"]
     assert lowest is not None
     broken = money_of_bets(-now, -lowest, scale=float(past.std(ddof=1)), bars_a_year=a_year)
@@ -171,7 +174,7 @@ def follow_winner(run: Followed) -> Followup:
         "settings": {
             "enough": ENOUGH,
             "draws": DRAWS,
-            "mean_block": MEAN_BLOCK,
+            "mean_block": block,
             "seed": run.seed,
             "periods_per_year": a_year,
             "n_promised": len(past),
@@ -220,11 +223,42 @@ def _money_beyond(run: Followed, later: _Days, now: FloatArray, a_year: float) -
         beyond = beyond - slope * (later.compounded(run.benchmark) - risk_free)
         if then.std(ddof=1) <= _SAME + 1e-9 * usual:  # it is the benchmark
             return np.ones(len(now))
-    return money_of_bets(beyond, 0.0, scale=float(then.std(ddof=1)), bars_a_year=a_year)
+    return _money(beyond, 0.0, then, a_year)
+
+
+def _money(now: FloatArray, at_most: float, then: FloatArray, a_year: float) -> FloatArray:
+    """Return the money of bets against "the mean is at most", by what the batch shows of risk."""
+    return money_of_bets(
+        now,
+        at_most,
+        scale=float(then.std(ddof=1)),
+        bars_a_year=a_year,
+        dependence=dependence_of(then),
+    )
+
+
+def dependence_of(returns: FloatArray) -> float:
+    """Return for how many bars returns depend on each other, at most a tenth of them.
+
+    It is twice the block that Politis and White (2004) choose, which is short where the dependence
+    can hardly be seen.
+    """
+    return min(2.0 * _automatic_block(returns), len(returns) / 10)
+
+
+def promised_block(returns: FloatArray) -> float:
+    """Return the mean length of the bootstrap's blocks, chosen as the statistics do for a batch."""
+    longest = max(SHORTEST_BLOCK, len(returns) / 10)
+    return round(min(max(SHORTEST_BLOCK, _automatic_block(returns)), longest), 2)
+
+
+def _automatic_block(returns: FloatArray) -> float:
+    found = float(automatic_block_lengths(returns[:, None])[0])
+    return found if math.isfinite(found) else 0.0
 
 
 def _bands(
-    past: FloatArray, n_later: int, a_year: float, risk_free: float, seed: int
+    past: FloatArray, n_later: int, a_year: float, risk_free: float, block: float, seed: int
 ) -> tuple[dict[str, dict[str, float | None]], FloatArray, FloatArray]:
     """Return the promised bands, and those of the growth at some of the later days (else NaN)."""
     generator = np.random.default_rng(seed)
@@ -234,11 +268,11 @@ def _bands(
     at_once = max(1, _CELLS_AT_ONCE // n_later)
     for first in range(0, DRAWS, at_once):
         n_draws = min(at_once, DRAWS - first)
-        drawn = past[stationary_bars(len(past), n_later, n_draws, generator)]
+        drawn = past[stationary_bars(len(past), n_later, n_draws, block, generator)]
         for name, values in _figures(drawn, a_year, risk_free).items():
             found[name].append(values)
         growths.append(np.cumprod(1.0 + drawn, axis=1)[:, points])
-    counts = stationary_counts(len(past), DRAWS, MEAN_BLOCK, seed)
+    counts = stationary_counts(len(past), DRAWS, block, seed)
     found["mean_return"] = [counts @ past / len(past)]
     bands = {name: _ends(np.concatenate(values)) for name, values in found.items()}
     low, high = np.full(n_later, np.nan), np.full(n_later, np.nan)
@@ -247,11 +281,11 @@ def _bands(
 
 
 def stationary_bars(
-    n_bars: int, n_drawn: int, draws: int, generator: np.random.Generator
+    n_bars: int, n_drawn: int, draws: int, mean_block: float, generator: np.random.Generator
 ) -> IntArray:
     """Return which bars resamples of the stationary bootstrap consist of, in their order.
 
-    Blocks start anywhere, have geometric lengths of mean :data:`MEAN_BLOCK`, and wrap around.
+    Blocks start anywhere, have geometric lengths of mean ``mean_block``, and wrap around.
 
     Parameters
     ----------
@@ -261,6 +295,8 @@ def stationary_bars(
         Bars of a resample, which may be more or fewer.
     draws
         Number of resamples.
+    mean_block
+        Mean length of a block, in bars.
     generator
         Where the random numbers come from.
 
@@ -268,7 +304,7 @@ def stationary_bars(
     -------
     ndarray of shape (draws, n_drawn)
     """
-    begins = generator.random((draws, n_drawn)) < 1.0 / MEAN_BLOCK
+    begins = generator.random((draws, n_drawn)) < 1.0 / mean_block
     begins[:, 0] = True
     position = np.arange(n_drawn)
     begun = np.maximum.accumulate(np.where(begins, position, 0), axis=1)

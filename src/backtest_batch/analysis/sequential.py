@@ -7,6 +7,8 @@ twenty (Ville 1939), whatever the shape of the returns and however often somebod
 is the e-value.
 """
 
+import math
+
 import numpy as np
 
 from backtest_batch.arrays import FloatArray
@@ -27,7 +29,7 @@ _MOST_MONEY = 1e300
 
 
 def money_of_bets(
-    returns: FloatArray, at_most: float, *, scale: float, bars_a_year: float
+    returns: FloatArray, at_most: float, *, scale: float, bars_a_year: float, dependence: float = 1
 ) -> FloatArray:
     """Return the money of a bettor against "the mean is at most ``at_most``", bar by bar.
 
@@ -37,11 +39,12 @@ def money_of_bets(
         M_t = mean_j  K_j(s) max(0, 1 + lambda_j(s) (x_{s+1} + ... + x_t)),   K_j(0) = 1
         lambda_j(s) = min(q_j, 0.5 / sqrt(h)) / sigma(s)
 
-    h is a twenty-fifth of a year (10 days), at least a bar: within it the stake is held as it is,
-    so that the dependence of neighbouring returns does not look like a gain. q_j are the 16
-    mid-quantiles of a half-normal distribution with scale 1.5 / sqrt(bars a year), the Sharpe ratio
-    per bar that is hoped for. sigma(s) is the larger of ``scale`` and of the root mean square of
-    the returns so far (with a quarter of a year at ``scale`` before them), both known beforehand.
+    h is the longest of a twenty-fifth of a year (10 days), ``dependence`` and a bar: within it the
+    stake is held as it is, so that neighbouring returns that are alike do not look like a gain. q_j
+    are the 16 mid-quantiles of a half-normal distribution with scale 1.5 / sqrt(bars a year), the
+    Sharpe ratio per bar that is hoped for. sigma(s) is the larger of ``scale`` and of the root mean
+    square of the returns so far (with a quarter of a year at ``scale`` before them), both known
+    beforehand.
 
     Where the mean of each return, given those before, is at most the bound, M is a supermartingale
     that begins with 1, but for the sums at which a stake is lost more than once over: these are cut
@@ -58,6 +61,8 @@ def money_of_bets(
         Standard deviation per bar that is expected, positive.
     bars_a_year
         How many bars make a year.
+    dependence
+        For how many bars returns depend on each other.
 
     Returns
     -------
@@ -72,8 +77,8 @@ def money_of_bets(
     values = np.asarray(returns, dtype=np.float64)
     beyond = values.reshape(len(values), -1) - at_most
     n_bars, n_series = beyond.shape
-    held = held_bars(bars_a_year)
-    ratios = stakes(bars_a_year)
+    held = held_bars(bars_a_year, dependence)
+    ratios = stakes(bars_a_year, held)
     known = _KNOWN_YEARS * bars_a_year
     squares = np.zeros(n_series)
     money = np.ones((N_STAKES, n_series))
@@ -91,15 +96,15 @@ def money_of_bets(
     return found.reshape(values.shape)
 
 
-def held_bars(bars_a_year: float) -> int:
+def held_bars(bars_a_year: float, dependence: float = 1) -> int:
     """Return for how many bars a stake is held."""
-    return max(1, round(bars_a_year / STAKES_A_YEAR))
+    return max(1, round(bars_a_year / STAKES_A_YEAR), math.ceil(dependence))
 
 
-def stakes(bars_a_year: float) -> FloatArray:
+def stakes(bars_a_year: float, held: int) -> FloatArray:
     """Return the stakes, in units of one over the standard deviation per bar, ascending."""
     from scipy.stats import halfnorm
 
     shares = (np.arange(N_STAKES) + 0.5) / N_STAKES
     ratios = halfnorm.ppf(shares) * EXPECTED_SHARPE / np.sqrt(bars_a_year)
-    return np.asarray(np.minimum(ratios, LARGEST_STAKE / np.sqrt(held_bars(bars_a_year))))
+    return np.asarray(np.minimum(ratios, LARGEST_STAKE / np.sqrt(held)))
