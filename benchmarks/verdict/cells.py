@@ -109,7 +109,7 @@ def sweep_once(cell: Cell, number: int) -> dict[str, Any]:
     if cell.ratio:
         planted = int(generator.integers(cell.trials))
         sweep = sweep.planted(planted, cell.ratio)
-    found = sweep.judge()
+    found = sweep.judge(with_factors=cell.factors)
     document = found.document
     columns = found.columns
     return {

@@ -14,8 +14,9 @@ from backtest_batch.arrays import FloatArray, IntArray
 from backtest_batch.core.benchmark import simulated
 from backtest_batch.core.engine.calendar import decision_bars
 from backtest_batch.core.engine.simulation import SimulationSettings, simulate_many
+from backtest_batch.core.factors import FactorReturns
 from backtest_batch.core.strategies.base import target_weights
-from backtest_batch.records import Benchmark
+from backtest_batch.records import Benchmark, Factors
 from backtest_batch.search.space import SearchSpace, ValueSet
 from backtest_batch.search.study import Judged, Proposal, SearchSettings, search
 from benchmarks.verdict.markets import DAYS, Market
@@ -120,8 +121,14 @@ class Sweep:
             _benchmarks=self._benchmarks,
         )
 
-    def judge(self) -> Assessment:
-        """Return the verdict, as a batch of these runs would have it."""
+    def judge(self, *, with_factors: bool = False) -> Assessment:
+        """Return the verdict, as a batch of these runs would have it.
+
+        Parameters
+        ----------
+        with_factors
+            Whether the factors of the market are given.
+        """
         sharpe = [annual_sharpe(returns) for returns in self.returns]
         rank = np.empty(len(sharpe), dtype=int)
         rank[np.argsort(-np.array(sharpe), kind="stable")] = np.arange(1, len(sharpe) + 1)
@@ -137,14 +144,23 @@ class Sweep:
                     decision=name,
                     rank=int(rank[number]),
                     benchmark=benchmarks[number],
+                    factors="given" if with_factors else None,
                 )
                 for number, name in enumerate(names)
             ],
             benchmarks=self._benchmarks,
+            factors={"given": self._factors()} if with_factors else {},
             periods_per_year=DAYS,
             neighbour_sharpe=self._neighbours(names, sharpe),
         )
         return evaluate(trials)
+
+    def _factors(self) -> FactorReturns:
+        given = self.market.factors
+        return FactorReturns(
+            factors=Factors(names=tuple(given), content=""),
+            values=np.column_stack(list(given.values())),
+        )
 
     def _neighbours(self, names: list[str], sharpe: list[float]) -> dict[str, float]:
         index = pd.RangeIndex(len(names))

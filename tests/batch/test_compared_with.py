@@ -1,5 +1,6 @@
 """Batches whose runs are compared with something else than equal weights, and explained."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,52 @@ def test_a_ranking_may_bound_the_slope_on_a_factor(prices, invoke):
     )
     assert ended.code == 0, ended.err
     assert "beta_MKT <= 0.1" in ended.out
+
+
+GRID = ("-m", "strategy.fast=3,5,8", "strategy.slow=20", *FILES[:2])
+
+
+def verdict_of(folder):
+    return json.loads(Path(folder, "overfitting.json").read_text())
+
+
+def test_the_verdict_has_a_test_against_the_factors_whose_slopes_are_the_metrics(prices, invoke):
+    since = ("benchmark=none", "start_date=2015-06-01")
+    ended = invoke(*GRID, *since, "factors=factors.csv", "output_dir=out")
+    assert ended.code == 0, ended.err
+    found = verdict_of("out")
+    ranked = pd.read_csv("out/rankings.csv").set_index("run_id").loc[found["run_id"]]
+    assert found["factors"]["betas"] == pytest.approx(
+        {"MKT": ranked["beta_MKT"], "SIZE": ranked["beta_SIZE"]}, rel=1e-9
+    )
+    assert found["factors"]["alpha"] == pytest.approx(ranked["alpha_factors"], rel=1e-9)
+    assert found["factors"]["r2"] == pytest.approx(ranked["r2_factors"], rel=1e-9)
+    assert 0.0 < found["factors"]["spa_pvalue"] <= 1.0
+    assert any("SPA test against MKT, SIZE" in line for line in found["verdict"]["reasons"])
+    assert "Test against the factors" in Path("out/report.html").read_text()
+
+
+def test_each_scenario_is_explained_by_its_own_factors(prices, invoke):
+    ended = invoke(*GRID, "factors=null,[SPY],factors.csv", "output_dir=out")
+    assert ended.code == 0, ended.err
+    found = verdict_of("out")
+    names = [item["factors"] and item["factors"]["names"] for item in (found, *found["scenarios"])]
+    assert sorted(names, key=str) == [None, ["MKT", "SIZE"], ["SPY"]]
+
+
+def test_data_with_other_bars_are_explained_on_those_that_all_have(prices, invoke):
+    prices.iloc[::2].to_csv("other.csv")
+    files = ("data=csv", "data.path=prices.csv,other.csv", "strategy.fast=3,5", "strategy.slow=20")
+    ended = invoke("-m", *files, "benchmark=none", "factors=[SPY]", "output_dir=out")
+    assert ended.code == 0, ended.err
+    found = verdict_of("out")
+    assert found["n_bars"] < 270
+    assert found["factors"]["n_bars"] == found["n_bars"]
+    returns = pd.read_parquet("out/returns.parquet").set_index("timestamp")[found["run_id"]]
+    # Between two bars that both have, returns are compounded.
+    shared = prices.index[::2]
+    levels = (1 + returns.fillna(0.0)).cumprod()[shared]
+    pair = pd.DataFrame({"run": levels, "spy": prices.loc[shared, "SPY"]}).pct_change()
+    covariance = pair.iloc[-found["n_bars"] :].cov()
+    slope = covariance.loc["run", "spy"] / covariance.loc["spy", "spy"]
+    assert found["factors"]["betas"]["SPY"] == pytest.approx(slope, rel=1e-9)

@@ -331,3 +331,19 @@ def test_a_series_in_memory_may_be_the_benchmark(monkeypatch):
     assert {"beta", "alpha", "information_ratio"} <= set(found.table.columns)
     with pytest.raises(ConfigurationError, match="target_weights, which needs prices"):
         run_sweep(data="none", strategy="trend_baseline", n_jobs=1)
+
+
+def test_returns_without_prices_are_explained_as_those_with_prices_are(invoke):
+    returns = pd.read_csv("spy.csv", index_col=0, parse_dates=True)["close"].pct_change()
+    returns.iloc[1:].rename("spy").to_csv("ff.csv", index_label="date")
+    grid = ("-m", "strategy.window=5,20", "benchmark=none", "factors=ff.csv")
+    assert invoke(*NONE, *grid, FILES, target("crossover"), "output_dir=own").code == 0
+    given = ("data=csv", "data.path=prices.csv", *NONE[1:], "start_date=2015-01-05")
+    assert invoke(*given, *grid, target("with_panel"), "output_dir=given").code == 0
+    own, panel = (
+        json.loads(Path(name, "overfitting.json").read_text())["factors"]
+        for name in ("own", "given")
+    )
+    assert own == panel
+    assert own["names"] == ["spy"]
+    assert own["spa_pvalue"] is not None

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_a_search_tries_as_many_and_is_judged_with_their_best():
     best = max(annual_sharpe(returns) for returns in shared.T)
     assert document["n_trials"] == 10
     assert document["sharpe_per_period"] * np.sqrt(DAYS) == pytest.approx(best)
+
+
+def test_factors_of_the_market_are_given_where_they_are_wanted():
+    cell = Cell(market="factor-driven", tried="loaded on a factor", years=10, trials=10)
+    assert sweep_once(cell, 0)["factors_spa"] is None
+    assert 0 < sweep_once(replace(cell, factors=True), 0)["factors_spa"] <= 1
 
 
 def test_a_sweep_gives_the_same_whenever_it_is_made():

@@ -6,7 +6,7 @@ sweep that just ended and for runs read back from the store.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,9 @@ from backtest_batch.analysis.run_table import NEIGHBOURHOOD, RunTable
 from backtest_batch.analysis.stability import edge_notes, with_neighbourhood
 from backtest_batch.arrays import BoolArray, FloatArray
 from backtest_batch.interrupt import heed
+
+if TYPE_CHECKING:
+    from backtest_batch.core.factors import FactorReturns
 
 NO_BENCHMARK = -1
 """In :attr:`ReturnsOfRuns.benchmark_of`: there should be a benchmark, but none is known."""
@@ -75,6 +78,11 @@ class ReturnsOfRuns:
         Bars per year of each run's data, shape (n_runs,); empty where all have the same.
     unkept
         Further decisions that were tried, and of which nothing is left but their number.
+    factors
+        Returns of factors by name, each of shape (n_bars, n_factors).
+    factors_of
+        Name of the factors that explain each run of the table, None without any, shape (n_runs,);
+        empty where no run has any.
     """
 
     index: pd.DatetimeIndex
@@ -91,6 +99,8 @@ class ReturnsOfRuns:
     judged_apart: Sequence[str] = ()
     bars_a_year: Sequence[float] = ()
     unkept: int = 0
+    factors: Mapping[str, "FactorReturns"] = field(default_factory=dict)
+    factors_of: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +243,7 @@ def _trials(
             rank=None if pd.isna(ranks[row]) else int(ranks[row]),
             ruined=bool(ruined[row]),
             benchmark=CASH if returns.benchmark_of[row] is None else str(returns.benchmark_of[row]),
+            factors=returns.factors_of[row] if returns.factors_of else None,
             calendar=str(returns.calendar_of[row]) if len(returns.calendar_of) else None,
             risk_free=returns.risk_free[row],
             periods_per_year=returns.bars_a_year[row] if returns.bars_a_year else None,
@@ -255,6 +266,7 @@ def _trials(
             for row in finished.tolist()
             if (column := returns.benchmark_of[row]) not in (None, NO_BENCHMARK)
         },
+        factors=returns.factors,
         calendars={str(row): mask for row, mask in enumerate(returns.calendars)},
         periods_per_year=returns.periods_per_year,
         session_end=returns.session_end,

@@ -35,7 +35,7 @@ from backtest_batch.config.schema import AUTO
 from backtest_batch.core.backtest import compute_chunk
 from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.engine.simulation import Simulation
-from backtest_batch.core.factors import factor_returns
+from backtest_batch.core.factors import FactorReturns, factor_returns
 from backtest_batch.core.fitting import (
     common_bars,
     drifted_weights,
@@ -351,7 +351,7 @@ def compare(
         conclusion = conclude(
             table,
             ranking,
-            returns=None if lost else returns_of_runs(session, returns, once.labels),
+            returns=None if lost else returns_of_runs(session, returns, once.labels, own),
             settings=OverfittingSettings(
                 seed=session.config["seed"],
                 trials=session.config["trials"],
@@ -452,7 +452,10 @@ def _one_trial_each(session: Session, table: RunTable, returns: BatchReturns) ->
 
 
 def returns_of_runs(
-    session: Session, returns: BatchReturns, decisions: Sequence[str]
+    session: Session,
+    returns: BatchReturns,
+    decisions: Sequence[str],
+    own: OwnBatch | None = None,
 ) -> ReturnsOfRuns:
     """Return the returns of the runs that have ended, in the order of their table.
 
@@ -462,6 +465,8 @@ def returns_of_runs(
         The batch, and the returns of its runs.
     decisions
         What was chosen in each run.
+    own
+        The runs on common bars, where they read their own data.
     """
     records = session.in_order
     rows = np.array([record.spec.index for record in records], dtype=np.int64)
@@ -470,6 +475,7 @@ def returns_of_runs(
     configs = [record.spec.config for record in records]
     kinds = AxisKinds.of(session.config)
     swept = session.plan.swept
+    factors, factors_of = _factors_of_runs(records, returns, own)
     return ReturnsOfRuns(
         index=returns.index,
         returns=matrix.T,
@@ -484,7 +490,36 @@ def returns_of_runs(
         calendar_of=[returns.calendar_of[row] for row in rows] if returns.calendar_of else (),
         earlier_decisions=_tried_before(session, configs, kinds),
         judged_apart=[name for name in kinds.scenario_names(swept) if is_market(name)],
+        factors=factors,
+        factors_of=factors_of,
     )
+
+
+def _factors_of_runs(
+    records: Sequence[RunRecord], returns: BatchReturns, own: OwnBatch | None
+) -> tuple[dict[str, FactorReturns], list[str | None]]:
+    """Return the factors of runs on the bars of the batch, by name, and the name of each run's."""
+    found: dict[str, FactorReturns] = {}
+    names: list[str | None] = []
+    for record in records:
+        spec = record.spec
+        if spec.factors is None or record.status != "FINISHED":
+            names.append(None)
+            continue
+        name = spec.factors.content
+        if own is not None:
+            name = f"{name} {own.calendar_of.get(spec.run_key)}"
+        names.append(name)
+        if name not in found:
+            values = np.full((len(returns.index), len(spec.factors.names)), np.nan)
+            if own is not None:
+                values[own.bars_of(spec)] = own.factors_of(spec)
+            else:
+                held = factor_returns(spec)
+                assert held is not None
+                values[returns.bars_of[spec.data_fingerprint]] = held.values
+            found[name] = FactorReturns(factors=spec.factors, values=values)
+    return found, names
 
 
 def _benchmark_column(returns: BatchReturns, run: int, n_runs: int) -> int | None:

@@ -120,6 +120,10 @@ class OwnBatch:
             else (),
         )
 
+    def factors_of(self, run: RunSpec) -> FloatArray | None:
+        """Return the factors of a run on its own bars, shape (n_own, n_factors); None without."""
+        return explaining_on(run, self.index[self.bars_of(run)]).returns
+
     def together(self, runs: Sequence[RunSpec]) -> "OwnTogether":
         """Return some runs on the bars that all of them have.
 

@@ -47,6 +47,9 @@ class BatchReturns:
         empty where all data have all bars.
     calendar_of
         Row of ``calendars`` of each run, shape (n_runs,), or empty.
+    bars_of
+        Where the bars of each data set are in ``index``, by its fingerprint; empty where runs read
+        their own data.
     """
 
     index: pd.DatetimeIndex
@@ -54,6 +57,7 @@ class BatchReturns:
     benchmark_row: tuple[int | None, ...]
     calendars: BoolArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
     calendar_of: tuple[int, ...] = ()
+    bars_of: Mapping[str, IntArray] = field(default_factory=dict)
 
     def of_benchmark(self, run: int) -> FloatArray | None:
         """Return the returns of a run's benchmark, shape (n_bars,); None without one."""
@@ -109,6 +113,7 @@ def _with_calendars(
     returns: BatchReturns, runs: Sequence[RunSpec], positions: Mapping[str, IntArray]
 ) -> BatchReturns:
     """Add which bars the data of each run have, given their positions by fingerprint."""
+    returns = replace(returns, bars_of=positions)
     n_bars = len(returns.index)
     if all(len(bars) == n_bars for bars in positions.values()):
         return returns

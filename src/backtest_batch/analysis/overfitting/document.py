@@ -43,6 +43,7 @@ from backtest_batch.analysis.overfitting.sharpe import (
 )
 from backtest_batch.analysis.overfitting.verdict import (
     Evidence,
+    FactorEvidence,
     Opinions,
     Verdict,
     judge,
@@ -79,7 +80,39 @@ def scenario_figures(result: ScenarioResult, settings: OverfittingSettings) -> F
     figures.put("effective_trials", result.effective_trials, raw.nothing)
     figures.put("excluded", [{"run_id": e.run_id, "reason": e.reason} for e in result.excluded])
     figures.nest("benchmark_adjusted", _beyond(result, settings))
+    _put_factors(figures, result)
     return figures
+
+
+def _put_factors(figures: Figures, result: ScenarioResult) -> None:
+    """Enter the test against the factors, and what they explain of the winner."""
+    found = result.factors
+    if found is None:
+        reason = result.raw.nothing if result.winner is None else NO_FACTORS
+        figures.put("factors", None, reason)
+        return
+    inner, alpha, why = Figures(), found.winner, found.no_regression
+    inner.put("names", list(found.names))
+    inner.put("n_bars", found.n_bars)
+    inner.put("alpha", alpha and alpha.per_bar * result.bars_per_year, why)
+    inner.put("alpha_t", alpha and alpha.t_statistic, why or "the factors leave nothing of it")
+    inner.put("alpha_lags", alpha and alpha.lags, why)
+    slopes = Figures()
+    for name, slope in zip(found.names, found.slopes, strict=True):
+        slopes.put(name, slope, why or "it does not vary, or the factors before it make it up")
+    inner.nest("betas", slopes)
+    inner.put(
+        "benchmark_beta",
+        found.benchmark_slope,
+        why or result.no_benchmark or "the factors make the benchmark up",
+    )
+    inner.put("r2", found.r2, why)
+    inner.put("spa_pvalue", found.ability and found.ability.spa_pvalue, found.nothing)
+    inner.put("stepm_survivors", _listed(found.survivors), found.nothing)
+    figures.nest("factors", inner)
+
+
+NO_FACTORS = "no factors are given (factors: a file of returns, or symbols)"
 
 
 def ranked_first_figures(result: ScenarioResult, run_id: str, reason: str) -> Figures:
@@ -404,6 +437,7 @@ def _evidence(
         benchmark_spa_pvalue=values["benchmark_spa_pvalue"],
         is_against_cash=result.is_against_cash,
         no_benchmark=result.adjusted.nothing,
+        factors=_factor_evidence(result),
         psr=values["psr"],
         benchmark_t=values["benchmark_adjusted"]["t_statistic"],
         winner_beats_benchmark=winner in (result.adjusted.survivors or ()),
@@ -416,6 +450,20 @@ def _evidence(
         walk_forward_t=trials.walk_forward_t.get(winner) if winner else None,
         min_track_record_bars=values["min_track_record_length_bars"],
         permutation=trials.permutation,
+    )
+
+
+def _factor_evidence(result: ScenarioResult) -> FactorEvidence | None:
+    found = result.factors
+    if found is None:
+        return None
+    return FactorEvidence(
+        names=found.names,
+        pvalue=None if found.ability is None else found.ability.spa_pvalue,
+        n_bars=found.n_bars,
+        alpha_t=None if found.winner is None else found.winner.t_statistic,
+        is_winner_among=result.winner in (found.survivors or ()),
+        nothing=found.nothing,
     )
 
 

@@ -145,6 +145,15 @@ EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
             "the long run rise in any order.",
             source="Ramdas, Barber, Candes and Tibshirani (2023)",
         ),
+        "factors": Explanation(
+            title="Test against the factors",
+            what="The test on what is left of the returns when the shares of the factors and of "
+            "the benchmark are taken out together; t is that of the winner's intercept, with a "
+            "standard error that allows for autocorrelation.",
+            what_not="A bound on slopes that move with what follows: each is one number for the "
+            "whole time.",
+            source="Jensen (1968); Newey and West (1987); Hansen (2005)",
+        ),
         "effective_trials": Explanation(
             title="Effective number of trials",
             what="How many uncorrelated runs are as diverse as these (participation ratio of "

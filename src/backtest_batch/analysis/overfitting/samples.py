@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import pandas as pd
 from backtest_batch.analysis.overfitting.permutation import PermutationTest
 from backtest_batch.core.data.panel import release_pages
 from backtest_batch.core.engine.sessions import begins_session
+
+if TYPE_CHECKING:
+    from backtest_batch.core.factors import FactorReturns
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -100,6 +103,8 @@ class Trial:
     benchmark
         Name of its benchmark, which has the run's costs, calendar and warm-up. None for the
         benchmark named like the scenario; :data:`CASH` to compare the run with cash alone.
+    factors
+        Name of the factors that explain its returns; None when there are none.
     calendar
         Name of the calendar (the bars that its data have); None when they have all bars.
     risk_free
@@ -114,6 +119,7 @@ class Trial:
     rank: int | None = None
     ruined: bool = False
     benchmark: str | None = None
+    factors: str | None = None
     calendar: str | None = None
     risk_free: float = 0.0
     periods_per_year: float | None = None
@@ -138,6 +144,8 @@ class Trials:
     benchmarks
         Net returns of the benchmarks by name, each of shape (n_bars,); see
         :attr:`Trial.benchmark`.
+    factors
+        Returns of factors by name, each of shape (n_bars, n_factors); see :attr:`Trial.factors`.
     calendars
         By name: which bars the data of runs with this calendar have, each of shape (n_bars,); see
         :attr:`Trial.calendar`.
@@ -171,6 +179,7 @@ class Trials:
     runs: Sequence[Trial]
     failed: Sequence[Trial] = ()
     benchmarks: Mapping[str, FloatArray] = field(default_factory=dict)
+    factors: Mapping[str, "FactorReturns"] = field(default_factory=dict)
     calendars: Mapping[str, BoolArray] = field(default_factory=dict)
     periods_per_year: float = 252.0
     session_end: str | None = None
@@ -195,6 +204,12 @@ class Trials:
                         f"a {kind} must have shape {expected[:1]}, but '{name}' has "
                         f"{np.shape(array)}."
                     )
+        for name, given in self.factors.items():
+            shape = (expected[0], len(given.factors.names))
+            if given.values.shape != shape:
+                raise ValueError(
+                    f"factors must have shape {shape}, but '{name}' have {given.values.shape}."
+                )
         names = Counter(run.run_id for run in self.runs)
         twice = sorted(name for name, count in names.items() if count > 1)
         if twice:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from backtest_batch.analysis.overfitting.block_length import mean_block_of
 from backtest_batch.analysis.overfitting.cscv import CrossValidation, cross_validate_blocks
+from backtest_batch.analysis.overfitting.factor_model import FactorModel, FactorTest, factor_test
 from backtest_batch.analysis.overfitting.multiple_tests import (
     SuperiorAbility,
     bootstrapped_sharpe,
@@ -292,6 +293,8 @@ class ScenarioResult:
         Confidence intervals of the Sharpe ratios per bar of the winner and the best ranked run.
     effective_trials
         Participation ratio; None without a selection.
+    factors
+        The test against the factors; None where none are given.
     """
 
     scenario: str | None
@@ -308,6 +311,7 @@ class ScenarioResult:
     no_benchmark: str
     intervals: dict[str, tuple[float, float]]
     effective_trials: float | None
+    factors: FactorTest | None = None
 
     @property
     def is_against_cash(self) -> bool:
@@ -316,10 +320,12 @@ class ScenarioResult:
 
     @property
     def survivors(self) -> tuple[str, ...]:
-        """run_ids of the trials that StepM names on both r and a; without a benchmark, on r."""
-        if self.is_against_cash:
-            return tuple(self.raw.survivors or ())
-        beyond = set(self.adjusted.survivors or ())
+        """run_ids of the trials that StepM names in each test that there is."""
+        beyond = set(self.raw.survivors or ())
+        if not self.is_against_cash:
+            beyond &= set(self.adjusted.survivors or ())
+        if self.factors is not None:
+            beyond &= set(self.factors.survivors or ())
         return tuple(name for name in self.raw.survivors or () if name in beyond)
 
 
@@ -490,6 +496,23 @@ class _Context:
             effective_trials=None
             if selection.nothing
             else effective_trials(self.daily, positions, self.settings.seed),
+            factors=self._factors(positions, names, winner, nothing),
+        )
+
+    def _factors(
+        self, positions: IntArray, names: tuple[str, ...], winner: int, nothing: str
+    ) -> FactorTest | None:
+        if (self.daily.explaining[positions] < 0).all():
+            return None
+        return factor_test(
+            FactorModel(self.daily, positions),
+            names,
+            winner,
+            counts=self.counts,
+            deviations=self.measured.raw.take(positions).deviations,
+            mean_block=self.mean_block,
+            seed=self.settings.seed,
+            nothing=nothing,
         )
 
     def _bars_per_year(self, sample: Sample) -> float:

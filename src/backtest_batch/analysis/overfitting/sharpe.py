@@ -102,6 +102,9 @@ class DailyReturns:
         Position in ``group`` of each run's scenario, shape (n_runs,).
     bases
         Equal numbers for runs with equal benchmark and risk-free rate, shape (n_runs,).
+    explaining
+        Equal numbers for runs with equal factors and risk-free rate, -1 for runs without factors,
+        shape (n_runs,).
     n_bars
         Number of (daily) returns.
     """
@@ -126,6 +129,15 @@ class DailyReturns:
         self._bases = tuple(dict.fromkeys(bases))
         number = {base: position for position, base in enumerate(self._bases)}
         self.bases = np.array([number[base] for base in bases], dtype=np.int64)
+        explaining = [
+            None if run.factors is None else (run.factors, rate, own)
+            for run, (_, rate, own) in zip(runs, bases, strict=True)
+        ]
+        self._factors = tuple(dict.fromkeys(item for item in explaining if item is not None))
+        place = {factors: position for position, factors in enumerate(self._factors)}
+        self.explaining = np.array(
+            [-1 if item is None else place[item] for item in explaining], dtype=np.int64
+        )
         self._n_own = self._bars_a_period()
         self.n_bars = len(self._n_own)
 
@@ -153,6 +165,25 @@ class DailyReturns:
                 raw[~np.isfinite(raw)] = np.nan
                 found[:, [column]] = self._excess(raw, np.array([rate]), np.array([own]))
         return found
+
+    def factor_names(self, number: int) -> tuple[str, ...]:
+        """Return the names of the factors with a number of ``explaining``; none for -1."""
+        if number < 0:
+            return ()
+        return self._trials.factors[self._factors[number][0]].factors.names
+
+    def factors(self, number: int) -> FloatArray:
+        """Return the factors with a number of ``explaining``, shape (n_bars, n_factors).
+
+        Those that are not above the risk-free rate already are brought there. NaN where one is not
+        known.
+        """
+        name, rate, own = self._factors[number]
+        given = self._trials.factors[name]
+        raw = np.array(given.values[self._bars], dtype=np.float64)
+        raw[~np.isfinite(raw)] = np.nan
+        rates = np.full(raw.shape[1], 0.0 if given.factors.are_excess else rate)
+        return self._excess(raw, rates, np.full(raw.shape[1], own))
 
     def _masks(self) -> list[BoolArray]:
         """Return which of the common bars each calendar has."""

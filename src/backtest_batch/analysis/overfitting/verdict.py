@@ -58,6 +58,34 @@ class Opinions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FactorEvidence:
+    """The test against the factors.
+
+    Attributes
+    ----------
+    names
+        Names of the factors.
+    pvalue
+        p-value of the main test on what they leave; None without one.
+    n_bars
+        Number of (daily) bars on which they are known.
+    alpha_t
+        t-statistic of the winner's intercept.
+    is_winner_among
+        Whether the winner is among the test's survivors.
+    nothing
+        Why there is no test; empty when there is one.
+    """
+
+    names: tuple[str, ...]
+    pvalue: float | None
+    n_bars: int
+    alpha_t: float | None
+    is_winner_among: bool
+    nothing: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything that the rules take into account.
 
@@ -89,6 +117,8 @@ class Evidence:
         Whether there is no benchmark by choice, so that the test against zero decides.
     no_benchmark
         Why there is no test against the benchmark; empty when there is one.
+    factors
+        The test against the factors; None where none are given.
     psr
         Probabilistic Sharpe ratio of the winner.
     benchmark_t
@@ -128,6 +158,7 @@ class Evidence:
     benchmark_spa_pvalue: float | None
     is_against_cash: bool = False
     no_benchmark: str
+    factors: FactorEvidence | None = None
     psr: float | None
     benchmark_t: float | None
     winner_beats_benchmark: bool
@@ -215,7 +246,27 @@ def _cannot_tell(evidence: Evidence) -> str:
             f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}), but "
             f"{evidence.no_benchmark}"
         )
-    return ""
+    return _factors_unknown(evidence, least)
+
+
+def _factors_unknown(evidence: Evidence, least: int) -> str:
+    """Return why a winner that has passed so far cannot be tested against the factors."""
+    factors = evidence.factors
+    if factors is None or not _passes_before_factors(evidence):
+        return ""
+    why = factors.nothing
+    if not why and factors.n_bars < least:
+        why = f"the factors are known on {factors.n_bars:,} of the {_returns(evidence)}"
+        why += f", at least {least} are needed"
+    beaten = " and the benchmark" * (not evidence.is_against_cash)
+    return f"{_winner(evidence)} beats zero{beaten}, but {why}" if why else ""
+
+
+def _passes_before_factors(evidence: Evidence) -> bool:
+    passes = _passes(evidence.spa_pvalue) and (evidence.annual_sharpe or 0.0) > 0
+    if evidence.is_against_cash:
+        return passes
+    return passes and _passes(evidence.benchmark_spa_pvalue) and evidence.winner_beats_benchmark
 
 
 def _returns(evidence: Evidence) -> str:
@@ -263,12 +314,13 @@ def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
             f"(p = {pvalue:.3f} against zero)"
         )
     if evidence.is_against_cash:
-        if against:
-            return (
-                f"{winner} passes the test (p = {pvalue:.3f} against zero; no benchmark was "
-                f"given), but {against[0]}"
-            )
-        return ""
+        explained = _luck_by_factors(evidence)
+        if explained or not against:
+            return explained
+        return (
+            f"{winner} passes the test (p = {pvalue:.3f} against zero; no benchmark was "
+            f"given), but {against[0]}"
+        )
     beyond = evidence.benchmark_spa_pvalue
     if not _passes(beyond):
         return (
@@ -280,12 +332,39 @@ def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
             f"{winner} beats zero (p = {pvalue:.3f}) but is not among the runs that beat the "
             f"benchmark at equal beta (p = {beyond:.3f})"
         )
+    explained = _luck_by_factors(evidence)
+    if explained:
+        return explained
     if against:
         return (
             f"{winner} passes the tests (p = {pvalue:.3f} against zero, {beyond:.3f} against the "
             f"benchmark), but {against[0]}"
         )
     return ""
+
+
+def _luck_by_factors(evidence: Evidence) -> str:
+    """Return that the factors explain the winner, or an empty text."""
+    factors = evidence.factors
+    if factors is None or (_passes(factors.pvalue) and factors.is_winner_among):
+        return ""
+    but = "is not among the runs that beat" if _passes(factors.pvalue) else "not"
+    beaten = f"beats zero (p = {evidence.spa_pvalue:.3f})"
+    if not evidence.is_against_cash:
+        beaten += f" and the benchmark at equal beta (p = {evidence.benchmark_spa_pvalue:.3f})"
+    return (
+        f"{_winner(evidence)} {beaten}, but {but} the factors {_named(factors.names)} "
+        f"(p = {factors.pvalue:.3f})"
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_FACTORS])
+    more = len(names) - _SHOWN_FACTORS
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+_SHOWN_FACTORS = 6
 
 
 def _skill(evidence: Evidence) -> str:
@@ -299,16 +378,19 @@ def _skill(evidence: Evidence) -> str:
             f"; of the trials, {evidence.n_unkept:,} left no returns: the deflated Sharpe ratio "
             "counts them, the tests cannot"
         )
-    if evidence.is_against_cash:
-        return (
-            f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}), the selection "
-            "accounted for; this is against cash alone, no benchmark was given (benchmark=none): "
-            f"a rising market passes, too{also}"
+    beaten = [f"zero (p = {evidence.spa_pvalue:.3f})"]
+    if not evidence.is_against_cash:
+        beaten.append(f"the benchmark at equal beta (p = {evidence.benchmark_spa_pvalue:.3f})")
+    elif evidence.factors is None:
+        also = (
+            "; this is against cash alone, no benchmark was given (benchmark=none): a rising "
+            f"market passes, too{also}"
         )
-    return (
-        f"{_winner(evidence)} beats zero (p = {evidence.spa_pvalue:.3f}) and the benchmark at "
-        f"equal beta (p = {evidence.benchmark_spa_pvalue:.3f}), the selection accounted for{also}"
-    )
+    if evidence.factors is not None:
+        names = _named(evidence.factors.names)
+        beaten.append(f"the factors {names} (p = {evidence.factors.pvalue:.3f})")
+    listed = " and ".join([*([", ".join(beaten[:-1])] if beaten[1:] else []), beaten[-1]])
+    return f"{_winner(evidence)} beats {listed}, the selection accounted for{also}"
 
 
 def _against(evidence: Evidence) -> Iterator[str]:
@@ -337,6 +419,20 @@ def _against(evidence: Evidence) -> Iterator[str]:
             f"the same search finds as much on {test.n:,} permuted markets, which hold nothing to "
             f"be found (p = {test.pvalue:.3f})"
         )
+
+
+def _factor_figures(evidence: Evidence) -> Iterator[str]:
+    factors = evidence.factors
+    if factors is None:
+        return
+    if factors.pvalue is not None:
+        yield f"SPA test against {_named(factors.names)}: p = {factors.pvalue:.3f}"
+    elif evidence.spa_pvalue is not None:
+        yield f"no test against the factors: {factors.nothing}"
+    if factors.alpha_t is not None and math.isfinite(factors.alpha_t):
+        yield f"what the factors leave of {evidence.run_id}: t = {factors.alpha_t:.1f}"
+    if 0 < factors.n_bars < evidence.n_bars:
+        yield f"the factors are known on {factors.n_bars:,} of {evidence.n_bars:,} bars"
 
 
 def _excuse(opinions: Opinions) -> str:
@@ -372,9 +468,21 @@ def _figures(evidence: Evidence) -> Iterator[str]:
         yield (
             f"SPA test against the benchmark at equal beta: p = {evidence.benchmark_spa_pvalue:.3f}"
         )
-        yield f"runs that survive both tests: {len(evidence.survivors)} of {evidence.n_valid}"
     elif evidence.no_benchmark and evidence.spa_pvalue is not None:
         yield f"no test against the benchmark: {evidence.no_benchmark}"
+    yield from _factor_figures(evidence)
+    n_tests = sum(
+        value is not None
+        for value in (
+            evidence.spa_pvalue,
+            evidence.benchmark_spa_pvalue,
+            evidence.factors and evidence.factors.pvalue,
+        )
+    )
+    if n_tests > 1:
+        tests = "both" if n_tests == 2 else "all"
+        survivors = len(evidence.survivors)
+        yield f"runs that survive {tests} tests: {survivors} of {evidence.n_valid}"
     if evidence.psr is not None:
         yield f"probabilistic Sharpe ratio: {evidence.psr:.3f}"
     if evidence.raw.dsr is not None and evidence.n_counted > 1:

@@ -189,6 +189,8 @@ def figure_text(key: str, value: Any) -> str:
         return _survivors(value)
     if key == "permutation":
         return f"p = {pvalue_text(value['pvalue'])}, {value['n']:,} markets"
+    if key == "factors":
+        return _factors_text(value)
     if key.endswith("pvalue"):
         return pvalue_text(value)
     if key in ("psr", "dsr", "pbo", "p_oos_loss"):
@@ -200,6 +202,17 @@ def figure_text(key: str, value: Any) -> str:
     if key == "min_backtest_length_years":
         return f"{value:.2f} years"
     return number_text(float(value)) if isinstance(value, int | float) else str(value)
+
+
+def _factors_text(value: Mapping[str, Any]) -> str:
+    """Return the test against the factors: its p-value, t, and the slopes of the winner."""
+    pvalue, t_statistic = value["spa_pvalue"], value["alpha_t"]
+    parts = [
+        "no test" if pvalue is None else f"p {pvalue_text(pvalue)}",
+        *([] if t_statistic is None else [f"t {t_statistic:.1f}"]),
+        *(f"{name} {slope:.2f}" for name, slope in value["betas"].items() if slope is not None),
+    ]
+    return ", ".join(parts)
 
 
 def pvalue_text(value: float) -> str:
