@@ -107,3 +107,65 @@ def test_returns_of_two_lengths_are_refused():
     returns = pd.DataFrame({"a": np.random.default_rng(0).normal(0, 0.01, len(index))}, index)
     with pytest.raises(bb.DataError, match="cut the index at 2020-01-01 or after 2019-12-31"):
         bb.skill_or_luck(returns)
+
+
+def loaded(n_trials=8, skill=0.0):
+    """Return trials that hold a factor which pays, and the factors."""
+    draw = np.random.default_rng(7)
+    factors = pd.DataFrame(0.004 * draw.standard_normal((1_000, 2)), INDEX, ["HML", "SMB"])
+    factors["HML"] += 0.0006
+    returns = noise(n_trials, seed=5) * 0.2 + factors[["HML"]].to_numpy()
+    returns["t0"] += skill
+    return returns, factors
+
+
+def test_what_a_factor_explains_is_luck_where_it_is_given():
+    returns, factors = loaded()
+    assert bb.skill_or_luck(returns, "none").label == "skill"
+    found = bb.skill_or_luck(returns, "none", factors=factors)
+    assert found.label == "luck"
+    assert "but not the factors HML, SMB" in found.sentence
+    skilled, _ = loaded(skill=0.001)
+    assert bb.skill_or_luck(skilled, "none", factors=factors).label == "skill"
+
+
+def test_factors_in_columns_in_files_and_in_memory_are_the_same(tmp_path):
+    returns, factors = loaded()
+    expected = bb.skill_or_luck(returns, "none", factors=factors)
+    together = returns.join(factors)
+    assert bb.skill_or_luck(together, "none", factors=["HML", "SMB"]) == expected
+    file = tmp_path / "ff.csv"
+    (100 * factors).assign(RF=0.01).to_csv(file, index_label="date")
+    given = {"file": str(file), "unit": "percent"}
+    found = bb.skill_or_luck(returns, "none", factors=given)
+    assert found["factors"]["betas"] == pytest.approx(expected["factors"]["betas"])
+    assert found["factors"]["n_bars"] == 1_000
+    assert any("RF is the risk-free rate and no factor" in note for note in found.notes)
+    one = bb.skill_or_luck(together, "none", factors="HML")
+    assert one["factors"]["names"] == ["HML"]
+    assert one["n_trials"] == 9  # SMB is a trial now
+
+
+def test_factors_that_end_early_are_said():
+    returns, factors = loaded(skill=0.002)
+    found = bb.skill_or_luck(returns, "none", factors=factors.iloc[:900])
+    assert found["factors"]["n_bars"] == 900
+    assert "the factors are known on 900 of 1,000 bars" in found.reasons
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (["HMX"], bb.ConfigurationError, "factors=HMX: is no column of the returns"),
+        ("T1", bb.ConfigurationError, "did you mean t1"),
+        (["t1", "t1"], bb.ConfigurationError, "names a column twice: t1, t1"),
+        ({"path": "ff.csv"}, bb.ConfigurationError, "factors: must be the path of a file"),
+        ("nowhere.csv", bb.DataError, "nowhere.csv: no such file"),
+        ([f"t{n}" for n in range(8)], bb.DataError, "no trial beside the benchmark and the fact"),
+        (1, bb.ConfigurationError, "factors: must be the path of a file"),
+    ],
+)
+def test_factors_that_there_are_not_are_refused(given, error, message):
+    returns, _ = loaded()
+    with pytest.raises(error, match=message):
+        bb.skill_or_luck(returns, "none", factors=given)

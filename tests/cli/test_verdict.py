@@ -232,6 +232,21 @@ def test_a_benchmark_is_no_trial_and_none_is_cash(judged):
     assert "No benchmark was given" in printed
 
 
+def test_factors_are_columns_or_a_file_and_no_trials(judged):
+    returns = noise(5)
+    returns[["t4"]].iloc[:-10].rename(columns={"t4": "HML"}).to_csv("ff.csv")
+    *_, columns = judged(returns, "benchmark=none", "factors=[t3,t4]")
+    assert columns["n_trials"] == 3
+    assert columns["factors"]["names"] == ["t3", "t4"]
+    _, printed, of_file = judged(returns.drop(columns="t4"), "benchmark=none", "factors=ff.csv")
+    assert of_file["factors"]["betas"].keys() == {"HML"}
+    assert of_file["factors"]["n_bars"] == len(returns) - 10
+    assert "SPA test against HML: p = " in printed
+    code, printed, _ = judged(returns, "factors=[T3]")
+    assert code == 2
+    assert "factors=T3: is no column of returns.csv; did you mean t3" in printed
+
+
 def test_fail_on_verdict_is_exit_code_one(judged):
     code, printed, figures = judged(noise(30), "benchmark=none", "fail_on_verdict=[luck]")
     assert figures["verdict"]["label"] == "luck"

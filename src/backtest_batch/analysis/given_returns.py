@@ -7,7 +7,7 @@ metrics are those that a path of equity has.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,11 @@ from backtest_batch.core.engine.metrics import EQUITY_METRICS, equity_metrics
 from backtest_batch.errors import ConfigurationError
 from backtest_batch.interrupt import heed
 
+if TYPE_CHECKING:
+    from backtest_batch.core.factors import FactorReturns
+
 _ROWS_BETWEEN_SIGNALS = 1_000
+_GIVEN = "given"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +43,8 @@ class GivenReturns:
         Returns of what the trials are compared with, shape (n_bars,); None without one.
     is_against_cash
         Whether there is no benchmark by choice.
+    factors
+        Returns by which those of the trials are explained; None without any.
     params
         The values that each trial tried, typed, indexed by trial; trials that are not among
         ``returns`` were tried as well. None where nothing is known: each trial is a choice then.
@@ -59,6 +65,7 @@ class GivenReturns:
     returns: pd.DataFrame
     benchmark: FloatArray | None = None
     is_against_cash: bool = False
+    factors: "FactorReturns | None" = None
     params: pd.DataFrame | None = None
     failed: frozenset[str] = frozenset()
     kinds: AxisKinds = field(default_factory=AxisKinds)
@@ -123,6 +130,8 @@ def conclude_given(
             session_end=given.session_end,
             judged_apart=[name for name in given.kinds.scenario_names(axes) if is_market(name)],
             unkept=unkept,
+            factors={} if given.factors is None else {_GIVEN: given.factors},
+            factors_of=() if given.factors is None else [_GIVEN] * n_runs,
         ),
         settings=settings,
         notes=[*notes, *ruins, *given.kinds.without_effect(list(axes))],

@@ -27,6 +27,7 @@ from backtest_batch.api.decisions import (
     column_levels,
     tried_values,
 )
+from backtest_batch.api.return_factors import GivenFactors, given_factors
 from backtest_batch.api.return_files import (
     GivenBenchmark,
     given_benchmark,
@@ -199,6 +200,7 @@ def skill_or_luck(
     returns_unit: str | None = None,
     options: Mapping[str, Any] | None = None,
     benchmark_values: str = default("benchmark_values"),
+    factors: Any = None,
     settings: OverfittingSettings | None = None,
     title: str = "",
 ) -> Judgement:
@@ -240,6 +242,10 @@ def skill_or_luck(
         How a file is read, with keys of the data's sources: ``{"timestamp_column": "day"}``.
     benchmark_values
         Whether a file of a benchmark holds ``prices`` or ``returns``.
+    factors
+        What the trials must beat as well, all of it together: a DataFrame of returns (one column a
+        factor, above the risk-free rate or long-short), the path of such a file, ``{file: ...,
+        unit: percent}``, or a list of columns of ``returns``, which are then no trials.
     settings
         Blocks, draws, mean block and seed of the statistics.
     title
@@ -279,7 +285,8 @@ def skill_or_luck(
     if returns_unit in (None, "auto"):
         refuse_cumulative(table, place)
     found = given_benchmark(benchmark, table, values=benchmark_values, place=place)
-    trials = _only_trials(table, found, place)
+    explained = given_factors(factors, table, place)
+    trials = _only_trials(table, found, explained, place)
     if decisions is None and isinstance(returns, pd.DataFrame):
         decisions = column_levels(returns.columns, trials.columns)
     tried, about = _tried(decisions, trials, path)
@@ -293,6 +300,7 @@ def skill_or_luck(
         returns=trials,
         benchmark=found.returns,
         is_against_cash=found.name == "none",
+        factors=explained.returns,
         params=None if tried is None else tried.params,
         failed=frozenset() if tried is None else tried.failed,
         kinds=kinds,
@@ -302,7 +310,7 @@ def skill_or_luck(
         risk_free_rate=rate,
     )
     lacking = [] if found.name else [_NO_BENCHMARK]
-    said = [*notes, *about, *counted, *found.notes, *late_note(trials), *lacking]
+    said = [*notes, *about, *counted, *found.notes, *explained.notes, *late_note(trials), *lacking]
     conclusion = conclude_given(given, ranking, settings or OverfittingSettings(), said)
     conclusion = _with_notes(conclusion, _late_notes(conclusion, found))
     conclusion = not_audited(conclusion, "only returns were given: there is no strategy to ask")
@@ -323,12 +331,16 @@ def _with_notes(conclusion: Conclusion, notes: list[str]) -> Conclusion:
     return replace(conclusion, notes=(*conclusion.notes, *notes)) if notes else conclusion
 
 
-def _only_trials(table: pd.DataFrame, benchmark: GivenBenchmark, place: str) -> pd.DataFrame:
+def _only_trials(
+    table: pd.DataFrame, benchmark: GivenBenchmark, factors: GivenFactors, place: str
+) -> pd.DataFrame:
     """Return the columns that are trials."""
-    others = [name for name in (BENCHMARK_COLUMN, benchmark.column) if name in table]
+    known = (BENCHMARK_COLUMN, benchmark.column, *factors.columns)
+    others = [name for name in known if name in table]
     trials = table.drop(columns=list(dict.fromkeys(others)))
     if trials.columns.empty:
-        raise DataError(f"{place}: there is no trial beside the benchmark")
+        beside = "the benchmark and the factors" if factors.columns else "the benchmark"
+        raise DataError(f"{place}: there is no trial beside {beside}")
     return trials
 
 

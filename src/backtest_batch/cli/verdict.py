@@ -108,6 +108,7 @@ def run_verdict(config: VerdictConfig) -> int:
         returns_unit=config.returns_unit,
         options=config.options,
         benchmark_values=config.benchmark_values,
+        factors=config.factors,
         settings=OverfittingSettings(
             seed=config.seed, mean_block=config.statistics.mean_block or AUTO
         ),

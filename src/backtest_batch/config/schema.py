@@ -443,6 +443,9 @@ class VerdictConfig:
         "a column, a file, or none (cash); else the column benchmark, if there is one",
     )
     benchmark_values: str = same(BatchConfig, "benchmark_values")
+    factors: Any = key(
+        None, Role.REPORT, "a file of factor returns, or columns, that must be beaten, too"
+    )
     n_trials: int | None = key(
         None, Role.REPORT, "how many trials there were, if more than columns", at_least=1
     )
