@@ -37,10 +37,10 @@ def tables(results: Results) -> str:
             "Share of sweeps that end as skill, without skill (number of sweeps); bold: above 5 % "
             "by more than two standard errors\n\n" + _table(results, ROWS, _skill),
             "The same where the factors are not given\n\n" + _table(results, [LACKING], _skill),
-            "The test against the benchmark alone: share of p-values up to 5 %\n\n"
-            + _table(results, ROWS, _rejects),
-            "Share of sweeps in which the skilled run is found (of those with any skill found)\n\n"
-            + _power(results),
+            "The last test alone, against the factors or else the benchmark: share of p-values up "
+            "to 5 %\n\n" + _table(results, ROWS, _rejects),
+            "Share of sweeps in which the verdict is skill and names the run in which it was "
+            "planted\n\n" + _power(results),
             _versions(results),
         ]
     )
@@ -65,7 +65,7 @@ def _skill(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def _rejects(lines: Sequence[dict[str, Any]]) -> str:
-    return _share([(line["benchmark_spa"] or 1.0) <= LEVEL for line in lines])
+    return _share([_decisive(line) <= LEVEL for line in lines])
 
 
 def _share(hits: Sequence[bool], *, judged: bool = True) -> str:
@@ -134,7 +134,7 @@ def _calibration(results: Results, left: int, top: int) -> Iterator[str]:
         return left + _PLOT * level / _HIGHEST, top + _PLOT * (1.0 - share / _HIGHEST)
 
     ticks = [(value, f"{value:.0%}") for value in (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)]
-    yield from _frame(left, top, "p-value up to", "share of sweeps without skill")
+    yield from _frame(left, top, "p-value of the last test up to", "share of sweeps without skill")
     for value, text in ticks:
         yield _text(at(value, 0.0)[0], top + _PLOT + 16, text, "middle")
         yield _text(left - 6, at(0.0, value)[1] + 4, text, "end")
@@ -150,7 +150,7 @@ def _calibration(results: Results, left: int, top: int) -> Iterator[str]:
                 [],
             )
         ]
-        values = np.array([_decisive(line, factors=factors) for line in held])
+        values = np.array([_decisive(line) for line in held])
         if not len(values):
             continue
         shares = (values[:, None] <= levels).mean(axis=0)
@@ -161,9 +161,9 @@ def _calibration(results: Results, left: int, top: int) -> Iterator[str]:
         yield _text(left + 10, top + 16 + 14 * number, label, "start", colour)
 
 
-def _decisive(line: dict[str, Any], *, factors: bool) -> float:
+def _decisive(line: dict[str, Any]) -> float:
     """Return the p-value of the last test: against the factors, else against the benchmark."""
-    value = line["factors_spa"] if factors else line["benchmark_spa"]
+    value = line["benchmark_spa"] if line["factors_spa"] is None else line["factors_spa"]
     return 1.0 if value is None else float(value)
 
 
