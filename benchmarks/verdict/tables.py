@@ -105,7 +105,7 @@ def _versions(results: Results) -> str:
     )
 
 
-WIDTH, HEIGHT = 880, 380
+WIDTH, HEIGHT = 1080, 380
 _PLOT = 290
 _COLOURS = ("#1b6ca8", "#c2571a", "#14703f", "#7b4fa3", "#a3341f", "#56606b", "#b0892f", "#d4537e")
 
@@ -114,7 +114,7 @@ def calibration_plot(results: Results) -> str:
     """Return an SVG: how often p-values fall below each level, and how often skill is found."""
     parts = [
         *_calibration(results, left=56, top=40),
-        *_found(results, left=500, top=40),
+        *_found(results, left=720, top=40),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
@@ -158,7 +158,7 @@ def _calibration(results: Results, left: int, top: int) -> Iterator[str]:
         points = [at(x, min(y, _HIGHEST)) for x, y in zip(levels, shares, strict=True)]
         yield _line(points, colour)
         label = f"{market}, {tried} ({len(values):,})"
-        yield _text(left + 10, top + 16 + 14 * number, label, "start", colour)
+        yield _text(left + _PLOT + 14, top + 16 + 18 * number, label, "start", colour)
 
 
 def _decisive(line: dict[str, Any]) -> float:
