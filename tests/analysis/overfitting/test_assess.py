@@ -30,7 +30,7 @@ KEYS = {
     "min_backtest_length_years", "pbo", "pbo_blocks", "p_oos_loss", "reality_check_pvalue",
     "spa_pvalue", "benchmark_spa_pvalue", "stepm_survivors", "sharpe_ci", "adjusted_pvalues",
     "haircut_sharpe", "effective_trials", "settings", "excluded", "verdict", "scenarios",
-    "benchmark_adjusted", "ranked_first", "undefined", "factors",
+    "benchmark_adjusted", "ranked_first", "undefined", "factors", "permutation",
 }  # fmt: skip
 
 FIGURES = KEYS - {"scenario", "n_trials", "n_trials_experiment", "n_bars", "pbo_blocks",
