@@ -166,11 +166,40 @@ def test_a_run_whose_metrics_come_out_otherwise_is_to_be_asked_apart():
 
 
 def test_what_takes_too_long_is_untested_and_says_so():
-    settings = AuditSettings(budget_seconds=5.0, expected_seconds=3.0)
-    found = audited(strategies.TomorrowsReturn, settings=settings)
+    settings = AuditSettings(budget_seconds=0.1, expected_seconds=0.2)
+    asked = []
+
+    class Slow:
+        def target_weights(self, panel, decisions):
+            asked.append(panel.n_bars)
+            time.sleep(panel.n_bars * 0.2 / 900)
+            return np.full((len(decisions), panel.n_assets), 0.1)
+
+    found = audited(Slow, settings=settings)
     assert (found.lookahead, found.warmup) == ("untested", "untested")
-    assert "3.0 s" in found.reasons["lookahead"]
+    assert "an answer takes about 0.2 s" in found.reasons["lookahead"]
     assert "audit.budget_seconds" in found.reasons["lookahead"]
+    assert len(asked) == 1
+    assert asked[0] < 400
+
+
+def test_a_run_that_took_long_once_is_no_reason_not_to_ask():
+    settings = AuditSettings(budget_seconds=5.0, expected_seconds=20.0)
+    assert audited(strategies.TomorrowsReturn, settings=settings).lookahead == "found"
+
+
+def test_a_strategy_that_needs_one_asset_is_asked_where_it_does_not_end():
+    class ClosedOnOne:
+        def backtest(self, panel, conditions):
+            returns = panel.close["A"].pct_change(fill_method=None).iloc[1:].copy()
+            if returns.isna().any():
+                raise ValueError("A has no prices")
+            returns.iloc[-1] -= 0.01
+            return returns.iloc[conditions.first_bar :]
+
+    found = audited(ClosedOnOne)
+    assert found.lookahead == "clean"
+    assert "how many bars follow" in found.reasons["lookahead"]
 
 
 def test_a_small_budget_asks_of_fewer_decisions_and_always_of_the_last():

@@ -47,6 +47,8 @@ MOST_VALUES = 4_000_000
 """Values of an answer that are kept for the comparison; of more, the last and some others."""
 
 _HAIRS = 4
+_PART = 0.2
+"""Share of the bars of which a strategy is asked first that took long in its run."""
 _LATE_STARTS = 2
 _CONFIRMED_CUTS = 3
 _SAME_METRICS = 1e-9
@@ -228,16 +230,15 @@ class _Audit:
         self._reasons: dict[str, str] = {}
 
     def findings(self) -> AuditFindings:
-        case, settings = self._case, self._settings
+        case = self._case
         if len(case.cuts) == 0:
             return untested("there is no decision after which a bar follows")
-        known = settings.expected_seconds
-        if 2 * known > settings.budget_seconds:
-            return untested(
-                f"an answer takes about {known:.1f} s, and it would have to answer twice in "
-                f"{settings.budget_seconds:.1f} s (audit.budget_seconds)"
-            )
-        cut_off, failed = self._cut_off()
+        cut_off: dict[int, StrategyAnswer] = {}
+        failed: dict[int, str] = {}
+        too_slow = self._is_too_slow(cut_off, failed)
+        if too_slow:
+            return untested(too_slow)
+        self._cut_off(cut_off, failed)
         try:
             whole = case.ask()
         except Exception as error:  # noqa: BLE001 - a strategy may raise anything
@@ -259,18 +260,40 @@ class _Audit:
             effect=effect,
         )
 
-    def _cut_off(self) -> tuple[dict[int, StrategyAnswer], dict[int, str]]:
+    def _is_too_slow(self, answers: dict[int, StrategyAnswer], failed: dict[int, str]) -> str:
+        """Return why the strategy is too slow for the budget; empty if it is not.
+
+        If its run took too long, it is asked of a part of the bars: the run may have compiled, or
+        imported a library.
+        """
+        case, budget = self._case, self._settings.budget_seconds
+        total, known = case.panel.n_bars, self._settings.expected_seconds
+        if 2 * known <= budget:
+            return ""
+        cuts = self._first_cuts()
+        part = int(cuts[np.argmin(np.abs(cuts - _PART * total))])
+        if known * (part + 1) / total <= budget:
+            self._ask_until(part, answers, failed)
+            if part in answers:
+                known = case.expected_seconds(total) or known
+        if 2 * known <= budget:
+            return ""
+        return (
+            f"an answer takes about {known:.1f} s, and it would have to answer twice in "
+            f"{budget:.1f} s (audit.budget_seconds)"
+        )
+
+    def _first_cuts(self) -> IntArray:
+        """Return the first half of the cuts; the others follow where weights change."""
+        settings = self._settings
+        return sampled_cuts(self._case, max(1, math.ceil(settings.decisions / 2)), settings.seed)
+
+    def _cut_off(self, answers: dict[int, StrategyAnswer], failed: dict[int, str]) -> None:
         """Ask with the future cut off, the longest future first."""
-        case, settings = self._case, self._settings
-        # The other half follows when it is known where weights change.
-        cuts = sampled_cuts(case, max(1, math.ceil(settings.decisions / 2)), settings.seed)
-        answers: dict[int, StrategyAnswer] = {}
-        failed: dict[int, str] = {}
-        last = int(cuts[-1])
-        for cut in cuts.tolist():
-            if cut == last or self._affords(cut + 1, reserve=2):
+        cuts = [cut for cut in self._first_cuts().tolist() if cut not in answers]
+        for cut in cuts:
+            if cut == cuts[-1] or self._affords(cut + 1, reserve=2):
                 self._ask_until(cut, answers, failed)
-        return answers, failed
 
     def _ask_until(
         self, cut: int, answers: dict[int, StrategyAnswer], failed: dict[int, str]

@@ -164,10 +164,15 @@ class Case:
         )
 
     def expected_seconds(self, n_bars: int) -> float | None:
-        """Return how long a question with so many bars takes, by those before; None if unknown."""
+        """Return how long a question with so many bars takes; None if nothing was asked yet.
+
+        It is in proportion to the bars of the longest question so far; one of fewer than a tenth of
+        all bars mostly shows what every question costs.
+        """
         if not self.seconds:
             return None
-        return max(taken * n_bars / max(1, bars) for taken, bars in self.seconds[-2:])
+        taken, bars = max(self.seconds, key=lambda item: (item[1], -item[0]))
+        return taken * n_bars / max(bars, self.panel.n_bars / 10)
 
     def ask(
         self, panel: Panel | None = None, *, start: int = 0, first: int = 0, last: int | None = None

@@ -40,12 +40,13 @@ def with_another_future(panel: Panel, cut: int, *, mirrored: bool) -> Panel:
     """Return the panel with other values after the bar ``cut``, and the same ones up to it.
 
     Every other asset rises, the others fall, with noise; mirrored, it is the other way round.
-    Series that have not started start at once; every third asset that is priced at the cut ends
-    there. Further fields, features and members differ too. The index is the same.
+    Series that have not started start at once. Every third asset that is priced at the cut ends
+    there; mirrored, none does, for strategies that need the asset. Further fields, features and
+    members differ too. The index is the same.
     """
     numbers = np.random.default_rng([cut, int(mirrored)])
     n_later = panel.n_bars - cut - 1
-    last, ended = _last_prices(panel, cut)
+    last, ended = _last_prices(panel, cut, some_end=not mirrored)
     signs = np.where(np.arange(panel.n_assets) % 2 == int(mirrored), 1.0, -1.0)
     reached = _DRIFT * (1.0 - np.exp(-np.arange(1, n_later + 1) / _REACH))
     moves = reached[:, None] * signs + numbers.normal(0.0, _NOISE, (n_later, panel.n_assets))
@@ -111,7 +112,7 @@ def first_priced(panel: Panel) -> FloatArray:
     return found
 
 
-def _last_prices(panel: Panel, cut: int) -> tuple[FloatArray, BoolArray]:
+def _last_prices(panel: Panel, cut: int, *, some_end: bool) -> tuple[FloatArray, BoolArray]:
     """Return the last known close of each asset, and which have no price after the cut."""
     past = panel.fields["close"][: cut + 1]
     priced = ~np.isnan(past)
@@ -120,7 +121,7 @@ def _last_prices(panel: Panel, cut: int) -> tuple[FloatArray, BoolArray]:
     last = np.where(began, past[last_bar, np.arange(panel.n_assets)], _START)
     ended = began & ~priced[-1]
     alive = np.flatnonzero(priced[-1])
-    if len(alive) > 1:
+    if some_end and len(alive) > 1:
         ended[alive[::3]] = True
     return last, ended
 
