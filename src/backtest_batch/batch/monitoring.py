@@ -401,7 +401,13 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
         gaps = int((~np.isfinite(benchmark[later | earlier])).sum())
         benchmark = np.nan_to_num(benchmark)
     differing, said = _differences(found, record, earlier)
-    notes = [*found.notes, *_renewed(winner, found), *said, *_of_code(winner, found.spec)]
+    notes = [
+        *_of_verdict(winner),
+        *found.notes,
+        *_renewed(winner, found),
+        *said,
+        *_of_code(winner, found.spec),
+    ]
     if gaps:
         notes.append(f"the benchmark has no return on {gaps:,} bars, which count as 0")
     if not record.place:
@@ -502,6 +508,13 @@ def _panel_of_then(winner: Winner) -> Panel | None:
     # It names a folder: nothing else may become one.
     known = isinstance(then, str) and re.fullmatch("[0-9a-f]{64}", then) is not None
     return find_panel(str(then)) if known else None
+
+
+def _of_verdict(winner: Winner) -> list[str]:
+    """Say that a promise is not to be trusted, by the verdict on the batch."""
+    if winner.verdict not in ("luck", "invalid"):
+        return []
+    return [f"the verdict on its batch was '{winner.verdict}': the backtest promised too much"]
 
 
 def _of_code(winner: Winner, spec: RunSpec) -> list[str]:

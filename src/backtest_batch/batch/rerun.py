@@ -189,11 +189,14 @@ class Winner:
         Its entry in the file; see :func:`.best_params`.
     arguments
         The arguments of the command that repeats it.
+    verdict
+        The label of the verdict on its batch; empty where there is none.
     """
 
     path: Path
     entry: Mapping[str, Any]
     arguments: tuple[str, ...]
+    verdict: str = ""
 
     @property
     def run_id(self) -> str:
@@ -240,7 +243,14 @@ def read_winner(path: str | Path) -> Winner:
     if words[:3] != _PROGRAM:
         run = entry.get("run_id", "its first run") if isinstance(entry, Mapping) else "its first"
         raise ConfigurationError(f"best={file}: the command of {run} was not recorded")
-    return Winner(path=file, entry=entry, arguments=tuple(words[3:]))
+    verdict = document.get("verdict")
+    label = verdict.get("label") if isinstance(verdict, Mapping) else None
+    return Winner(
+        path=file,
+        entry=entry,
+        arguments=tuple(words[3:]),
+        verdict=label if isinstance(label, str) else "",
+    )
 
 
 def with_winner(winner: Winner, recorded: Arguments, given: Arguments) -> Arguments:

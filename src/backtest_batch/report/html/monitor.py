@@ -50,7 +50,7 @@ def monitor_picture(document: Mapping[str, Any], curve: pd.DataFrame) -> str:
         svg_text(30, 28, _WORDS[answer], 20, colour, bold=True),
         *(svg_text(30, 48 + 15 * row, line, 12, _INK) for row, line in enumerate(lines)),
     ]
-    shown = _thinned(curve)
+    shown = _thinned(curve.assign(benchmark_growth=np.cumprod(1.0 + curve["benchmark"])))
     across = _Across(shown, len(curve))
     drawn = [*_growth(shown, across, colour), *_evidence(shown, across, document)]
     stamps = curve["timestamp"]
@@ -88,30 +88,36 @@ class _Across:
 def _growth(shown: pd.DataFrame, across: _Across, colour: str) -> list[str]:
     """Return the band, the curve of the run and that of the benchmark."""
     own = shown["growth"].to_numpy()
-    benchmark = np.cumprod(1.0 + shown["benchmark"].to_numpy()) if len(shown) else own
+    benchmark = shown["benchmark_growth"].to_numpy()
+    is_compared = bool(np.isfinite(benchmark).all())
     known = shown["promised_low"].notna().to_numpy()
     low, high = shown["promised_low"].to_numpy()[known], shown["promised_high"].to_numpy()[known]
-    values = np.concatenate([[1.0], own, low, high])
+    values = np.concatenate([[1.0], own, low, high, benchmark if is_compared else own])
     margin = 0.03 * float(values.max() - values.min()) or 0.01
     scale = Scale(low=float(values.min()) - margin, high=float(values.max()) + margin)
     top, bottom = _GROWTH
-    found = _axis(scale, top, bottom, lambda value: f"{100 * (value - 1):+.4g} %")
+    found = _axis(scale, top, bottom, _gain)
     start = np.array([1.0])
     places = np.concatenate([[_LEFT], across.places])
     banded = np.concatenate([[_LEFT], across.places[known]])
     edge = _points(banded, _heights(scale, np.concatenate([start, high]), top, bottom))
     edge += _points(banded[::-1], _heights(scale, np.concatenate([start, low]), top, bottom)[::-1])
     found.append(f'<polygon points="{" ".join(edge)}" fill="#dfe4ea"/>')
-    if np.isfinite(benchmark).all() and len(shown) == shown.index[-1] + 1:
+    if is_compared:
         found.append(
             _line(places, np.concatenate([start, benchmark]), scale, top, bottom, "#8b949e")
         )
     found.append(_line(places, np.concatenate([start, own]), scale, top, bottom, colour, 2.0))
     legend = "growth since then; grey: from 5 % to 95 % of what the backtest promised"
-    if shown["benchmark"].notna().any() and len(shown) == shown.index[-1] + 1:
+    if is_compared:
         legend += "; thin: the benchmark"
     found.append(svg_text(_LEFT, top - 6, legend, 11, _GREY))
     return found
+
+
+def _gain(growth: float) -> str:
+    gain = round(100 * (growth - 1.0), 9)
+    return f"{gain:+.4g} %" if gain else "0 %"
 
 
 def _evidence(shown: pd.DataFrame, across: _Across, document: Mapping[str, Any]) -> list[str]:
