@@ -3,7 +3,7 @@
     python -m benchmarks.verdict results                      all cells, 200 sweeps each
     python -m benchmarks.verdict results --cells "garch 10y"  cells whose names have these words
     python -m benchmarks.verdict results --tables             what is there, without more sweeps
-    python -m benchmarks.verdict results --plot docs/images/verdict-calibration.svg
+    python -m benchmarks.verdict results --tables --page docs/statistics.md    and into the page
     python -m benchmarks.verdict results --small              a few small sweeps, for CI
 
 A sweep makes a market, backtests a grid (or an adaptive search) through the engine, and has the
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from backtest_batch.core.kernel_cache import use_kernel_cache
 from benchmarks.verdict.cells import Cell, chosen_cells, sweep_once
-from benchmarks.verdict.tables import calibration_plot, read_results, tables
+from benchmarks.verdict.tables import origin, read_results, tables, write_page
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="*", default=[], help="words of their names")
     parser.add_argument("--list", action="store_true", help="only name the cells")
     parser.add_argument("--tables", action="store_true", help="only print what is there")
-    parser.add_argument("--plot", type=Path, help="write the plot, an SVG")
+    parser.add_argument("--page", type=Path, help="put tables and plot into this page, too")
     parser.add_argument("--small", action="store_true", help="seconds, for CI")
     options = parser.parse_args()
     cells, sweeps = chosen_cells(options.cells), options.sweeps
@@ -48,9 +48,9 @@ def main() -> None:
     if not options.tables:
         fill(options.folder, cells, sweeps, options.jobs)
     results = read_results(options.folder)
-    print(tables(results))
-    if options.plot:
-        options.plot.write_text(calibration_plot(results), encoding="utf-8")
+    print(f"{tables(results)}\n{origin(results)}")
+    if options.page:
+        write_page(options.page, results)
 
 
 def fill(folder: Path, cells: Sequence[Cell], sweeps: int, jobs: int) -> None:

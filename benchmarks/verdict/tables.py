@@ -31,19 +31,40 @@ def read_results(folder: Path) -> Results:
 
 
 def tables(results: Results) -> str:
-    """Return the Markdown tables."""
-    return "\n\n".join(
-        [
-            "Share of sweeps that end as skill, without skill (number of sweeps); bold: above 5 % "
-            "by more than two standard errors\n\n" + _table(results, ROWS, _skill),
-            "The same where the factors are not given\n\n" + _table(results, [LACKING], _skill),
-            "The last test alone, against the factors or else the benchmark: share of p-values up "
-            "to 5 %\n\n" + _table(results, ROWS, _rejects),
-            "Share of sweeps in which the verdict is skill and names the run in which it was "
-            "planted\n\n" + _power(results),
-            _versions(results),
-        ]
-    )
+    """Return the tables, as they stand in docs/statistics.md."""
+    return f"""Share of sweeps that end as skill (number of sweeps), by years and number of trials;
+bold where it is more than 5 % and two standard errors:
+
+{_table(results, ROWS, _skill)}
+
+The strategies that are loaded on a factor, where the factors are not given: what these are for.
+
+{_table(results, [LACKING], _skill)}
+
+The last test alone (against the factors, or else the benchmark), share of p-values up to 5 %:
+
+{_table(results, ROWS, _rejects)}
+
+Power: in one of the trials on the random walk a constant return is added, an information
+ratio a year beyond the benchmark. Share of sweeps whose verdict is skill and names that run:
+
+{_power(results)}
+"""
+
+
+BEGIN, END = "<!-- benchmarks.verdict -->", "<!-- end -->"
+
+
+def write_page(page: Path, results: Results) -> None:
+    """Put the tables into a page, between two comments, and the plot into its images."""
+    head, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{page} has no {BEGIN} with {END} after it")
+    text = f"{head}{begin}\n\n{tables(results)}\n{end}{tail}"
+    page.write_text(text, encoding="utf-8")
+    plot = page.parent / "images" / "verdict-calibration.svg"
+    plot.write_text(calibration_plot(results), encoding="utf-8")
 
 
 def _table(results: Results, rows: Sequence[tuple[str, str, bool]], text: Any) -> str:
@@ -94,7 +115,8 @@ def _planted(years: int, trials: int, ratio: float) -> Cell:
     return Cell(market="random walk", tried="blindfolded", years=years, trials=trials, ratio=ratio)
 
 
-def _versions(results: Results) -> str:
+def origin(results: Results) -> str:
+    """Return by which code the results were made, and what is missing."""
     counts = Counter(line["version"] for lines in results.values() for line in lines)
     seconds = sum(line["seconds"] for lines in results.values() for line in lines)
     made = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())

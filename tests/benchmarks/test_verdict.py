@@ -14,7 +14,7 @@ from benchmarks.verdict.cells import Cell, all_cells, chosen_cells, sweep_once
 from benchmarks.verdict.markets import DAYS, MARKETS
 from benchmarks.verdict.strategies import blindfolded, moving_betas, rules, tilted
 from benchmarks.verdict.sweep import Sweep, annual_sharpe
-from benchmarks.verdict.tables import calibration_plot, read_results, tables
+from benchmarks.verdict.tables import origin, read_results, tables, write_page
 
 ROOT = Path(__file__).parents[2]
 SMALL = Cell(market="random walk", tried="blindfolded", years=3, trials=10)
@@ -123,10 +123,18 @@ def test_tables_count_each_sweep_once_and_leave_out_a_line_that_a_kill_cut_off(t
     (tmp_path / f"{ar1.name}.jsonl").write_text("\n".join([lines[4], *lines[5:]]))
     results = read_results(tmp_path)
     assert len(results[SMALL.name]) == 20
-    text = tables(results)
-    assert "| AR(1) returns | blindfolded | 6.2% (16) |" in text
-    assert "abc (36)" in text
-    ET.fromstring(calibration_plot(results))
+    assert "| AR(1) returns | blindfolded | 6.2% (16) |" in tables(results)
+    assert "abc (36)" in origin(results)
+    page = tmp_path / "page.md"
+    (tmp_path / "images").mkdir()
+    page.write_text("# Head\n\n<!-- benchmarks.verdict -->\nstale\n<!-- end -->\n\nTail\n")
+    for _ in range(2):
+        write_page(page, results)
+        written = page.read_text()
+        assert written.startswith("# Head\n\n<!-- benchmarks.verdict -->\n\nShare of sweeps")
+        assert written.endswith("|\n\n<!-- end -->\n\nTail\n")
+        assert "stale" not in written
+    ET.fromstring((tmp_path / "images" / "verdict-calibration.svg").read_text())
 
 
 @pytest.mark.benchmark
@@ -138,16 +146,14 @@ def test_the_benchmark_goes_on_where_it_was_killed(tmp_path):
     file = next(tmp_path.glob("*ir2.jsonl"))
     whole = file.read_text()
     file.write_text(whole[:-20])
-    plot = tmp_path / "plot.svg"
     done = subprocess.run(
-        [*command, *cells, "--jobs", "2", "--plot", str(plot)],
+        [*command, *cells, "--jobs", "2"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert len(read_results(tmp_path)[file.stem]) == 2
-    assert plot.read_text().startswith("<svg")
     assert "information ratio" in done.stdout
 
 

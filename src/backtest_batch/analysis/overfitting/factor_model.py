@@ -200,27 +200,30 @@ class FactorModel:
     def __init__(self, daily: DailyReturns, positions: IntArray) -> None:
         self._daily = daily
         self._positions = positions
-        pairs = list(zip(daily.explaining[positions], daily.bases[positions], strict=True))
-        values = {int(number): daily.factors(int(number)) for number, _ in pairs if number >= 0}
-        names = {daily.factor_names(int(number)) for number, _ in pairs}
+        explaining, bases = daily.explaining[positions].tolist(), daily.bases[positions].tolist()
+        numbers = set(explaining)
+        names = {daily.factor_names(number) for number in numbers}
         self.names = sorted(names)[-1] if names else ()
         self.known: BoolArray = np.ones(daily.n_bars, dtype=np.bool_)
         self.nothing = ""
-        self._designs: list[tuple[IntArray, FloatArray]] = []
+        self._runs_of: dict[tuple[int, int], list[int]] = {}
         if len(names) > 1:
             self.nothing = "the runs have different factors"
             return
-        for factors in values.values():
-            self.known &= np.isfinite(factors).all(axis=1)
-        for pair in dict.fromkeys(pairs):
-            runs = [run for run, own in enumerate(pairs) if own == pair]
-            benchmark = daily.benchmarks(np.array([pair[1]]))
-            if not np.isfinite(benchmark).all():
-                benchmark = np.zeros_like(benchmark)  # what does not vary is left out
-            design = np.hstack([values[int(pair[0])], benchmark]) if values else benchmark
-            self._designs.append((np.array(runs, dtype=np.int64), design))
+        self._factors = {number: daily.factors(number) for number in numbers}
+        for values in self._factors.values():
+            self.known &= np.isfinite(values).all(axis=1)
+        for run, pair in enumerate(zip(explaining, bases, strict=True)):
+            self._runs_of.setdefault(pair, []).append(run)
         if self.n_bars < max(MIN_BARS, len(self.names) + 3):
             self.nothing = f"the factors are known on {self.n_bars} of the {daily.n_bars} returns"
+
+    def _basis(self, explaining: int, base: int) -> Basis:
+        """Return the factors, and the benchmark last, on the bars on which they are known."""
+        benchmark = self._daily.benchmarks(np.array([base]))
+        if not np.isfinite(benchmark).all():
+            benchmark = np.zeros_like(benchmark)  # what does not vary is left out
+        return orthogonal(np.hstack([self._factors[explaining], benchmark])[self.known])
 
     @property
     def n_bars(self) -> int:
@@ -229,12 +232,10 @@ class FactorModel:
 
     def parts(self) -> Iterator[tuple[Basis, list[IntArray]]]:
         """Yield the regressors, and the runs that have them, some at a time."""
-        for runs, design in self._designs:
+        for pair, members in self._runs_of.items():
+            runs = np.array(members, dtype=np.int64)
             starts = range(0, len(runs), _RUNS_AT_ONCE)
-            yield (
-                orthogonal(design[self.known]),
-                [runs[first : first + _RUNS_AT_ONCE] for first in starts],
-            )
+            yield self._basis(*pair), [runs[first : first + _RUNS_AT_ONCE] for first in starts]
 
     def returns(self, runs: IntArray) -> FloatArray:
         """Return r of some of the runs on the bars on which the factors are known."""
@@ -242,8 +243,7 @@ class FactorModel:
 
     def regress(self, run: int) -> tuple[Alpha, tuple[float, ...], float]:
         """Return the intercept of a run, its slopes (the benchmark's last), and its r2."""
-        design = next(design for runs, design in self._designs if run in runs)
-        basis = orthogonal(design[self.known])
+        basis = self._basis(*next(pair for pair, runs in self._runs_of.items() if run in runs))
         returns = self.returns(np.array([run]))
         _, slopes, left = basis.regress(returns)
         varies = float(np.ptp(returns)) > 1e-12
