@@ -184,7 +184,7 @@ def timings(records: Sequence[RunRecord], watch: Stopwatch, n_jobs: int) -> dict
         The runs that this command computed.
     watch
         Seconds by stage: configuration (from the start of the process), planning, execution,
-        recording (after the last run has ended), comparison, report.
+        recording (after the last run has ended), comparison, audit, report.
     n_jobs
         Number of workers.
 

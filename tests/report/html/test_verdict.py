@@ -81,3 +81,36 @@ def test_trials_of_earlier_batches_are_shown_where_there_are_any() -> None:
 
     assert trials(20, 20) == "20"
     assert trials(20, 55) == "20 in this batch, 55 in the experiment"
+
+
+def test_an_invalid_verdict_shows_what_the_audit_has_seen() -> None:
+    sentence = (
+        "on 2015-01-07 the weight of A is 1 with all bars, and 0 when the bars after are cut off"
+    )
+    run = {
+        "run_id": "run_1",
+        "strategy": "mine.Cheat",
+        "lookahead": "found",
+        "warmup": "untested",
+        "deterministic": True,
+        "n_decisions": 12,
+        "reasons": {"warmup": "it is fitted in each split"},
+        "examples": [{"sentence": sentence}],
+    }
+    view = verdict_view(
+        {
+            "verdict": {"label": "invalid", "sentence": "invalid: run_1 knows the future"},
+            "audit": {"lookahead": "found", "runs": [run]},
+        }
+    )
+    assert (view.label, view.word, view.mark) == ("invalid", "Invalid", "!")
+    assert view.sentence == "Run_1 knows the future."
+    assert view.audit is not None
+    seen = f"{sentence}; it is fitted in each split"
+    assert view.audit.rows == [("run_1", "yes", "not tested", "yes", "12", seen)]
+
+
+def test_without_audited_runs_there_is_no_table_of_them() -> None:
+    verdict = {"label": "luck", "sentence": "luck: x"}
+    assert verdict_view({"verdict": verdict, "audit": {"runs": []}}).audit is None
+    assert verdict_view({"verdict": verdict}).audit is None
