@@ -58,6 +58,11 @@ Of overfitting.json they are figures of a scenario; the mean block that its ``se
 named is compared.
 """
 
+HAVE_TEXTS = ("overfitting.json",)
+"""Files with sentences for people: compared key by key, so that a sentence can be put otherwise
+without the bits of the numbers beside it being recorded again.
+"""
+
 OF_THE_BEST_RUN = ("equity.parquet", "trades.parquet", "target_weights.parquet", "metrics.csv")
 
 
@@ -121,7 +126,8 @@ def read_table(path: Path) -> Table:
         ".parquet": _parquet_columns,
     }[path.suffix](content)
     kept = without_what_varies(columns)
-    digest = hashlib.sha256(content).hexdigest() if kept == columns else None
+    whole = kept == columns and path.name not in HAVE_TEXTS
+    digest = hashlib.sha256(content).hexdigest() if whole else None
     return Table(kept, digest)
 
 
@@ -135,10 +141,11 @@ def _without_what_was_added(path: Path) -> bytes:
         for figures in (document, *document.get("scenarios", ())):
             for name in added:
                 figures.pop(name, None)
+                figures.get("benchmark_adjusted", {}).pop(name, None)
             figures["undefined"] = {
                 key: reason
                 for key, reason in figures["undefined"].items()
-                if key.partition(".")[0] not in added
+                if added.isdisjoint(key.split("."))
             }
         return json_text(document).encode()
     rows = list(csv.reader(io.StringIO(content.decode(), newline="")))

@@ -37,6 +37,7 @@ _RESERVED = frozenset((
     "rank", "rank_in_scenario", "score", "pareto", "unranked", "ruined", "equity", "drawdown",
     "timestamp", "error_type", "error_message", "undefined_metrics",
     "started", "ended", "psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled",
+    "sharpe_lower_bound",
 ))  # fmt: skip
 """Names of columns in the reports, and of what stands beside the metrics of a run."""
 

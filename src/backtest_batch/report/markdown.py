@@ -198,7 +198,7 @@ def comparison_documents(
     table, ranked, ranking = conclusion.table, conclusion.ranked, conclusion.ranking
     document = best_params(table, ranked, ranking, top_n=top_n, details=details, verdict=verdict)
     return {
-        "rankings.csv": csv_text(rankings_table(table, ranked)),
+        "rankings.csv": csv_text(rankings_table(table, ranked, conclusion.skill)),
         "batch_summary.csv": csv_text(batch_summary_table(table, ranked)),
         "batch_summary.md": batch_summary_markdown(
             table,

@@ -83,7 +83,9 @@ def swept_columns(columns: Iterable[str]) -> dict[str, str]:
     }
 
 
-def rankings_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
+def rankings_table(
+    table: RunTable, ranked: pd.DataFrame, skill: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return rankings.csv.
 
     Parameters
@@ -92,14 +94,17 @@ def rankings_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
         The runs.
     ranked
         What :func:`.rank_runs` returned for them.
+    skill
+        Columns of the assessment of the verdict, indexed like the table; None without a verdict.
 
     Returns
     -------
     DataFrame of shape (n_runs, any)
         In order of rank, unranked runs last: rank, rank_in_scenario, run_id, batch_id (only where
         there are several batches), swept parameters (as text), result metrics, score, pareto,
-        unranked (why there is no rank). It holds nothing that differs when the same batch is
-        computed again: no times and no ids of MLflow.
+        unranked (why there is no rank), and of a verdict sharpe_lower_bound: below which no run's
+        true annual Sharpe ratio lies, at 95 % for all runs of a scenario together. It holds
+        nothing that differs when the same batch is computed again: no times and no ids of MLflow.
     """
     rows = ranked.index
     columns: dict[str, pd.Series] = {
@@ -112,6 +117,8 @@ def rankings_table(table: RunTable, ranked: pd.DataFrame) -> pd.DataFrame:
     columns |= {name: text.reindex(rows) for name, text in _parameters(table).items()}
     columns |= {name: table.metrics[name].reindex(rows) for name in shown_results(table)}
     columns |= {name: ranked[name] for name in ("score", "pareto", "unranked")}
+    if skill is not None:
+        columns["sharpe_lower_bound"] = skill["sharpe_lower_bound"].reindex(rows)
     return pd.DataFrame(columns, index=rows).reset_index(drop=True)
 
 

@@ -26,7 +26,8 @@ QUICK = OverfittingSettings(blocks=6, draws=200)
 
 KEYS = {
     "scenario", "n_trials", "n_trials_experiment", "n_bars", "run_id", "sharpe_per_period", "skew",
-    "mean_block", "kurtosis", "beta", "psr", "sr0", "dsr", "min_track_record_length_bars",
+    "mean_block", "inference", "trials_band", "sharpe_lower_bound",
+    "kurtosis", "beta", "psr", "sr0", "dsr", "min_track_record_length_bars",
     "min_backtest_length_years", "pbo", "pbo_blocks", "p_oos_loss", "reality_check_pvalue",
     "spa_pvalue", "benchmark_spa_pvalue", "stepm_survivors", "sharpe_ci", "adjusted_pvalues",
     "haircut_sharpe", "effective_trials", "settings", "excluded", "verdict", "scenarios",
@@ -34,8 +35,8 @@ KEYS = {
 }  # fmt: skip
 
 FIGURES = KEYS - {"scenario", "n_trials", "n_trials_experiment", "n_bars", "pbo_blocks",
-                  "mean_block", "settings", "excluded", "verdict", "scenarios",
-                  "undefined"}  # fmt: skip
+                  "mean_block", "inference", "trials_band", "settings", "excluded", "verdict",
+                  "scenarios", "undefined"}  # fmt: skip
 
 
 def make(n_bars=600, n_runs=20, seed=1, skill=(), **changes):
@@ -78,20 +79,21 @@ def finite(value):
     )
 
 
+def nulls(figures, prefix=""):
+    for key, value in figures.items():
+        if value is None:
+            yield prefix + key
+        elif isinstance(value, dict) and key not in ("undefined", "settings", "verdict"):
+            yield from nulls(value, f"{prefix}{key}.")
+
+
 def assert_sound(document):
     """Every key is there, every number is finite, every null has its reason."""
     assert set(document) == KEYS
     assert finite(document)
     json.dumps(document, allow_nan=False)
     for part in (document, *document["scenarios"]):
-        missing = {key for key, value in part.items() if value is None}
-        for name in ("benchmark_adjusted", "ranked_first"):
-            inner = part.get(name) or {}
-            missing |= {f"{name}.{key}" for key, value in inner.items() if value is None}
-            second = inner.get("benchmark_adjusted", {})
-            missing |= {
-                f"{name}.benchmark_adjusted.{k}" for k, value in second.items() if value is None
-            }
+        missing = set(nulls({key: item for key, item in part.items() if key != "scenarios"}))
         assert missing == set(part["undefined"])
         assert all(part["undefined"].values())
 
@@ -394,9 +396,9 @@ def test_too_few_bars(n_bars, said):
     assert document["verdict"]["label"] == "cannot_tell"
     assert said in document["verdict"]["sentence"]
     if n_bars < 30:
-        assert all(
-            document[name] is None for name in FIGURES - {"benchmark_adjusted", "ranked_first"}
-        )
+        nested = {"benchmark_adjusted", "ranked_first", "inference", "trials_band"}
+        assert all(document[name] is None for name in FIGURES - nested)
+        assert not any(document["inference"][name] for name in ("rho", "power", "dsr"))
         assert document["n_bars"] == 0
 
 
@@ -554,8 +556,12 @@ def test_columns_of_the_leaderboard():
     table = result.columns
     assert table.index.tolist() == [run.run_id for run in runs]
     assert table.columns.tolist() == [
-        *("psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled")
+        *("psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled"),
+        "sharpe_lower_bound",
     ]
+    assert table.loc[result.document["run_id"], "sharpe_lower_bound"] == pytest.approx(
+        result.document["sharpe_lower_bound"]
+    )
     assert table.loc["run_0", "psr"] == result.document["psr"]
     assert table["spa_survivor"].tolist()[:4] == [True, True, False, False]
     assert table["benchmark_survivor"].tolist()[:2] == [True, True]
@@ -576,7 +582,11 @@ def test_what_the_report_plots():
 
 
 def test_every_figure_explains_itself():
-    assert set(EXPLANATIONS) <= KEYS
+    document = assess(make(), QUICK)
+    for key in EXPLANATIONS:
+        head, _, inner = key.partition(".")
+        assert head in KEYS
+        assert not inner or inner in document[head]
     unexplained = FIGURES - set(EXPLANATIONS)
     assert unexplained == {
         "run_id", "sharpe_per_period", "skew", "kurtosis", "benchmark_adjusted", "ranked_first",

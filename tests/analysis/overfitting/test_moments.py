@@ -10,7 +10,6 @@ from backtest_batch.analysis.overfitting.samples import Trial, Trials, samples
 from backtest_batch.analysis.overfitting.sharpe import (
     DailyReturns,
     all_equal,
-    effective_trials,
     measure_moments,
 )
 
@@ -159,32 +158,6 @@ def test_no_benchmark_no_adjusted_returns():
     assert np.isnan(found.beta).all()
     assert np.isnan(found.adjusted.mean).all()
     assert np.isfinite(found.raw.mean).all()
-
-
-def test_the_effective_number_of_trials():
-    base = 0.01 * np.random.default_rng(0).standard_normal((4_000, 40))
-    positions = np.arange(40)
-
-    def effective(returns):
-        n_runs = returns.shape[1]
-        trials = make(n_bars=4_000, n_runs=n_runs, scenarios=("a",), returns=returns)
-        return effective_trials(DailyReturns(trials, samples(trials)), positions[:n_runs], 0)
-
-    assert effective(base) == pytest.approx(40, rel=0.02)
-    assert effective(np.repeat(base[:, :1], 5, axis=1)) == pytest.approx(1.0)
-    assert effective(np.hstack([base[:, :2], -3 * base[:, :2]])) == pytest.approx(2.0, abs=0.01)
-    eigenvalues = np.linalg.eigvalsh(np.corrcoef(base.T))
-    assert effective(base) == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
-
-
-def test_the_effective_number_of_very_many_trials_is_estimated():
-    generator = np.random.default_rng(0)
-    returns = generator.standard_normal((400, 1)) + generator.standard_normal((400, 700))
-    trials = make(n_bars=400, n_runs=700, scenarios=("a",), returns=returns)
-    found = effective_trials(DailyReturns(trials, samples(trials)), np.arange(700), 0)
-    eigenvalues = np.linalg.eigvalsh(np.corrcoef(returns.T))
-    exact = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
-    assert found == pytest.approx(exact, rel=0.02)
 
 
 def test_equal_runs_are_equal_but_for_rounding():

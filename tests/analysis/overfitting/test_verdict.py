@@ -9,7 +9,14 @@ from backtest_batch.analysis.overfitting.scenario import (
     ALL_SAME,
     ALL_SAME_WITHIN,
 )
-from backtest_batch.analysis.overfitting.verdict import Evidence, Opinions, judge, judged_apart
+from backtest_batch.analysis.overfitting.trials_band import TrialsBand
+from backtest_batch.analysis.overfitting.verdict import (
+    Evidence,
+    Opinions,
+    judge,
+    judged_apart,
+    percentage,
+)
 
 FINE = Opinions(sharpe=0.15, noise_sharpe=0.08, dsr=0.99, pbo=0.05, p_oos_loss=0.02)
 
@@ -252,3 +259,59 @@ def test_trials_without_returns_are_named_where_the_selection_is_accounted_for()
     assert "of the trials, 20 left no returns: the deflated Sharpe ratio" in verdict.sentence
     assert any("20 left no returns" in reason for reason in verdict.reasons)
     assert "left no returns" not in str(judge(SKILL))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spa_pvalue": 0.2}, "a true Sharpe ratio of 0.5 a year would have been found in 31 %"),
+        (
+            {"benchmark_spa_pvalue": 0.2},
+            "(p = 0.200); a true Sharpe ratio of 0.5 a year beyond the benchmark would have been "
+            "found in 8 % of such samples",
+        ),
+        ({"n_bars": 249}, "0.5 a year beyond the benchmark would have been found in 8 %"),
+        ({"n_trials": 1, "n_valid": 1}, "0.5 a year beyond the benchmark would have been found"),
+        ({"all_equal": ALL_SAME}, "0.5 a year beyond the benchmark would have been found in 8 %"),
+    ],
+)
+def test_luck_and_cannot_tell_say_what_the_test_could_have_found(changes, said):
+    verdict = judge(replace(SKILL, powers=(0.311, 0.082), **changes))
+    assert said in verdict.sentence
+    assert verdict.sentence.count(": ") <= 2
+    assert any(
+        reason == "power at a true Sharpe ratio of 0.5 a year: 31 % against zero, 8 % against the "
+        "benchmark"
+        for reason in verdict.reasons
+    )
+
+
+def test_a_test_that_was_passed_has_no_power_to_tell():
+    for changes in ({}, {"walk_forward_t": -1.0}, {"benchmark_spa_pvalue": None}):
+        verdict = judge(replace(SKILL, powers=(0.3, 0.1), **changes))
+        assert "would have been found" not in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0 %"), (0.001, "less than 1 %"), (0.31, "31 %"), (0.999, "more than 99 %")],
+)  # fmt: skip
+def test_a_share_is_never_rounded_to_none_or_all(share, text):
+    assert percentage(share) == text
+
+
+BAND = TrialsBand(participation=3.4, effective_rank=8.0, onc=4)
+
+
+def test_the_sentence_says_when_similar_trials_would_change_it():
+    close = replace(FINE, sharpe=0.07, noise_sharpe=0.08, turns_at=6)
+    verdict = judge(replace(SKILL, raw=close, band=BAND))
+    assert verdict.label == "luck"
+    assert (
+        "(returns: 0.0700 a bar against 0.0800), though not after fewer than 6, and by the "
+        "correlations of their returns the trials amount to 3 to 8"
+    ) in verdict.sentence
+    assert any("or 4 (clusters): chance is expected to do as well with 6 t" in reason
+               for reason in verdict.reasons)  # fmt: skip
+    sure = judge(replace(SKILL, raw=replace(close, turns_at=3), band=BAND))
+    assert "though" not in sure.sentence

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backtest_batch.analysis.overfitting.inference import Inference
 from backtest_batch.analysis.overfitting.multiple_tests import (
     benjamini_yekutieli,
     haircut_sharpe_ratio,
@@ -77,7 +78,14 @@ def scenario_figures(result: ScenarioResult, settings: OverfittingSettings) -> F
     figures.put("benchmark_spa_pvalue", ability and ability.spa_pvalue, result.adjusted.nothing)
     figures.put("stepm_survivors", _listed(raw.survivors), raw.nothing)
     _put_adjusted(figures, result)
-    figures.put("effective_trials", result.effective_trials, raw.nothing)
+    band = result.band
+    figures.put("effective_trials", band and band.participation, raw.nothing)
+    figures.nest("trials_band", _band(result))
+    figures.nest("inference", _inference(result.inferences[0], reason))
+    bound = None
+    if winner is not None:
+        bound = result.lower_bounds[raw.names.index(winner)] * math.sqrt(result.bars_per_year)
+    figures.put("sharpe_lower_bound", bound, reason)
     figures.put("excluded", [{"run_id": e.run_id, "reason": e.reason} for e in result.excluded])
     figures.nest("benchmark_adjusted", _beyond(result, settings))
     _put_factors(figures, result)
@@ -244,6 +252,8 @@ def _beyond(result: ScenarioResult, settings: OverfittingSettings) -> Figures:
     adjusted.put_validation(figures, settings.blocks)
     adjusted.put_tests(figures)
     figures.put("stepm_survivors", _listed(adjusted.survivors), adjusted.nothing)
+    absent = "" if result.winner in adjusted.names else result.no_benchmark or _SAME
+    figures.nest("inference", _inference(result.inferences[1], absent))
     highest = adjusted.names[int(adjusted.moments.sharpe.argmax())] if adjusted.names else None
     figures.put("best_run_id", highest, result.no_benchmark or _SAME)
     left_out = [name for name in result.raw.names if name not in set(adjusted.names)]
@@ -251,6 +261,41 @@ def _beyond(result: ScenarioResult, settings: OverfittingSettings) -> Figures:
         "excluded",
         [{"run_id": name, "reason": result.no_benchmark or _SAME} for name in left_out],
     )
+    return figures
+
+
+def _band(result: ScenarioResult) -> Figures:
+    """Return how many trials there were by the correlations of their returns."""
+    figures, band, reason = Figures(), result.band, result.raw.nothing
+    figures.put("participation", band and band.participation, reason)
+    figures.put("effective_rank", band and band.effective_rank, reason)
+    figures.put("onc", band and band.onc, reason)
+    opinions = [kind.turns_at(result.winner) for kind in (result.raw, result.adjusted)]
+    known = [number for number in opinions if number is not None]
+    figures.put(
+        "flips_at",
+        min(known, default=None),
+        reason or "the deflated Sharpe ratio is undefined, or no number of trials turns it",
+    )
+    return figures
+
+
+def _inference(found: Inference | None, reason: str) -> Figures:
+    """Return what the winner's ratio proves, under the names of overfitting.json."""
+    figures = Figures()
+    flat = reason or "the variance of the Sharpe ratio's estimate is not positive"
+    for name in ("rho", "psr_null", "critical_sharpe", "power", "observed_fdr"):
+        figures.put(name, found and getattr(found, name), flat)
+    figures.put(
+        "min_track_record_bars", found and found.min_track_record_bars, reason or _NOT_POSITIVE
+    )
+    figures.put("dsr", found and found.dsr, reason or "the trials' variance is not known")
+    single = Figures()
+    for name in ("critical_sharpe", "power", "observed_fdr"):
+        single.put(name, found and getattr(found, f"single_{name}"), flat)
+    figures.nest("single_test", single)
+    figures.put("true_annual_sharpe", found and found.true_annual_sharpe, reason)
+    figures.put("prior", found and found.prior, reason)
     return figures
 
 
@@ -281,7 +326,8 @@ class Assessment:
         By run_id, one row per run that has returns: ``psr``, ``dsr``, ``spa_survivor`` (StepM on
         the returns names the run), ``benchmark_survivor`` (StepM on the beta-adjusted returns names
         it) and ``skilled`` (the verdict on the run's scenario is skill, and the run is one of those
-        called skilled), each within the run's own scenario; missing where undefined.
+        called skilled), each within the run's own scenario, and ``sharpe_lower_bound`` (below which
+        no trial's true annual Sharpe ratio lies, at 95 % for all of them); missing where undefined.
     logits
         lambda of each split of the cross-validation, in the scenario of the verdict; empty when
         undefined.
@@ -450,6 +496,11 @@ def _evidence(
         walk_forward_t=trials.walk_forward_t.get(winner) if winner else None,
         min_track_record_bars=values["min_track_record_length_bars"],
         permutation=trials.permutation,
+        powers=(
+            values["inference"]["power"],
+            values["benchmark_adjusted"]["inference"]["power"],
+        ),
+        band=result.band,
     )
 
 
@@ -470,12 +521,10 @@ def _factor_evidence(result: ScenarioResult) -> FactorEvidence | None:
 def _opinions(
     selection: SelectionEvidence, values: Mapping[str, Any], winner: str | None
 ) -> Opinions:
-    noise = None
-    if winner in selection.names:
-        noise = selection.noise_sharpe(selection.names.index(winner))
     return Opinions(
         sharpe=values["sharpe_per_period"],
-        noise_sharpe=noise,
+        noise_sharpe=selection.noise_sharpe(winner),
+        turns_at=selection.turns_at(winner),
         dsr=values["dsr"],
         pbo=values["pbo"],
         p_oos_loss=values["p_oos_loss"],
@@ -487,7 +536,8 @@ def _columns(
 ) -> pd.DataFrame:
     """Return the columns of the leaderboard; runs with the same decision share the same values."""
     decisions = {run.run_id: (run.scenario, run.decision) for run in trials.runs}
-    rows: dict[tuple[str, str], tuple[float, float, bool | None, bool | None, bool | None]] = {}
+    rows: dict[tuple[str, str], tuple[float, float, bool | None, bool | None, bool | None, float]]
+    rows = {}
     left_out: set[str] = set()
     for result in results:
         left_out.update(exclusion.run_id for exclusion in result.excluded)
@@ -496,6 +546,7 @@ def _columns(
         raw, psr, dsr = result.raw, result.raw.psr(), result.raw.dsr()
         zero, beyond = _flags(raw), _flags(result.adjusted)
         verdict = verdicts[result.scenario]
+        bounds = result.lower_bounds * math.sqrt(result.bars_per_year)
         for position, name in enumerate(raw.names):
             rows[decisions[name]] = (
                 psr[position],
@@ -503,18 +554,23 @@ def _columns(
                 zero.get(name),
                 beyond.get(name),
                 verdict.calls_skilled(name),
+                bounds[position],
             )
-    missing = (np.nan, np.nan, None, None, None)
+    missing = (np.nan, np.nan, None, None, None, np.nan)
     table = pd.DataFrame(
         [
             missing if run.run_id in left_out else rows.get((run.scenario, run.decision), missing)
             for run in trials.runs
         ],
         index=pd.Index([run.run_id for run in trials.runs], name="run_id", dtype="object"),
-        columns=["psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled"],
+        columns=[
+            *("psr", "dsr", "spa_survivor", "benchmark_survivor", "skilled"),
+            "sharpe_lower_bound",
+        ],
     )
+    numbers = dict.fromkeys(("psr", "dsr", "sharpe_lower_bound"), "float64")
     flags = dict.fromkeys(("spa_survivor", "benchmark_survivor", "skilled"), "boolean")
-    return table.astype({"psr": "float64", "dsr": "float64", **flags})
+    return table.astype({**numbers, **flags})
 
 
 def _flags(selection: SelectionEvidence) -> dict[str, bool]:

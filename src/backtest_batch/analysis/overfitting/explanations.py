@@ -50,7 +50,7 @@ EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
             source="Politis and Romano (1994)",
         ),
         "psr": Explanation(
-            title="Probabilistic Sharpe ratio",
+            title="Probabilistic Sharpe ratio (classical)",
             what="The probability that the true Sharpe ratio is above zero, given the length, "
             "skew and fat tails of the returns.",
             what_not="Corrected for the number of trials; it treats the bars as independent.",
@@ -64,14 +64,14 @@ EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
             source="Bailey and Lopez de Prado (2014)",
         ),
         "dsr": Explanation(
-            title="Deflated Sharpe ratio",
+            title="Deflated Sharpe ratio (classical)",
             what="The probability that the true Sharpe ratio is above the expected best of N "
             "trials without skill.",
             what_not="The probability that the strategy makes money.",
             source="Bailey and Lopez de Prado (2014)",
         ),
         "min_track_record_length_bars": Explanation(
-            title="Minimum track record length",
+            title="Minimum track record length (classical)",
             what="How many bars it takes until the probabilistic Sharpe ratio reaches 95 %.",
             what_not="A rule of the verdict, or corrected for selection.",
             source="Bailey and Lopez de Prado (2012)",
@@ -161,6 +161,99 @@ EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
             what_not="Used by any test: the tests know the correlation already.",
             source="Participation ratio of the eigenvalues",
         ),
+        "sharpe_lower_bound": Explanation(
+            title="Lower bound of the Sharpe ratio",
+            what="The winner's true Sharpe ratio a year is above this with 95 % confidence, "
+            "whichever run was picked: the bounds of all runs hold together, and are in "
+            "rankings.csv.",
+            what_not="Tight: it asks nothing of the returns but thin tails and independent bars, "
+            "and is far below zero on a few years.",
+            source="Paleologo (2024)",
+        ),
+        "trials_band.participation": Explanation(
+            title="Trials by participation ratio",
+            what="How many uncorrelated runs have as many squared correlations as these.",
+            what_not="The number of ideas: what moves the whole market counts as one.",
+            source="Participation ratio of the eigenvalues",
+        ),
+        "trials_band.effective_rank": Explanation(
+            title="Trials by effective rank",
+            what="How many directions the returns of the runs take: the exponential of the "
+            "entropy of the eigenvalues of their correlation matrix.",
+            what_not="Small for runs with much noise of their own, even if they are one idea.",
+            source="Roy and Vetterli (2007)",
+        ),
+        "trials_band.onc": Explanation(
+            title="Trials by clusters",
+            what="The number of groups of runs that resemble each other (k-means, the number by "
+            "the quality of the silhouettes), among at most 80 runs.",
+            what_not="Good where there are no groups: of independent runs it finds two or a few.",
+            source="Lopez de Prado and Lewis (2019)",
+        ),
+        "trials_band.flips_at": Explanation(
+            title="Number of trials that turns the deflated ratio",
+            what="From how many trials on chance alone is expected to show the winner's Sharpe "
+            "ratio, so that it is held against it.",
+            what_not="A count of anything: compare it with the number of trials and the estimates "
+            "of it.",
+            source="Bailey and Lopez de Prado (2014)",
+        ),
+        "inference.power": Explanation(
+            title="Power",
+            what="How often the test, with the selection accounted for, finds a run whose true "
+            "Sharpe ratio is 0.5 a year.",
+            what_not="The probability that the winner has skill; other true ratios have other "
+            "powers.",
+            source="Lopez de Prado, Lipton and Zoonekynd (2025); Hansen (2005)",
+        ),
+        "inference.critical_sharpe": Explanation(
+            title="Critical Sharpe ratio",
+            what="The Sharpe ratio a bar that the best run must exceed to pass the test at 5 %.",
+            what_not="What a single strategy needs: that is lower, since nothing was selected.",
+            source="Hansen (2005)",
+        ),
+        "inference.psr_null": Explanation(
+            title="Probability of a lower Sharpe ratio without skill",
+            what="One less the p-value of the winner's ratio against zero, its error taken at "
+            "zero and with the autocorrelation of the returns.",
+            what_not="Corrected for the number of trials; or the classical ratio, whose error is "
+            "that at the observed one.",
+            source="Lopez de Prado, Lipton and Zoonekynd (2025)",
+        ),
+        "inference.dsr": Explanation(
+            title="The same against the best of the trials",
+            what="One less the p-value against the ratio that the best of N trials is expected to "
+            "show, with the variance of a maximum.",
+            what_not="The classical deflated ratio, or aware of trials that truly differ.",
+            source="Lopez de Prado, Lipton and Zoonekynd (2025)",
+        ),
+        "inference.observed_fdr": Explanation(
+            title="Probability of a false find",
+            what="The probability that there is no skill, given a best ratio of at least this, if "
+            "one sweep in ten holds a run whose true ratio is 0.5 a year.",
+            what_not="Known without that assumption, which nobody can check.",
+            source="Lopez de Prado, Lipton and Zoonekynd (2025)",
+        ),
+        "inference.min_track_record_bars": Explanation(
+            title="Bars that the winner's ratio needs",
+            what="On how many bars the winner's ratio would just be significant at 5 % by itself, "
+            "its error taken at zero and with autocorrelation.",
+            what_not="Corrected for selection.",
+            source="Lopez de Prado, Lipton and Zoonekynd (2025)",
+        ),
+        "inference.rho": Explanation(
+            title="Autocorrelation",
+            what="The correlation of the winner's return with that of the bar before.",
+            what_not="All dependence in time: the bootstrap's blocks keep what lies further back.",
+            source="Lopez de Prado, Lipton and Zoonekynd (2025)",
+        ),
+        "mean_block": Explanation(
+            title="Mean block of the bootstrap",
+            what="How many bars in a row are resampled together, on average, so that dependence "
+            "in time is kept.",
+            what_not="Shorter than 10 bars, unless statistics.mean_block says so.",
+            source="Politis and White (2004); Patton, Politis and White (2009)",
+        ),
         "beta": Explanation(
             title="Beta",
             what="How much the winner moves when the benchmark moves by one.",
@@ -169,4 +262,4 @@ EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
         ),
     }
 )
-"""Explanations by the key of overfitting.json."""
+"""Explanations by the key of overfitting.json; a dot leads into a figure that holds others."""

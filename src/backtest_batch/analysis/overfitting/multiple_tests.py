@@ -180,14 +180,15 @@ def superior_ability(
     null = _null_maxima(deviations, shift, std, everyone)
     return SuperiorAbility(
         statistic=statistic,
-        reality_check_pvalue=_pvalue(statistic, reality),
-        spa_pvalue=_pvalue(statistic, null),
+        reality_check_pvalue=null_pvalue(statistic, reality),
+        spa_pvalue=null_pvalue(statistic, null),
         survivors=_step_down(ratio, shift, std, deviations, null),
         null_maxima=null,
     )
 
 
-def _pvalue(statistic: float, null: FloatArray) -> float:
+def null_pvalue(statistic: float, null: FloatArray) -> float:
+    """Return ``(1 + #{null >= t}) / (1 + draws)``, which is never zero."""
     return (1 + int(np.count_nonzero(null >= statistic))) / (1 + len(null))
 
 
@@ -205,7 +206,7 @@ def _null_maxima(
     return maxima
 
 
-def _critical(null: FloatArray) -> float:
+def critical_ratio(null: FloatArray) -> float:
     """Return the value that a ratio must exceed for its p-value to be at most LEVEL."""
     allowed = math.floor(LEVEL * (1 + len(null)) + 1e-9) - 1
     return float(np.sort(null)[::-1][allowed])
@@ -216,7 +217,7 @@ def _step_down(
 ) -> IntArray:
     active = np.ones(len(ratio), dtype=np.bool_)
     while True:
-        found = active & (ratio > _critical(null))
+        found = active & (ratio > critical_ratio(null))
         active &= ~found
         if not found.any() or not active.any():
             return np.flatnonzero(~active).astype(np.int64)

@@ -11,32 +11,39 @@ import pandas as pd
 from backtest_batch.analysis.overfitting.block_length import mean_block_of
 from backtest_batch.analysis.overfitting.cscv import CrossValidation, cross_validate_blocks
 from backtest_batch.analysis.overfitting.factor_model import FactorModel, FactorTest, factor_test
+from backtest_batch.analysis.overfitting.inference import (
+    Inference,
+    Shape,
+    infer,
+    lag_one_correlation,
+)
 from backtest_batch.analysis.overfitting.multiple_tests import (
     SuperiorAbility,
     bootstrapped_sharpe,
+    critical_ratio,
+    null_pvalue,
     stationary_counts,
     superior_ability,
 )
+from backtest_batch.analysis.overfitting.rademacher import DRAWS, lower_bounds, random_signs
 from backtest_batch.analysis.overfitting.samples import (
     CASH,
     NOTHING_TO_TEST,
-    BoolArray,
     Exclusion,
     FloatArray,
     IntArray,
     OverfittingSettings,
     Sample,
     Trials,
-    day_starts,
     samples,
 )
 from backtest_batch.analysis.overfitting.sharpe import (
     DailyReturns,
+    DaysPerYear,
     Measured,
     Moments,
     all_equal,
     deflated_sharpe_ratio,
-    effective_trials,
     empty_moments,
     expected_maximum,
     expected_maximum_sharpe,
@@ -44,6 +51,7 @@ from backtest_batch.analysis.overfitting.sharpe import (
     probabilistic_sharpe_ratio,
     sharpe_variance,
 )
+from backtest_batch.analysis.overfitting.trials_band import TrialsBand, trials_band, turning_point
 from backtest_batch.core.numbers import in_threads
 from backtest_batch.interrupt import heed
 
@@ -147,19 +155,31 @@ class SelectionEvidence:
             )
         )
 
-    def noise_sharpe(self, position: int) -> float | None:
-        """SR0 if the trials' ratios differ by no more than the sampling error of one of them.
+    def noise_of(self, name: str | None) -> float | None:
+        """Return the standard deviation of the trials' ratios that chance can account for.
 
         Trials that truly differ make V large, and with it SR0, although none of that is luck.
-        Chance can account for the smaller of V and the sampling variance.
+        Chance can account for the smaller of V and the sampling variance of one of them.
         """
-        if self.variance is None:
+        if self.variance is None or name not in self.names:
             return None
-        moments = self.moments
+        moments, position = self.moments, self.names.index(name)
         sampling = sharpe_variance(
             moments.sharpe[position], moments.skew[position], moments.kurtosis[position]
         ) / (self.n_bars - 1)
-        return math.sqrt(min(self.variance, float(sampling))) * expected_maximum(self.n_trials)
+        return math.sqrt(min(self.variance, float(sampling)))
+
+    def noise_sharpe(self, name: str | None) -> float | None:
+        """Return SR0 if the trials' ratios differ by no more than chance can account for."""
+        noise = self.noise_of(name)
+        return None if noise is None else noise * expected_maximum(self.n_trials)
+
+    def turns_at(self, name: str | None) -> int | None:
+        """Return from how many trials on chance alone is expected to show a trial's ratio."""
+        noise = self.noise_of(name)
+        if name is None or noise is None:
+            return None
+        return turning_point(float(self.moments.sharpe[self.names.index(name)]), noise)
 
     def put_run(self, figures: Figures, run_id: str, reason: str) -> None:
         """Enter the figures of a single run; ``reason`` says why they are missing, if they are."""
@@ -291,10 +311,15 @@ class ScenarioResult:
         Why there is no a; empty when there is.
     intervals
         Confidence intervals of the Sharpe ratios per bar of the winner and the best ranked run.
-    effective_trials
-        Participation ratio; None without a selection.
     factors
         The test against the factors; None where none are given.
+    band
+        How many independent trials there were; None without a selection.
+    lower_bounds
+        Lower bounds of the true Sharpe ratios per bar of all trials at once, in the order of
+        ``raw.names``.
+    inferences
+        What the winner's ratio proves on r, and on a; None where there is none.
     """
 
     scenario: str | None
@@ -310,8 +335,10 @@ class ScenarioResult:
     beta: dict[str, float]
     no_benchmark: str
     intervals: dict[str, tuple[float, float]]
-    effective_trials: float | None
+    band: TrialsBand | None
+    lower_bounds: FloatArray
     factors: FactorTest | None = None
+    inferences: tuple[Inference | None, Inference | None] = (None, None)
 
     @property
     def is_against_cash(self) -> bool:
@@ -357,9 +384,10 @@ def scenario_results(
         daily = DailyReturns(trials, group)
         block = mean_block_of(daily, settings)
         counts = stationary_counts(daily.n_bars, settings.draws, block, settings.seed)
-        measured = measure_moments(daily, counts, settings.blocks)
+        signs = random_signs(daily.n_bars, DRAWS, settings.seed)
+        measured = measure_moments(daily, counts, settings.blocks, signs)
         heed()
-        days_per_year = _DaysPerYear(trials)
+        days_per_year = DaysPerYear(trials)
         context = _Context(
             trials, settings, daily, block, counts, measured, n_tried, n_counted, days_per_year
         )
@@ -403,7 +431,8 @@ def nothing_to_test(
         beta={},
         no_benchmark=reason,
         intervals={},
-        effective_trials=None,
+        band=None,
+        lower_bounds=np.empty(0),
     )
 
 
@@ -419,7 +448,7 @@ class _Context:
     measured: Measured
     n_tried: int
     n_counted: Mapping[str | None, int]
-    days_per_year: "_DaysPerYear"
+    days_per_year: "DaysPerYear"
 
     def results(self, group: Sequence[Sample]) -> list[ScenarioResult]:
         """Return the statistics of each scenario of the group."""
@@ -435,6 +464,7 @@ class _Context:
                     for name in self._single(result, position)
                     if name in intervals
                 },
+                inferences=self._inferences(result, position),
             )
             for result in bare
         ]
@@ -493,9 +523,15 @@ class _Context:
             beta=dict(zip(names, self.measured.beta[positions].tolist(), strict=True)),
             no_benchmark=no_benchmark,
             intervals={},
-            effective_trials=None
+            band=None
             if selection.nothing
-            else effective_trials(self.daily, positions, self.settings.seed),
+            else trials_band(self.daily, positions, self.settings.seed),
+            lower_bounds=lower_bounds(
+                selection.moments.sharpe,
+                float(self.measured.alignments[number].mean()) if len(positions) > 1 else 0.0,
+                self.daily.n_bars,
+                max(n_counted, len(positions)),
+            ),
             factors=self._factors(positions, names, winner, nothing),
         )
 
@@ -513,6 +549,42 @@ class _Context:
             mean_block=self.mean_block,
             seed=self.settings.seed,
             nothing=nothing,
+        )
+
+    def _inferences(
+        self, result: ScenarioResult, position: Mapping[str, int]
+    ) -> tuple[Inference | None, Inference | None]:
+        """Return what the winner's ratio proves on r, and on a."""
+        if result.winner is None:
+            return None, None
+        column = np.array([position[result.winner]], dtype=np.int64)
+        r = self.daily.runs(column)[:, 0]
+        market = self.daily.benchmarks(self.daily.bases[column])[:, 0]
+        a = r - result.beta[result.winner] * market
+        return self._inference(result, result.raw, r), self._inference(result, result.adjusted, a)
+
+    def _inference(
+        self, result: ScenarioResult, selection: SelectionEvidence, returns: FloatArray
+    ) -> Inference | None:
+        if result.winner not in selection.names:
+            return None
+        number, moments = selection.names.index(result.winner), selection.moments
+        sharpe, null = float(moments.sharpe[number]), None
+        if selection.ability is not None:
+            null = selection.ability.null_maxima
+        return infer(
+            sharpe,
+            self.daily.n_bars,
+            shape=Shape(
+                skew=float(moments.skew[number]),
+                kurtosis=float(moments.kurtosis[number]),
+                rho=lag_one_correlation(returns),
+            ),
+            bars_per_year=result.bars_per_year,
+            n_trials=selection.n_trials,
+            variance=selection.variance,
+            critical=None if null is None else critical_ratio(null),
+            pvalue=None if null is None else null_pvalue(sharpe, null),
         )
 
     def _bars_per_year(self, sample: Sample) -> float:
@@ -593,34 +665,3 @@ class _Context:
                     low, high = np.quantile(finite, [tail, 1 - tail])
                     intervals[name] = (float(low), float(high))
         return intervals
-
-
-class _DaysPerYear:
-    """(Daily) bars per year; for intraday data, bars per year divided by bars of a median day."""
-
-    def __init__(self, trials: Trials) -> None:
-        self._trials = trials
-        self._found: dict[tuple[float, str | None], float] = {}
-
-    def of(self, columns: IntArray) -> float:
-        """Return the (daily) bars per year of some runs; where their data differ, the smallest.
-
-        The bars that the runs have in common are those of the run that has the fewest.
-        """
-        trials = self._trials
-        kinds = {
-            (trials.runs[column].periods_per_year or trials.periods_per_year, calendar): column
-            for column in columns.tolist()
-            for calendar in [trials.runs[column].calendar]
-        }
-        for kind, column in kinds.items():
-            if kind not in self._found:
-                self._found[kind] = self._count(kind[0], trials.own_bars(column))
-        return min((self._found[kind] for kind in kinds), default=trials.periods_per_year)
-
-    def _count(self, periods_per_year: float, own_bars: BoolArray | None) -> float:
-        index = self._trials.index if own_bars is None else self._trials.index[own_bars]
-        days = day_starts(index, self._trials.session_end)
-        if days is None:
-            return periods_per_year
-        return periods_per_year / float(np.median(np.diff(days, append=len(index))))

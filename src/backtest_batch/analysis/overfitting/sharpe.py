@@ -6,6 +6,7 @@ functions take numbers or arrays that broadcast.
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -13,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest_batch.analysis.overfitting.cscv import block_sums
+from backtest_batch.analysis.overfitting.rademacher import aligned
 from backtest_batch.analysis.overfitting.samples import (
     BoolArray,
     FloatArray,
     IntArray,
     Sample,
     Trials,
+    day_starts,
 )
 from backtest_batch.core.data.panel import release_pages
 from backtest_batch.core.numbers import in_threads
 
 # Columns processed at once: with 8,000 bars, an array of that many takes 8 MB.
 _COLUMNS_AT_ONCE = 128
-# With more runs, the mean squared correlation is estimated from the pairs of this many.
-_PAIRED = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,15 @@ class Measured:
         Of a = r - beta b, the returns beyond the benchmark; NaN without a benchmark.
     beta
         Slope of r on the benchmark's returns, shape (n_runs,).
+    alignments
+        For each scenario and draw of signs, the largest :func:`.aligned` value of r among its runs,
+        shape (n_scenarios, n_draws); no draws without ``signs``.
     """
 
     raw: Moments
     adjusted: Moments
     beta: FloatArray
+    alignments: FloatArray
 
 
 class DailyReturns:
@@ -213,7 +218,40 @@ class DailyReturns:
         return returns
 
 
-def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Measured:
+class DaysPerYear:
+    """(Daily) bars per year; for intraday data, bars per year divided by bars of a median day."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+        self._found: dict[tuple[float, str | None], float] = {}
+
+    def of(self, columns: IntArray) -> float:
+        """Return the (daily) bars per year of some runs; where their data differ, the smallest.
+
+        The bars that the runs have in common are those of the run that has the fewest.
+        """
+        trials = self._trials
+        kinds = {
+            (trials.runs[column].periods_per_year or trials.periods_per_year, calendar): column
+            for column in columns.tolist()
+            for calendar in [trials.runs[column].calendar]
+        }
+        for kind, column in kinds.items():
+            if kind not in self._found:
+                self._found[kind] = self._count(kind[0], trials.own_bars(column))
+        return min((self._found[kind] for kind in kinds), default=trials.periods_per_year)
+
+    def _count(self, periods_per_year: float, own_bars: BoolArray | None) -> float:
+        index = self._trials.index if own_bars is None else self._trials.index[own_bars]
+        days = day_starts(index, self._trials.session_end)
+        if days is None:
+            return periods_per_year
+        return periods_per_year / float(np.median(np.diff(days, append=len(index))))
+
+
+def measure_moments(
+    daily: DailyReturns, counts: FloatArray, blocks: int, signs: FloatArray | None = None
+) -> Measured:
     """Return the moments of all runs of a group.
 
     Parameters
@@ -224,8 +262,13 @@ def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Mea
         Bootstrap counts, shape (draws, n_bars).
     blocks
         Number of blocks of the cross-validation.
+    signs
+        Of :func:`.random_signs`, shape (n_draws, n_bars); None for none.
     """
     n_runs = len(daily.columns)
+    signs = np.empty((0, daily.n_bars)) if signs is None else signs
+    alignments = np.full((int(daily.scenarios.max()) + 1, len(signs)), -np.inf)
+    one_at_a_time = threading.Lock()
     raw, adjusted = (empty_moments(n_runs, blocks, len(counts)) for _ in range(2))
     beta = np.empty(n_runs)
 
@@ -241,10 +284,16 @@ def measure_moments(daily: DailyReturns, counts: FloatArray, blocks: int) -> Mea
         _fill(raw, part, r, shift)
         # The resampled means of a follow from those of r and b: no second matrix product.
         _fill(adjusted, part, r - slopes * b, shift - slopes * shift_b[:, own])
+        along = aligned(signs, r, raw.std[part])
+        scenarios = daily.scenarios[part]
+        with one_at_a_time:
+            for number in np.unique(scenarios):
+                largest = along[:, scenarios == number].max(axis=1)
+                np.maximum(alignments[number], largest, out=alignments[number])
 
     firsts = range(0, n_runs, _COLUMNS_AT_ONCE)
     in_threads(fill, [slice(first, min(first + _COLUMNS_AT_ONCE, n_runs)) for first in firsts])
-    return Measured(raw=raw, adjusted=adjusted, beta=beta)
+    return Measured(raw=raw, adjusted=adjusted, beta=beta, alignments=alignments)
 
 
 def beta_slopes(returns: FloatArray, benchmark: FloatArray) -> FloatArray:
@@ -282,26 +331,6 @@ def _fill(moments: Moments, part: slice, returns: FloatArray, deviations: FloatA
     moments.kurtosis[part] = (square * square).mean(axis=0) / safe**2
     moments.sums[:, part], moments.squares[:, part] = block_sums(returns, len(moments.sums))
     moments.deviations[:, part] = deviations
-
-
-def effective_trials(daily: DailyReturns, positions: IntArray, seed: int) -> float:
-    """Return the participation ratio of the correlation matrix of some runs.
-
-    ``(sum of eigenvalues)^2 / sum of squared eigenvalues``, which is N^2 divided by the sum of
-    squared correlations: N for uncorrelated runs, 1 for identical ones. Above 500 runs, the mean
-    squared correlation is that of the pairs among 500 of them, drawn with ``seed``.
-    """
-    n_runs = len(positions)
-    if n_runs > _PAIRED:
-        chosen = np.random.default_rng(seed).choice(n_runs, _PAIRED, replace=False)
-        positions = positions[np.sort(chosen)]
-    returns = daily.runs(positions)
-    returns -= returns.mean(axis=0)
-    returns /= np.sqrt(np.mean(returns**2, axis=0))
-    correlation = returns.T @ returns / len(returns)
-    size = len(correlation)
-    pairs = float(np.sum(correlation**2) - np.sum(np.diag(correlation) ** 2)) / (size * (size - 1))
-    return 1.0 / (1.0 / n_runs + (1.0 - 1.0 / n_runs) * pairs)
 
 
 def all_equal(moments: Moments) -> bool:

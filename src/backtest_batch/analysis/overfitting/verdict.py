@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from backtest_batch.analysis.overfitting.inference import TRUE_ANNUAL_SHARPE
 from backtest_batch.analysis.overfitting.multiple_tests import LEVEL
 from backtest_batch.analysis.overfitting.permutation import NOT_ASKED, PermutationTest
 from backtest_batch.analysis.overfitting.samples import NOTHING_TO_TEST
+from backtest_batch.analysis.overfitting.trials_band import TrialsBand
 from backtest_batch.core.engine.frequency import name_of_bars
 
 MIN_YEARS = 250 / 252
@@ -48,6 +50,8 @@ class Opinions:
         ratios differ by no more than sampling noise.
     dsr, pbo, p_oos_loss
         As in overfitting.json.
+    turns_at
+        From how many trials on ``noise_sharpe`` exceeds ``sharpe``; None for no number.
     """
 
     sharpe: float | None
@@ -55,6 +59,7 @@ class Opinions:
     dsr: float | None
     pbo: float | None
     p_oos_loss: float | None
+    turns_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +142,11 @@ class Evidence:
         Minimum track record length of the winner.
     permutation
         The permutation test of the whole search, or why there is none.
+    powers
+        How often the test against zero and that against the benchmark find a true Sharpe ratio of
+        :data:`.TRUE_ANNUAL_SHARPE`; None where there is no test.
+    band
+        How many independent trials the returns amount to.
     """
 
     n_trials: int
@@ -169,6 +179,8 @@ class Evidence:
     walk_forward_t: float | None
     min_track_record_bars: float | None
     permutation: PermutationTest | str = ""
+    powers: tuple[float | None, float | None] = (None, None)
+    band: TrialsBand | None = None
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -225,20 +237,21 @@ def _cannot_tell(evidence: Evidence) -> str:
             return "no run has returns that can be tested"
         return evidence.untested
     if evidence.n_trials == 1:
-        return f"{_one_strategy(evidence)}{_own_test(evidence)}"
+        return f"{_one_strategy(evidence)}{_own_test(evidence)}{_power(evidence)}"
     if evidence.n_valid == 1:
         return (
             f"only 1 of {evidence.n_trials} strategies can be tested in this scenario, at least 2 "
-            f"are needed{_own_test(evidence)}"
+            f"are needed{_own_test(evidence)}{_power(evidence)}"
         )
     if evidence.all_equal:
-        return evidence.all_equal.replace("all trials", f"all {evidence.n_valid} strategies")
+        same = evidence.all_equal.replace("all trials", f"all {evidence.n_valid} strategies")
+        return f"{same}{_power(evidence)}"
     least = max(MIN_RETURNS, round(MIN_YEARS * evidence.bars_per_year))
     if evidence.n_bars < least:
         ends = f" and end where {evidence.first_end} does" if evidence.first_end else ""
         return (
             f"the trials share {_returns(evidence)}, at least {least} are needed "
-            f"(they start where {evidence.longest_warmup} does{ends})"
+            f"(they start where {evidence.longest_warmup} does{ends}){_power(evidence)}"
         )
     lacks_test = evidence.benchmark_spa_pvalue is None and not evidence.is_against_cash
     if _passes(evidence.spa_pvalue) and lacks_test:
@@ -267,6 +280,31 @@ def _passes_before_factors(evidence: Evidence) -> bool:
     if evidence.is_against_cash:
         return passes
     return passes and _passes(evidence.benchmark_spa_pvalue) and evidence.winner_beats_benchmark
+
+
+def _power(evidence: Evidence, *, beyond: bool | None = None) -> str:
+    """Say what the test could have found: that against the benchmark if there is one, or is asked.
+
+    Empty where there was no test.
+    """
+    against_zero, against_benchmark = evidence.powers
+    if beyond is None:
+        beyond = against_benchmark is not None
+    power = against_benchmark if beyond else against_zero
+    if power is None:
+        return ""
+    kind = " beyond the benchmark" if beyond else ""
+    return (
+        f"; a true Sharpe ratio of {TRUE_ANNUAL_SHARPE:g} a year{kind} would have been found in "
+        f"{percentage(power)} of such samples"
+    )
+
+
+def percentage(share: float) -> str:
+    """Return a share as a whole percentage, never 0 % or 100 % of what is neither."""
+    if 0 < share < 0.005:
+        return "less than 1 %"
+    return "more than 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def _returns(evidence: Evidence) -> str:
@@ -311,7 +349,7 @@ def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
     if not _passes(pvalue) or (evidence.annual_sharpe or 0.0) <= 0:
         return (
             f"{winner} is no better than the best of as many strategies without skill "
-            f"(p = {pvalue:.3f} against zero)"
+            f"(p = {pvalue:.3f} against zero){_power(evidence, beyond=False)}"
         )
     if evidence.is_against_cash:
         explained = _luck_by_factors(evidence)
@@ -325,12 +363,12 @@ def _luck(evidence: Evidence, against: tuple[str, ...]) -> str:
     if not _passes(beyond):
         return (
             f"{winner} beats zero (p = {pvalue:.3f}) but not the benchmark at equal beta "
-            f"(p = {beyond:.3f})"
+            f"(p = {beyond:.3f}){_power(evidence, beyond=True)}"
         )
     if not evidence.winner_beats_benchmark:
         return (
             f"{winner} beats zero (p = {pvalue:.3f}) but is not among the runs that beat the "
-            f"benchmark at equal beta (p = {beyond:.3f})"
+            f"benchmark at equal beta (p = {beyond:.3f}){_power(evidence, beyond=True)}"
         )
     explained = _luck_by_factors(evidence)
     if explained:
@@ -401,7 +439,7 @@ def _against(evidence: Evidence) -> Iterator[str]:
             yield (
                 f"chance alone is expected to show a higher Sharpe ratio after "
                 f"{evidence.n_counted} trials ({kind}: {sharpe:.4f} a bar against "
-                f"{noise:.4f})"
+                f"{noise:.4f}){_unless_alike(evidence, opinions)}"
             )
         pbo, loss = opinions.pbo, opinions.p_oos_loss
         if pbo is not None and loss is not None and pbo > 0.5 and loss > 0.5:
@@ -435,6 +473,20 @@ def _factor_figures(evidence: Evidence) -> Iterator[str]:
         yield f"the factors are known on {factors.n_bars:,} of {evidence.n_bars:,} bars"
 
 
+def _unless_alike(evidence: Evidence, opinions: Opinions) -> str:
+    """Say that fewer trials would not be held against the run, if similar ones may be that few."""
+    band, turns_at = evidence.band, opinions.turns_at
+    if band is None or turns_at is None:
+        return ""
+    low, high = sorted((band.participation, band.effective_rank))
+    if low >= turns_at:
+        return ""
+    return (
+        f", though not after fewer than {turns_at:,}, and by the correlations of their returns the "
+        f"trials amount to {low:,.0f} to {high:,.0f}"
+    )
+
+
 def _excuse(opinions: Opinions) -> str:
     """Return why a low deflated Sharpe ratio is not held against a run, or an empty text."""
     if opinions.dsr is None or opinions.dsr >= 0.5 or opinions.sharpe is None:
@@ -456,6 +508,30 @@ def _permuted(test: PermutationTest | str) -> Iterator[str]:
         yield line
     elif test not in ("", NOT_ASKED):
         yield f"no permutation test of the whole search: {test}"
+
+
+def _resolution(evidence: Evidence) -> Iterator[str]:
+    """Yield what the tests could have found, and how many trials there were."""
+    found = [
+        f"{percentage(power)} {against}"
+        for power, against in zip(
+            evidence.powers, ("against zero", "against the benchmark"), strict=True
+        )
+        if power is not None
+    ]
+    if found:
+        yield f"power at a true Sharpe ratio of {TRUE_ANNUAL_SHARPE:g} a year: {', '.join(found)}"
+    band = evidence.band
+    if band is not None:
+        turns = [item.turns_at for item in (evidence.raw, evidence.adjusted)]
+        first = min((number for number in turns if number is not None), default=None)
+        flips = "no number of trials" if first is None else f"{first:,} trials and more"
+        yield (
+            f"{evidence.n_counted:,} trials, by the correlations of their returns "
+            f"{band.participation:,.1f} (participation ratio), {band.effective_rank:,.1f} "
+            f"(effective rank) or {band.onc} (clusters): chance is expected to do as well with "
+            f"{flips}"
+        )
 
 
 def _figures(evidence: Evidence) -> Iterator[str]:
@@ -490,6 +566,7 @@ def _figures(evidence: Evidence) -> Iterator[str]:
     if evidence.raw.pbo is not None:
         yield f"probability of backtest overfitting: {evidence.raw.pbo:.3f}"
     yield from _permuted(evidence.permutation)
+    yield from _resolution(evidence)
     length = evidence.min_track_record_bars
     if length is not None and math.isfinite(length):
         yield f"minimum track record: {length:,.0f} bars, there are {evidence.n_bars:,}"

@@ -140,7 +140,9 @@ def verdict_view(document: Mapping[str, Any]) -> VerdictView:
             if document.get(key) is not None
         ],
         figures=[
-            _figure(key, document) for key in EXPLANATIONS if key in document and key != "verdict"
+            _figure(key, document)
+            for key in EXPLANATIONS
+            if key != "verdict" and _holds(document, key)
         ],
         basis=_basis(document),
         scenarios=_scenarios(document),
@@ -149,11 +151,23 @@ def verdict_view(document: Mapping[str, Any]) -> VerdictView:
     )
 
 
+def _holds(document: Mapping[str, Any], key: str) -> bool:
+    head, _, inner = key.partition(".")
+    return head in document and (not inner or inner in (document[head] or {}))
+
+
+def _value(document: Mapping[str, Any], key: str) -> Any:
+    head, _, inner = key.partition(".")
+    found = document.get(head)
+    return (found or {}).get(inner) if inner else found
+
+
 def _figure(key: str, document: Mapping[str, Any]) -> Figure:
     explanation = EXPLANATIONS[key]
     adjusted = document.get("benchmark_adjusted") or {}
     undefined = document.get("undefined") or {}
-    value = figure_text(key, document[key])
+    given, beyond = _value(document, key), _value(adjusted, key)
+    value = figure_text(key, given)
     if key == "n_trials" and document.get("n_trials_experiment", document[key]) != document[key]:
         value += f" in this batch, {document['n_trials_experiment']:,} in the experiment"
     return Figure(
@@ -163,8 +177,8 @@ def _figure(key: str, document: Mapping[str, Any]) -> Figure:
         what_not=explanation.what_not,
         source=explanation.source,
         value=value,
-        adjusted=figure_text(key, adjusted[key]) if adjusted.get(key) is not None else "",
-        reason=str(undefined.get(key, "")) if document[key] is None else "",
+        adjusted=figure_text(key, beyond) if beyond is not None else "",
+        reason=str(undefined.get(key, "")) if given is None else "",
     )
 
 
@@ -193,12 +207,19 @@ def figure_text(key: str, value: Any) -> str:
         return _factors_text(value)
     if key.endswith("pvalue"):
         return pvalue_text(value)
-    if key in ("psr", "dsr", "pbo", "p_oos_loss"):
+    if key == "sharpe_lower_bound":
+        return f"{value:.2f} a year"
+    key = key.removeprefix("inference.").removeprefix("trials_band.")
+    if key in ("psr", "dsr", "pbo", "p_oos_loss", "psr_null", "power", "observed_fdr", "rho"):
         return f"{value:.3f}"
-    if key in ("sr0", "haircut_sharpe", "sharpe_per_period"):
+    if key in ("sr0", "haircut_sharpe", "sharpe_per_period", "critical_sharpe"):
         return f"{value:.4f} a bar"
-    if key == "min_track_record_length_bars":
+    if key in ("min_track_record_length_bars", "min_track_record_bars"):
         return f"{value:,.0f} bars"
+    if key == "mean_block":
+        return f"{value:g} bars"
+    if key in ("onc", "flips_at"):
+        return f"{value:,}"
     if key == "min_backtest_length_years":
         return f"{value:.2f} years"
     return number_text(float(value)) if isinstance(value, int | float) else str(value)
