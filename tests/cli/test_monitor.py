@@ -211,6 +211,8 @@ def test_what_somebody_else_recorded_is_followed_only_with_trust(batch, tmp_path
         (("data.path=none.csv",), "none.csv"),
         (("since=later",), "since=later: must be a date"),
         (("data.pth=x",), "pth"),
+        (("data=synthetic", "data.path=new.csv"), "name that of the newer data, too"),
+        (("benchmark=missing.csv",), "A newer benchmark is named beside the data"),
     ],
 )
 def test_what_would_change_the_winner_or_is_wrong_is_refused(batch, arguments, said):

@@ -13,7 +13,14 @@ from yaml import YAMLError
 from backtest_batch.analysis.monitoring import Answer, Followup, follow_winner
 from backtest_batch.api.batches import Task, run_batch
 from backtest_batch.api.sweeps import Sweep, compared_keys, data_keys, plain_keys
-from backtest_batch.batch.monitoring import frozen_arguments, parted, planned, recorded, replay
+from backtest_batch.batch.monitoring import (
+    frozen_arguments,
+    hints,
+    parted,
+    planned,
+    recorded,
+    replay,
+)
 from backtest_batch.batch.plan import Plan
 from backtest_batch.batch.rerun import Winner, read_winner
 from backtest_batch.batch.session import MakeExecutor
@@ -158,9 +165,10 @@ class Frozen:
         try:
             self._plan_of_one: Plan = run_batch(asked, Task(io.StringIO(), self._plan))
         except ConfigurationError as error:
-            if not any(fault.key == "benchmark" for fault in error.faults):
+            said = hints(error)
+            if not said:
                 raise
-            text = f"{error}\nA newer benchmark is named beside the data: benchmark=FILE."
+            text = "\n".join([str(error), *said])
             raise ConfigurationError(text, error.faults) from error
 
     def _plan(

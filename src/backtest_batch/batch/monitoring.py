@@ -87,13 +87,6 @@ def frozen_arguments(winner: Winner, recorded: Arguments, given: Arguments) -> A
             f"{', '.join(others)}. Newer data are all that a monitor takes: data, data.*, "
             "benchmark, end_date"
         )
-    if recorded.value("data") == "stored" and given.value("data") is None and given.keys:
-        lacking = [item.key for item in given.keys if item.key.startswith("data.")]
-        if lacking and lacking != ["data.fingerprint"]:
-            raise ConfigurationError(
-                f"{named}: its batch had prices in memory; name the source of {lacking[0]}, too, "
-                "as in data=csv data.path=newer.csv"
-            )
     leaves = [leaf for item in recorded.keys for leaf in item.leaves]
     usable = [item for item in leaves if winner.is_own or not names_destination(item.text)]
     config = winner.entry.get("config")
@@ -108,6 +101,25 @@ def frozen_arguments(winner: Winner, recorded: Arguments, given: Arguments) -> A
     keys = [item for item in remaining.keys if not _is_of_other_data(item, recorded, given)]
     alone = Argument.of("n_jobs", 1)
     return Arguments(keys=(*keys, *given.keys, alone), options=remaining.options).merged()
+
+
+def hints(error: ConfigurationError) -> list[str]:
+    """Return what to do about newer data on which a winner cannot be planned."""
+    keys = {fault.key for fault in error.faults}
+    found = []
+    if any(
+        fault.key.startswith("data.") and "is not an argument" in fault.allowed
+        for fault in error.faults
+    ):
+        found.append(
+            "The batch read another source: name that of the newer data, too, as in data=csv "
+            "data.path=newer.csv."
+        )
+    if keys & {"strategy", "start_date"}:
+        found.append("Newer data hold the bars of the batch, too: the strategy needs them.")
+    if "benchmark" in keys:
+        found.append("A newer benchmark is named beside the data: benchmark=FILE.")
+    return found
 
 
 def _is_of_other_data(item: Argument, recorded: Arguments, given: Arguments) -> bool:
