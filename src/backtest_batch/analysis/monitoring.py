@@ -228,6 +228,8 @@ def _money_beyond(run: Followed, later: _Days, now: FloatArray, a_year: float) -
 
 def _money(now: FloatArray, at_most: float, then: FloatArray, a_year: float) -> FloatArray:
     """Return the money of bets against "the mean is at most", by what the batch shows of risk."""
+    if then.std() <= _SAME:  # nothing says how large a stake may be
+        return np.ones(len(now))
     return money_of_bets(
         now,
         at_most,
