@@ -34,7 +34,7 @@ from backtest_batch.batch.trials import (
 from backtest_batch.config.schema import AUTO
 from backtest_batch.core.backtest import compute_chunk
 from backtest_batch.core.data.panel import Panel
-from backtest_batch.core.engine.simulation import Simulation
+from backtest_batch.core.engine.simulation import Simulation, simulation_settings
 from backtest_batch.core.factors import FactorReturns, factor_returns
 from backtest_batch.core.fitting import (
     common_bars,
@@ -184,7 +184,6 @@ def _scenario_runs(
     if known:
         benchmark = stored[known[0] if len(set(known)) == 1 else known, :n_bars].T
     names = [name for name in table.decision_axes if not is_market(name)]
-    costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
     return ScenarioRuns(
         scenario=scenario,
         run_ids=tuple(spec.run_id for spec in specs),
@@ -195,7 +194,7 @@ def _scenario_runs(
         session_end=session_end(config),
         risk_free_rate=config["risk_free_rate"],
         cash_rate=config["cash_rate"],
-        cost_rate=costs * 1e-4,
+        cost_rate=simulation_settings(config).cost_rate,
         execution_lag=config["execution_lag"],
         initial_capital=config["initial_capital"],
         benchmark=benchmark,
@@ -216,7 +215,6 @@ def _own_runs(
     """Return runs that read their own data, on the bars that they share."""
     config = specs[0].config
     names = [name for name in table.decision_axes if not is_market(name)]
-    costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
     return ScenarioRuns(
         scenario=scenario,
         run_ids=tuple(spec.run_id for spec in specs),
@@ -227,7 +225,7 @@ def _own_runs(
         session_end=None,
         risk_free_rate=config["risk_free_rate"],
         cash_rate=config["cash_rate"],
-        cost_rate=costs * 1e-4,
+        cost_rate=simulation_settings(config).cost_rate,
         execution_lag=config["execution_lag"],
         initial_capital=config["initial_capital"],
         benchmark=found.benchmark,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from backtest_batch.batch.session import Session
+from backtest_batch.core.engine.simulation import simulation_settings
 from backtest_batch.core.factors import factor_returns
 from backtest_batch.core.fitting import periods_per_year, session_end
 from backtest_batch.core.splits import Windows
@@ -46,7 +47,6 @@ def measure_runs(
     if first.benchmark_key:
         of_runs = [workspace.scratch.benchmark_rows[run.benchmark_key] for run in runs]
         benchmark = np.array(stored[of_runs, : panel.n_bars]).T
-    costs = config["commission_bps"] + config["spread_bps"] / 2 + config["impact_bps"]
     scenario = ScenarioRuns(
         scenario="",
         run_ids=tuple(run.run_id for run in runs),
@@ -57,7 +57,7 @@ def measure_runs(
         session_end=session_end(config),
         risk_free_rate=config["risk_free_rate"],
         cash_rate=config["cash_rate"],
-        cost_rate=costs * 1e-4,
+        cost_rate=simulation_settings(config).cost_rate,
         execution_lag=config["execution_lag"],
         initial_capital=config["initial_capital"],
         benchmark=benchmark,
