@@ -54,13 +54,23 @@ def batch(tmp_path_factory, ended_command):
     return folder / "mlruns" / "batches" / ended.batch_id
 
 
+def of_returns(figures):
+    """Return the figures that returns alone decide, in the scenario of the verdict."""
+    undefined = {key: why for key, why in figures["undefined"].items() if key != "permutation"}
+    return figures | {"scenarios": None, "audit": None, "undefined": undefined}
+
+
 def test_the_returns_of_a_batch_have_the_figures_of_its_verdict(batch, tmp_path, capsys):
     recorded = json.loads((batch / "overfitting.json").read_text("utf-8"))
     assert main([str(batch / "returns.parquet"), f"output_dir={tmp_path}"]) == 0
     found = json.loads((tmp_path / "overfitting.json").read_text("utf-8"))
     assert (found["n_trials"], found["benchmark_spa_pvalue"] is None) == (3, False)
     # The file has one benchmark, while each scenario of the batch has one at its own costs.
-    assert found | {"scenarios": None} == recorded | {"scenarios": None}
+    assert of_returns(found) == of_returns(recorded)
+    # Of returns nothing can be asked.
+    assert recorded["audit"]["lookahead"] == "clean"
+    assert found["audit"]["lookahead"] == "untested"
+    assert "only returns were given" in found["audit"]["reason"]
     alike = ("scenario", "run_id", "spa_pvalue", "psr", "dsr", "pbo", "sharpe_ci")
     for name in alike:
         assert found["scenarios"][0][name] == recorded["scenarios"][0][name]
@@ -77,7 +87,7 @@ def test_its_rankings_say_the_same_and_without_them_each_run_is_a_trial(batch, t
     assert main([file, "decisions=none", f"output_dir={untold}"]) == 0
     recorded = json.loads((batch / "overfitting.json").read_text("utf-8"))
     found = json.loads((told / "overfitting.json").read_text("utf-8"))
-    assert found | {"scenarios": None} == recorded | {"scenarios": None}
+    assert of_returns(found) == of_returns(recorded)
     assert json.loads((untold / "overfitting.json").read_text("utf-8"))["n_trials"] == 6
 
 
