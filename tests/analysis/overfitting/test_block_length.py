@@ -86,9 +86,9 @@ def test_the_most_dependent_of_returns_and_market_decides(where):
     assert block > 10
 
 
-def test_blocks_are_at_most_a_tenth_of_the_bars():
-    document = assess(trials(autoregressive(1.0, n_bars=120)), SHORT)
-    assert document["mean_block"] == 12
+def test_there_are_at_least_25_blocks_unless_they_are_of_ten_bars():
+    document = assess(trials(autoregressive(1.0, n_bars=400)), SHORT)
+    assert document["mean_block"] == 16
     assert assess(trials(autoregressive(1.0, n_bars=60)), SHORT)["mean_block"] == 10
 
 

@@ -25,6 +25,9 @@ is one to five bars, with which the variance is too small and the test rejects t
 docs/statistics.md has the measured sizes.
 """
 
+FEWEST_BLOCKS = 25
+"""A resample of fewer blocks varies too little: the test rejects too often, again."""
+
 
 def automatic_block_lengths(returns: FloatArray) -> FloatArray:
     """Return the optimal mean block of the stationary bootstrap for the mean of each series.
@@ -97,7 +100,7 @@ def mean_block_of(daily: DailyReturns, settings: OverfittingSettings) -> float:
 
     Whole rows are resampled, so that all trials have one block: the largest of the median over the
     trials of r, the median of a, and the median over their benchmarks. It is at least
-    :data:`SHORTEST_BLOCK` and, beyond that, at most a tenth of the bars.
+    :data:`SHORTEST_BLOCK` and, beyond that, at most one in :data:`FEWEST_BLOCKS` of the bars.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ def mean_block_of(daily: DailyReturns, settings: OverfittingSettings) -> float:
         b = benchmarks[:, where[of_known]]
         kinds += [r[:, of_known] - beta_slopes(r[:, of_known], b) * b, benchmarks[:, known]]
     medians = [_median(automatic_block_lengths(kind)) for kind in kinds]
-    longest = max(SHORTEST_BLOCK, daily.n_bars / 10)
+    longest = max(SHORTEST_BLOCK, daily.n_bars / FEWEST_BLOCKS)
     return round(min(max(SHORTEST_BLOCK, *medians), longest), _DECIMALS)
 
 
