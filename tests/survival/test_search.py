@@ -15,6 +15,8 @@ SEARCH = (
     *("-m", *SMALL_MARKET, "n_jobs=2", "adaptive_workers=false", "strategy=custom"),
     *("strategy._target_=paced.Paced", "strategy.number=interval(1,500)", "commission_bps=0,5"),
     *("strategy.part=interval(0.1,1.0)", "search=tpe", f"search.n_trials={N_TRIALS}"),
+    # Both would ask the strategies again.
+    *("audit.enabled=false", "permutation_test.n=0"),
 )
 
 PACED = """
