@@ -50,7 +50,8 @@ def slow_sweep(folder, *arguments):
     """Return the arguments of a sweep over a strategy that takes its time."""
     (folder / "slow.py").write_text(SLOW)
     custom = ("strategy=custom", "strategy._target_=slow.Slow")
-    return ("-m", *MARKET, "adaptive_workers=false", *custom, *arguments)
+    usual = ("adaptive_workers=false", "audit.enabled=false")  # an audit would ask again
+    return ("-m", *MARKET, *usual, *custom, *arguments)
 
 
 def start(folder, *arguments, **environment):

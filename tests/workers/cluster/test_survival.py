@@ -44,7 +44,9 @@ def sweep(command: Command, backend: str, *arguments: str) -> tuple[str, ...]:
     (command.folder / "patient.py").write_text(PATIENT)
     market = ("data=synthetic", "data.n_assets=3", "data.n_bars=260")
     target = ("strategy=custom", "strategy._target_=patient.Patient")
-    return ("-m", *market, "n_jobs=2", *target, f"hydra.launcher.backend={backend}", *arguments)
+    # An audit would ask again.
+    usual = ("n_jobs=2", "audit.enabled=false", f"hydra.launcher.backend={backend}")
+    return ("-m", *market, *usual, *target, *arguments)
 
 
 def workers(command: Command) -> set[int]:
