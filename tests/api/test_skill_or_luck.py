@@ -169,3 +169,19 @@ def test_factors_that_there_are_not_are_refused(given, error, message):
     returns, _ = loaded()
     with pytest.raises(error, match=message):
         bb.skill_or_luck(returns, "none", factors=given)
+
+
+def test_of_trials_that_all_lose_no_power_beyond_a_single_test_is_claimed():
+    found = bb.skill_or_luck(noise(4) - 0.01, benchmark="none")
+    power = found["inference"]["power"]
+    assert power == found["inference"]["single_test"]["power"] < 0.5
+    assert f"found in {100 * power:.0f} % of such samples" in found["verdict"]["sentence"]
+
+
+def test_any_number_of_trials_is_counted_or_refused():
+    found = bb.skill_or_luck(noise(4), benchmark="none", n_trials=10**18)
+    assert (
+        "the best of 1,000,000,000,000,000,000 trials, 4 testable" in found["verdict"]["sentence"]
+    )
+    with pytest.raises(bb.ConfigurationError, match="n_trials: must be at most"):
+        bb.skill_or_luck(noise(4), n_trials=10**400)

@@ -383,7 +383,12 @@ def _check_metrics(ranking: Ranking) -> None:
         )
 
 
+_MOST_TRIALS = 10**100
+
+
 def _check_count(n_trials: Any) -> None:
     whole = isinstance(n_trials, Integral) and not isinstance(n_trials, bool)
     if n_trials is not None and not (whole and n_trials >= 1):
         raise ConfigurationError(f"n_trials={n_trials}: must be a whole number >= 1")
+    if n_trials is not None and n_trials > _MOST_TRIALS:
+        raise ConfigurationError("n_trials: must be at most 10^100")

@@ -335,7 +335,7 @@ def test_many_earlier_trials_speak_against_skill():
     earlier = [f"earlier {k}" for k in range(1_000_000)]
     document = assess(replace(trials, earlier_decisions={"base": earlier}))
     assert document["verdict"]["label"] == "luck"
-    assert "after 1000020 trials" in document["verdict"]["sentence"]
+    assert "after 1,000,020 trials" in document["verdict"]["sentence"]
 
 
 def test_second_opinions_of_the_caller():
@@ -387,8 +387,8 @@ def test_of_equal_runs_the_better_ranked_wins():
 
 @pytest.mark.parametrize(
     ("n_bars", "said"),
-    [(29, "no run has returns that can be tested"), (30, "share 30 daily returns"),
-     (249, "share 249 daily returns")],
+    [(29, "can be tested (too short: 29 returns, at least 30 are needed)"),
+     (30, "share 30 daily returns"), (249, "share 249 daily returns")],
 )  # fmt: skip
 def test_too_few_bars(n_bars, said):
     document = assess(make(n_bars=n_bars, skill=(1.0,)))

@@ -266,3 +266,28 @@ def test_regressors_are_orthogonal_however_alike_they_are():
     assert basis.kept.tolist() == [0, 1]
     assert np.abs(basis.columns.T @ basis.columns - np.eye(2)).max() < 1e-12
     assert np.isfinite(robust_alpha(first**2, basis).t_statistic)
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.002])
+def test_a_benchmark_that_is_a_factor_but_for_its_cost_is_left_out_and_said_to_be(cost):
+    returns, market, factors = made()
+    entered = market.copy()
+    entered[0] -= cost
+    given = np.column_stack([market, factors[:, 0]])
+    document = assess(trials(returns, entered, given), SETTINGS)
+    found = document["factors"]
+    alone = assess(trials(returns, None, given), SETTINGS)["factors"]
+    assert found["benchmark_beta"] is None
+    assert "explain more than 99.99 %" in document["undefined"]["factors.benchmark_beta"]
+    assert found["betas"]["value"] == pytest.approx(0.5, abs=0.1)
+    assert found["spa_pvalue"] == alone["spa_pvalue"]
+    said = [reason for reason in document["verdict"]["reasons"] if "is left out" in reason]
+    assert len(said) == 1
+
+
+def test_a_benchmark_that_differs_from_the_factors_stays():
+    returns, market, factors = made()
+    market = factors[:, 0] + 0.05 * (market - market.mean())
+    document = assess(trials(returns, market, factors), SETTINGS)
+    assert document["factors"]["benchmark_beta"] is not None
+    assert "is left out" not in str(document["verdict"]["reasons"])

@@ -150,3 +150,11 @@ def test_the_power_is_how_often_the_test_finds_planted_skill():
     found = shifted.mean(axis=0) / shifted.std(axis=0, ddof=1) > critical
     power = Shape().power(n_bars, true_sharpe=true_sharpe, critical=critical)
     assert power == pytest.approx(found.mean(), abs=0.02)
+
+
+def test_no_selection_is_more_powerful_than_a_single_test():
+    # Where all trials are clearly worse than zero, the best of them has a critical value below it.
+    found = inference(critical=-0.5, pvalue=0.001)
+    assert found.critical_sharpe == found.single_critical_sharpe > 0
+    assert found.power == found.single_power < 0.5
+    assert found.observed_fdr == found.single_observed_fdr

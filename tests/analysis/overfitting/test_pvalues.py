@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from backtest_batch.analysis.overfitting.multiple_tests import (
     benjamini_yekutieli,
     haircut_sharpe_ratio,
+    harmonic_number,
     holm,
     sharpe_pvalues,
 )
@@ -75,3 +76,19 @@ def test_the_haircut_ends_at_nothing_and_starts_at_the_ratio_itself():
 def test_the_haircut_of_a_huge_ratio_is_finite():
     cut = haircut_sharpe_ratio(1.0, 8_000, 1_000)
     assert 0.99 < cut < 1.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 57, 10_000, 10_001, 200_000])
+def test_the_harmonic_number_is_the_sum(n):
+    assert harmonic_number(n) == pytest.approx(math.fsum(1 / k for k in range(1, n + 1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [10**18, 10**25])
+def test_as_many_tests_as_nobody_can_list(n):
+    assert harmonic_number(n) == pytest.approx(math.log(n) + np.euler_gamma, rel=1e-12)
+    pvalues = np.array([1e-30, 0.5])
+    expected = [1e-30 * n, 1.0]
+    np.testing.assert_allclose(holm(pvalues, n), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        benjamini_yekutieli(pvalues, n), [1e-30 * n * harmonic_number(n), 1.0], rtol=1e-12
+    )

@@ -12,6 +12,7 @@ from backtest_batch.analysis.overfitting.scenario import (
 from backtest_batch.analysis.overfitting.trials_band import TrialsBand
 from backtest_batch.analysis.overfitting.verdict import (
     Evidence,
+    FactorEvidence,
     Opinions,
     judge,
     judged_apart,
@@ -199,7 +200,12 @@ def test_second_opinions(kind, changes, label):
     assert verdict.label == label
     if label == "luck":
         assert "passes the tests" in verdict.sentence
-        assert verdict.reasons[-1] in verdict.sentence
+        said, figures, _ = verdict.reasons[-1].partition(" (")
+        beyond = " beyond the benchmark" * (kind == "adjusted")
+        assert said.replace(" after", f"{beyond} after") in verdict.sentence
+        assert figures
+        assert "a bar" not in verdict.sentence
+        assert "beta-adjusted" not in verdict.sentence
 
 
 def test_a_low_deflated_sharpe_ratio_that_does_not_count_says_so():
@@ -307,11 +313,42 @@ def test_the_sentence_says_when_similar_trials_would_change_it():
     close = replace(FINE, sharpe=0.07, noise_sharpe=0.08, turns_at=6)
     verdict = judge(replace(SKILL, raw=close, band=BAND))
     assert verdict.label == "luck"
-    assert (
-        "(returns: 0.0700 a bar against 0.0800), though not after fewer than 6, and by the "
-        "correlations of their returns the trials amount to 3 to 8"
-    ) in verdict.sentence
+    though = ", though not after fewer than 6, and these trials are so alike that they count as "
+    assert f"Sharpe ratio after 20 trials{though}3 to 8" in verdict.sentence
+    assert f"(returns: 0.0700 a bar against 0.0800){though}3 to 8" in verdict.reasons[-1]
+    same = judge(replace(SKILL, raw=close, band=replace(BAND, effective_rank=3.1)))
+    assert same.sentence.endswith(f"{though}3")
     assert any("or 4 (clusters): chance is expected to do as well with 6 t" in reason
                for reason in verdict.reasons)  # fmt: skip
     sure = judge(replace(SKILL, raw=replace(close, turns_at=3), band=BAND))
     assert "though" not in sure.sentence
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_trials_experiment": 57, "n_counted": 57}, {"n_trials": 57, "n_counted": 57,
+     "n_unkept": 37}, {"n_trials": 57, "n_counted": 57}],
+)  # fmt: skip
+def test_correlations_say_nothing_of_trials_whose_returns_are_not_known(changes):
+    close = replace(FINE, sharpe=0.07, noise_sharpe=0.08, turns_at=6)
+    verdict = judge(replace(SKILL, raw=close, band=BAND, **changes))
+    assert "Sharpe ratio after 57 trials" in verdict.sentence
+    assert "alike" not in str(verdict)
+    assert any(
+        reason.startswith("57 trials; of the 20 trials whose returns are known, by their corr")
+        for reason in verdict.reasons
+    )
+
+
+def test_large_numbers_of_trials_are_written_in_thousands():
+    verdict = judge(replace(SKILL, n_trials=10**9, n_counted=10**9, n_unkept=10**9 - 20))
+    assert "the best of 1,000,000,000 trials, 20 testable" in verdict.sentence
+
+
+def test_a_benchmark_that_the_factors_make_up_is_said_to_be_left_out():
+    factors = FactorEvidence(
+        names=("A",), pvalue=0.01, n_bars=1_000, alpha_t=2.0, is_winner_among=True, nothing="",
+        left_out="the benchmark is left out",
+    )  # fmt: skip
+    verdict = judge(replace(SKILL, factors=factors))
+    assert "test against the factors: the benchmark is left out" in verdict.reasons

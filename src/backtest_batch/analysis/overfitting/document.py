@@ -4,6 +4,7 @@ The statistics are plain values, each with its explanation.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from backtest_batch.analysis.overfitting.permutation import (
     permutation_figures,
 )
 from backtest_batch.analysis.overfitting.samples import (
+    NOTHING_TO_TEST,
     FloatArray,
     OverfittingSettings,
     Trial,
@@ -112,7 +114,7 @@ def _put_factors(figures: Figures, result: ScenarioResult) -> None:
     inner.put(
         "benchmark_beta",
         found.benchmark_slope,
-        why or result.no_benchmark or "the factors make the benchmark up",
+        why or result.no_benchmark or BENCHMARK_MADE_UP,
     )
     inner.put("r2", found.r2, why)
     inner.put("spa_pvalue", found.ability and found.ability.spa_pvalue, found.nothing)
@@ -120,6 +122,9 @@ def _put_factors(figures: Figures, result: ScenarioResult) -> None:
     figures.nest("factors", inner)
 
 
+BENCHMARK_MADE_UP = (
+    "the benchmark is left out of the regression: the factors explain more than 99.99 % of it"
+)
 NO_FACTORS = "no factors are given (factors: a file of returns, or symbols)"
 
 
@@ -469,7 +474,7 @@ def _evidence(
         n_counted=n_counted,
         n_valid=len(result.raw.names),
         n_unkept=trials.unkept,
-        untested=result.raw.nothing if result.winner is None else "",
+        untested=_untested(result),
         n_bars=result.n_bars,
         bars_per_year=result.bars_per_year,
         longest_warmup=result.longest_warmup,
@@ -504,6 +509,17 @@ def _evidence(
     )
 
 
+def _untested(result: ScenarioResult) -> str:
+    """Return why no trial can be tested, with what most of them lack; empty when some can."""
+    if result.winner is not None:
+        return ""
+    nothing, reasons = result.raw.nothing, Counter(item.reason for item in result.excluded)
+    if nothing != NOTHING_TO_TEST or not reasons:
+        return nothing
+    others = ", among other reasons" * (len(reasons) > 1)
+    return f"no run has returns that can be tested ({reasons.most_common(1)[0][0]}{others})"
+
+
 def _factor_evidence(result: ScenarioResult) -> FactorEvidence | None:
     found = result.factors
     if found is None:
@@ -515,6 +531,9 @@ def _factor_evidence(result: ScenarioResult) -> FactorEvidence | None:
         alpha_t=None if found.winner is None else found.winner.t_statistic,
         is_winner_among=result.winner in (found.survivors or ()),
         nothing=found.nothing,
+        left_out=""
+        if found.no_regression or result.no_benchmark or math.isfinite(found.benchmark_slope)
+        else BENCHMARK_MADE_UP,
     )
 
 

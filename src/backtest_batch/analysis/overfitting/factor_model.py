@@ -27,6 +27,10 @@ from backtest_batch.analysis.overfitting.sharpe import DailyReturns
 COLLINEAR = 1e-9
 """A factor is left out if no more than this fraction of it is left without those before it."""
 
+MADE_UP = 0.9999
+"""A benchmark is left out if the factors explain more than this share of its variance: costs of
+entering it, or rounding, are then all that tells it from them."""
+
 ALL_EXPLAINED = "the factors make up every trial's returns"
 
 _RUNS_AT_ONCE = 128
@@ -66,7 +70,7 @@ class FactorTest:
         Its intercept; None where there is no regression.
     slopes, benchmark_slope
         Of the winner, in the order of ``names``; NaN for what those before it make up, and for a
-        benchmark that there is not.
+        benchmark that there is not, or that the factors make up.
     r2
         Share of the winner's variance that is explained.
     ability
@@ -223,7 +227,11 @@ class FactorModel:
         benchmark = self._daily.benchmarks(np.array([base]))
         if not np.isfinite(benchmark).all():
             benchmark = np.zeros_like(benchmark)  # what does not vary is left out
-        return orthogonal(np.hstack([self._factors[explaining], benchmark])[self.known])
+        factors, benchmark = self._factors[explaining][self.known], benchmark[self.known]
+        _, _, left = orthogonal(factors).regress(benchmark)
+        if float(left.var()) < (1.0 - MADE_UP) * float(benchmark.var()):
+            benchmark = np.zeros_like(benchmark)
+        return orthogonal(np.hstack([factors, benchmark]))
 
     @property
     def n_bars(self) -> int:

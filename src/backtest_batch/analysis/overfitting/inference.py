@@ -210,7 +210,9 @@ def infer(
         N and V of the deflated Sharpe ratio; without V it is undefined.
     critical, pvalue
         Critical value and p-value of the test of the largest ratio (SPA); None without a selection,
-        where those of the single test stand for them.
+        where those of the single test stand for them. So they do where they promise more than it:
+        runs clearly worse than zero count for nothing in SPA, whose critical value may then be
+        below zero.
 
     Returns
     -------
@@ -225,8 +227,9 @@ def infer(
     if critical is not None and pvalue is not None:
         reached = shape.power(n_bars, true_sharpe=true_sharpe, critical=sharpe)
         # Either the trial with skill shows such a ratio, or one of the others does.
-        threshold = critical
-        posterior = posterior_of_null(pvalue, 1 - (1 - pvalue) * (1 - reached), PRIOR)
+        threshold = max(critical, alone)
+        selected = posterior_of_null(pvalue, 1 - (1 - pvalue) * (1 - reached), PRIOR)
+        posterior = float(np.fmax(selected, single))
     hurdle = math.nan if variance is None else expected_maximum_sharpe(n_trials, variance)
     return Inference(
         rho=shape.rho,

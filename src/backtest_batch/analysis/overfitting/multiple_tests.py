@@ -248,7 +248,7 @@ def holm(pvalues: FloatArray, n_tests: int) -> FloatArray:
         N, all tests made, at least ``len(pvalues)``; those without a p-value count as 1.
     """
     order = np.argsort(pvalues, kind="stable")
-    remaining = n_tests - np.arange(len(pvalues))
+    remaining = float(n_tests) - np.arange(len(pvalues))
     stepped = np.maximum.accumulate(np.minimum(1.0, remaining * pvalues[order]))
     adjusted = np.empty_like(stepped)
     adjusted[order] = stepped
@@ -269,12 +269,23 @@ def benjamini_yekutieli(pvalues: FloatArray, n_tests: int) -> FloatArray:
         N, all tests made, at least ``len(pvalues)``; those without a p-value count as 1.
     """
     order = np.argsort(pvalues, kind="stable")
-    harmonic = float(np.sum(1.0 / np.arange(1, n_tests + 1)))
-    scaled = n_tests * harmonic / np.arange(1, len(pvalues) + 1) * pvalues[order]
+    scaled = n_tests * harmonic_number(n_tests) / np.arange(1, len(pvalues) + 1) * pvalues[order]
     stepped = np.minimum.accumulate(np.minimum(1.0, scaled)[::-1])[::-1]
     adjusted = np.empty_like(stepped)
     adjusted[order] = stepped
     return adjusted
+
+
+def harmonic_number(n: int) -> float:
+    """Return ``sum_{i <= n} 1/i``; above 10,000 as ``psi(n + 1) + gamma``, psi being digamma."""
+    if n <= _SUMMED:
+        return float(np.sum(1.0 / np.arange(1, n + 1)))
+    from scipy.special import digamma
+
+    return float(digamma(float(n) + 1.0)) + float(np.euler_gamma)
+
+
+_SUMMED = 10_000
 
 
 def haircut_sharpe_ratio(sharpe: float, n_bars: int, n_tests: int) -> float:

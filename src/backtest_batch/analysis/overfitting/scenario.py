@@ -497,7 +497,7 @@ class _Context:
         if self.n_tried == 1:
             nothing = ONE_STRATEGY
         elif len(positions) == 1:
-            nothing = f"only 1 of {self.n_tried} trials can be tested, at least 2 are needed"
+            nothing = f"only 1 of {self.n_tried:,} trials can be tested, at least 2 are needed"
         elif all_equal(raw.take(positions)):
             nothing = ALL_SAME_WITHIN if sample.cut else ALL_SAME
         n_counted = self.n_counted[sample.scenario]

@@ -80,6 +80,9 @@ class FactorEvidence:
         Whether the winner is among the test's survivors.
     nothing
         Why there is no test; empty when there is one.
+    left_out
+        That the benchmark is no part of the regression, and why; empty where it is, or there is
+        none.
     """
 
     names: tuple[str, ...]
@@ -88,6 +91,7 @@ class FactorEvidence:
     alpha_t: float | None
     is_winner_among: bool
     nothing: str
+    left_out: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +194,7 @@ def judge(evidence: Evidence) -> Verdict:
     reasons = (*_figures(evidence), *against)
     if unknown:
         return Verdict(label="cannot_tell", sentence=f"cannot tell: {unknown}", reasons=reasons)
-    luck = _luck(evidence, against)
+    luck = _luck(evidence, tuple(_against(evidence, plainly=True)))
     if luck:
         return Verdict(label="luck", sentence=f"luck: {luck}", reasons=reasons)
     return Verdict(
@@ -240,11 +244,11 @@ def _cannot_tell(evidence: Evidence) -> str:
         return f"{_one_strategy(evidence)}{_own_test(evidence)}{_power(evidence)}"
     if evidence.n_valid == 1:
         return (
-            f"only 1 of {evidence.n_trials} strategies can be tested in this scenario, at least 2 "
-            f"are needed{_own_test(evidence)}{_power(evidence)}"
+            f"only 1 of {evidence.n_trials:,} strategies can be tested in this scenario, at least "
+            f"2 are needed{_own_test(evidence)}{_power(evidence)}"
         )
     if evidence.all_equal:
-        same = evidence.all_equal.replace("all trials", f"all {evidence.n_valid} strategies")
+        same = evidence.all_equal.replace("all trials", f"all {evidence.n_valid:,} strategies")
         return f"{same}{_power(evidence)}"
     least = max(MIN_RETURNS, round(MIN_YEARS * evidence.bars_per_year))
     if evidence.n_bars < least:
@@ -317,7 +321,7 @@ def _one_strategy(evidence: Evidence) -> str:
     if earlier <= 0:
         return "one strategy was tried, nothing was selected"
     return (
-        f"one strategy was tried, after {earlier} other{'s' * (earlier > 1)} in earlier batches: "
+        f"one strategy was tried, after {earlier:,} other{'s' * (earlier > 1)} in earlier batches: "
         "if it was picked among these, that is not accounted for"
     )
 
@@ -336,9 +340,9 @@ def _own_test(evidence: Evidence) -> str:
 
 
 def _winner(evidence: Evidence) -> str:
-    tested = "" if evidence.n_valid == evidence.n_trials else f", {evidence.n_valid} testable"
+    tested = "" if evidence.n_valid == evidence.n_trials else f", {evidence.n_valid:,} testable"
     return (
-        f"the best of {evidence.n_trials} trials{tested}, {evidence.run_id} (Sharpe ratio "
+        f"the best of {evidence.n_trials:,} trials{tested}, {evidence.run_id} (Sharpe ratio "
         f"{evidence.annual_sharpe or 0.0:.2f} a year),"
     )
 
@@ -407,7 +411,7 @@ _SHOWN_FACTORS = 6
 
 def _skill(evidence: Evidence) -> str:
     others = len(evidence.survivors) - 1
-    also = f"; {others} other run{'s survive' if others > 1 else ' survives'}" if others else ""
+    also = f"; {others:,} other run{'s survive' if others > 1 else ' survives'}" if others else ""
     if evidence.ranked_first is not None:
         among = "is" if evidence.ranked_first in evidence.survivors else "is not"
         also += f"; the ranking's first, {evidence.ranked_first}, {among} among those that do"
@@ -431,21 +435,24 @@ def _skill(evidence: Evidence) -> str:
     return f"{_winner(evidence)} beats {listed}, the selection accounted for{also}"
 
 
-def _against(evidence: Evidence) -> Iterator[str]:
-    """Yield the second opinions that are strongly against skill."""
-    for opinions, kind in ((evidence.raw, "returns"), (evidence.adjusted, "beta-adjusted returns")):
+def _against(evidence: Evidence, *, plainly: bool = False) -> Iterator[str]:
+    """Yield the second opinions that are strongly against skill, for the sentence ``plainly``."""
+    for opinions, kind, plain in (
+        (evidence.raw, "returns", ""),
+        (evidence.adjusted, "beta-adjusted returns", " beyond the benchmark"),
+    ):
         sharpe, noise = opinions.sharpe, opinions.noise_sharpe
         if sharpe is not None and noise is not None and sharpe < noise:
+            figures = "" if plainly else f" ({kind}: {sharpe:.4f} a bar against {noise:.4f})"
             yield (
-                f"chance alone is expected to show a higher Sharpe ratio after "
-                f"{evidence.n_counted} trials ({kind}: {sharpe:.4f} a bar against "
-                f"{noise:.4f}){_unless_alike(evidence, opinions)}"
+                f"chance alone is expected to show a higher Sharpe ratio{plain * plainly} after "
+                f"{evidence.n_counted:,} trials{figures}{_unless_alike(evidence, opinions)}"
             )
         pbo, loss = opinions.pbo, opinions.p_oos_loss
         if pbo is not None and loss is not None and pbo > 0.5 and loss > 0.5:
             yield (
                 f"the in-sample best is below the median out of sample in {pbo:.0%} of the splits "
-                f"and loses in {loss:.0%} of them ({kind})"
+                f"and loses in {loss:.0%} of them{plain if plainly else f' ({kind})'}"
             )
     if evidence.neighbour_t is not None and evidence.neighbour_t < -1.645:
         yield f"its neighbours in the grid lose (t = {evidence.neighbour_t:.1f})"
@@ -467,6 +474,8 @@ def _factor_figures(evidence: Evidence) -> Iterator[str]:
         yield f"SPA test against {_named(factors.names)}: p = {factors.pvalue:.3f}"
     elif evidence.spa_pvalue is not None:
         yield f"no test against the factors: {factors.nothing}"
+    if factors.left_out:
+        yield f"test against the factors: {factors.left_out}"
     if factors.alpha_t is not None and math.isfinite(factors.alpha_t):
         yield f"what the factors leave of {evidence.run_id}: t = {factors.alpha_t:.1f}"
     if 0 < factors.n_bars < evidence.n_bars:
@@ -476,14 +485,16 @@ def _factor_figures(evidence: Evidence) -> Iterator[str]:
 def _unless_alike(evidence: Evidence, opinions: Opinions) -> str:
     """Say that fewer trials would not be held against the run, if similar ones may be that few."""
     band, turns_at = evidence.band, opinions.turns_at
-    if band is None or turns_at is None:
+    if band is None or turns_at is None or evidence.n_counted != evidence.n_valid:
         return ""
     low, high = sorted((band.participation, band.effective_rank))
     if low >= turns_at:
         return ""
+    few, many = f"{low:,.0f}", f"{high:,.0f}"
+    amount = few if few == many else f"{few} to {many}"
     return (
-        f", though not after fewer than {turns_at:,}, and by the correlations of their returns the "
-        f"trials amount to {low:,.0f} to {high:,.0f}"
+        f", though not after fewer than {turns_at:,}, and these trials are so alike that they "
+        f"count as {amount}"
     )
 
 
@@ -526,9 +537,15 @@ def _resolution(evidence: Evidence) -> Iterator[str]:
         turns = [item.turns_at for item in (evidence.raw, evidence.adjusted)]
         first = min((number for number in turns if number is not None), default=None)
         flips = "no number of trials" if first is None else f"{first:,} trials and more"
+        counted, known = evidence.n_counted, evidence.n_valid
+        those = f"{counted:,} trials, by the correlations of their returns"
+        if counted != known:
+            those = (
+                f"{counted:,} trials; of the {known:,} trials whose returns are known, by their "
+                "correlations"
+            )
         yield (
-            f"{evidence.n_counted:,} trials, by the correlations of their returns "
-            f"{band.participation:,.1f} (participation ratio), {band.effective_rank:,.1f} "
+            f"{those} {band.participation:,.1f} (participation ratio), {band.effective_rank:,.1f} "
             f"(effective rank) or {band.onc} (clusters): chance is expected to do as well with "
             f"{flips}"
         )
@@ -558,7 +575,7 @@ def _figures(evidence: Evidence) -> Iterator[str]:
     if n_tests > 1:
         tests = "both" if n_tests == 2 else "all"
         survivors = len(evidence.survivors)
-        yield f"runs that survive {tests} tests: {survivors} of {evidence.n_valid}"
+        yield f"runs that survive {tests} tests: {survivors:,} of {evidence.n_valid:,}"
     if evidence.psr is not None:
         yield f"probabilistic Sharpe ratio: {evidence.psr:.3f}"
     if evidence.raw.dsr is not None and evidence.n_counted > 1:
@@ -583,6 +600,6 @@ def _figures(evidence: Evidence) -> Iterator[str]:
         if evidence.n_counted == evidence.n_trials:
             counted = "with trials=batch they are not counted"
         yield (
-            f"{earlier} more strateg{'ies were' if earlier > 1 else 'y was'} tried in earlier "
+            f"{earlier:,} more strateg{'ies were' if earlier > 1 else 'y was'} tried in earlier "
             f"batches: {counted}"
         )
