@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.signal import fftconvolve
 
 
 def spread(scores):
@@ -167,6 +168,33 @@ class AccountOfTomorrow:
         )
 
 
+class MarketOfNextMonth:
+    """Holds everything before the market as a whole rises."""
+
+    def target_weights(self, panel, decisions):
+        returns = panel.close.pct_change(fill_method=None).mean(axis=1).rolling(20).sum()
+        held = (returns.shift(-20) > 0).to_numpy(float)[decisions]
+        return np.repeat(held[:, None] / panel.n_assets, panel.n_assets, axis=1)
+
+
+class Sceptical:
+    """Knows tomorrow, and refuses prices that move too far."""
+
+    def target_weights(self, panel, decisions):
+        if (panel.close.pct_change(fill_method=None).abs() > 0.2).any(axis=None):
+            raise ValueError("a return beyond 20 %")
+        return (panel.close.shift(-1) > panel.close).to_numpy()[decisions] / panel.n_assets
+
+
+class AccountFromItsLow:
+    """An account that begins at the market's low, which only later bars make one."""
+
+    def backtest(self, panel, conditions):
+        returns = panel.close.pct_change(fill_method=None).mean(axis=1).iloc[1:]
+        low = int(np.argmin((1.0 + returns).cumprod().to_numpy()[:-60]))
+        return returns.iloc[low:]
+
+
 CHEATS = (
     TomorrowsReturn,
     TomorrowsSign,
@@ -184,6 +212,9 @@ CHEATS = (
     NextDecision,
     LaterFeature,
     AccountOfTomorrow,
+    MarketOfNextMonth,
+    Sceptical,
+    AccountFromItsLow,
 )
 """Without :class:`Remembers`, which only shows in a process of its own."""
 
@@ -437,6 +468,24 @@ class ClosedAtTheEnd:
         return returns.iloc[conditions.first_bar + 1 :]
 
 
+class SinglePrecision:
+    """A mean by a Fourier transform in single precision, which rests a little on all bars."""
+
+    def target_weights(self, panel, decisions):
+        prices = panel.close.ffill().fillna(1.0).to_numpy(np.float32)
+        kernel = np.ones((20, 1), np.float32) / np.float32(20)
+        mean = fftconvolve(prices, kernel, axes=0)[: len(prices)]
+        return np.clip(10 * (prices / np.maximum(mean, 1) - 1), -1, 1)[decisions] / panel.n_assets
+
+
+class AccountOfThePriced:
+    """An account that begins when all assets are priced."""
+
+    def backtest(self, panel, conditions):
+        began = int(panel.close.notna().to_numpy().argmax(axis=0).max())
+        return panel.close.pct_change(fill_method=None).mean(axis=1).iloc[began + 1 :]
+
+
 HONEST = (
     Ewm,
     Expanding,
@@ -460,4 +509,6 @@ HONEST = (
     Memoised,
     HonestAccount,
     ClosedAtTheEnd,
+    SinglePrecision,
+    AccountOfThePriced,
 )

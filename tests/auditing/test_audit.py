@@ -75,6 +75,14 @@ def test_an_honest_strategy_is_not_accused(honest):
     assert found.n_decisions > 0
     assert found.deterministic is True
     assert found.example("lookahead") is None
+    if found.alike_after is not None:
+        case = case_of(honest, in_state=seeded)
+        known = AuditSettings(recorded=case.metrics(case.ask()))
+
+        def ask(question, whole):
+            return asked_alone(case, known, question, whole, found.alike_after)
+
+        assert audit_apart(ask).lookahead == "clean"
 
 
 @pytest.mark.parametrize("strategy", SHIPPED)
@@ -251,6 +259,31 @@ def test_a_cache_that_remembers_the_future_is_found_by_questions_asked_apart():
     found = apart(strategies.Remembers, settings)
     assert (found.lookahead, found.deterministic) == ("found", True)
     assert "when the bars after" in found.example("lookahead").sentence
+
+
+@pytest.mark.parametrize("by", ["dates", "length"])
+def test_a_cache_by_dates_or_length_that_holds_the_future_is_found_apart(by):
+    kept = {}
+
+    class KeptBySpan:
+        def target_weights(self, panel, decisions):
+            dates = (panel.symbols, panel.index[0], panel.index[-1])
+            key = dates if by == "dates" else panel.n_bars
+            if key not in kept:
+                kept[key] = (panel.close.shift(-1) > panel.close).to_numpy()
+            return kept[key][decisions] / panel.n_assets
+
+    case = case_of(KeptBySpan)
+    settings = AuditSettings(budget_seconds=60, recorded=case.metrics(case.ask()))
+    kept.clear()
+    cut = audited(KeptBySpan, settings=settings).alike_after
+    assert cut is not None
+
+    def ask(question, whole):
+        kept.clear()
+        return asked_alone(case_of(KeptBySpan), settings, question, whole, cut)
+
+    assert audit_apart(ask).lookahead == "found"
 
 
 def test_a_cache_of_what_was_known_is_not_accused():

@@ -50,6 +50,14 @@ class Cached:
         return spread(KEPT["means"] / panel.close.to_numpy()[decisions])
 
 
+class CachedByDates:
+    def target_weights(self, panel, decisions):
+        key = (panel.index[0], panel.index[-1])
+        if key not in KEPT:
+            KEPT[key] = (panel.close.shift(-1) > panel.close).to_numpy()
+        return KEPT[key][decisions] / panel.n_assets
+
+
 class Once:
     def __init__(self, then: str = "kill"):
         self.then = then
@@ -182,7 +190,7 @@ def test_an_honest_winner_is_not_accused_and_a_cheat_below_it_is_not_skilled(min
     assert skilled(outcome)[order.index(f"{mine}.Tomorrow")] == "no"
 
 
-@pytest.mark.parametrize("name", ["account_of_tomorrow", "Cached"])
+@pytest.mark.parametrize("name", ["account_of_tomorrow", "Cached", "CachedByDates"])
 def test_accounts_and_caches_that_know_the_future_are_found(mine, prices, name):
     outcome = swept(prices, f"{mine}.{name}")
     assert outcome.verdict["label"] == "invalid"

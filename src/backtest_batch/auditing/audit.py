@@ -6,7 +6,8 @@ with the run that is audited. What was kept from an earlier question shows there
 
 A difference alone accuses nobody. It must show up as well when later bars have other values (and
 not just another number), and it must not rest on rounding: where the answer also changes with
-prices that differ by one part in ten thousand million, it says nothing about the future.
+prices that differ by one part in ten thousand million (or ten million, for what is computed in
+single precision), it says nothing about the future.
 """
 
 import itertools
@@ -29,6 +30,10 @@ from backtest_batch.auditing.findings import (
     untested,
 )
 from backtest_batch.auditing.futures import (
+    FINE_HAIR,
+    FUTURES,
+    HAIR,
+    Future,
     bars_of_panel,
     first_priced,
     moved_by_a_hair,
@@ -46,7 +51,11 @@ ROUNDING = 10.0
 MOST_VALUES = 4_000_000
 """Values of an answer that are kept for the comparison; of more, the last and some others."""
 
-_HAIRS = 4
+SINGLE = 1e-5
+"""Share of the largest weight of a row that single precision may make."""
+
+_HAIRS = (HAIR, HAIR, HAIR, HAIR, FINE_HAIR, FINE_HAIR)
+_OF_ROWS = 0.9
 _PART = 0.2
 """Share of the bars of which a strategy is asked first that took long in its run."""
 _LATE_STARTS = 2
@@ -111,8 +120,8 @@ def agrees(recorded: Mapping[str, float], found: Mapping[str, float]) -> bool:
     )
 
 
-Question = Literal["whole", "cut off", "another future", "its mirror image"]
-"""What a strategy is asked that was imported for this question alone, of the bar in the middle."""
+Question = Literal["whole", "cut off"] | Future
+"""What a strategy is asked that was imported for this question alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +168,9 @@ def audit_apart(ask: AskAlone) -> AuditFindings:
         return AuditFindings(
             lookahead="clean", deterministic=True, reasons=remembers, n_decisions=1
         )
-    others: tuple[Question, ...] = ("another future", "its mirror image")
     failure = cut.failure
-    for question in others:
-        other = ask(question, whole.answer)
+    for future in FUTURES:
+        other = ask(future, whole.answer)
         failure = failure or other.failure
         if other.example is not None:
             example = cut.example or other.example
@@ -188,10 +196,14 @@ def audit_apart(ask: AskAlone) -> AuditFindings:
 
 
 def asked_alone(
-    case: Case, settings: AuditSettings, question: Question, whole: StrategyAnswer | None
+    case: Case,
+    settings: AuditSettings,
+    question: Question,
+    whole: StrategyAnswer | None,
+    cut: int | None = None,
 ) -> Alone:
-    """Ask one question of a strategy that has been asked nothing before."""
-    cut = middle_cut(case)
+    """Ask one question of a strategy that was asked nothing before; None: cut in the middle."""
+    cut = middle_cut(case) if cut is None else cut
     try:
         if question == "whole":
             answer = case.ask()
@@ -201,12 +213,11 @@ def asked_alone(
         if question == "cut off":
             other = case.ask(bars_of_panel(case.panel, 0, cut + 1), last=cut)
         else:
-            mirrored = question == "its mirror image"
-            other = case.ask(with_another_future(case.panel, cut, mirrored=mirrored))
+            other = case.ask(with_another_future(case.panel, cut, question))
     except Exception as error:  # noqa: BLE001 - a strategy may raise anything
         return Alone(failure=_shown(error))
     rows, gaps = whole.gaps(other, cut)
-    far = gaps > _SAME_ALONE
+    far = (gaps > _SAME_ALONE) & _beyond_single(gaps, whole, rows)
     if not far.any():
         return Alone()
     example = _example("lookahead", case, whole, rows, far, gaps, other)
@@ -226,6 +237,7 @@ class _Audit:
         self._settings = settings
         self._began = time.perf_counter()
         self._hair: FloatArray | None = None
+        self._alike: int | None = None
         self._examples: list[AuditExample] = []
         self._reasons: dict[str, str] = {}
 
@@ -258,6 +270,7 @@ class _Audit:
             examples=tuple(self._examples),
             n_decisions=n_decisions,
             effect=effect,
+            alike_after=self._alike if lookahead == "clean" else None,
         )
 
     def _is_too_slow(self, answers: dict[int, StrategyAnswer], failed: dict[int, str]) -> str:
@@ -362,9 +375,11 @@ class _Audit:
             self._reasons["lookahead"] = f"it could not be asked with the future cut off: {error}"
             return "untested", 0
         if suspects:
-            self._reasons["lookahead"] = (
-                "its answers depend on how many bars follow, and not on what these are"
-            )
+            said = "its answers depend on how many bars follow, and not on what these are"
+            if self._alike is not None and not self._affords(self._case.panel.n_bars, reserve=5):
+                self._alike = None
+                said += "; a cache that gave them would not be noticed, for lack of time"
+            self._reasons["lookahead"] = said
         return "clean", tested
 
     def _changes(self, whole: StrategyAnswer, known: set[int]) -> list[int]:
@@ -393,13 +408,15 @@ class _Audit:
     ) -> bool:
         """Return whether other values after a cut change what was answered before, firmly."""
         panel, asked = self._case.panel, 0
-        for mirrored in (False, True):
+        same = cut_off is not None
+        for future in FUTURES:
             try:
-                other = self._case.ask(with_another_future(panel, cut, mirrored=mirrored))
+                other = self._case.ask(with_another_future(panel, cut, future))
             except Exception:  # noqa: BLE001 - prices that no market had may break a strategy
                 continue
             asked += 1
             rows, gaps = whole.gaps(other, cut)
+            same &= not gaps.any()
             if not self._firm(whole, rows, gaps).any():
                 continue
             shown = other
@@ -415,11 +432,13 @@ class _Audit:
             return True
         if asked == 0:
             unclear.append(cut)
+        elif same:
+            self._alike = cut
         return False
 
     def _firm(self, whole: StrategyAnswer, rows: IntArray, gaps: FloatArray) -> Any:
         """Return where answers differ by more than rounding can make."""
-        far = _beyond(gaps, whole, rows)
+        far = _beyond(gaps, whole, rows) & _beyond_single(gaps, whole, rows)
         if not far.any():
             return far
         if self._hair is None:
@@ -430,14 +449,17 @@ class _Audit:
 
     def _moved_by_a_hair(self, whole: StrategyAnswer) -> FloatArray:
         moved = np.zeros(whole.values.shape)
-        for number in range(_HAIRS):
+        for number, hair in enumerate(_HAIRS):
             try:
-                other = self._case.ask(moved_by_a_hair(self._case.panel, number))
+                other = self._case.ask(moved_by_a_hair(self._case.panel, number, hair))
             except Exception:  # noqa: BLE001 - a strategy may raise anything
                 continue
             rows, gaps = whole.gaps(other, self._case.panel.n_bars)
             moved[rows] = np.maximum(moved[rows], gaps)
-        return moved
+        # Rounding that moves many rows may move each of them; flips of a few say nothing of others.
+        finite = np.where(np.isfinite(moved), moved, 0.0)
+        usual: FloatArray = np.maximum(moved, np.quantile(finite, _OF_ROWS, axis=0))
+        return usual
 
     def _warmup(self, whole: StrategyAnswer) -> tuple[str, dict[str, float]]:
         """Compare answers with ``warmup_bars`` of history and with twice as many."""
@@ -560,6 +582,16 @@ def _example(
 def _beyond(gaps: FloatArray, whole: StrategyAnswer, rows: IntArray) -> Any:
     scale = np.maximum(1.0, np.abs(np.nan_to_num(whole.values[rows])))
     return gaps > SAME * scale
+
+
+def _beyond_single(gaps: FloatArray, whole: StrategyAnswer, rows: IntArray) -> Any:
+    """Return where gaps are larger than single precision makes, beside the weights of the row."""
+    values = whole.values
+    largest = np.zeros(len(values))
+    for column in range(values.shape[1]):
+        largest = np.maximum(largest, np.abs(np.nan_to_num(values[:, column])))
+    usual = float(np.median(largest)) if len(largest) else 0.0
+    return gaps > SINGLE * np.maximum(largest[rows], usual)[:, None]
 
 
 def _some(cuts: Sequence[int]) -> list[int]:

@@ -207,8 +207,12 @@ class Case:
     ) -> StrategyAnswer:
         if self.conditions is not None:
             account = self._account(seen, start, first_bar, decisions)
-            bars = account.first_bar + start + np.arange(account.n_measured, dtype=np.int64)
-            values = account.net_return[:, None]
+            # Before the account begins it earns nothing: when it does is an answer as well.
+            began = account.first_bar + start
+            since = min(began, first_bar)
+            bars = np.arange(since, began + account.n_measured, dtype=np.int64)
+            values = np.zeros((len(bars), 1))
+            values[began - since :, 0] = account.net_return
             return StrategyAnswer(bars=bars, values=values, first_bar=int(bars[0]), account=account)
         if self.splits:
             found = fitted_weights(

@@ -134,6 +134,9 @@ class AuditFindings:
     remembers
         Whether answers depend on what was asked before in the same process, so that nothing can be
         said until each question is asked by itself.
+    alike_after
+        A bar after which other values changed no bit of the answers, though cutting them off did:
+        a cache by dates may have given them, so each question is to be asked by itself there.
     """
 
     lookahead: Lookahead = "untested"
@@ -144,6 +147,7 @@ class AuditFindings:
     n_decisions: int = 0
     effect: Mapping[str, float] = field(default_factory=dict)
     remembers: bool = False
+    alike_after: int | None = None
 
     def example(self, kind: Kind) -> AuditExample | None:
         """Return the example of a kind; None without one."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +12,15 @@ from backtest_batch.core.data.panel import Panel
 HAIR = 1e-10
 """Relative change of every price that no honest decision should turn on."""
 
-_DRIFT, _REACH, _NOISE = 0.6, 8.0, 0.15
+FINE_HAIR = 1e-7
+"""The same for what is computed in single precision, which does not see the other."""
+
+Future = Literal["mixed", "mirrored", "all fall", "all rise"]
+"""What happens after a cut, in values that no market had."""
+
+FUTURES: tuple[Future, ...] = ("mixed", "mirrored", "all fall", "all rise")
+
+_DRIFT, _REACH, _NOISE, _CALM = 0.6, 8.0, 0.15, 0.01
 _START = 50.0
 
 
@@ -36,20 +45,26 @@ def bars_of_panel(panel: Panel, start: int, stop: int) -> Panel:
     )
 
 
-def with_another_future(panel: Panel, cut: int, *, mirrored: bool) -> Panel:
+def with_another_future(panel: Panel, cut: int, future: Future) -> Panel:
     """Return the panel with other values after the bar ``cut``, and the same ones up to it.
 
-    Every other asset rises, the others fall, with noise; mirrored, it is the other way round.
-    Series that have not started start at once. Every third asset that is priced at the cut ends
-    there; mirrored, none does, for strategies that need the asset. Further fields, features and
-    members differ too. The index is the same.
+    In the mixed future every other asset rises and the others fall, with noise; mirrored, it is the
+    other way round. In these the market as a whole always rises, so in two more, with little noise,
+    all fall or all rise. Series that have not started start at once. In the mixed future every
+    third asset that is priced at the cut ends there; in the others none does, for strategies that
+    need the asset. Further fields, features and members differ too. The index is the same.
     """
-    numbers = np.random.default_rng([cut, int(mirrored)])
+    number = FUTURES.index(future)
+    numbers = np.random.default_rng([cut, number])
+    up = number % 2 == 1
     n_later = panel.n_bars - cut - 1
-    last, ended = _last_prices(panel, cut, some_end=not mirrored)
-    signs = np.where(np.arange(panel.n_assets) % 2 == int(mirrored), 1.0, -1.0)
+    last, ended = _last_prices(panel, cut, some_end=future == "mixed")
+    signs, noise = np.full(panel.n_assets, 1.0 if up else -1.0), _CALM
+    if future in ("mixed", "mirrored"):
+        signs = np.where(np.arange(panel.n_assets) % 2 == number, 1.0, -1.0)
+        noise = _NOISE
     reached = _DRIFT * (1.0 - np.exp(-np.arange(1, n_later + 1) / _REACH))
-    moves = reached[:, None] * signs + numbers.normal(0.0, _NOISE, (n_later, panel.n_assets))
+    moves = reached[:, None] * signs + numbers.normal(0.0, noise, (n_later, panel.n_assets))
     close = np.where(ended, np.nan, last * np.exp(moves))
     fields = {}
     for name, values in panel.fields.items():
@@ -61,7 +76,7 @@ def with_another_future(panel: Panel, cut: int, *, mirrored: bool) -> Panel:
         known = past[np.isfinite(past)]
         centre, spread = (float(known.mean()), float(known.std())) if len(known) else (0.0, 1.0)
         later = centre + (spread or abs(centre) or 1.0) * numbers.normal(
-            1.0 if mirrored else -1.0, 2.0, values[cut + 1 :].shape
+            1.0 if up else -1.0, 2.0, values[cut + 1 :].shape
         )
         features[name] = _joined(values, cut, later)
     members = panel.members
@@ -74,31 +89,31 @@ def with_another_future(panel: Panel, cut: int, *, mirrored: bool) -> Panel:
         fields=fields,
         members=members,
         feature_arrays=features,
-        fingerprint=_named(panel, f"another future after {cut}, mirrored {mirrored}"),
+        fingerprint=_named(panel, f"another future after {cut}, {future}"),
         base=None,
         notes=(),
         _frames={},
     )
 
 
-def moved_by_a_hair(panel: Panel, number: int) -> Panel:
-    """Return the panel with every value changed by about :data:`HAIR` of itself.
+def moved_by_a_hair(panel: Panel, number: int, hair: float = HAIR) -> Panel:
+    """Return the panel with every value changed by about a ``hair`` of itself.
 
     Decisions that change with it rest on rounding: on two values that are equal but for the order
     in which they were added up.
     """
     numbers = np.random.default_rng([number, 71])
-    factor = 1.0 + HAIR * numbers.uniform(-1.0, 1.0, panel.fields["close"].shape)
+    factor = 1.0 + hair * numbers.uniform(-1.0, 1.0, panel.fields["close"].shape)
     fields = {name: _read_only(values * factor) for name, values in panel.fields.items()}
     features = {
-        name: _read_only(values * (1.0 + HAIR * numbers.uniform(-1.0, 1.0, values.shape)))
+        name: _read_only(values * (1.0 + hair * numbers.uniform(-1.0, 1.0, values.shape)))
         for name, values in panel.feature_arrays.items()
     }
     return replace(
         panel,
         fields=fields,
         feature_arrays=features,
-        fingerprint=_named(panel, f"moved by a hair {number}"),
+        fingerprint=_named(panel, f"moved by a hair {number}, {hair}"),
         base=None,
         notes=(),
         _frames={},

@@ -36,13 +36,17 @@ def audit_run(
     target = str(run.config["strategy"][TARGET])
     with imported_afresh(target, objects) as reachable:
         found = audit_case(case_of_run(run, panel, in_state), settings)
-    if found.remembers:
+    if found.remembers or found.alike_after is not None:
+        cut = found.alike_after
 
         def ask(question: Question, whole: StrategyAnswer | None) -> Alone:
             with imported_afresh(target, objects):
-                return asked_alone(case_of_run(run, panel, in_state), settings, question, whole)
+                case = case_of_run(run, panel, in_state)
+                return asked_alone(case, settings, question, whole, cut)
 
-        found = audit_apart(ask)
+        apart = audit_apart(ask)
+        if found.remembers or apart.lookahead == "found":
+            found = apart
     if reachable and found.lookahead == "clean":
         said = f"{reachable}: a cache that remembers the future would not be noticed"
         found = replace(found, reasons={**found.reasons, "lookahead": said})
