@@ -109,6 +109,26 @@ def test_what_is_in_order_is_one_line(conclusion):
     )
 
 
+def test_of_an_account_no_more_is_said_than_its_returns_show(conclusion):
+    own = replace(audited(best_of(conclusion), CLEAN), account=True)
+    found = with_audits(conclusion, [own, audited("other", CLEAN)], {})
+    first, second = [note for note in found.notes if note.startswith("Audit: ")]
+    assert first.startswith("Audit: other does not know the future")
+    assert "returns up to 12 cuts do not change when later bars are cut off" in second
+    assert "Whether a position earns the bar on which it was decided cannot be seen" in second
+    assert "know the future" not in second
+
+
+def test_what_does_not_repeat_itself_is_told_that_looking_ahead_was_not_tested(conclusion):
+    reason = {"lookahead": "asked twice, it gave two answers"}
+    findings = AuditFindings(deterministic=False, reasons=reason)
+    found = with_audits(conclusion, [audited("other", findings)], {})
+    assert (
+        "other does not repeat itself: asked twice, it gave two answers, so whether it knows the "
+        "future is not tested."
+    ) in found.notes
+
+
 def test_without_an_audit_the_reason_is_kept(conclusion):
     found = not_audited(conclusion, "audit.enabled=false")
     assert found.assessment.document["audit"]["reason"] == "audit.enabled=false"

@@ -29,11 +29,14 @@ class AuditedRun:
         The run, and the import path of its strategy.
     findings
         What was found.
+    account
+        Whether it makes its own account, of which returns are compared, and not weights.
     """
 
     run_id: str
     strategy: str
     findings: AuditFindings
+    account: bool = False
 
     @property
     def tags(self) -> dict[str, str]:
@@ -188,15 +191,26 @@ def _notes(audits: Sequence[AuditedRun], winner: AuditedRun | None) -> list[str]
     if any(item.findings.lookahead == "found" for item in audits):
         lines.append(f"Usual causes of knowing the future: {USUAL_CAUSES}.")
     clean = [item for item in audits if item.findings.lookahead == "clean"]
-    if clean:
-        most = max(item.findings.n_decisions for item in clean)
-        after = f"{most} decision{'s' * (most > 1)}" if most else "a decision"
-        also = _also(clean)
+    weights = [item for item in clean if not item.account]
+    accounts = [item for item in clean if item.account]
+    if weights:
         lines.append(
-            f"Audit: {_names(clean)} {'does' if len(clean) == 1 else 'do'} not know the future "
-            f"(asked again with the bars after {after} cut off){also}."
+            f"Audit: {_names(weights)} {'does' if len(weights) == 1 else 'do'} not know the future "
+            f"(asked again with the bars after {_cuts(weights, 'decision')} cut off)"
+            f"{_also(weights)}."
+        )
+    if accounts:
+        lines.append(
+            f"Audit: {_names(accounts)}: returns up to {_cuts(accounts, 'cut')} do not change when "
+            f"later bars are cut off{_also(accounts)}. Whether a position earns the bar on which "
+            "it was decided cannot be seen."
         )
     return lines
+
+
+def _cuts(clean: Sequence[AuditedRun], what: str) -> str:
+    most = max(item.findings.n_decisions for item in clean)
+    return f"{most} {what}{'s' * (most > 1)}" if most else f"a {what}"
 
 
 def _also(clean: Sequence[AuditedRun]) -> str:
@@ -217,7 +231,10 @@ def _warnings(item: AuditedRun, *, told: bool) -> list[str]:
         seen = "" if example is None else f": {example.sentence}"
         lines.append(f"{item.run_id} knows the future{seen}.")
     if findings.deterministic is False:
-        lines.append(f"{item.run_id} does not repeat itself: {findings.reasons['lookahead']}.")
+        lines.append(
+            f"{item.run_id} does not repeat itself: {findings.reasons['lookahead']}, so whether it "
+            "knows the future is not tested."
+        )
     elif findings.lookahead == "untested":
         reason = findings.reasons.get("lookahead", "it was not asked")
         lines.append(f"Whether {item.run_id} knows the future is not tested: {reason}.")

@@ -13,7 +13,7 @@ from backtest_batch.batch.judging import Compared
 from backtest_batch.batch.session import Session
 from backtest_batch.batch.trials import decision_labels
 from backtest_batch.core.construct import TARGET
-from backtest_batch.records import RunRecord, RunResult
+from backtest_batch.records import RunRecord, RunResult, RunSpec
 from backtest_batch.report.tables import one_line
 from backtest_batch.workers.watch import INPUTS
 
@@ -119,7 +119,7 @@ def _audited(session: Session, record: RunRecord, seconds: float) -> AuditedRun:
         decisions=asked["decisions"],
         tolerance=asked["tolerance"],
         seed=session.config["seed"],
-        expected_seconds=_seconds_of_an_answer(session, record),
+        expected_seconds=_seconds_of_an_answer(run, result),
         recorded=dict(result.metrics),
     )
     found = session.audit(run, settings, 4 * seconds + _PATIENCE_SECONDS)
@@ -131,22 +131,19 @@ def _audited(session: Session, record: RunRecord, seconds: float) -> AuditedRun:
         earlier = found.reasons.get("lookahead")
         said = f"{earlier}; {said}" if earlier else said
         found = replace(found, reasons={**found.reasons, "lookahead": said})
-    return AuditedRun(run_id=run.run_id, strategy=_target(record), findings=found)
+    return AuditedRun(
+        run_id=run.run_id,
+        strategy=_target(record),
+        findings=found,
+        account=run.strategy_kind == "account",
+    )
 
 
-def _seconds_of_an_answer(session: Session, audited: RunRecord) -> float:
-    """Return how long the strategy took to answer in its fastest run.
-
-    The first run of a worker may have imported a library, or compiled.
-    """
-    found = []
-    for record in session.in_order:
-        result = record.outcome
-        if isinstance(result, RunResult) and _target(record) == _target(audited):
-            # Runs that trade the same weights have shared the time.
-            shared = result.chunk_runs if record.spec.strategy_kind == "weights" else 1
-            found.append(result.timings.get("signals", result.runtime_s) * shared)
-    return min(found, default=0.0)
+def _seconds_of_an_answer(run: RunSpec, result: RunResult) -> float:
+    """Return how long the strategy took to answer in this run; others may be faster by far."""
+    # Runs that trade the same weights have shared the time.
+    shared = result.chunk_runs if run.strategy_kind == "weights" else 1
+    return result.timings.get("signals", result.runtime_s) * shared
 
 
 def _untested(record: RunRecord, reason: str) -> AuditedRun:
