@@ -10,13 +10,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from backtest_batch.analysis.monitoring import DRAWS, LOW, dependence_of
-from backtest_batch.analysis.overfitting.block_length import (
-    SHORTEST_BLOCK,
-    automatic_block_lengths,
-)
+from backtest_batch.analysis.monitoring import DRAWS, LOW, money_against
+from backtest_batch.analysis.overfitting.block_length import SHORTEST_BLOCK
 from backtest_batch.analysis.overfitting.multiple_tests import stationary_counts
-from backtest_batch.analysis.sequential import ENOUGH, EXPECTED_SHARPE, N_STAKES, money_of_bets
+from backtest_batch.analysis.sequential import ENOUGH, EXPECTED_SHARPE, N_STAKES
 from backtest_batch.arrays import FloatArray
 
 DAYS = 252
@@ -124,12 +121,10 @@ class Paths:
         self.before = before
         counts = stationary_counts(len(before), DRAWS, SHORTEST_BLOCK, 42)
         self.lowest = np.quantile(counts @ before / len(before), LOW, axis=0)
-        self.scale = before.std(axis=0, ddof=1)
-        self._dependence = dependences(before)
 
     def broken(self, later: FloatArray) -> FloatArray:
         """Return the money against "the mean is at least what was promised" by bar and path."""
-        return self._money((self.lowest - later) / self.scale, self._dependence)
+        return money_against(-later, -self.lowest, -self.before, self.a_year)
 
     def holds(self, later: FloatArray) -> FloatArray:
         """Return the money against "nothing beyond the benchmark", at the slope of the backtest."""
@@ -140,32 +135,7 @@ class Paths:
         slope = (centred * own).sum(axis=0) / (centred**2).sum(axis=0)
         residual = own - slope * then
         beyond = later + (1.0 - slope) * now
-        return self._money(beyond / residual.std(axis=0, ddof=1), dependences(residual))
-
-    def _money(self, returns: FloatArray, dependence: FloatArray) -> FloatArray:
-        """Return the money against a mean of 0, of returns in units of their deviation."""
-        found = np.empty_like(returns)
-        for bars in np.unique(dependence).tolist():
-            chosen = dependence == bars
-            found[:, chosen] = money_of_bets(
-                returns[:, chosen],
-                0.0,
-                scale=1.0,
-                bars_a_year=float(self.a_year),
-                dependence=bars,
-            )
-        return found
-
-
-def dependences(returns: FloatArray) -> FloatArray:
-    """Return for how many bars the returns of each path depend on each other, rounded up.
-
-    The same as :func:`.dependence_of` for each, which the first path is compared with.
-    """
-    blocks = np.nan_to_num(automatic_block_lengths(returns))
-    found = np.ceil(np.minimum(2.0 * blocks, len(returns) / 10))
-    assert found[0] == math.ceil(dependence_of(returns[:, 0]))
-    return np.asarray(found)
+        return money_against(beyond, 0.0, residual, self.a_year)
 
 
 def t_test(returns: FloatArray, bars_a_year: int) -> FloatArray:

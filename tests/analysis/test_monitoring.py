@@ -10,6 +10,7 @@ from backtest_batch.analysis.monitoring import (
     Followed,
     dependence_of,
     follow_winner,
+    money_against,
     stationary_bars,
 )
 from backtest_batch.analysis.sequential import money_of_bets
@@ -87,7 +88,7 @@ def test_beyond_the_benchmark_is_at_the_slope_of_the_batch():
         -lowest,
         scale=returns[:N_OLD].std(ddof=1),
         bars_a_year=252.0,
-        dependence=dependence_of(returns[:N_OLD]),
+        dependence=float(dependence_of(returns[:N_OLD])),
     )
     assert found.document["evalue"]["broken"] == pytest.approx(money.max())
 
@@ -165,3 +166,34 @@ def test_returns_that_are_alike_have_their_stakes_held_for_longer():
     assert dependence_of(noise(17, 2_000)) < 10
     assert 40 < dependence_of(alike) <= len(alike) / 10
     assert dependence_of(np.zeros(50)) == 0
+
+
+@pytest.mark.parametrize("name", ["holds", "broken"])
+def test_both_answers_bet_for_as_long_as_returns_depend_on_each_other(name):
+    n_old = n_new = 120
+    index = pd.date_range("1990-01-01", periods=n_old + n_new, freq="MS")
+    returns = noise(18, n_old + n_new)
+    for bar in range(1, len(returns)):
+        returns[bar] += 0.6 * returns[bar - 1]
+    run = followed(returns, index=index, n_old=n_old, periods_per_year=12.0)
+    found = follow_winner(run)
+    past, later = returns[:n_old], returns[n_old:]
+    bound = 0.0 if name == "holds" else -found.document["promised"]["mean_return"]["low"]
+    sign = 1 if name == "holds" else -1
+    dependence = float(dependence_of(past))
+    assert dependence > 3
+    bets = {"scale": past.std(ddof=1), "bars_a_year": 12.0}
+    held = money_of_bets(sign * later, bound, dependence=dependence, **bets)
+    assert found.document["evalue"][name] == pytest.approx(held.max())
+    assert held.max() != pytest.approx(money_of_bets(sign * later, bound, **bets).max())
+
+
+def test_series_beside_each_other_are_bet_on_as_alone():
+    then = np.column_stack([noise(19, 300), np.repeat(noise(20, 30), 10), np.zeros(300)])
+    now = np.column_stack([noise(seed, 90) for seed in (21, 22, 23)])
+    bounds = np.array([0.0, 0.001, -0.001])
+    together = money_against(now, bounds, then, 252.0)
+    for one in range(3):
+        alone = money_against(now[:, one], bounds[one], then[:, one], 252.0)
+        np.testing.assert_allclose(together[:, one], alone, rtol=1e-12)
+    assert (together[:, 2] == 1.0).all()

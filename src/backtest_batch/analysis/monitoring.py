@@ -139,7 +139,7 @@ def follow_winner(run: Followed) -> Followup:
     bands, low, high = _bands(past, len(now), a_year, risk_free, block, run.seed)
     lowest = bands["mean_return"]["low"]
     assert lowest is not None
-    broken = money_of_bets(-now, -lowest, scale=float(past.std(ddof=1)), bars_a_year=a_year)
+    broken = money_against(-now, -lowest, -past, a_year)
     holds = _money_beyond(run, later, now, a_year)
     curve = pd.DataFrame(
         {
@@ -223,29 +223,70 @@ def _money_beyond(run: Followed, later: _Days, now: FloatArray, a_year: float) -
         beyond = beyond - slope * (later.compounded(run.benchmark) - risk_free)
         if then.std(ddof=1) <= _SAME + 1e-9 * usual:  # it is the benchmark
             return np.ones(len(now))
-    return _money(beyond, 0.0, then, a_year)
+    return money_against(beyond, 0.0, then, a_year)
 
 
-def _money(now: FloatArray, at_most: float, then: FloatArray, a_year: float) -> FloatArray:
-    """Return the money of bets against "the mean is at most", by what the batch shows of risk."""
-    if then.std() <= _SAME:  # nothing says how large a stake may be
-        return np.ones(len(now))
-    return money_of_bets(
-        now,
-        at_most,
-        scale=float(then.std(ddof=1)),
-        bars_a_year=a_year,
-        dependence=dependence_of(then),
-    )
+def money_against(
+    now: FloatArray, at_most: float | FloatArray, then: FloatArray, a_year: float
+) -> FloatArray:
+    """Return the money of bets against "the mean is at most", by what the batch shows of risk.
+
+    It is :func:`.money_of_bets` with the standard deviation and :func:`dependence_of` the returns
+    of the batch, and 1 where these do not vary: nothing says how large a stake may be.
+
+    Parameters
+    ----------
+    now
+        Later returns, shape (n_bars,) or (n_bars, n_series).
+    at_most
+        The bound, or one for each series.
+    then
+        Returns of the batch, shape (n_earlier,) or (n_earlier, n_series).
+    a_year
+        How many returns make a year.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of ``now``.
+    """
+    later, before = now.reshape(len(now), -1), then.reshape(len(then), -1)
+    bounds = np.broadcast_to(np.asarray(at_most, dtype=np.float64), later.shape[1:])
+    scale = before.std(axis=0, ddof=1)
+    dependence = np.ceil(dependence_of(before))
+    varies = before.std(axis=0) > _SAME
+    found = np.ones(later.shape)
+    for bars in np.unique(dependence[varies]).tolist():
+        chosen = varies & (dependence == bars)
+        found[:, chosen] = money_of_bets(
+            later[:, chosen],
+            bounds[chosen],
+            scale=scale[chosen],
+            bars_a_year=a_year,
+            dependence=bars,
+        )
+    return found.reshape(now.shape)
 
 
-def dependence_of(returns: FloatArray) -> float:
-    """Return for how many bars returns depend on each other, at most a tenth of them.
+def dependence_of(returns: FloatArray) -> FloatArray:
+    """Return for how many bars each series depends on its past, at most a tenth of its bars.
 
     It is twice the block that Politis and White (2004) choose, which is short where the dependence
     can hardly be seen.
+
+    Parameters
+    ----------
+    returns
+        Shape (n_bars,) or (n_bars, n_series).
+
+    Returns
+    -------
+    ndarray
+        Shape () or (n_series,).
     """
-    return min(2.0 * _automatic_block(returns), len(returns) / 10)
+    found = automatic_block_lengths(returns.reshape(len(returns), -1))
+    blocks = np.where(np.isfinite(found), found, 0.0).reshape(returns.shape[1:])
+    return np.minimum(2.0 * blocks, len(returns) / 10)
 
 
 def promised_block(returns: FloatArray) -> float:

@@ -29,7 +29,12 @@ _MOST_MONEY = 1e300
 
 
 def money_of_bets(
-    returns: FloatArray, at_most: float, *, scale: float, bars_a_year: float, dependence: float = 1
+    returns: FloatArray,
+    at_most: float | FloatArray,
+    *,
+    scale: float | FloatArray,
+    bars_a_year: float,
+    dependence: float = 1,
 ) -> FloatArray:
     """Return the money of a bettor against "the mean is at most ``at_most``", bar by bar.
 
@@ -56,9 +61,10 @@ def money_of_bets(
     returns
         Shape (n_bars,) or (n_bars, n_series), finite.
     at_most
-        The bound, per bar.
+        The bound, per bar; one for all series, or shape (n_series,).
     scale
-        Standard deviation per bar that is expected, positive.
+        Standard deviation per bar that is expected, positive; one for all series, or shape
+        (n_series,).
     bars_a_year
         How many bars make a year.
     dependence
