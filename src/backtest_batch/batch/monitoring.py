@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest_batch.analysis.monitoring import FEWEST_RETURNS, Followed
+from backtest_batch.analysis.overfitting.samples import day_starts
 from backtest_batch.arrays import BoolArray, FloatArray
 from backtest_batch.batch.plan import Plan, make_plan
 from backtest_batch.batch.rerun import RecordedCommand, Winner
@@ -24,9 +25,15 @@ from backtest_batch.core.data.panel import Panel
 from backtest_batch.core.data.renewal import describe_renewal, renewal
 from backtest_batch.core.data.timestamps import stamps_of
 from backtest_batch.core.fingerprint import derived_seed
-from backtest_batch.core.fitting import periods_per_year, session_end
+from backtest_batch.core.fitting import (
+    periods_per_year,
+    session_end,
+    split_plan,
+    walk_forward_settings,
+)
 from backtest_batch.core.live import packed
-from backtest_batch.core.own_bars import benchmark_on, with_recorded_bars
+from backtest_batch.core.own_bars import benchmark_on, with_bars_a_year, with_recorded_bars
+from backtest_batch.core.splits import make_splits, moved
 from backtest_batch.errors import ConfigurationError, StrategyError
 from backtest_batch.records import BatchRequest, RunFailure, RunResult, RunSpec
 from backtest_batch.report.best_params import COMMAND_KEYS
@@ -100,7 +107,38 @@ def frozen_arguments(winner: Winner, recorded: Arguments, given: Arguments) -> A
     remaining = command.remaining(given, without=COMMAND_KEYS | _NOT_OF_THE_WINNER)
     keys = [item for item in remaining.keys if not _is_of_other_data(item, recorded, given)]
     alone = Argument.of("n_jobs", 1)
-    return Arguments(keys=(*keys, *given.keys, alone), options=remaining.options).merged()
+    fixed = _fixed(winner)
+    return Arguments(keys=(*keys, *given.keys, *fixed, alone), options=remaining.options).merged()
+
+
+def _fixed(winner: Winner) -> list[Argument]:
+    """Return what would be found anew in newer data, and change what was computed before."""
+    found = []
+    number = bars_a_year(winner)
+    if number is not None:
+        found.append(Argument.of("periods_per_year", number))
+    config = winner.entry.get("config")
+    walk = config.get("walk_forward") if isinstance(config, Mapping) else None
+    if isinstance(walk, Mapping) and walk.get("max_splits") is not None:
+        # The latest splits are others at each look.
+        found.append(Argument.of("walk_forward.max_splits", None))
+    return found
+
+
+def bars_a_year(winner: Winner) -> float | None:
+    """Return the bars a year of the batch; None where they were not recorded."""
+    config = winner.entry.get("config")
+    if not isinstance(config, Mapping):
+        return None
+    given, data = config.get("periods_per_year"), config.get("data")
+    if given is None and isinstance(data, Mapping) and data.get("freq"):
+        try:
+            given = periods_per_year(config)
+        except (KeyError, ValueError):  # of another version, or damaged
+            return None
+    if isinstance(given, int | float) and math.isfinite(given) and given > 0:
+        return float(given)
+    return None
 
 
 def hints(error: ConfigurationError) -> list[str]:
@@ -290,8 +328,23 @@ def recorded(
     Raises
     ------
     ConfigurationError
-        When none fit: it cannot be told where its batch ended.
+        When none fit: it cannot be told where its batch ended. When the batch ended elsewhere than
+        ``since`` says.
     """
+    record = _record_of(winner, found, stored, since)
+    if since is not None:
+        n_until = found.index.slice_indexer(end=since).stop
+        if n_until != int((found.index <= record.since).sum()):
+            raise ConfigurationError(
+                f"since={since}: the batch of {winner.run_id} ended at "
+                f"{moment_text(record.since)}, as its returns say. Leave since out"
+            )
+    return record
+
+
+def _record_of(
+    winner: Winner, found: Replay, stored: Iterable[pd.Series], since: str | None
+) -> Record:
     for place, returns in _kept(winner, stored):
         clocked = _on_clock(returns, found.index)
         if clocked is not None and _fits(winner, clocked.to_numpy()):
@@ -394,9 +447,14 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
     """
     config, since = found.spec.config, record.since
     finite = np.isfinite(found.net_return)
-    later = np.asarray(found.index > since) & finite
-    earlier = np.asarray(found.index <= since) & finite
-    _require_bars(winner, found, record, int(later.sum()), int(earlier.sum()))
+    n_final, said_of_rest = _final_bars(found)
+    is_later = np.asarray(found.index > since) & finite
+    later = is_later & (np.arange(len(finite)) < n_final)
+    not_yet = int(is_later.sum() - later.sum())
+    earlier = np.asarray((found.index >= record.returns.index[0]) & (found.index <= since)) & finite
+    waiting = f"{not_yet:,} new {'bar does' if not_yet == 1 else 'bars do'} not count yet: "
+    waiting = waiting + said_of_rest if not_yet else ""
+    _require_bars(winner, found, record, int(later.sum()), int(earlier.sum()), waiting)
     past = record.returns.to_numpy()
     if float(np.prod(1.0 + past)) <= 0.0:
         raise ConfigurationError(
@@ -420,6 +478,8 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
         *said,
         *_of_code(winner, found.spec),
     ]
+    if waiting:
+        notes.append(waiting)
     if gaps:
         notes.append(f"the benchmark has no return on {gaps:,} bars, which count as 0")
     if not record.place:
@@ -427,7 +487,9 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
             "the returns of the batch were not kept: what it promised is taken from those that are "
             "computed now"
         )
-    ruined = found.ruined if found.ruined is not None and found.ruined > since else None
+    ruined = found.ruined
+    if ruined is not None and not since < ruined <= found.index[later][-1]:
+        ruined = None
     return Parted(
         followed=Followed(
             name=winner.run_id,
@@ -440,7 +502,7 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
             returns=found.net_return[later],
             index=found.index[later],
             benchmark=None if benchmark is None else benchmark[later],
-            periods_per_year=periods_per_year(config),
+            periods_per_year=_bars_a_year_of(winner, found, record),
             risk_free_rate=float(config["risk_free_rate"]),
             session_end=session_end(config),
             benchmark_name="" if benchmark is None else found.spec.benchmark.name,
@@ -452,9 +514,74 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
     )
 
 
+def _bars_a_year_of(winner: Winner, found: Replay, record: Record) -> float:
+    number = bars_a_year(winner)
+    if number is None and found.spec.own_data:
+        # Those of its newer returns would be others at each look.
+        config = {**found.spec.config, "periods_per_year": None}
+        then = replace(found.spec, config=config)
+        return periods_per_year(
+            with_bars_a_year(then, pd.DatetimeIndex(record.returns.index), winner.run_id).config
+        )
+    return periods_per_year(found.spec.config) if number is None else number
+
+
+def _final_bars(found: Replay) -> tuple[int, str]:
+    """Return how many bars have a return that later bars cannot change, and why no more."""
+    return min((_bars_in_windows(found), _bars_in_sessions(found)), key=lambda item: item[0])
+
+
+def _bars_in_windows(found: Replay) -> tuple[int, str]:
+    """Count the bars of test windows on which a strategy has been fitted for good.
+
+    Bars after the last window are held on its fit until they are a window of their own, with one
+    that is fitted later. The bar before a window pays for the trades into it.
+    """
+    spec, n_bars = found.spec, len(found.index)
+    if spec.fit_bars is None or spec.own_data:
+        return n_bars, ""
+    settings = walk_forward_settings(spec, found.panel, spec.fit_bars)
+    last = split_plan(spec, found.panel, spec.fit_bars).splits[-1]
+    bars = found.panel.index[slice(*spec.fit_bars)]
+    smallest = replace(settings, min_test_size=1)
+    further = moved(make_splits(smallest, bars, periods_per_year(spec.config)), spec.fit_bars[0])
+    begun = [one.test_start for one in further.splits if one.test_start > last.test_start]
+    stop = min([last.test_end + 1, *begun]) - 1
+    shifted = stop - (found.panel.n_bars - n_bars)
+    return shifted, "the strategy may be fitted again for them (min_test_size of walk_forward)"
+
+
+def _bars_in_sessions(found: Replay) -> tuple[int, str]:
+    """Count the bars of sessions within days that have ended.
+
+    The last one has if no other has a bar at a later time of the day, or if equity is lost.
+    """
+    index, end = found.index, session_end(found.spec.config)
+    starts = day_starts(index, end)
+    if starts is None:
+        return len(index), ""
+    first = int(starts[-1])
+    midnight = pd.Timedelta(0) if end is None else pd.Timedelta(f"{end}:00")
+    wall = index.tz_localize(None) - midnight
+    times = wall - wall.normalize()
+    if times[-1] >= times.max() or (found.ruined is not None and found.ruined >= index[first]):
+        return len(index), ""
+    return first, f"the session that began at {moment_text(index[first])} may not have ended"
+
+
 def _require_bars(
-    winner: Winner, found: Replay, record: Record, n_later: int, n_earlier: int
+    winner: Winner,
+    found: Replay,
+    record: Record,
+    n_later: int,
+    n_earlier: int,
+    waiting: str,
 ) -> None:
+    if waiting and not n_later:
+        raise ConfigurationError(
+            f"best={winner.path}: there are no new bars that count: the batch ended at "
+            f"{moment_text(record.since)}, and {waiting}"
+        )
     if not n_later:
         last = found.index[np.flatnonzero(np.isfinite(found.net_return))[-1:]]
         until = moment_text(last[0]) if len(last) else "nowhere"
