@@ -144,6 +144,11 @@ class Conclusion:
         return ranked[0] if len(ranked) else None
 
     @property
+    def bounds(self) -> "pd.Series | None":
+        """Lower bound of each run's true annual Sharpe ratio; None without an assessment."""
+        return None if self.skill is None else self.skill["sharpe_lower_bound"]
+
+    @property
     def verdict(self) -> Mapping[str, Any] | None:
         """Label, sentence and reasons of the verdict."""
         return None if self.assessment is None else self.assessment.document["verdict"]

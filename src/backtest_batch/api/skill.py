@@ -112,7 +112,7 @@ class Judgement(dict[str, Any]):
     @property
     def ranking(self) -> pd.DataFrame:
         """The trials, best first, with their metrics."""
-        return rankings_table(self.conclusion.table, self.conclusion.ranked, self.conclusion.skill)
+        return rankings_table(self.conclusion.table, self.conclusion.ranked, self.conclusion.bounds)
 
     @property
     def svg(self) -> str:

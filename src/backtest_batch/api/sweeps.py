@@ -201,7 +201,7 @@ class Sweep:
     @property
     def rankings(self) -> pd.DataFrame:
         """One row per run in order of rank, as in rankings.csv."""
-        return rankings_table(self.runs, self._conclusion.ranked, self._conclusion.skill)
+        return rankings_table(self.runs, self._conclusion.ranked, self._conclusion.bounds)
 
     @property
     def sensitivity(self) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from backtest_batch.store.recorded import (
     batch_facts,
     details_of,
     recorded_assessment,
+    recorded_bounds,
     recorded_returns,
 )
 from backtest_batch.store.selection import RunSelection, select_runs
@@ -137,6 +138,7 @@ def _documents(
         top_n=config.top_n,
         details=details,
         verdict=None if assessment is None else assessment["verdict"],
+        recorded_bounds=recorded_bounds(store, table),
     )
     drawn = best_rows(ranked, MAX_CURVES)[:MAX_CURVES]
     returns = recorded_returns(store, table, drawn)

@@ -155,7 +155,6 @@ def _stored(winner: Winner, store: Store | None, uri: str, experiment: str) -> I
 
 def _record(store: Store, found: Monitored, newer: Arguments) -> None:
     """Record the answer as a run of its own, which no batch and no comparison takes for one."""
-    from backtest_batch.masking import masked
     from backtest_batch.store.verdicts import record_monitor
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -167,7 +166,7 @@ def _record(store: Store, found: Monitored, newer: Arguments) -> None:
                 "best": found["best"],
                 "run_id": found["run_id"],
                 "run_key": found["run_key"],
-                "newer": " ".join(masked(item.text) for item in newer.keys) or None,
+                "newer": " ".join(item.text for item in newer.keys) or None,
                 "data_fingerprint": found["data_fingerprint"],
                 "benchmark": found["benchmark"],
             },

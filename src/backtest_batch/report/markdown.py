@@ -177,6 +177,7 @@ def comparison_documents(
     details: Mapping[Any, RunDetails],
     verdict: Mapping[str, Any] | None = None,
     timings: Mapping[str, float] | None = None,
+    recorded_bounds: "pd.Series | None" = None,
 ) -> dict[str, str]:
     """Return the tables and summaries of a comparison.
 
@@ -194,11 +195,14 @@ def comparison_documents(
         Skill or luck, as in overfitting.json.
     timings
         Seconds by stage.
+    recorded_bounds
+        The lower bounds of Sharpe ratios that were recorded, where there is no assessment.
     """
     table, ranked, ranking = conclusion.table, conclusion.ranked, conclusion.ranking
+    bounds = recorded_bounds if conclusion.bounds is None else conclusion.bounds
     document = best_params(table, ranked, ranking, top_n=top_n, details=details, verdict=verdict)
     return {
-        "rankings.csv": csv_text(rankings_table(table, ranked, conclusion.skill)),
+        "rankings.csv": csv_text(rankings_table(table, ranked, bounds)),
         "batch_summary.csv": csv_text(batch_summary_table(table, ranked)),
         "batch_summary.md": batch_summary_markdown(
             table,

@@ -36,6 +36,7 @@ _RESERVED = frozenset(
             "score",
             "pareto",
             "unranked",
+            "sharpe_lower_bound",
             "started",
             "ended",
         ),
@@ -84,7 +85,7 @@ def swept_columns(columns: Iterable[str]) -> dict[str, str]:
 
 
 def rankings_table(
-    table: RunTable, ranked: pd.DataFrame, skill: pd.DataFrame | None = None
+    table: RunTable, ranked: pd.DataFrame, bounds: "pd.Series | None" = None
 ) -> pd.DataFrame:
     """Return rankings.csv.
 
@@ -94,8 +95,9 @@ def rankings_table(
         The runs.
     ranked
         What :func:`.rank_runs` returned for them.
-    skill
-        Columns of the assessment of the verdict, indexed like the table; None without a verdict.
+    bounds
+        Lower bound of each run's true annual Sharpe ratio, indexed like the table; None without a
+        verdict.
 
     Returns
     -------
@@ -117,8 +119,8 @@ def rankings_table(
     columns |= {name: text.reindex(rows) for name, text in _parameters(table).items()}
     columns |= {name: table.metrics[name].reindex(rows) for name in shown_results(table)}
     columns |= {name: ranked[name] for name in ("score", "pareto", "unranked")}
-    if skill is not None:
-        columns["sharpe_lower_bound"] = skill["sharpe_lower_bound"].reindex(rows)
+    if bounds is not None:
+        columns["sharpe_lower_bound"] = bounds.reindex(rows)
     return pd.DataFrame(columns, index=rows).reset_index(drop=True)
 
 

@@ -258,6 +258,8 @@ def text_values(frame: pd.DataFrame, column: str) -> list[str | None]:
 
 
 ASSESSMENT = "overfitting.json"
+RANKINGS = "rankings.csv"
+BOUND = "sharpe_lower_bound"
 RETURNS = "returns.parquet"
 
 _AT_ONCE = 100
@@ -371,6 +373,29 @@ def recorded_assessment(store: Store, table: RunTable) -> Mapping[str, Any] | No
         return None
     document: dict[str, Any] = json.loads(content)
     return document
+
+
+def recorded_bounds(store: Store, table: RunTable) -> "pd.Series | None":
+    """Return the lower bounds of the Sharpe ratios in the rankings of a table's only batch.
+
+    They follow from the returns of all runs, which a comparison does not read. None for several
+    batches, and where they were not recorded.
+
+    Parameters
+    ----------
+    store
+        Where the runs are.
+    table
+        The runs.
+    """
+    content = None if table.several_batches else _batch_file(store, _only_batch(table), RANKINGS)
+    if content is None:
+        return None
+    rankings = pd.read_csv(io.BytesIO(content), dtype=str).set_index("run_id")
+    if BOUND not in rankings:
+        return None
+    found = rankings[BOUND].reindex(table.runs["run_id"].astype(str))
+    return found.map(float).set_axis(table.runs.index)
 
 
 def recorded_returns(
