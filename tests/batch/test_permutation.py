@@ -39,10 +39,12 @@ def test_skill_is_not_found_on_permuted_markets_and_none_is_as_good_anywhere():
     assert found["observed"] == real.runs.metrics.loc[first, "sharpe"].max()
     assert found["median"] < found["observed"]
     (line,) = [text for text in real.overfitting["verdict"]["reasons"] if "permutation" in text]
-    assert line.endswith("19 permuted markets, by sharpe: p = 0.050")
+    assert line.endswith("by sharpe: p = 0.050, as much is found on 0 of 19 permuted markets")
     luck = swept(walk(seed=1), **TEST)
     assert luck.overfitting["permutation"]["pvalue"] > 0.1
-    assert any("as much is found" in text for text in luck.overfitting["verdict"]["reasons"])
+    n_as_good = round(20 * luck.overfitting["permutation"]["pvalue"]) - 1
+    said = f"as much is found on {n_as_good} of 19 permuted markets"
+    assert any(said in text for text in luck.overfitting["verdict"]["reasons"])
 
 
 def test_a_grid_is_not_repeated_without_being_asked_for():
@@ -71,7 +73,7 @@ def test_a_search_that_finds_as_much_where_nothing_is_to_be_found_is_luck():
     outcome = searched(walk(seed=4), benchmark="none", **TEST)
     verdict = outcome.overfitting["verdict"]
     assert outcome.overfitting["permutation"]["pvalue"] > 0.05
-    assert any("the same search finds as much on 19" in text for text in verdict["reasons"])
+    assert any("of 19 permuted markets, which hold nothing" in text for text in verdict["reasons"])
     assert verdict["label"] != "skill"
 
 
@@ -124,3 +126,34 @@ def test_fewer_workers_failed_runs_and_lists_of_runs(tmp_path):
     kept = json.loads((tmp_path / "out" / "overfitting.json").read_text())
     assert kept["permutation"]["n"] == 19
     assert outcome.overfitting["permutation"] == kept["permutation"]
+
+
+def test_too_few_markets_are_no_evidence_against_a_search():
+    outcome = searched(walk(drift=0.004), benchmark="none", **{"permutation_test.n": 5})
+    reasons = outcome.overfitting["verdict"]["reasons"]
+    assert outcome.overfitting["permutation"]["pvalue"] == pytest.approx(1 / 6)
+    assert any("fewer than 19 show nothing" in text for text in reasons)
+    assert not any("which hold nothing to be found" in text for text in reasons)
+
+
+class KnowsAPrice:
+    """Checks one price, which no permuted market has."""
+
+    def __init__(self, part: float = 1.0, price: float = 0.0):
+        self.part, self.price = part, price
+
+    def target_weights(self, panel, decisions):
+        if abs(panel.close.iloc[300, 0] - self.price) > 1e-9:
+            raise ValueError("these are other prices")
+        return np.full((len(decisions), panel.n_assets), self.part / panel.n_assets)
+
+
+def test_runs_that_fail_on_permuted_markets_are_no_evidence_for_skill(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prices = walk()
+    grid = {"strategy.part": [0.4, 0.8], "strategy.price": [float(prices.iloc[300, 0])]}
+    outcome = swept(prices, grid, strategy=KnowsAPrice, **TEST)
+    assert outcome.overfitting["permutation"] is None
+    why = outcome.overfitting["undefined"]["permutation"]
+    assert "38 of 38 runs failed on permuted markets" in why
+    assert "ValueError: these are other prices" in why

@@ -36,7 +36,8 @@ def markets(folder: Path) -> list[tuple[int, float]]:
     """Return what has been written down."""
     (file,) = [*folder.glob("mlruns/batches/*/.scratch-*/permuted_markets.jsonl")] or [None]
     lines = [] if file is None else file.read_text().splitlines()
-    return [tuple(json.loads(line)[1:]) for line in lines if line.endswith("]")]
+    found = [json.loads(line)[1] for line in lines if line.endswith("]")]
+    return [(values["number"], values["best"]) for values in found]
 
 
 def result(command: Command) -> dict[str, object]:

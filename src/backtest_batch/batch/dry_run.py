@@ -228,11 +228,17 @@ def _estimate(
     assert isinstance(record.outcome, RunResult)
     pilot = Pilot.of(record.outcome)
     seconds = pilot.wall_seconds(n_runs, max(n_groups, min(n_jobs, n_runs)), n_jobs)
+    n_markets = request.config["permutation_test"]["n"] or 0
     n_processors, available = processors(), available_mb()
     most = max(1, min(n_processors, int(LARGEST_SHARE * available / pilot.peak_mb)))
     return [
         f"Pilot run: {record.outcome.runtime_s:.4f} s a run, {pilot.peak_mb:,.0f} MiB.",
         f"Estimated wall time: about {duration(seconds)} with n_jobs={n_jobs}.",
+        *(
+            [f"The permutation test makes the search {n_markets:,} times more, in one scenario."]
+            if n_markets
+            else []
+        ),
         f"Memory: about {pilot.peak_mb:,.0f} MiB a worker; this machine has room for n_jobs={most} "
         f"({n_processors} processors, {available:,.0f} MiB available).",
     ]

@@ -11,7 +11,7 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +28,14 @@ from backtest_batch.core.data.permutation import share_moved
 from backtest_batch.core.engine.metrics import BENCHMARK, FACTORS, metric_named
 from backtest_batch.core.fingerprint import digest
 from backtest_batch.core.fitting import session_end
-from backtest_batch.records import PermutedMarket, RunRecord, RunResult, RunSpec
+from backtest_batch.records import (
+    PermutedMarket,
+    RunFailure,
+    RunRecord,
+    RunResult,
+    RunSpec,
+)
+from backtest_batch.report.tables import one_line
 from backtest_batch.report.terminal import ProgressDisplay, duration
 from backtest_batch.search.samplers import IGNORES_RESULTS
 from backtest_batch.search.study import FAILED, Judged, Proposal, Study
@@ -41,6 +48,9 @@ USUAL_SECONDS = 60.0
 
 LEAST_MOVED = 0.5
 """Share of the bars that must be able to change places."""
+
+MOST_FAILED = 0.1
+"""Share of the runs that may fail on permuted markets; if more do, nothing can be said."""
 
 RESULTS = "permuted_markets.jsonl"
 """File in the scratch folder with the best result of each market."""
@@ -102,15 +112,27 @@ def _tested(
                 progress.show()
                 yield from ended
 
-        for number, best in search.best_of(markets, compute):
-            known.add(number, best)
+        for result in search.results(markets, compute):
+            known.add(result)
             progress.counts.done += 1
             progress.show()
+    found = [known.found[number] for number in range(1, n_markets + 1)]
+    n_failed, n_runs = sum(item.n_failed for item in found), sum(item.n_runs for item in found)
+    if n_failed > MOST_FAILED * n_runs:
+        example = next(result.failure for result in found if result.failure)
+        return (
+            f"{n_failed:,} of {n_runs:,} runs failed on permuted markets, which so say nothing; "
+            f"the first: {example}"
+        )
     return PermutationTest(
         metric=ranking.metrics[0],
         direction=ranking.direction_of(ranking.metrics[0]),
         observed=observed,
-        found=tuple(known.found[number] for number in range(1, n_markets + 1)),
+        # A market on which runs failed and none counts is no evidence for skill.
+        found=tuple(
+            observed if item.best is None and item.n_failed else item.best for item in found
+        ),
+        n_failed=n_failed,
         seed=seed,
         mean_block=mean_block,
         is_adaptive=search.is_adaptive,
@@ -164,6 +186,29 @@ def _needs(name: str, what: str) -> bool:
     return metric is not None and what in metric.needs
 
 
+@dataclass(frozen=True, kw_only=True)
+class MarketResult:
+    """What a search has found on a permuted market.
+
+    Attributes
+    ----------
+    number
+        Which market.
+    best
+        The best result; None where no run has one that counts.
+    n_runs, n_failed
+        How many runs were computed, and how many of them failed.
+    failure
+        Why one of these did; empty if none did.
+    """
+
+    number: int
+    best: float | None
+    n_runs: int
+    n_failed: int = 0
+    failure: str = ""
+
+
 Compute = Callable[[Sequence[RunSpec]], Iterator[RunRecord]]
 """Computes runs on their markets, and yields the record of each when it has ended."""
 
@@ -209,22 +254,46 @@ class _Search:
             self.session.config["search"] if self.is_adaptive else None,
         ])  # fmt: skip
 
-    def best_of(
+    def results(
         self, markets: Sequence[PermutedMarket], compute: Compute
-    ) -> Iterator[tuple[int, float | None]]:
-        """Yield the number of each market with the best result there."""
+    ) -> Iterator[MarketResult]:
+        """Yield what is found on each market."""
         size = max(1, _RUNS_AT_ONCE // len(self.runs))
         for start in range(0, len(markets), size):
-            ended: dict[int, list[Judged]] = defaultdict(list)
+            ended: dict[int, list[RunRecord]] = defaultdict(list)
             runs = [
                 on(run, market) for market in markets[start : start + size] for run in self.runs
             ]
             for record in compute(runs):
                 assert record.spec.market is not None
                 number = record.spec.market.number
-                ended[number].append(_judged([record], self.ranking))
+                ended[number].append(record)
                 if len(ended[number]) == len(self.runs):
-                    yield number, self._best(ended.pop(number))
+                    records = ended.pop(number)
+                    found = [_judged([item], self.ranking) for item in records]
+                    yield self._result(number, found, records)
+
+    def _result(
+        self, number: int, found: Sequence[Judged], records: Sequence[RunRecord]
+    ) -> MarketResult:
+        # What fails on the real market too says nothing about the others.
+        known = self.session.records
+        real = {key for key, item in known.items() if not isinstance(item.outcome, RunResult)}
+        failed = [
+            record.outcome
+            for record in records
+            if isinstance(record.outcome, RunFailure)
+            and record.spec.run_key.partition(_MARK)[0] not in real
+        ]
+        return MarketResult(
+            number=number,
+            best=self._best(found),
+            n_runs=len(records),
+            n_failed=len(failed),
+            failure=one_line(f"{failed[0].error_type}: {failed[0].error_message}")
+            if failed
+            else "",
+        )
 
     def _best(self, found: Sequence[Judged]) -> float | None:
         sign = self.ranking.direction_of(self.ranking.metrics[0])
@@ -264,22 +333,23 @@ class _AdaptiveSearch(_Search):
         share = each / self._rounds.n_scenarios
         return float(self._computing(runs) * share + self._rounds.asking_seconds)
 
-    def best_of(
+    def results(
         self, markets: Sequence[PermutedMarket], compute: Compute
-    ) -> Iterator[tuple[int, float | None]]:
-        """Yield the number of each market with the best result of a search of its own there."""
+    ) -> Iterator[MarketResult]:
+        """Yield what a search of its own finds on each market."""
         drawn = DrawnRuns(self.session.request, self.ranking)
         for start in range(0, len(markets), _SEARCHES_AT_ONCE):
             some = markets[start : start + _SEARCHES_AT_ONCE]
-            yield from self._side_by_side(some, drawn, compute).items()
+            yield from self._side_by_side(some, drawn, compute)
 
     def _side_by_side(
         self, markets: Sequence[PermutedMarket], drawn: DrawnRuns, compute: Compute
-    ) -> dict[int, float | None]:
+    ) -> list[MarketResult]:
         settings = search_settings(self.session.request, self.ranking)
         space = drawn.proposals.space
         studies = {market: Study(space, settings, drawn.identify) for market in markets}
         found: dict[PermutedMarket, list[Judged]] = {market: [] for market in markets}
+        ended: dict[int, list[RunRecord]] = defaultdict(list)
         while asked := {m: items for m, study in studies.items() if (items := study.ask())}:
             runs = [
                 on(run, market)
@@ -288,6 +358,9 @@ class _AdaptiveSearch(_Search):
                 for run in self._counted(drawn, item)
             ]
             records = {record.spec.run_key: record for record in compute(runs)}
+            for record in records.values():
+                assert record.spec.market is not None
+                ended[record.spec.market.number].append(record)
             for market, items in asked.items():
                 told = {
                     item.number: _judged(
@@ -300,7 +373,10 @@ class _AdaptiveSearch(_Search):
                 studies[market].tell(told)
                 found[market] += told.values()
             studies = {market: studies[market] for market in asked}
-        return {market.number: self._best(judgements) for market, judgements in found.items()}
+        return [
+            self._result(market.number, judgements, ended[market.number])
+            for market, judgements in found.items()
+        ]
 
     @property
     def _across(self) -> str:
@@ -321,9 +397,13 @@ def _search_of(session: Session, ranking: Ranking) -> _Search:
     return (_AdaptiveSearch if adapts else _Search)(session=session, ranking=ranking)
 
 
+_MARK = "@"
+"""Between the key of a run and the number of a permuted market."""
+
+
 def on(run: RunSpec, market: PermutedMarket) -> RunSpec:
     """Return a run as it is computed on a permuted market."""
-    mark = f"@{market.number}"
+    mark = f"{_MARK}{market.number}"
     return replace(run, market=market, run_key=run.run_key + mark, chunk_key=run.chunk_key + mark)
 
 
@@ -350,17 +430,17 @@ class _Results:
 
     def __init__(self, file: Path, key: str) -> None:
         self._file, self._key = file, key
-        self.found: dict[int, float | None] = {}
+        self.found: dict[int, MarketResult] = {}
         with contextlib.suppress(OSError):
             for line in file.read_text(encoding="utf-8").splitlines():
                 # A crash may have cut off a line.
                 with contextlib.suppress(ValueError, TypeError):
-                    of, number, best = json.loads(line)
+                    of, values = json.loads(line)
                     if of == key:
-                        self.found[int(number)] = None if best is None else float(best)
+                        self.found[int(values["number"])] = MarketResult(**values)
 
-    def add(self, number: int, best: float | None) -> None:
-        """Note the best result of a market; on a full disk it is not written down."""
-        self.found[number] = best
+    def add(self, result: MarketResult) -> None:
+        """Note what was found on a market; on a full disk it is not written down."""
+        self.found[result.number] = result
         with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as file:
-            file.write(f"\n{json.dumps([self._key, number, best])}\n")
+            file.write(f"\n{json.dumps([self._key, asdict(result)])}\n")

@@ -32,6 +32,8 @@ class PermutationTest:
         How the markets were permuted.
     is_adaptive
         Whether what was searched depended on what was found.
+    n_failed
+        How many runs failed on the permuted markets.
     """
 
     metric: str
@@ -41,6 +43,7 @@ class PermutationTest:
     seed: int
     mean_block: float
     is_adaptive: bool
+    n_failed: int = 0
 
     @property
     def n(self) -> int:
@@ -53,12 +56,22 @@ class PermutationTest:
 
         ``(1 + number of permuted markets with best* >= best) / (1 + n)``.
         """
+        return (1 + self.n_as_good) / (1 + self.n)
+
+    @property
+    def n_as_good(self) -> int:
+        """Number of permuted markets on which the best result is at least as good."""
         found = self.direction * np.array(
             [-self.direction * math.inf if one is None else one for one in self.found]
         )
         observed = self.direction * self.observed
         within = _ROUNDING * max(1.0, abs(observed))
-        return float((1 + np.count_nonzero(found >= observed - within)) / (1 + self.n))
+        return int(np.count_nonzero(found >= observed - within))
+
+    @property
+    def can_pass(self) -> bool:
+        """Whether there are enough markets for a p-value of 0.05."""
+        return self.n >= LEAST_MARKETS
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -72,6 +85,7 @@ class PermutationTest:
             "observed": self.observed,
             "median": float(np.median(known)) if known else None,
             "mean_block": self.mean_block,
+            "n_failed": self.n_failed,
         }
 
 

@@ -7,7 +7,11 @@ from typing import Literal
 
 from backtest_batch.analysis.overfitting.inference import TRUE_ANNUAL_SHARPE
 from backtest_batch.analysis.overfitting.multiple_tests import LEVEL
-from backtest_batch.analysis.overfitting.permutation import NOT_ASKED, PermutationTest
+from backtest_batch.analysis.overfitting.permutation import (
+    LEAST_MARKETS,
+    NOT_ASKED,
+    PermutationTest,
+)
 from backtest_batch.analysis.overfitting.samples import NOTHING_TO_TEST
 from backtest_batch.analysis.overfitting.trials_band import TrialsBand
 from backtest_batch.core.engine.frequency import name_of_bars
@@ -459,10 +463,12 @@ def _against(evidence: Evidence, *, plainly: bool = False) -> Iterator[str]:
     if evidence.walk_forward_t is not None and evidence.walk_forward_t < 0:
         yield f"the walk-forward loses out of sample (t = {evidence.walk_forward_t:.1f})"
     test = evidence.permutation
-    if isinstance(test, PermutationTest) and test.is_adaptive and not _passes(test.pvalue):
+    if not isinstance(test, PermutationTest) or not test.is_adaptive or not test.can_pass:
+        return
+    if not _passes(test.pvalue):
         yield (
-            f"the same search finds as much on {test.n:,} permuted markets, which hold nothing to "
-            f"be found (p = {test.pvalue:.3f})"
+            f"the same search finds as much on {test.n_as_good:,} of {test.n:,} permuted markets, "
+            f"which hold nothing to be found (p = {test.pvalue:.3f})"
         )
 
 
@@ -510,12 +516,15 @@ def _excuse(opinions: Opinions) -> str:
 def _permuted(test: PermutationTest | str) -> Iterator[str]:
     """Yield what the permutation test says, or why there is none although one is due."""
     if isinstance(test, PermutationTest):
+        markets = "permuted market" if test.n == 1 else "permuted markets"
         line = (
-            f"permutation test of the whole search, {test.n:,} permuted markets, by {test.metric}: "
-            f"p = {test.pvalue:.3f}"
+            f"permutation test of the whole search by {test.metric}: p = {test.pvalue:.3f}, as "
+            f"much is found on {test.n_as_good:,} of {test.n:,} {markets}"
         )
-        if not test.is_adaptive and not _passes(test.pvalue):
-            line += " (as much is found where the order of the bars holds nothing)"
+        if not test.can_pass:
+            line += f" (fewer than {LEAST_MARKETS} show nothing: p cannot be 0.05)"
+        if test.n_failed:
+            line += f"; {test.n_failed:,} runs failed there"
         yield line
     elif test not in ("", NOT_ASKED):
         yield f"no permutation test of the whole search: {test}"
