@@ -202,7 +202,7 @@ def test_what_a_batch_leaves_behind_says_how_to_repeat_it(command: Command) -> N
     assert run["config"]["strategy"]["number"] in (0, 1)
     timings = json.loads(command.report("batch_timings.json").read_text())
     assert timings["stages_s"].keys() == {
-        *("configuration", "planning", "execution", "recording", "comparison", "report"),
+        *("configuration", "planning", "execution", "recording", "audit", "comparison", "report"),
     }
     assert timings["total_s"] == pytest.approx(sum(timings["stages_s"].values()))
     assert 0 < timings["parallel_efficiency"] <= 1
