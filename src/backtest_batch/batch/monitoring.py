@@ -114,7 +114,7 @@ def frozen_arguments(winner: Winner, recorded: Arguments, given: Arguments) -> A
 def _fixed(winner: Winner) -> list[Argument]:
     """Return what would be found anew in newer data, and change what was computed before."""
     found = []
-    number = bars_a_year(winner)
+    number = recorded_bars_a_year(winner)
     if number is not None:
         found.append(Argument.of("periods_per_year", number))
     config = winner.entry.get("config")
@@ -125,7 +125,7 @@ def _fixed(winner: Winner) -> list[Argument]:
     return found
 
 
-def bars_a_year(winner: Winner) -> float | None:
+def recorded_bars_a_year(winner: Winner) -> float | None:
     """Return the bars a year of the batch; None where they were not recorded."""
     config = winner.entry.get("config")
     if not isinstance(config, Mapping):
@@ -515,7 +515,7 @@ def parted(winner: Winner, found: Replay, record: Record) -> Parted:
 
 
 def _bars_a_year_of(winner: Winner, found: Replay, record: Record) -> float:
-    number = bars_a_year(winner)
+    number = recorded_bars_a_year(winner)
     if number is None and found.spec.own_data:
         # Those of its newer returns would be others at each look.
         config = {**found.spec.config, "periods_per_year": None}
