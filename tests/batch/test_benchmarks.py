@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[2]
         ("parallel", "times worker_busy_s / 2"),
         ("report", "runs"),
         ("backends", "ms a run alone"),
-        ("verdict", "| returns.csv |"),
+        ("verdict_time", "| returns.csv |"),
         ("monitor", "best of 100, no skill"),
+        ("permutation", "| random walk | tpe | 10 |"),
         ("recording", "server of 2 processes, 8 connections"),
     ],
 )

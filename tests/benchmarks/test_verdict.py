@@ -155,15 +155,3 @@ def test_the_benchmark_goes_on_where_it_was_killed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(read_results(tmp_path)[file.stem]) == 2
     assert "information ratio" in done.stdout
-
-
-@pytest.mark.benchmark
-def test_the_time_of_the_command_is_measured():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.verdict_time", "--small"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n|") == 4
