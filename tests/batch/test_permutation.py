@@ -144,7 +144,7 @@ class KnowsAPrice:
 
     def target_weights(self, panel, decisions):
         if abs(panel.close.iloc[300, 0] - self.price) > 1e-9:
-            raise ValueError("these are other prices")
+            raise ValueError("these are other prices than https://me:s3cr3t@host has")
         return np.full((len(decisions), panel.n_assets), self.part / panel.n_assets)
 
 
@@ -157,3 +157,4 @@ def test_runs_that_fail_on_permuted_markets_are_no_evidence_for_skill(tmp_path, 
     why = outcome.overfitting["undefined"]["permutation"]
     assert "38 of 38 runs failed on permuted markets" in why
     assert "ValueError: these are other prices" in why
+    assert "s3cr3t" not in why

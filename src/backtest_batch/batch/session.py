@@ -497,7 +497,7 @@ class Session:
 
         chunks = group_runs(runs, self.config["n_jobs"], frozenset())
         for ended, _ in self.executor.execute(chunks, task) if chunks else ():
-            yield ended
+            yield [_masked(record) for record in ended]
 
     def audit(self, run: RunSpec, settings: AuditSettings, seconds: float) -> AuditFindings | str:
         """Have the strategy of a finished run audited by a worker.
