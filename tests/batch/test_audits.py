@@ -68,7 +68,7 @@ class Once:
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.then == "hang":
                 time.sleep(100_000)
-            raise ValueError("not twice")
+            raise ValueError("not twice at https://me:s3cr3t@host")
         open(self.then, "w").close()
         return np.full((len(decisions), panel.n_assets), 1.0 / panel.n_assets)
 
@@ -236,6 +236,7 @@ def test_what_goes_wrong_in_the_audit_leaves_the_runs_as_they_are(mine, prices, 
     audit = outcome.overfitting["audit"]
     assert (audit["lookahead"], audit["deterministic"]) == ("untested", None)
     assert reason in audit["runs"][0]["reasons"]["lookahead"]
+    assert "s3cr3t" not in json.dumps(audit)
     assert "is not tested" in outcome.summary
 
 

@@ -523,7 +523,9 @@ class Session:
         for ended, reply in self.executor.execute([[run]], task):
             for record in ended:
                 if reply is not None and reply.audit is not None:
-                    return reply.audit
+                    reasons = reply.audit.reasons
+                    shown = {name: masked(as_text(text)) for name, text in reasons.items()}
+                    return replace(reply.audit, reasons=shown)
                 if isinstance(record.outcome, RunFailure):
                     failure = record.outcome
                     return f"{failure.error_type}: {masked(as_text(failure.error_message))}"
